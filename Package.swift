@@ -1,0 +1,52 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Who may import whom is docs/ARCHITECTURE.md, "Targets"; the lists below are the enforcement.
+
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
+
+let package = Package(
+    name: "pulsefs",
+    products: [
+        .executable(name: "pulsefs", targets: ["PulseCommand"]),
+        .executable(name: "pulsefs-bench", targets: ["PulseBench"]),
+        .library(name: "Fuse", targets: ["Fuse"]),
+        .library(name: "Liveness", targets: ["Liveness"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    ],
+    targets: [
+        // System libraries: a module map and a shim header each, no code of ours.
+        .systemLibrary(name: "CFuse", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
+        .systemLibrary(name: "CLinux"),
+
+        // libfuse with Swift types. Knows nothing of liveness.
+        .target(name: "Fuse", dependencies: ["CFuse", system, logging]),
+
+        // Who is alive. No I/O; time is passed in.
+        .target(name: "Liveness"),
+
+        // The town: passthrough, nodes, signal files, `.pulse`.
+        .target(name: "TownFS", dependencies: ["Fuse", "Liveness", "CLinux", system, logging]),
+
+        // The `pulsefs` program: command line, keeper, worker.
+        .executableTarget(
+            name: "PulseCommand",
+            dependencies: ["Fuse", "Liveness", "TownFS", "CLinux", argumentParser, system, logging]
+        ),
+
+        // The `pulsefs-bench` program. Measures from outside, so it imports nothing of ours.
+        .executableTarget(name: "PulseBench", dependencies: ["CLinux", argumentParser, system]),
+
+        .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", system]),
+        .testTarget(name: "LivenessTests", dependencies: ["Liveness"]),
+        .testTarget(name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "CLinux", system, logging]),
+        .testTarget(name: "PulseCommandTests", dependencies: ["PulseCommand", "CLinux", system]),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,10 @@
+#ifndef PULSEFS_CFUSE_H
+#define PULSEFS_CFUSE_H
+
+// libfuse asks every program to say which API it was written for before its headers are read; 3.14 is the first with
+// fuse_session_custom_io, which the whole of `Fuse` stands on.
+#define FUSE_USE_VERSION 314
+
+#include <fuse_lowlevel.h>
+
+#endif

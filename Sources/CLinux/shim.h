@@ -1,0 +1,33 @@
+#ifndef PULSEFS_CLINUX_H
+#define PULSEFS_CLINUX_H
+
+// Linux interfaces that Swift's Glibc module leaves out: it is built without _GNU_SOURCE, and skips some headers.
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+#include <linux/fs.h>
+
+// renameat2(2): declared in <stdio.h>, which Glibc has already built without _GNU_SOURCE. RENAME_* come from <linux/fs.h>.
+static inline int clinux_renameat2(int from_directory, const char *from, int to_directory, const char *to,
+                                   unsigned int flags) {
+    return (int)syscall(SYS_renameat2, from_directory, from, to_directory, to, flags);
+}
+
+// pidfd_open(2): no wrapper before glibc 2.36. The descriptor is close-on-exec by the kernel's own rule.
+static inline int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0u); }
+
+// utimensat(2): UTIME_NOW and UTIME_OMIT are macros of <sys/stat.h> with a cast inside, which Swift does not import.
+static const long clinux_utime_now = (1L << 30) - 1L;
+static const long clinux_utime_omit = (1L << 30) - 2L;
+
+#endif
