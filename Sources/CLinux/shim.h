@@ -11,6 +11,7 @@
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -29,5 +30,8 @@ static inline int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_o
 // utimensat(2): UTIME_NOW and UTIME_OMIT are macros of <sys/stat.h> with a cast inside, which Swift does not import.
 static const long clinux_utime_now = (1L << 30) - 1L;
 static const long clinux_utime_omit = (1L << 30) - 2L;
+
+// prctl(2) is variadic. Names the calling thread, for ps(1) and core dumps; the kernel cuts at 15 bytes.
+static inline void clinux_name_this_thread(const char *name) { (void)prctl(PR_SET_NAME, name, 0ul, 0ul, 0ul); }
 
 #endif
