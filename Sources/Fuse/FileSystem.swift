@@ -90,10 +90,10 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Fills `bytes` from `offset` on, and returns how many there were; fewer than asked is the end of the file.
     func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int
 
-    /// Writes `bytes` at `offset`, and returns how many it took. For a file opened with `O_APPEND`, `offset` is only
-    /// where the kernel believes the end to be.
+    /// Writes `bytes` at `offset`, and returns how many it took. With `appending` (the file was opened with `O_APPEND`)
+    /// they go to the end, and `offset` is only where the kernel believes that to be.
     func write(
-        _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, for request: Request
+        _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, for request: Request
     ) throws(Errno) -> Int
 
     /// Answers each close(2) of a descriptor of this open file; with dup(2) there are several.

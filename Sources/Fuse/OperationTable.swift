@@ -150,8 +150,11 @@ enum OperationTable {
         }
         table.write = { request, _, bytes, size, offset, info in
             PendingReply(request!).count { (fileSystem, caller) throws(Errno) in
-                try fileSystem.write(
-                    FileHandle(info!), UnsafeRawBufferPointer(start: bytes, count: size), at: offset, for: caller)
+                // A page of a mapping is written back through any handle that can write; its place is its offset.
+                let appending = info!.pointee.flags & O_APPEND != 0 && info!.pointee.writepage == 0
+                return try fileSystem.write(
+                    FileHandle(info!), UnsafeRawBufferPointer(start: bytes, count: size), at: offset,
+                    appending: appending, for: caller)
             }
         }
         table.flush = { request, _, info in
