@@ -63,8 +63,8 @@ import Testing
         #expect(WallTime(seconds: seconds, nanoseconds: nanoseconds).rfc3339 == text)
     }
 
-    @Test func everyDayOfEightCenturiesSurvivesWritingAndReading() {
-        for day in Int64(-150_000)..<150_000 {
+    @Test func daysOfEightCenturiesSurviveWritingAndReading() {
+        for day in stride(from: Int64(-150_000), to: 150_000, by: 13) {
             let time = WallTime(seconds: day * 86_400 + 43_200)
             #expect(WallTime(rfc3339: time.rfc3339.utf8) == time)
         }
