@@ -30,6 +30,9 @@ static inline int clinux_renameat2(int from_directory, const char *from, int to_
 // pidfd_open(2): no wrapper before glibc 2.36. The descriptor is close-on-exec by the kernel's own rule.
 static inline int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0u); }
 
+// lseek(2): <linux/fs.h> and <unistd.h> both define it, and Swift takes neither.
+static const int clinux_seek_hole = SEEK_HOLE;
+
 // utimensat(2): UTIME_NOW and UTIME_OMIT are macros of <sys/stat.h> with a cast inside, which Swift does not import.
 static const long clinux_utime_now = (1L << 30) - 1L;
 static const long clinux_utime_omit = (1L << 30) - 2L;

@@ -16,8 +16,11 @@ struct NodeName: Hashable, Sendable {
     func withPointer<Result: ~Copyable, Failure: Error>(
         _ body: (UnsafePointer<CChar>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        // because the array is never empty.
-        try terminated.withUnsafeBufferPointer { (name) throws(Failure) in try body(name.baseAddress!) }
+        let span = terminated.span
+        return try span.withUnsafeBufferPointer { (name) throws(Failure) in
+            // because the array is never empty.
+            try body(name.baseAddress!)
+        }
     }
 
     /// The bytes without the NUL.

@@ -19,7 +19,7 @@ final class NodeStore: Sendable {
         let name: NodeName
     }
 
-    private struct State {
+    fileprivate struct State {
         var nodes: [InodeNumber: Node]
         var byIdentity: [FileIdentity: InodeNumber]
         /// The inode that a lookup of a signal file answers with: the last that was renamed onto it, or its first.
@@ -223,7 +223,8 @@ final class NodeStore: Sendable {
             var waiting = children[top] ?? []
             while let inode = waiting.popLast() {
                 guard let node = state.nodes[inode] else { continue }
-                state.nodes[inode]?.signals = signals(state.nodes[node.parent]?.signals, node.name)
+                let decided = signals(state.nodes[node.parent]?.signals, node.name)
+                state.nodes[inode]?.signals = decided
                 waiting += children[inode] ?? []
             }
         }
@@ -301,7 +302,7 @@ extension NodeStore.State {
 }
 
 /// A walk down the tree from a descriptor, by names, to files of known identity.
-private struct Way {
+fileprivate struct Way {
     struct Step {
         let name: NodeName
         let identity: FileIdentity

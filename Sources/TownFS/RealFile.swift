@@ -12,17 +12,17 @@ struct RealFile: ~Copyable {
     let status: FileStatus
 
     /// Opens the real file of a name for reading; nil when there is none, or what is there is no regular file.
-    init?(_ name: NodeName, in directory: CInt) throws(Errno) {
+    static func open(_ name: NodeName, in directory: CInt) throws(Errno) -> RealFile? {
         do throws(Errno) {
             // Without O_NONBLOCK the open of a fifo, put there by a race, would wait for its writer.
-            descriptor = try name.withPointer { (name) throws(Errno) in
+            let descriptor = try name.withPointer { (name) throws(Errno) in
                 try OwnedDescriptor(opening: name, in: directory, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
             }
+            let status = try FileStatus(of: descriptor.rawValue)
+            return status.isRegularFile ? RealFile(descriptor: descriptor, status: status) : nil
         } catch .noSuchFileOrDirectory, .tooManySymbolicLinkLevels {
             return nil
         }
-        status = try FileStatus(of: descriptor.rawValue)
-        if !status.isRegularFile { return nil }
     }
 
     /// Gives the open descriptor to a new owner.
@@ -66,11 +66,12 @@ struct RealFile: ~Copyable {
     /// then somebody went on without pulsefs, and theirs is the truth. With `flags` of `RENAME_NOREPLACE`, EEXIST when
     /// there is one.
     static func replace(
-        _ name: NodeName, in directory: CInt, with content: SignalFile.Content, now: WallTime, flags: UInt32 = 0
+        _ name: NodeName, in directory: CInt, with content: SignalFile.Content, now: WallTime, flags: UInt32 = 0,
+        evenIfNewer: Bool = false
     ) throws(Errno) {
-        if let present = try? name.withPointer({ (name) throws(Errno) in try FileStatus(of: name, in: directory) }) {
+        if !evenIfNewer, let present = try? name.withPointer({ (name) throws(Errno) in try FileStatus(of: name, in: directory) }) {
             let modified = WallTime(present.st_mtim)
-            if flags == 0, modified > content.modified, modified <= now { return }
+            if modified > content.modified, modified <= now { return }
         }
         // One name for a file, so that what a crash leaves is overwritten the next time.
         let temporary = NodeName(temporaryPrefix + name.bytes.prefix(240))
@@ -96,11 +97,10 @@ struct RealFile: ~Copyable {
         let file = try OwnedDescriptor(
             opening: name, in: directory, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
         var done = 0
-        try content.document.bytes.withUnsafeBytes { (bytes) throws(Errno) in
-            while done < bytes.count {
-                done += try retryingInterrupts {
-                    Glibc.write(file.rawValue, bytes.baseAddress! + done, bytes.count - done)
-                }
+        let bytes = content.document.bytes
+        while done < bytes.count {
+            done += try retryingInterrupts {
+                bytes[done...].withUnsafeBytes { Glibc.write(file.rawValue, $0.baseAddress, $0.count) }
             }
         }
         let ownership = content.ownership

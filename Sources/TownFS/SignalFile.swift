@@ -121,7 +121,7 @@ final class SignalFile: Sendable {
     private func currentStatus(_ presence: Presence, in parent: Descriptor) throws(Errno) -> FileStatus {
         switch presence {
         case .beneath:
-            guard let file = try RealFile(name, in: parent.rawValue), isShown(file.status) else {
+            guard let file = try RealFile.open(name, in: parent.rawValue), isShown(file.status) else {
                 throw .noSuchFileOrDirectory
             }
             return status(of: file.status)
@@ -191,7 +191,7 @@ final class SignalFile: Sendable {
         let snapshot: SignalHandle.Snapshot
         switch presence {
         case .beneath:
-            guard let file = try RealFile(name, in: parent.rawValue), isShown(file.status) else {
+            guard let file = try RealFile.open(name, in: parent.rawValue), isShown(file.status) else {
                 throw .noSuchFileOrDirectory
             }
             snapshot = SignalHandle.Snapshot(of: file, as: self)
@@ -200,7 +200,7 @@ final class SignalFile: Sendable {
         case .present, .awaited, .removed:
             throw .noSuchFileOrDirectory
         }
-        return try register(SignalHandle(of: self, flags: flags, snapshot: snapshot, by: request, in: parent))
+        return register(SignalHandle(of: self, flags: flags, snapshot: snapshot, by: request, in: parent))
     }
 
     /// Makes the file, or opens it if somebody else was faster.
@@ -231,8 +231,18 @@ final class SignalFile: Sendable {
             of: Content(
                 document: Document(), modified: town.now.wall, changed: town.now.wall, ownership: ownership,
                 deadline: town.now.instant), as: self)
-        return try register(
+        return register(
             SignalHandle(of: self, flags: flags | O_TRUNC, snapshot: snapshot, by: request, in: parent))
+    }
+
+    /// An open file for somebody who had another file open when it was renamed over this one.
+    ///
+    /// What they go on to write is added to what they have written, and judged when they close.
+    func adopt(_ content: Content, by request: Request, in parent: Descriptor) -> SignalHandle {
+        register(
+            SignalHandle(
+                of: self, adopting: content.document.bytes,
+                snapshot: SignalHandle.Snapshot(of: content, as: self), by: request, in: parent))
     }
 
     private func register(_ handle: SignalHandle) -> SignalHandle {
@@ -262,7 +272,7 @@ final class SignalFile: Sendable {
         try change(by: request, former: former, source: source, replacement: replacement) {
             (previous, now) throws(Document.Rejection) in
             let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
-            if judgement.outcome == .timestampFromFuture { town.counters.fromFuture.add(1, ordering: .relaxed) }
+            if judgement.outcome == .timestampFromFuture { town.counters.noteFromFuture() }
             return judgement.document
         }
     }
@@ -319,11 +329,11 @@ final class SignalFile: Sendable {
                         ttl: town.configuration.ttl, document: document, source: source))
             }
         } catch {
-            town.counters.refused.add(1, ordering: .relaxed)
+            town.counters.noteRefused()
             town.refusals.note(error, of: path, by: request)
             throw error == .tooLarge ? .fileTooLarge : .invalidArgument
         }
-        town.counters.touches.add(1, ordering: .relaxed)
+        town.counters.noteTouch()
         if !hasRoom { town.writeDown.writeNow([self]) }
     }
 
@@ -337,7 +347,7 @@ final class SignalFile: Sendable {
     /// What the real file holds, when nothing has been touched yet. A file that is no document holds nothing.
     private func contentBeneathIfNeeded(in parent: Descriptor) throws(Errno) -> Content? {
         let isNeeded = state.withLock { if case .beneath = $0.presence { true } else { false } }
-        guard isNeeded, let file = try RealFile(name, in: parent.rawValue) else { return nil }
+        guard isNeeded, let file = try RealFile.open(name, in: parent.rawValue) else { return nil }
         let status = file.status
         let bytes = (try? file.bytes()) ?? []
         return Content(
@@ -451,9 +461,3 @@ extension SignalFile.Ownership {
     }
 }
 
-extension Atomic<UInt64> {
-    /// Adds without needing the former value.
-    func add(_ amount: UInt64, ordering: AtomicUpdateOrdering) {
-        _ = wrappingAdd(amount, ordering: ordering)
-    }
-}

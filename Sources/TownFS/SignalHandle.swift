@@ -1,3 +1,4 @@
+import CLinux
 import Fuse
 import Glibc
 import Liveness
@@ -73,11 +74,30 @@ final class SignalHandle: Sendable {
         state = Mutex(State(draft: isEmptied ? Draft(bytes: []) : nil))
     }
 
+    /// For a file that has been committed by being renamed over the signal file, and may still be written to.
+    init(
+        of file: SignalFile, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request, in parent: Descriptor
+    ) {
+        self.file = file
+        self.request = request
+        self.snapshot = snapshot
+        self.parent = parent
+        thread = request.thread
+        state = Mutex(State(draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
+    }
+
+    /// The file's status as whoever has just opened this sees it.
+    var ownStatus: FileStatus {
+        var status = snapshot.status
+        if let draft = state.withLock({ $0.draft }) { status.st_size = off_t(draft.bytes.count) }
+        return status
+    }
+
     // MARK: Reading
 
     func read(into room: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
         let draft = state.withLock { state in
-            if Int64(room.count) + offset >= snapshot.status.st_size { state.hasReadToTheEnd = true }
+            if offset >= snapshot.status.st_size - off_t(room.count) { state.hasReadToTheEnd = true }
             return state.draft?.bytes
         }
         if let draft { return Self.copy(draft, to: room, from: offset) }
@@ -99,7 +119,7 @@ final class SignalHandle: Sendable {
     func lseek(offset: off_t, whence: CInt) throws(Errno) -> off_t {
         let size = state.withLock { $0.draft.map { off_t($0.bytes.count) } } ?? snapshot.status.st_size
         guard offset >= 0, offset < size else { throw .noSuchAddressOrDevice }
-        return whence == SEEK_HOLE ? size : offset
+        return whence == clinux_seek_hole ? size : offset
     }
 
     /// The file's status as the process that opened this sees it, while it differs from what others see: until it has

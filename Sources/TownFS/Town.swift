@@ -90,14 +90,14 @@ extension WallTime {
     ///
     /// The corresponding C function is `clock_gettime` with `CLOCK_REALTIME`.
     static var now: WallTime {
-        var now = timespec()
+        var now = Glibc.timespec()
         clock_gettime(CLOCK_REALTIME, &now)
         return WallTime(now)
     }
 
-    init(_ time: timespec) {
+    init(_ time: Glibc.timespec) {
         self.init(seconds: Int64(time.tv_sec), nanoseconds: Int32(time.tv_nsec))
     }
 
-    var timespec: timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
+    var timespec: Glibc.timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
 }

@@ -11,7 +11,7 @@ final class Wakeup: Sendable {
 
     init() throws(Errno) {
         event = OwnedDescriptor(
-            takingOwnershipOf: try retryingInterrupts { eventfd(0, CInt(EFD_CLOEXEC.rawValue | EFD_NONBLOCK.rawValue)) })
+            takingOwnershipOf: try retryingInterrupts { eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)) })
     }
 
     /// Does not block, and may be called under a lock: the eventfd's counter is far from full.
