@@ -96,8 +96,8 @@ final class SignalFile: Sendable {
     func status(for request: Request, in parent: Descriptor) throws(Errno) -> FileStatus {
         let handles = settle(for: request)
         let current = Result { () throws(Errno) in try status(in: parent) }
+        let size = try? current.get().st_size
         for handle in handles.reversed() {
-            let size = try? current.get().st_size
             if let status = handle.status(seenBy: request, unlessOfSize: size) { return status }
         }
         return try current.get()

@@ -10,12 +10,17 @@ extension TownFileSystem {
             let file = try nodes.descriptor(of: inode)
             return reply(OpenFile(inode, .backing(try file.reopened(Self.backingFlags(flags)))))
         case .signal(let file, let parent):
-            let opened = try file.open(flags: flags, for: request, in: parent)
-            return reply(OpenFile(inode, .signal(opened)))
+            do throws(Errno) {
+                let opened = try file.open(flags: flags, for: request, in: parent)
+                return reply(OpenFile(inode, .signal(opened)))
+            } catch .noSuchFileOrDirectory {
+                // The kernel still has the name. ESTALE makes it look once more, and make the file if asked to.
+                throw .staleNFSFileHandle
+            }
         case .pulse:
             guard inode == PulseDirectory.statusFile else { throw .isDirectory }
             guard flags & O_ACCMODE == O_RDONLY else { throw .permissionDenied }
-            return reply(OpenFile(inode, .text(pulse.text())))
+            return reply(OpenFile(inode, .text(pulse.text()), thread: request.thread))
         }
     }
 
@@ -53,8 +58,12 @@ extension TownFileSystem {
     }
 
     private func reply(_ opened: OpenFile) -> OpenReply {
-        let usesDirectIO = if case .backing = opened.target { false } else { true }
-        return OpenReply(handle: files.insert(opened), usesDirectIO: usesDirectIO)
+        switch opened.target {
+        case .backing: OpenReply(handle: files.insert(opened))
+        case .signal(let file):
+            OpenReply(handle: files.insert(opened), usesDirectIO: true, needsFlush: file.isWritable)
+        case .text: OpenReply(handle: files.insert(opened), usesDirectIO: true, needsFlush: false)
+        }
     }
 
     // MARK: Data
