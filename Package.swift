@@ -26,7 +26,7 @@ let package = Package(
         .systemLibrary(name: "CLinux"),
 
         // libfuse with Swift types. Knows nothing of liveness.
-        .target(name: "Fuse", dependencies: ["CFuse", system, logging]),
+        .target(name: "Fuse", dependencies: ["CFuse", "CLinux", system]),
 
         // Who is alive. No I/O; time is passed in.
         .target(name: "Liveness"),

@@ -5,6 +5,11 @@
 // fuse_session_custom_io, which the whole of `Fuse` stands on.
 #define FUSE_USE_VERSION 314
 
+// As in CLinux: modules that see the same glibc header with different feature macros do not fit into one program.
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <fuse_lowlevel.h>
 
 #endif

@@ -11,8 +11,12 @@
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 #include <linux/fs.h>
@@ -26,8 +30,26 @@ static inline int clinux_renameat2(int from_directory, const char *from, int to_
 // pidfd_open(2): no wrapper before glibc 2.36. The descriptor is close-on-exec by the kernel's own rule.
 static inline int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0u); }
 
+// lseek(2): <linux/fs.h> and <unistd.h> both define it, and Swift takes neither.
+static const int clinux_seek_hole = SEEK_HOLE;
+
 // utimensat(2): UTIME_NOW and UTIME_OMIT are macros of <sys/stat.h> with a cast inside, which Swift does not import.
 static const long clinux_utime_now = (1L << 30) - 1L;
 static const long clinux_utime_omit = (1L << 30) - 2L;
+
+// prctl(2) is variadic. Names the calling thread, for ps(1) and core dumps; the kernel cuts at 15 bytes.
+static inline void clinux_name_this_thread(const char *name) { (void)prctl(PR_SET_NAME, name, 0ul, 0ul, 0ul); }
+
+// pwritev2(2): O_APPEND for one write alone, whatever the descriptor was opened with. Hidden behind _GNU_SOURCE.
+static inline ssize_t clinux_append(int descriptor, const void *bytes, size_t count) {
+    struct iovec part = {.iov_base = (void *)bytes, .iov_len = count};
+    return pwritev2(descriptor, &part, 1, 0, RWF_APPEND);
+}
+
+// <stdatomic.h> on memory that two processes share: Swift's Atomic lives only in storage of its own.
+static inline void clinux_store_release(uint64_t *word, uint64_t value) {
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+static inline uint64_t clinux_load_acquire(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 
 #endif

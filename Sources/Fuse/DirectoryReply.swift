@@ -1,0 +1,67 @@
+import CFuse
+import Glibc
+
+/// The room in which `readdir` and `readdirplus` answer: as many entries as fit, in the order of the directory.
+///
+/// Lives as long as the operation; libfuse lays the entries out.
+public struct DirectoryReply {
+    private let request: fuse_req_t
+    private let room: UnsafeMutableRawBufferPointer
+    private(set) var used = 0
+
+    init(request: fuse_req_t, room: UnsafeMutableRawBufferPointer) {
+        self.request = request
+        self.room = room
+    }
+
+    /// Whether nothing has been added yet.
+    public var isEmpty: Bool { used == 0 }
+
+    /// Adds a name with its `d_ino` and the file type in `mode`; `nextOffset` is where a later call goes on.
+    ///
+    /// False when it does not fit: the caller stops, and the kernel asks again from the last offset it has.
+    public mutating func add(_ name: FileName, number: ino_t, mode: mode_t, nextOffset: off_t) -> Bool {
+        var status = FileStatus()
+        status.st_ino = number
+        status.st_mode = mode
+        let needed = fuse_add_direntry(request, cursor, remaining, name.pointer, &status, nextOffset)
+        return take(needed)
+    }
+
+    /// Whether `name` would fit together with its attributes.
+    ///
+    /// To be asked before the lookup that `add(_:entry:nextOffset:)` reports, as a lookup that never reaches the
+    /// kernel is never forgotten.
+    public func hasRoom(for name: FileName) -> Bool {
+        fuse_add_direntry_plus(request, nil, 0, name.pointer, nil, 0) <= remaining
+    }
+
+    /// Adds a name with its attributes, which counts as a lookup of it.
+    public mutating func add(_ name: FileName, entry: Entry, nextOffset: off_t) -> Bool {
+        var parameters = fuse_entry_param(entry)
+        let needed = fuse_add_direntry_plus(request, cursor, remaining, name.pointer, &parameters, nextOffset)
+        return take(needed)
+    }
+
+    private var remaining: Int { room.count - used }
+
+    private var cursor: UnsafeMutablePointer<CChar>? {
+        (room.baseAddress.map { $0 + used })?.assumingMemoryBound(to: CChar.self)
+    }
+
+    private mutating func take(_ needed: Int) -> Bool {
+        guard needed <= remaining else { return false }
+        used += needed
+        return true
+    }
+}
+
+extension fuse_entry_param {
+    init(_ entry: Entry) {
+        self.init()
+        ino = entry.inode.rawValue
+        attr = entry.status
+        entry_timeout = entry.nameTimeout
+        attr_timeout = entry.statusTimeout
+    }
+}

@@ -1,0 +1,141 @@
+import Glibc
+import SystemPackage
+
+/// What a file system answers, one method an operation of the FUSE protocol, by libfuse's names.
+///
+/// Methods return or throw the errno the caller shall see; `OperationTable` replies, exactly once. They are called from
+/// several threads at a time, also for one inode. Names and byte ranges belong to the request and are gone on return.
+///
+/// The kernel has checked permissions before it asks (the mount uses `default_permissions`), and does all file locking
+/// by itself. What is not here is left out of the table, and the kernel answers as it does for a file system that
+/// cannot: no `access`, `bmap`, `ioctl`, locks.
+///
+/// The corresponding C type is `struct fuse_lowlevel_ops`.
+public protocol FileSystem: AnyObject, Sendable {
+    // MARK: Names
+
+    /// Finds a name in a directory. ENOENT when it is not there.
+    func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry
+
+    /// Gives back `count` of the lookups of an inode. Has no caller and no reply; may come long after the name is gone.
+    func forget(_ inode: InodeNumber, count: UInt64)
+
+    /// Makes a file of any kind but directory and symbolic link; `mode` holds kind and permissions, umask applied.
+    func mknod(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
+    ) throws(Errno) -> Entry
+
+    func mkdir(_ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request) throws(Errno) -> Entry
+
+    func symlink(
+        to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry
+
+    /// Gives a file a further name. The reply is the same inode as before.
+    func link(_ inode: InodeNumber, to name: FileName, in parent: InodeNumber, for request: Request)
+        throws(Errno) -> Entry
+
+    func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno)
+
+    func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno)
+
+    /// Renames with the flags of renameat2(2): `RENAME_NOREPLACE`, `RENAME_EXCHANGE`, `RENAME_WHITEOUT`.
+    ///
+    /// Once this has returned, the kernel takes the new name to mean the *source's* inode.
+    func rename(
+        _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
+        for request: Request
+    ) throws(Errno)
+
+    /// The bytes of a symbolic link, without a NUL.
+    func readlink(_ inode: InodeNumber) throws(Errno) -> [UInt8]
+
+    // MARK: Attributes
+
+    /// Answers stat(2), and fstat(2) too: the kernel does not say through which open file it asks.
+    func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply
+
+    /// Changes attributes; `handle` is there for ftruncate(2) and its kind.
+    func setattr(
+        _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
+    ) throws(Errno) -> StatusReply
+
+    func statfs(_ inode: InodeNumber) throws(Errno) -> FileSystemStatus
+
+    /// Sets an extended attribute; `flags` are those of setxattr(2).
+    func setxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, value: UnsafeRawBufferPointer, flags: CInt
+    ) throws(Errno)
+
+    /// Reads an extended attribute into `value` and returns its size. An empty `value` asks for the size alone.
+    func getxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
+    ) throws(Errno) -> Int
+
+    /// Lists the names of extended attributes, each with its NUL. An empty `names` asks for the size alone.
+    func listxattr(_ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer) throws(Errno) -> Int
+
+    func removexattr(_ inode: InodeNumber, _ name: UnsafePointer<CChar>) throws(Errno)
+
+    // MARK: Files
+
+    /// Opens with the flags of open(2), `O_TRUNC` among them, but never `O_CREAT` or `O_EXCL`.
+    func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply
+
+    /// Makes a regular file and opens it, in one step.
+    func create(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
+    ) throws(Errno) -> (Entry, OpenReply)
+
+    /// Fills `bytes` from `offset` on, and returns how many there were; fewer than asked is the end of the file.
+    func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int
+
+    /// Writes `bytes` at `offset`, and returns how many it took. With `appending` (the file was opened with `O_APPEND`)
+    /// they go to the end, and `offset` is only where the kernel believes that to be.
+    func write(
+        _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, for request: Request
+    ) throws(Errno) -> Int
+
+    /// Answers each close(2) of a descriptor of this open file; with dup(2) there are several.
+    func flush(_ handle: FileHandle, for request: Request) throws(Errno)
+
+    /// Ends an open file after its last close. Nobody waits for it, and there is no caller.
+    func release(_ handle: FileHandle)
+
+    func fsync(_ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno)
+
+    func fallocate(_ handle: FileHandle, mode: CInt, offset: off_t, length: off_t) throws(Errno)
+
+    /// Answers `SEEK_DATA` and `SEEK_HOLE`; the kernel does the rest of lseek(2) itself.
+    func lseek(_ handle: FileHandle, offset: off_t, whence: CInt) throws(Errno) -> off_t
+
+    func copyFileRange(
+        from source: FileHandle, at sourceOffset: off_t, to target: FileHandle, at targetOffset: off_t, count: Int,
+        flags: CInt
+    ) throws(Errno) -> Int
+
+    /// What poll(2) would say of the file now, as a mask of `POLLIN` and its kind.
+    ///
+    /// Never ENOSYS: the kernel would take it for the whole mount and for ever.
+    func poll(_ handle: FileHandle) throws(Errno) -> UInt32
+
+    // MARK: Directories
+
+    func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenReply
+
+    /// Lists a directory from `offset` on: 0, or what came with an earlier entry.
+    func readdir(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno)
+
+    /// Lists a directory and looks every entry up but `.` and `..`.
+    func readdirplus(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno)
+
+    func releasedir(_ handle: FileHandle)
+
+    func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno)
+}

@@ -1,0 +1,265 @@
+import CFuse
+import Glibc
+import SystemPackage
+
+/// libfuse's table of operations, each entry decoding its arguments for a `FileSystem` and handing its result to a
+/// `PendingReply`. Policy lives in neither.
+///
+/// The closures capture nothing, as C demands, and stand in a function of a plain file: formed at the top level of a
+/// main file they would belong to the main actor and trap on libfuse's threads.
+enum OperationTable {
+    static func make() -> fuse_lowlevel_ops {
+        var table = fuse_lowlevel_ops()
+        addNames(to: &table)
+        addAttributes(to: &table)
+        addFiles(to: &table)
+        addDirectories(to: &table)
+        table.`init` = { _, connection in
+            guard let connection else { return }
+            // The kernel clears set-id bits itself and says so by setattr: a daemon that runs as root would not lose
+            // them by writing.
+            connection.pointee.want &= ~UInt32(FUSE_CAP_HANDLE_KILLPRIV)
+        }
+        return table
+    }
+
+    private static func addNames(to table: inout fuse_lowlevel_ops) {
+        table.lookup = { request, parent, name in
+            PendingReply(request!).entry { (fileSystem, caller) throws(Errno) in
+                try fileSystem.lookup(FileName(name), in: InodeNumber(rawValue: parent), for: caller)
+            }
+        }
+        table.forget = { request, inode, count in
+            PendingReply(request!).silence { $0.forget(InodeNumber(rawValue: inode), count: count) }
+        }
+        table.forget_multi = { request, count, forgotten in
+            PendingReply(request!).silence { fileSystem in
+                for one in UnsafeBufferPointer(start: forgotten, count: count) {
+                    fileSystem.forget(InodeNumber(rawValue: one.ino), count: one.nlookup)
+                }
+            }
+        }
+        table.mknod = { request, parent, name, mode, device in
+            PendingReply(request!).entry { (fileSystem, caller) throws(Errno) in
+                try fileSystem.mknod(
+                    FileName(name), in: InodeNumber(rawValue: parent), mode: mode, device: device, for: caller)
+            }
+        }
+        table.mkdir = { request, parent, name, mode in
+            PendingReply(request!).entry { (fileSystem, caller) throws(Errno) in
+                try fileSystem.mkdir(FileName(name), in: InodeNumber(rawValue: parent), mode: mode, for: caller)
+            }
+        }
+        table.symlink = { request, target, parent, name in
+            PendingReply(request!).entry { (fileSystem, caller) throws(Errno) in
+                try fileSystem.symlink(
+                    to: target!, named: FileName(name), in: InodeNumber(rawValue: parent), for: caller)
+            }
+        }
+        table.link = { request, inode, parent, name in
+            PendingReply(request!).entry { (fileSystem, caller) throws(Errno) in
+                try fileSystem.link(
+                    InodeNumber(rawValue: inode), to: FileName(name), in: InodeNumber(rawValue: parent), for: caller)
+            }
+        }
+        table.unlink = { request, parent, name in
+            PendingReply(request!).nothing { (fileSystem, caller) throws(Errno) in
+                try fileSystem.unlink(FileName(name), in: InodeNumber(rawValue: parent), for: caller)
+            }
+        }
+        table.rmdir = { request, parent, name in
+            PendingReply(request!).nothing { (fileSystem, caller) throws(Errno) in
+                try fileSystem.rmdir(FileName(name), in: InodeNumber(rawValue: parent), for: caller)
+            }
+        }
+        table.rename = { request, parent, name, newParent, newName, flags in
+            PendingReply(request!).nothing { (fileSystem, caller) throws(Errno) in
+                try fileSystem.rename(
+                    FileName(name), in: InodeNumber(rawValue: parent), to: FileName(newName),
+                    in: InodeNumber(rawValue: newParent), flags: flags, for: caller)
+            }
+        }
+        table.readlink = { request, inode in
+            PendingReply(request!).link { (fileSystem) throws(Errno) in
+                try fileSystem.readlink(InodeNumber(rawValue: inode))
+            }
+        }
+    }
+
+    private static func addAttributes(to table: inout fuse_lowlevel_ops) {
+        table.getattr = { request, inode, _ in
+            PendingReply(request!).status { (fileSystem, caller) throws(Errno) in
+                try fileSystem.getattr(InodeNumber(rawValue: inode), for: caller)
+            }
+        }
+        table.setattr = { request, inode, values, selection, info in
+            PendingReply(request!).status { (fileSystem, caller) throws(Errno) in
+                try fileSystem.setattr(
+                    InodeNumber(rawValue: inode), StatusChanges(values!.pointee, selection),
+                    handle: info.map { FileHandle($0) }, for: caller)
+            }
+        }
+        table.statfs = { request, inode in
+            PendingReply(request!).fileSystemStatus { (fileSystem) throws(Errno) in
+                try fileSystem.statfs(InodeNumber(rawValue: inode))
+            }
+        }
+        table.setxattr = { request, inode, name, value, size, flags in
+            PendingReply(request!).nothing { (fileSystem, _) throws(Errno) in
+                try fileSystem.setxattr(
+                    InodeNumber(rawValue: inode), name!, value: UnsafeRawBufferPointer(start: value, count: size),
+                    flags: flags)
+            }
+        }
+        table.getxattr = { request, inode, name, size in
+            PendingReply(request!).attribute(capacity: size) { (fileSystem, room) throws(Errno) in
+                try fileSystem.getxattr(InodeNumber(rawValue: inode), name!, into: room)
+            }
+        }
+        table.listxattr = { request, inode, size in
+            PendingReply(request!).attribute(capacity: size) { (fileSystem, room) throws(Errno) in
+                try fileSystem.listxattr(InodeNumber(rawValue: inode), into: room)
+            }
+        }
+        table.removexattr = { request, inode, name in
+            PendingReply(request!).nothing { (fileSystem, _) throws(Errno) in
+                try fileSystem.removexattr(InodeNumber(rawValue: inode), name!)
+            }
+        }
+    }
+
+    private static func addFiles(to table: inout fuse_lowlevel_ops) {
+        table.open = { request, inode, info in
+            PendingReply(request!).open(
+                info,
+                { (fileSystem, caller) throws(Errno) in
+                    try fileSystem.open(InodeNumber(rawValue: inode), flags: info!.pointee.flags, for: caller)
+                }, undo: { $0.release })
+        }
+        table.create = { request, parent, name, mode, info in
+            PendingReply(request!).create(info) { (fileSystem, caller) throws(Errno) in
+                try fileSystem.create(
+                    FileName(name), in: InodeNumber(rawValue: parent), mode: mode, flags: info!.pointee.flags,
+                    for: caller)
+            }
+        }
+        table.read = { request, _, size, offset, info in
+            PendingReply(request!).bytes(capacity: size) { (fileSystem, _, room) throws(Errno) in
+                try fileSystem.read(FileHandle(info!), into: room, at: offset)
+            }
+        }
+        table.write = { request, _, bytes, size, offset, info in
+            PendingReply(request!).count { (fileSystem, caller) throws(Errno) in
+                // A page of a mapping is written back through any handle that can write; its place is its offset.
+                let appending = info!.pointee.flags & O_APPEND != 0 && info!.pointee.writepage == 0
+                return try fileSystem.write(
+                    FileHandle(info!), UnsafeRawBufferPointer(start: bytes, count: size), at: offset,
+                    appending: appending, for: caller)
+            }
+        }
+        table.flush = { request, _, info in
+            PendingReply(request!).nothing { (fileSystem, caller) throws(Errno) in
+                try fileSystem.flush(FileHandle(info!), for: caller)
+            }
+        }
+        table.release = { request, _, info in
+            PendingReply(request!).nothing { (fileSystem, _) throws(Errno) in fileSystem.release(FileHandle(info!)) }
+        }
+        table.fsync = { request, _, dataOnly, info in
+            PendingReply(request!).nothing { (fileSystem, caller) throws(Errno) in
+                try fileSystem.fsync(FileHandle(info!), dataOnly: dataOnly != 0, for: caller)
+            }
+        }
+        table.fallocate = { request, _, mode, offset, length, info in
+            PendingReply(request!).nothing { (fileSystem, _) throws(Errno) in
+                try fileSystem.fallocate(FileHandle(info!), mode: mode, offset: offset, length: length)
+            }
+        }
+        table.lseek = { request, _, offset, whence, info in
+            PendingReply(request!).offset { (fileSystem) throws(Errno) in
+                try fileSystem.lseek(FileHandle(info!), offset: offset, whence: whence)
+            }
+        }
+        table.copy_file_range = { request, _, sourceOffset, source, _, targetOffset, target, count, flags in
+            PendingReply(request!).count { (fileSystem, _) throws(Errno) in
+                try fileSystem.copyFileRange(
+                    from: FileHandle(source!), at: sourceOffset, to: FileHandle(target!), at: targetOffset,
+                    count: count, flags: flags)
+            }
+        }
+        table.poll = { request, _, info, waker in
+            PendingReply(request!).events(waker: waker) { (fileSystem) throws(Errno) in
+                try fileSystem.poll(FileHandle(info!))
+            }
+        }
+    }
+
+    private static func addDirectories(to table: inout fuse_lowlevel_ops) {
+        table.opendir = { request, inode, info in
+            PendingReply(request!).open(
+                info,
+                { (fileSystem, caller) throws(Errno) in
+                    try fileSystem.opendir(InodeNumber(rawValue: inode), for: caller)
+                }, undo: { $0.releasedir })
+        }
+        table.readdir = { request, inode, size, offset, info in
+            PendingReply(request!).directory(capacity: size) { (fileSystem, caller, reply) throws(Errno) in
+                try fileSystem.readdir(
+                    InodeNumber(rawValue: inode), FileHandle(info!), from: offset, into: &reply, for: caller)
+            }
+        }
+        table.readdirplus = { request, inode, size, offset, info in
+            PendingReply(request!).directory(capacity: size) { (fileSystem, caller, reply) throws(Errno) in
+                try fileSystem.readdirplus(
+                    InodeNumber(rawValue: inode), FileHandle(info!), from: offset, into: &reply, for: caller)
+            }
+        }
+        table.releasedir = { request, _, info in
+            PendingReply(request!).nothing { (fileSystem, _) throws(Errno) in
+                fileSystem.releasedir(FileHandle(info!))
+            }
+        }
+        table.fsyncdir = { request, inode, dataOnly, info in
+            PendingReply(request!).nothing { (fileSystem, _) throws(Errno) in
+                try fileSystem.fsyncdir(InodeNumber(rawValue: inode), FileHandle(info!), dataOnly: dataOnly != 0)
+            }
+        }
+    }
+}
+
+// libfuse's header marks nothing as non-null, but every pointer that is unwrapped above and here is one it always
+// passes: because it takes them from the request itself (lib/fuse_lowlevel.c, the do_… functions).
+
+extension FileName {
+    fileprivate init(_ name: UnsafePointer<CChar>?) {
+        self.init(borrowing: name!)
+    }
+}
+
+extension FileHandle {
+    fileprivate init(_ info: UnsafeMutablePointer<fuse_file_info>) {
+        self.init(rawValue: info.pointee.fh)
+    }
+}
+
+extension StatusChanges {
+    /// Reads libfuse's `FUSE_SET_ATTR_…` bits.
+    fileprivate init(_ values: FileStatus, _ selection: CInt) {
+        self.init()
+        func isSet(_ bit: CInt) -> Bool { selection & bit != 0 }
+        if isSet(FUSE_SET_ATTR_MODE) { mode = values.st_mode }
+        if isSet(FUSE_SET_ATTR_UID) { user = values.st_uid }
+        if isSet(FUSE_SET_ATTR_GID) { group = values.st_gid }
+        if isSet(FUSE_SET_ATTR_SIZE) { size = values.st_size }
+        if isSet(FUSE_SET_ATTR_ATIME_NOW) {
+            accessed = .now
+        } else if isSet(FUSE_SET_ATTR_ATIME) {
+            accessed = .at(values.st_atim)
+        }
+        if isSet(FUSE_SET_ATTR_MTIME_NOW) {
+            modified = .now
+        } else if isSet(FUSE_SET_ATTR_MTIME) {
+            modified = .at(values.st_mtim)
+        }
+    }
+}

@@ -1,0 +1,191 @@
+import CFuse
+import Glibc
+import SystemPackage
+
+/// A request that waits for its answer: runs the operation and replies, once, with its result or its errno.
+///
+/// When the kernel discards an answer because the caller was interrupted meanwhile, what the answer stood for (a lookup,
+/// an open file) is undone.
+struct PendingReply {
+    private let request: fuse_req_t
+    private let fileSystem: any FileSystem
+
+    /// `request` must carry a `Session.Served` as its user data.
+    init(_ request: fuse_req_t) {
+        self.request = request
+        // because `Session` holds the object for as long as its libfuse session can call.
+        fileSystem = Unmanaged<Session.Served>.fromOpaque(fuse_req_userdata(request)).takeUnretainedValue().fileSystem
+    }
+
+    private var caller: Request {
+        guard let context = fuse_req_ctx(request) else { return Request(user: 0, group: 0, thread: 0) }
+        return Request(user: context.pointee.uid, group: context.pointee.gid, thread: context.pointee.pid)
+    }
+
+    private func fail(_ error: Errno) {
+        fuse_reply_err(request, error.rawValue)
+    }
+
+    // MARK: Kinds of answers
+
+    func nothing(_ operation: (any FileSystem, Request) throws(Errno) -> Void) {
+        do throws(Errno) {
+            try operation(fileSystem, caller)
+            fuse_reply_err(request, 0)
+        } catch {
+            fail(error)
+        }
+    }
+
+    /// For `forget`, which the kernel does not want answered.
+    func silence(_ operation: (any FileSystem) -> Void) {
+        operation(fileSystem)
+        fuse_reply_none(request)
+    }
+
+    func entry(_ operation: (any FileSystem, Request) throws(Errno) -> Entry) {
+        do throws(Errno) {
+            let entry = try operation(fileSystem, caller)
+            var parameters = fuse_entry_param(entry)
+            if fuse_reply_entry(request, &parameters) == -ENOENT { fileSystem.forget(entry.inode, count: 1) }
+        } catch {
+            fail(error)
+        }
+    }
+
+    func status(_ operation: (any FileSystem, Request) throws(Errno) -> StatusReply) {
+        do throws(Errno) {
+            var reply = try operation(fileSystem, caller)
+            fuse_reply_attr(request, &reply.status, reply.timeout)
+        } catch {
+            fail(error)
+        }
+    }
+
+    func open(
+        _ info: UnsafeMutablePointer<fuse_file_info>?, _ operation: (any FileSystem, Request) throws(Errno) -> OpenReply,
+        undo: (any FileSystem) -> (FileHandle) -> Void
+    ) {
+        do throws(Errno) {
+            let opened = try operation(fileSystem, caller)
+            var reply = fuse_file_info(opened, flags: info?.pointee.flags ?? 0)
+            if fuse_reply_open(request, &reply) == -ENOENT { undo(fileSystem)(opened.handle) }
+        } catch {
+            fail(error)
+        }
+    }
+
+    func create(
+        _ info: UnsafeMutablePointer<fuse_file_info>?,
+        _ operation: (any FileSystem, Request) throws(Errno) -> (Entry, OpenReply)
+    ) {
+        do throws(Errno) {
+            let (entry, opened) = try operation(fileSystem, caller)
+            var parameters = fuse_entry_param(entry)
+            var reply = fuse_file_info(opened, flags: info?.pointee.flags ?? 0)
+            if fuse_reply_create(request, &parameters, &reply) == -ENOENT {
+                fileSystem.release(opened.handle)
+                fileSystem.forget(entry.inode, count: 1)
+            }
+        } catch {
+            fail(error)
+        }
+    }
+
+    func count(_ operation: (any FileSystem, Request) throws(Errno) -> Int) {
+        do throws(Errno) {
+            fuse_reply_write(request, try operation(fileSystem, caller))
+        } catch {
+            fail(error)
+        }
+    }
+
+    /// Answers with up to `capacity` bytes that the operation writes.
+    func bytes(capacity: Int, _ fill: (any FileSystem, Request, UnsafeMutableRawBufferPointer) throws(Errno) -> Int) {
+        ReplyBuffer.withBytes(capacity) { room in
+            do throws(Errno) {
+                let count = try fill(fileSystem, caller, room)
+                fuse_reply_buf(request, room.baseAddress?.assumingMemoryBound(to: CChar.self), count)
+            } catch {
+                fail(error)
+            }
+        }
+    }
+
+    /// Answers getxattr(2) and listxattr(2): with the bytes, or with their number where `capacity` is 0.
+    func attribute(
+        capacity: Int, _ fill: (any FileSystem, UnsafeMutableRawBufferPointer) throws(Errno) -> Int
+    ) {
+        guard capacity == 0 else {
+            bytes(capacity: capacity) { (fileSystem, _, room) throws(Errno) in try fill(fileSystem, room) }
+            return
+        }
+        do throws(Errno) {
+            fuse_reply_xattr(request, try fill(fileSystem, UnsafeMutableRawBufferPointer(start: nil, count: 0)))
+        } catch {
+            fail(error)
+        }
+    }
+
+    func directory(
+        capacity: Int, _ list: (any FileSystem, Request, inout DirectoryReply) throws(Errno) -> Void
+    ) {
+        bytes(capacity: capacity) { (fileSystem, caller, room) throws(Errno) in
+            var reply = DirectoryReply(request: request, room: room)
+            do throws(Errno) {
+                try list(fileSystem, caller, &reply)
+            } catch {
+                // What is in the reply already counts as looked up; the error meets the caller with the next request.
+                if reply.isEmpty { throw error }
+            }
+            return reply.used
+        }
+    }
+
+    func link(_ operation: (any FileSystem) throws(Errno) -> [UInt8]) {
+        do throws(Errno) {
+            let target = try operation(fileSystem) + [0]
+            target.withUnsafeBytes { target in
+                _ = fuse_reply_readlink(request, target.baseAddress?.assumingMemoryBound(to: CChar.self))
+            }
+        } catch {
+            fail(error)
+        }
+    }
+
+    func fileSystemStatus(_ operation: (any FileSystem) throws(Errno) -> FileSystemStatus) {
+        do throws(Errno) {
+            var status = try operation(fileSystem)
+            fuse_reply_statfs(request, &status)
+        } catch {
+            fail(error)
+        }
+    }
+
+    func offset(_ operation: (any FileSystem) throws(Errno) -> off_t) {
+        do throws(Errno) {
+            fuse_reply_lseek(request, try operation(fileSystem))
+        } catch {
+            fail(error)
+        }
+    }
+
+    /// Answers poll; `waker` is libfuse's handle for a later notification, which nothing here needs.
+    func events(waker: OpaquePointer?, _ operation: (any FileSystem) throws(Errno) -> UInt32) {
+        if let waker { fuse_pollhandle_destroy(waker) }
+        do throws(Errno) {
+            fuse_reply_poll(request, try operation(fileSystem))
+        } catch {
+            fail(error)
+        }
+    }
+}
+
+extension fuse_file_info {
+    fileprivate init(_ opened: OpenReply, flags: CInt) {
+        self.init()
+        self.flags = flags
+        fh = opened.handle.rawValue
+        direct_io = opened.usesDirectIO ? 1 : 0
+    }
+}

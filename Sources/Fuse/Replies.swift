@@ -1,0 +1,70 @@
+import Glibc
+
+/// stat(2)'s answer. The name keeps it apart from the function of the same spelling.
+public typealias FileStatus = stat
+
+/// statvfs(3)'s answer.
+public typealias FileSystemStatus = statvfs
+
+/// The answer to a lookup, and to everything that makes a name: which inode it is, and for how long the kernel may
+/// believe that without asking again.
+///
+/// Every entry that reaches the kernel counts as one lookup, to be given back by `forget`.
+public struct Entry {
+    public var inode: InodeNumber
+    public var status: FileStatus
+    /// Seconds for which the name may be taken to mean this inode.
+    public var nameTimeout: Double
+    /// Seconds for which `status` may be taken as true.
+    public var statusTimeout: Double
+
+    public init(inode: InodeNumber, status: FileStatus, nameTimeout: Double, statusTimeout: Double) {
+        self.inode = inode
+        self.status = status
+        self.nameTimeout = nameTimeout
+        self.statusTimeout = statusTimeout
+    }
+}
+
+/// The answer to `getattr` and `setattr`.
+public struct StatusReply {
+    public var status: FileStatus
+    /// Seconds for which `status` may be taken as true.
+    public var timeout: Double
+
+    public init(status: FileStatus, timeout: Double) {
+        self.status = status
+        self.timeout = timeout
+    }
+}
+
+/// The answer to `open`, `opendir` and, beside an entry, `create`.
+public struct OpenReply {
+    public var handle: FileHandle
+    /// Every read and write becomes a request of its own; the page cache is left out (`FOPEN_DIRECT_IO`).
+    public var usesDirectIO: Bool
+
+    public init(handle: FileHandle, usesDirectIO: Bool = false) {
+        self.handle = handle
+        self.usesDirectIO = usesDirectIO
+    }
+}
+
+/// What `setattr` is asked to change; nil is "leave it".
+public struct StatusChanges: Sendable {
+    /// A time to set: the clock's now at the moment of the change, or a given one.
+    public enum Time: Sendable {
+        case now
+        case at(timespec)
+    }
+
+    public var mode: mode_t?
+    public var user: uid_t?
+    public var group: gid_t?
+    /// In bytes.
+    public var size: off_t?
+    public var accessed: Time?
+    public var modified: Time?
+
+    public init() {}
+}

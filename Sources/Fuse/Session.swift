@@ -1,0 +1,81 @@
+import CFuse
+import Glibc
+import SystemPackage
+
+/// One FUSE connection being served: requests are read from a descriptor, run on a file system, and answered.
+///
+/// The descriptor is `/dev/fuse` of a mount, or one end of a `SOCK_SEQPACKET` socket pair in tests: a request is one
+/// read, an answer one write. It is never cloned, so that whoever else holds it open keeps the connection alive when
+/// this process dies.
+///
+/// The corresponding libfuse type is `struct fuse_session`.
+public final class Session: Sendable {
+    /// What libfuse carries as its user data.
+    final class Served: Sendable {
+        let fileSystem: any FileSystem
+        init(_ fileSystem: any FileSystem) { self.fileSystem = fileSystem }
+    }
+
+    // because libfuse guards a session with a lock of its own; only `deinit`, when nobody serves any more, frees it.
+    private nonisolated(unsafe) let session: OpaquePointer
+    private let served: Served
+
+    /// Takes a connection whose first request, INIT, has not been read yet. The descriptor is closed in every case.
+    ///
+    /// - Throws: `invalidArgument` when libfuse refuses, `noMemory`.
+    public init(takingOwnershipOf descriptor: CInt, serving fileSystem: any FileSystem) throws(Errno) {
+        served = Served(fileSystem)
+        var table = OperationTable.make()
+        let name = strdup("pulsefs")
+        defer { free(name) }
+        var arguments = [name]
+        // because the session keeps `served` alive, and is destroyed before it.
+        let userData = Unmanaged.passUnretained(served).toOpaque()
+        let session = arguments.withUnsafeMutableBufferPointer { arguments in
+            var parsed = fuse_args(argc: 1, argv: arguments.baseAddress, allocated: 0)
+            return fuse_session_new(&parsed, &table, MemoryLayout.size(ofValue: table), userData)
+        }
+        guard let session else {
+            _ = close(descriptor)
+            throw .invalidArgument
+        }
+        var transport = fuse_custom_io(
+            writev: { descriptor, parts, count, _ in writev(descriptor, parts, count) },
+            read: { descriptor, bytes, count, _ in Glibc.read(descriptor, bytes, count) },
+            splice_receive: nil,
+            splice_send: nil)
+        let outcome = fuse_session_custom_io(session, &transport, descriptor)
+        guard outcome == 0 else {
+            fuse_session_destroy(session)
+            _ = close(descriptor)
+            throw Errno(rawValue: abs(outcome))
+        }
+        self.session = session
+    }
+
+    deinit {
+        fuse_session_destroy(session)
+    }
+
+    /// Serves on `threads` threads until the connection ends: by an unmount, an abort, or the other end's closing.
+    ///
+    /// Blocks; the calling thread is one of them. Each request runs from start to end on the thread that read it.
+    public func run(threads: Int) throws(Errno) {
+        guard threads > 1 else { return serveUntilTheEnd() }
+        let other = try Thread(named: "fuse") { self.serveUntilTheEnd() }
+        let outcome = Result { () throws(Errno) in try run(threads: threads - 1) }
+        other.join()
+        try outcome.get()
+    }
+
+    private func serveUntilTheEnd() {
+        var buffer = fuse_buf()
+        defer { free(buffer.mem) }
+        while fuse_session_exited(session) == 0 {
+            let received = fuse_session_receive_buf(session, &buffer)
+            if received == -EINTR || received == -EAGAIN { continue }
+            guard received > 0 else { return }
+            fuse_session_process_buf(session, &buffer)
+        }
+    }
+}

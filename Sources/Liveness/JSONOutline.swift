@@ -1,0 +1,254 @@
+/// Where the top-level members of a JSON text lie, found without building its values.
+///
+/// The grammar is that of Go's `encoding/json`, which is RFC 8259 to the letter: no control characters in strings,
+/// nothing after the value, and no more than 10,000 containers in one another. The bytes must be UTF-8 already.
+/// Reading is linear and keeps its own stack, so hostile input cannot exhaust the thread's.
+struct JSONOutline {
+    /// One `"key": value` of the outermost object, by position.
+    struct Member {
+        /// Without the quotes, escapes as written.
+        let key: Range<Int>
+        /// From the value's first byte to its last, no white space.
+        let value: Range<Int>
+    }
+
+    /// False for any other JSON text: an array, a string, a number, `true`, `false` or `null`.
+    let isObject: Bool
+    /// In order of appearance; keys may repeat.
+    let members: [Member]
+    /// Where a further member would be written: after the last one, or after the opening brace.
+    let insertionPoint: Int
+
+    private let bytes: [UInt8]
+
+    /// Nil if the bytes are not one JSON text.
+    init?(_ bytes: [UInt8]) {
+        var scanner = JSONScanner(bytes)
+        guard scanner.scan() else { return nil }
+        self.bytes = bytes
+        let start = bytes.firstIndex { !$0.isJSONWhiteSpace } ?? 0
+        isObject = bytes[start] == UInt8(ascii: "{")
+        members = scanner.members
+        insertionPoint = members.last?.value.upperBound ?? start + 1
+    }
+
+    /// The members that Go would store in the field tagged `name`, which must be in lower-case ASCII.
+    ///
+    /// Go compares keys with escapes decoded and case folded, where two letters beyond ASCII fold into it: U+017F to
+    /// `s` and U+212A to `k`.
+    func members(named name: String) -> [Member] {
+        members.filter { member in
+            string(at: member.key).unicodeScalars.lazy.map(Self.folded).elementsEqual(name.unicodeScalars)
+        }
+    }
+
+    /// Decodes the inside of a string; a lone surrogate becomes U+FFFD, as in Go.
+    func string(at range: Range<Int>) -> String {
+        let text = String(decoding: bytes[range], as: UTF8.self)
+        guard text.utf8.contains(UInt8(ascii: "\\")) else { return text }
+        // In UTF-16 units, because that is what \u spells: two that make a pair become one scalar by themselves.
+        var units: [UInt16] = []
+        var scalars = text.unicodeScalars.makeIterator()
+        while let scalar = scalars.next() {
+            if scalar == "\\" {
+                units.append(Self.escapedUnit(&scalars))
+            } else {
+                units.append(contentsOf: scalar.utf16)
+            }
+        }
+        return String(decoding: units, as: UTF16.self)
+    }
+
+    /// Decodes what follows a backslash; the scanner has seen that it is complete.
+    private static func escapedUnit(_ scalars: inout String.UnicodeScalarView.Iterator) -> UInt16 {
+        switch scalars.next() {
+        case "b": 0x08
+        case "t": 0x09
+        case "n": 0x0A
+        case "f": 0x0C
+        case "r": 0x0D
+        case "u":
+            (0..<4).reduce(0) { unit, _ in
+                unit << 4 | UInt16(scalars.next().flatMap { Character($0).hexDigitValue } ?? 0)
+            }
+        case let other: UInt16(truncatingIfNeeded: other?.value ?? 0)
+        }
+    }
+
+    private static func folded(_ scalar: Unicode.Scalar) -> Unicode.Scalar {
+        switch scalar {
+        case "A"..."Z": Unicode.Scalar(UInt8(scalar.value) | 0x20)
+        case "\u{17F}": "s"
+        case "\u{212A}": "k"
+        default: scalar
+        }
+    }
+}
+
+/// Reads a JSON text once from left to right.
+private struct JSONScanner {
+    /// Go's `maxNestingDepth`.
+    static let maximumDepth = 10_000
+
+    /// What may come next, white space aside.
+    enum Expectation {
+        case value, valueOrClose, key, keyOrClose, commaOrClose
+    }
+
+    private let bytes: [UInt8]
+    private var position = 0
+    /// For each open container, outermost first, whether it is an object.
+    private var isObject: [Bool] = []
+
+    private(set) var members: [JSONOutline.Member] = []
+    private var memberKey = 0..<0
+    private var memberValueStart = 0
+
+    init(_ bytes: [UInt8]) {
+        self.bytes = bytes
+    }
+
+    /// Whether the bytes are one JSON text; call once.
+    mutating func scan() -> Bool {
+        var next = Expectation.value
+        repeat {
+            skipWhiteSpace()
+            guard let following = read(next) else { return false }
+            next = following
+        } while !isObject.isEmpty
+        skipWhiteSpace()
+        return position == bytes.count
+    }
+
+    /// Reads one token, and a key's colon with it; nil if the text breaks the grammar here.
+    private mutating func read(_ expectation: Expectation) -> Expectation? {
+        switch expectation {
+        case .keyOrClose where take("}"), .valueOrClose where take("]"):
+            return closeContainer()
+        case .key, .keyOrClose:
+            return readKey() ? .value : nil
+        case .value, .valueOrClose:
+            return readValue()
+        case .commaOrClose:
+            let inObject = isObject.last == true
+            if take(",") { return inObject ? .key : .value }
+            return take(inObject ? "}" : "]") ? closeContainer() : nil
+        }
+    }
+
+    private mutating func readKey() -> Bool {
+        let start = position + 1
+        guard readString() else { return false }
+        if isObject.count == 1 { memberKey = start..<position - 1 }
+        skipWhiteSpace()
+        return take(":")
+    }
+
+    private mutating func readValue() -> Expectation? {
+        if isObject.count == 1 { memberValueStart = position }
+        switch current {
+        case "{": return openContainer(isObject: true)
+        case "[": return openContainer(isObject: false)
+        case "\"": return readString() ? endValue() : nil
+        case "-", .some("0"..."9"): return readNumber() ? endValue() : nil
+        default: return take("true") || take("false") || take("null") ? endValue() : nil
+        }
+    }
+
+    private mutating func openContainer(isObject: Bool) -> Expectation? {
+        guard self.isObject.count < Self.maximumDepth else { return nil }
+        self.isObject.append(isObject)
+        position += 1
+        return isObject ? .keyOrClose : .valueOrClose
+    }
+
+    private mutating func closeContainer() -> Expectation {
+        isObject.removeLast()
+        return endValue()
+    }
+
+    private mutating func endValue() -> Expectation {
+        if isObject.count == 1, isObject[0] {
+            members.append(JSONOutline.Member(key: memberKey, value: memberValueStart..<position))
+        }
+        return .commaOrClose
+    }
+
+    private mutating func readString() -> Bool {
+        guard take("\"") else { return false }
+        while let scalar = current {
+            position += 1
+            switch scalar {
+            case "\"": return true
+            case "\\": guard readEscape() else { return false }
+            case "\0"..."\u{1F}": return false
+            default: break
+            }
+        }
+        return false
+    }
+
+    private mutating func readEscape() -> Bool {
+        guard let scalar = current else { return false }
+        position += 1
+        switch scalar {
+        case "\"", "\\", "/", "b", "f", "n", "r", "t":
+            return true
+        case "u":
+            return (0..<4).allSatisfy { _ in takeOne { "0"..."9" ~= $0 || "a"..."f" ~= $0 || "A"..."F" ~= $0 } }
+        default:
+            return false
+        }
+    }
+
+    private mutating func readNumber() -> Bool {
+        _ = take("-")
+        guard take("0") || takeDigits() else { return false }
+        if take(".") {
+            guard takeDigits() else { return false }
+        }
+        if take("e") || take("E") {
+            _ = take("+") || take("-")
+            guard takeDigits() else { return false }
+        }
+        return true
+    }
+
+    // MARK: Bytes
+
+    /// The byte to be read next; one above 0x7F, a piece of UTF-8, stands for itself.
+    private var current: Unicode.Scalar? {
+        position < bytes.count ? Unicode.Scalar(bytes[position]) : nil
+    }
+
+    private mutating func skipWhiteSpace() {
+        while position < bytes.count, bytes[position].isJSONWhiteSpace { position += 1 }
+    }
+
+    private mutating func takeOne(_ isWanted: (Unicode.Scalar) -> Bool) -> Bool {
+        guard let current, isWanted(current) else { return false }
+        position += 1
+        return true
+    }
+
+    private mutating func take(_ text: StaticString) -> Bool {
+        let end = position + text.utf8CodeUnitCount
+        guard end <= bytes.count else { return false }
+        guard text.withUTF8Buffer({ bytes[position..<end].elementsEqual($0) }) else { return false }
+        position = end
+        return true
+    }
+
+    private mutating func takeDigits() -> Bool {
+        let start = position
+        while takeOne({ "0"..."9" ~= $0 }) {}
+        return position > start
+    }
+}
+
+extension UInt8 {
+    /// Space, tab, line feed or carriage return.
+    var isJSONWhiteSpace: Bool {
+        self == 0x20 || self == 0x09 || self == 0x0A || self == 0x0D
+    }
+}

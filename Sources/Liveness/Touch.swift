@@ -1,0 +1,51 @@
+/// One piece of evidence that a runtime is alive.
+public struct Touch: Hashable, Sendable {
+    /// How long a touch counts if nobody says otherwise.
+    public static let defaultTTL: Duration = .seconds(90)
+
+    /// What the evidence was.
+    public enum Source: Hashable, Sendable, CaseIterable {
+        /// A document written to the signal file.
+        case written
+        /// A file renamed over the signal file.
+        case renamed
+        /// The signal file's times set, as `touch` does.
+        case attributes
+        /// A request to pulsefs itself, by command or by the store's `touch`.
+        case command
+    }
+
+    /// The signal file, by its path in the town; nil if the touch did not come through one.
+    public var signal: [UInt8]?
+    /// Who is alive; nil if nobody can be named, and then only the signal file is touched.
+    public var runtime: RuntimeID?
+    /// When it was received, for documents and file times.
+    public var receivedAt: WallTime
+    public var source: Source
+    /// When it was received, for the deadline.
+    ///
+    /// `ContinuousClock` reads CLOCK_BOOTTIME on Linux (`swift_get_time` in the Swift runtime's
+    /// `Concurrency/Clock.cpp`): it counts through suspend, and setting the wall clock does not move it. It starts
+    /// anew at boot.
+    public var at: ContinuousClock.Instant
+    /// For how long it proves life; a lower bound.
+    public var ttl: Duration
+    /// What the signal file holds from now on; nil if the touch brings no document, and what is known stays.
+    public var document: Document?
+
+    public init(
+        signal: [UInt8]? = nil, runtime: RuntimeID? = nil, receivedAt: WallTime, at: ContinuousClock.Instant,
+        ttl: Duration = Touch.defaultTTL, document: Document?, source: Source
+    ) {
+        self.signal = signal
+        self.runtime = runtime
+        self.receivedAt = receivedAt
+        self.source = source
+        self.at = at
+        self.ttl = ttl
+        self.document = document
+    }
+
+    /// The end of the life that this touch proves.
+    public var deadline: ContinuousClock.Instant { at + ttl }
+}

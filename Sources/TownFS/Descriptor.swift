@@ -1,0 +1,52 @@
+import Fuse
+import Glibc
+import SystemPackage
+
+/// An open descriptor that several may hold; closed when the last one lets go.
+///
+/// The node store keeps some of these and drops them when there are too many, while operations that have borrowed one
+/// go on using it.
+final class Descriptor: Sendable {
+    private let owned: OwnedDescriptor
+
+    init(_ owned: consuming OwnedDescriptor) {
+        self.owned = owned
+    }
+
+    /// Borrowed for a system call by whoever holds the object.
+    var rawValue: CInt { owned.rawValue }
+
+    /// Opens the same file anew, for more than `O_PATH` allows; close-on-exec whatever `flags` say.
+    func reopened(_ flags: CInt) throws(Errno) -> Descriptor {
+        let opened = try callByPath { openat(AT_FDCWD, $0, flags | O_CLOEXEC) }
+        return Descriptor(OwnedDescriptor(takingOwnershipOf: opened))
+    }
+
+    /// Makes a system call that wants a path, or a descriptor that is more than `O_PATH`: by this descriptor's name in
+    /// `/proc`, which leads to the very file without a second look at its names.
+    ///
+    /// Throws what the call leaves in `errno` when it answers -1.
+    func callByPath<Result: FixedWidthInteger & SignedInteger>(
+        _ body: (_ path: UnsafePointer<CChar>) -> Result
+    ) throws(Errno) -> Result {
+        // A hand-made string on the stack: opening a file should not cost an allocation.
+        var path: InlineArray<32, CChar> = .init(repeating: 0)
+        var end = 0
+        for byte in "/proc/self/fd/".utf8 {
+            path[end] = CChar(bitPattern: byte)
+            end += 1
+        }
+        var divisor: CInt = 1
+        while rawValue / divisor >= 10 { divisor *= 10 }
+        while divisor > 0 {
+            path[end] = CChar(rawValue / divisor % 10) + CChar(UInt8(ascii: "0"))
+            end += 1
+            divisor /= 10
+        }
+        let span = path.span
+        return try span.withUnsafeBufferPointer { (path) throws(Errno) in
+            // because an inline array of 32 has a first element.
+            try retryingInterrupts { body(path.baseAddress!) }
+        }
+    }
+}

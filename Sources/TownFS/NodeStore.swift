@@ -1,0 +1,328 @@
+import CLinux
+import Fuse
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// Every inode that the kernel knows, and the ways back to their files.
+///
+/// A file is found again by its parent's descriptor and its name, or by an `O_PATH` descriptor reached by walking down
+/// from the nearest ancestor that has one. Each step refuses symbolic links, and what it finds is compared with the
+/// identity on record: no race beneath can lead out of the town or to another file. Descriptors are kept for
+/// `cacheCapacity` nodes, first come, first dropped; only files without a name hold theirs until they are forgotten.
+///
+/// The lock is held over memory only; system calls happen between two holdings of it, and the second checks again.
+final class NodeStore: Sendable {
+    /// A way to a name: the directory's descriptor and the name in it.
+    struct Place {
+        let directory: Descriptor
+        let name: NodeName
+    }
+
+    fileprivate struct State {
+        var nodes: [InodeNumber: Node]
+        var byIdentity: [FileIdentity: InodeNumber]
+        /// The inode that a lookup of a signal file answers with: the last that was renamed onto it, or its first.
+        var bySignal: [ObjectIdentifier: InodeNumber] = [:]
+        var next: UInt64
+        /// Which node's descriptor is dropped when the cache comes round to its slot.
+        var ring: [InodeNumber?]
+        var hand = 0
+    }
+
+    private let state: Mutex<State>
+
+    /// How many attempts an inode gets to be found while renames move it about.
+    private static let attempts = 4
+
+    /// - Parameter firstInode: the first number to give out; those below are the caller's own, except the root's.
+    init(root: Descriptor, identity: FileIdentity, signals: SignalDirectory?, firstInode: UInt64, cacheCapacity: Int) {
+        let node = Node(
+            meaning: .backing(identity), parent: .root, name: NodeName([]), lookups: 1, signals: signals,
+            descriptor: root, isPinned: true)
+        state = Mutex(
+            State(
+                nodes: [.root: node], byIdentity: [identity: .root], next: firstInode,
+                ring: Array(repeating: nil, count: max(1, cacheCapacity))))
+    }
+
+    // MARK: Looking
+
+    /// What the kernel means by an inode number. ESTALE when it is none of ours.
+    func node(_ inode: InodeNumber) throws(Errno) -> Node {
+        guard let node = state.withLock({ $0.nodes[inode] }) else { throw .staleNFSFileHandle }
+        return node
+    }
+
+    /// How many inodes the kernel knows.
+    var count: Int { state.withLock { $0.nodes.count } }
+
+    /// An `O_PATH` descriptor of a backing file or directory.
+    ///
+    /// - Throws: ESTALE when it cannot be found where it was, or another file is there now; ENOENT when its name or a
+    ///   directory above it has been removed beneath the mount.
+    func descriptor(of inode: InodeNumber) throws(Errno) -> Descriptor {
+        for _ in 0..<Self.attempts {
+            let way = try state.withLock { (state) throws(Errno) in try state.way(to: inode) }
+            guard let last = way.steps.last else { return way.start }
+            guard let found = try Self.walk(way) else { continue }
+            let evicted = state.withLock { $0.keep(found, for: inode, identity: last.identity) }
+            withExtendedLifetime(evicted) {}
+            return found
+        }
+        throw .staleNFSFileHandle
+    }
+
+    /// The status of a backing file or directory as it is now.
+    func status(of inode: InodeNumber) throws(Errno) -> FileStatus {
+        let node = try node(inode)
+        if let descriptor = node.descriptor { return try FileStatus(of: descriptor.rawValue) }
+        // Cheaper than opening the file itself, which may never be wanted; whatever is odd goes the long way.
+        if let directory = try? descriptor(of: node.parent) {
+            let status = try? node.name.withPointer { (name) throws(Errno) in
+                try FileStatus(of: name, in: directory.rawValue)
+            }
+            if let status, status.identity == node.identity { return status }
+        }
+        return try FileStatus(of: descriptor(of: inode).rawValue)
+    }
+
+    // MARK: Remembering and forgetting
+
+    /// Counts a lookup of a backing file found under a name, and returns its inode number.
+    func remember(
+        _ identity: FileIdentity, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?
+    ) -> InodeNumber {
+        state.withLock { state in
+            guard let known = state.byIdentity[identity], state.nodes[known] != nil else {
+                let inode = state.add(.backing(identity), named: name, in: parent, signals: signals)
+                state.byIdentity[identity] = inode
+                return inode
+            }
+            state.nodes[known]?.lookups += 1
+            if known != .root { state.place(known, at: name, in: parent, signals: signals) }
+            return known
+        }
+    }
+
+    /// Counts a lookup of a signal file, and returns its inode number.
+    func remember(_ file: SignalFile, named name: NodeName, in parent: InodeNumber) -> InodeNumber {
+        state.withLock { state in
+            if let known = state.bySignal[ObjectIdentifier(file)] {
+                state.nodes[known]?.lookups += 1
+                return known
+            }
+            let inode = state.add(.signal(file), named: name, in: parent, signals: nil)
+            state.bySignal[ObjectIdentifier(file)] = inode
+            return inode
+        }
+    }
+
+    /// Drops `count` kernel references to an inode and lets go of it with the last one.
+    ///
+    /// The kernel may forget an inode long after its name is gone, so names play no part here. A count above what is
+    /// held is treated as all of it: bad input must not bring the mount down.
+    func forget(_ inode: InodeNumber, count: UInt64) {
+        // Removed nodes are destroyed outside the lock: with them go descriptors, and close(2) is a system call.
+        var removed: [Node] = []
+        state.withLock { state in
+            guard inode != .root, let node = state.nodes[inode] else { return }
+            state.nodes[inode]?.lookups = node.lookups - min(count, node.lookups)
+            state.removeIfUnused(inode, into: &removed)
+        }
+    }
+
+    // MARK: Names that change
+
+    /// Keeps a file reachable although the name (`name` in `parent`) under which it is known is about to go.
+    ///
+    /// Does nothing for what the kernel does not know. Call it before the system call that removes the name.
+    func pin(_ identity: FileIdentity, at place: Place) {
+        let isNeeded = state.withLock { state in
+            guard let inode = state.byIdentity[identity], let node = state.nodes[inode] else { return false }
+            return !node.isPinned
+        }
+        guard isNeeded else { return }
+        let opened = place.name.withPointer { name in
+            try? OwnedDescriptor(opening: name, in: place.directory.rawValue, O_PATH | O_NOFOLLOW)
+        }
+        guard let opened else { return }
+        let descriptor = Descriptor(opened)
+        guard (try? FileStatus(of: descriptor.rawValue).identity) == identity else { return }
+        state.withLock { state in
+            guard let inode = state.byIdentity[identity] else { return }
+            state.nodes[inode]?.descriptor = descriptor
+            state.nodes[inode]?.isPinned = true
+        }
+    }
+
+    /// Notes that a backing file is now known by another name.
+    func move(
+        _ identity: FileIdentity, to name: NodeName, in parent: InodeNumber, signals: SignalDirectory?
+    ) {
+        state.withLock { state in
+            guard let inode = state.byIdentity[identity] else { return }
+            state.place(inode, at: name, in: parent, signals: signals)
+        }
+    }
+
+    /// The inode of a backing file, if the kernel knows it.
+    func inode(of identity: FileIdentity) -> InodeNumber? {
+        state.withLock { $0.byIdentity[identity] }
+    }
+
+    /// The inode of a signal file, if the kernel knows it.
+    func inode(of file: SignalFile) -> InodeNumber? {
+        state.withLock { $0.bySignal[ObjectIdentifier(file)] }
+    }
+
+    /// Turns an inode into a signal file's: from now on the kernel takes this number for it.
+    func assign(_ inode: InodeNumber, to file: SignalFile, named name: NodeName, in parent: InodeNumber) {
+        var dropped: Descriptor?
+        state.withLock { state in
+            guard let node = state.nodes[inode] else { return }
+            if let identity = node.identity { state.byIdentity[identity] = nil }
+            if let former = node.signalFile, state.bySignal[ObjectIdentifier(former)] == inode {
+                state.bySignal[ObjectIdentifier(former)] = nil
+            }
+            dropped = node.descriptor
+            state.place(inode, at: name, in: parent, signals: nil)
+            state.nodes[inode]?.meaning = .signal(file)
+            state.nodes[inode]?.descriptor = nil
+            state.nodes[inode]?.isPinned = false
+            state.bySignal[ObjectIdentifier(file)] = inode
+        }
+        withExtendedLifetime(dropped) {}
+    }
+
+    /// Turns a signal file's inode into that of a backing file, into which its document has been written.
+    func assign(_ inode: InodeNumber, to identity: FileIdentity, named name: NodeName, in parent: InodeNumber) {
+        state.withLock { state in
+            guard let former = state.nodes[inode]?.signalFile else { return }
+            if state.bySignal[ObjectIdentifier(former)] == inode { state.bySignal[ObjectIdentifier(former)] = nil }
+            state.place(inode, at: name, in: parent, signals: nil)
+            state.nodes[inode]?.meaning = .backing(identity)
+            state.byIdentity[identity] = inode
+        }
+    }
+
+    /// Lets the next lookup of a signal file begin with a new inode: the kernel has seen this one unlinked.
+    func detach(_ file: SignalFile) {
+        state.withLock { $0.bySignal[ObjectIdentifier(file)] = nil }
+    }
+
+    /// Decides anew, for everything known below a directory that has moved, where signal files can lie.
+    ///
+    /// `signals` answers for one node, given its parent's answer and its name; parents come before children.
+    func resettle(
+        below top: InodeNumber, _ signals: (_ parent: SignalDirectory?, _ name: NodeName) -> SignalDirectory?
+    ) {
+        state.withLock { state in
+            var children: [InodeNumber: [InodeNumber]] = [:]
+            for (inode, node) in state.nodes where inode != .root { children[node.parent, default: []].append(inode) }
+            var waiting = children[top] ?? []
+            while let inode = waiting.popLast() {
+                guard let node = state.nodes[inode] else { continue }
+                let decided = signals(state.nodes[node.parent]?.signals, node.name)
+                state.nodes[inode]?.signals = decided
+                waiting += children[inode] ?? []
+            }
+        }
+    }
+}
+
+// MARK: - Under the lock
+
+extension NodeStore.State {
+    mutating func add(
+        _ meaning: Node.Meaning, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?
+    ) -> InodeNumber {
+        let inode = InodeNumber(rawValue: next)
+        next += 1
+        nodes[inode] = Node(meaning: meaning, parent: parent, name: name, lookups: 1, signals: signals)
+        nodes[parent]?.children += 1
+        return inode
+    }
+
+    mutating func place(_ inode: InodeNumber, at name: NodeName, in parent: InodeNumber, signals: SignalDirectory?) {
+        guard let node = nodes[inode] else { return }
+        nodes[inode]?.name = name
+        nodes[inode]?.signals = signals
+        guard node.parent != parent else { return }
+        nodes[inode]?.parent = parent
+        nodes[parent]?.children += 1
+        nodes[node.parent]?.children -= 1
+    }
+
+    mutating func removeIfUnused(_ inode: InodeNumber, into removed: inout [Node]) {
+        var next = inode
+        while next != .root, let node = nodes[next], node.lookups == 0, node.children == 0 {
+            nodes[next] = nil
+            switch node.meaning {
+            case .backing(let identity):
+                if byIdentity[identity] == next { byIdentity[identity] = nil }
+            case .signal(let file):
+                if bySignal[ObjectIdentifier(file)] == next { bySignal[ObjectIdentifier(file)] = nil }
+            }
+            removed.append(node)
+            nodes[node.parent]?.children -= 1
+            next = node.parent
+        }
+    }
+
+    /// The names to walk, and from where: nothing to walk when a descriptor of the inode itself is at hand.
+    func way(to inode: InodeNumber) throws(Errno) -> Way {
+        var steps: [Way.Step] = []
+        var next = inode
+        while true {
+            guard let node = nodes[next], let identity = node.identity else { throw .staleNFSFileHandle }
+            if let start = node.descriptor { return Way(start: start, steps: steps.reversed()) }
+            steps.append(Way.Step(name: node.name, identity: identity))
+            next = node.parent
+        }
+    }
+
+    /// Keeps a descriptor, and returns the one that had to go for it, to be closed outside the lock.
+    mutating func keep(_ descriptor: Descriptor, for inode: InodeNumber, identity: FileIdentity) -> Descriptor? {
+        guard let node = nodes[inode], node.identity == identity, node.descriptor == nil else { return nil }
+        var dropped: Descriptor?
+        if let evicted = ring[hand], let former = nodes[evicted], former.cacheSlot == hand {
+            nodes[evicted]?.cacheSlot = nil
+            if !former.isPinned {
+                dropped = former.descriptor
+                nodes[evicted]?.descriptor = nil
+            }
+        }
+        nodes[inode]?.descriptor = descriptor
+        nodes[inode]?.cacheSlot = hand
+        ring[hand] = inode
+        hand = (hand + 1) % ring.count
+        return dropped
+    }
+}
+
+/// A walk down the tree from a descriptor, by names, to files of known identity.
+fileprivate struct Way {
+    struct Step {
+        let name: NodeName
+        let identity: FileIdentity
+    }
+
+    let start: Descriptor
+    let steps: [Step]
+}
+
+extension NodeStore {
+    /// Walks; nil when another file was met than the one on record, as while a rename is on its way into the store.
+    private static func walk(_ way: Way) throws(Errno) -> Descriptor? {
+        var reached = way.start
+        for step in way.steps {
+            let opened = try step.name.withPointer { (name) throws(Errno) in
+                try OwnedDescriptor(opening: name, in: reached.rawValue, O_PATH | O_NOFOLLOW)
+            }
+            reached = Descriptor(opened)
+            guard try FileStatus(of: reached.rawValue).identity == step.identity else { return nil }
+        }
+        return reached
+    }
+}

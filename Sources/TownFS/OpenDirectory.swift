@@ -1,0 +1,135 @@
+import CLinux
+import Fuse
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// One opening of a directory.
+///
+/// An ordinary directory is streamed, with the offsets of the file system beneath. One in which signal files can lie is
+/// listed as a whole when it is read from the start, and its offsets count entries.
+final class OpenDirectory: Sendable {
+    /// One entry, as listed.
+    struct Listed: Sendable {
+        let name: NodeName
+        /// `d_ino`.
+        var number: ino_t
+        /// The file type, as in `st_mode`; 0 when the file system beneath does not say.
+        let kind: mode_t
+        /// Where to go on after this entry.
+        var nextOffset: off_t = 0
+
+        init(name: NodeName, number: ino_t, kind: mode_t, nextOffset: off_t = 0) {
+            self.name = name
+            self.number = number
+            self.kind = kind
+            self.nextOffset = nextOffset
+        }
+
+        /// Whether it is `.` or `..`.
+        var isDots: Bool {
+            let bytes = name.bytes
+            return bytes.count <= 2 && bytes.allSatisfy { $0 == UInt8(ascii: ".") }
+        }
+    }
+
+    private enum Source: Sendable {
+        case stream(DirectoryStream)
+        case listing(@Sendable () throws(Errno) -> [Listed])
+    }
+
+    private let source: Source
+    /// What a listing found when it was last read from the start.
+    private let listed = Mutex<[Listed]?>(nil)
+    /// The real directory, where there is one to be synchronized.
+    let real: Descriptor?
+
+    init(streaming real: Descriptor) {
+        source = .stream(DirectoryStream(real))
+        self.real = real
+    }
+
+    init(real: Descriptor? = nil, listing: @escaping @Sendable () throws(Errno) -> [Listed]) {
+        source = .listing(listing)
+        self.real = real
+    }
+
+    /// Calls `body` with each entry from `offset` on, until it answers false.
+    func forEach(from offset: off_t, _ body: (Listed) throws(Errno) -> Bool) throws(Errno) {
+        switch source {
+        case .stream(let stream):
+            try stream.forEach(from: offset, body)
+        case .listing(let list):
+            for (index, listed) in try entries(from: offset, list).enumerated().dropFirst(Int(clamping: offset)) {
+                var entry = listed
+                entry.nextOffset = off_t(index + 1)
+                guard try body(entry) else { return }
+            }
+        }
+    }
+
+    private func entries(from offset: off_t, _ list: () throws(Errno) -> [Listed]) throws(Errno) -> [Listed] {
+        if offset > 0, let known = listed.withLock({ $0 }) { return known }
+        let fresh = try list()
+        listed.withLock { $0 = fresh }
+        return fresh
+    }
+}
+
+/// The entries of a real directory, read in blocks.
+///
+/// The corresponding C function is `getdents64`.
+struct DirectoryStream: Sendable {
+    private let directory: Descriptor
+    /// Bytes read at a time: a few hundred entries.
+    private static let blockSize = 32 << 10
+
+    init(_ directory: Descriptor) {
+        self.directory = directory
+    }
+
+    /// Calls `body` with each entry from `offset` on, until it answers false.
+    ///
+    /// The kernel holds a directory's lock while it reads it, so no two threads come here with one descriptor.
+    func forEach(from offset: off_t, _ body: (OpenDirectory.Listed) throws(Errno) -> Bool) throws(Errno) {
+        _ = try retryingInterrupts { lseek(directory.rawValue, offset, SEEK_SET) }
+        while true {
+            let block = try readBlock()
+            guard !block.isEmpty else { return }
+            for entry in block {
+                guard try body(entry) else { return }
+            }
+        }
+    }
+
+    private func readBlock() throws(Errno) -> [OpenDirectory.Listed] {
+        var failure: Errno?
+        let entries = withUnsafeTemporaryAllocation(byteCount: Self.blockSize, alignment: 8) { room in
+            var entries: [OpenDirectory.Listed] = []
+            do throws(Errno) {
+                let count = try retryingInterrupts {
+                    // because a temporary allocation of more than no bytes has an address.
+                    getdents64(directory.rawValue, room.baseAddress!, room.count)
+                }
+                var position = 0
+                while position < count {
+                    // struct linux_dirent64, getdents(2): d_ino 8, d_off 8, d_reclen 2, d_type 1, d_name
+                    let record = UnsafeRawBufferPointer(rebasing: room[position...])
+                    let size = Int(record.loadUnaligned(fromByteOffset: 16, as: UInt16.self))
+                    let name = record[19..<size].prefix { $0 != 0 }
+                    entries.append(
+                        OpenDirectory.Listed(
+                            name: NodeName(name), number: record.loadUnaligned(as: ino_t.self),
+                            kind: mode_t(record[18]) << 12,
+                            nextOffset: record.loadUnaligned(fromByteOffset: 8, as: off_t.self)))
+                    position += size
+                }
+            } catch {
+                failure = error
+            }
+            return entries
+        }
+        if let failure { throw failure }
+        return entries
+    }
+}

@@ -1,0 +1,113 @@
+import CLinux
+import Fuse
+import Glibc
+import Liveness
+import SystemPackage
+
+/// The real file beneath a signal file: where its document comes from after a mount and goes to before an unmount.
+///
+/// It is replaced, never written in place, so that whoever has it open keeps reading one whole document.
+struct RealFile: ~Copyable {
+    let descriptor: OwnedDescriptor
+    let status: FileStatus
+
+    /// Opens the real file of a name for reading; nil when there is none, or what is there is no regular file.
+    static func open(_ name: NodeName, in directory: CInt) throws(Errno) -> RealFile? {
+        do throws(Errno) {
+            // Without O_NONBLOCK the open of a fifo, put there by a race, would wait for its writer.
+            let descriptor = try name.withPointer { (name) throws(Errno) in
+                try OwnedDescriptor(opening: name, in: directory, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+            }
+            let status = try FileStatus(of: descriptor.rawValue)
+            return status.isRegularFile ? RealFile(descriptor: descriptor, status: status) : nil
+        } catch .noSuchFileOrDirectory, .tooManySymbolicLinkLevels {
+            return nil
+        }
+    }
+
+    /// Gives the open descriptor to a new owner.
+    consuming func takeDescriptor() -> OwnedDescriptor {
+        descriptor
+    }
+
+    /// All of it. EFBIG when it is larger than a document may be.
+    func bytes() throws(Errno) -> [UInt8] {
+        guard status.st_size <= Document.maximumSize else { throw .fileTooLarge }
+        var failure: Errno?
+        let bytes = [UInt8](unsafeUninitializedCapacity: Document.maximumSize) { room, count in
+            do throws(Errno) {
+                while count < room.count {
+                    let got = try retryingInterrupts {
+                        pread(descriptor.rawValue, room.baseAddress! + count, room.count - count, off_t(count))
+                    }
+                    if got == 0 { break }
+                    count += got
+                }
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        return bytes
+    }
+
+    // MARK: Replacing
+
+    /// Whether a file of this name is one with which a document is written down, unfinished or left by a crash.
+    static func isTemporary(_ name: some Collection<UInt8>) -> Bool {
+        name.starts(with: temporaryPrefix)
+    }
+
+    private static let temporaryPrefix = Array(".pulsefs-".utf8)
+
+    /// Puts a document in the place of a real file, with the mode, owner and time it has as a signal file.
+    ///
+    /// Another file of that name is replaced in one step, unless it is newer than the document and not of the future:
+    /// then somebody went on without pulsefs, and theirs is the truth. With `flags` of `RENAME_NOREPLACE`, EEXIST when
+    /// there is one.
+    static func replace(
+        _ name: NodeName, in directory: CInt, with content: SignalFile.Content, now: WallTime, flags: UInt32 = 0,
+        evenIfNewer: Bool = false
+    ) throws(Errno) {
+        if !evenIfNewer, let present = try? name.withPointer({ (name) throws(Errno) in try FileStatus(of: name, in: directory) }) {
+            let modified = WallTime(present.st_mtim)
+            if modified > content.modified, modified <= now { return }
+        }
+        // One name for a file, so that what a crash leaves is overwritten the next time.
+        let temporary = NodeName(temporaryPrefix + name.bytes.prefix(240))
+        try temporary.withPointer { (temporary) throws(Errno) in
+            do throws(Errno) {
+                try write(content, to: temporary, in: directory)
+                try name.withPointer { (name) throws(Errno) in
+                    _ = try retryingInterrupts {
+                        clinux_renameat2(directory, temporary, directory, name, flags)
+                    }
+                }
+            } catch {
+                _ = unlinkat(directory, temporary, 0)
+                throw error
+            }
+        }
+    }
+
+    private static func write(
+        _ content: SignalFile.Content, to name: UnsafePointer<CChar>, in directory: CInt
+    ) throws(Errno) {
+        _ = unlinkat(directory, name, 0)
+        let file = try OwnedDescriptor(
+            opening: name, in: directory, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
+        var done = 0
+        let bytes = content.document.bytes
+        while done < bytes.count {
+            done += try retryingInterrupts {
+                bytes[done...].withUnsafeBytes { Glibc.write(file.rawValue, $0.baseAddress, $0.count) }
+            }
+        }
+        let ownership = content.ownership
+        // Only root may give a file away; for anybody else it already is theirs, or stays theirs.
+        _ = fchown(file.rawValue, ownership.user, ownership.group)
+        _ = try retryingInterrupts { fchmod(file.rawValue, ownership.mode & 0o7777) }
+        let times = [content.modified.timespec, content.modified.timespec]
+        _ = try retryingInterrupts { futimens(file.rawValue, times) }
+    }
+}

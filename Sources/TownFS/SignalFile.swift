@@ -1,0 +1,463 @@
+import Fuse
+import Glibc
+import Liveness
+import Synchronization
+import SystemPackage
+
+/// One signal file: what tools read from it, and what becomes of what they write.
+///
+///     open for writing ──▶ SignalHandle (a draft of its own) ──close──▶ commit ──▶ Touch ──▶ liveness table
+///     open for reading ◀── snapshot of the last committed document ◀───────┘ └───▶ journal, write-down
+///
+/// It serves the real file beneath until the first touch, and its own content from then on. Removed, it stays removed:
+/// a later file of the same name is another object, so that a writer who still holds this one open writes to nothing,
+/// as with any unlinked file.
+///
+/// Lock order: a `SignalHandle`'s, then this one's, then those of journal, table and write-down. Real files are read
+/// and written with none of them held.
+final class SignalFile: Sendable {
+    /// Who may do what with the file; the file type is not in `mode`.
+    struct Ownership: Hashable, Sendable {
+        var mode: mode_t
+        var user: uid_t
+        var group: gid_t
+    }
+
+    /// What the file holds once it has been touched.
+    struct Content: Sendable {
+        var document: Document
+        /// The last touch.
+        var modified: WallTime
+        /// The last change of any kind, `st_ctime`.
+        var changed: WallTime
+        var ownership: Ownership
+        /// Until when the last touch proves life.
+        var deadline: ContinuousClock.Instant
+    }
+
+    private enum Presence {
+        /// Not touched since the mount: the real file is the file, if there is one.
+        case beneath
+        /// Made by somebody who has not closed it yet; nobody else sees it.
+        case awaited(Ownership)
+        case present(Content)
+        case removed
+    }
+
+    private struct State {
+        var presence = Presence.beneath
+        /// Counts changes of the content, to tell whether what was written down is still the latest.
+        var revision: UInt64 = 0
+        var isWritingDown = false
+        /// Open files that may see this one differently from others, oldest first.
+        var handles: [SignalHandle] = []
+    }
+
+    let name: NodeName
+    /// Relative to the town root.
+    let path: [UInt8]
+    let directory: SignalDirectory
+    /// `st_ino`: made from the path, so that it is the same in every mount and whatever is renamed over the name.
+    let number: ino_t
+    let kind: SignalKind
+    private let runtime: RuntimeID?
+    private let town: Town
+    private let state = Mutex(State())
+
+    init(name: NodeName, in directory: SignalDirectory, town: Town) {
+        self.name = name
+        self.directory = directory
+        self.town = town
+        let name = name.bytes
+        path = directory.path.isEmpty ? name : directory.path + [UInt8(ascii: "/")] + name
+        number = Self.inodeNumber(of: path)
+        kind = SignalKind(fileName: name)
+        runtime = RuntimeID(heartbeatPath: path)
+    }
+
+    /// 48 bits of the path's FNV-1a hash in a range that disk file systems do not reach.
+    static func inodeNumber(of path: [UInt8]) -> ino_t {
+        let hash = path.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        return 0x7075_0000_0000_0000 | ino_t(hash >> 16)
+    }
+
+    var isRemoved: Bool {
+        state.withLock { if case .removed = $0.presence { true } else { false } }
+    }
+
+    // MARK: Looking
+
+    /// The file's status as this caller sees it: of what they have open and not read or not closed yet, if anything.
+    ///
+    /// That is how an fstat agrees with the reads that follow it: the kernel does not say which open file it is about.
+    ///
+    /// - Parameter parent: The real directory beneath the file's.
+    /// - Throws: ENOENT when there is no such file, or its record has expired and that is to mean absence.
+    func status(for request: Request, in parent: Descriptor) throws(Errno) -> FileStatus {
+        let handles = settle(for: request)
+        let current = Result { () throws(Errno) in try status(in: parent) }
+        for handle in handles.reversed() {
+            let size = try? current.get().st_size
+            if let status = handle.status(seenBy: request, unlessOfSize: size) { return status }
+        }
+        return try current.get()
+    }
+
+    /// Lets a caller who emptied the file and closed it see that as done, though the kernel has not said so yet.
+    ///
+    /// - Returns: The handles that are open.
+    @discardableResult
+    private func settle(for request: Request) -> [SignalHandle] {
+        let handles = state.withLock { $0.handles }
+        for handle in handles where handle.thread == request.thread { handle.settle() }
+        return handles
+    }
+
+    /// The status that everybody sees.
+    func status(in parent: Descriptor) throws(Errno) -> FileStatus {
+        try currentStatus(state.withLock { $0.presence }, in: parent)
+    }
+
+    private func currentStatus(_ presence: Presence, in parent: Descriptor) throws(Errno) -> FileStatus {
+        switch presence {
+        case .beneath:
+            guard let file = try RealFile.open(name, in: parent.rawValue), isShown(file.status) else {
+                throw .noSuchFileOrDirectory
+            }
+            return status(of: file.status)
+        case .present(let content):
+            guard isShown(content) else { throw .noSuchFileOrDirectory }
+            return status(of: content)
+        case .awaited, .removed:
+            throw .noSuchFileOrDirectory
+        }
+    }
+
+    /// What the directory it lies in should list.
+    enum Listing {
+        case shown
+        /// Whatever the real directory says: nothing was ever touched.
+        case asBeneath
+        case hidden
+    }
+
+    var listing: Listing {
+        state.withLock { state in
+            switch state.presence {
+            case .beneath: .asBeneath
+            case .present(let content): isShown(content) ? .shown : .hidden
+            case .awaited, .removed: .hidden
+            }
+        }
+    }
+
+    private func isShown(_ content: Content) -> Bool {
+        town.configuration.expiry == .keep || town.now.instant < content.deadline
+    }
+
+    private func isShown(_ status: FileStatus) -> Bool {
+        town.configuration.expiry == .keep || town.now.wall - WallTime(status.st_mtim) < town.configuration.ttl
+    }
+
+    func status(of content: Content) -> FileStatus {
+        var status = FileStatus()
+        status.st_ino = number
+        status.st_mode = S_IFREG | (content.ownership.mode & 0o7777)
+        status.st_nlink = 1
+        status.st_uid = content.ownership.user
+        status.st_gid = content.ownership.group
+        status.st_size = off_t(content.document.bytes.count)
+        status.st_blksize = 4096
+        status.st_blocks = (status.st_size + 511) / 512
+        status.st_mtim = content.modified.timespec
+        status.st_atim = content.modified.timespec
+        status.st_ctim = content.changed.timespec
+        return status
+    }
+
+    func status(of real: FileStatus) -> FileStatus {
+        var status = real
+        status.st_ino = number
+        status.st_nlink = 1
+        return status
+    }
+
+    // MARK: Opening
+
+    /// Opens the file as it is: a snapshot for reading, a draft for writing.
+    func open(flags: CInt, for request: Request, in parent: Descriptor) throws(Errno) -> SignalHandle {
+        settle(for: request)
+        let presence = state.withLock { $0.presence }
+        let snapshot: SignalHandle.Snapshot
+        switch presence {
+        case .beneath:
+            guard let file = try RealFile.open(name, in: parent.rawValue), isShown(file.status) else {
+                throw .noSuchFileOrDirectory
+            }
+            snapshot = SignalHandle.Snapshot(of: file, as: self)
+        case .present(let content) where isShown(content):
+            snapshot = SignalHandle.Snapshot(of: content, as: self)
+        case .present, .awaited, .removed:
+            throw .noSuchFileOrDirectory
+        }
+        return register(SignalHandle(of: self, flags: flags, snapshot: snapshot, by: request, in: parent))
+    }
+
+    /// Makes the file, or opens it if somebody else was faster.
+    ///
+    /// Nobody else sees it until what is written to it is committed: readers never meet an empty file.
+    func create(
+        _ ownership: Ownership, flags: CInt, for request: Request, in parent: Descriptor
+    ) throws(Errno) -> SignalHandle {
+        do throws(Errno) {
+            let opened = try open(flags: flags, for: request, in: parent)
+            guard flags & O_EXCL == 0 else {
+                opened.close()
+                throw .fileExists
+            }
+            return opened
+        } catch .noSuchFileOrDirectory {}
+        let isFirst = state.withLock { state in
+            switch state.presence {
+            case .beneath:
+                state.presence = .awaited(ownership)
+                return true
+            case .awaited: return flags & O_EXCL == 0
+            case .present, .removed: return true
+            }
+        }
+        guard isFirst else { throw .fileExists }
+        let snapshot = SignalHandle.Snapshot(
+            of: Content(
+                document: Document(), modified: town.now.wall, changed: town.now.wall, ownership: ownership,
+                deadline: town.now.instant), as: self)
+        return register(
+            SignalHandle(of: self, flags: flags | O_TRUNC, snapshot: snapshot, by: request, in: parent))
+    }
+
+    /// An open file for somebody who had another file open when it was renamed over this one.
+    ///
+    /// What they go on to write is added to what they have written, and judged when they close.
+    func adopt(_ content: Content, by request: Request, in parent: Descriptor) -> SignalHandle {
+        register(
+            SignalHandle(
+                of: self, adopting: content.document.bytes,
+                snapshot: SignalHandle.Snapshot(of: content, as: self), by: request, in: parent))
+    }
+
+    private func register(_ handle: SignalHandle) -> SignalHandle {
+        state.withLock { $0.handles.append(handle) }
+        return handle
+    }
+
+    /// Forgets an open file that has been closed. A file that was made and never committed was never there.
+    func deregister(_ handle: SignalHandle) {
+        state.withLock { state in
+            state.handles.removeAll { $0 === handle }
+            if case .awaited = state.presence, state.handles.isEmpty { state.presence = .beneath }
+        }
+    }
+
+    // MARK: Committing
+
+    /// Judges bytes as the file's new document, and takes them for a touch.
+    ///
+    /// - Parameter replacement: Mode and owner of a file that was renamed over this one.
+    /// - Throws: EINVAL when they are no document: the last one stays. EFBIG when they are too many.
+    func commit(
+        _ bytes: [UInt8], source: Touch.Source, by request: Request, in parent: Descriptor,
+        replacement: Ownership? = nil
+    ) throws(Errno) {
+        let former = try contentBeneathIfNeeded(in: parent)
+        try change(by: request, former: former, source: source, replacement: replacement) {
+            (previous, now) throws(Document.Rejection) in
+            let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
+            if judgement.outcome == .timestampFromFuture { town.counters.noteFromFuture() }
+            return judgement.document
+        }
+    }
+
+    /// Takes a setting of the file's times for a touch: the document stays but for its timestamp.
+    func touch(by request: Request, in parent: Descriptor) throws(Errno) {
+        let former = try contentBeneathIfNeeded(in: parent)
+        try change(by: request, former: former, source: .attributes, replacement: nil) {
+            (previous, now) throws(Document.Rejection) in
+            try Document.refreshed(previous, at: now, kind: kind)
+        }
+    }
+
+    /// Takes an emptied draft that may yet be written to for a touch, and leaves the document alone.
+    ///
+    /// Does nothing where there is no document yet: nobody shall find an empty one.
+    func touchKeepingDocument(by request: Request, in parent: Descriptor) throws(Errno) {
+        let former = try contentBeneathIfNeeded(in: parent)
+        let hasDocument = state.withLock { state in
+            if case .present = state.presence { true } else { former != nil }
+        }
+        guard hasDocument else { return }
+        try change(by: request, former: former, source: .written, replacement: nil) { previous, _ in
+            previous ?? Document()
+        }
+    }
+
+    private func change(
+        by request: Request, former: Content?, source: Touch.Source, replacement: Ownership?,
+        _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> Document
+    ) throws(Errno) {
+        let now = town.now
+        var hasRoom = true
+        do throws(Document.Rejection) {
+            try state.withLock { (state) throws(Document.Rejection) in
+                let previous: Content?
+                var ownership: Ownership
+                switch state.presence {
+                case .removed: return
+                case .awaited(let chosen): (previous, ownership) = (nil, chosen)
+                case .present(let content): (previous, ownership) = (content, content.ownership)
+                case .beneath: (previous, ownership) = (former, former?.ownership ?? .ordinary(of: request))
+                }
+                if let replacement { ownership = replacement }
+                let document = try judge(previous?.document, now.wall)
+                let content = Content(
+                    document: document, modified: now.wall, changed: now.wall, ownership: ownership,
+                    deadline: now.instant + town.configuration.ttl)
+                state.presence = .present(content)
+                hasRoom = noteChange(&state, content)
+                town.liveness.touch(
+                    Touch(
+                        signal: path, runtime: runtime, receivedAt: now.wall, at: now.instant,
+                        ttl: town.configuration.ttl, document: document, source: source))
+            }
+        } catch {
+            town.counters.noteRefused()
+            town.refusals.note(error, of: path, by: request)
+            throw error == .tooLarge ? .fileTooLarge : .invalidArgument
+        }
+        town.counters.noteTouch()
+        if !hasRoom { town.writeDown.writeNow([self]) }
+    }
+
+    /// Under the lock: the content has changed and is not in the real file yet. False when the journal is full.
+    private func noteChange(_ state: inout State, _ content: Content) -> Bool {
+        state.revision += 1
+        town.writeDown.note(self)
+        return town.journal.append(.content(content), at: path)
+    }
+
+    /// What the real file holds, when nothing has been touched yet. A file that is no document holds nothing.
+    private func contentBeneathIfNeeded(in parent: Descriptor) throws(Errno) -> Content? {
+        let isNeeded = state.withLock { if case .beneath = $0.presence { true } else { false } }
+        guard isNeeded, let file = try RealFile.open(name, in: parent.rawValue) else { return nil }
+        let status = file.status
+        let bytes = (try? file.bytes()) ?? []
+        return Content(
+            document: Document(bytes), modified: WallTime(status.st_mtim), changed: WallTime(status.st_ctim),
+            ownership: Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
+            deadline: town.now.instant)
+    }
+
+    /// Changes mode or owner, which touches nothing.
+    ///
+    /// - Returns: False when there is no content to carry them: the real file must.
+    func changeOwnership(_ change: (inout Ownership) -> Void) -> Bool {
+        var isKept = true
+        var hasRoom = true
+        let now = town.now
+        state.withLock { state in
+            switch state.presence {
+            case .present(var content):
+                change(&content.ownership)
+                content.changed = now.wall
+                state.presence = .present(content)
+                hasRoom = noteChange(&state, content)
+            case .awaited(var ownership):
+                change(&ownership)
+                state.presence = .awaited(ownership)
+            case .beneath, .removed:
+                isKept = false
+            }
+        }
+        if !hasRoom { town.writeDown.writeNow([self]) }
+        return isKept
+    }
+
+    // MARK: Going away
+
+    /// Removes the file, here and beneath. ENOENT when it was not there.
+    func remove(in parent: Descriptor) throws(Errno) {
+        let isAwaited = state.withLock { if case .awaited = $0.presence { true } else { false } }
+        if !isAwaited { _ = try status(in: parent) }
+        try removeBeneath(in: parent)
+        let isWritingDown = state.withLock { state in
+            state.presence = .removed
+            state.revision += 1
+            _ = town.journal.append(.removed, at: path)
+            return state.isWritingDown
+        }
+        town.liveness.forget(signal: path)
+        if let runtime { town.liveness.forget(runtime) }
+        // Otherwise it is still needed to hide a real file that is just being written; `wroteDown` drops it.
+        if !isWritingDown { directory.drop(self) }
+    }
+
+    private func removeBeneath(in parent: Descriptor) throws(Errno) {
+        do throws(Errno) {
+            _ = try name.withPointer { (name) throws(Errno) in
+                try retryingInterrupts { unlinkat(parent.rawValue, name, 0) }
+            }
+        } catch .noSuchFileOrDirectory {}
+    }
+
+    /// What a copy of the file would hold: its content, or that of the real file beneath.
+    ///
+    /// - Throws: ENOENT when there is no such file, EFBIG when the real one is larger than a document.
+    func currentContent(in parent: Descriptor) throws(Errno) -> Content {
+        let presence = state.withLock { $0.presence }
+        if case .present(let content) = presence, isShown(content) { return content }
+        guard case .beneath = presence, let content = try contentBeneathIfNeeded(in: parent) else {
+            throw .noSuchFileOrDirectory
+        }
+        return content
+    }
+
+    // MARK: Writing down
+
+    /// The content and its revision, for being written to the real file; nil when there is none.
+    func beginWriteDown() -> (content: Content, revision: UInt64)? {
+        state.withLock { state in
+            guard case .present(let content) = state.presence else { return nil }
+            state.isWritingDown = true
+            return (content, state.revision)
+        }
+    }
+
+    /// What is left to do after a write-down.
+    enum WriteDownOutcome {
+        /// The real file holds the content.
+        case settled
+        /// The content has changed meanwhile.
+        case outdated
+        /// The file has been removed meanwhile: the real one must go again.
+        case removed
+    }
+
+    func endWriteDown(of revision: UInt64, succeeded: Bool) -> WriteDownOutcome {
+        let outcome: WriteDownOutcome = state.withLock { state in
+            state.isWritingDown = false
+            if case .removed = state.presence { return .removed }
+            guard succeeded, state.revision == revision else { return .outdated }
+            _ = town.journal.append(.settled, at: path)
+            return .settled
+        }
+        if case .removed = outcome { directory.drop(self) }
+        return outcome
+    }
+}
+
+extension SignalFile.Ownership {
+    /// That of a file made by a touch alone, with nobody to choose a mode.
+    fileprivate static func ordinary(of request: Request) -> Self {
+        Self(mode: 0o644, user: request.user, group: request.group)
+    }
+}
+

@@ -1,0 +1,252 @@
+import CLinux
+import Fuse
+import Glibc
+import Liveness
+import Synchronization
+import SystemPackage
+
+/// One opening of a signal file: a snapshot to read from, and a draft to write to.
+///
+/// The snapshot is taken at open and never changes, so that however many reads make up one whole document. The draft is
+/// seen by nobody else until a close finds it whole.
+final class SignalHandle: Sendable {
+    /// What a reader gets: a committed document, or the real file beneath, which is replaced but never written to.
+    struct Snapshot: Sendable {
+        fileprivate enum Source: Sendable {
+            case document([UInt8])
+            case real(Descriptor)
+        }
+
+        fileprivate let source: Source
+        let status: FileStatus
+
+        init(of content: SignalFile.Content, as file: SignalFile) {
+            source = .document(content.document.bytes)
+            status = file.status(of: content)
+        }
+
+        init(of real: consuming RealFile, as file: SignalFile) {
+            status = file.status(of: real.status)
+            source = .real(Descriptor(real.takeDescriptor()))
+        }
+    }
+
+    private enum Verdict {
+        case unjudged
+        case committed
+        case refused(Errno)
+        /// Emptied, closed once, and taken for a touch; more may be written through another descriptor of it.
+        case noted
+    }
+
+    private struct Draft {
+        var bytes: [UInt8]
+        /// Whether anything was written, rather than just cut off.
+        var isWritten = false
+        var verdict = Verdict.unjudged
+        /// Counts changes, to tell whether a verdict is about the bytes as they are.
+        var revision = 0
+    }
+
+    private struct State {
+        var draft: Draft?
+        var hasReadToTheEnd = false
+    }
+
+    let file: SignalFile
+    /// The thread that opened it.
+    let thread: pid_t
+    private let request: Request
+    private let snapshot: Snapshot
+    /// The real directory beneath the file's.
+    private let parent: Descriptor
+    private let state: Mutex<State>
+
+    init(
+        of file: SignalFile, flags: CInt, snapshot: Snapshot, by request: Request, in parent: Descriptor
+    ) {
+        self.file = file
+        self.request = request
+        self.snapshot = snapshot
+        self.parent = parent
+        thread = request.thread
+        let isEmptied = flags & O_TRUNC != 0 && flags & O_ACCMODE != O_RDONLY
+        state = Mutex(State(draft: isEmptied ? Draft(bytes: []) : nil))
+    }
+
+    /// For a file that has been committed by being renamed over the signal file, and may still be written to.
+    init(
+        of file: SignalFile, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request, in parent: Descriptor
+    ) {
+        self.file = file
+        self.request = request
+        self.snapshot = snapshot
+        self.parent = parent
+        thread = request.thread
+        state = Mutex(State(draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
+    }
+
+    /// The file's status as whoever has just opened this sees it.
+    var ownStatus: FileStatus {
+        var status = snapshot.status
+        if let draft = state.withLock({ $0.draft }) { status.st_size = off_t(draft.bytes.count) }
+        return status
+    }
+
+    // MARK: Reading
+
+    func read(into room: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
+        let draft = state.withLock { state in
+            if offset >= snapshot.status.st_size - off_t(room.count) { state.hasReadToTheEnd = true }
+            return state.draft?.bytes
+        }
+        if let draft { return Self.copy(draft, to: room, from: offset) }
+        switch snapshot.source {
+        case .document(let bytes): return Self.copy(bytes, to: room, from: offset)
+        case .real(let descriptor):
+            return try retryingInterrupts { pread(descriptor.rawValue, room.baseAddress, room.count, offset) }
+        }
+    }
+
+    private static func copy(_ bytes: [UInt8], to room: UnsafeMutableRawBufferPointer, from offset: off_t) -> Int {
+        guard offset >= 0, offset < bytes.count else { return 0 }
+        let part = bytes[Int(offset)...].prefix(room.count)
+        room.copyBytes(from: part)
+        return part.count
+    }
+
+    /// Answers `SEEK_DATA` and `SEEK_HOLE` for a file without holes.
+    func lseek(offset: off_t, whence: CInt) throws(Errno) -> off_t {
+        let size = state.withLock { $0.draft.map { off_t($0.bytes.count) } } ?? snapshot.status.st_size
+        guard offset >= 0, offset < size else { throw .noSuchAddressOrDevice }
+        return whence == clinux_seek_hole ? size : offset
+    }
+
+    /// The file's status as the process that opened this sees it, while it differs from what others see: until it has
+    /// read the snapshot, and while it has a draft that is not committed.
+    ///
+    /// - Parameter size: What others see, or nil if they see no file.
+    func status(seenBy request: Request, unlessOfSize others: off_t?) -> FileStatus? {
+        let size: off_t? = state.withLock { state in
+            if let draft = state.draft {
+                if case .committed = draft.verdict { return nil }
+                return off_t(draft.bytes.count)
+            }
+            return state.hasReadToTheEnd ? nil : snapshot.status.st_size
+        }
+        guard let size, size != others, ProcessIdentity.isSame(thread, request.thread) else { return nil }
+        var status = snapshot.status
+        status.st_size = size
+        status.st_blocks = (size + 511) / 512
+        return status
+    }
+
+    // MARK: Writing
+
+    /// Takes bytes into the draft. EFBIG beyond what a document may hold.
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool) throws(Errno) -> Int {
+        try change { (draft) throws(Errno) in
+            let start = appending ? draft.bytes.count : Int(offset)
+            guard start >= 0, start <= Document.maximumSize, bytes.count <= Document.maximumSize - start else {
+                throw .fileTooLarge
+            }
+            let end = start + bytes.count
+            if draft.bytes.count < end { draft.bytes.append(contentsOf: repeatElement(0, count: end - draft.bytes.count)) }
+            draft.bytes.replaceSubrange(start..<end, with: bytes)
+            draft.isWritten = true
+        }
+        return bytes.count
+    }
+
+    /// Sets the length of the draft, as ftruncate(2) does.
+    func truncate(to size: off_t) throws(Errno) {
+        guard size >= 0, size <= Document.maximumSize else { throw .fileTooLarge }
+        try change { draft in
+            if draft.bytes.count > size {
+                draft.bytes.removeLast(draft.bytes.count - Int(size))
+            } else {
+                draft.bytes.append(contentsOf: repeatElement(0, count: Int(size) - draft.bytes.count))
+            }
+        }
+    }
+
+    private func change(_ body: (inout Draft) throws(Errno) -> Void) throws(Errno) {
+        // Read before the lock: a real file beneath means a system call.
+        let initial = try state.withLock { $0.draft == nil } ? snapshotBytes() : []
+        try state.withLock { (state) throws(Errno) in
+            var draft = state.draft ?? Draft(bytes: initial)
+            try body(&draft)
+            draft.verdict = .unjudged
+            draft.revision += 1
+            state.draft = draft
+        }
+    }
+
+    private func snapshotBytes() throws(Errno) -> [UInt8] {
+        switch snapshot.source {
+        case .document(let bytes): return bytes
+        case .real:
+            guard snapshot.status.st_size <= Document.maximumSize else { throw .fileTooLarge }
+            var bytes = [UInt8](repeating: 0, count: Int(snapshot.status.st_size))
+            var failure: Errno?
+            let count = bytes.withUnsafeMutableBytes { room in
+                do throws(Errno) {
+                    return try read(into: room, at: 0)
+                } catch {
+                    failure = error
+                    return 0
+                }
+            }
+            if let failure { throw failure }
+            return Array(bytes.prefix(count))
+        }
+    }
+
+    // MARK: Closing
+
+    /// Judges the draft, as each close(2) and fsync(2) does.
+    ///
+    /// - Throws: EINVAL when it is no document; again at the next close, unless more was written.
+    func flush() throws(Errno) {
+        try judge(isLast: false)
+    }
+
+    /// Judges what is left after the last close, whose caller is gone.
+    func close() {
+        // Nobody waits for an answer any more; the refusal has been counted and logged.
+        try? judge(isLast: true)
+        file.deregister(self)
+    }
+
+    /// Commits an emptied draft that was closed once, before the one who did so looks at the file.
+    func settle() {
+        let isNoted = state.withLock { if case .noted = $0.draft?.verdict { true } else { false } }
+        if isNoted { try? judge(isLast: true) }
+    }
+
+    private func judge(isLast: Bool) throws(Errno) {
+        guard let draft = state.withLock({ $0.draft }) else { return }
+        switch draft.verdict {
+        case .committed: return
+        case .refused(let error): throw error
+        case .noted where !isLast: return
+        case .noted, .unjudged: break
+        }
+        var verdict = Verdict.committed
+        do throws(Errno) {
+            // `echo x > FILE` closes the file once, through the descriptor that the shell opened, before it writes.
+            if draft.bytes.isEmpty, !draft.isWritten, !isLast, file.kind == .document {
+                try file.touchKeepingDocument(by: request, in: parent)
+                verdict = .noted
+            } else {
+                try file.commit(draft.bytes, source: .written, by: request, in: parent)
+            }
+        } catch {
+            verdict = .refused(error)
+        }
+        state.withLock { state in
+            if state.draft?.revision == draft.revision { state.draft?.verdict = verdict }
+        }
+        if case .refused(let error) = verdict { throw error }
+    }
+}

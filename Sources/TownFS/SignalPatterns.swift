@@ -1,0 +1,251 @@
+/// Which files of a town are signal files, told by patterns of their paths.
+///
+/// A pattern is a path relative to the town root, and each of its components a shell pattern: `*` stands for any
+/// bytes, `?` for one, `[a-z_]` for one of a set and `[!a-z]` for one of the others; a leading dot must be written
+/// out. A component `**` stands for any number of directories, none included, but enters no hidden one, as in a shell.
+/// Names are bytes: case counts, and `?` is a byte of UTF-8, not a character. There is no escape character; `[*]`
+/// stands for a star.
+///
+/// No path is ever matched as a whole. Each directory of the file system holds a `Scope`, got from its parent's
+/// once, at lookup; for nearly every directory it is empty, and then nothing in it or below it can be a signal file:
+///
+///     town/            root           .runtime/keepalive.json │ daemon/activity.json
+///     town/daemon/     entering       activity.json
+///     town/src/        entering       (empty)
+package struct SignalPatterns: Sendable {
+    /// The signal files of Gas Town.
+    package static let defaults = [
+        ".runtime/keepalive.json",
+        "daemon/activity.json",
+        ".runtime/heartbeats/*.json",
+        "deacon/heartbeat.json",
+        "deacon/.deacon-heartbeat",
+    ]
+
+    /// The scope of the town root.
+    package let root: Scope
+
+    package init(_ patterns: [String]) throws(Invalid) {
+        var root = Scope()
+        for pattern in patterns { root.add(try Self.components(of: pattern)[...]) }
+        self.root = root
+    }
+
+    /// What is left to be matched of the patterns in one directory.
+    package struct Scope: Hashable, Sendable {
+        /// The components left of each pattern that leads here; a pattern with `**` may do so in several ways.
+        private var remainders: [ArraySlice<Component>] = []
+
+        fileprivate init() {}
+
+        package var isEmpty: Bool { remainders.isEmpty }
+
+        /// The scope of the directory called `name` in this one.
+        package func entering(_ name: some Collection<UInt8>) -> Scope {
+            var child = Scope()
+            for remainder in remainders {
+                switch remainder.first {
+                case .directories where !name.isHidden: child.add(remainder)
+                case .name(let glob) where remainder.count > 1 && glob.matches(name): child.add(remainder.dropFirst())
+                default: break
+                }
+            }
+            return child
+        }
+
+        /// Whether the entry called `name` in this directory is a signal file.
+        package func matches(_ name: some Collection<UInt8>) -> Bool {
+            remainders.contains { remainder in
+                guard remainder.count == 1, case .name(let glob) = remainder.first else { return false }
+                return glob.matches(name)
+            }
+        }
+
+        /// Adds a remainder, and what it is after `**` has stood for no directory at all.
+        fileprivate mutating func add(_ remainder: ArraySlice<Component>) {
+            guard !remainders.contains(remainder) else { return }
+            remainders.append(remainder)
+            if remainder.first == .directories { add(remainder.dropFirst()) }
+        }
+    }
+}
+
+// MARK: - Compiling
+
+extension SignalPatterns {
+    /// A pattern that could never match, or not what its author meant.
+    package struct Invalid: Error, Hashable, CustomStringConvertible {
+        package enum Reason: Error, Hashable {
+            case empty
+            case absolute
+            case trailingSlash
+            case emptyComponent
+            case dots
+            case starsInName
+            case starsAtEnd
+            case openBracket
+            case backwardRange
+        }
+
+        package let pattern: String
+        package let reason: Reason
+
+        package var description: String {
+            let why =
+                switch reason {
+                case .empty: "it is empty"
+                case .absolute: "it must be relative to the town, so must not start with a slash"
+                case .trailingSlash: "it must name files, so must not end with a slash"
+                case .emptyComponent: "it has two slashes in a row"
+                case .dots: "it must not have a component . or .."
+                case .starsInName: "** must be a component of its own"
+                case .starsAtEnd: "it must name files, so must not end with **"
+                case .openBracket: "a [ is not closed"
+                case .backwardRange: "a range in brackets runs backwards"
+                }
+            return "The signal pattern '\(pattern)' cannot be used: \(why)."
+        }
+    }
+
+    private static func components(of pattern: String) throws(Invalid) -> [Component] {
+        func invalid(_ reason: Invalid.Reason) -> Invalid { Invalid(pattern: pattern, reason: reason) }
+
+        let texts = pattern.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        guard !pattern.isEmpty else { throw invalid(.empty) }
+        guard texts.first?.isEmpty == false else { throw invalid(.absolute) }
+        guard texts.last?.isEmpty == false else { throw invalid(.trailingSlash) }
+
+        var components: [Component] = []
+        for text in texts {
+            let text = Array(text)
+            switch text {
+            case []: throw invalid(.emptyComponent)
+            case Array(".".utf8), Array("..".utf8): throw invalid(.dots)
+            case Array("**".utf8):
+                // Two in a row say no more than one.
+                if components.last != .directories { components.append(.directories) }
+            default:
+                do {
+                    components.append(.name(try Glob(text)))
+                } catch {
+                    throw invalid(error)
+                }
+            }
+        }
+        guard components.last != .directories else { throw invalid(.starsAtEnd) }
+        return components
+    }
+}
+
+private enum Component: Hashable {
+    /// `**`
+    case directories
+    case name(Glob)
+}
+
+/// The pattern of one name.
+private struct Glob: Hashable {
+    private enum Part: Hashable {
+        /// `*`
+        case anyBytes
+        /// A byte as such, `?` or `[…]`.
+        case oneOf(ByteSet)
+    }
+
+    private let parts: [Part]
+    /// Whether the pattern starts with a dot as such, and so may match a hidden name.
+    private let matchesHidden: Bool
+
+    init(_ text: [UInt8]) throws(SignalPatterns.Invalid.Reason) {
+        var parts: [Part] = []
+        var rest = text[...]
+        while let byte = rest.popFirst() {
+            switch Unicode.Scalar(byte) {
+            case "*":
+                guard rest.first != UInt8(ascii: "*") else { throw .starsInName }
+                parts.append(.anyBytes)
+            case "?": parts.append(.oneOf(ByteSet(0...UInt8.max)))
+            case "[": parts.append(.oneOf(try Self.bracket(&rest)))
+            default: parts.append(.oneOf(ByteSet(byte...byte)))
+            }
+        }
+        self.parts = parts
+        matchesHidden = text.isHidden
+    }
+
+    /// Reads a set up to its closing bracket; a `]` right at its start, or a `-` at either end, is a member.
+    private static func bracket(_ rest: inout ArraySlice<UInt8>) throws(SignalPatterns.Invalid.Reason) -> ByteSet {
+        let isInverted = rest.first == UInt8(ascii: "!") || rest.first == UInt8(ascii: "^")
+        if isInverted { rest.removeFirst() }
+        var set = ByteSet()
+        var isAtStart = true
+        while let first = rest.popFirst() {
+            if first == UInt8(ascii: "]"), !isAtStart { return isInverted ? set.inverted : set }
+            isAtStart = false
+            var last = first
+            if rest.first == UInt8(ascii: "-"), let end = rest.dropFirst().first, end != UInt8(ascii: "]") {
+                last = end
+                rest.removeFirst(2)
+            }
+            guard first <= last else { throw .backwardRange }
+            set.insert(first...last)
+        }
+        throw .openBracket
+    }
+
+    /// Whether the whole name fits.
+    ///
+    /// Time is at most the product of both lengths: after a mismatch only the last star passed takes one byte more,
+    /// since what an earlier star could take, the last can take as well.
+    func matches<Name: Collection<UInt8>>(_ name: Name) -> Bool {
+        guard matchesHidden || !name.isHidden else { return false }
+        var part = 0
+        var position = name.startIndex
+        var star: (part: Int, end: Name.Index)?
+        while position != name.endIndex {
+            if part < parts.count, case .anyBytes = parts[part] {
+                part += 1
+                star = (part, position)
+            } else if part < parts.count, case .oneOf(let bytes) = parts[part], bytes.contains(name[position]) {
+                part += 1
+                name.formIndex(after: &position)
+            } else if let last = star {
+                position = name.index(after: last.end)
+                part = last.part
+                star = (part, position)
+            } else {
+                return false
+            }
+        }
+        return parts[part...].allSatisfy { $0 == .anyBytes }
+    }
+}
+
+/// A set of bytes, one bit each.
+private struct ByteSet: Hashable {
+    private var bits: SIMD4<UInt64> = .zero
+
+    init() {}
+
+    init(_ range: ClosedRange<UInt8>) {
+        insert(range)
+    }
+
+    mutating func insert(_ range: ClosedRange<UInt8>) {
+        for byte in range { bits[Int(byte >> 6)] |= 1 << UInt64(byte & 63) }
+    }
+
+    func contains(_ byte: UInt8) -> Bool {
+        bits[Int(byte >> 6)] & 1 << UInt64(byte & 63) != 0
+    }
+
+    var inverted: ByteSet {
+        var set = self
+        set.bits = ~bits
+        return set
+    }
+}
+
+extension Collection<UInt8> {
+    fileprivate var isHidden: Bool { first == UInt8(ascii: ".") }
+}

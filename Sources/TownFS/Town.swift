@@ -1,0 +1,103 @@
+import Fuse
+import Glibc
+import Liveness
+import Logging
+import Synchronization
+import SystemPackage
+
+/// What the parts of one mounted town share: the directory beneath, the liveness table, clocks, the journal, counters.
+package final class Town: Sendable {
+    /// What the person who mounts decides.
+    package struct Configuration: Sendable {
+        /// The town root as it is shown to people.
+        package var path: String
+        /// For how long a touch proves life.
+        package var ttl: Duration = Touch.defaultTTL
+        package var patterns: SignalPatterns
+        package var expiry = Expiry.keep
+        /// How many directories and files keep an `O_PATH` descriptor.
+        package var descriptorCacheCapacity = 4096
+
+        package init(path: String, patterns: SignalPatterns) {
+            self.path = path
+            self.patterns = patterns
+        }
+    }
+
+    /// What a legacy tool meets in the place of a signal file that nobody has touched for its ttl.
+    package enum Expiry: String, Sendable, CaseIterable {
+        /// The last document with its own old timestamp: what the tools are made for.
+        case keep
+        /// ENOENT.
+        case absent
+    }
+
+    /// The two readings of one moment: one for documents and file times, one for deadlines.
+    struct Moment: Sendable {
+        let wall: WallTime
+        let instant: ContinuousClock.Instant
+    }
+
+    let configuration: Configuration
+    /// The town root as it is beneath the mount, opened before mounting.
+    let root: Descriptor
+    let liveness: InMemoryLivenessStore
+    let journal: Journal
+    let writeDown: WriteDown
+    let counters = Counters()
+    let refusals: Refusals
+    let log: Logger
+    private let clock: @Sendable () -> Moment
+
+    /// - Parameters:
+    ///   - root: The town root, opened before the mount covers it (`O_PATH` is enough).
+    ///   - journal: Where committed documents survive the process.
+    package convenience init(
+        takingOwnershipOf root: consuming OwnedDescriptor, journal: Journal, configuration: Configuration, log: Logger
+    ) throws(Errno) {
+        try self.init(root: Descriptor(root), journal: journal, configuration: configuration, log: log) {
+            Moment(wall: .now, instant: .now)
+        }
+    }
+
+    /// For tests, which bring a clock of their own.
+    init(
+        root: Descriptor, journal: Journal, configuration: Configuration, log: Logger,
+        clock: @escaping @Sendable () -> Moment
+    ) throws(Errno) {
+        self.root = root
+        self.journal = journal
+        self.configuration = configuration
+        self.log = log
+        self.clock = clock
+        refusals = Refusals(log: log)
+        liveness = InMemoryLivenessStore(now: { clock().instant }, wallTime: { clock().wall })
+        writeDown = try WriteDown(root: self.root, log: log)
+    }
+
+    var now: Moment { clock() }
+
+    /// Writes every document down to its real file and stops the thread that does so. The last call to a town.
+    ///
+    /// - Returns: how many documents could not be written; the log says which and why.
+    package func close() -> Int {
+        writeDown.close()
+    }
+}
+
+extension WallTime {
+    /// The wall clock's now.
+    ///
+    /// The corresponding C function is `clock_gettime` with `CLOCK_REALTIME`.
+    static var now: WallTime {
+        var now = Glibc.timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return WallTime(now)
+    }
+
+    init(_ time: Glibc.timespec) {
+        self.init(seconds: Int64(time.tv_sec), nanoseconds: Int32(time.tv_nsec))
+    }
+
+    var timespec: Glibc.timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
+}

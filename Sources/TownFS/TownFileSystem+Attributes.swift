@@ -1,0 +1,157 @@
+import CLinux
+import Fuse
+import Glibc
+import SystemPackage
+
+extension TownFileSystem {
+    package func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
+        switch try subject(inode) {
+        case .backing:
+            return StatusReply(status: try nodes.status(of: inode), timeout: Self.backingTimeout)
+        case .signal(let file, let parent):
+            return StatusReply(status: try file.status(for: request, in: parent), timeout: Self.signalTimeout)
+        case .pulse:
+            return StatusReply(status: pulse.status(of: inode), timeout: 0)
+        }
+    }
+
+    package func setattr(
+        _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
+    ) throws(Errno) -> StatusReply {
+        switch try subject(inode) {
+        case .pulse: throw .notPermitted
+        case .backing: try change(inode, changes, handle: handle)
+        case .signal(let file, let parent): try change(file, in: parent, changes, handle: handle, for: request)
+        }
+        return try getattr(inode, for: request)
+    }
+
+    // MARK: Backing files
+
+    private func change(_ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?) throws(Errno) {
+        let file = try nodes.descriptor(of: inode)
+        if changes.user != nil || changes.group != nil {
+            // All bits set is "leave it" to chown(2).
+            _ = try retryingInterrupts {
+                fchownat(file.rawValue, "", changes.user ?? uid_t.max, changes.group ?? gid_t.max, AT_EMPTY_PATH)
+            }
+        }
+        if let mode = changes.mode {
+            // After the owner, whose change clears set-id bits. An O_PATH descriptor itself takes no fchmod(2).
+            _ = try file.callByPath { chmod($0, mode & 0o7777) }
+        }
+        if let size = changes.size { try truncate(file, to: size, handle: handle) }
+        if changes.accessed != nil || changes.modified != nil {
+            let times = [timespec(changes.accessed), timespec(changes.modified)]
+            _ = try retryingInterrupts { utimensat(file.rawValue, "", times, AT_EMPTY_PATH) }
+        }
+    }
+
+    private func truncate(_ file: Descriptor, to size: off_t, handle: FileHandle?) throws(Errno) {
+        if let handle, case .backing(let opened) = try files[handle].target {
+            _ = try retryingInterrupts { ftruncate(opened.rawValue, size) }
+        } else {
+            _ = try file.callByPath { Glibc.truncate($0, size) }
+        }
+    }
+
+    // MARK: Signal files
+
+    private func change(
+        _ file: SignalFile, in parent: Descriptor, _ changes: StatusChanges, handle: FileHandle?,
+        for request: Request
+    ) throws(Errno) {
+        if changes.mode != nil || changes.user != nil || changes.group != nil {
+            let isKept = file.changeOwnership { ownership in
+                if let mode = changes.mode { ownership.mode = mode & 0o7777 }
+                if let user = changes.user { ownership.user = user }
+                if let group = changes.group { ownership.group = group }
+            }
+            if !isKept { try changeBeneath(file, in: parent, changes) }
+        }
+        if let size = changes.size { try truncate(file, in: parent, to: size, handle: handle, for: request) }
+        // The time of access alone is no sign of life.
+        if changes.modified != nil { try file.touch(by: request, in: parent) }
+    }
+
+    /// Changes mode and owner of the real file, where there is no content to carry them.
+    private func changeBeneath(_ file: SignalFile, in parent: Descriptor, _ changes: StatusChanges) throws(Errno) {
+        guard let real = try RealFile.open(file.name, in: parent.rawValue) else { throw .noSuchFileOrDirectory }
+        if changes.user != nil || changes.group != nil {
+            _ = try retryingInterrupts {
+                fchown(real.descriptor.rawValue, changes.user ?? uid_t.max, changes.group ?? gid_t.max)
+            }
+        }
+        if let mode = changes.mode {
+            _ = try retryingInterrupts { fchmod(real.descriptor.rawValue, mode & 0o7777) }
+        }
+    }
+
+    private func truncate(
+        _ file: SignalFile, in parent: Descriptor, to size: off_t, handle: FileHandle?, for request: Request
+    ) throws(Errno) {
+        if let handle, case .signal(let opened) = try files[handle].target { return try opened.truncate(to: size) }
+        // By name, as truncate(1) does: opened, cut and closed in one.
+        let opened = try file.open(flags: O_WRONLY, for: request, in: parent)
+        defer { opened.close() }
+        try opened.truncate(to: size)
+        try opened.flush()
+    }
+
+    // MARK: The file system as a whole
+
+    package func statfs(_ inode: InodeNumber) throws(Errno) -> FileSystemStatus {
+        var descriptor = town.root
+        if case .backing = try subject(inode) { descriptor = try nodes.descriptor(of: inode) }
+        var status = FileSystemStatus()
+        _ = try retryingInterrupts { fstatvfs(descriptor.rawValue, &status) }
+        return status
+    }
+
+    // MARK: Extended attributes
+
+    // A signal file has none: ENODATA, an empty list, and EOPNOTSUPP for setting one.
+
+    package func setxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, value: UnsafeRawBufferPointer, flags: CInt
+    ) throws(Errno) {
+        guard case .backing = try subject(inode) else { throw .notSupported }
+        let file = try nodes.descriptor(of: inode)
+        _ = try file.callByPath { CLinux.setxattr($0, name, value.baseAddress, value.count, flags) }
+    }
+
+    package func getxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
+    ) throws(Errno) -> Int {
+        guard case .backing = try subject(inode) else { throw .noData }
+        let file = try nodes.descriptor(of: inode)
+        return try file.callByPath { CLinux.getxattr($0, name, value.baseAddress, value.count) }
+    }
+
+    package func listxattr(
+        _ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer
+    ) throws(Errno) -> Int {
+        guard case .backing = try subject(inode) else { return 0 }
+        let file = try nodes.descriptor(of: inode)
+        return try file.callByPath {
+            CLinux.listxattr($0, names.baseAddress?.assumingMemoryBound(to: CChar.self), names.count)
+        }
+    }
+
+    package func removexattr(_ inode: InodeNumber, _ name: UnsafePointer<CChar>) throws(Errno) {
+        guard case .backing = try subject(inode) else { throw .noData }
+        let file = try nodes.descriptor(of: inode)
+        _ = try file.callByPath { CLinux.removexattr($0, name) }
+    }
+}
+
+extension timespec {
+    /// What utimensat(2) wants for a change; nil is "leave it".
+    fileprivate init(_ time: StatusChanges.Time?) {
+        switch time {
+        case nil: self.init(tv_sec: 0, tv_nsec: clinux_utime_omit)
+        case .now: self.init(tv_sec: 0, tv_nsec: clinux_utime_now)
+        case .at(let time): self = time
+        }
+    }
+}

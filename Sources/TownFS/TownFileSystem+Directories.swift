@@ -1,0 +1,120 @@
+import CLinux
+import Fuse
+import Glibc
+import SystemPackage
+
+extension TownFileSystem {
+    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenReply {
+        let opened: OpenDirectory
+        switch try subject(inode) {
+        case .pulse:
+            guard inode == PulseDirectory.directory else { throw .notDirectory }
+            let entries = pulse.entries.map { entry in
+                OpenDirectory.Listed(
+                    name: NodeName(entry.name), number: pulse.status(of: entry.inode).st_ino, kind: S_IFREG)
+            }
+            opened = OpenDirectory(listing: { () throws(Errno) in entries })
+        case .signal:
+            throw .notDirectory
+        case .backing:
+            let directory = try directory(inode)
+            let real = try directory.descriptor.reopened(O_RDONLY | O_DIRECTORY)
+            if let signals = directory.signals {
+                opened = OpenDirectory(real: real, listing: { () throws(Errno) in try signals.listing(over: real) })
+            } else {
+                opened = OpenDirectory(streaming: real)
+            }
+        }
+        return OpenReply(handle: directories.insert(opened))
+    }
+
+    package func readdir(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try directories[handle].forEach(from: offset) { (entry) throws(Errno) in
+            entry.name.withPointer { name in
+                reply.add(
+                    FileName(borrowing: name), number: entry.number, mode: entry.kind, nextOffset: entry.nextOffset)
+            }
+        }
+    }
+
+    package func readdirplus(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try directories[handle].forEach(from: offset) { (listed) throws(Errno) in
+            listed.name.withPointer { pointer in
+                let name = FileName(borrowing: pointer)
+                guard reply.hasRoom(for: name) else { return false }
+                if listed.isDots {
+                    return reply.add(
+                        name, entry: .unknown(number: listed.number, mode: listed.kind),
+                        nextOffset: listed.nextOffset)
+                }
+                // Gone since it was read: not listed, as if it had gone before.
+                guard let entry = try? lookup(name, in: inode, for: request) else { return true }
+                return reply.add(name, entry: entry, nextOffset: listed.nextOffset)
+            }
+        }
+    }
+
+    package func releasedir(_ handle: FileHandle) {
+        _ = directories.remove(handle)
+    }
+
+    package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
+        guard case .backing = try subject(inode) else { return }
+        let node = try nodes.node(inode)
+        // The signal files at and beneath this directory: for the root, that is every document.
+        if let signals = node.signals {
+            town.writeDown.writeNow(self.signals.all(beneath: signals.path).flatMap(\.knownFiles))
+        }
+        guard let real = try directories[handle].real else { return }
+        _ = try retryingInterrupts { dataOnly ? fdatasync(real.rawValue) : Glibc.fsync(real.rawValue) }
+    }
+}
+
+extension Entry {
+    /// An entry that is listed without being looked up, as `.` and `..` are.
+    fileprivate static func unknown(number: ino_t, mode: mode_t) -> Entry {
+        var status = FileStatus()
+        status.st_ino = number
+        status.st_mode = mode
+        return Entry(inode: InodeNumber(rawValue: 0), status: status, nameTimeout: 0, statusTimeout: 0)
+    }
+}
+
+extension SignalDirectory {
+    /// All names in the directory: those of the real one, and signal files that have not been written down. Each once.
+    fileprivate func listing(over real: Descriptor) throws(Errno) -> [OpenDirectory.Listed] {
+        var entries: [OpenDirectory.Listed] = []
+        var pending: [NodeName: SignalFile] = [:]
+        var hidden: Set<NodeName> = []
+        for file in knownFiles {
+            switch file.listing {
+            case .shown: pending[file.name] = file
+            case .hidden: hidden.insert(file.name)
+            case .asBeneath: break
+            }
+        }
+        try DirectoryStream(real).forEach(from: 0) { (listed) throws(Errno) in
+            var entry = listed
+            let bytes = entry.name.bytes
+            // The real `.pulse`, if there is one, is covered by ours, which no listing shows.
+            if RealFile.isTemporary(bytes) || (path.isEmpty && bytes == PulseDirectory.name) { return true }
+            if scope.matches(bytes), entry.kind == S_IFREG || entry.kind == 0 {
+                if hidden.contains(entry.name) { return true }
+                pending[entry.name] = nil
+                entry.number = SignalFile.inodeNumber(of: path.isEmpty ? bytes : path + [UInt8(ascii: "/")] + bytes)
+            }
+            entries.append(entry)
+            return true
+        }
+        for file in pending.values {
+            entries.append(OpenDirectory.Listed(name: file.name, number: file.number, kind: S_IFREG))
+        }
+        return entries
+    }
+}

@@ -1,0 +1,158 @@
+import CLinux
+import Fuse
+import Glibc
+import SystemPackage
+
+extension TownFileSystem {
+    package func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
+        switch try subject(inode) {
+        case .backing:
+            let file = try nodes.descriptor(of: inode)
+            return reply(OpenFile(inode, .backing(try file.reopened(Self.backingFlags(flags)))))
+        case .signal(let file, let parent):
+            let opened = try file.open(flags: flags, for: request, in: parent)
+            return reply(OpenFile(inode, .signal(opened)))
+        case .pulse:
+            guard inode == PulseDirectory.statusFile else { throw .isDirectory }
+            guard flags & O_ACCMODE == O_RDONLY else { throw .permissionDenied }
+            return reply(OpenFile(inode, .text(pulse.text())))
+        }
+    }
+
+    package func create(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
+    ) throws(Errno) -> (Entry, OpenReply) {
+        if parent == PulseDirectory.directory { throw .notPermitted }
+        let directory = try directory(parent)
+        switch try meaning(of: name, in: directory) {
+        case .pulse: throw .isDirectory
+        case .signal(let signals):
+            let file = signals.livingFile(NodeName(name))
+            let opened = try file.create(
+                ownership(mode, request), flags: flags, for: request, in: directory.descriptor)
+            let entry = entry(of: file, in: directory, status: opened.ownStatus)
+            return (entry, reply(OpenFile(entry.inode, .signal(opened))))
+        case .backing:
+            // Without O_NOFOLLOW a symbolic link in this place would be followed in our name, out of the town.
+            let opened = Descriptor(
+                try OwnedDescriptor(
+                    opening: name.pointer, in: directory.descriptor.rawValue,
+                    Self.backingFlags(flags) | O_CREAT | O_NOFOLLOW | (flags & O_EXCL), mode: mode))
+            let status = try FileStatus(of: opened.rawValue)
+            let entry = entry(ofBacking: NodeName(name), in: directory, status: status)
+            return (entry, reply(OpenFile(entry.inode, .backing(opened))))
+        }
+    }
+
+    /// The caller's flags, for the file beneath.
+    ///
+    /// Appending is decided write by write. Direct I/O stays above: the kernel leaves its own cache out, and buffers
+    /// here are not aligned for it below.
+    private static func backingFlags(_ flags: CInt) -> CInt {
+        flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_APPEND | O_DIRECT | O_NOFOLLOW)
+    }
+
+    private func reply(_ opened: OpenFile) -> OpenReply {
+        let usesDirectIO = if case .backing = opened.target { false } else { true }
+        return OpenReply(handle: files.insert(opened), usesDirectIO: usesDirectIO)
+    }
+
+    // MARK: Data
+
+    package func read(
+        _ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t
+    ) throws(Errno) -> Int {
+        switch try files[handle].target {
+        case .backing(let file):
+            return try retryingInterrupts { pread(file.rawValue, bytes.baseAddress, bytes.count, offset) }
+        case .signal(let file):
+            return try file.read(into: bytes, at: offset)
+        case .text(let text):
+            let part = text.dropFirst(Int(clamping: offset)).prefix(bytes.count)
+            bytes.copyBytes(from: part)
+            return part.count
+        }
+    }
+
+    package func write(
+        _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool,
+        for request: Request
+    ) throws(Errno) -> Int {
+        switch try files[handle].target {
+        case .backing(let file):
+            return try retryingInterrupts {
+                appending
+                    ? clinux_append(file.rawValue, bytes.baseAddress, bytes.count)
+                    : pwrite(file.rawValue, bytes.baseAddress, bytes.count, offset)
+            }
+        case .signal(let file):
+            return try file.write(bytes, at: offset, appending: appending)
+        case .text:
+            throw .badFileDescriptor
+        }
+    }
+
+    package func flush(_ handle: FileHandle, for request: Request) throws(Errno) {
+        switch try files[handle].target {
+        case .backing(let file):
+            // What the file system beneath has to say at close, such as a full quota over a network.
+            let duplicate = try retryingInterrupts { fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0) }
+            if close(duplicate) == -1, Errno.current != .interrupted { throw .current }
+        case .signal(let file):
+            try file.flush()
+        case .text: break
+        }
+    }
+
+    package func release(_ handle: FileHandle) {
+        if case .signal(let file) = files.remove(handle)?.target { file.close() }
+    }
+
+    package func fsync(_ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno) {
+        switch try files[handle].target {
+        case .backing(let file):
+            _ = try retryingInterrupts { dataOnly ? fdatasync(file.rawValue) : Glibc.fsync(file.rawValue) }
+        case .signal(let file):
+            // Whoever asks for it shall have the document in the real file; a touch alone never waits for a disk.
+            try file.flush()
+            town.writeDown.writeNow([file.file])
+        case .text: break
+        }
+    }
+
+    package func fallocate(
+        _ handle: FileHandle, mode: CInt, offset: off_t, length: off_t
+    ) throws(Errno) {
+        guard case .backing(let file) = try files[handle].target else { throw .notSupported }
+        _ = try retryingInterrupts { CLinux.fallocate(file.rawValue, mode, offset, length) }
+    }
+
+    package func lseek(_ handle: FileHandle, offset: off_t, whence: CInt) throws(Errno) -> off_t {
+        switch try files[handle].target {
+        case .backing(let file): return try retryingInterrupts { Glibc.lseek(file.rawValue, offset, whence) }
+        case .signal(let file): return try file.lseek(offset: offset, whence: whence)
+        case .text: throw .invalidArgument
+        }
+    }
+
+    package func copyFileRange(
+        from source: FileHandle, at sourceOffset: off_t, to target: FileHandle, at targetOffset: off_t, count: Int,
+        flags: CInt
+    ) throws(Errno) -> Int {
+        // EXDEV makes the kernel copy by reading and writing; ENOSYS would make it do so for every file.
+        guard case .backing(let input) = try files[source].target,
+            case .backing(let output) = try files[target].target
+        else { throw .improperLink }
+        var from = sourceOffset
+        var to = targetOffset
+        return try retryingInterrupts {
+            copy_file_range(input.rawValue, &from, output.rawValue, &to, count, UInt32(bitPattern: flags))
+        }
+    }
+
+    package func poll(_ handle: FileHandle) throws(Errno) -> UInt32 {
+        // Files on a disk always are ready, and so are these.
+        _ = try files[handle]
+        return UInt32(POLLIN | POLLOUT) | 0x40 | 0x100
+    }
+}

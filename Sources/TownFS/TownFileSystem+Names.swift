@@ -1,0 +1,315 @@
+import CLinux
+import Fuse
+import Glibc
+import Liveness
+import SystemPackage
+
+extension TownFileSystem {
+    package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
+        if parent == PulseDirectory.directory { return entry(ofPulse: try pulse.lookup(name)) }
+        let directory = try directory(parent)
+        switch try meaning(of: name, in: directory) {
+        case .backing: return try entry(ofBacking: name, in: directory)
+        case .pulse: return entry(ofPulse: PulseDirectory.directory)
+        case .signal(let signals):
+            let file = signals.file(NodeName(name))
+            return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+        }
+    }
+
+    package func forget(_ inode: InodeNumber, count: UInt64) {
+        nodes.forget(inode, count: count)
+    }
+
+    // MARK: Making
+
+    package func mknod(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
+    ) throws(Errno) -> Entry {
+        let directory = try directory(forMaking: name, in: parent)
+        // A regular file is made by `create`, unless somebody calls mknod(2) for it: then it is the signal file, empty.
+        if mode & S_IFMT == S_IFREG, case .signal(let signals) = try meaning(of: name, in: directory) {
+            let file = signals.livingFile(NodeName(name))
+            try file.create(
+                ownership(mode, request), flags: O_WRONLY | O_EXCL, for: request, in: directory.descriptor
+            ).close()
+            return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+        }
+        try refuseSignal(name, in: directory, for: request)
+        _ = try retryingInterrupts { mknodat(directory.descriptor.rawValue, name.pointer, mode, device) }
+        return try entry(ofBacking: name, in: directory)
+    }
+
+    package func mkdir(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
+    ) throws(Errno) -> Entry {
+        let directory = try directory(forMaking: name, in: parent)
+        try refuseSignal(name, in: directory, for: request)
+        _ = try retryingInterrupts { mkdirat(directory.descriptor.rawValue, name.pointer, mode) }
+        return try entry(ofBacking: name, in: directory)
+    }
+
+    package func symlink(
+        to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry {
+        let directory = try directory(forMaking: name, in: parent)
+        try refuseSignal(name, in: directory, for: request)
+        _ = try retryingInterrupts { symlinkat(target, directory.descriptor.rawValue, name.pointer) }
+        return try entry(ofBacking: name, in: directory)
+    }
+
+    package func link(
+        _ inode: InodeNumber, to name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry {
+        guard case .backing = try subject(inode) else { throw .notPermitted }
+        let directory = try directory(forMaking: name, in: parent)
+        if case .signal = try meaning(of: name, in: directory) {
+            try refuseSignal(name, in: directory, for: request)
+            throw .notPermitted
+        }
+        // By the descriptor's name in /proc, as linkat's AT_EMPTY_PATH takes a capability that users do not have.
+        let source = try nodes.descriptor(of: inode)
+        _ = try source.callByPath {
+            linkat(AT_FDCWD, $0, directory.descriptor.rawValue, name.pointer, AT_SYMLINK_FOLLOW)
+        }
+        return try entry(ofBacking: name, in: directory)
+    }
+
+    /// The directory in which something shall be made. In `.pulse` nothing can, and `.pulse` is there.
+    private func directory(forMaking name: FileName, in parent: InodeNumber) throws(Errno) -> Directory {
+        if parent == PulseDirectory.directory { throw .notPermitted }
+        let directory = try directory(parent)
+        if case .pulse = try meaning(of: name, in: directory) { throw .fileExists }
+        return directory
+    }
+
+    /// EEXIST where there is a signal file, even if there is nothing beneath it.
+    private func refuseSignal(_ name: FileName, in directory: Directory, for request: Request) throws(Errno) {
+        guard case .signal(let signals) = try meaning(of: name, in: directory) else { return }
+        let file = signals.file(NodeName(name))
+        do throws(Errno) {
+            _ = try file.status(for: request, in: directory.descriptor)
+        } catch .noSuchFileOrDirectory {
+            return
+        }
+        throw .fileExists
+    }
+
+    func ownership(_ mode: mode_t, _ request: Request) -> SignalFile.Ownership {
+        SignalFile.Ownership(mode: mode & 0o7777, user: request.user, group: request.group)
+    }
+
+    // MARK: Removing
+
+    package func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        if parent == PulseDirectory.directory { throw .notPermitted }
+        let directory = try directory(parent)
+        switch try meaning(of: name, in: directory) {
+        case .pulse: throw .isDirectory
+        case .signal(let signals):
+            let file = signals.file(NodeName(name))
+            try file.remove(in: directory.descriptor)
+            nodes.detach(file)
+        case .backing:
+            pin(name, in: directory)
+            _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, 0) }
+        }
+    }
+
+    package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        if parent == PulseDirectory.directory { throw .notDirectory }
+        let directory = try directory(parent)
+        switch try meaning(of: name, in: directory) {
+        case .pulse: throw .notPermitted
+        case .signal(let signals):
+            _ = try signals.file(NodeName(name)).status(for: request, in: directory.descriptor)
+            throw .notDirectory
+        case .backing:
+            let below = signals.directory(NodeName(name), in: directory.signals)
+            // It may be empty beneath and yet hold documents that are not written down.
+            if let below, below.knownFiles.contains(where: { $0.listing == .shown }) { throw .directoryNotEmpty }
+            pin(name, in: directory)
+            _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
+            if let below { signals.drop(signals.all(beneath: below.path)) }
+        }
+    }
+
+    /// Keeps a backing file that the kernel knows reachable without its name.
+    private func pin(_ name: FileName, in directory: Directory) {
+        guard let status = try? FileStatus(of: name.pointer, in: directory.descriptor.rawValue) else { return }
+        nodes.pin(
+            status.identity, at: NodeStore.Place(directory: directory.descriptor, name: NodeName(name)))
+    }
+
+    // MARK: Renaming
+
+    package func rename(
+        _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
+        for request: Request
+    ) throws(Errno) {
+        if parent == PulseDirectory.directory || newParent == PulseDirectory.directory { throw .notPermitted }
+        let source = Located(name, try directory(parent))
+        let target = Located(newName, try directory(newParent))
+        switch (try meaning(of: name, in: source.directory), try meaning(of: newName, in: target.directory)) {
+        case (.pulse, _), (_, .pulse):
+            throw .notPermitted
+        case (.backing, .backing):
+            try renameBacking(source, target, flags)
+        case (_, .signal(let signals)):
+            // Two names change places, or one leaves a whiteout behind: neither is a touch.
+            guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .invalidArgument }
+            try renameOntoSignal(source, target, signals, flags, for: request)
+        case (.signal(let signals), .backing):
+            guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .invalidArgument }
+            try renameAway(signals.file(source.nodeName), source, target, flags, for: request)
+        }
+    }
+
+    /// A name and the directory it is in.
+    private struct Located {
+        let name: FileName
+        let nodeName: NodeName
+        let directory: Directory
+
+        init(_ name: FileName, _ directory: Directory) {
+            self.name = name
+            nodeName = NodeName(name)
+            self.directory = directory
+        }
+
+        func status() throws(Errno) -> FileStatus {
+            try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        }
+    }
+
+    private func renameBacking(_ source: Located, _ target: Located, _ flags: UInt32) throws(Errno) {
+        let moved = try source.status()
+        let replaced = try? target.status()
+        let isExchange = flags & UInt32(RENAME_EXCHANGE) != 0
+        // Documents have to lie in a directory for real before it takes them along.
+        let movedSignals = moved.isDirectory ? signals.directory(source.nodeName, in: source.directory.signals) : nil
+        if let movedSignals { writeDown(beneath: movedSignals) }
+        let replacedSignals =
+            replaced?.isDirectory == true ? signals.directory(target.nodeName, in: target.directory.signals) : nil
+        if let replacedSignals {
+            if isExchange {
+                writeDown(beneath: replacedSignals)
+            } else if replacedSignals.knownFiles.contains(where: { $0.listing == .shown }) {
+                throw .directoryNotEmpty
+            }
+        }
+        if !isExchange { pin(target.name, in: target.directory) }
+        _ = try retryingInterrupts {
+            clinux_renameat2(
+                source.directory.descriptor.rawValue, source.name.pointer,
+                target.directory.descriptor.rawValue, target.name.pointer, flags)
+        }
+        // Both names were of one file: rename(2) does nothing then.
+        if let replaced, replaced.identity == moved.identity { return }
+        for left in [movedSignals, replacedSignals] {
+            if let left { signals.drop(signals.all(beneath: left.path)) }
+        }
+        settle(moved, at: target)
+        if isExchange, let replaced { settle(replaced, at: source) }
+    }
+
+    /// Tells the store where a file is after a rename, and what in it are signal files now.
+    private func settle(_ moved: FileStatus, at place: Located) {
+        let below = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
+        nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: below)
+        guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
+        nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
+    }
+
+    private func writeDown(beneath top: SignalDirectory) {
+        let below = signals.all(beneath: top.path)
+        town.writeDown.writeNow(below.flatMap(\.knownFiles))
+    }
+
+    /// Takes what is renamed over a signal file for its new document, and the inode for the signal file's.
+    private func renameOntoSignal(
+        _ source: Located, _ target: Located, _ targetSignals: SignalDirectory, _ flags: UInt32,
+        for request: Request
+    ) throws(Errno) {
+        let content: SignalFile.Content
+        let sourceFile: SignalFile?
+        if case .signal(let signals) = try meaning(of: source.name, in: source.directory) {
+            let file = signals.file(source.nodeName)
+            content = try file.currentContent(in: source.directory.descriptor)
+            sourceFile = file
+        } else {
+            content = try self.content(ofBacking: source)
+            sourceFile = nil
+        }
+        let file = targetSignals.livingFile(target.nodeName)
+        guard file !== sourceFile else { return }
+        if flags & UInt32(RENAME_NOREPLACE) != 0 { try refuseSignal(target.name, in: target.directory, for: request) }
+
+        let moved = sourceFile == nil ? try source.status().identity : nil
+        let inode = moved.flatMap { nodes.inode(of: $0) } ?? sourceFile.flatMap { nodes.inode(of: $0) }
+        try file.commit(
+            content.document.bytes, source: .renamed, by: request, in: target.directory.descriptor,
+            replacement: content.ownership)
+        if let sourceFile {
+            try sourceFile.remove(in: source.directory.descriptor)
+        } else {
+            _ = try retryingInterrupts { unlinkat(source.directory.descriptor.rawValue, source.name.pointer, 0) }
+        }
+        guard let inode else { return }
+        nodes.assign(inode, to: file, named: target.nodeName, in: target.directory.inode)
+        for opened in files.all where opened.inode == inode {
+            guard case .backing = opened.target else { continue }
+            opened.retarget(.signal(file.adopt(content, by: request, in: target.directory.descriptor)))
+        }
+    }
+
+    /// The content of an ordinary file that is about to become a signal file's. EINVAL when it cannot be a document.
+    private func content(ofBacking source: Located) throws(Errno) -> SignalFile.Content {
+        guard let file = try RealFile.open(source.nodeName, in: source.directory.descriptor.rawValue) else {
+            let status = try source.status()
+            throw status.isDirectory ? .notDirectory : .invalidArgument
+        }
+        let status = file.status
+        return SignalFile.Content(
+            document: Document(try file.bytes()), modified: WallTime(status.st_mtim),
+            changed: WallTime(status.st_ctim),
+            ownership: .init(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
+            deadline: town.now.instant)
+    }
+
+    /// Makes a signal file's document an ordinary file of another name; the signal file is gone then.
+    private func renameAway(
+        _ file: SignalFile, _ source: Located, _ target: Located, _ flags: UInt32, for request: Request
+    ) throws(Errno) {
+        let content = try file.currentContent(in: source.directory.descriptor)
+        if let replaced = try? target.status() {
+            guard flags & UInt32(RENAME_NOREPLACE) == 0 else { throw .fileExists }
+            guard !replaced.isDirectory else { throw .isDirectory }
+            pin(target.name, in: target.directory)
+        }
+        try RealFile.replace(
+            target.nodeName, in: target.directory.descriptor.rawValue, with: content,
+            now: town.now.wall, flags: flags, evenIfNewer: true)
+        let inode = nodes.inode(of: file)
+        try file.remove(in: source.directory.descriptor)
+        if let inode {
+            nodes.assign(
+                inode, to: try target.status().identity, named: target.nodeName, in: target.directory.inode)
+        }
+    }
+
+    package func readlink(_ inode: InodeNumber) throws(Errno) -> [UInt8] {
+        guard case .backing = try subject(inode) else { throw .invalidArgument }
+        let descriptor = try nodes.descriptor(of: inode)
+        var target = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = try retryingInterrupts {
+            target.withUnsafeMutableBytes { room in
+                room.withMemoryRebound(to: CChar.self) {
+                    // because the room is PATH_MAX bytes.
+                    readlinkat(descriptor.rawValue, "", $0.baseAddress!, $0.count)
+                }
+            }
+        }
+        return Array(target.prefix(count))
+    }
+}

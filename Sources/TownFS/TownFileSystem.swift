@@ -1,0 +1,131 @@
+import CLinux
+import Fuse
+import Glibc
+import Liveness
+import Logging
+import SystemPackage
+
+/// The file system of a town: everything passes through to the backing tree, except signal files and `.pulse`.
+///
+/// Whether a name is a signal file is decided once, at lookup, by its directory (`SignalDirectory`); from then on its
+/// node says so. The operations are in extensions by topic: names, attributes, files, directories.
+package final class TownFileSystem: FileSystem {
+    /// For how many seconds the kernel may believe what it was told of backing files. The mount covers its own source,
+    /// but processes that were there before it still reach the files beneath.
+    static let backingTimeout = 1.0
+    /// Signal files change with every touch, and whether they are there at all may be a matter of time.
+    static let signalTimeout = 0.0
+
+    let town: Town
+    let nodes: NodeStore
+    let signals: SignalDirectories
+    let pulse: PulseDirectory
+    let files = HandleTable<OpenFile>()
+    let directories = HandleTable<OpenDirectory>()
+
+    /// - Parameter describe: Fills in what only the process knows (version, pids, uptime) of the status in `.pulse`.
+    package init(_ town: Town, describe: @escaping @Sendable (Snapshot) -> TownStatus) throws(Errno) {
+        self.town = town
+        signals = SignalDirectories(town: town)
+        nodes = NodeStore(
+            root: town.root, identity: try FileStatus(of: town.root.rawValue).identity, signals: signals.root,
+            firstInode: PulseDirectory.firstFreeInode, cacheCapacity: town.configuration.descriptorCacheCapacity)
+        pulse = PulseDirectory { [town, nodes, files] in
+            describe(
+                Snapshot(
+                    configuration: town.configuration, counts: town.liveness.counts(),
+                    documents: TownStatus.Documents(
+                        touches: town.counters.touches, refused: town.counters.refused,
+                        fromFuture: town.counters.fromFuture, notWrittenDown: town.writeDown.pendingCount),
+                    fileSystem: TownStatus.FileSystem(inodes: nodes.count, openFiles: files.count)))
+        }
+    }
+
+    /// What the file system knows of its state.
+    package struct Snapshot: Sendable {
+        package let configuration: Town.Configuration
+        package let counts: LivenessTable.Counts
+        package let documents: TownStatus.Documents
+        package let fileSystem: TownStatus.FileSystem
+    }
+
+    // MARK: Finding the way
+
+    /// A directory in which a request names something.
+    struct Directory {
+        let inode: InodeNumber
+        let descriptor: Descriptor
+        let signals: SignalDirectory?
+    }
+
+    /// What a name in a directory means.
+    enum Meaning {
+        case backing
+        /// A signal file, or the name of one where nothing is yet.
+        case signal(SignalDirectory)
+        /// `.pulse` in the root, or anything in `.pulse`.
+        case pulse
+    }
+
+    /// The directory of an inode, for making, removing and finding names in. ENOTDIR for what cannot hold any.
+    func directory(_ inode: InodeNumber) throws(Errno) -> Directory {
+        let node = try nodes.node(inode)
+        guard node.signalFile == nil else { throw .notDirectory }
+        return Directory(inode: inode, descriptor: try nodes.descriptor(of: inode), signals: node.signals)
+    }
+
+    /// Decides what a name in a directory means. Something else than a regular file beneath is no signal file.
+    func meaning(of name: FileName, in directory: Directory) throws(Errno) -> Meaning {
+        if directory.inode == .root, name.bytes.elementsEqual(PulseDirectory.name) { return .pulse }
+        guard let signals = directory.signals, signals.isSignal(name) else { return .backing }
+        do throws(Errno) {
+            let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+            return status.isRegularFile ? .signal(signals) : .backing
+        } catch .noSuchFileOrDirectory {
+            return .signal(signals)
+        }
+    }
+
+    // MARK: Entries
+
+    /// Looks a backing file up, counting it.
+    func entry(ofBacking name: FileName, in directory: Directory) throws(Errno) -> Entry {
+        let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        return entry(ofBacking: NodeName(name), in: directory, status: status)
+    }
+
+    func entry(ofBacking name: NodeName, in directory: Directory, status: FileStatus) -> Entry {
+        let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
+        let inode = nodes.remember(status.identity, named: name, in: directory.inode, signals: below)
+        return Entry(
+            inode: inode, status: status, nameTimeout: Self.backingTimeout, statusTimeout: Self.backingTimeout)
+    }
+
+    /// Looks a signal file up, counting it.
+    func entry(of file: SignalFile, in directory: Directory, status: FileStatus) -> Entry {
+        let inode = nodes.remember(file, named: file.name, in: directory.inode)
+        return Entry(
+            inode: inode, status: status, nameTimeout: Self.signalTimeout, statusTimeout: Self.signalTimeout)
+    }
+
+    func entry(ofPulse inode: InodeNumber) -> Entry {
+        Entry(inode: inode, status: pulse.status(of: inode), nameTimeout: Self.backingTimeout, statusTimeout: 0)
+    }
+
+    // MARK: What is whose
+
+    /// What an inode is, for operations on files rather than names.
+    enum Subject {
+        case backing
+        /// With the real directory beneath its own.
+        case signal(SignalFile, Descriptor)
+        case pulse
+    }
+
+    func subject(_ inode: InodeNumber) throws(Errno) -> Subject {
+        if PulseDirectory.contains(inode) { return .pulse }
+        let node = try nodes.node(inode)
+        guard let file = node.signalFile else { return .backing }
+        return .signal(file, try nodes.descriptor(of: node.parent))
+    }
+}

@@ -1,0 +1,41 @@
+/// What `.pulse/status.json` says. Field names are its JSON keys, in snake case; they are only ever added to.
+package struct TownStatus: Codable, Sendable {
+    package struct Tally: Codable, Sendable {
+        package var alive: Int
+        package var expired: Int
+    }
+
+    package struct Documents: Codable, Sendable {
+        /// Touches received since the mount.
+        package var touches: UInt64
+        /// Writes that were no documents, since the mount.
+        package var refused: UInt64
+        /// Documents whose timestamp was ahead of the clock, since the mount.
+        package var fromFuture: UInt64
+        /// Changed, and not in their real files yet.
+        package var notWrittenDown: Int
+    }
+
+    package struct FileSystem: Codable, Sendable {
+        /// Inodes that the kernel knows.
+        package var inodes: Int
+        package var openFiles: Int
+    }
+
+    /// Of pulsefs.
+    package var version: String
+    /// The town root.
+    package var town: String
+    package var keeperPid: Int32
+    package var workerPid: Int32
+    /// When the town was mounted, RFC 3339.
+    package var mountedAt: String
+    package var uptimeSeconds: Int64
+    package var ttlSeconds: Double
+    /// `keep` or `absent`.
+    package var onExpiry: String
+    package var signalFiles: Tally
+    package var runtimes: Tally
+    package var documents: Documents
+    package var fileSystem: FileSystem
+}

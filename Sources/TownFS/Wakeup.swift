@@ -1,0 +1,39 @@
+import CLinux
+import Fuse
+import Glibc
+import SystemPackage
+
+/// Wakes one waiting thread, now or when it next waits. Raised several times before that, it wakes once.
+///
+/// The corresponding C function is `eventfd`.
+final class Wakeup: Sendable {
+    private let event: OwnedDescriptor
+
+    init() throws(Errno) {
+        event = OwnedDescriptor(
+            takingOwnershipOf: try retryingInterrupts { eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)) })
+    }
+
+    /// Does not block, and may be called under a lock: the eventfd's counter is far from full.
+    func raise() {
+        _ = eventfd_write(event.rawValue, 1)
+    }
+
+    /// Waits to be raised, or for an instant; nil is for ever.
+    func wait(until limit: ContinuousClock.Instant? = nil) {
+        while true {
+            var timeout: CInt = -1
+            if let limit {
+                let (seconds, attoseconds) = (limit - .now).components
+                // A little late rather than a little early, which would mean a second round.
+                timeout = CInt(clamping: max(0, seconds * 1000 + attoseconds / 1_000_000_000_000_000 + 1))
+            }
+            var question = pollfd(fd: event.rawValue, events: Int16(POLLIN), revents: 0)
+            let answered = poll(&question, 1, timeout)
+            if answered == -1, Errno.current == .interrupted { continue }
+            var count: eventfd_t = 0
+            _ = eventfd_read(event.rawValue, &count)
+            return
+        }
+    }
+}
