@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
@@ -51,5 +52,29 @@ static inline void clinux_store_release(uint64_t *word, uint64_t value) {
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 static inline uint64_t clinux_load_acquire(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+
+// recvmsg(2) with SCM_RIGHTS: the CMSG_* macros. Receives one descriptor, close-on-exec; -1 when none came.
+static inline int clinux_receive_descriptor(int socket) {
+    char byte;
+    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
+    if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) <= 0) return -1;
+    struct cmsghdr *first = CMSG_FIRSTHDR(&message);
+    if (first == 0 || first->cmsg_level != SOL_SOCKET || first->cmsg_type != SCM_RIGHTS) return -1;
+    int descriptor;
+    __builtin_memcpy(&descriptor, CMSG_DATA(first), sizeof(descriptor));
+    return descriptor;
+}
+
+// send(2): an enumerator and a macro of one name, of which Swift takes now the one, now the other.
+static const int clinux_msg_nosignal = MSG_NOSIGNAL;
+
+// environ(7): declared twice.
+static inline char *const *clinux_environment(void) { return environ; }
 
 #endif

@@ -65,10 +65,10 @@ extension Document {
 
     /// Decides what a signal file holds once a tool has written `bytes` to it.
     ///
-    /// Every result can be read by Go, names a time no more than five seconds after `now`, and is judged `verbatim` if
-    /// it is written again at that time. Bytes that already are so are kept as they are; where only the timestamp is
-    /// amiss, all other bytes are. A document without a time is not left alone, because Go takes it to be 292 years
-    /// old, and a town was restarted every three minutes for it.
+    /// Every document that results, unless it is empty, can be read by Go, names a time at most five seconds after
+    /// `now`, and is judged `verbatim` if it is written again at that time. Bytes that already are so are kept as they
+    /// are; where only the timestamp is amiss, all other bytes are. A document without a time is not left alone,
+    /// because Go takes it to be 292 years old, and a town was restarted every three minutes for it.
     ///
     /// - Parameters:
     ///   - now: When the bytes were received.

@@ -13,7 +13,7 @@ public struct LivenessTable: Sendable {
     private static let smallestSweep = 1024
 
     private var runtimes: [RuntimeID: Record] = [:]
-    private var signals: [[UInt8]: Record] = [:]
+    private var signals: [SignalPath: Record] = [:]
     private let retention: Duration
     private var nextSweep = smallestSweep
 
@@ -28,13 +28,14 @@ public struct LivenessTable: Sendable {
     /// A life that an earlier touch promised is never shortened. Of two touches the later by its own clock reading is
     /// kept, in whichever order they come.
     public mutating func touch(_ touch: Touch) {
+        var touch = touch
+        if let known = touch.runtime.flatMap({ runtimes.index(forKey: $0) }) {
+            // The string that is there already, lest each of a million records hold its id twice.
+            touch.runtime = runtimes.keys[known]
+        }
         let record = Record(touch)
-        if let signal = touch.signal {
-            signals[signal] = signals[signal]?.merged(with: record) ?? record
-        }
-        if let runtime = touch.runtime {
-            runtimes[runtime] = runtimes[runtime]?.merged(with: record) ?? record
-        }
+        if let signal = touch.signal { signals[SignalPath(bytes: signal)].merge(record) }
+        if let runtime = touch.runtime { runtimes[runtime].merge(record) }
         if runtimes.count + signals.count > nextSweep { sweep(at: touch.at) }
     }
 
@@ -45,17 +46,18 @@ public struct LivenessTable: Sendable {
 
     /// Drops what is known of a signal file; the runtime that last touched it stays.
     public mutating func forget(signal path: [UInt8]) {
-        signals[path] = nil
+        signals[SignalPath(bytes: path)] = nil
     }
 
     /// Frees the records that expired longer ago than the retention.
     ///
     /// This looks at every record, so `touch` only calls it when their number has doubled since the last time: a
-    /// constant amount of work per touch on average, and no timer.
+    /// constant amount of work per touch on average, and no timer. A signal file that is swept is one without a record
+    /// again: whoever serves it must have its document elsewhere by then.
     public mutating func sweep(at now: ContinuousClock.Instant) {
         let oldest = now - retention
-        runtimes = runtimes.filter { $0.value.deadline > oldest }
-        signals = signals.filter { $0.value.deadline > oldest }
+        runtimes.removeRecords(expiredBy: oldest)
+        signals.removeRecords(expiredBy: oldest)
         nextSweep = max(Self.smallestSweep, 2 * (runtimes.count + signals.count))
     }
 
@@ -66,7 +68,7 @@ public struct LivenessTable: Sendable {
     }
 
     public func record(ofSignal path: [UInt8]) -> Record? {
-        signals[path]
+        signals[SignalPath(bytes: path)]
     }
 
     /// False for a runtime that was never heard of.
@@ -103,5 +105,29 @@ public struct LivenessTable: Sendable {
 
         public let runtimes: Tally
         public let signals: Tally
+    }
+}
+
+extension Dictionary where Value == Record {
+    fileprivate mutating func removeRecords(expiredBy oldest: ContinuousClock.Instant) {
+        // Most sweeps find nothing, and need not pay for a copy.
+        guard values.contains(where: { !$0.isAlive(at: oldest) }) else { return }
+        self = filter { $0.value.isAlive(at: oldest) }
+    }
+}
+
+extension Record? {
+    /// Changed in place, so that a dictionary looks up its key only once.
+    fileprivate mutating func merge(_ newcomer: Record) {
+        self = self?.merged(with: newcomer) ?? newcomer
+    }
+}
+
+/// A path as a key; an array of bytes would hash them one by one.
+private struct SignalPath: Hashable {
+    let bytes: [UInt8]
+
+    func hash(into hasher: inout Hasher) {
+        bytes.withUnsafeBytes { hasher.combine(bytes: $0) }
     }
 }

@@ -27,7 +27,7 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
             case .tooLong: "A runtime id must not be longer than \(maximumLength) bytes."
             case .emptyName: "A runtime id must not start or end with a slash, or contain two in a row."
             case .nameTooLong: "A name in a runtime id must not be longer than \(maximumNameLength) bytes."
-            case .dots: "A runtime id must not contain the names . and .. ."
+            case .dots: "A runtime id must not have . or .. for a name."
             case .forbidden(let byte):
                 "A runtime id may contain ASCII letters, digits and _ . / - but not byte 0x\(String(byte, radix: 16))."
             }

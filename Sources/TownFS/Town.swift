@@ -89,7 +89,7 @@ extension WallTime {
     /// The wall clock's now.
     ///
     /// The corresponding C function is `clock_gettime` with `CLOCK_REALTIME`.
-    static var now: WallTime {
+    package static var now: WallTime {
         var now = Glibc.timespec()
         clock_gettime(CLOCK_REALTIME, &now)
         return WallTime(now)

@@ -3,6 +3,11 @@ package struct TownStatus: Codable, Sendable {
     package struct Tally: Codable, Sendable {
         package var alive: Int
         package var expired: Int
+
+        package init(alive: Int, expired: Int) {
+            self.alive = alive
+            self.expired = expired
+        }
     }
 
     package struct Documents: Codable, Sendable {
@@ -38,4 +43,23 @@ package struct TownStatus: Codable, Sendable {
     package var runtimes: Tally
     package var documents: Documents
     package var fileSystem: FileSystem
+
+    package init(
+        version: String, town: String, keeperPid: Int32, workerPid: Int32, mountedAt: String, uptimeSeconds: Int64,
+        ttlSeconds: Double, onExpiry: String, signalFiles: Tally, runtimes: Tally, documents: Documents,
+        fileSystem: FileSystem
+    ) {
+        self.version = version
+        self.town = town
+        self.keeperPid = keeperPid
+        self.workerPid = workerPid
+        self.mountedAt = mountedAt
+        self.uptimeSeconds = uptimeSeconds
+        self.ttlSeconds = ttlSeconds
+        self.onExpiry = onExpiry
+        self.signalFiles = signalFiles
+        self.runtimes = runtimes
+        self.documents = documents
+        self.fileSystem = fileSystem
+    }
 }

@@ -1,26 +1,31 @@
 import CLinux
-import Fuse
 import Glibc
 import SystemPackage
 
 /// Wakes one waiting thread, now or when it next waits. Raised several times before that, it wakes once.
 ///
 /// The corresponding C function is `eventfd`.
-final class Wakeup: Sendable {
+package final class Wakeup: Sendable {
     private let event: OwnedDescriptor
 
-    init() throws(Errno) {
+    /// Readable once raised: for a poll(2) together with other descriptors.
+    package var descriptor: CInt { event.rawValue }
+
+    package init() throws(Errno) {
         event = OwnedDescriptor(
             takingOwnershipOf: try retryingInterrupts { eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)) })
     }
 
     /// Does not block, and may be called under a lock: the eventfd's counter is far from full.
-    func raise() {
+    package func raise() {
         _ = eventfd_write(event.rawValue, 1)
     }
 
     /// Waits to be raised, or for an instant; nil is for ever.
-    func wait(until limit: ContinuousClock.Instant? = nil) {
+    ///
+    /// - Returns: Whether it was raised.
+    @discardableResult
+    package func wait(until limit: ContinuousClock.Instant? = nil) -> Bool {
         while true {
             var timeout: CInt = -1
             if let limit {
@@ -32,8 +37,7 @@ final class Wakeup: Sendable {
             let answered = poll(&question, 1, timeout)
             if answered == -1, Errno.current == .interrupted { continue }
             var count: eventfd_t = 0
-            _ = eventfd_read(event.rawValue, &count)
-            return
+            return eventfd_read(event.rawValue, &count) == 0
         }
     }
 }

@@ -1,0 +1,209 @@
+import CLinux
+import Fuse
+import Glibc
+import Logging
+import Synchronization
+import SystemPackage
+import TownFS
+
+/// The process that owns the mount: it mounts, starts the worker, and sees to it that the mount never outlives the
+/// worker, whatever kills that.
+///
+///     keeper ──mount──▶ kernel ◀──/dev/fuse── worker
+///        │ └── journal: memory in which the worker leaves what is not in real files yet
+///        └──── lifeline: a socket; its end tells the worker that the keeper is gone, a byte that it shall finish
+///
+/// It does next to nothing, holds next to nothing, and never looks into the town through the mount but once, on a
+/// thread of its own, to see whether it answers.
+struct Keeper: ~Copyable {
+    /// How long the mount may take to answer for the first time.
+    private static let patience: Duration = .seconds(20)
+    /// How long documents may take to be written down before the town is given back without them: a tool that hangs for
+    /// a slow disk is worse off than one that reads an old document for a moment.
+    private static let writeDownLimit: Duration = .milliseconds(500)
+
+    private let log: Logger
+    private let entry: MountEntry
+    private let root: OwnedDescriptor
+    private let journal: Journal
+    private let lifeline: OwnedDescriptor
+    private let connection: OwnedDescriptor
+    private let worker: ChildProcess
+    private let signals: OwnedDescriptor
+
+    /// Mounts over a town and starts its worker. Nothing is left behind when this throws.
+    ///
+    /// - Parameter town: The directory, without symbolic links.
+    init(mounting town: String, options: MountOptions, log: Logger) throws {
+        self.log = log
+        signals = try Self.blockTerminationSignals()
+        // Before anything is mounted over it: from then on its path leads into the mount.
+        root = try OwnedDescriptor(opening: town, in: AT_FDCWD, O_PATH | O_DIRECTORY)
+        let memory = try Journal.makeMemory()
+        var ends: [CInt] = [0, 0]
+        _ = try retryingInterrupts { socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue) | O_CLOEXEC, 0, &ends) }
+        lifeline = OwnedDescriptor(takingOwnershipOf: ends[0])
+        let workersEnd = OwnedDescriptor(takingOwnershipOf: ends[1])
+        connection = try KernelMount.mount(over: town, root: root.rawValue)
+        guard let entry = try MountTable().town(at: town) else {
+            throw Failure("\(town) was mounted, but is not in the table of mounts; was it renamed?")
+        }
+        self.entry = entry
+        do {
+            worker = try ChildProcess(
+                "/proc/self/exe", ["pulsefs", "worker"] + options.arguments + ["--", town],
+                descriptors: [
+                    .null, .null, .inherited(2), .inherited(connection.rawValue), .inherited(root.rawValue),
+                    .inherited(memory.rawValue), .inherited(workersEnd.rawValue),
+                ])
+            journal = try Journal(takingOwnershipOf: memory)
+        } catch {
+            try? KernelMount.detach(entry)
+            throw Failure("cannot start the worker: \(error)")
+        }
+    }
+
+    /// The descriptor numbers under which the worker finds what it inherits.
+    enum WorkerDescriptor {
+        static let connection: CInt = 3
+        static let root: CInt = 4
+        static let journal: CInt = 5
+        static let lifeline: CInt = 6
+    }
+
+    /// Keeps the mount until it ends: by an unmount, by a termination signal, or with the worker.
+    ///
+    /// - Parameter ready: Called once, when the mount answers, or with the reason why it never will.
+    consuming func run(ready: (Result<Void, Failure>) -> Void) -> ExitStatus {
+        let answer = Self.probe(entry.path)
+        var isReady = false
+        let limit = ContinuousClock.now + Self.patience
+        while true {
+            var questions = [
+                pollfd(fd: worker.exited.rawValue, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: isReady ? -1 : answer.raised.descriptor, events: Int16(POLLIN), revents: 0),
+            ]
+            let timeout = isReady ? -1 : CInt(clamping: (limit - .now).components.seconds + 1) * 1000
+            let answered = poll(&questions, nfds_t(questions.count), timeout)
+            if answered == -1 { continue }
+            if questions[0].revents != 0 {
+                let status = finish()
+                if !isReady { ready(.failure(Failure("the worker ended before the mount answered; see the log."))) }
+                return status
+            }
+            if questions[1].revents != 0 { endOnSignal() }
+            if questions[2].revents != 0 {
+                isReady = true
+                if let failure = answer.failure {
+                    ready(.failure(Failure("the mount answers with an error: \(failure)")))
+                    endOnSignal()
+                } else {
+                    log.info("mounted", metadata: ["town": "\(entry.path)", "worker": "\(worker.pid)"])
+                    ready(.success(()))
+                }
+            }
+            if answered == 0, !isReady {
+                ready(.failure(Failure("the mount did not answer within \(Self.patience).")))
+                isReady = true
+                worker.send(SIGKILL)
+            }
+        }
+    }
+
+    // MARK: Beginning
+
+    private static func blockTerminationSignals() throws(Errno) -> OwnedDescriptor {
+        var set = sigset_t()
+        sigemptyset(&set)
+        for signal in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&set, signal) }
+        sigprocmask(SIG_BLOCK, &set, nil)
+        return OwnedDescriptor(
+            takingOwnershipOf: try retryingInterrupts { signalfd(-1, &set, CInt(SFD_CLOEXEC | SFD_NONBLOCK)) })
+    }
+
+    /// What came of asking the mount something, once `raised` is.
+    private final class Answer: Sendable {
+        let raised: Wakeup
+        private let outcome = Mutex<Errno?>(nil)
+
+        init(_ raised: Wakeup) { self.raised = raised }
+
+        var failure: Errno? { outcome.withLock { $0 } }
+
+        func settle(_ failure: Errno?) {
+            outcome.withLock { $0 = failure }
+            raised.raise()
+        }
+    }
+
+    /// Asks the mount something only the worker can answer, without waiting for it.
+    private static func probe(_ path: String) -> Answer {
+        // because three descriptors are left at this point, or the mount would not stand.
+        let answer = Answer(try! Wakeup())
+        do throws(Errno) {
+            _ = try Thread(named: "probe") {
+                var status = FileSystemStatus()
+                answer.settle(statvfs(path, &status) == 0 ? nil : .current)
+            }
+        } catch {
+            answer.settle(error)
+        }
+        return answer
+    }
+
+    // MARK: Ending
+
+    /// Ends the mount because we are told to: in order if nobody uses it, else out of everybody's sight.
+    private borrowing func endOnSignal() {
+        var info = signalfd_siginfo()
+        _ = read(signals.rawValue, &info, MemoryLayout.size(ofValue: info))
+        log.info("ending", metadata: ["town": "\(entry.path)", "signal": "\(info.ssi_signo)"])
+        do throws(Errno) {
+            try KernelMount.unmount(entry.path, isLazy: false)
+        } catch {
+            do throws(Errno) {
+                try KernelMount.detach(entry)
+            } catch {
+                log.error("cannot detach \(entry.path): \(error)")
+            }
+        }
+        // Whoever still has files open would keep the worker for ever.
+        _ = send(lifeline.rawValue, "F", 1, CInt(clinux_msg_nosignal))
+    }
+
+    /// Cleans up after the worker. The town is plain files afterwards.
+    private consuming func finish() -> ExitStatus {
+        let status = worker.wait()
+        let entry = entry
+        let log = log
+        if status != 0 {
+            log.error("the worker ended unexpectedly", metadata: ["status": "\(status)", "town": "\(entry.path)"])
+            recover(within: Self.writeDownLimit)
+        }
+        do throws(Errno) {
+            try KernelMount.detach(entry)
+        } catch {
+            log.error("cannot detach \(entry.path): \(error)")
+            return .failed
+        }
+        return status == 0 ? .success : .failed
+    }
+
+    /// Writes down what the worker had committed and not written down. Gives up waiting, not writing, at the limit.
+    private borrowing func recover(within limit: Duration) {
+        guard let done = try? Wakeup(),
+            let directory = try? retryingInterrupts({ fcntl(root.rawValue, F_DUPFD_CLOEXEC, 0) })
+        else { return log.error("no descriptors left to write documents down") }
+        let recovery = Recovery(root: OwnedDescriptor(takingOwnershipOf: directory), journal: journal, log: log)
+        do throws(Errno) {
+            _ = try Thread(named: "recovery") {
+                recovery.run()
+                done.raise()
+            }
+            if !done.wait(until: .now + limit) { log.warning("writing documents down takes long; detaching already") }
+        } catch {
+            recovery.run()
+        }
+    }
+}

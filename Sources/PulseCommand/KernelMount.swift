@@ -1,0 +1,126 @@
+import CLinux
+import Fuse
+import Glibc
+import SystemPackage
+
+/// Mounting, unmounting and detaching a town: by mount(2) for root, through `fusermount3` for everybody else.
+enum KernelMount {
+    static let device = "/dev/fuse"
+
+    /// Mounts over a directory and returns the connection, on which nothing has been read yet.
+    ///
+    /// - Parameters:
+    ///   - path: The directory, without symbolic links.
+    ///   - root: The same directory, open. It is mounted on whatever it is called by now.
+    static func mount(over path: String, root: CInt) throws -> OwnedDescriptor {
+        geteuid() == 0 ? try mountAsRoot(over: path, root: root) : try mountAsUser(over: path)
+    }
+
+    private static func mountAsRoot(over path: String, root: CInt) throws -> OwnedDescriptor {
+        let connection: OwnedDescriptor
+        do {
+            connection = try OwnedDescriptor(opening: device, in: AT_FDCWD, O_RDWR)
+        } catch {
+            throw unusableDevice(error)
+        }
+        // What the file system beneath forbids stays forbidden above.
+        var beneath = FileSystemStatus()
+        _ = try retryingInterrupts { fstatvfs(root, &beneath) }
+        let kept = beneath.f_flag & UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY)
+        let options =
+            "fd=\(connection.rawValue),rootmode=40000,user_id=\(geteuid()),group_id=\(getegid()),default_permissions"
+        do {
+            _ = try retryingInterrupts {
+                Glibc.mount("pulsefs", "/proc/self/fd/\(root)", "fuse.pulsefs", kept, options)
+            }
+        } catch {
+            throw Failure("cannot mount over \(path): \(error)\(hint(error))")
+        }
+        return connection
+    }
+
+    private static func hint(_ error: Errno) -> String {
+        switch error {
+        case .notPermitted: ". Mounting needs CAP_SYS_ADMIN; a container may have been started without it"
+        case .operationNotSupportedByDevice: ". The kernel has no FUSE: try 'modprobe fuse'"
+        default: ""
+        }
+    }
+
+    /// Lets `fusermount3` mount; it hands the connection back over a socket.
+    private static func mountAsUser(over path: String) throws -> OwnedDescriptor {
+        var sockets: [CInt] = [0, 0]
+        _ = try retryingInterrupts { socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC, 0, &sockets) }
+        let ours = OwnedDescriptor(takingOwnershipOf: sockets[0])
+        let theirs = OwnedDescriptor(takingOwnershipOf: sockets[1])
+        let options = "fsname=pulsefs,subtype=pulsefs,default_permissions"
+        let status: Int32
+        do throws(Errno) {
+            let helper = try ChildProcess(
+                "fusermount3", ["fusermount3", "-o", options, "--", path],
+                descriptors: [.null, .null, .inherited(2), .inherited(theirs.rawValue)],
+                environment: ["_FUSE_COMMFD=3"])
+            status = helper.wait()
+        } catch .noSuchFileOrDirectory {
+            throw Failure("cannot mount as an ordinary user: there is no fusermount3. Install the package fuse3.")
+        } catch {
+            throw Failure("cannot run fusermount3: \(error)")
+        }
+        guard status == 0 else { throw Failure("fusermount3 could not mount over \(path); it says why above.") }
+        let received = clinux_receive_descriptor(ours.rawValue)
+        guard received >= 0 else { throw Failure("fusermount3 has mounted \(path) but handed no connection over.") }
+        return OwnedDescriptor(takingOwnershipOf: received)
+    }
+
+    /// Says, before anything is started, why FUSE cannot be used here.
+    static func check() throws {
+        if geteuid() != 0, !isInPath("fusermount3") {
+            throw Failure("cannot mount as an ordinary user: there is no fusermount3. Install the package fuse3.")
+        }
+        // fusermount3 opens the device with the caller's rights, not with its own.
+        if access(device, R_OK | W_OK) == -1 { throw unusableDevice(.current) }
+    }
+
+    private static func unusableDevice(_ error: Errno) -> Failure {
+        switch error {
+        case .noSuchFileOrDirectory:
+            Failure("there is no \(device). Load the module ('modprobe fuse'), or give the container the device.")
+        case .permissionDenied:
+            Failure("\(device) may not be opened by this user. It should have mode 0666: 'chmod 666 \(device)' as root.")
+        default:
+            Failure("cannot open \(device): \(error)")
+        }
+    }
+
+    private static func isInPath(_ program: String) -> Bool {
+        let path = getenv("PATH").map { String(cString: $0) } ?? "/usr/bin:/bin"
+        return path.split(separator: ":").contains { access("\($0)/\(program)", X_OK) == 0 }
+    }
+
+    // MARK: Unmounting
+
+    /// Unmounts. EBUSY while somebody uses it, unless `isLazy`: then it goes from view, and away after the last use.
+    static func unmount(_ path: String, isLazy: Bool) throws(Errno) {
+        do throws(Errno) {
+            _ = try retryingInterrupts { umount2(path, CInt(UMOUNT_NOFOLLOW) | (isLazy ? CInt(MNT_DETACH) : 0)) }
+        } catch .notPermitted where geteuid() != 0 {
+            try unmountAsUser(path, isLazy: isLazy)
+        }
+    }
+
+    private static func unmountAsUser(_ path: String, isLazy: Bool) throws(Errno) {
+        let helper = try ChildProcess(
+            "fusermount3", ["fusermount3", "-u", "-q"] + (isLazy ? ["-z"] : []) + ["--", path],
+            descriptors: [.null, .null, .null])
+        guard helper.wait() != 0 else { return }
+        // It does not say why, other than in words: EBUSY is what is left once it is ours and mounted.
+        guard let entry = try MountTable().town(at: path) else { throw .invalidArgument }
+        throw entry.user == geteuid() ? .resourceBusy : .notPermitted
+    }
+
+    /// Takes a mount out of everybody's sight, whoever uses it, if it still is the topmost at its path.
+    static func detach(_ entry: MountEntry) throws(Errno) {
+        guard try MountTable().town(at: entry.path)?.id == entry.id else { return }
+        try unmount(entry.path, isLazy: true)
+    }
+}

@@ -1,0 +1,55 @@
+import CLinux
+import Fuse
+import Glibc
+import Logging
+import SystemPackage
+
+/// Where keeper and worker write what they have to say: standard error, which `pulsefs mount` points at a file.
+enum Log {
+    /// A file larger than this is set aside when a town is mounted, as FILE.old.
+    private static let largest: off_t = 1 << 20
+
+    static func logger(_ role: String) -> Logger {
+        var logger = Logger(label: "pulsefs.\(role)", factory: { StreamLogHandler.standardError(label: $0) })
+        logger[metadataKey: "pid"] = "\(getpid())"
+        return logger
+    }
+
+    /// Opens the log of a town for appending, making its directory where it is the default one.
+    static func open(_ file: String?, for town: String) throws -> OwnedDescriptor {
+        let path = try file ?? defaultPath(for: town)
+        var status = FileStatus()
+        if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size > largest {
+            rename(path, path + ".old")
+        }
+        do {
+            return try OwnedDescriptor(opening: path, in: AT_FDCWD, O_WRONLY | O_CREAT | O_APPEND, mode: 0o600)
+        } catch {
+            throw Failure("cannot open the log \(path): \(error). Choose another with --log.")
+        }
+    }
+
+    /// `/var/log/pulsefs/home-anna-gt.log` for root, else below `$XDG_STATE_HOME` or `~/.local/state`.
+    private static func defaultPath(for town: String) throws -> String {
+        let directory: String
+        if geteuid() == 0 {
+            directory = "/var/log/pulsefs"
+        } else if let state = environment("XDG_STATE_HOME") {
+            directory = state + "/pulsefs"
+        } else if let home = environment("HOME") {
+            directory = home + "/.local/state/pulsefs"
+        } else {
+            throw Failure("there is no place for the log, as HOME is not set. Choose a file with --log.")
+        }
+        var made = ""
+        for component in directory.split(separator: "/") {
+            made += "/" + component
+            mkdir(made, 0o700)
+        }
+        return directory + "/" + town.split(separator: "/").joined(separator: "-").suffix(200) + ".log"
+    }
+
+    private static func environment(_ name: String) -> String? {
+        getenv(name).map { String(cString: $0) }.flatMap { $0.hasPrefix("/") ? $0 : nil }
+    }
+}

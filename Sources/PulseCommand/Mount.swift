@@ -1,0 +1,118 @@
+import ArgumentParser
+import CLinux
+import Fuse
+import Glibc
+import SystemPackage
+
+/// `pulsefs mount`.
+struct Mount: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Lay pulsefs over a town.",
+        discussion: """
+            Returns when the town answers. The directory stays where it is; whatever happens to pulsefs, its files are \
+            plain files again. Works for root, and for ordinary users through fusermount3.
+            """)
+
+    @Argument(help: ArgumentHelp("The directory to mount over.", valueName: "town"))
+    var town: String
+
+    @OptionGroup var options: MountOptions
+
+    @Option(
+        name: .customShort("o"),
+        help: ArgumentHelp(
+            "The options above as in fstab: ttl=90s,signal=GLOB,on-expiry=absent. May be given several times.",
+            valueName: "opt,opt"))
+    var mountOptions: [String] = []
+
+    /// What the keeper says when the mount answers.
+    static let readyWord = "ready"
+
+    func validate() throws {
+        _ = try MountOptions.arguments(fromMountOptions: mountOptions)
+    }
+
+    func run() throws {
+        guard mountOptions.isEmpty else {
+            // Once more through the parser, which knows what each option wants.
+            let words = try MountOptions.arguments(fromMountOptions: mountOptions)
+            var plain = ["mount"] + options.allArguments + words + ["--", town]
+            if plain.last == nil { plain = [] }
+            var command = try PulseFS.parseAsRoot(plain)
+            return try command.run()
+        }
+        let place = try TownPath(town)
+        var status = FileStatus()
+        if let mount = place.mount { try replaceIfDead(mount) }
+        guard stat(place.path, &status) == 0 else { throw Failure("there is no town at \(town): \(Errno.current)") }
+        guard status.st_mode & S_IFMT == S_IFDIR else { throw Failure("\(town) is not a directory.") }
+        try KernelMount.check()
+        if options.foreground {
+            try stay(place.path)
+        } else {
+            try startKeeper(place.path)
+        }
+    }
+
+    /// Refuses where a town is mounted already, and clears away what a dead keeper and worker have left.
+    private func replaceIfDead(_ mount: MountEntry) throws {
+        switch try StatusFile.read(of: mount.path) {
+        case .text(let text):
+            let first = StatusFile.decode(text).map { " by keeper \($0.keeperPid), since \($0.mountedAt)" } ?? ""
+            throw Failure("\(mount.path) is already mounted\(first).", .alreadyMounted)
+        case .denied:
+            let user = mount.user.map { " by the user with id \($0)" } ?? ""
+            throw Failure("\(mount.path) is already mounted\(user).", .alreadyMounted)
+        case .silent:
+            throw Failure(
+                "\(mount.path) is already mounted, and does not answer. 'pulsefs unmount --lazy \(mount.path)' takes it away.",
+                .alreadyMounted)
+        case .failed(let error):
+            throw Failure("\(mount.path) is already mounted, and answers with an error: \(error).", .alreadyMounted)
+        case .dead:
+            do throws(Errno) {
+                try KernelMount.detach(mount)
+            } catch {
+                throw Failure("\(mount.path) has a dead mount that cannot be taken away: \(error)")
+            }
+        }
+    }
+
+    private func startKeeper(_ path: String) throws {
+        let log = try Log.open(options.log, for: path)
+        var ends: [CInt] = [0, 0]
+        _ = try retryingInterrupts { pipe2(&ends, O_CLOEXEC) }
+        let report = OwnedDescriptor(takingOwnershipOf: ends[0])
+        let keepersEnd = OwnedDescriptor(takingOwnershipOf: ends[1])
+        _ = try ChildProcess(
+            "/proc/self/exe", ["pulsefs", "keeper"] + options.arguments + ["--", path],
+            descriptors: [.null, .null, .inherited(log.rawValue), .inherited(keepersEnd.rawValue)], isDetached: true)
+        // Ours has to go, or the end of the keeper's would never be seen.
+        _ = consume keepersEnd
+        switch try report.readToEnd() {
+        case Self.readyWord: return
+        case "": throw Failure("the keeper ended before the town was mounted; see the log.")
+        case let message: throw Failure(message)
+        }
+    }
+
+    private func stay(_ path: String) throws -> Never {
+        let log = Log.logger("keeper")
+        let keeper = try Keeper(mounting: path, options: options, log: log)
+        let status = keeper.run { outcome in
+            switch outcome {
+            case .success: ServiceManager.notify("READY=1\nSTATUS=serving \(path)")
+            case .failure(let failure): PulseFS.complain(failure.message)
+            }
+        }
+        ServiceManager.notify("STOPPING=1")
+        Glibc.exit(status.rawValue)
+    }
+}
+
+extension MountOptions {
+    /// The arguments that say the same to `pulsefs mount`.
+    var allArguments: [String] {
+        arguments + (log.map { ["--log", $0] } ?? []) + (foreground ? ["--foreground"] : [])
+    }
+}

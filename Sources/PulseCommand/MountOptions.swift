@@ -1,0 +1,118 @@
+import ArgumentParser
+import Glibc
+import Liveness
+import TownFS
+
+/// The options of a mount, as the command line, `-o` and, on their way to keeper and worker, the processes spell them.
+struct MountOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp("For how long a touch proves life: 500ms, 90s, 5m, 1h.", valueName: "duration"),
+        transform: { try parseDuration($0) })
+    var ttl: Duration = Touch.defaultTTL
+
+    @Option(
+        help: ArgumentHelp(
+            "One more kind of signal file, as a path relative to the town: * ? [a-z] within a name, ** for directories. May be given several times.",
+            valueName: "glob"))
+    var signal: [String] = []
+
+    @Flag(help: "Only the signal files given with --signal, not those of Gas Town.")
+    var noDefaultSignals = false
+
+    @Option(help: "What a tool finds in place of a signal file that nobody has touched in time: keep the last document, or absent.")
+    var onExpiry = Town.Expiry.keep
+
+    @Option(
+        help: ArgumentHelp(
+            "Where keeper and worker write their log. By default /var/log/pulsefs for root, else ~/.local/state/pulsefs.",
+            valueName: "file"))
+    var log: String?
+
+    @Flag(help: "Stay in the foreground and log to standard error; tells systemd when the town is ready.")
+    var foreground = false
+
+    /// - Throws: what is wrong, in a sentence, for an unknown option, a bad duration or a bad glob.
+    func validate() throws {
+        _ = try patterns()
+    }
+
+    func patterns() throws -> SignalPatterns {
+        do {
+            return try SignalPatterns((noDefaultSignals ? [] : SignalPatterns.defaults) + signal)
+        } catch {
+            throw ValidationError("\(error)")
+        }
+    }
+
+    func configuration(of town: String) throws -> Town.Configuration {
+        var configuration = Town.Configuration(path: town, patterns: try patterns())
+        configuration.ttl = ttl
+        configuration.expiry = onExpiry
+        return configuration
+    }
+
+    /// The arguments that say the same to the worker.
+    var arguments: [String] {
+        var arguments = ["--ttl", "\(ttl.nanoseconds)ns", "--on-expiry", onExpiry.rawValue]
+        for glob in signal { arguments += ["--signal", glob] }
+        if noDefaultSignals { arguments.append("--no-default-signals") }
+        return arguments
+    }
+
+    // MARK: Durations
+
+    private static let units: [(suffix: String, nanoseconds: Int64)] = [
+        ("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ]
+
+    /// Reads a whole number and a unit, `90s`. More than nothing, and at most 100 years.
+    static func parseDuration(_ text: String) throws -> Duration {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        let unit = units.first { $0.suffix == text.dropFirst(digits.count) }
+        guard let unit, let count = Int64(digits), count > 0 else {
+            throw ValidationError("'\(text)' is no duration: write a whole number above 0 and a unit, as in 500ms, 90s, 5m, 1h.")
+        }
+        let (nanoseconds, overflow) = count.multipliedReportingOverflow(by: unit.nanoseconds)
+        guard !overflow, nanoseconds <= 3_155_760_000_000_000_000 else {
+            throw ValidationError("'\(text)' is longer than 100 years.")
+        }
+        return .nanoseconds(nanoseconds)
+    }
+
+    // MARK: -o
+
+    /// Options of mount(8) and fstab(5) that are not for a file system to understand.
+    private static let generic: Set<String> = [
+        "defaults", "rw", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev", "exec", "suid", "dev",
+        "nosuid", "nodev", "relatime", "noatime", "strictatime", "async", "owner", "group", "silent",
+    ]
+
+    /// Turns the words of `-o` into options of the long kind: `ttl=90s` into `--ttl 90s`.
+    static func arguments(fromMountOptions lists: [String]) throws -> [String] {
+        var arguments: [String] = []
+        for word in lists.flatMap({ $0.split(separator: ",") }) {
+            let parts = word.split(separator: "=", maxSplits: 1).map(String.init)
+            switch (parts[0], parts.dropFirst().first) {
+            case ("ttl", let value?), ("signal", let value?), ("on-expiry", let value?), ("log", let value?):
+                arguments += ["--\(parts[0])", value]
+            case ("no-default-signals", nil), ("foreground", nil):
+                arguments.append("--\(parts[0])")
+            case (let name, _) where generic.contains(name) || name.hasPrefix("x-") || name.hasPrefix("comment"):
+                continue
+            default:
+                throw ValidationError("Unknown mount option '\(word)'. Known are ttl=, signal=, no-default-signals, on-expiry=, log= and foreground.")
+            }
+        }
+        return arguments
+    }
+}
+
+extension Town.Expiry: ExpressibleByArgument {}
+
+extension Duration {
+    /// Whole nanoseconds. A duration of at most 100 years has fewer than an Int64 holds.
+    fileprivate var nanoseconds: Int64 {
+        components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000
+    }
+}

@@ -1,0 +1,59 @@
+import ArgumentParser
+import Glibc
+import TownFS
+
+/// `pulsefs status`.
+struct Status: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Say how a town is doing.",
+        discussion: "The same is in TOWN/.pulse/status.json.")
+
+    @Argument(help: ArgumentHelp("The mounted directory.", valueName: "town"))
+    var town: String
+
+    @Flag(help: "Print .pulse/status.json as it is.")
+    var json = false
+
+    func run() throws {
+        let place = try TownPath(town)
+        guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
+        switch try StatusFile.read(of: mount.path) {
+        case .text(let text): try show(text)
+        case .dead:
+            throw Failure(
+                "\(mount.path) is mounted, but nobody serves it any more. 'pulsefs mount \(mount.path)' heals it.",
+                .couldNotTell)
+        case .denied: throw Failure("\(mount.path) was mounted by another user.", .couldNotTell)
+        case .failed(let error): throw Failure("\(mount.path) answers with an error: \(error)", .couldNotTell)
+        case .silent:
+            throw Failure("\(mount.path) does not answer within \(StatusFile.patience).", .couldNotTell)
+        }
+    }
+
+    private func show(_ text: String) throws {
+        if json { return print(text.trimmedAtEnd) }
+        guard let status = StatusFile.decode(text) else {
+            throw Failure("\(town) says something that this version does not understand.", .couldNotTell)
+        }
+        print(
+            """
+            town            \(status.town)
+            up              \(status.uptimeSeconds) s, since \(status.mountedAt)
+            processes       keeper \(status.keeperPid), worker \(status.workerPid), pulsefs \(status.version)
+            signal files    \(status.signalFiles.alive) alive, \(status.signalFiles.expired) expired (ttl \(status.ttlSeconds) s, on expiry \(status.onExpiry))
+            runtimes        \(status.runtimes.alive) alive, \(status.runtimes.expired) expired
+            touches         \(status.documents.touches), \(status.documents.refused) refused, \(status.documents.fromFuture) with a clock ahead
+            to write down   \(status.documents.notWrittenDown)
+            inodes          \(status.fileSystem.inodes) known, \(status.fileSystem.openFiles) files open
+            """)
+    }
+}
+
+extension String {
+    /// Without the spaces and line feeds at its end.
+    fileprivate var trimmedAtEnd: String {
+        var trimmed = self[...]
+        while trimmed.last?.isWhitespace == true { trimmed.removeLast() }
+        return String(trimmed)
+    }
+}

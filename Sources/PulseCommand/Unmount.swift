@@ -1,0 +1,66 @@
+import ArgumentParser
+import CLinux
+import Fuse
+import Glibc
+import SystemPackage
+import TownFS
+
+/// `pulsefs unmount`.
+struct Unmount: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Make a town plain files again.",
+        discussion: """
+            Returns when every document is in its real file and the processes are gone. Refuses while somebody uses the \
+            town, and says who; --lazy takes it out of sight all the same.
+            """)
+
+    @Argument(help: ArgumentHelp("The mounted directory.", valueName: "town"))
+    var town: String
+
+    @Flag(help: "Detach the town now, whoever uses it; open files go on working until they are closed.")
+    var lazy = false
+
+    /// How long documents may take to be written down, and the processes to end.
+    private static let patience: Duration = .seconds(30)
+
+    func run() throws {
+        let place = try TownPath(town)
+        guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
+        let keeper = try keeper(of: mount)
+        if keeper != nil { try writeDown(mount.path) }
+        do throws(Errno) {
+            try KernelMount.unmount(mount.path, isLazy: lazy)
+        } catch .resourceBusy {
+            let holders = Holders.of(mount)
+            let names = holders.isEmpty ? "a process that cannot be seen by this user" : holders.joined(separator: ", ")
+            throw Failure("\(mount.path) is in use by \(names).", .busy)
+        } catch .notPermitted {
+            throw Failure("\(mount.path) was mounted by another user; only they and root may unmount it.")
+        } catch {
+            throw Failure("cannot unmount \(mount.path): \(error)")
+        }
+        guard let keeper, !lazy else { return }
+        var question = pollfd(fd: keeper.rawValue, events: Int16(POLLIN), revents: 0)
+        while poll(&question, 1, CInt(Self.patience.components.seconds) * 1000) == -1 {}
+        if question.revents == 0 {
+            throw Failure("\(mount.path) is unmounted, but documents are still being written to their files; see the log.")
+        }
+    }
+
+    /// The keeper, to wait for its end; nil for a dead mount, or another user's.
+    private func keeper(of mount: MountEntry) throws -> OwnedDescriptor? {
+        guard case .text(let text) = try StatusFile.read(of: mount.path), let status = StatusFile.decode(text),
+            let descriptor = try? retryingInterrupts({ clinux_pidfd_open(status.keeperPid) })
+        else { return nil }
+        return OwnedDescriptor(takingOwnershipOf: descriptor)
+    }
+
+    /// Has all documents written to their real files before the mount goes, so that there is no moment in which a tool
+    /// reads an older one: an fsync of the town root does that.
+    private func writeDown(_ path: String) throws {
+        _ = try within(Self.patience) {
+            guard let root = try? OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_DIRECTORY) else { return }
+            _ = fsync(root.rawValue)
+        }
+    }
+}

@@ -1,0 +1,39 @@
+import Fuse
+import Glibc
+import Liveness
+import Logging
+import SystemPackage
+
+/// Brings real files up to date from the journal of a worker that has died.
+package final class Recovery: Sendable {
+    private let root: Descriptor
+    private let journal: Journal
+    private let log: Logger
+
+    /// - Parameter root: The town root beneath the mount.
+    package init(root: consuming OwnedDescriptor, journal: Journal, log: Logger) {
+        self.root = Descriptor(root)
+        self.journal = journal
+        self.log = log
+    }
+
+    /// Writes every document that its real file does not have yet; removes the files of which the last was an unlink.
+    package func run() {
+        for (path, event) in journal.replay() {
+            let slash = path.lastIndex(of: UInt8(ascii: "/"))
+            let parent = slash.map { Array(path[..<$0]) } ?? []
+            let name = NodeName(slash.map { path[path.index(after: $0)...] } ?? path[...])
+            do throws(Errno) {
+                try root.withDirectory(at: parent) { (directory) throws(Errno) in
+                    switch event {
+                    case .content(let content): try RealFile.replace(name, in: directory, with: content, now: .now)
+                    case .removed: _ = name.withPointer { unlinkat(directory, $0, 0) }
+                    case .settled: break
+                    }
+                }
+            } catch {
+                log.error("cannot write \(String(decoding: path, as: UTF8.self)) down: \(error)")
+            }
+        }
+    }
+}
