@@ -26,10 +26,10 @@ struct ChildProcess: ~Copyable {
     /// - Parameters:
     ///   - isDetached: In a session of its own too, with `/` as its directory.
     ///   - environment: Added to ours.
-    init(
+    static func spawn(
         _ program: String, _ arguments: [String], descriptors: [Descriptor], isDetached: Bool = false,
         environment: [String] = []
-    ) throws(Errno) {
+    ) throws(Errno) -> ChildProcess {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
@@ -69,14 +69,14 @@ struct ChildProcess: ~Copyable {
         }
         withExtendedLifetime(sources) {}
         guard failure == 0 else { throw Errno(rawValue: failure) }
-        self.pid = pid
-        exited = OwnedDescriptor(takingOwnershipOf: try retryingInterrupts { clinux_pidfd_open(pid) })
+        let exited = try retryingInterrupts { clinux_pidfd_open(pid) }
+        return ChildProcess(pid: pid, exited: OwnedDescriptor(takingOwnershipOf: exited))
     }
 
-    /// Waits for the end, and takes the process off the kernel's list.
+    /// Waits for the end, and takes the process off the kernel's list. To be called once.
     ///
     /// - Returns: the exit status, or 128 and the number of the signal that killed it, as a shell says.
-    consuming func wait() -> Int32 {
+    borrowing func wait() -> Int32 {
         var status: CInt = 0
         while waitpid(pid, &status, 0) == -1, Errno.current == .interrupted {}
         let signal = status & 0x7f

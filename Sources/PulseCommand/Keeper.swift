@@ -34,29 +34,29 @@ struct Keeper: ~Copyable {
     /// Mounts over a town and starts its worker. Nothing is left behind when this throws.
     ///
     /// - Parameter town: The directory, without symbolic links.
-    init(mounting town: String, options: MountOptions, log: Logger) throws {
-        self.log = log
-        signals = try Self.blockTerminationSignals()
+    static func mount(over town: String, options: MountOptions, log: Logger) throws -> Keeper {
+        let signals = try Self.blockTerminationSignals()
         // Before anything is mounted over it: from then on its path leads into the mount.
-        root = try OwnedDescriptor(opening: town, in: AT_FDCWD, O_PATH | O_DIRECTORY)
+        let root = try OwnedDescriptor(opening: town, in: AT_FDCWD, O_PATH | O_DIRECTORY)
         let memory = try Journal.makeMemory()
         var ends: [CInt] = [0, 0]
         _ = try retryingInterrupts { socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue) | O_CLOEXEC, 0, &ends) }
-        lifeline = OwnedDescriptor(takingOwnershipOf: ends[0])
+        let lifeline = OwnedDescriptor(takingOwnershipOf: ends[0])
         let workersEnd = OwnedDescriptor(takingOwnershipOf: ends[1])
-        connection = try KernelMount.mount(over: town, root: root.rawValue)
+        let connection = try KernelMount.mount(over: town, root: root.rawValue)
         guard let entry = try MountTable().town(at: town) else {
             throw Failure("\(town) was mounted, but is not in the table of mounts; was it renamed?")
         }
-        self.entry = entry
         do {
-            worker = try ChildProcess(
+            let worker = try ChildProcess.spawn(
                 "/proc/self/exe", ["pulsefs", "worker"] + options.arguments + ["--", town],
                 descriptors: [
                     .null, .null, .inherited(2), .inherited(connection.rawValue), .inherited(root.rawValue),
                     .inherited(memory.rawValue), .inherited(workersEnd.rawValue),
                 ])
-            journal = try Journal(takingOwnershipOf: memory)
+            return Keeper(
+                log: log, entry: entry, root: root, journal: try Journal(takingOwnershipOf: memory),
+                lifeline: lifeline, connection: connection, worker: worker, signals: signals)
         } catch {
             try? KernelMount.detach(entry)
             throw Failure("cannot start the worker: \(error)")

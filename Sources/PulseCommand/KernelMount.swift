@@ -56,7 +56,7 @@ enum KernelMount {
         let options = "fsname=pulsefs,subtype=pulsefs,default_permissions"
         let status: Int32
         do throws(Errno) {
-            let helper = try ChildProcess(
+            let helper = try ChildProcess.spawn(
                 "fusermount3", ["fusermount3", "-o", options, "--", path],
                 descriptors: [.null, .null, .inherited(2), .inherited(theirs.rawValue)],
                 environment: ["_FUSE_COMMFD=3"])
@@ -109,7 +109,7 @@ enum KernelMount {
     }
 
     private static func unmountAsUser(_ path: String, isLazy: Bool) throws(Errno) {
-        let helper = try ChildProcess(
+        let helper = try ChildProcess.spawn(
             "fusermount3", ["fusermount3", "-u", "-q"] + (isLazy ? ["-z"] : []) + ["--", path],
             descriptors: [.null, .null, .null])
         guard helper.wait() != 0 else { return }

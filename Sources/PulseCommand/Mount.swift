@@ -84,7 +84,7 @@ struct Mount: ParsableCommand {
         _ = try retryingInterrupts { pipe2(&ends, O_CLOEXEC) }
         let report = OwnedDescriptor(takingOwnershipOf: ends[0])
         let keepersEnd = OwnedDescriptor(takingOwnershipOf: ends[1])
-        _ = try ChildProcess(
+        _ = try ChildProcess.spawn(
             "/proc/self/exe", ["pulsefs", "keeper"] + options.arguments + ["--", path],
             descriptors: [.null, .null, .inherited(log.rawValue), .inherited(keepersEnd.rawValue)], isDetached: true)
         // Ours has to go, or the end of the keeper's would never be seen.
@@ -98,7 +98,7 @@ struct Mount: ParsableCommand {
 
     private func stay(_ path: String) throws -> Never {
         let log = Log.logger("keeper")
-        let keeper = try Keeper(mounting: path, options: options, log: log)
+        let keeper = try Keeper.mount(over: path, options: options, log: log)
         let status = keeper.run { outcome in
             switch outcome {
             case .success: ServiceManager.notify("READY=1\nSTATUS=serving \(path)")

@@ -134,7 +134,7 @@ struct KeeperCommand: ParsableCommand {
         }
         let keeper: Keeper
         do {
-            keeper = try Keeper(mounting: town, options: options, log: Log.logger("keeper"))
+            keeper = try Keeper.mount(over: town, options: options, log: Log.logger("keeper"))
         } catch {
             say("\((error as? Failure)?.message ?? "\(error)")")
             Glibc.exit(ExitStatus.failed.rawValue)
