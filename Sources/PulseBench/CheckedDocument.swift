@@ -19,9 +19,11 @@ struct CheckedDocument {
 
     let bytes: [UInt8]
 
-    /// The `number`th document of a writer, stamped with the present time; `length` is that of its command, in bytes.
+    /// The `number`th document of a writer; `length` is that of its command, in bytes.
+    ///
+    /// It is stamped with the present time: pulsefs would put that in for another one, and the checksum would not fit.
     init(number: Int, length: Int, now: Date = Date()) {
-        let timestamp = now.formatted(.iso8601.dateTimeSeparator(.standard).time(includingFractionalSeconds: true))
+        let timestamp = now.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
         let letter = UInt8(ascii: "a") + UInt8(number % 26)
         let command = String(decoding: repeatElement(letter, count: length), as: UTF8.self)
         let head = Array(#"{"last_command":"gt bench \#(number) \#(command)","timestamp":"\#(timestamp)""#.utf8)
