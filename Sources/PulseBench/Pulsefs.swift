@@ -12,6 +12,9 @@ struct Pulsefs {
         let keeperPID: pid_t
         let workerPID: pid_t
 
+        /// The keeper, then the worker.
+        var servers: [ServerProcess] { [keeperPID, workerPID].map(ServerProcess.init) }
+
         enum CodingKeys: String, CodingKey {
             case version
             case keeperPID = "keeper_pid"

@@ -4,6 +4,11 @@ import Glibc
 struct ServerProcess {
     let pid: pid_t
 
+    /// Whether the process is still there for this town: by now its pid may be another's.
+    func serves(_ town: String) -> Bool {
+        (try? procFile("cmdline"))?.split(separator: "\0").contains { $0 == town } ?? false
+    }
+
     /// Resident and proportional memory in KiB, from `/proc/<pid>/smaps_rollup`.
     ///
     /// The proportional figure divides a page by the number of processes that share it.

@@ -25,19 +25,21 @@ func withScratchDirectory<Result>(in parent: String, body: (String) throws -> Re
 
 /// Mounts pulsefs over a directory while `body` runs.
 ///
-/// Afterwards the town is unmounted in the ordinary way; where that fails or takes too long, its requests are aborted and the
-/// mount is detached. A failure to unmount is an error only if `body` had none.
+/// Afterwards the town is unmounted in the ordinary way; where that fails or takes too long, its requests are aborted, the
+/// mount is detached and its processes are killed. A failure to unmount is an error only if `body` had none.
 func withMountedTown<Result>(
     _ town: String,
     by pulsefs: Pulsefs,
     options: String?,
     body: () throws -> Result
 ) throws -> Result {
+    var servers: [ServerProcess] = []
     let result = Swift.Result {
         try pulsefs.mount(town, options: options)
         guard try MountTable.current().mount(on: town) != nil else {
             throw BenchFailure("\(pulsefs.program) said it had mounted \(town), but nothing is mounted there")
         }
+        servers = try pulsefs.status(town).servers
         return try body()
     }
     guard let mount = try MountTable.current().mount(on: town) else { return try result.get() }
@@ -45,6 +47,7 @@ func withMountedTown<Result>(
         try pulsefs.unmount(town)
     } catch {
         mount.abort()
+        for server in servers where server.serves(town) { kill(server.pid, SIGKILL) }
         // For an ordinary user, who may abort the connection but not detach the mount; as root there is nothing left to do.
         if try MountTable.current().mount(on: town) != nil {
             _ = try? pulsefs.supervisor.run("fusermount3", ["-u", "-z", town], uninterrupted: true)

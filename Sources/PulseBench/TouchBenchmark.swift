@@ -53,7 +53,7 @@ struct TouchBenchmark {
         guard targets[0].fileSystem == "fuse.pulsefs" else { return nil }
         let status = try pulsefs.status(targets[0].directory)
         let walked: Int = try supervisor.play(["walk", tree])
-        let servers = [ServerProcess(pid: status.keeperPID), ServerProcess(pid: status.workerPID)]
+        let servers = status.servers
         let memory = try servers.map { try $0.memory() }
         let before = try servers.map { try $0.cpuTime() }
         try supervisor.idle(for: idle)
