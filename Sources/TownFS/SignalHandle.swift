@@ -146,6 +146,12 @@ final class SignalHandle: Sendable {
         return status
     }
 
+    /// Whether this sees just what everybody sees, and will.
+    func agrees(with current: FileStatus) -> Bool {
+        let own = snapshot.status
+        return !isWritable && own.st_size == current.st_size && WallTime(own.st_mtim) == WallTime(current.st_mtim)
+    }
+
     // MARK: Writing
 
     /// Takes bytes into the draft. EFBIG beyond what a document may hold.

@@ -10,7 +10,7 @@ extension TownFileSystem {
             return StatusReply(status: try nodes.status(of: inode), timeout: Self.backingTimeout)
         case .signal(let file, let parent):
             do throws(Errno) {
-                return StatusReply(status: try file.status(for: request, in: parent), timeout: Self.signalTimeout)
+                return try file.status(for: request, in: parent)
             } catch .noSuchFileOrDirectory {
                 // The kernel still has the name. ESTALE makes it look once more.
                 throw .staleNFSFileHandle

@@ -35,7 +35,7 @@ extension TownFileSystem {
             let file = signals.livingFile(NodeName(name))
             let opened = try file.create(
                 ownership(mode, request), flags: flags, for: request, in: directory.descriptor)
-            let entry = entry(of: file, in: directory, status: opened.ownStatus)
+            let entry = entry(of: file, in: directory, status: StatusReply(status: opened.ownStatus, timeout: 0))
             return (entry, reply(OpenFile(entry.inode, .signal(opened))))
         case .backing:
             // Without O_NOFOLLOW a symbolic link in this place would be followed in our name, out of the town.
