@@ -2,9 +2,14 @@
 #define PULSEFS_CLINUX_H
 
 // Linux interfaces that Swift's Glibc module leaves out: it is built without _GNU_SOURCE, and skips some headers.
+// fd_set has another member name under _GNU_SOURCE, and the compiler refuses two modules that disagree about a type: it
+// is read first, as the Glibc module reads it, and the feature macros are worked out anew.
+#include <sys/select.h>
+#undef _FEATURES_H
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <features.h>
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -21,6 +26,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 #include <linux/fs.h>
+#include <linux/fuse.h>
 
 // renameat2(2): declared in <stdio.h>, which Glibc has already built without _GNU_SOURCE. RENAME_* come from <linux/fs.h>.
 static inline int clinux_renameat2(int from_directory, const char *from, int to_directory, const char *to,

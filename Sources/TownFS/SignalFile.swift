@@ -90,18 +90,31 @@ final class SignalFile: Sendable {
     /// The file's status as this caller sees it: of what they have open and not read or not closed yet, if anything.
     ///
     /// That is how an fstat agrees with the reads that follow it: the kernel does not say which open file it is about.
+    /// It may keep the answer only while all see the same. Whatever ends that state lets the kernel know by itself: a
+    /// write, a truncating open, a change of attributes, or a rename makes it ask again.
     ///
     /// - Parameter parent: The real directory beneath the file's.
     /// - Throws: ENOENT when there is no such file, or its record has expired and that is to mean absence.
-    func status(for request: Request, in parent: Descriptor) throws(Errno) -> FileStatus {
+    func status(for request: Request, in parent: Descriptor) throws(Errno) -> StatusReply {
         let handles = settle(for: request)
-        let current = Result { () throws(Errno) in try status(in: parent) }
+        let presence = state.withLock { $0.presence }
+        let current = Result { () throws(Errno) in try currentStatus(presence, in: parent) }
+        let agreed = try? current.get()
         for handle in handles.reversed() {
-            let size = try? current.get().st_size
-            if let status = handle.status(seenBy: request, unlessOfSize: size) { return status }
+            if let status = handle.status(seenBy: request, unlessOfSize: agreed?.st_size) {
+                return StatusReply(status: status, timeout: 0)
+            }
         }
-        return try current.get()
+        let status = try current.get()
+        guard town.configuration.expiry == .keep, handles.allSatisfy({ $0.agrees(with: status) }) else {
+            return StatusReply(status: status, timeout: 0)
+        }
+        let isOurs = if case .present = presence { true } else { false }
+        return StatusReply(status: status, timeout: isOurs ? Self.settledTimeout : TownFileSystem.backingTimeout)
     }
+
+    /// For how many seconds the kernel may believe what it was told of content that nobody is changing.
+    private static let settledTimeout = 3600.0
 
     /// Lets a caller who emptied the file and closed it see that as done, though the kernel has not said so yet.
     ///
