@@ -125,7 +125,9 @@ private func neighbour(_ name: String) throws -> String {
     }
     defer { free(own) }
     let path = FilePath(String(cString: own)).removingLastComponent().appending(name).string
-    guard access(path, X_OK) == 0 else { throw BenchFailure("there is no \(path): build it, or name it with --\(name)") }
+    guard access(path, X_OK) == 0 else {
+        throw BenchFailure("there is no \(path): build it, or name it with --\(name)")
+    }
     return path
 }
 
