@@ -21,7 +21,7 @@ as_root() {
     fi
 }
 
-# install_missing TOOL=PACKAGE…: installs the package of each tool that is not on the PATH, and libfuse with its headers.
+# install_missing TOOL=PACKAGE…: installs the package of each tool not on the PATH, and libfuse with its headers.
 # Asks for the tool, not the package: node, git and others often come from elsewhere.
 install_missing() {
     local entry packages=()

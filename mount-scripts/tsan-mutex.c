@@ -1,9 +1,9 @@
 // Tells the thread sanitizer of what Synchronization.Mutex does when it is contended.
 //
-// The fast paths of lock and unlock are compiled into the caller, where the sanitizer sees their atomics. The slow paths
-// are inside libswiftSynchronization and end in futex(2), which it does not see: a contended lock is then reported as a
-// race on what it guards. These functions take the place of the slow ones (LD_PRELOAD), call them, and report the lock as
-// taken or given up. Swift's own clang must build this: only it knows the calling convention.
+// The fast paths of lock and unlock are compiled into the caller, where the sanitizer sees their atomics. The slow
+// paths are inside libswiftSynchronization and end in futex(2), which it does not see: a contended lock is then
+// reported as a race on what it guards. These functions take the place of the slow ones (LD_PRELOAD), call them, and
+// report the lock as taken or given up. Swift's own clang must build this: only it knows the calling convention.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>

@@ -124,7 +124,11 @@ private func neighbour(_ name: String) throws -> String {
         throw BenchFailure("cannot find this program's own file", Errno(rawValue: errno))
     }
     defer { free(own) }
-    return FilePath(String(cString: own)).removingLastComponent().appending(name).string
+    let path = FilePath(String(cString: own)).removingLastComponent().appending(name).string
+    guard access(path, X_OK) == 0 else {
+        throw BenchFailure("there is no \(path): build it, or name it with --\(name)")
+    }
+    return path
 }
 
 private func makeDirectory(_ path: String) throws -> String {
