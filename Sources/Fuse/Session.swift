@@ -27,7 +27,9 @@ public final class Session: Sendable {
     private nonisolated(unsafe) let session: OpaquePointer
     private let served: Served
 
-    /// Takes a connection whose first request, INIT, has not been read yet. The descriptor is closed in every case.
+    /// Takes a connection whose first request, INIT, has not been read yet.
+    ///
+    /// The descriptor is closed in every case.
     ///
     /// - Throws: `invalidArgument` when libfuse refuses, `noMemory`.
     public init(takingOwnershipOf descriptor: CInt, serving fileSystem: any FileSystem) throws(Errno) {
