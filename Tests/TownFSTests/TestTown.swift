@@ -51,7 +51,9 @@ final class TestTown: Sendable {
 
     // MARK: Paths, as the kernel walks them
 
-    /// Looks a path up, component by component. Counts as a lookup of each of them.
+    /// Looks a path up, component by component.
+    ///
+    /// Counts as a lookup of each of them.
     func lookup(_ path: String, by caller: Request = .me) throws(Errno) -> Entry {
         var entry = Entry(inode: .root, status: FileStatus(), nameTimeout: 0, statusTimeout: 0)
         for name in path.split(separator: "/") {
@@ -251,10 +253,10 @@ final class TestTown: Sendable {
 /// - Parameters:
 ///   - files: What is in the tree before, by path; directories are made as needed.
 ///   - journal: That of a former town; nil for an empty one.
-func withTown<Result>(
+func withTown(
     _ files: [String: String] = [:], patterns: [String] = SignalPatterns.defaults, expiry: Town.Expiry = .keep,
-    cacheCapacity: Int = 64, journal: Journal? = nil, _ body: (TestTown) throws -> Result
-) throws -> Result {
+    cacheCapacity: Int = 64, journal: Journal? = nil, _ body: (TestTown) throws -> Void
+) throws {
     try withTemporaryTree { tree in
         for directory in [".runtime/heartbeats", "daemon", "deacon"] { try makeDirectories("\(tree)/\(directory)") }
         for (path, text) in files {
@@ -267,17 +269,17 @@ func withTown<Result>(
         let town = try TestTown(
             tree: tree, patterns: patterns, expiry: expiry, cacheCapacity: cacheCapacity, journal: journal)
         defer { _ = town.town.close() }
-        return try body(town)
+        try body(town)
     }
 }
 
 /// Makes a temporary directory for the length of `body`.
-func withTemporaryTree<Result>(_ body: (_ path: String) throws -> Result) throws -> Result {
+func withTemporaryTree(_ body: (_ path: String) throws -> Void) throws {
     var template = Array("/tmp/pulsefs-test.XXXXXX\0".utf8).map(CChar.init(bitPattern:))
     try #require(mkdtemp(&template) != nil)
     let path = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
     defer { removeTree(path) }
-    return try body(path)
+    try body(path)
 }
 
 func makeDirectories(_ path: String) throws {
