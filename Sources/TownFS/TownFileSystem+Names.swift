@@ -200,12 +200,12 @@ extension TownFileSystem {
         let isExchange = flags & UInt32(RENAME_EXCHANGE) != 0
         // Documents have to lie in a directory for real before it takes them along.
         let movedSignals = moved.isDirectory ? signals.directory(source.nodeName, in: source.directory.signals) : nil
-        if let movedSignals { writeDown(beneath: movedSignals) }
+        if let movedSignals { try writeDown(beneath: movedSignals) }
         let replacedSignals =
             replaced?.isDirectory == true ? signals.directory(target.nodeName, in: target.directory.signals) : nil
         if let replacedSignals {
             if isExchange {
-                writeDown(beneath: replacedSignals)
+                try writeDown(beneath: replacedSignals)
             } else if replacedSignals.knownFiles.contains(where: { $0.listing == .shown }) {
                 throw .directoryNotEmpty
             }
@@ -239,9 +239,9 @@ extension TownFileSystem {
         nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
     }
 
-    private func writeDown(beneath top: SignalDirectory) {
+    private func writeDown(beneath top: SignalDirectory) throws(Errno) {
         let below = signals.all(beneath: top.path)
-        town.writeDown.writeNow(below.flatMap(\.knownFiles))
+        if let failure = town.writeDown.writeNow(below.flatMap(\.knownFiles)) { throw failure }
     }
 
     /// Takes what is renamed over a signal file for its new document, and the inode for the signal file's.
