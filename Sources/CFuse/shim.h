@@ -5,10 +5,13 @@
 // fuse_session_custom_io, which the whole of `Fuse` stands on.
 #define FUSE_USE_VERSION 314
 
-// As in CLinux: modules that see the same glibc header with different feature macros do not fit into one program.
+// As in CLinux: fd_set first, as the Glibc module reads it, everything else with _GNU_SOURCE.
+#include <sys/select.h>
+#undef _FEATURES_H
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <features.h>
 
 #include <fuse_lowlevel.h>
 

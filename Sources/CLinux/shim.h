@@ -2,9 +2,14 @@
 #define PULSEFS_CLINUX_H
 
 // Linux interfaces that Swift's Glibc module leaves out: it is built without _GNU_SOURCE, and skips some headers.
+// fd_set has another member name under _GNU_SOURCE, and the compiler refuses two modules that disagree about a type: it
+// is read first, as the Glibc module reads it, and the feature macros are worked out anew.
+#include <sys/select.h>
+#undef _FEATURES_H
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <features.h>
 
 #include <dirent.h>
 #include <fcntl.h>
