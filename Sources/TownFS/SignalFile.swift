@@ -329,12 +329,17 @@ final class SignalFile: Sendable {
                         ttl: town.configuration.ttl, document: document, source: source))
             }
         } catch {
-            town.counters.noteRefused()
-            town.refusals.note(error, of: path, by: request)
-            throw error == .tooLarge ? .fileTooLarge : .invalidArgument
+            throw refuse(error, by: request)
         }
         town.counters.noteTouch()
         if !hasRoom { town.writeDown.writeNow([self]) }
+    }
+
+    /// Counts and logs what is no document, and returns what its writer is told.
+    func refuse(_ rejection: Document.Rejection, by request: Request) -> Errno {
+        town.counters.noteRefused()
+        town.refusals.note(rejection, of: path, by: request)
+        return rejection == .tooLarge ? .fileTooLarge : .invalidArgument
     }
 
     /// Under the lock: the content has changed and is not in the real file yet. False when the journal is full.
