@@ -41,7 +41,7 @@ let package = Package(
         ),
 
         // The `pulsefs-bench` program. Measures from outside, so it imports nothing of ours.
-        .executableTarget(name: "PulseBench", dependencies: ["CLinux", argumentParser, system]),
+        .executableTarget(name: "PulseBench", dependencies: [argumentParser, system]),
 
         .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", system]),
         .testTarget(name: "LivenessTests", dependencies: ["Liveness"]),

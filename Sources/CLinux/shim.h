@@ -26,6 +26,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 #include <linux/fs.h>
+#include <linux/fuse.h>
 
 // renameat2(2): declared in <stdio.h>, which Glibc has already built without _GNU_SOURCE. RENAME_* come from <linux/fs.h>.
 static inline int clinux_renameat2(int from_directory, const char *from, int to_directory, const char *to,

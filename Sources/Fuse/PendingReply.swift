@@ -13,8 +13,7 @@ struct PendingReply {
     /// `request` must carry a `Session.Served` as its user data.
     init(_ request: fuse_req_t) {
         self.request = request
-        // because `Session` holds the object for as long as its libfuse session can call.
-        fileSystem = Unmanaged<Session.Served>.fromOpaque(fuse_req_userdata(request)).takeUnretainedValue().fileSystem
+        fileSystem = Session.Served.of(fuse_req_userdata(request)).fileSystem
     }
 
     private var caller: Request {
@@ -187,5 +186,6 @@ extension fuse_file_info {
         self.flags = flags
         fh = opened.handle.rawValue
         direct_io = opened.usesDirectIO ? 1 : 0
+        noflush = opened.needsFlush ? 0 : 1
     }
 }

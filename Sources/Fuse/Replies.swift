@@ -43,10 +43,13 @@ public struct OpenReply {
     public var handle: FileHandle
     /// Every read and write becomes a request of its own; the page cache is left out (`FOPEN_DIRECT_IO`).
     public var usesDirectIO: Bool
+    /// Whether `flush` shall be called at each close; without it the kernel need not ask (`FOPEN_NOFLUSH`).
+    public var needsFlush: Bool
 
-    public init(handle: FileHandle, usesDirectIO: Bool = false) {
+    public init(handle: FileHandle, usesDirectIO: Bool = false, needsFlush: Bool = true) {
         self.handle = handle
         self.usesDirectIO = usesDirectIO
+        self.needsFlush = needsFlush
     }
 }
 

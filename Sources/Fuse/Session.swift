@@ -13,7 +13,14 @@ public final class Session: Sendable {
     /// What libfuse carries as its user data.
     final class Served: Sendable {
         let fileSystem: any FileSystem
+        let handshake = Handshake()
         init(_ fileSystem: any FileSystem) { self.fileSystem = fileSystem }
+
+        /// The object behind libfuse's user data.
+        static func of(_ userData: UnsafeMutableRawPointer?) -> Served {
+            // because `Session` gave the pointer to libfuse, and holds the object for as long as that can call.
+            Unmanaged<Served>.fromOpaque(userData!).takeUnretainedValue()
+        }
     }
 
     // because libfuse guards a session with a lock of its own; only `deinit`, when nobody serves any more, frees it.
@@ -40,8 +47,17 @@ public final class Session: Sendable {
             throw .invalidArgument
         }
         var transport = fuse_custom_io(
-            writev: { descriptor, parts, count, _ in writev(descriptor, parts, count) },
-            read: { descriptor, bytes, count, _ in Glibc.read(descriptor, bytes, count) },
+            writev: { descriptor, parts, count, served in
+                Served.of(served).handshake.completeReply(parts!, count: count)
+                return writev(descriptor, parts, count)
+            },
+            read: { descriptor, bytes, count, served in
+                let received = Glibc.read(descriptor, bytes, count)
+                if received > 0 {
+                    Served.of(served).handshake.noteRequest(UnsafeRawBufferPointer(start: bytes, count: received))
+                }
+                return received
+            },
             splice_receive: nil,
             splice_send: nil)
         let outcome = fuse_session_custom_io(session, &transport, descriptor)

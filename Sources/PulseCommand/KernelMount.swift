@@ -55,21 +55,39 @@ enum KernelMount {
         let theirs = OwnedDescriptor(takingOwnershipOf: sockets[1])
         let options = "fsname=pulsefs,subtype=pulsefs,default_permissions"
         let status: Int32
+        let words: String
         do throws(Errno) {
-            let helper = try ChildProcess.spawn(
-                "fusermount3", ["fusermount3", "-o", options, "--", path],
-                descriptors: [.null, .null, .inherited(2), .inherited(theirs.rawValue)],
-                environment: ["_FUSE_COMMFD=3"])
-            status = helper.wait()
+            (status, words) = try runFusermount(
+                ["-o", options, "--", path], handing: theirs.rawValue, environment: ["_FUSE_COMMFD=3"])
         } catch .noSuchFileOrDirectory {
             throw Failure("cannot mount as an ordinary user: there is no fusermount3. Install the package fuse3.")
         } catch {
             throw Failure("cannot run fusermount3: \(error)")
         }
-        guard status == 0 else { throw Failure("fusermount3 could not mount over \(path); it says why above.") }
+        guard status == 0 else { throw Failure("cannot mount over \(path): \(words)") }
         let received = clinux_receive_descriptor(ours.rawValue)
         guard received >= 0 else { throw Failure("fusermount3 has mounted \(path) but handed no connection over.") }
         return OwnedDescriptor(takingOwnershipOf: received)
+    }
+
+    /// Runs `fusermount3` to its end.
+    ///
+    /// - Parameter handed: A descriptor to be its number 3.
+    /// - Returns: its exit status, and what it said on standard error, in one line.
+    private static func runFusermount(
+        _ arguments: [String], handing handed: CInt? = nil, environment: [String] = []
+    ) throws(Errno) -> (status: Int32, words: String) {
+        var ends: [CInt] = [0, 0]
+        _ = try retryingInterrupts { pipe2(&ends, O_CLOEXEC) }
+        let output = OwnedDescriptor(takingOwnershipOf: ends[0])
+        let itsEnd = OwnedDescriptor(takingOwnershipOf: ends[1])
+        let helper = try ChildProcess.spawn(
+            "fusermount3", ["fusermount3"] + arguments,
+            descriptors: [.null, .null, .inherited(itsEnd.rawValue)] + (handed.map { [.inherited($0)] } ?? []),
+            environment: environment)
+        _ = consume itsEnd
+        let words = try output.readToEnd().split(separator: "\n").joined(separator: "; ")
+        return (helper.wait(), words)
     }
 
     /// Says, before anything is started, why FUSE cannot be used here.
@@ -109,10 +127,8 @@ enum KernelMount {
     }
 
     private static func unmountAsUser(_ path: String, isLazy: Bool) throws(Errno) {
-        let helper = try ChildProcess.spawn(
-            "fusermount3", ["fusermount3", "-u", "-q"] + (isLazy ? ["-z"] : []) + ["--", path],
-            descriptors: [.null, .null, .null])
-        guard helper.wait() != 0 else { return }
+        let (status, _) = try runFusermount(["-u"] + (isLazy ? ["-z"] : []) + ["--", path])
+        guard status != 0 else { return }
         // It does not say why, other than in words: EBUSY is what is left once it is ours and mounted.
         guard let entry = try MountTable().town(at: path) else { throw .invalidArgument }
         throw entry.user == geteuid() ? .resourceBusy : .notPermitted

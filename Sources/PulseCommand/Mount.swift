@@ -36,9 +36,7 @@ struct Mount: ParsableCommand {
         guard mountOptions.isEmpty else {
             // Once more through the parser, which knows what each option wants.
             let words = try MountOptions.arguments(fromMountOptions: mountOptions)
-            var plain = ["mount"] + options.allArguments + words + ["--", town]
-            if plain.last == nil { plain = [] }
-            var command = try PulseFS.parseAsRoot(plain)
+            var command = try PulseFS.parseAsRoot(["mount"] + options.allArguments + words + ["--", town])
             return try command.run()
         }
         let place = try TownPath(town)

@@ -73,7 +73,8 @@ final class Worker: Sendable {
         while !isFirst { pause() }
         let lost = town.close()
         log.info("unmounted", metadata: ["town": "\(path)"])
-        exit(lost == 0 ? ExitStatus.success.rawValue : ExitStatus.failed.rawValue)
+        // Without destructors: other threads may still be serving what was open when the mount was detached.
+        _exit(lost == 0 ? ExitStatus.success.rawValue : ExitStatus.failed.rawValue)
     }
 
     private static func description() -> @Sendable (TownFileSystem.Snapshot) -> TownStatus {
@@ -109,6 +110,7 @@ struct WorkerCommand: ParsableCommand {
         guard fcntl(Keeper.WorkerDescriptor.connection, F_GETFD) != -1 else {
             throw Failure("'pulsefs worker' is started by 'pulsefs mount', not by hand.", .usage)
         }
+        clinux_name_this_thread("pulsefs-worker")
         try Worker(serving: town, options: options, log: Log.logger("worker")).run()
     }
 }
@@ -128,6 +130,8 @@ struct KeeperCommand: ParsableCommand {
         guard fcntl(Self.report, F_GETFD) != -1 else {
             throw Failure("'pulsefs keeper' is started by 'pulsefs mount', not by hand.", .usage)
         }
+        // Started by way of /proc/self/exe, it would be called "exe" in ps(1).
+        clinux_name_this_thread("pulsefs-keeper")
         let report = OwnedDescriptor(takingOwnershipOf: Self.report)
         func say(_ message: String) {
             _ = message.utf8CString.withUnsafeBytes { write(report.rawValue, $0.baseAddress, $0.count - 1) }

@@ -97,6 +97,7 @@ package final class Journal: Sendable {
         state.used = 0
         for entry in state.unsettled.values { write(entry, &state) }
         publish(state)
+        // A system call under a lock, but one that touches memory only, and seldom.
         fallocate(
             memory.rawValue, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(Self.start(of: old)),
             off_t(Self.regionSize))

@@ -14,10 +14,13 @@ final class OpenFile: Sendable {
     }
 
     let inode: InodeNumber
+    /// The thread that opened it, where that matters.
+    let thread: pid_t
     private let current: Mutex<Target>
 
-    init(_ inode: InodeNumber, _ target: Target) {
+    init(_ inode: InodeNumber, _ target: Target, thread: pid_t = 0) {
         self.inode = inode
+        self.thread = thread
         current = Mutex(target)
     }
 

@@ -40,7 +40,8 @@ final class PulseDirectory: Sendable {
     /// The names in `.pulse`.
     var entries: [(name: [UInt8], inode: InodeNumber)] { [(Self.statusName, Self.statusFile)] }
 
-    func status(of inode: InodeNumber) -> FileStatus {
+    /// - Parameter size: Of the text that the caller has open, if they have; it differs from moment to moment.
+    func status(of inode: InodeNumber, size: Int? = nil) -> FileStatus {
         var status = FileStatus()
         status.st_uid = user
         status.st_gid = group
@@ -54,7 +55,7 @@ final class PulseDirectory: Sendable {
         } else {
             status.st_mode = S_IFREG | 0o444
             status.st_nlink = 1
-            status.st_size = off_t(text().count)
+            status.st_size = off_t(size ?? text().count)
             status.st_mtim = timespec(tv_sec: WallClockSeconds.now, tv_nsec: 0)
         }
         status.st_ctim = status.st_mtim
@@ -62,17 +63,12 @@ final class PulseDirectory: Sendable {
     }
 
     /// The status as JSON, as of now, ending in a line feed.
-    ///
-    /// Padded with spaces to a multiple of 1 KiB, so that the size a tool has been told holds for what it then reads,
-    /// although times and counts change meanwhile.
     func text() -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         encoder.keyEncodingStrategy = .convertToSnakeCase
         // because a `TownStatus` has only numbers and strings, which always encode.
-        let json = Array(try! encoder.encode(status()))
-        let size = (json.count + 1 + 1023) / 1024 * 1024
-        return json + repeatElement(UInt8(ascii: " "), count: size - json.count - 1) + [UInt8(ascii: "\n")]
+        return try! encoder.encode(status()) + [UInt8(ascii: "\n")]
     }
 }
 

@@ -90,18 +90,31 @@ final class SignalFile: Sendable {
     /// The file's status as this caller sees it: of what they have open and not read or not closed yet, if anything.
     ///
     /// That is how an fstat agrees with the reads that follow it: the kernel does not say which open file it is about.
+    /// It may keep the answer only while all see the same. Whatever ends that state lets the kernel know by itself: a
+    /// write, a truncating open, a change of attributes, or a rename makes it ask again.
     ///
     /// - Parameter parent: The real directory beneath the file's.
     /// - Throws: ENOENT when there is no such file, or its record has expired and that is to mean absence.
-    func status(for request: Request, in parent: Descriptor) throws(Errno) -> FileStatus {
+    func status(for request: Request, in parent: Descriptor) throws(Errno) -> StatusReply {
         let handles = settle(for: request)
-        let current = Result { () throws(Errno) in try status(in: parent) }
+        let presence = state.withLock { $0.presence }
+        let current = Result { () throws(Errno) in try currentStatus(presence, in: parent) }
+        let agreed = try? current.get()
         for handle in handles.reversed() {
-            let size = try? current.get().st_size
-            if let status = handle.status(seenBy: request, unlessOfSize: size) { return status }
+            if let status = handle.status(seenBy: request, unlessOfSize: agreed?.st_size) {
+                return StatusReply(status: status, timeout: 0)
+            }
         }
-        return try current.get()
+        let status = try current.get()
+        guard town.configuration.expiry == .keep, handles.allSatisfy({ $0.agrees(with: status) }) else {
+            return StatusReply(status: status, timeout: 0)
+        }
+        let isOurs = if case .present = presence { true } else { false }
+        return StatusReply(status: status, timeout: isOurs ? Self.settledTimeout : TownFileSystem.backingTimeout)
     }
+
+    /// For how many seconds the kernel may believe what it was told of content that nobody is changing.
+    private static let settledTimeout = 3600.0
 
     /// Lets a caller who emptied the file and closed it see that as done, though the kernel has not said so yet.
     ///
@@ -231,8 +244,9 @@ final class SignalFile: Sendable {
             of: Content(
                 document: Document(), modified: town.now.wall, changed: town.now.wall, ownership: ownership,
                 deadline: town.now.instant), as: self)
-        return register(
-            SignalHandle(of: self, flags: flags | O_TRUNC, snapshot: snapshot, by: request, in: parent))
+        // To make the file is to write to it, if nothing, whatever the caller may do with the descriptor.
+        let writing = flags & ~O_ACCMODE | O_RDWR | O_TRUNC
+        return register(SignalHandle(of: self, flags: writing, snapshot: snapshot, by: request, in: parent))
     }
 
     /// An open file for somebody who had another file open when it was renamed over this one.
@@ -305,13 +319,13 @@ final class SignalFile: Sendable {
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> Document
     ) throws(Errno) {
         let now = town.now
-        var hasRoom = true
+        let journaled: Bool?
         do throws(Document.Rejection) {
-            try state.withLock { (state) throws(Document.Rejection) in
+            journaled = try state.withLock { (state) throws(Document.Rejection) -> Bool? in
                 let previous: Content?
                 var ownership: Ownership
                 switch state.presence {
-                case .removed: return
+                case .removed: return nil
                 case .awaited(let chosen): (previous, ownership) = (nil, chosen)
                 case .present(let content): (previous, ownership) = (content, content.ownership)
                 case .beneath: (previous, ownership) = (former, former?.ownership ?? .ordinary(of: request))
@@ -322,17 +336,20 @@ final class SignalFile: Sendable {
                     document: document, modified: now.wall, changed: now.wall, ownership: ownership,
                     deadline: now.instant + town.configuration.ttl)
                 state.presence = .present(content)
-                hasRoom = noteChange(&state, content)
+                state.revision += 1
                 town.liveness.touch(
                     Touch(
                         signal: path, runtime: runtime, receivedAt: now.wall, at: now.instant,
                         ttl: town.configuration.ttl, document: document, source: source))
+                return town.journal.append(.content(content), at: path)
             }
         } catch {
             throw refuse(error, by: request)
         }
+        // A removed file is written to in vain, as any unlinked file is.
+        guard let journaled else { return }
         town.counters.noteTouch()
-        if !hasRoom { town.writeDown.writeNow([self]) }
+        scheduleWriteDown(isJournaled: journaled)
     }
 
     /// Counts and logs what is no document, and returns what its writer is told.
@@ -342,11 +359,10 @@ final class SignalFile: Sendable {
         return rejection == .tooLarge ? .fileTooLarge : .invalidArgument
     }
 
-    /// Under the lock: the content has changed and is not in the real file yet. False when the journal is full.
-    private func noteChange(_ state: inout State, _ content: Content) -> Bool {
-        state.revision += 1
+    /// Sees to it that a change reaches the real file: soon, or at once if the journal has no room to keep it till then.
+    private func scheduleWriteDown(isJournaled: Bool) {
         town.writeDown.note(self)
-        return town.journal.append(.content(content), at: path)
+        if !isJournaled { town.writeDown.writeNow([self]) }
     }
 
     /// What the real file holds, when nothing has been touched yet. A file that is no document holds nothing.
@@ -366,23 +382,24 @@ final class SignalFile: Sendable {
     /// - Returns: False when there is no content to carry them: the real file must.
     func changeOwnership(_ change: (inout Ownership) -> Void) -> Bool {
         var isKept = true
-        var hasRoom = true
         let now = town.now
-        state.withLock { state in
+        let journaled: Bool? = state.withLock { state in
             switch state.presence {
             case .present(var content):
                 change(&content.ownership)
                 content.changed = now.wall
                 state.presence = .present(content)
-                hasRoom = noteChange(&state, content)
+                state.revision += 1
+                return town.journal.append(.content(content), at: path)
             case .awaited(var ownership):
                 change(&ownership)
                 state.presence = .awaited(ownership)
             case .beneath, .removed:
                 isKept = false
             }
+            return nil
         }
-        if !hasRoom { town.writeDown.writeNow([self]) }
+        if let journaled { scheduleWriteDown(isJournaled: journaled) }
         return isKept
     }
 

@@ -60,6 +60,8 @@ final class SignalHandle: Sendable {
     let thread: pid_t
     private let request: Request
     private let snapshot: Snapshot
+    /// Whether a close may have something to judge.
+    let isWritable: Bool
     /// The real directory beneath the file's.
     private let parent: Descriptor
     private let state: Mutex<State>
@@ -72,7 +74,8 @@ final class SignalHandle: Sendable {
         self.snapshot = snapshot
         self.parent = parent
         thread = request.thread
-        let isEmptied = flags & O_TRUNC != 0 && flags & O_ACCMODE != O_RDONLY
+        isWritable = flags & O_ACCMODE != O_RDONLY
+        let isEmptied = flags & O_TRUNC != 0 && isWritable
         state = Mutex(State(draft: isEmptied ? Draft(bytes: []) : nil))
     }
 
@@ -85,6 +88,7 @@ final class SignalHandle: Sendable {
         self.snapshot = snapshot
         self.parent = parent
         thread = request.thread
+        isWritable = true
         state = Mutex(State(draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
     }
 
@@ -131,16 +135,23 @@ final class SignalHandle: Sendable {
     func status(seenBy request: Request, unlessOfSize others: off_t?) -> FileStatus? {
         let size: off_t? = state.withLock { state in
             if let draft = state.draft {
-                if case .committed = draft.verdict { return nil }
+                if case .committed = draft.verdict, others != nil { return nil }
                 return off_t(draft.bytes.count)
             }
-            return state.hasReadToTheEnd ? nil : snapshot.status.st_size
+            return state.hasReadToTheEnd && others != nil ? nil : snapshot.status.st_size
         }
         guard let size, size != others, ProcessIdentity.isSame(thread, request.thread) else { return nil }
         var status = snapshot.status
         status.st_size = size
         status.st_blocks = (size + 511) / 512
+        if file.isRemoved { status.st_nlink = 0 }
         return status
+    }
+
+    /// Whether this sees just what everybody sees, and will.
+    func agrees(with current: FileStatus) -> Bool {
+        let own = snapshot.status
+        return !isWritable && own.st_size == current.st_size && WallTime(own.st_mtim) == WallTime(current.st_mtim)
     }
 
     // MARK: Writing

@@ -9,10 +9,23 @@ extension TownFileSystem {
         case .backing:
             return StatusReply(status: try nodes.status(of: inode), timeout: Self.backingTimeout)
         case .signal(let file, let parent):
-            return StatusReply(status: try file.status(for: request, in: parent), timeout: Self.signalTimeout)
+            do throws(Errno) {
+                return try file.status(for: request, in: parent)
+            } catch .noSuchFileOrDirectory {
+                // The kernel still has the name. ESTALE makes it look once more.
+                throw .staleNFSFileHandle
+            }
         case .pulse:
-            return StatusReply(status: pulse.status(of: inode), timeout: 0)
+            return StatusReply(status: pulse.status(of: inode, size: textSize(inode, for: request)), timeout: 0)
         }
+    }
+
+    /// The size of the text that the caller's process has open, so that an fstat agrees with what read returns.
+    private func textSize(_ inode: InodeNumber, for request: Request) -> Int? {
+        for opened in files.all where opened.inode == inode && ProcessIdentity.isSame(opened.thread, request.thread) {
+            if case .text(let text) = opened.target { return text.count }
+        }
+        return nil
     }
 
     package func setattr(

@@ -10,12 +10,17 @@ extension TownFileSystem {
             let file = try nodes.descriptor(of: inode)
             return reply(OpenFile(inode, .backing(try file.reopened(Self.backingFlags(flags)))))
         case .signal(let file, let parent):
-            let opened = try file.open(flags: flags, for: request, in: parent)
-            return reply(OpenFile(inode, .signal(opened)))
+            do throws(Errno) {
+                let opened = try file.open(flags: flags, for: request, in: parent)
+                return reply(OpenFile(inode, .signal(opened)))
+            } catch .noSuchFileOrDirectory {
+                // The kernel still has the name. ESTALE makes it look once more, and make the file if asked to.
+                throw .staleNFSFileHandle
+            }
         case .pulse:
             guard inode == PulseDirectory.statusFile else { throw .isDirectory }
             guard flags & O_ACCMODE == O_RDONLY else { throw .permissionDenied }
-            return reply(OpenFile(inode, .text(pulse.text())))
+            return reply(OpenFile(inode, .text(pulse.text()), thread: request.thread))
         }
     }
 
@@ -30,7 +35,7 @@ extension TownFileSystem {
             let file = signals.livingFile(NodeName(name))
             let opened = try file.create(
                 ownership(mode, request), flags: flags, for: request, in: directory.descriptor)
-            let entry = entry(of: file, in: directory, status: opened.ownStatus)
+            let entry = entry(of: file, in: directory, status: StatusReply(status: opened.ownStatus, timeout: 0))
             return (entry, reply(OpenFile(entry.inode, .signal(opened))))
         case .backing:
             // Without O_NOFOLLOW a symbolic link in this place would be followed in our name, out of the town.
@@ -53,8 +58,12 @@ extension TownFileSystem {
     }
 
     private func reply(_ opened: OpenFile) -> OpenReply {
-        let usesDirectIO = if case .backing = opened.target { false } else { true }
-        return OpenReply(handle: files.insert(opened), usesDirectIO: usesDirectIO)
+        switch opened.target {
+        case .backing: OpenReply(handle: files.insert(opened))
+        case .signal(let file):
+            OpenReply(handle: files.insert(opened), usesDirectIO: true, needsFlush: file.isWritable)
+        case .text: OpenReply(handle: files.insert(opened), usesDirectIO: true, needsFlush: false)
+        }
     }
 
     // MARK: Data

@@ -6,11 +6,11 @@ import SystemPackage
 
 extension TownFileSystem {
     package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
-        if parent == PulseDirectory.directory { return entry(ofPulse: try pulse.lookup(name)) }
+        if parent == PulseDirectory.directory { return try entry(ofPulse: pulse.lookup(name)) }
         let directory = try directory(parent)
         switch try meaning(of: name, in: directory) {
         case .backing: return try entry(ofBacking: name, in: directory)
-        case .pulse: return entry(ofPulse: PulseDirectory.directory)
+        case .pulse: return try entry(ofPulse: PulseDirectory.directory)
         case .signal(let signals):
             let file = signals.file(NodeName(name))
             return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
@@ -75,7 +75,9 @@ extension TownFileSystem {
         return try entry(ofBacking: name, in: directory)
     }
 
-    /// The directory in which something shall be made. In `.pulse` nothing can, and `.pulse` is there.
+    /// The directory in which something shall be made.
+    ///
+    /// In `.pulse` nothing can, and `.pulse` is there.
     private func directory(forMaking name: FileName, in parent: InodeNumber) throws(Errno) -> Directory {
         if parent == PulseDirectory.directory { throw .notPermitted }
         let directory = try directory(parent)
@@ -263,7 +265,9 @@ extension TownFileSystem {
         }
     }
 
-    /// The content of an ordinary file that is about to become a signal file's. EINVAL when it cannot be a document.
+    /// The content of an ordinary file that is about to become a signal file's.
+    ///
+    /// EINVAL when it cannot be a document.
     private func content(ofBacking source: Located) throws(Errno) -> SignalFile.Content {
         guard let file = try RealFile.open(source.nodeName, in: source.directory.descriptor.rawValue) else {
             let status = try source.status()

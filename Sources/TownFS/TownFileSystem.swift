@@ -13,8 +13,6 @@ package final class TownFileSystem: FileSystem {
     /// For how many seconds the kernel may believe what it was told of backing files. The mount covers its own source,
     /// but processes that were there before it still reach the files beneath.
     static let backingTimeout = 1.0
-    /// Signal files change with every touch, and whether they are there at all may be a matter of time.
-    static let signalTimeout = 0.0
 
     let town: Town
     let nodes: NodeStore
@@ -102,10 +100,13 @@ package final class TownFileSystem: FileSystem {
     }
 
     /// Looks a signal file up, counting it.
-    func entry(of file: SignalFile, in directory: Directory, status: FileStatus) -> Entry {
+    func entry(of file: SignalFile, in directory: Directory, status: StatusReply) -> Entry {
         let inode = nodes.remember(file, named: file.name, in: directory.inode)
+        // Names come and go through the kernel, which so knows of it; only expiry makes it a matter of time.
+        let isLasting = town.configuration.expiry == .keep
         return Entry(
-            inode: inode, status: status, nameTimeout: Self.signalTimeout, statusTimeout: Self.signalTimeout)
+            inode: inode, status: status.status, nameTimeout: isLasting ? Self.backingTimeout : 0,
+            statusTimeout: status.timeout)
     }
 
     func entry(ofPulse inode: InodeNumber) -> Entry {

@@ -43,7 +43,7 @@ final class WriteDown: Sendable {
         _ = try Thread(named: "write-down") { self.run() }
     }
 
-    /// Notes that a file has changed. Memory only: callable under a lock.
+    /// Notes that a file has changed.
     func note(_ file: SignalFile) {
         let isFirst = state.withLock { state in
             state.waiting[ObjectIdentifier(file)] = file

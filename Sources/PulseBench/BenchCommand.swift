@@ -1,0 +1,26 @@
+import ArgumentParser
+import SystemPackage
+
+/// The `pulsefs-bench` program: measures a mounted town from outside, as its users meet it.
+@main
+struct BenchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "pulsefs-bench",
+        abstract: "Measures pulsefs beside a plain directory and a tmpfs, in one run.",
+        subcommands: [TouchCommand.self, RoleCommand.self]
+    )
+}
+
+/// What ends a benchmark early, in words for the person who started it.
+struct BenchFailure: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) {
+        self.description = description
+    }
+
+    /// A failed system call: what was tried, on which path, and the text of `errno`.
+    init(_ attempt: String, _ error: Errno) {
+        description = "\(attempt): \(error)"
+    }
+}

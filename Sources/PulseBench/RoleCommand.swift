@@ -1,0 +1,100 @@
+import ArgumentParser
+import FoundationEssentials
+import Glibc
+import SystemPackage
+
+/// What the benchmark's child processes do; each prints its result as JSON.
+struct RoleCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "role",
+        abstract: "One step of a benchmark, in a process of its own.",
+        shouldDisplay: false,
+        subcommands: [Latency.self, Writer.self, Reader.self, Plant.self, Walk.self, Uproot.self]
+    )
+
+    /// Times touches, then reads.
+    struct Latency: ParsableCommand {
+        @Argument var file: String
+        @Option var samples: Int
+        @Flag var polling = false
+
+        func run() throws {
+            try report(TouchTimes(of: GoFile(path: file, polling: polling), samples: samples))
+        }
+    }
+
+    /// Writes documents of changing length for a while.
+    struct Writer: ParsableCommand {
+        @Argument var file: String
+        @Option var milliseconds: Int
+
+        func run() throws {
+            try report(TornReads.write(GoFile(path: file), for: .milliseconds(milliseconds)))
+        }
+    }
+
+    /// Reads documents for a while and judges them.
+    struct Reader: ParsableCommand {
+        @Argument var file: String
+        @Option var milliseconds: Int
+
+        func run() throws {
+            try report(TornReads.read(GoFile(path: file), for: .milliseconds(milliseconds)))
+        }
+    }
+
+    /// Makes the touched file and, where asked for, a tree of ordinary files.
+    struct Plant: ParsableCommand {
+        @Argument var file: String
+        @Option var tree: String?
+        @Option var files: Int = 0
+
+        func run() throws {
+            let made = try makeDirectories(above: file)
+            try GoFile(path: file).write(CheckedDocument(number: 0, length: 16).bytes)
+            if let tree { try SourceTree(root: tree).plant(files: files) }
+            try report(made)
+        }
+    }
+
+    /// Lists a tree and asks for every file's attributes.
+    struct Walk: ParsableCommand {
+        @Argument var tree: String
+
+        func run() throws {
+            try report(try SourceTree(root: tree).walk())
+        }
+    }
+
+    /// Removes what `Plant` has made: the file, the directories it needed, the tree.
+    struct Uproot: ParsableCommand {
+        @Argument var file: String
+        @Option var tree: String?
+        @Option var made: [String] = []
+
+        func run() throws {
+            unlink(file)
+            for directory in made.reversed() { rmdir(directory) }
+            if let tree { try FileManager.default.removeItem(atPath: tree) }
+            try report(true)
+        }
+    }
+}
+
+/// Makes the directories that a file lies in; gives those that were not there, outermost first.
+private func makeDirectories(above file: String) throws -> [String] {
+    var made: [String] = []
+    for (offset, character) in file.enumerated().dropFirst() where character == "/" {
+        let directory = String(file.prefix(offset))
+        if mkdir(directory, 0o755) == 0 {
+            made.append(directory)
+        } else if errno != EEXIST {
+            throw BenchFailure("cannot make \(directory)", Errno(rawValue: errno))
+        }
+    }
+    return made
+}
+
+private func report(_ result: some Encodable) throws {
+    print(String(decoding: try JSONEncoder().encode(result), as: UTF8.self))
+}

@@ -1,0 +1,30 @@
+import SystemPackage
+
+/// One place where the same thing is measured.
+struct Target {
+    enum Name: String, Codable, CaseIterable {
+        /// The town, through the mount.
+        case mount
+        /// A plain directory on the file system that holds the town, or would.
+        case plain
+        /// A directory in memory: what a file costs at the least.
+        case tmpfs
+    }
+
+    let name: Name
+    /// The directory that stands for a town root.
+    let directory: String
+    /// The touched file, relative to the directory.
+    let signalFile: String
+    /// As the mount table calls it.
+    let fileSystem: String
+
+    var file: String { "\(directory)/\(signalFile)" }
+
+    init(name: Name, directory: String, signalFile: String) throws(Errno) {
+        self.name = name
+        self.directory = directory
+        self.signalFile = signalFile
+        fileSystem = try MountTable.current().mount(holding: directory)?.type ?? "unknown"
+    }
+}

@@ -1,0 +1,148 @@
+import ArgumentParser
+import FoundationEssentials
+import Glibc
+import SystemPackage
+
+/// `pulsefs-bench touch`: what a touch and a read of it cost, and what they cost the processes behind the mount.
+struct TouchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "touch",
+        abstract: "Times touches and reads of a signal file, and counts torn reads.",
+        discussion: """
+            Writes and reads one file with the system calls that Go's os.WriteFile and os.ReadFile make: through a mount, in a \
+            plain directory, and in a tmpfs. Without --town it mounts a town of its own, in --directory, and removes it again. \
+            A given town is only touched in a heartbeat file and a tree of the benchmark's own, and is never unmounted.
+            """
+    )
+
+    @Option(help: ArgumentHelp("A mounted town to measure.", valueName: "dir"))
+    var town: String?
+    @Option(help: ArgumentHelp("The pulsefs to mount with (default: the one beside this program).", valueName: "path"))
+    var pulsefs: String?
+    @Option(name: .customShort("o"), help: ArgumentHelp("Mount options for a town of its own.", valueName: "options"))
+    var mountOptions: String?
+    @Option(help: ArgumentHelp("Where the town of its own and the plain directory are made.", valueName: "dir"))
+    var directory = "/var/tmp"
+    @Option(help: ArgumentHelp("A directory on a tmpfs.", valueName: "dir"))
+    var tmpfs = "/dev/shm"
+    @Option(help: "Rounds; a figure is the median over them.")
+    var rounds = 7
+    @Option(help: "Timed writes, and timed reads, a round and target.")
+    var samples = 200
+    @Option(help: "How long a writer and a reader race, a round and target.")
+    var tornSeconds = 1.0
+    @Option(help: "How long to watch the CPU time of an idle mount.")
+    var idleSeconds = 10.0
+    @Option(help: "Files in the tree that is walked before memory is read.")
+    var files = 1_400
+    @Option(help: "How long a step may hang before the benchmark gives up and its own town is detached.")
+    var patienceSeconds = 30.0
+    @Flag(help: "Poll each opened file: the request that Go's runtime causes by registering it with epoll.")
+    var polling = false
+    @Flag(help: "Print the report as JSON.")
+    var json = false
+
+    func validate() throws {
+        guard rounds > 0, samples > 0, files > 0 else {
+            throw ValidationError("--rounds, --samples and --files must be at least 1.")
+        }
+        guard tornSeconds > 0, idleSeconds >= 0, patienceSeconds > 0 else {
+            throw ValidationError("--torn-seconds and --patience-seconds must be above 0, --idle-seconds not below.")
+        }
+    }
+
+    func run() throws {
+        #if DEBUG
+            warn("built for debugging: torn reads come out too low, for the writer is slow; use a release build")
+        #endif
+        let supervisor = Supervisor(patience: .seconds(patienceSeconds))
+        let pulsefs = Pulsefs(program: try self.pulsefs ?? neighbour("pulsefs"), supervisor: supervisor)
+        let report = try withScratchDirectory(in: tmpfs) { memory in
+            try withScratchDirectory(in: directory) { scratch in
+                let places = try ["plain", "town"].map { try makeDirectory("\(scratch)/\($0)") }
+                if let town {
+                    return try measure(try mounted(town), places[0], memory, supervisor, pulsefs)
+                }
+                return try withMountedTown(places[1], by: pulsefs, options: mountOptions) {
+                    try measure(places[1], places[0], memory, supervisor, pulsefs)
+                }
+            }
+        }
+        print(json ? try report.json : report.markdown)
+    }
+
+    /// All figures, with the touched file and the tree in place.
+    private func measure(
+        _ town: String,
+        _ plain: String,
+        _ memory: String,
+        _ supervisor: Supervisor,
+        _ pulsefs: Pulsefs
+    ) throws -> TouchReport {
+        let isOwn = self.town == nil
+        let signalFile = isOwn ? ".runtime/keepalive.json" : ".runtime/heartbeats/pulsefs-bench-\(getpid()).json"
+        let targets = [
+            try Target(name: .mount, directory: town, signalFile: signalFile),
+            try Target(name: .plain, directory: plain, signalFile: signalFile),
+            try Target(name: .tmpfs, directory: memory, signalFile: signalFile),
+        ]
+        let benchmark = TouchBenchmark(
+            supervisor: supervisor,
+            targets: targets,
+            settings: .init(rounds: rounds, samples: samples, tornSeconds: tornSeconds, polling: polling)
+        )
+        return try benchmark.withPlantedTargets(files: files) { tree in
+            let servers = try benchmark.servers(of: pulsefs, tree: tree, idle: .seconds(idleSeconds))
+            let figures = try benchmark.figures()
+            return TouchReport(
+                machine: Machine(),
+                version: servers?.version,
+                settings: benchmark.settings,
+                targets: figures,
+                ratios: TouchReport.ratios(among: figures),
+                servers: servers?.costs
+            )
+        }
+    }
+
+    /// A given town as the mount table spells it.
+    ///
+    /// The path is put together, not followed: following it into a hung mount would not return.
+    private func mounted(_ town: String) throws -> String {
+        let path = FilePath(FileManager.default.currentDirectoryPath).pushing(FilePath(town))
+            .lexicallyNormalized().string
+        guard try MountTable.current().mount(on: path) != nil else {
+            throw ValidationError("Nothing is mounted on \(path), going by /proc/self/mountinfo.")
+        }
+        return path
+    }
+}
+
+/// A program in the same directory as this one.
+private func neighbour(_ name: String) throws -> String {
+    guard let own = realpath("/proc/self/exe", nil) else {
+        throw BenchFailure("cannot find this program's own file", Errno(rawValue: errno))
+    }
+    defer { free(own) }
+    let path = FilePath(String(cString: own)).removingLastComponent().appending(name).string
+    guard access(path, X_OK) == 0 else {
+        throw BenchFailure("there is no \(path): build it, or name it with --\(name)")
+    }
+    return path
+}
+
+private func makeDirectory(_ path: String) throws -> String {
+    guard mkdir(path, 0o755) == 0 else { throw BenchFailure("cannot make \(path)", Errno(rawValue: errno)) }
+    return path
+}
+
+extension TouchReport {
+    fileprivate var json: String {
+        get throws {
+            let encoder = JSONEncoder()
+            encoder.keyEncodingStrategy = .convertToSnakeCase
+            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+            return String(decoding: try encoder.encode(self), as: UTF8.self)
+        }
+    }
+}

@@ -1,0 +1,115 @@
+/// The result of `pulsefs-bench touch`; with `--json` it is printed as it stands here, keys in snake case.
+///
+/// `schema` names this shape. A key may be added under the same name; whatever changes or goes gets a new one. Times are
+/// microseconds, memory is KiB. An absent key means "not measured".
+struct TouchReport: Codable {
+    var schema = "pulsefs-bench/touch/1"
+    let machine: Machine
+    /// Of the `pulsefs` behind the mount.
+    let version: String?
+    let settings: Settings
+    let targets: [Figures]
+    let ratios: [Ratio]
+    let servers: Servers?
+
+    struct Settings: Codable {
+        let rounds: Int
+        /// Writes, and as many reads, a round and target.
+        let samples: Int
+        /// How long writer and reader ran side by side, a round and target.
+        let tornSeconds: Double
+        /// Whether each opened file was polled, as Go's runtime does.
+        let polling: Bool
+    }
+
+    /// One target.
+    struct Figures: Codable {
+        let target: Target.Name
+        let directory: String
+        let fileSystem: String
+        let write: Operation
+        let read: Operation
+        let torn: Torn
+    }
+
+    /// One operation on one target: percentiles within each round, then the median over the rounds.
+    struct Operation: Codable {
+        let p50: Double
+        let p99: Double
+        /// Each round's p50, in the order of the rounds.
+        let roundP50: [Double]
+        /// The noise figure: how far those lie apart, as a share of their median.
+        let spread: Double
+
+        init(rounds: [[Double]]) throws {
+            let percentiles = rounds.compactMap { Percentiles($0) }
+            roundP50 = percentiles.map { $0[0.5] }
+            guard let halves = Percentiles(roundP50), let tails = Percentiles(percentiles.map { $0[0.99] }) else {
+                throw BenchFailure("nothing was measured")
+            }
+            p50 = halves.median
+            p99 = tails.median
+            spread = halves.spread
+        }
+    }
+
+    /// Torn reads over all rounds; `share` is of all reads.
+    struct Torn: Codable {
+        let writes: Int
+        let reads: Int
+        let empty: Int
+        let unparsable: Int
+        let mixed: Int
+        let share: Double
+
+        init(_ tally: TornReads) {
+            writes = tally.writes
+            reads = tally.reads
+            empty = tally.empty
+            unparsable = tally.unparsable
+            mixed = tally.mixed
+            share = tally.share
+        }
+    }
+
+    /// The mount's p50 as a multiple of another target's.
+    struct Ratio: Codable {
+        let to: Target.Name
+        let write: Double
+        let read: Double
+    }
+
+    /// The processes behind the mount.
+    struct Servers: Codable {
+        /// Files met by the walk (readdir and lstat of each) after which the memory was read.
+        let walkedFiles: Int
+        let idleSeconds: Double
+        let keeper: Cost
+        let worker: Cost
+    }
+
+    struct Cost: Codable {
+        let pid: Int32
+        let rss: Int
+        let pss: Int
+        /// CPU time in the idle window, in milliseconds; the kernel counts in steps, mostly of 10 ms.
+        let idleCPUMilliseconds: Double
+
+        enum CodingKeys: String, CodingKey {
+            case pid, rss, pss
+            case idleCPUMilliseconds = "idle_cpu_milliseconds"
+        }
+    }
+
+    /// The mount's ratios to whatever else was measured; none without a mount.
+    static func ratios(among figures: [Figures]) -> [Ratio] {
+        guard let mount = figures.first(where: { $0.target == .mount }) else { return [] }
+        return figures.filter { $0.target != .mount }.map { other in
+            Ratio(
+                to: other.target,
+                write: mount.write.p50 / other.write.p50,
+                read: mount.read.p50 / other.read.p50
+            )
+        }
+    }
+}

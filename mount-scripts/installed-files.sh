@@ -1,0 +1,42 @@
+# Sourced by install and uninstall: one list of what goes where, so that they cannot disagree.
+# shellcheck shell=bash
+
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+prefix=/usr/local
+while [[ $# -gt 0 ]]; do
+    case $1 in
+    --prefix) [[ $# -gt 1 ]] || fail "--prefix needs a directory"; prefix=$2; shift 2 ;;
+    --prefix=*) prefix=${1#*=}; shift ;;
+    *) fail "usage: ${0##*/} [--prefix DIR]   (DESTDIR is honoured)" ;;
+    esac
+done
+[[ $prefix == /* && $prefix != *[[:space:]]* ]] || fail "--prefix must be an absolute path without blanks: $prefix"
+prefix=${prefix%/}
+destination=${DESTDIR-}
+
+# systemd reads units below these two prefixes only; for another one they go where the administrator's own are.
+case $prefix in
+/usr | /usr/local) units=$prefix/lib/systemd ;;
+*) units=/etc/systemd ;;
+esac
+
+# source (relative to the repository), destination, mode
+# shellcheck disable=SC2034
+installed_files=(
+    ".build/release/pulsefs $prefix/bin/pulsefs 755"
+    ".build/release/pulsefs-bench $prefix/bin/pulsefs-bench 755"
+    # mount(8) looks here and nowhere else.
+    "mount-scripts/mount.fuse.pulsefs /sbin/mount.fuse.pulsefs 755"
+    "mount-scripts/pulsefs@.service $units/system/pulsefs@.service 644"
+    "mount-scripts/pulsefs@.service $units/user/pulsefs@.service 644"
+)
+
+# Only a running systemd has something to reload, and only about its own files.
+reload_units() {
+    [[ -z $destination && -d /run/systemd/system ]] || return 0
+    systemctl daemon-reload
+}
