@@ -38,7 +38,9 @@ final class Handshake: Sendable {
         }
     }
 
-    /// Completes the reply to INIT, in the memory that libfuse is about to write from. Leaves all others alone.
+    /// Completes the reply to INIT, in the memory that libfuse is about to write from.
+    ///
+    /// Leaves all others alone.
     func completeReply(_ parts: UnsafePointer<iovec>, count: CInt) {
         guard !isDone.load(ordering: .relaxed), count >= 2,
             parts[0].iov_len >= MemoryLayout<fuse_out_header>.size, let head = parts[0].iov_base,

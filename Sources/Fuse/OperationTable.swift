@@ -3,7 +3,9 @@ import Glibc
 import SystemPackage
 
 /// libfuse's table of operations, each entry decoding its arguments for a `FileSystem` and handing its result to a
-/// `PendingReply`. Policy lives in neither.
+/// `PendingReply`.
+///
+/// Policy lives in neither.
 ///
 /// The closures capture nothing, as C demands, and stand in a function of a plain file: formed at the top level of a
 /// main file they would belong to the main actor and trap on libfuse's threads.

@@ -62,7 +62,8 @@ struct PendingReply {
     }
 
     func open(
-        _ info: UnsafeMutablePointer<fuse_file_info>?, _ operation: (any FileSystem, Request) throws(Errno) -> OpenReply,
+        _ info: UnsafeMutablePointer<fuse_file_info>?,
+        _ operation: (any FileSystem, Request) throws(Errno) -> OpenReply,
         undo: (any FileSystem) -> (FileHandle) -> Void
     ) {
         do throws(Errno) {

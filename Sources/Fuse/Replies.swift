@@ -1,6 +1,8 @@
 import Glibc
 
-/// stat(2)'s answer. The name keeps it apart from the function of the same spelling.
+/// stat(2)'s answer.
+///
+/// The name keeps it apart from the function of the same spelling.
 public typealias FileStatus = stat
 
 /// statvfs(3)'s answer.

@@ -2,7 +2,9 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// Wakes one waiting thread, now or when it next waits. Raised several times before that, it wakes once.
+/// Wakes one waiting thread, now or when it next waits.
+///
+/// Raised several times before that, it wakes once.
 ///
 /// The corresponding C function is `eventfd`.
 package final class Wakeup: Sendable {

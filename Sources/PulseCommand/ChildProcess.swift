@@ -3,7 +3,9 @@ import Fuse
 import Glibc
 import SystemPackage
 
-/// A process that we have started and will wait for. Nothing forks in Swift: it is spawned.
+/// A process that we have started and will wait for.
+///
+/// Nothing forks in Swift: it is spawned.
 ///
 /// The corresponding C functions are `posix_spawn` and `waitpid`.
 struct ChildProcess: ~Copyable {
@@ -73,7 +75,9 @@ struct ChildProcess: ~Copyable {
         return ChildProcess(pid: pid, exited: OwnedDescriptor(takingOwnershipOf: exited))
     }
 
-    /// Waits for the end, and takes the process off the kernel's list. To be called once.
+    /// Waits for the end, and takes the process off the kernel's list.
+    ///
+    /// To be called once.
     ///
     /// - Returns: the exit status, or 128 and the number of the signal that killed it, as a shell says.
     borrowing func wait() -> Int32 {

@@ -5,7 +5,9 @@ import SystemPackage
 /// Who keeps a mount busy.
 enum Holders {
     /// Names the processes with a directory, a program or a file of the mount, as `vim (pid 123: its current
-    /// directory)`. Looks at links in `/proc` only, never at what they lead to: the mount might not answer.
+    /// directory)`.
+    ///
+    /// Looks at links in `/proc` only, never at what they lead to: the mount might not answer.
     static func of(_ mount: MountEntry) -> [String] {
         processes().compactMap { pid in
             guard let use = use(of: mount, by: pid) else { return nil }

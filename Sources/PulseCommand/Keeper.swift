@@ -30,8 +30,11 @@ struct Keeper: ~Copyable {
     private let connection: OwnedDescriptor
     private let worker: ChildProcess
     private let signals: OwnedDescriptor
+    private let answer: Answer
 
-    /// Mounts over a town and starts its worker. Nothing is left behind when this throws.
+    /// Mounts over a town and starts its worker.
+    ///
+    /// Nothing is left behind when this throws.
     ///
     /// - Parameter town: The directory, without symbolic links.
     static func mount(over town: String, options: MountOptions, log: Logger) throws -> Keeper {
@@ -39,6 +42,7 @@ struct Keeper: ~Copyable {
         // Before anything is mounted over it: from then on its path leads into the mount.
         let root = try OwnedDescriptor(opening: town, in: AT_FDCWD, O_PATH | O_DIRECTORY)
         let memory = try Journal.makeMemory()
+        let answer = try Answer()
         var ends: [CInt] = [0, 0]
         _ = try retryingInterrupts { socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue) | O_CLOEXEC, 0, &ends) }
         let lifeline = OwnedDescriptor(takingOwnershipOf: ends[0])
@@ -56,7 +60,8 @@ struct Keeper: ~Copyable {
                 ])
             return Keeper(
                 log: log, entry: entry, root: root, journal: try Journal(takingOwnershipOf: memory),
-                lifeline: lifeline, connection: connection, worker: worker, signals: signals)
+                lifeline: lifeline, connection: connection, worker: worker, signals: signals,
+                answer: answer)
         } catch {
             try? KernelMount.detach(entry)
             throw Failure("cannot start the worker: \(error)")
@@ -75,7 +80,8 @@ struct Keeper: ~Copyable {
     ///
     /// - Parameter ready: Called once, when the mount answers, or with the reason why it never will.
     consuming func run(ready: (Result<Void, Failure>) -> Void) -> ExitStatus {
-        let answer = Self.probe(entry.path)
+        let answer = answer
+        answer.ask(entry.path)
         var isReady = false
         let limit = ContinuousClock.now + Self.patience
         while true {
@@ -122,34 +128,32 @@ struct Keeper: ~Copyable {
             takingOwnershipOf: try retryingInterrupts { signalfd(-1, &set, CInt(SFD_CLOEXEC | SFD_NONBLOCK)) })
     }
 
-    /// What came of asking the mount something, once `raised` is.
+    /// What comes of asking the mount something only the worker can answer.
     private final class Answer: Sendable {
         let raised: Wakeup
         private let outcome = Mutex<Errno?>(nil)
 
-        init(_ raised: Wakeup) { self.raised = raised }
+        init() throws(Errno) { raised = try Wakeup() }
 
+        /// Nil when the mount has answered, once `raised` is.
         var failure: Errno? { outcome.withLock { $0 } }
 
-        func settle(_ failure: Errno?) {
+        /// Asks on a thread of its own, which may wait for ever.
+        func ask(_ path: String) {
+            do throws(Errno) {
+                _ = try Thread(named: "probe") {
+                    var status = FileSystemStatus()
+                    self.settle(statvfs(path, &status) == 0 ? nil : .current)
+                }
+            } catch {
+                settle(error)
+            }
+        }
+
+        private func settle(_ failure: Errno?) {
             outcome.withLock { $0 = failure }
             raised.raise()
         }
-    }
-
-    /// Asks the mount something only the worker can answer, without waiting for it.
-    private static func probe(_ path: String) -> Answer {
-        // because three descriptors are left at this point, or the mount would not stand.
-        let answer = Answer(try! Wakeup())
-        do throws(Errno) {
-            _ = try Thread(named: "probe") {
-                var status = FileSystemStatus()
-                answer.settle(statvfs(path, &status) == 0 ? nil : .current)
-            }
-        } catch {
-            answer.settle(error)
-        }
-        return answer
     }
 
     // MARK: Ending
@@ -172,7 +176,9 @@ struct Keeper: ~Copyable {
         _ = send(lifeline.rawValue, "F", 1, CInt(clinux_msg_nosignal))
     }
 
-    /// Cleans up after the worker. The town is plain files afterwards.
+    /// Cleans up after the worker.
+    ///
+    /// The town is plain files afterwards.
     private consuming func finish() -> ExitStatus {
         let status = worker.wait()
         let entry = entry
@@ -190,7 +196,9 @@ struct Keeper: ~Copyable {
         return status == 0 ? .success : .failed
     }
 
-    /// Writes down what the worker had committed and not written down. Gives up waiting, not writing, at the limit.
+    /// Writes down what the worker had committed and not written down.
+    ///
+    /// Gives up waiting, not writing, at the limit.
     private borrowing func recover(within limit: Duration) {
         guard let done = try? Wakeup(),
             let directory = try? retryingInterrupts({ fcntl(root.rawValue, F_DUPFD_CLOEXEC, 0) })

@@ -104,7 +104,8 @@ enum KernelMount {
         case .noSuchFileOrDirectory:
             Failure("there is no \(device). Load the module ('modprobe fuse'), or give the container the device.")
         case .permissionDenied:
-            Failure("\(device) may not be opened by this user. It should have mode 0666: 'chmod 666 \(device)' as root.")
+            Failure(
+                "\(device) may not be opened by this user. It should have mode 0666: 'chmod 666 \(device)' as root.")
         default:
             Failure("cannot open \(device): \(error)")
         }
@@ -117,7 +118,9 @@ enum KernelMount {
 
     // MARK: Unmounting
 
-    /// Unmounts. EBUSY while somebody uses it, unless `isLazy`: then it goes from view, and away after the last use.
+    /// Unmounts.
+    ///
+    /// EBUSY while somebody uses it, unless `isLazy`: then it goes from view, and away after the last use.
     static func unmount(_ path: String, isLazy: Bool) throws(Errno) {
         do throws(Errno) {
             _ = try retryingInterrupts { umount2(path, CInt(UMOUNT_NOFOLLOW) | (isLazy ? CInt(MNT_DETACH) : 0)) }

@@ -19,7 +19,10 @@ struct MountOptions: ParsableArguments {
     @Flag(help: "Only the signal files given with --signal, not those of Gas Town.")
     var noDefaultSignals = false
 
-    @Option(help: "What a tool finds in place of a signal file that nobody has touched in time: keep the last document, or absent.")
+    @Option(
+        help:
+            "What a tool finds in place of a signal file that nobody has touched in time: keep the last document, or absent."
+    )
     var onExpiry = Town.Expiry.keep
 
     @Option(
@@ -66,12 +69,15 @@ struct MountOptions: ParsableArguments {
         ("h", 3_600_000_000_000),
     ]
 
-    /// Reads a whole number and a unit, `90s`. More than nothing, and at most 100 years.
+    /// Reads a whole number and a unit, `90s`.
+    ///
+    /// More than nothing, and at most 100 years.
     static func parseDuration(_ text: String) throws -> Duration {
         let digits = text.prefix { $0.isASCII && $0.isNumber }
         let unit = units.first { $0.suffix == text.dropFirst(digits.count) }
         guard let unit, let count = Int64(digits), count > 0 else {
-            throw ValidationError("'\(text)' is no duration: write a whole number above 0 and a unit, as in 500ms, 90s, 5m, 1h.")
+            throw ValidationError(
+                "'\(text)' is no duration: write a whole number above 0 and a unit, as in 500ms, 90s, 5m, 1h.")
         }
         let (nanoseconds, overflow) = count.multipliedReportingOverflow(by: unit.nanoseconds)
         guard !overflow, nanoseconds <= 3_155_760_000_000_000_000 else {
@@ -101,7 +107,9 @@ struct MountOptions: ParsableArguments {
             case (let name, _) where generic.contains(name) || name.hasPrefix("x-") || name.hasPrefix("comment"):
                 continue
             default:
-                throw ValidationError("Unknown mount option '\(word)'. Known are ttl=, signal=, no-default-signals, on-expiry=, log= and foreground.")
+                throw ValidationError(
+                    "Unknown mount option '\(word)'. Known are ttl=, signal=, no-default-signals, on-expiry=, log= and foreground."
+                )
             }
         }
         return arguments
@@ -111,7 +119,9 @@ struct MountOptions: ParsableArguments {
 extension Town.Expiry: ExpressibleByArgument {}
 
 extension Duration {
-    /// Whole nanoseconds. A duration of at most 100 years has fewer than an Int64 holds.
+    /// Whole nanoseconds.
+    ///
+    /// A duration of at most 100 years has fewer than an Int64 holds.
     fileprivate var nanoseconds: Int64 {
         components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000
     }

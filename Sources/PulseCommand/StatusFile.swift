@@ -35,7 +35,9 @@ enum StatusFile {
         return outcome ?? .silent
     }
 
-    /// Decodes the text. Keys that a newer worker adds are passed over.
+    /// Decodes the text.
+    ///
+    /// Keys that a newer worker adds are passed over.
     static func decode(_ text: String) -> TownStatus? {
         let decoder = JSONDecoder()
         decoder.keyDecodingStrategy = .convertFromSnakeCase

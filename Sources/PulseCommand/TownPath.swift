@@ -9,7 +9,9 @@ struct TownPath {
     let path: String
     let mount: MountEntry?
 
-    /// Resolves what a person typed. Works for a town whose mount is dead, too.
+    /// Resolves what a person typed.
+    ///
+    /// Works for a town whose mount is dead, too.
     init(_ typed: String) throws {
         guard let resolved = realpath(typed, nil) else {
             let error = Errno.current

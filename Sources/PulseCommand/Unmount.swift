@@ -43,7 +43,8 @@ struct Unmount: ParsableCommand {
         var question = pollfd(fd: keeper.rawValue, events: Int16(POLLIN), revents: 0)
         while poll(&question, 1, CInt(Self.patience.components.seconds) * 1000) == -1 {}
         if question.revents == 0 {
-            throw Failure("\(mount.path) is unmounted, but documents are still being written to their files; see the log.")
+            throw Failure(
+                "\(mount.path) is unmounted, but documents are still being written to their files; see the log.")
         }
     }
 

@@ -17,7 +17,9 @@ import SystemPackage
 /// word tells of whole entries only. When the region has grown past twice of what is still needed, that is copied to
 /// the other region, the word is pointed at it, and the old region's memory is given back.
 package final class Journal: Sendable {
-    /// What an entry says of a signal file. The last one of a path counts.
+    /// What an entry says of a signal file.
+    ///
+    /// The last one of a path counts.
     enum Event {
         /// It was touched, and holds this.
         case content(SignalFile.Content)
@@ -36,7 +38,9 @@ package final class Journal: Sendable {
         var unsettled: [[UInt8]: [UInt8]] = [:]
     }
 
-    /// Bytes of a region. Only what is written to takes memory.
+    /// Bytes of a region.
+    ///
+    /// Only what is written to takes memory.
     private static let regionSize = 64 << 20
     private static let headSize = 4096
     /// Below this much a region is not worth clearing up.
@@ -48,7 +52,9 @@ package final class Journal: Sendable {
     private nonisolated(unsafe) let base: UnsafeMutableRawPointer
     private let state = Mutex(State())
 
-    /// Makes the memory, empty. Close-on-exec; whoever spawns a worker passes it on by number.
+    /// Makes the memory, empty.
+    ///
+    /// Close-on-exec; whoever spawns a worker passes it on by number.
     package static func makeMemory() throws(Errno) -> OwnedDescriptor {
         let memory = OwnedDescriptor(
             takingOwnershipOf: try retryingInterrupts { memfd_create("pulsefs-journal", UInt32(MFD_CLOEXEC)) })
@@ -78,7 +84,8 @@ package final class Journal: Sendable {
         let entry = Self.encode(event, path)
         return state.withLock { state in
             if let former = state.unsettled.removeValue(forKey: path) { state.needed -= former.count }
-            if case .settled = event {} else {
+            if case .settled = event {
+            } else {
                 state.unsettled[path] = entry
                 state.needed += entry.count
             }
@@ -119,7 +126,9 @@ package final class Journal: Sendable {
 
     // MARK: Replaying
 
-    /// The last event of each path. Entries that make no sense end the reading; they cannot be published by a worker.
+    /// The last event of each path.
+    ///
+    /// Entries that make no sense end the reading; they cannot be published by a worker.
     func replay() -> [[UInt8]: Event] {
         let word = clinux_load_acquire(head)
         let used = Int(word & (1 << 63 - 1))

@@ -18,7 +18,9 @@ struct Node: Sendable {
     var name: NodeName
     /// What the kernel will give back by `forget`.
     var lookups: UInt64
-    /// How many nodes name this one as their parent. They need it to be found, so it outlives the kernel's interest.
+    /// How many nodes name this one as their parent.
+    ///
+    /// They need it to be found, so it outlives the kernel's interest.
     var children = 0
     /// Where signal files can lie beneath this directory; nil almost everywhere.
     var signals: SignalDirectory?

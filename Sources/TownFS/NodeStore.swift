@@ -48,7 +48,9 @@ final class NodeStore: Sendable {
 
     // MARK: Looking
 
-    /// What the kernel means by an inode number. ESTALE when it is none of ours.
+    /// What the kernel means by an inode number.
+    ///
+    /// ESTALE when it is none of ours.
     func node(_ inode: InodeNumber) throws(Errno) -> Node {
         guard let node = state.withLock({ $0.nodes[inode] }) else { throw .staleNFSFileHandle }
         return node

@@ -30,7 +30,9 @@ struct RealFile: ~Copyable {
         descriptor
     }
 
-    /// All of it. EFBIG when it is larger than a document may be.
+    /// All of it.
+    ///
+    /// EFBIG when it is larger than a document may be.
     func bytes() throws(Errno) -> [UInt8] {
         guard status.st_size <= Document.maximumSize else { throw .fileTooLarge }
         var failure: Errno?
@@ -69,7 +71,9 @@ struct RealFile: ~Copyable {
         _ name: NodeName, in directory: CInt, with content: SignalFile.Content, now: WallTime, flags: UInt32 = 0,
         evenIfNewer: Bool = false
     ) throws(Errno) {
-        if !evenIfNewer, let present = try? name.withPointer({ (name) throws(Errno) in try FileStatus(of: name, in: directory) }) {
+        if !evenIfNewer,
+            let present = try? name.withPointer({ (name) throws(Errno) in try FileStatus(of: name, in: directory) })
+        {
             let modified = WallTime(present.st_mtim)
             if modified > content.modified, modified <= now { return }
         }

@@ -29,7 +29,9 @@ final class SignalDirectory: Sendable {
         files.withLock { $0[name] }
     }
 
-    /// The signal file of a name. One that has been removed stays so: its name is another file's, once there is one.
+    /// The signal file of a name.
+    ///
+    /// One that has been removed stays so: its name is another file's, once there is one.
     func file(_ name: NodeName) -> SignalFile {
         files.withLock { files in
             if let known = files[name] { return known }

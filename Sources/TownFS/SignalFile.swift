@@ -264,7 +264,9 @@ final class SignalFile: Sendable {
         return handle
     }
 
-    /// Forgets an open file that has been closed. A file that was made and never committed was never there.
+    /// Forgets an open file that has been closed.
+    ///
+    /// A file that was made and never committed was never there.
     func deregister(_ handle: SignalHandle) {
         state.withLock { state in
             state.handles.removeAll { $0 === handle }
@@ -365,7 +367,9 @@ final class SignalFile: Sendable {
         if !isJournaled { town.writeDown.writeNow([self]) }
     }
 
-    /// What the real file holds, when nothing has been touched yet. A file that is no document holds nothing.
+    /// What the real file holds, when nothing has been touched yet.
+    ///
+    /// A file that is no document holds nothing.
     private func contentBeneathIfNeeded(in parent: Descriptor) throws(Errno) -> Content? {
         let isNeeded = state.withLock { if case .beneath = $0.presence { true } else { false } }
         guard isNeeded, let file = try RealFile.open(name, in: parent.rawValue) else { return nil }
@@ -405,7 +409,9 @@ final class SignalFile: Sendable {
 
     // MARK: Going away
 
-    /// Removes the file, here and beneath. ENOENT when it was not there.
+    /// Removes the file, here and beneath.
+    ///
+    /// ENOENT when it was not there.
     func remove(in parent: Descriptor) throws(Errno) {
         let isAwaited = state.withLock { if case .awaited = $0.presence { true } else { false } }
         if !isAwaited { _ = try status(in: parent) }
@@ -482,4 +488,3 @@ extension SignalFile.Ownership {
         Self(mode: 0o644, user: request.user, group: request.group)
     }
 }
-

@@ -156,7 +156,9 @@ final class SignalHandle: Sendable {
 
     // MARK: Writing
 
-    /// Takes bytes into the draft. EFBIG beyond what a document may hold.
+    /// Takes bytes into the draft.
+    ///
+    /// EFBIG beyond what a document may hold.
     func write(_ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool) throws(Errno) -> Int {
         try change { (draft) throws(Errno) in
             let start = appending ? draft.bytes.count : Int(offset)
@@ -164,7 +166,9 @@ final class SignalHandle: Sendable {
                 throw .fileTooLarge
             }
             let end = start + bytes.count
-            if draft.bytes.count < end { draft.bytes.append(contentsOf: repeatElement(0, count: end - draft.bytes.count)) }
+            if draft.bytes.count < end {
+                draft.bytes.append(contentsOf: repeatElement(0, count: end - draft.bytes.count))
+            }
             draft.bytes.replaceSubrange(start..<end, with: bytes)
             draft.isWritten = true
         }

@@ -77,7 +77,9 @@ package final class Town: Sendable {
 
     var now: Moment { clock() }
 
-    /// Writes every document down to its real file and stops the thread that does so. The last call to a town.
+    /// Writes every document down to its real file and stops the thread that does so.
+    ///
+    /// The last call to a town.
     ///
     /// - Returns: how many documents could not be written; the log says which and why.
     package func close() -> Int {

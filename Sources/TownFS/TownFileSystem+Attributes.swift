@@ -16,7 +16,7 @@ extension TownFileSystem {
                 throw .staleNFSFileHandle
             }
         case .pulse:
-            return StatusReply(status: pulse.status(of: inode, size: textSize(inode, for: request)), timeout: 0)
+            return StatusReply(status: try pulse.status(of: inode, size: textSize(inode, for: request)), timeout: 0)
         }
     }
 

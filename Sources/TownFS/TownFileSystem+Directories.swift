@@ -11,7 +11,7 @@ extension TownFileSystem {
             guard inode == PulseDirectory.directory else { throw .notDirectory }
             let entries = pulse.entries.map { entry in
                 OpenDirectory.Listed(
-                    name: NodeName(entry.name), number: pulse.status(of: entry.inode).st_ino, kind: S_IFREG)
+                    name: NodeName(entry.name), number: entry.number, kind: S_IFREG)
             }
             opened = OpenDirectory(listing: { () throws(Errno) in entries })
         case .signal:
@@ -87,7 +87,9 @@ extension Entry {
 }
 
 extension SignalDirectory {
-    /// All names in the directory: those of the real one, and signal files that have not been written down. Each once.
+    /// All names in the directory: those of the real one, and signal files that have not been written down.
+    ///
+    /// Each once.
     fileprivate func listing(over real: Descriptor) throws(Errno) -> [OpenDirectory.Listed] {
         var entries: [OpenDirectory.Listed] = []
         var pending: [NodeName: SignalFile] = [:]

@@ -20,7 +20,7 @@ extension TownFileSystem {
         case .pulse:
             guard inode == PulseDirectory.statusFile else { throw .isDirectory }
             guard flags & O_ACCMODE == O_RDONLY else { throw .permissionDenied }
-            return reply(OpenFile(inode, .text(pulse.text()), thread: request.thread))
+            return reply(OpenFile(inode, .text(try pulse.text()), thread: request.thread))
         }
     }
 

@@ -10,8 +10,9 @@ import SystemPackage
 /// Whether a name is a signal file is decided once, at lookup, by its directory (`SignalDirectory`); from then on its
 /// node says so. The operations are in extensions by topic: names, attributes, files, directories.
 package final class TownFileSystem: FileSystem {
-    /// For how many seconds the kernel may believe what it was told of backing files. The mount covers its own source,
-    /// but processes that were there before it still reach the files beneath.
+    /// For how many seconds the kernel may believe what it was told of backing files.
+    ///
+    /// The mount covers its own source, but processes that were there before it still reach the files beneath.
     static let backingTimeout = 1.0
 
     let town: Town
@@ -65,14 +66,18 @@ package final class TownFileSystem: FileSystem {
         case pulse
     }
 
-    /// The directory of an inode, for making, removing and finding names in. ENOTDIR for what cannot hold any.
+    /// The directory of an inode, for making, removing and finding names in.
+    ///
+    /// ENOTDIR for what cannot hold any.
     func directory(_ inode: InodeNumber) throws(Errno) -> Directory {
         let node = try nodes.node(inode)
         guard node.signalFile == nil else { throw .notDirectory }
         return Directory(inode: inode, descriptor: try nodes.descriptor(of: inode), signals: node.signals)
     }
 
-    /// Decides what a name in a directory means. Something else than a regular file beneath is no signal file.
+    /// Decides what a name in a directory means.
+    ///
+    /// Something else than a regular file beneath is no signal file.
     func meaning(of name: FileName, in directory: Directory) throws(Errno) -> Meaning {
         if directory.inode == .root, name.bytes.elementsEqual(PulseDirectory.name) { return .pulse }
         guard let signals = directory.signals, signals.isSignal(name) else { return .backing }
@@ -109,8 +114,8 @@ package final class TownFileSystem: FileSystem {
             statusTimeout: status.timeout)
     }
 
-    func entry(ofPulse inode: InodeNumber) -> Entry {
-        Entry(inode: inode, status: pulse.status(of: inode), nameTimeout: Self.backingTimeout, statusTimeout: 0)
+    func entry(ofPulse inode: InodeNumber) throws(Errno) -> Entry {
+        Entry(inode: inode, status: try pulse.status(of: inode), nameTimeout: Self.backingTimeout, statusTimeout: 0)
     }
 
     // MARK: What is whose

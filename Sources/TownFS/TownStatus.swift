@@ -1,4 +1,6 @@
-/// What `.pulse/status.json` says. Field names are its JSON keys, in snake case; they are only ever added to.
+/// What `.pulse/status.json` says.
+///
+/// Field names are its JSON keys, in snake case; they are only ever added to.
 package struct TownStatus: Codable, Sendable {
     package struct Tally: Codable, Sendable {
         package var alive: Int

@@ -10,7 +10,9 @@ import SystemPackage
 ///
 /// One thread, so that two documents of one file never overtake each other. With nothing to write it sleeps for ever.
 final class WriteDown: Sendable {
-    /// How long a changed document may wait. The promise to users is 30 s; the rest is for a slow disk.
+    /// How long a changed document may wait.
+    ///
+    /// The promise to users is 30 s; the rest is for a slow disk.
     static let delay: Duration = .seconds(20)
 
     private struct State {
@@ -55,7 +57,9 @@ final class WriteDown: Sendable {
         if isFirst { wakeup.raise() }
     }
 
-    /// Writes files down, if they have changed, before it returns. Not to be called under a lock.
+    /// Writes files down, if they have changed, before it returns.
+    ///
+    /// Not to be called under a lock.
     func writeNow(_ files: [SignalFile]) {
         guard !files.isEmpty, let done = try? Wakeup() else { return }
         state.withLock { $0.orders.append(Order(files: files, done: done)) }
