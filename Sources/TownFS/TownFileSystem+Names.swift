@@ -233,17 +233,21 @@ extension TownFileSystem {
         _ source: Located, _ target: Located, _ targetSignals: SignalDirectory, _ flags: UInt32,
         for request: Request
     ) throws(Errno) {
+        let file = targetSignals.livingFile(target.nodeName)
         let content: SignalFile.Content
         let sourceFile: SignalFile?
         if case .signal(let signals) = try meaning(of: source.name, in: source.directory) {
-            let file = signals.file(source.nodeName)
-            content = try file.currentContent(in: source.directory.descriptor)
-            sourceFile = file
+            let other = signals.file(source.nodeName)
+            content = try other.currentContent(in: source.directory.descriptor)
+            sourceFile = other
         } else {
-            content = try self.content(ofBacking: source)
+            do throws(Errno) {
+                content = try self.content(ofBacking: source)
+            } catch .fileTooLarge {
+                throw file.refuse(.tooLarge, by: request)
+            }
             sourceFile = nil
         }
-        let file = targetSignals.livingFile(target.nodeName)
         guard file !== sourceFile else { return }
         if flags & UInt32(RENAME_NOREPLACE) != 0 { try refuseSignal(target.name, in: target.directory, for: request) }
 
