@@ -9,6 +9,8 @@ import Synchronization
 ///
 /// - `FUSE_HANDLE_KILLPRIV_V2`: the kernel no longer asks for `security.capability` before every write. Whoever writes to
 ///   a file beneath loses its set-id bits and capabilities there, as the kernel sees to it for our write as for theirs.
+/// - `FUSE_PARALLEL_DIROPS`: several callers may look names up and list in one directory at a time. libfuse 3.14 knows
+///   it, and forgets to say so.
 ///
 /// Shapes: `struct fuse_in_header` (40 bytes), `struct fuse_init_in`; `struct fuse_out_header` (16 bytes), `struct
 /// fuse_init_out`, both of linux/fuse.h.
@@ -52,8 +54,8 @@ final class Handshake: Sendable {
                 head.loadUnaligned(as: fuse_out_header.self).unique == unique
             else { return }
             let accepted = body.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
-            body.storeBytes(
-                of: accepted | offered & UInt32(FUSE_HANDLE_KILLPRIV_V2), toByteOffset: 12, as: UInt32.self)
+            let wanted = UInt32(FUSE_HANDLE_KILLPRIV_V2 | FUSE_PARALLEL_DIROPS)
+            body.storeBytes(of: accepted | offered & wanted, toByteOffset: 12, as: UInt32.self)
             stage = .done
             isDone.store(true, ordering: .relaxed)
         }

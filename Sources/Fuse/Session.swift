@@ -51,6 +51,8 @@ public final class Session: Sendable {
         let userData = Unmanaged.passUnretained(served).toOpaque()
         let session = arguments.withUnsafeMutableBufferPointer { arguments in
             var parsed = fuse_args(argc: 1, argv: arguments.baseAddress, allocated: 0)
+            // libfuse puts a copy of its own in the place of what it has parsed.
+            defer { fuse_opt_free_args(&parsed) }
             return fuse_session_new(&parsed, &table, MemoryLayout.size(ofValue: table), userData)
         }
         guard let session else {
@@ -64,6 +66,11 @@ public final class Session: Sendable {
             },
             read: { descriptor, bytes, count, served in
                 let received = Glibc.read(descriptor, bytes, count)
+                if received == 0 {
+                    // The other end of a socket has closed. libfuse knows the end by what `/dev/fuse` says.
+                    errno = ENODEV
+                    return -1
+                }
                 if received > 0 {
                     Served.of(served).handshake.noteRequest(UnsafeRawBufferPointer(start: bytes, count: received))
                 }

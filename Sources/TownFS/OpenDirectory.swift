@@ -90,7 +90,7 @@ struct DirectoryStream: Sendable {
 
     /// Calls `body` with each entry from `offset` on, until it answers false.
     ///
-    /// The kernel holds a directory's lock while it reads it, so no two threads come here with one descriptor.
+    /// The kernel lets only one thread at a time read through one open directory, so no two come here with one descriptor.
     func forEach(from offset: off_t, _ body: (OpenDirectory.Listed) throws(Errno) -> Bool) throws(Errno) {
         _ = try retryingInterrupts { lseek(directory.rawValue, offset, SEEK_SET) }
         while true {

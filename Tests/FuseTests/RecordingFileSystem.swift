@@ -1,0 +1,303 @@
+import Fuse
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// A file system that writes down what it is asked, and gives fixed answers or one errno to everything.
+final class RecordingFileSystem: FileSystem {
+    private let failure: Errno?
+    private let before: @Sendable (String) -> Void
+    private let recorded = Mutex<[String]>([])
+
+    /// - Parameter before: Is told of each call before it is answered, on the thread that serves it.
+    init(failingWith failure: Errno? = nil, before: @escaping @Sendable (_ call: String) -> Void = { _ in }) {
+        self.failure = failure
+        self.before = before
+    }
+
+    /// One line a call: the operation and its arguments.
+    var calls: [String] { recorded.withLock { $0 } }
+
+    private func note(_ call: String) throws(Errno) {
+        recorded.withLock { $0.append(call) }
+        before(call)
+        if let failure { throw failure }
+    }
+
+    private func text(_ name: FileName) -> String {
+        String(validating: name.bytes, as: UTF8.self) ?? "\(name.copy())"
+    }
+
+    private func text(_ caller: Request) -> String { "by \(caller.user):\(caller.group)/\(caller.thread)" }
+
+    // MARK: Answers
+
+    static let status: FileStatus = {
+        var status = FileStatus()
+        status.st_ino = 0x1122_3344_5566_7788
+        status.st_size = 5_000_000_000
+        status.st_blocks = 77
+        status.st_mode = S_IFREG | 0o4751
+        status.st_nlink = 3
+        status.st_uid = 501
+        status.st_gid = 502
+        status.st_rdev = 0x0102
+        status.st_blksize = 8192
+        status.st_atim = timespec(tv_sec: 11, tv_nsec: 12)
+        status.st_mtim = timespec(tv_sec: 21, tv_nsec: 22)
+        status.st_ctim = timespec(tv_sec: -31, tv_nsec: 32)
+        return status
+    }()
+
+    static var entry: Entry {
+        Entry(inode: InodeNumber(rawValue: 1 << 40), status: status, nameTimeout: 1.5, statusTimeout: 0.25)
+    }
+
+    static var opened: OpenReply {
+        OpenReply(handle: FileHandle(rawValue: 1 << 41), usesDirectIO: true, needsFlush: false)
+    }
+
+    /// What readdir lists, by offset; offsets need not be dense.
+    static let names: [(name: String, number: ino_t, mode: mode_t, nextOffset: off_t)] = [
+        (".", 1, S_IFDIR, 5), ("a", 100, S_IFREG, 70), ("eight888", 101, S_IFLNK, 800),
+        (String(repeating: "x", count: 255), 102, S_IFIFO, 9000),
+    ]
+
+    // MARK: Names
+
+    func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
+        try note("lookup \(text(name)) in \(parent.rawValue) \(text(request))")
+        return Self.entry
+    }
+
+    func forget(_ inode: InodeNumber, count: UInt64) {
+        try? note("forget \(inode.rawValue) × \(count)")
+    }
+
+    func mknod(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
+    ) throws(Errno) -> Entry {
+        try note(
+            "mknod \(text(name)) in \(parent.rawValue) mode \(String(mode, radix: 8)) device \(device) \(text(request))"
+        )
+        return Self.entry
+    }
+
+    func mkdir(_ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request) throws(Errno) -> Entry {
+        try note("mkdir \(text(name)) in \(parent.rawValue) mode \(String(mode, radix: 8)) \(text(request))")
+        return Self.entry
+    }
+
+    func symlink(
+        to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry {
+        try note("symlink \(text(name)) in \(parent.rawValue) to \(String(cString: target)) \(text(request))")
+        return Self.entry
+    }
+
+    func link(
+        _ inode: InodeNumber, to name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry {
+        try note("link \(inode.rawValue) to \(text(name)) in \(parent.rawValue) \(text(request))")
+        return Self.entry
+    }
+
+    func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        try note("unlink \(text(name)) in \(parent.rawValue) \(text(request))")
+    }
+
+    func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        try note("rmdir \(text(name)) in \(parent.rawValue) \(text(request))")
+    }
+
+    func rename(
+        _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
+        for request: Request
+    ) throws(Errno) {
+        try note(
+            "rename \(text(name)) in \(parent.rawValue) to \(text(newName)) in \(newParent.rawValue) flags \(flags) "
+                + text(request))
+    }
+
+    func readlink(_ inode: InodeNumber) throws(Errno) -> [UInt8] {
+        try note("readlink \(inode.rawValue)")
+        return Array("the/target".utf8)
+    }
+
+    // MARK: Attributes
+
+    func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
+        try note("getattr \(inode.rawValue) \(text(request))")
+        return StatusReply(status: Self.status, timeout: 2.75)
+    }
+
+    func setattr(
+        _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
+    ) throws(Errno) -> StatusReply {
+        var call = "setattr \(inode.rawValue)"
+        if let mode = changes.mode { call += " mode \(String(mode, radix: 8))" }
+        if let user = changes.user { call += " user \(user)" }
+        if let group = changes.group { call += " group \(group)" }
+        if let size = changes.size { call += " size \(size)" }
+        for (name, time) in [("accessed", changes.accessed), ("modified", changes.modified)] {
+            switch time {
+            case nil: break
+            case .now: call += " \(name) now"
+            case .at(let time): call += " \(name) \(time.tv_sec).\(time.tv_nsec)"
+            }
+        }
+        if let handle { call += " handle \(handle.rawValue)" }
+        try note(call)
+        return StatusReply(status: Self.status, timeout: 2.75)
+    }
+
+    func statfs(_ inode: InodeNumber) throws(Errno) -> FileSystemStatus {
+        try note("statfs \(inode.rawValue)")
+        var status = FileSystemStatus()
+        status.f_bsize = 1
+        status.f_frsize = 2
+        status.f_blocks = 3
+        status.f_bfree = 4
+        status.f_bavail = 5
+        status.f_files = 6
+        status.f_ffree = 7
+        status.f_namemax = 8
+        return status
+    }
+
+    func setxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, value: UnsafeRawBufferPointer, flags: CInt
+    ) throws(Errno) {
+        let value = String(decoding: value, as: UTF8.self)
+        try note("setxattr \(inode.rawValue) \(String(cString: name)) = \(value) flags \(flags)")
+    }
+
+    func getxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
+    ) throws(Errno) -> Int {
+        try note("getxattr \(inode.rawValue) \(String(cString: name)) room \(value.count)")
+        guard !value.isEmpty else { return 5 }
+        value.copyBytes(from: "value".utf8)
+        return 5
+    }
+
+    func listxattr(_ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
+        try note("listxattr \(inode.rawValue) room \(names.count)")
+        guard !names.isEmpty else { return 14 }
+        names.copyBytes(from: "user.a\0user.b\0".utf8)
+        return 14
+    }
+
+    func removexattr(_ inode: InodeNumber, _ name: UnsafePointer<CChar>) throws(Errno) {
+        try note("removexattr \(inode.rawValue) \(String(cString: name))")
+    }
+
+    // MARK: Files
+
+    func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
+        try note("open \(inode.rawValue) flags \(flags) \(text(request))")
+        return Self.opened
+    }
+
+    func create(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
+    ) throws(Errno) -> (Entry, OpenReply) {
+        try note(
+            "create \(text(name)) in \(parent.rawValue) mode \(String(mode, radix: 8)) flags \(flags) \(text(request))")
+        return (Self.entry, Self.opened)
+    }
+
+    func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
+        try note("read \(handle.rawValue) at \(offset) room \(bytes.count)")
+        bytes.copyBytes(from: "some bytes".utf8)
+        return 10
+    }
+
+    func write(
+        _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, for request: Request
+    ) throws(Errno) -> Int {
+        let place = appending ? "the end" : "\(offset)"
+        try note("write \(handle.rawValue) \(String(decoding: bytes, as: UTF8.self)) at \(place) \(text(request))")
+        return bytes.count - 1
+    }
+
+    func flush(_ handle: FileHandle, for request: Request) throws(Errno) {
+        try note("flush \(handle.rawValue) \(text(request))")
+    }
+
+    func release(_ handle: FileHandle) {
+        try? note("release \(handle.rawValue)")
+    }
+
+    func fsync(_ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno) {
+        try note("fsync \(handle.rawValue) \(dataOnly ? "data" : "all") \(text(request))")
+    }
+
+    func fallocate(_ handle: FileHandle, mode: CInt, offset: off_t, length: off_t) throws(Errno) {
+        try note("fallocate \(handle.rawValue) mode \(mode) at \(offset) length \(length)")
+    }
+
+    func lseek(_ handle: FileHandle, offset: off_t, whence: CInt) throws(Errno) -> off_t {
+        try note("lseek \(handle.rawValue) to \(offset) whence \(whence)")
+        return offset + 1
+    }
+
+    func copyFileRange(
+        from source: FileHandle, at sourceOffset: off_t, to target: FileHandle, at targetOffset: off_t, count: Int,
+        flags: CInt
+    ) throws(Errno) -> Int {
+        try note(
+            "copy \(count) from \(source.rawValue) at \(sourceOffset) to \(target.rawValue) at \(targetOffset) "
+                + "flags \(flags)")
+        return count - 1
+    }
+
+    func poll(_ handle: FileHandle) throws(Errno) -> UInt32 {
+        try note("poll \(handle.rawValue)")
+        return 0x45
+    }
+
+    // MARK: Directories
+
+    func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenReply {
+        try note("opendir \(inode.rawValue) \(text(request))")
+        return OpenReply(handle: Self.opened.handle)
+    }
+
+    func readdir(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try note("readdir \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
+        for entry in Self.names where entry.nextOffset > offset {
+            let isAdded = entry.name.withCString {
+                reply.add(
+                    FileName(borrowing: $0), number: entry.number, mode: entry.mode, nextOffset: entry.nextOffset)
+            }
+            guard isAdded else { return }
+        }
+    }
+
+    func readdirplus(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try note("readdirplus \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
+        for entry in Self.names where entry.nextOffset > offset {
+            let isAdded = entry.name.withCString { name in
+                let name = FileName(borrowing: name)
+                guard reply.hasRoom(for: name) else { return false }
+                return reply.add(name, entry: Self.entry, nextOffset: entry.nextOffset)
+            }
+            guard isAdded else { return }
+        }
+    }
+
+    func releasedir(_ handle: FileHandle) {
+        try? note("releasedir \(handle.rawValue)")
+    }
+
+    func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
+        try note("fsyncdir \(inode.rawValue) \(handle.rawValue) \(dataOnly ? "data" : "all")")
+    }
+}

@@ -1,0 +1,223 @@
+import CLinux
+import Fuse
+import Glibc
+import Synchronization
+import SystemPackage
+import Testing
+
+@Suite struct SessionTests {
+    // MARK: Greeting
+
+    @Test func greetingAcceptsWhatIsWanted() throws {
+        try withSession(serving: RecordingFileSystem(), isGreeted: false) { kernel in
+            let accepted = try kernel.greet()
+            #expect(accepted.major == 7)
+            #expect(accepted.max_write >= 131_072)
+            for flag in [FUSE_ATOMIC_O_TRUNC, FUSE_DO_READDIRPLUS, FUSE_PARALLEL_DIROPS, FUSE_HANDLE_KILLPRIV_V2] {
+                #expect(accepted.flags & UInt32(flag) != 0, "0x\(String(flag, radix: 16))")
+            }
+        }
+    }
+
+    /// The kernel does all locking; a write-back cache would hold touches back; a daemon that runs as root would not lose
+    /// set-id bits by writing.
+    @Test func greetingDeclinesWhatTheKernelDoesBetter() throws {
+        try withSession(serving: RecordingFileSystem(), isGreeted: false) { kernel in
+            let accepted = try kernel.greet()
+            for flag in [FUSE_POSIX_LOCKS, FUSE_FLOCK_LOCKS, FUSE_WRITEBACK_CACHE, FUSE_HANDLE_KILLPRIV] {
+                #expect(accepted.flags & UInt32(flag) == 0, "0x\(String(flag, radix: 16))")
+            }
+        }
+    }
+
+    @Test func greetingAcceptsNothingThatWasNotOffered() throws {
+        try withSession(serving: RecordingFileSystem(), isGreeted: false) { kernel in
+            let accepted = try kernel.greet(offering: 0)
+            #expect(accepted.flags & UInt32(FUSE_HANDLE_KILLPRIV_V2) == 0)
+        }
+    }
+
+    // MARK: Requests
+
+    @Test(arguments: Exchange.all)
+    func requestIsDecodedAndItsResultReplied(_ exchange: Exchange) throws {
+        let fileSystem = RecordingFileSystem()
+        try withSession(serving: fileSystem) { kernel in
+            let reply = try kernel.ask(exchange.opcode, node: exchange.node, exchange.body, unique: 42)
+            #expect(reply == KernelSide.Reply(unique: 42, errno: 0, body: exchange.answer))
+            try kernel.expectSilence()
+        }
+        #expect(fileSystem.calls == [exchange.call])
+    }
+
+    @Test(arguments: Exchange.all.filter(\.canFail))
+    func failureIsRepliedOnce(_ exchange: Exchange) throws {
+        let fileSystem = RecordingFileSystem(failingWith: .staleNFSFileHandle)
+        try withSession(serving: fileSystem) { kernel in
+            let reply = try kernel.ask(exchange.opcode, node: exchange.node, exchange.body, unique: 42)
+            #expect(reply == KernelSide.Reply(unique: 42, errno: ESTALE, body: []))
+            try kernel.expectSilence()
+        }
+        #expect(fileSystem.calls == [exchange.call])
+    }
+
+    @Test func forgetHasNoReply() throws {
+        let fileSystem = RecordingFileSystem()
+        try withSession(serving: fileSystem) { kernel in
+            try kernel.send(FUSE_FORGET, node: 7, wire(fuse_forget_in()) { $0.nlookup = 3 }, unique: 0)
+            try kernel.expectSilence()
+        }
+        #expect(fileSystem.calls == ["forget 7 × 3"])
+    }
+
+    @Test func batchOfForgetsHasNoReply() throws {
+        let fileSystem = RecordingFileSystem()
+        let batch =
+            wire(fuse_batch_forget_in()) { $0.count = 2 }
+            + wire(fuse_forget_one()) { ($0.nodeid, $0.nlookup) = (7, 1) }
+            + wire(fuse_forget_one()) { ($0.nodeid, $0.nlookup) = (8, .max) }
+        try withSession(serving: fileSystem) { kernel in
+            try kernel.send(FUSE_BATCH_FORGET, node: 0, batch, unique: 0)
+            try kernel.expectSilence()
+        }
+        #expect(fileSystem.calls == ["forget 7 × 1", "forget 8 × \(UInt64.max)"])
+    }
+
+    /// Operations that are not in the table, and opcodes that this libfuse has never heard of.
+    @Test(arguments: [
+        FUSE_GETLK.rawValue, FUSE_SETLK.rawValue, FUSE_SETLKW.rawValue, FUSE_ACCESS.rawValue, FUSE_BMAP.rawValue,
+        FUSE_SYNCFS.rawValue, FUSE_TMPFILE.rawValue, 52, 4094,
+    ])
+    func unknownOperationIsNotImplemented(_ opcode: UInt32) throws {
+        let fileSystem = RecordingFileSystem()
+        try withSession(serving: fileSystem) { kernel in
+            try kernel.send(rawOpcode: opcode, Array(repeating: 0, count: 64), unique: 42)
+            let reply = try kernel.receive()
+            #expect(reply == KernelSide.Reply(unique: 42, errno: ENOSYS, body: []))
+            try kernel.expectSilence()
+        }
+        #expect(fileSystem.calls == [])
+    }
+
+    @Test func namesAreBytes() throws {
+        let name: [UInt8] = [0xff, 0xfe, 0x2a] + Array(repeating: 0x80, count: 252)
+        let fileSystem = RecordingFileSystem()
+        try withSession(serving: fileSystem) { kernel in
+            let reply = try kernel.ask(FUSE_LOOKUP, name + [0])
+            #expect(reply.errno == 0)
+        }
+        #expect(fileSystem.calls == ["lookup \(name) in 1 \(Exchange.caller)"])
+    }
+
+    /// A kernel that has been asked to resend its requests marks them in `unique`, and knows the reply by it.
+    @Test func uniqueIsRepliedAsItCame() throws {
+        try withSession(serving: RecordingFileSystem()) { kernel in
+            let unique: UInt64 = 1 << 63 | 12
+            let reply = try kernel.ask(FUSE_GETATTR, bytes(of: fuse_getattr_in()), unique: unique)
+            #expect(reply.errno == 0)
+        }
+    }
+
+    @Test func readsOfAnySizeAreAnswered() throws {
+        try withSession(serving: RecordingFileSystem()) { kernel in
+            for size: UInt32 in [10, 131_072, 16, 1 << 20, 10] {
+                let reply = try kernel.ask(FUSE_READ, wire(fuse_read_in()) { ($0.fh, $0.size) = (6, size) })
+                #expect(reply.body == Array("some bytes".utf8))
+            }
+        }
+    }
+
+    // MARK: Threads
+
+    @Test(arguments: [2, 4])
+    func threadsAnswerAtTheSameTime(_ threads: Int) throws {
+        // No request is answered before as many are being served as there are threads.
+        let gathering = try Gathering(of: threads)
+        let fileSystem = RecordingFileSystem { call in
+            if call.starts(with: "lookup") { gathering.wait() }
+        }
+        try withSession(serving: fileSystem, threads: threads) { kernel in
+            for unique in 0..<UInt64(threads) { try kernel.send(FUSE_LOOKUP, cString("ab"), unique: 100 + unique) }
+            let answered = try (0..<threads).map { _ in try kernel.receive().unique }
+            #expect(Set(answered) == Set((0..<UInt64(threads)).map { 100 + $0 }))
+        }
+        #expect(gathering.isComplete)
+    }
+
+    // MARK: Replies that nobody wants
+
+    /// The kernel answers ENOENT when it does not wait for a reply any more.
+    ///
+    /// A socket never does, so the serving thread's
+    /// writev(2) is made to, from the first call on.
+    @Test(arguments: [
+        ("lookup", ["forget 1099511627776 × 1"]), ("mknod", ["forget 1099511627776 × 1"]),
+        ("mkdir", ["forget 1099511627776 × 1"]), ("symlink", ["forget 1099511627776 × 1"]),
+        ("link", ["forget 1099511627776 × 1"]), ("open", ["release 2199023255552"]),
+        ("opendir", ["releasedir 2199023255552"]),
+        ("create", ["release 2199023255552", "forget 1099511627776 × 1"]), ("getattr", []),
+    ])
+    func discardedReplyIsUndone(_ name: String, _ undone: [String]) throws {
+        let exchange = try #require(Exchange.all.first { $0.name == name })
+        let filtered = Mutex(false)
+        let fileSystem = RecordingFileSystem { call in
+            guard call == exchange.call else { return }
+            filtered.withLock { $0 = ThreadFilter.failEveryWritev(with: ENOENT) }
+        }
+        try withSession(serving: fileSystem) { kernel in
+            try kernel.send(exchange.opcode, node: exchange.node, exchange.body, unique: 42)
+        }
+        #expect(filtered.withLock { $0 })
+        #expect(fileSystem.calls == [exchange.call] + undone)
+    }
+
+    // MARK: The end
+
+    @Test func sessionEndsWhenTheOtherEndCloses() throws {
+        // `withSession` waits for every thread of the session.
+        try withSession(serving: RecordingFileSystem(), threads: 4) { _ in }
+    }
+
+    @Test func sessionClosesItsDescriptor() throws {
+        var ends: [CInt] = [0, 0]
+        #expect(socketpair(AF_UNIX, CInt(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0)
+        close(ends[0])
+        do {
+            let session = try Session(takingOwnershipOf: ends[1], serving: RecordingFileSystem())
+            try session.run(threads: 1)
+        }
+        // Another test may have been given the number since; it is then no end of this pair, which has none left.
+        var peer = ucred()
+        var size = socklen_t(MemoryLayout.size(ofValue: peer))
+        let isOpen = getsockopt(ends[1], SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0
+        #expect(!isOpen || !hasHungUp(ends[1]))
+    }
+
+    private func hasHungUp(_ descriptor: CInt) -> Bool {
+        var question = pollfd(fd: descriptor, events: 0, revents: 0)
+        return poll(&question, 1, 0) == 1 && question.revents & Int16(POLLHUP) != 0
+    }
+}
+
+/// A point that threads pass once all of them have come.
+private final class Gathering: Sendable {
+    private let expected: Int
+    private let arrived = Mutex(0)
+    private let complete: Wakeup
+
+    init(of expected: Int) throws {
+        self.expected = expected
+        complete = try Wakeup()
+    }
+
+    var isComplete: Bool { arrived.withLock { $0 } == expected }
+
+    func wait() {
+        let isLast = arrived.withLock { arrived in
+            arrived += 1
+            return arrived == expected
+        }
+        // Each passes the word on to the next.
+        if isLast || complete.wait(until: .now + .seconds(10)) { complete.raise() }
+    }
+}
