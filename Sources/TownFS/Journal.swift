@@ -142,7 +142,7 @@ package final class Journal: Sendable {
     // MARK: Entries
 
     // All numbers little-endian:
-    // size of the rest (4) │ kind (1) │ path size (2) │ path │ mode, user, group (4 each) │ modified: s (8), ns (4) │ document
+    // size of the rest (4) │ kind (1) │ path size (4) │ path │ mode, user, group (4 each) │ modified: s (8), ns (4) │ document
 
     private static func encode(_ event: Event, _ path: [UInt8]) -> [UInt8] {
         var rest: [UInt8] = []
@@ -155,7 +155,7 @@ package final class Journal: Sendable {
         case .removed: add(UInt8(2))
         case .settled: add(UInt8(3))
         }
-        add(UInt16(path.count))
+        add(UInt32(path.count))
         rest += path
         if case .content(let content) = event {
             add(content.ownership.mode)
@@ -177,7 +177,7 @@ package final class Journal: Sendable {
         guard let size = take(&bytes, UInt32.self), Int(size) <= bytes.count else { return nil }
         var entry = UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(size)))
         bytes = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(Int(size)))
-        guard let kind = take(&entry, UInt8.self), let pathSize = take(&entry, UInt16.self),
+        guard let kind = take(&entry, UInt8.self), let pathSize = take(&entry, UInt32.self),
             Int(pathSize) <= entry.count
         else { return nil }
         let path = Array(entry.prefix(Int(pathSize)))
@@ -186,7 +186,7 @@ package final class Journal: Sendable {
         case 1:
             guard let mode = take(&entry, mode_t.self), let user = take(&entry, uid_t.self),
                 let group = take(&entry, gid_t.self), let seconds = take(&entry, Int64.self),
-                let nanoseconds = take(&entry, Int32.self)
+                let nanoseconds = take(&entry, Int32.self), (0..<1_000_000_000).contains(nanoseconds)
             else { return nil }
             let modified = WallTime(seconds: seconds, nanoseconds: nanoseconds)
             let content = SignalFile.Content(

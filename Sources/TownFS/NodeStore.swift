@@ -95,14 +95,15 @@ final class NodeStore: Sendable {
     func remember(
         _ identity: FileIdentity, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?
     ) -> InodeNumber {
-        state.withLock { state in
+        var removed: [Node] = []
+        return state.withLock { state in
             guard let known = state.byIdentity[identity], state.nodes[known] != nil else {
                 let inode = state.add(.backing(identity), named: name, in: parent, signals: signals)
                 state.byIdentity[identity] = inode
                 return inode
             }
             state.nodes[known]?.lookups += 1
-            if known != .root { state.place(known, at: name, in: parent, signals: signals) }
+            if known != .root { state.place(known, at: name, in: parent, signals: signals, removing: &removed) }
             return known
         }
     }
@@ -138,33 +139,54 @@ final class NodeStore: Sendable {
 
     /// Keeps a file reachable although the name (`name` in `parent`) under which it is known is about to go.
     ///
-    /// Does nothing for what the kernel does not know. Call it before the system call that removes the name.
-    func pin(_ identity: FileIdentity, at place: Place) {
+    /// Does nothing for what the kernel does not know. Call it before the system call that removes the name, and `unpin`
+    /// when that fails.
+    ///
+    /// - Returns: Whether that made a difference.
+    func pin(_ identity: FileIdentity, at place: Place) -> Bool {
         let isNeeded = state.withLock { state in
             guard let inode = state.byIdentity[identity], let node = state.nodes[inode] else { return false }
             return !node.isPinned
         }
-        guard isNeeded else { return }
+        guard isNeeded else { return false }
         let opened = place.name.withPointer { name in
             try? OwnedDescriptor(opening: name, in: place.directory.rawValue, O_PATH | O_NOFOLLOW)
         }
-        guard let opened else { return }
+        guard let opened else { return false }
         let descriptor = Descriptor(opened)
-        guard (try? FileStatus(of: descriptor.rawValue).identity) == identity else { return }
-        state.withLock { state in
-            guard let inode = state.byIdentity[identity] else { return }
+        guard (try? FileStatus(of: descriptor.rawValue).identity) == identity else { return false }
+        var dropped: Descriptor?
+        let isPinned = state.withLock { state in
+            guard let inode = state.byIdentity[identity], let node = state.nodes[inode] else { return false }
+            dropped = node.descriptor
             state.nodes[inode]?.descriptor = descriptor
             state.nodes[inode]?.isPinned = true
+            return true
         }
+        withExtendedLifetime(dropped) {}
+        return isPinned
+    }
+
+    /// Takes back a `pin` that made a difference: the name has stayed, and leads to the file as before.
+    func unpin(_ identity: FileIdentity) {
+        var dropped: Descriptor?
+        state.withLock { state in
+            guard let inode = state.byIdentity[identity] else { return }
+            dropped = state.nodes[inode]?.descriptor
+            state.nodes[inode]?.descriptor = nil
+            state.nodes[inode]?.isPinned = false
+        }
+        withExtendedLifetime(dropped) {}
     }
 
     /// Notes that a backing file is now known by another name.
     func move(
         _ identity: FileIdentity, to name: NodeName, in parent: InodeNumber, signals: SignalDirectory?
     ) {
+        var removed: [Node] = []
         state.withLock { state in
             guard let inode = state.byIdentity[identity] else { return }
-            state.place(inode, at: name, in: parent, signals: signals)
+            state.place(inode, at: name, in: parent, signals: signals, removing: &removed)
         }
     }
 
@@ -181,6 +203,7 @@ final class NodeStore: Sendable {
     /// Turns an inode into a signal file's: from now on the kernel takes this number for it.
     func assign(_ inode: InodeNumber, to file: SignalFile, named name: NodeName, in parent: InodeNumber) {
         var dropped: Descriptor?
+        var removed: [Node] = []
         state.withLock { state in
             guard let node = state.nodes[inode] else { return }
             if let identity = node.identity { state.byIdentity[identity] = nil }
@@ -188,7 +211,7 @@ final class NodeStore: Sendable {
                 state.bySignal[ObjectIdentifier(former)] = nil
             }
             dropped = node.descriptor
-            state.place(inode, at: name, in: parent, signals: nil)
+            state.place(inode, at: name, in: parent, signals: nil, removing: &removed)
             state.nodes[inode]?.meaning = .signal(file)
             state.nodes[inode]?.descriptor = nil
             state.nodes[inode]?.isPinned = false
@@ -199,10 +222,11 @@ final class NodeStore: Sendable {
 
     /// Turns a signal file's inode into that of a backing file, into which its document has been written.
     func assign(_ inode: InodeNumber, to identity: FileIdentity, named name: NodeName, in parent: InodeNumber) {
+        var removed: [Node] = []
         state.withLock { state in
             guard let former = state.nodes[inode]?.signalFile else { return }
             if state.bySignal[ObjectIdentifier(former)] == inode { state.bySignal[ObjectIdentifier(former)] = nil }
-            state.place(inode, at: name, in: parent, signals: nil)
+            state.place(inode, at: name, in: parent, signals: nil, removing: &removed)
             state.nodes[inode]?.meaning = .backing(identity)
             state.byIdentity[identity] = inode
         }
@@ -246,14 +270,32 @@ extension NodeStore.State {
         return inode
     }
 
-    mutating func place(_ inode: InodeNumber, at name: NodeName, in parent: InodeNumber, signals: SignalDirectory?) {
+    /// Notes where a file is now. Nodes that are of no more use are handed out, to be destroyed outside the lock.
+    mutating func place(
+        _ inode: InodeNumber, at name: NodeName, in parent: InodeNumber, signals: SignalDirectory?,
+        removing removed: inout [Node]
+    ) {
         guard let node = nodes[inode] else { return }
+        if node.parent != parent {
+            // A change beneath may show a directory in what we still take for its own child. The way to it stays the old
+            // one then, which is out of date, but has an end.
+            guard !isAt(parent, orBelow: inode) else { return }
+            nodes[inode]?.parent = parent
+            nodes[parent]?.children += 1
+            nodes[node.parent]?.children -= 1
+            removeIfUnused(node.parent, into: &removed)
+        }
         nodes[inode]?.name = name
         nodes[inode]?.signals = signals
-        guard node.parent != parent else { return }
-        nodes[inode]?.parent = parent
-        nodes[parent]?.children += 1
-        nodes[node.parent]?.children -= 1
+    }
+
+    private func isAt(_ inode: InodeNumber, orBelow top: InodeNumber) -> Bool {
+        var next = inode
+        while next != top {
+            guard next != .root, let node = nodes[next] else { return false }
+            next = node.parent
+        }
+        return true
     }
 
     mutating func removeIfUnused(_ inode: InodeNumber, into removed: inout [Node]) {

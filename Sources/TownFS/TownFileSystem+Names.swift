@@ -113,8 +113,9 @@ extension TownFileSystem {
             try file.remove(in: directory.descriptor)
             nodes.detach(file)
         case .backing:
-            pin(name, in: directory)
-            _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, 0) }
+            try pinning(name, in: directory) { () throws(Errno) in
+                _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, 0) }
+            }
         }
     }
 
@@ -130,17 +131,26 @@ extension TownFileSystem {
             let below = signals.directory(NodeName(name), in: directory.signals)
             // It may be empty beneath and yet hold documents that are not written down.
             if let below, below.knownFiles.contains(where: { $0.listing == .shown }) { throw .directoryNotEmpty }
-            pin(name, in: directory)
-            _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
+            try pinning(name, in: directory) { () throws(Errno) in
+                _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
+            }
             if let below { signals.drop(signals.all(beneath: below.path)) }
         }
     }
 
-    /// Keeps a backing file that the kernel knows reachable without its name.
-    private func pin(_ name: FileName, in directory: Directory) {
-        guard let status = try? FileStatus(of: name.pointer, in: directory.descriptor.rawValue) else { return }
-        nodes.pin(
-            status.identity, at: NodeStore.Place(directory: directory.descriptor, name: NodeName(name)))
+    /// Keeps a backing file that the kernel knows reachable while `body` removes its name, and after.
+    private func pinning(
+        _ name: FileName, in directory: Directory, _ body: () throws(Errno) -> Void
+    ) throws(Errno) {
+        let status = try? FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        let place = NodeStore.Place(directory: directory.descriptor, name: NodeName(name))
+        let pinned = status.flatMap { nodes.pin($0.identity, at: place) ? $0.identity : nil }
+        do throws(Errno) {
+            try body()
+        } catch {
+            if let pinned { nodes.unpin(pinned) }
+            throw error
+        }
     }
 
     // MARK: Renaming
@@ -200,11 +210,17 @@ extension TownFileSystem {
                 throw .directoryNotEmpty
             }
         }
-        if !isExchange { pin(target.name, in: target.directory) }
-        _ = try retryingInterrupts {
-            clinux_renameat2(
-                source.directory.descriptor.rawValue, source.name.pointer,
-                target.directory.descriptor.rawValue, target.name.pointer, flags)
+        func rename() throws(Errno) {
+            _ = try retryingInterrupts {
+                clinux_renameat2(
+                    source.directory.descriptor.rawValue, source.name.pointer,
+                    target.directory.descriptor.rawValue, target.name.pointer, flags)
+            }
+        }
+        if isExchange {
+            try rename()
+        } else {
+            try pinning(target.name, in: target.directory, rename)
         }
         // Both names were of one file: rename(2) does nothing then.
         if let replaced, replaced.identity == moved.identity { return }
@@ -293,11 +309,12 @@ extension TownFileSystem {
         if let replaced = try? target.status() {
             guard flags & UInt32(RENAME_NOREPLACE) == 0 else { throw .fileExists }
             guard !replaced.isDirectory else { throw .isDirectory }
-            pin(target.name, in: target.directory)
         }
-        try RealFile.replace(
-            target.nodeName, in: target.directory.descriptor.rawValue, with: content,
-            now: town.now.wall, flags: flags, evenIfNewer: true)
+        try pinning(target.name, in: target.directory) { () throws(Errno) in
+            try RealFile.replace(
+                target.nodeName, in: target.directory.descriptor.rawValue, with: content,
+                now: town.now.wall, flags: flags, evenIfNewer: true)
+        }
         let inode = nodes.inode(of: file)
         try file.remove(in: source.directory.descriptor)
         if let inode {

@@ -1,0 +1,201 @@
+import CLinux
+import Fuse
+import Glibc
+import Liveness
+import SystemPackage
+import Testing
+
+@testable import TownFS
+
+@Suite struct JournalTests {
+    /// The memory, one journal that is written to, and the mapping of a keeper that only reads.
+    private struct Shared {
+        let writer: Journal
+        let reader: Journal
+
+        init() throws {
+            let memory = try Journal.makeMemory()
+            let second = OwnedDescriptor(
+                takingOwnershipOf: try retryingInterrupts { fcntl(memory.rawValue, F_DUPFD_CLOEXEC, 0) })
+            writer = try Journal(takingOwnershipOf: memory)
+            reader = try Journal(takingOwnershipOf: second)
+        }
+    }
+
+    private func content(_ text: String, modified: WallTime = WallTime(seconds: 1, nanoseconds: 2))
+        -> SignalFile.Content
+    {
+        SignalFile.Content(
+            document: Document(Array(text.utf8)), modified: modified, changed: modified,
+            ownership: .init(mode: 0o4640, user: 12, group: 34), deadline: .now)
+    }
+
+    private func path(_ name: some StringProtocol) -> [UInt8] { Array(name.utf8) }
+
+    /// What a replay says of each path, documents as text.
+    private func replayed(_ journal: Journal) -> [[UInt8]: String] {
+        journal.replay().mapValues { event in
+            switch event {
+            case .content(let content): String(decoding: content.document.bytes, as: UTF8.self)
+            case .removed: "(removed)"
+            case .settled: "(settled)"
+            }
+        }
+    }
+
+    @Test func emptyMemoryReplaysNothing() throws {
+        #expect(try replayed(Shared().reader) == [:])
+    }
+
+    @Test func contentSurvivesWithAllThatARealFileNeeds() throws {
+        let shared = try Shared()
+        let modified = WallTime(seconds: -5, nanoseconds: 999_999_999)
+        #expect(shared.writer.append(.content(content("{}", modified: modified)), at: path("a/b.json")))
+        guard case .content(let read)? = shared.reader.replay()[path("a/b.json")] else {
+            Issue.record("no content")
+            return
+        }
+        #expect(read.document.bytes == Array("{}".utf8))
+        #expect(read.modified == modified)
+        #expect(read.ownership == .init(mode: 0o4640, user: 12, group: 34))
+    }
+
+    @Test func lastEventOfAPathCounts() throws {
+        let shared = try Shared()
+        let events: [(String, Journal.Event)] = [
+            ("a", .content(content("1"))), ("b", .content(content("2"))), ("a", .content(content("3"))),
+            ("b", .removed), ("c", .content(content("4"))), ("c", .settled), ("d", .removed),
+            ("d", .content(content("5"))),
+        ]
+        for (name, event) in events { #expect(shared.writer.append(event, at: path(name))) }
+        #expect(
+            replayed(shared.reader)
+                == [path("a"): "3", path("b"): "(removed)", path("c"): "(settled)", path("d"): "5"])
+    }
+
+    /// A worker may be killed between any two entries, and the keeper then knows of all that went before.
+    @Test func everyPrefixReplays() throws {
+        let shared = try Shared()
+        var expected: [[UInt8]: String] = [:]
+        for number in 0..<300 {
+            let path = path("p\(number % 7)")
+            switch number % 5 {
+            case 3:
+                #expect(shared.writer.append(.removed, at: path))
+                expected[path] = "(removed)"
+            case 4:
+                #expect(shared.writer.append(.settled, at: path))
+                expected[path] = "(settled)"
+            default:
+                let text = String(repeating: "x", count: number * 11) + "\(number)"
+                #expect(shared.writer.append(.content(content(text)), at: path))
+                expected[path] = text
+            }
+            // What has been settled may be cleared away.
+            let kept = replayed(shared.reader).filter { $0.value != "(settled)" }
+            #expect(kept == expected.filter { $0.value != "(settled)" })
+        }
+    }
+
+    /// Killed after an entry's bytes were stored and before the word that makes them count: they do not.
+    @Test func unpublishedEntryDoesNotCount() throws {
+        let memory = try Journal.makeMemory()
+        let descriptor = try retryingInterrupts { fcntl(memory.rawValue, F_DUPFD_CLOEXEC, 0) }
+        let copy = OwnedDescriptor(takingOwnershipOf: descriptor)
+        let journal = try Journal(takingOwnershipOf: memory)
+        #expect(journal.append(.content(content("1")), at: path("a")))
+        var before: UInt64 = 0
+        #expect(pread(copy.rawValue, &before, 8, 0) == 8)
+        #expect(journal.append(.content(content("2")), at: path("a")))
+        #expect(journal.append(.removed, at: path("b")))
+        var after: UInt64 = 0
+        #expect(pread(copy.rawValue, &after, 8, 0) == 8)
+        // Cut anywhere, also in the middle of an entry, which a worker never publishes.
+        for word in before...after {
+            var word = word
+            #expect(pwrite(copy.rawValue, &word, 8, 0) == 8)
+            let events = replayed(journal)
+            #expect(events[path("a")] == "1" || events[path("a")] == "2")
+            if word == before { #expect(events == [path("a"): "1"]) }
+            if word == after { #expect(events == [path("a"): "2", path("b"): "(removed)"]) }
+        }
+    }
+
+    /// Bytes that are no journal end the reading, and nothing else.
+    @Test(arguments: [.max, 1 << 63, 1 << 62, 64 << 20, (64 << 20) + 1, 3] as [UInt64])
+    func nonsenseReplaysNothing(_ word: UInt64) throws {
+        let memory = try Journal.makeMemory()
+        var word = word
+        #expect(pwrite(memory.rawValue, &word, 8, 0) == 8)
+        #expect(try replayed(Journal(takingOwnershipOf: memory)) == [:])
+    }
+
+    @Test func entryOfNonsenseEndsTheReading() throws {
+        let memory = try Journal.makeMemory()
+        var word: UInt64 = 4096
+        #expect(pwrite(memory.rawValue, &word, 8, 0) == 8)
+        let noise = [UInt8](repeating: 0xff, count: 4096)
+        #expect(pwrite(memory.rawValue, noise, noise.count, 4096) == noise.count)
+        #expect(try replayed(Journal(takingOwnershipOf: memory)) == [:])
+    }
+
+    @Test func manyTouchesOfOneFileTakeLittleMemory() throws {
+        let memory = try Journal.makeMemory()
+        let descriptor = try retryingInterrupts { fcntl(memory.rawValue, F_DUPFD_CLOEXEC, 0) }
+        let copy = OwnedDescriptor(takingOwnershipOf: descriptor)
+        let journal = try Journal(takingOwnershipOf: memory)
+        let text = String(repeating: "x", count: 1000)
+        for number in 0..<5000 { #expect(journal.append(.content(content(text + "\(number)")), at: path("a"))) }
+        #expect(replayed(journal) == [path("a"): text + "4999"])
+        let status = try FileStatus(of: copy.rawValue)
+        #expect(status.st_blocks * 512 < 2 << 20)
+    }
+
+    @Test func clearingKeepsWhatIsNotSettled() throws {
+        let shared = try Shared()
+        let large = String(repeating: "y", count: Document.maximumSize)
+        var expected: [[UInt8]: String] = [:]
+        for number in 0..<1000 {
+            let path = path("files/\(number)")
+            #expect(shared.writer.append(.content(content("\(number)")), at: path))
+            expected[path] = "\(number)"
+        }
+        // Large documents that settle at once push the small ones through several clearings.
+        for number in 0..<200 {
+            let path = path("large/\(number % 3)")
+            #expect(shared.writer.append(.content(content(large)), at: path))
+            #expect(shared.writer.append(.settled, at: path))
+        }
+        #expect(replayed(shared.reader).filter { $0.value != "(settled)" } == expected)
+    }
+
+    @Test func fullJournalSaysSo() throws {
+        let shared = try Shared()
+        let large = content(String(repeating: "z", count: Document.maximumSize))
+        var accepted = 0
+        while accepted < 2000, shared.writer.append(.content(large), at: path("\(accepted)")) { accepted += 1 }
+        // 64 MiB of documents that are not in their files.
+        #expect((1000..<1024).contains(accepted))
+        // What was accepted is still there.
+        #expect(Set(shared.reader.replay().keys).isSuperset(of: (0..<accepted).map { path("\($0)") }))
+    }
+
+    @Test func settlingMakesRoomInAFullJournal() throws {
+        let shared = try Shared()
+        let large = content(String(repeating: "z", count: Document.maximumSize))
+        var accepted = 0
+        while accepted < 2000, shared.writer.append(.content(large), at: path("\(accepted)")) { accepted += 1 }
+        for number in 0...accepted { _ = shared.writer.append(.settled, at: path("\(number)")) }
+        #expect(shared.writer.append(.content(content("{}")), at: path("after")))
+        #expect(replayed(shared.reader)[path("after")] == "{}")
+    }
+
+    /// Directories may be nested deeper than any path handed to a system call may be long.
+    @Test(arguments: [0, 1, 255, 4096, 65_535, 65_536, 100_000])
+    func pathMayHaveAnyLength(_ length: Int) throws {
+        let shared = try Shared()
+        let path = [UInt8](repeating: 0xfe, count: length)
+        #expect(shared.writer.append(.content(content("{}")), at: path))
+        #expect(replayed(shared.reader) == [path: "{}"])
+    }
+}

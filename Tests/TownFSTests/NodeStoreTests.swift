@@ -1,0 +1,332 @@
+import CLinux
+import Fuse
+import Glibc
+import SystemPackage
+import Testing
+
+@testable import TownFS
+
+@Suite struct NodeStoreTests {
+    // MARK: Lookup counts
+
+    @Test func lookupsOfOneFileAreOneInode() throws {
+        try withTown(["a": "1"]) { town in
+            let first = try town.lookup("a").inode
+            #expect(try town.lookup("a").inode == first)
+            #expect(town.fileSystem.nodes.count == 2)
+        }
+    }
+
+    @Test func inodeIsForgottenWithItsLastLookup() throws {
+        try withTown(["a": "1"]) { town in
+            let inode = try town.lookup("a").inode
+            _ = try town.lookup("a")
+            town.fileSystem.forget(inode, count: 1)
+            #expect(try town.fileSystem.getattr(inode, for: .me).status.st_size == 1)
+            town.fileSystem.forget(inode, count: 1)
+            #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(inode, for: .me) }
+            #expect(town.fileSystem.nodes.count == 1)
+        }
+    }
+
+    @Test func inodeNumberIsNeverGivenOutTwice() throws {
+        try withTown(["a": "1"]) { town in
+            var seen: Set<UInt64> = []
+            for _ in 0..<10 {
+                let inode = try town.lookup("a").inode
+                #expect(seen.insert(inode.rawValue).inserted)
+                town.fileSystem.forget(inode, count: 1)
+            }
+        }
+    }
+
+    /// Bad input must not bring the mount down.
+    @Test(arguments: [1, 2, 1024, .max] as [UInt64])
+    func forgettingTooMuchForgetsAll(_ inode: UInt64) throws {
+        try withTown(["a": "1"]) { town in
+            let known = try town.lookup("a").inode
+            town.fileSystem.forget(InodeNumber(rawValue: inode), count: .max)
+            town.fileSystem.forget(known, count: .max)
+            #expect(town.fileSystem.nodes.count == 1)
+            #expect(try town.exists("a"))
+        }
+    }
+
+    @Test func directoryOutlivesTheKernelsInterestWhileSomethingInItIsKnown() throws {
+        try withTown(["d/a": "1"], cacheCapacity: 1) { town in
+            let directory = try town.lookup("d").inode
+            let file = try town.fileSystem.lookup(Array("a".utf8), in: directory).inode
+            town.fileSystem.forget(directory, count: 1)
+            #expect(try town.fileSystem.getattr(file, for: .me).status.st_size == 1)
+            #expect(town.fileSystem.nodes.count == 3)
+            town.fileSystem.forget(file, count: 1)
+            #expect(town.fileSystem.nodes.count == 1)
+        }
+    }
+
+    /// A directory that the kernel has forgotten goes when the last thing in it is known by another name.
+    @Test func forgottenDirectoryGoesWhenItsLastFileIsSeenElsewhere() throws {
+        try withTown(["a/x": "1", "b/y": "2"]) { town in
+            try town.link("a/x", to: "b/x")
+            let directory = try town.lookup("a").inode
+            let file = try town.fileSystem.lookup(Array("x".utf8), in: directory).inode
+            town.fileSystem.forget(directory, count: .max)
+            // Known by its name in b from now on.
+            _ = try town.lookup("b/x")
+            town.fileSystem.forget(file, count: .max)
+            town.fileSystem.forget(try town.lookup("b").inode, count: .max)
+            #expect(town.fileSystem.nodes.count == 1)
+        }
+    }
+
+    @Test func allDescriptorsAreClosedOnceAllIsForgotten() throws {
+        try withTown(["a/b/c/d": "1", "a/b/e": "2"]) { town in
+            let before = town.descriptorCount
+            var lookups: [InodeNumber: UInt64] = [:]
+            for path in ["a/b/c/d", "a/b/e", "a/b"] {
+                var inode = InodeNumber.root
+                for name in path.split(separator: "/") {
+                    inode = try town.fileSystem.lookup(Array(name.utf8), in: inode).inode
+                    lookups[inode, default: 0] += 1
+                }
+                _ = try town.fileSystem.nodes.descriptor(of: inode)
+            }
+            #expect(town.descriptorCount > before)
+            for (inode, count) in lookups { town.fileSystem.forget(inode, count: count) }
+            #expect(town.descriptorCount == before)
+            #expect(town.fileSystem.nodes.count == 1)
+        }
+    }
+
+    // MARK: Finding the way
+
+    @Test(arguments: [1, 2, 5])
+    func fewDescriptorsSufficeForDeepFiles(_ capacity: Int) throws {
+        let deep = (0..<40).map { "d\($0)" }.joined(separator: "/")
+        try withTown(["\(deep)/file": "deep", "a/b/c": "other"], cacheCapacity: capacity) { town in
+            let file = try town.lookup("\(deep)/file").inode
+            let before = town.descriptorCount
+            for _ in 0..<3 {
+                #expect(try town.fileSystem.getattr(file, for: .me).status.st_size == 4)
+                #expect(try town.read("a/b/c") == "other")
+                #expect(try town.read("\(deep)/file") == "deep")
+            }
+            #expect(town.descriptorCount <= before + capacity)
+        }
+    }
+
+    @Test func cacheKeepsNoMoreDescriptorsThanItMay() throws {
+        let files = Dictionary(uniqueKeysWithValues: (0..<50).map { ("d/f\($0)", "\($0)") })
+        try withTown(files, cacheCapacity: 8) { town in
+            let before = town.descriptorCount
+            for (path, text) in files {
+                let read = try town.read(path)
+                #expect(read == text)
+            }
+            #expect(town.descriptorCount <= before + 8)
+        }
+    }
+
+    @Test(arguments: [1, 64])
+    func renamedDirectoryTakesAlongWhatIsKnownInIt(_ capacity: Int) throws {
+        try withTown(["a/b/c": "1", "x/y": "2"], cacheCapacity: capacity) { town in
+            let file = try town.lookup("a/b/c").inode
+            // Pushes other descriptors out of a small cache.
+            _ = try town.read("x/y")
+            try town.rename("a", to: "x/moved")
+            #expect(try town.fileSystem.getattr(file, for: .me).status.st_size == 1)
+            #expect(try town.lookup("x/moved/b/c").inode == file)
+            #expect(try !town.exists("a"))
+        }
+    }
+
+    @Test(arguments: [1, 64])
+    func exchangedDirectoriesBothKeepWhatIsKnownInThem(_ capacity: Int) throws {
+        try withTown(["a/f": "1", "b/g": "22"], cacheCapacity: capacity) { town in
+            let inA = try town.lookup("a/f").inode
+            let inB = try town.lookup("b/g").inode
+            try town.rename("a", to: "b", flags: UInt32(RENAME_EXCHANGE))
+            #expect(try town.fileSystem.getattr(inA, for: .me).status.st_size == 1)
+            #expect(try town.fileSystem.getattr(inB, for: .me).status.st_size == 2)
+            #expect(try town.lookup("b/f").inode == inA)
+            #expect(try town.lookup("a/g").inode == inB)
+        }
+    }
+
+    @Test func renameThatFailsChangesNothing() throws {
+        try withTown(["a/f": "1", "b/g": "2"]) { town in
+            let file = try town.lookup("a/f").inode
+            #expect(throws: Errno.directoryNotEmpty) { try town.rename("a", to: "b") }
+            #expect(throws: Errno.fileExists) { try town.rename("a", to: "b", flags: UInt32(RENAME_NOREPLACE)) }
+            #expect(try town.lookup("a/f").inode == file)
+            #expect(try town.fileSystem.getattr(file, for: .me).status.st_size == 1)
+        }
+    }
+
+    @Test(arguments: [1, 64])
+    func hardLinksAreOneInode(_ capacity: Int) throws {
+        try withTown(["a/x": "1"], cacheCapacity: capacity) { town in
+            let first = try town.lookup("a/x").inode
+            try town.link("a/x", to: "y")
+            #expect(try town.lookup("y").inode == first)
+            #expect(try town.stat("a/x").st_nlink == 2)
+            try town.unlink("y")
+            #expect(try town.fileSystem.getattr(first, for: .me).status.st_nlink == 1)
+            #expect(try town.lookup("a/x").inode == first)
+            #expect(try town.read("a/x") == "1")
+        }
+    }
+
+    @Test(arguments: ["unlink", "rename over it", "rmdir"])
+    func fileWithoutANameIsStillFound(_ how: String) throws {
+        try withTown(["a": "1", "b": "22", "d/.": ""].filter { $0.key != "d/." }, cacheCapacity: 1) { town in
+            try town.mkdir("d")
+            let inode = try town.lookup(how == "rmdir" ? "d" : "a").inode
+            let number = try town.fileSystem.getattr(inode, for: .me).status.st_ino
+            switch how {
+            case "unlink": try town.unlink("a")
+            case "rmdir": try town.rmdir("d")
+            default: try town.rename("b", to: "a")
+            }
+            // Other files pass through the cache of one.
+            _ = try town.stat("daemon")
+            _ = try town.stat("deacon")
+            let status = try town.fileSystem.getattr(inode, for: .me).status
+            #expect(status.st_ino == number)
+            #expect(status.st_nlink == 0)
+            if how != "rmdir" {
+                let handle = try town.fileSystem.open(inode, flags: O_RDONLY, for: .me).handle
+                #expect(try town.read(handle) == "1")
+                town.fileSystem.release(handle)
+            }
+        }
+    }
+
+    @Test func descriptorOfAFileWithoutANameIsClosedWhenItIsForgotten() throws {
+        try withTown(["a": "1"]) { town in
+            let before = town.descriptorCount
+            let inode = try town.lookup("a").inode
+            try town.unlink("a")
+            #expect(town.descriptorCount == before + 1)
+            town.fileSystem.forget(inode, count: .max)
+            #expect(town.descriptorCount == before)
+        }
+    }
+
+    /// A name that could not be removed is a way to the file like any other, for which no descriptor need be kept.
+    @Test func removalThatFailsKeepsNoDescriptor() throws {
+        let files = Dictionary(uniqueKeysWithValues: (0..<20).map { ("full\($0)/file", "") })
+        try withTown(files, cacheCapacity: 2) { town in
+            let before = town.descriptorCount
+            for number in 0..<20 {
+                _ = try town.lookup("full\(number)")
+                #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("full\(number)") }
+            }
+            #expect(town.descriptorCount <= before + 2)
+        }
+    }
+
+    // MARK: Changes beneath
+
+    /// The kernel is told that it is stale, and never handed the other file.
+    @Test(arguments: [1, 64])
+    func replacedFileIsNotTakenForTheNewOne(_ capacity: Int) throws {
+        try withTown(["d/a": "1", "other/file": "x"], cacheCapacity: capacity) { town in
+            let inode = try town.lookup("d/a").inode
+            try town.writeBeneath("new", to: "d/b")
+            #expect(rename("\(town.tree)/d/b", "\(town.tree)/d/a") == 0)
+            #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(inode, for: .me) }
+            #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.open(inode, flags: O_RDONLY, for: .me) }
+            // A new look finds the new file under a number of its own.
+            #expect(try town.lookup("d/a").inode != inode)
+            #expect(try town.read("d/a") == "new")
+        }
+    }
+
+    @Test func removedFileIsNotFound() throws {
+        try withTown(["d/a": "1"]) { town in
+            let inode = try town.lookup("d/a").inode
+            #expect(unlink("\(town.tree)/d/a") == 0)
+            #expect(throws: Errno.self) { try town.fileSystem.getattr(inode, for: .me) }
+            #expect(try !town.exists("d/a"))
+        }
+    }
+
+    @Test func symbolicLinkInPlaceOfADirectoryLeadsNowhere() throws {
+        try withTown(["d/e/a": "1", "elsewhere/e/a": "secret"], cacheCapacity: 1) { town in
+            let inode = try town.lookup("d/e/a").inode
+            // Pushes the descriptor of d/e out of the cache.
+            _ = try town.lookup("elsewhere/e/a")
+            #expect(rename("\(town.tree)/d", "\(town.tree)/was-d") == 0)
+            #expect(symlink("elsewhere", "\(town.tree)/d") == 0)
+            #expect(throws: Errno.self) { try town.fileSystem.open(inode, flags: O_RDONLY, for: .me) }
+        }
+    }
+
+    /// Two directories that change places beneath the mount, one of them somebody's working directory, must not become
+    /// each other's parents: looking for either would never end.
+    @Test func directoriesThatSwapBeneathDoNotGoRoundInCircles() throws {
+        try withTown(["a/b/c": "1", "x/y": "2"], cacheCapacity: 1) { town in
+            let outer = try town.lookup("a").inode
+            let inner = try town.lookup("a/b").inode
+            let file = try town.lookup("a/b/c").inode
+            let held = try town.fileSystem.nodes.descriptor(of: inner)
+            #expect(rename("\(town.tree)/a/b", "\(town.tree)/b") == 0)
+            #expect(rename("\(town.tree)/a", "\(town.tree)/b/a") == 0)
+            // The kernel still takes `inner` for a directory in `outer`, and finds `outer` in it.
+            #expect(try town.fileSystem.lookup(Array("a".utf8), in: inner).inode == outer)
+            withExtendedLifetime(held) {}
+            for path in ["x", "x/y", "daemon"] { _ = try town.fileSystem.nodes.descriptor(of: town.lookup(path).inode) }
+            for inode in [outer, inner, file] { _ = try? town.fileSystem.getattr(inode, for: .me) }
+            #expect(try town.read("b/c") == "1")
+        }
+    }
+
+    // MARK: Names
+
+    @Test func namesAreBytes() throws {
+        let names: [[UInt8]] = [
+            [0xff], [0xc3, 0x28, 0x0a], Array(repeating: 0xfe, count: 255), Array("e\u{301}".utf8), Array("\u{e9}".utf8),
+        ]
+        try withTown { town in
+            for (number, name) in names.enumerated() {
+                try name.asFileName { (name) throws(Errno) in
+                    let (entry, opened) = try town.fileSystem.create(
+                        name, in: .root, mode: S_IFREG | 0o600, flags: O_WRONLY, for: .me)
+                    try town.write(String(repeating: "x", count: number), to: opened.handle)
+                    try town.close(opened.handle)
+                    town.fileSystem.forget(entry.inode, count: 1)
+                }
+            }
+            for (number, name) in names.enumerated() {
+                let entry = try town.fileSystem.lookup(name, in: .root)
+                #expect(entry.status.st_size == number)
+            }
+            let opened = try town.fileSystem.opendir(.root, for: .me).handle
+            let listed = try town.fileSystem.list(.root, opened).map(\.name)
+            #expect(Set(listed).isSuperset(of: names))
+            town.fileSystem.releasedir(opened)
+        }
+    }
+
+    @Test func nameThatIsTooLongIsRefused() throws {
+        try withTown { town in
+            #expect(throws: Errno.fileNameTooLong) {
+                try town.fileSystem.lookup(Array(repeating: 0x61, count: 256), in: .root)
+            }
+        }
+    }
+
+    @Test func pathMayBeLongerThanAnySystemCallTakes() throws {
+        try withTown(cacheCapacity: 4) { town in
+            var inode = InodeNumber.root
+            let name = [UInt8](repeating: 0x64, count: 250)
+            for _ in 0..<40 {
+                inode = try name.asFileName { (name) throws(Errno) in
+                    try town.fileSystem.mkdir(name, in: inode, mode: 0o755, for: .me).inode
+                }
+            }
+            #expect(try town.fileSystem.getattr(inode, for: .me).status.isDirectory)
+        }
+    }
+}
