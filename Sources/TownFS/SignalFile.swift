@@ -428,6 +428,19 @@ final class SignalFile: Sendable {
         if !isWritingDown { directory.drop(self) }
     }
 
+    /// Notes that the file's directory, and the real file in it, have moved away.
+    ///
+    /// Another signal file begins where it is now, if one can lie there. Who still has this one open writes to nothing:
+    /// by its path, it must not come back.
+    func leave() {
+        state.withLock { state in
+            state.presence = .removed
+            state.revision += 1
+            _ = town.journal.append(.settled, at: path)
+        }
+        town.liveness.forget(signal: path)
+    }
+
     private func removeBeneath(in parent: Descriptor) throws(Errno) {
         do throws(Errno) {
             _ = try name.withPointer { (name) throws(Errno) in
