@@ -151,7 +151,7 @@ final class SignalFile: Sendable {
 
     /// Opens the file as it is: a snapshot for reading, a draft for writing.
     func open(flags: CInt, for request: Request, in parent: Descriptor) throws(Errno) -> SignalHandle {
-        settle(for: request)
+        let handles = settle(for: request)
         let presence = state.withLock { $0.presence }
         let snapshot: SignalHandle.Snapshot
         switch presence {
@@ -162,6 +162,9 @@ final class SignalFile: Sendable {
             snapshot = SignalHandle.Snapshot(of: file, as: self)
         case .present(let content) where isShown(content):
             snapshot = SignalHandle.Snapshot(of: content, as: self)
+        case .awaited(let ownership) where handles.contains(where: { $0.isOpened(by: request) }):
+            // Who made the file finds it by its name, too.
+            snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
         case .present, .awaited, .removed:
             throw .noSuchFileOrDirectory
         }
@@ -192,13 +195,17 @@ final class SignalFile: Sendable {
             }
         }
         guard isFirst else { throw .fileExists }
-        let snapshot = SignalHandle.Snapshot(
-            of: Content(
-                document: Document(), modified: town.now.wall, changed: town.now.wall, ownership: ownership,
-                deadline: town.now.instant), as: self)
+        let snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
         // To make the file is to write to it, if nothing, whatever the caller may do with the descriptor.
         let writing = flags & ~O_ACCMODE | O_RDWR | O_TRUNC
         return register(SignalHandle(of: self, flags: writing, snapshot: snapshot, by: request, in: parent))
+    }
+
+    /// What is in a file that somebody has made and not written to yet.
+    private func nothing(_ ownership: Ownership) -> Content {
+        let now = town.now
+        return Content(
+            document: Document(), modified: now.wall, changed: now.wall, ownership: ownership, deadline: now.instant)
     }
 
     /// An open file for somebody who had another file open when it was renamed over this one.
@@ -378,6 +385,19 @@ final class SignalFile: Sendable {
         if let runtime { town.liveness.forget(runtime) }
         // Otherwise it is still needed to hide a real file that is just being written; `wroteDown` drops it.
         if !isWritingDown { directory.drop(self) }
+    }
+
+    /// Notes that the file's directory, and the real file in it, have moved away.
+    ///
+    /// Another signal file begins where it is now, if one can lie there. Who still has this one open writes to nothing:
+    /// by its path, it must not come back.
+    func leave() {
+        state.withLock { state in
+            state.presence = .removed
+            state.revision += 1
+            _ = town.journal.append(.settled, at: path)
+        }
+        town.liveness.forget(signal: path)
     }
 
     private func removeBeneath(in parent: Descriptor) throws(Errno) {

@@ -99,6 +99,11 @@ final class SignalHandle: Sendable {
         return status
     }
 
+    /// Whether the caller is of the process that opened this.
+    func isOpened(by request: Request) -> Bool {
+        ProcessIdentity.isSame(thread, request.thread)
+    }
+
     // MARK: Reading
 
     func read(into room: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
@@ -140,7 +145,7 @@ final class SignalHandle: Sendable {
             }
             return state.hasReadToTheEnd && others != nil ? nil : snapshot.status.st_size
         }
-        guard let size, size != others, ProcessIdentity.isSame(thread, request.thread) else { return nil }
+        guard let size, size != others, isOpened(by: request) else { return nil }
         var status = snapshot.status
         status.st_size = size
         status.st_blocks = (size + 511) / 512

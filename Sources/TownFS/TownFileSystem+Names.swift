@@ -225,7 +225,10 @@ extension TownFileSystem {
         // Both names were of one file: rename(2) does nothing then.
         if let replaced, replaced.identity == moved.identity { return }
         for left in [movedSignals, replacedSignals] {
-            if let left { signals.drop(signals.all(beneath: left.path)) }
+            guard let left else { continue }
+            let directories = signals.all(beneath: left.path)
+            signals.drop(directories)
+            for file in directories.flatMap(\.knownFiles) { file.leave() }
         }
         settle(moved, at: target)
         if isExchange, let replaced { settle(replaced, at: source) }
@@ -236,7 +239,24 @@ extension TownFileSystem {
         let below = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
         nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: below)
         guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
-        nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
+        let settlers = nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
+        for settler in settlers { settle(settler) }
+    }
+
+    /// Makes an inode what its name means in the place to which its directory has moved: the kernel goes on using it.
+    private func settle(_ settler: NodeStore.Settler) {
+        guard let parent = try? nodes.descriptor(of: settler.parent) else { return }
+        let real = try? settler.name.withPointer { (name) throws(Errno) in
+            try FileStatus(of: name, in: parent.rawValue)
+        }
+        // What could not be written down is not here.
+        guard let real, real.isRegularFile else { return }
+        if let signals = settler.signals, signals.scope.matches(settler.name.bytes) {
+            nodes.assign(
+                settler.inode, to: signals.livingFile(settler.name), named: settler.name, in: settler.parent)
+        } else {
+            nodes.assign(settler.inode, to: real.identity, named: settler.name, in: settler.parent)
+        }
     }
 
     private func writeDown(beneath top: SignalDirectory) {
