@@ -97,7 +97,9 @@ struct Command: Sendable {
 
     fileprivate var fullWords: [String] {
         guard let user else { return words }
-        return ["setpriv", "--reuid=\(user.id)", "--regid=\(user.group)", "--clear-groups", "--"] + words
+        // The directory may be one that only this user can enter, root included.
+        return ["setpriv", "--reuid=\(user.id)", "--regid=\(user.group)", "--clear-groups", "env", "-C", directory]
+            + words
     }
 }
 
@@ -125,7 +127,7 @@ final class RunningCommand {
         posix_spawn_file_actions_adddup2(&actions, output.rawValue, 1)
         posix_spawn_file_actions_adddup2(&actions, errors.rawValue, 2)
         posix_spawn_file_actions_addclosefrom_np(&actions, 3)
-        posix_spawn_file_actions_addchdir_np(&actions, command.directory)
+        posix_spawn_file_actions_addchdir_np(&actions, command.user == nil ? command.directory : "/")
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
