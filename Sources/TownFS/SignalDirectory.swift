@@ -24,6 +24,11 @@ final class SignalDirectory: Sendable {
         scope.matches(name.bytes)
     }
 
+    /// Whether a real file of this name is nowhere to be seen, as its time has run out and that is to mean absence.
+    func hasExpired(_ name: NodeName, in real: Descriptor) -> Bool {
+        town.configuration.expiry == .absent && (try? file(name).status(in: real)) == nil
+    }
+
     /// The signal file of a name, if anything was ever asked of it.
     func known(_ name: NodeName) -> SignalFile? {
         files.withLock { $0[name] }
