@@ -29,6 +29,8 @@ final class SignalFile: Sendable {
         var presence = Presence.beneath
         /// Counts changes of the content, to tell whether what was written down is still the latest.
         var revision: UInt64 = 0
+        /// The revision that the real file holds.
+        var settled: UInt64 = 0
         var isWritingDown = false
         /// Open files that may see this one differently from others, oldest first.
         var handles: [SignalHandle] = []
@@ -391,13 +393,20 @@ final class SignalFile: Sendable {
     ///
     /// Another signal file begins where it is now, if one can lie there. Who still has this one open writes to nothing:
     /// by its path, it must not come back.
-    func leave() {
-        state.withLock { state in
-            state.presence = .removed
-            state.revision += 1
-            _ = town.journal.append(.settled, at: path)
+    ///
+    /// - Returns: What the real file does not hold yet.
+    func leave() -> Content? {
+        let unsettled: Content? = state.withLock { state in
+            defer {
+                state.presence = .removed
+                state.revision += 1
+                _ = town.journal.append(.settled, at: path)
+            }
+            guard case .present(let content) = state.presence, state.revision != state.settled else { return nil }
+            return content
         }
         town.liveness.forget(signal: path)
+        return unsettled
     }
 
     private func removeBeneath(in parent: Descriptor) throws(Errno) {
@@ -446,6 +455,7 @@ final class SignalFile: Sendable {
             state.isWritingDown = false
             if case .removed = state.presence { return .removed }
             guard succeeded, state.revision == revision else { return .outdated }
+            state.settled = revision
             _ = town.journal.append(.settled, at: path)
             return .settled
         }

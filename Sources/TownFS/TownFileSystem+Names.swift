@@ -224,14 +224,26 @@ extension TownFileSystem {
         }
         // Both names were of one file: rename(2) does nothing then.
         if let replaced, replaced.identity == moved.identity { return }
-        for left in [movedSignals, replacedSignals] {
-            guard let left else { continue }
-            let directories = signals.all(beneath: left.path)
-            signals.drop(directories)
-            for file in directories.flatMap(\.knownFiles) { file.leave() }
-        }
+        if let movedSignals { leave(movedSignals, for: target) }
+        if let replacedSignals { leave(replacedSignals, for: source) }
         settle(moved, at: target)
         if isExchange, let replaced { settle(replaced, at: source) }
+    }
+
+    /// Ends the signal files at and below a directory that has moved, `place` being where it is now.
+    private func leave(_ left: SignalDirectory, for place: Located) {
+        let directories = signals.all(beneath: left.path)
+        signals.drop(directories)
+        for directory in directories {
+            let path = place.nodeName.bytes + directory.path.dropFirst(left.path.count)
+            for file in directory.knownFiles {
+                // Touched while the directory was on its way. Where it cannot be written, it is as if that had come later.
+                guard let content = file.leave() else { continue }
+                try? place.directory.descriptor.withDirectory(at: path) { (real) throws(Errno) in
+                    try RealFile.replace(file.name, in: real, with: content, now: town.now.wall, evenIfNewer: true)
+                }
+            }
+        }
     }
 
     /// Tells the store where a file is after a rename, and what in it are signal files now.
