@@ -2,9 +2,10 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// A POSIX thread that runs one closure and is waited for.
+/// A POSIX thread that runs one closure, and is waited for or left to itself.
 ///
-/// The corresponding C functions are `pthread_create` and `pthread_join`.
+/// The corresponding C functions are `pthread_create`, `pthread_join` and, when the value goes unjoined,
+/// `pthread_detach`.
 package struct Thread: ~Copyable, Sendable {
     private let thread: pthread_t
 
@@ -33,6 +34,11 @@ package struct Thread: ~Copyable, Sendable {
     /// Waits until the thread has ended.
     package consuming func join() {
         pthread_join(thread, nil)
+        discard self
+    }
+
+    deinit {
+        pthread_detach(thread)
     }
 
     private final class Body: Sendable {

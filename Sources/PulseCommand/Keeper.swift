@@ -41,6 +41,8 @@ struct Keeper: ~Copyable {
         let signals = try Self.blockTerminationSignals()
         // Before anything is mounted over it: from then on its path leads into the mount.
         let root = try OwnedDescriptor(opening: town, in: AT_FDCWD, O_PATH | O_DIRECTORY)
+        let turn = try takeTurn(at: town, root: root.rawValue)
+        defer { withExtendedLifetime(turn) {} }
         let memory = try Journal.makeMemory()
         let answer = try Answer()
         var ends: [CInt] = [0, 0]
@@ -118,6 +120,21 @@ struct Keeper: ~Copyable {
     }
 
     // MARK: Beginning
+
+    /// Locks the directory beneath while it is being mounted over, so that of two who come at once only one does.
+    private static func takeTurn(at town: String, root: CInt) throws -> Turn {
+        let directory = try OwnedDescriptor(opening: ".", in: root, O_RDONLY | O_DIRECTORY)
+        guard flock(directory.rawValue, LOCK_EX | LOCK_NB) == 0, try MountTable().town(at: town) == nil else {
+            throw Failure("\(town) is being mounted by somebody else right now.", .alreadyMounted)
+        }
+        return Turn(lock: directory)
+    }
+
+    /// A lock that lasts as long as this.
+    private final class Turn {
+        private let lock: OwnedDescriptor
+        init(lock: consuming OwnedDescriptor) { self.lock = lock }
+    }
 
     private static func blockTerminationSignals() throws(Errno) -> OwnedDescriptor {
         var set = sigset_t()

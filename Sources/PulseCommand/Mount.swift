@@ -25,8 +25,22 @@ struct Mount: ParsableCommand {
             valueName: "opt,opt"))
     var mountOptions: [String] = []
 
-    /// What the keeper says when the mount answers.
-    static let readyWord = "ready"
+    // What the keeper says: `0` when the mount answers, else an exit status, a space, and what is wrong.
+
+    static func encode(_ outcome: Result<Void, Failure>) -> String {
+        switch outcome {
+        case .success: "0"
+        case .failure(let failure): "\(failure.status.rawValue) \(failure.message)"
+        }
+    }
+
+    private static func decode(_ words: String) -> Result<Void, Failure> {
+        let parts = words.split(separator: " ", maxSplits: 1)
+        guard let status = parts.first.flatMap({ Int32($0) }).flatMap(ExitStatus.init) else {
+            return .failure(Failure("the keeper ended before the town was mounted; see the log."))
+        }
+        return status == .success ? .success(()) : .failure(Failure(String(parts.last ?? ""), status))
+    }
 
     func validate() throws {
         _ = try MountOptions.arguments(fromMountOptions: mountOptions)
@@ -87,11 +101,7 @@ struct Mount: ParsableCommand {
             descriptors: [.null, .null, .inherited(log.rawValue), .inherited(keepersEnd.rawValue)], isDetached: true)
         // Ours has to go, or the end of the keeper's would never be seen.
         _ = consume keepersEnd
-        switch try report.readToEnd() {
-        case Self.readyWord: return
-        case "": throw Failure("the keeper ended before the town was mounted; see the log.")
-        case let message: throw Failure(message)
-        }
+        try Self.decode(report.readToEnd()).get()
     }
 
     private func stay(_ path: String) throws -> Never {

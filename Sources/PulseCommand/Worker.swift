@@ -133,21 +133,20 @@ struct KeeperCommand: ParsableCommand {
         // Started by way of /proc/self/exe, it would be called "exe" in ps(1).
         clinux_name_this_thread("pulsefs-keeper")
         let report = OwnedDescriptor(takingOwnershipOf: Self.report)
-        func say(_ message: String) {
-            _ = message.utf8CString.withUnsafeBytes { write(report.rawValue, $0.baseAddress, $0.count - 1) }
+        func say(_ outcome: Result<Void, Failure>) {
+            let words = Mount.encode(outcome)
+            _ = words.utf8CString.withUnsafeBytes { write(report.rawValue, $0.baseAddress, $0.count - 1) }
         }
         let keeper: Keeper
         do {
             keeper = try Keeper.mount(over: town, options: options, log: Log.logger("keeper"))
         } catch {
-            say("\((error as? Failure)?.message ?? "\(error)")")
-            Glibc.exit(ExitStatus.failed.rawValue)
+            let failure = error as? Failure ?? Failure("\(error)")
+            say(.failure(failure))
+            Glibc.exit(failure.status.rawValue)
         }
         let status = keeper.run { outcome in
-            switch outcome {
-            case .success: say(Mount.readyWord)
-            case .failure(let failure): say(failure.message)
-            }
+            say(outcome)
             // Whoever waits for the end of this, waits no longer.
             close(Self.report)
         }

@@ -237,22 +237,43 @@ final class NodeStore: Sendable {
         state.withLock { $0.bySignal[ObjectIdentifier(file)] = nil }
     }
 
+    /// Something other than a directory, below a directory that has moved.
+    struct Settler {
+        let inode: InodeNumber
+        let name: NodeName
+        let parent: InodeNumber
+        /// What the kernel takes it for so far.
+        let signalFile: SignalFile?
+        /// Where it lies now, if signal files can lie there.
+        let signals: SignalDirectory?
+    }
+
     /// Decides anew, for everything known below a directory that has moved, where signal files can lie.
     ///
     /// `signals` answers for one node, given its parent's answer and its name; parents come before children.
+    ///
+    /// - Returns: What is or was in a place for signal files.
     func resettle(
         below top: InodeNumber, _ signals: (_ parent: SignalDirectory?, _ name: NodeName) -> SignalDirectory?
-    ) {
+    ) -> [Settler] {
         state.withLock { state in
             var children: [InodeNumber: [InodeNumber]] = [:]
             for (inode, node) in state.nodes where inode != .root { children[node.parent, default: []].append(inode) }
             var waiting = children[top] ?? []
+            var settlers: [Settler] = []
             while let inode = waiting.popLast() {
                 guard let node = state.nodes[inode] else { continue }
-                let decided = signals(state.nodes[node.parent]?.signals, node.name)
-                state.nodes[inode]?.signals = decided
+                let place = state.nodes[node.parent]?.signals
+                if node.signalFile != nil || place?.scope.matches(node.name.bytes) == true {
+                    settlers.append(
+                        Settler(
+                            inode: inode, name: node.name, parent: node.parent, signalFile: node.signalFile,
+                            signals: place))
+                }
+                state.nodes[inode]?.signals = node.signalFile == nil ? signals(place, node.name) : nil
                 waiting += children[inode] ?? []
             }
+            return settlers
         }
     }
 }

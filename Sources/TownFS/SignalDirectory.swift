@@ -71,13 +71,17 @@ final class SignalDirectory: Sendable {
     }
 
     /// Lets go of all files, as the directory is no longer at its path.
-    func leave() {
+    ///
+    /// - Returns: What their real files do not hold yet.
+    fileprivate func leave() -> [SignalDirectories.Unsettled] {
         let files = state.withLock { state in
             defer { state.files = [:] }
             state.isGone = true
             return Array(state.files.values)
         }
-        for file in files { file.leave() }
+        return files.compactMap { file in
+            file.leave().map { SignalDirectories.Unsettled(file: file, content: $0) }
+        }
     }
 
     /// All that is known, in no order.
@@ -117,13 +121,20 @@ final class SignalDirectories: Sendable {
         }
     }
 
+    /// A file that was let go of, and what its real file does not hold.
+    struct Unsettled {
+        let file: SignalFile
+        let content: SignalFile.Content
+    }
+
     /// Lets go of directories that are no longer at their paths, and of all that is in them.
-    func drop(_ directories: [SignalDirectory]) {
+    @discardableResult
+    func drop(_ directories: [SignalDirectory]) -> [Unsettled] {
         known.withLock { known in
             for directory in directories where known[directory.path] === directory && directory !== root {
                 known[directory.path] = nil
             }
         }
-        for directory in directories where directory !== root { directory.leave() }
+        return directories.filter { $0 !== root }.flatMap { $0.leave() }
     }
 }

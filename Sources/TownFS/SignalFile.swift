@@ -16,25 +16,6 @@ import SystemPackage
 /// Lock order: a `SignalHandle`'s, then this one's, then those of journal, table and write-down. Real files are read
 /// and written with none of them held.
 final class SignalFile: Sendable {
-    /// Who may do what with the file; the file type is not in `mode`.
-    struct Ownership: Hashable, Sendable {
-        var mode: mode_t
-        var user: uid_t
-        var group: gid_t
-    }
-
-    /// What the file holds once it has been touched.
-    struct Content: Sendable {
-        var document: Document
-        /// The last touch.
-        var modified: WallTime
-        /// The last change of any kind, `st_ctime`.
-        var changed: WallTime
-        var ownership: Ownership
-        /// Until when the last touch proves life.
-        var deadline: ContinuousClock.Instant
-    }
-
     private enum Presence {
         /// Not touched since the mount: the real file is the file, if there is one.
         case beneath
@@ -48,6 +29,8 @@ final class SignalFile: Sendable {
         var presence: Presence
         /// Counts changes of the content, to tell whether what was written down is still the latest.
         var revision: UInt64 = 0
+        /// The revision that the real file holds.
+        var settled: UInt64 = 0
         var isWritingDown = false
         /// Open files that may see this one differently from others, oldest first.
         var handles: [SignalHandle] = []
@@ -81,12 +64,6 @@ final class SignalFile: Sendable {
         number = Self.inodeNumber(of: path)
         kind = SignalKind(fileName: name)
         runtime = RuntimeID(heartbeatPath: path)
-    }
-
-    /// 48 bits of the path's FNV-1a hash in a range that disk file systems do not reach.
-    static func inodeNumber(of path: [UInt8]) -> ino_t {
-        let hash = path.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-        return 0x7075_0000_0000_0000 | ino_t(hash >> 16)
     }
 
     var isRemoved: Bool {
@@ -180,34 +157,11 @@ final class SignalFile: Sendable {
         town.configuration.expiry == .keep || town.now.wall - WallTime(status.st_mtim) < town.configuration.ttl
     }
 
-    func status(of content: Content) -> FileStatus {
-        var status = FileStatus()
-        status.st_ino = number
-        status.st_mode = S_IFREG | (content.ownership.mode & 0o7777)
-        status.st_nlink = 1
-        status.st_uid = content.ownership.user
-        status.st_gid = content.ownership.group
-        status.st_size = off_t(content.document.bytes.count)
-        status.st_blksize = 4096
-        status.st_blocks = (status.st_size + 511) / 512
-        status.st_mtim = content.modified.timespec
-        status.st_atim = content.modified.timespec
-        status.st_ctim = content.changed.timespec
-        return status
-    }
-
-    func status(of real: FileStatus) -> FileStatus {
-        var status = real
-        status.st_ino = number
-        status.st_nlink = 1
-        return status
-    }
-
     // MARK: Opening
 
     /// Opens the file as it is: a snapshot for reading, a draft for writing.
     func open(flags: CInt, for request: Request, in parent: Descriptor) throws(Errno) -> SignalHandle {
-        settle(for: request)
+        let handles = settle(for: request)
         let presence = state.withLock { $0.presence }
         let snapshot: SignalHandle.Snapshot
         switch presence {
@@ -218,6 +172,9 @@ final class SignalFile: Sendable {
             snapshot = SignalHandle.Snapshot(of: file, as: self)
         case .present(let content) where isShown(content):
             snapshot = SignalHandle.Snapshot(of: content, as: self)
+        case .awaited(let ownership) where handles.contains(where: { $0.isOpened(by: request) }):
+            // Who made the file finds it by its name, too.
+            snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
         case .present, .awaited, .removed:
             throw .noSuchFileOrDirectory
         }
@@ -248,13 +205,17 @@ final class SignalFile: Sendable {
             }
         }
         guard isFirst else { throw .fileExists }
-        let snapshot = SignalHandle.Snapshot(
-            of: Content(
-                document: Document(), modified: town.now.wall, changed: town.now.wall, ownership: ownership,
-                deadline: town.now.instant), as: self)
+        let snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
         // To make the file is to write to it, if nothing, whatever the caller may do with the descriptor.
         let writing = flags & ~O_ACCMODE | O_RDWR | O_TRUNC
         return register(SignalHandle(of: self, flags: writing, snapshot: snapshot, by: request, in: parent))
+    }
+
+    /// What is in a file that somebody has made and not written to yet.
+    private func nothing(_ ownership: Ownership) -> Content {
+        let now = town.now
+        return Content(
+            document: Document(), modified: now.wall, changed: now.wall, ownership: ownership, deadline: now.instant)
     }
 
     /// An open file for somebody who had another file open when it was renamed over this one.
@@ -354,14 +315,19 @@ final class SignalFile: Sendable {
                 return town.journal.append(.content(content), at: path)
             }
         } catch {
-            town.counters.noteRefused()
-            town.refusals.note(error, of: path, by: request)
-            throw error == .tooLarge ? .fileTooLarge : .invalidArgument
+            throw refuse(error, by: request)
         }
         // A removed file is written to in vain, as any unlinked file is.
         guard let journaled else { return }
         town.counters.noteTouch()
         scheduleWriteDown(isJournaled: journaled)
+    }
+
+    /// Counts and logs what is no document, and returns what its writer is told.
+    func refuse(_ rejection: Document.Rejection, by request: Request) -> Errno {
+        town.counters.noteRefused()
+        town.refusals.note(rejection, of: path, by: request)
+        return rejection == .tooLarge ? .fileTooLarge : .invalidArgument
     }
 
     /// Sees to it that a change reaches the real file: soon, or at once if the journal has no room to keep it till then.
@@ -446,13 +412,23 @@ final class SignalFile: Sendable {
         if let journaled { scheduleWriteDown(isJournaled: journaled) }
     }
 
-    /// Lets go of a file whose directory is no longer at its path: whoever has it open writes to nothing from now on.
-    func leave() {
-        state.withLock { state in
-            state.setAside(.removed)
-            _ = town.journal.append(.settled, at: path)
+    /// Notes that the file's directory is no longer at its path: it has moved, with the real file in it, or has gone.
+    ///
+    /// Another signal file begins where it is now, if one can lie there. Who still has this one open writes to nothing:
+    /// by its path, it must not come back.
+    ///
+    /// - Returns: What the real file does not hold yet.
+    func leave() -> Content? {
+        let unsettled: Content? = state.withLock { state in
+            defer {
+                state.setAside(.removed)
+                _ = town.journal.append(.settled, at: path)
+            }
+            guard case .present(let content) = state.presence, state.revision != state.settled else { return nil }
+            return content
         }
         town.liveness.forget(signal: path)
+        return unsettled
     }
 
     private func removeBeneath(in parent: Descriptor) throws(Errno) {
@@ -494,15 +470,9 @@ final class SignalFile: Sendable {
             state.isWritingDown = false
             if case .removed = state.presence { return true }
             guard succeeded, state.revision == revision else { return false }
+            state.settled = revision
             _ = town.journal.append(.settled, at: path)
             return true
         }
-    }
-}
-
-extension SignalFile.Ownership {
-    /// That of a file made by a touch alone, with nobody to choose a mode.
-    fileprivate static func ordinary(of request: Request) -> Self {
-        Self(mode: 0o644, user: request.user, group: request.group)
     }
 }

@@ -43,6 +43,8 @@ final class SignalHandle: Sendable {
         var bytes: [UInt8]
         /// Whether anything was written, rather than just cut off.
         var isWritten = false
+        /// Whether the last change failed for its size: what is in `bytes` is not what the writer meant.
+        var isTooLarge = false
         var verdict = Verdict.unjudged
         /// Counts changes, to tell whether a verdict is about the bytes as they are.
         var revision = 0
@@ -97,6 +99,11 @@ final class SignalHandle: Sendable {
         return status
     }
 
+    /// Whether the caller is of the process that opened this.
+    func isOpened(by request: Request) -> Bool {
+        ProcessIdentity.isSame(thread, request.thread)
+    }
+
     // MARK: Reading
 
     func read(into room: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
@@ -138,7 +145,7 @@ final class SignalHandle: Sendable {
             }
             return state.hasReadToTheEnd && others != nil ? nil : snapshot.status.st_size
         }
-        guard let size, size != others, ProcessIdentity.isSame(thread, request.thread) else { return nil }
+        guard let size, size != others, isOpened(by: request) else { return nil }
         var status = snapshot.status
         status.st_size = size
         status.st_blocks = (size + 511) / 512
@@ -190,10 +197,18 @@ final class SignalHandle: Sendable {
         let initial = try state.withLock { $0.draft == nil } ? snapshotBytes() : []
         try state.withLock { (state) throws(Errno) in
             var draft = state.draft ?? Draft(bytes: initial)
-            try body(&draft)
+            do throws(Errno) {
+                try body(&draft)
+                draft.isTooLarge = false
+            } catch {
+                // Nothing else was written: the file is as it was.
+                guard state.draft != nil else { throw error }
+                draft.isTooLarge = true
+            }
             draft.verdict = .unjudged
             draft.revision += 1
             state.draft = draft
+            if draft.isTooLarge { throw .fileTooLarge }
         }
     }
 
@@ -250,7 +265,9 @@ final class SignalHandle: Sendable {
         var verdict = Verdict.committed
         do throws(Errno) {
             // `echo x > FILE` closes the file once, through the descriptor that the shell opened, before it writes.
-            if draft.bytes.isEmpty, !draft.isWritten, !isLast, file.kind == .document {
+            if draft.isTooLarge {
+                throw file.refuse(.tooLarge, by: request)
+            } else if draft.bytes.isEmpty, !draft.isWritten, !isLast, file.kind == .document {
                 try file.touchKeepingDocument(by: request, in: parent)
                 verdict = .noted
             } else {

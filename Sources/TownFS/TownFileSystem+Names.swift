@@ -224,11 +224,22 @@ extension TownFileSystem {
         }
         // Both names were of one file: rename(2) does nothing then.
         if let replaced, replaced.identity == moved.identity { return }
-        for left in [movedSignals, replacedSignals] {
-            if let left { signals.drop(signals.all(beneath: left.path)) }
-        }
+        if let movedSignals { leave(movedSignals, for: target) }
+        if let replacedSignals { leave(replacedSignals, for: source) }
         settle(moved, at: target)
         if isExchange, let replaced { settle(replaced, at: source) }
+    }
+
+    /// Ends the signal files at and below a directory that has moved, `place` being where it is now.
+    private func leave(_ top: SignalDirectory, for place: Located) {
+        for left in signals.drop(signals.all(beneath: top.path)) {
+            let path = place.nodeName.bytes + left.file.directory.path.dropFirst(top.path.count)
+            // Touched while the directory was on its way. Where it cannot be written, it is as if that had come later.
+            try? place.directory.descriptor.withDirectory(at: path) { (real) throws(Errno) in
+                try RealFile.replace(
+                    left.file.name, in: real, with: left.content, now: town.now.wall, evenIfNewer: true)
+            }
+        }
     }
 
     /// Tells the store where a file is after a rename, and what in it are signal files now.
@@ -236,7 +247,24 @@ extension TownFileSystem {
         let below = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
         nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: below)
         guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
-        nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
+        let settlers = nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
+        for settler in settlers { settle(settler) }
+    }
+
+    /// Makes an inode what its name means in the place to which its directory has moved: the kernel goes on using it.
+    private func settle(_ settler: NodeStore.Settler) {
+        guard let parent = try? nodes.descriptor(of: settler.parent) else { return }
+        let real = try? settler.name.withPointer { (name) throws(Errno) in
+            try FileStatus(of: name, in: parent.rawValue)
+        }
+        // What could not be written down is not here.
+        guard let real, real.isRegularFile else { return }
+        if let signals = settler.signals, signals.scope.matches(settler.name.bytes) {
+            nodes.assign(
+                settler.inode, to: signals.livingFile(settler.name), named: settler.name, in: settler.parent)
+        } else {
+            nodes.assign(settler.inode, to: real.identity, named: settler.name, in: settler.parent)
+        }
     }
 
     private func writeDown(beneath top: SignalDirectory) throws(Errno) {
@@ -249,17 +277,21 @@ extension TownFileSystem {
         _ source: Located, _ target: Located, _ targetSignals: SignalDirectory, _ flags: UInt32,
         for request: Request
     ) throws(Errno) {
+        let file = targetSignals.livingFile(target.nodeName)
         let content: SignalFile.Content
         let sourceFile: SignalFile?
         if case .signal(let signals) = try meaning(of: source.name, in: source.directory) {
-            let file = signals.file(source.nodeName)
-            content = try file.currentContent(in: source.directory.descriptor)
-            sourceFile = file
+            let other = signals.file(source.nodeName)
+            content = try other.currentContent(in: source.directory.descriptor)
+            sourceFile = other
         } else {
-            content = try self.content(ofBacking: source)
+            do throws(Errno) {
+                content = try self.content(ofBacking: source)
+            } catch .fileTooLarge {
+                throw file.refuse(.tooLarge, by: request)
+            }
             sourceFile = nil
         }
-        let file = targetSignals.livingFile(target.nodeName)
         guard file !== sourceFile else { return }
         if flags & UInt32(RENAME_NOREPLACE) != 0 { try refuseSignal(target.name, in: target.directory, for: request) }
 

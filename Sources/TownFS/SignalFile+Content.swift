@@ -1,0 +1,62 @@
+import Fuse
+import Glibc
+import Liveness
+
+extension SignalFile {
+    /// Who may do what with the file; the file type is not in `mode`.
+    struct Ownership: Hashable, Sendable {
+        var mode: mode_t
+        var user: uid_t
+        var group: gid_t
+    }
+
+    /// What the file holds once it has been touched.
+    struct Content: Sendable {
+        var document: Document
+        /// The last touch.
+        var modified: WallTime
+        /// The last change of any kind, `st_ctime`.
+        var changed: WallTime
+        var ownership: Ownership
+        /// Until when the last touch proves life.
+        var deadline: ContinuousClock.Instant
+    }
+
+    // MARK: As stat(2) tells
+
+    /// 48 bits of the path's FNV-1a hash in a range that disk file systems do not reach.
+    static func inodeNumber(of path: [UInt8]) -> ino_t {
+        let hash = path.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        return 0x7075_0000_0000_0000 | ino_t(hash >> 16)
+    }
+
+    func status(of content: Content) -> FileStatus {
+        var status = FileStatus()
+        status.st_ino = number
+        status.st_mode = S_IFREG | (content.ownership.mode & 0o7777)
+        status.st_nlink = 1
+        status.st_uid = content.ownership.user
+        status.st_gid = content.ownership.group
+        status.st_size = off_t(content.document.bytes.count)
+        status.st_blksize = 4096
+        status.st_blocks = (status.st_size + 511) / 512
+        status.st_mtim = content.modified.timespec
+        status.st_atim = content.modified.timespec
+        status.st_ctim = content.changed.timespec
+        return status
+    }
+
+    func status(of real: FileStatus) -> FileStatus {
+        var status = real
+        status.st_ino = number
+        status.st_nlink = 1
+        return status
+    }
+}
+
+extension SignalFile.Ownership {
+    /// That of a file made by a touch alone, with nobody to choose a mode.
+    static func ordinary(of request: Request) -> Self {
+        Self(mode: 0o644, user: request.user, group: request.group)
+    }
+}

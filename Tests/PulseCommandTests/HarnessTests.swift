@@ -1,0 +1,38 @@
+import Glibc
+import Testing
+
+extension EndToEnd {
+    /// The harness itself: what it promises is what all other tests rest on.
+    @Suite struct HarnessTests {
+        @Test func mountedTownServesASignalFileAndIsGoneAfterwards() throws {
+            var path = ""
+            try withMountedTown { town in
+                path = town.path
+                try Client.write(KeepaliveDocument.text("gt prime"), to: town.keepalive)
+                #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt prime")
+            }
+            #expect(!Client.exists(path))
+        }
+
+        @Test func townIsClearedAwayWhenABodyThrows() throws {
+            struct Thrown: Error {}
+            var towns: [MountedTown] = []
+            #expect(throws: Thrown.self) {
+                try withMountedTown { town in
+                    towns.append(town)
+                    throw Thrown()
+                }
+            }
+            let town = try #require(towns.first)
+            #expect(!town.isMounted)
+            #expect(eventually { town.processes.isEmpty })
+            #expect(!Client.exists(town.scratch.path))
+        }
+
+        @Test func commandIsKilledAtItsLimit() throws {
+            #expect(throws: Command.Failed.self) {
+                try Command("sh", "-c", "sleep 100 & sleep 100", limit: .milliseconds(100)).run()
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+import CLinux
+import Glibc
+import SystemPackage
+import Testing
+
+extension EndToEnd {
+    /// How a mount begins and ends, also when its processes are killed.
+    @Suite struct MountLifeTests {
+        /// Agents that write a counter until they are stopped or a call fails, and print what was committed last: a
+        /// number is printed only after close has returned.
+        private static let agent = """
+            import json, os, sys
+            path = sys.argv[1]
+            n = 0
+            while True:
+                n += 1
+                try:
+                    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+                    try: os.write(fd, json.dumps({'timestamp': '2026-01-01T00:00:00Z', 'n': n}).encode())
+                    finally: os.close(fd)
+                except OSError as e:
+                    print('failed', e.errno, flush=True)
+                    break
+                print(n, flush=True)
+            """
+
+        private func lastCommitted(_ agent: RunningCommand) -> Int {
+            agent.printed.split(separator: "\n").last { !$0.hasPrefix("failed") }.flatMap { Int($0) } ?? 0
+        }
+
+        private func number(in path: String) throws -> Int {
+            Int(try Client.read(path).split(separator: ":").last?.filter(\.isNumber) ?? "") ?? 0
+        }
+
+        // MARK: Killed
+
+        @Test(.needs("python3")) func townIsPlainFilesWithinASecondOfTheWorkersDeathAndNothingIsLost() throws {
+            try withMountedTown { town in
+                try Client.write("plain", to: "\(town.path)/file")
+                let paths = (1...4).map { "\(town.path)/.runtime/heartbeats/agent-\($0).json" }
+                let agents = try paths.map { try Command("python3", "-c", Self.agent, $0).start() }
+                #expect(eventually { agents.allSatisfy { lastCommitted($0) > 50 } })
+                let status = try town.status()
+
+                kill(status.workerPid, SIGKILL)
+                let killed = ContinuousClock.now
+                let isBack = eventually { (try? Client.read("\(town.path)/file")) == "plain" && !town.isMounted }
+                #expect(isBack)
+                #expect(killed.duration(to: .now) < .seconds(1))
+
+                for (path, agent) in zip(paths, agents) {
+                    // One whose call failed has stopped; another that came just before or after goes on, on the plain file.
+                    agent.send(SIGSTOP)
+                    let committed = lastCommitted(agent)
+                    agent.send(SIGKILL)
+                    _ = try agent.wait()
+                    #expect(committed > 0)
+                    // A truncating writer that was stopped on the plain file may have left it empty: that is ext4.
+                    let text = try Client.read(path)
+                    if !text.isEmpty { #expect(try number(in: path) >= committed, "\(path)") }
+                }
+                #expect(eventually { town.processes.isEmpty })
+            }
+        }
+
+        @Test func documentsCommittedBeforeTheWorkersDeathAreInTheRealFiles() throws {
+            try withMountedTown { town in
+                let text = KeepaliveDocument.text("gt last")
+                try Client.write(text, to: town.keepalive, mode: 0o600)
+                try Client.replace(town.activity, with: KeepaliveDocument.text("bd last"))
+                try Client.write(KeepaliveDocument.text("ended"), to: "\(town.path)/.runtime/heartbeats/ended.json")
+                try Client.synchronize(directory: town.path)
+                try Client.unlink("\(town.path)/.runtime/heartbeats/ended.json")
+                let modified = try FileStatus(town.keepalive).modified
+                kill(try town.status().workerPid, SIGKILL)
+                #expect(eventually { !town.isMounted })
+                #expect(try Client.read(town.keepalive) == text)
+                #expect(try FileStatus(town.keepalive).permissions == 0o600)
+                #expect(try FileStatus(town.keepalive).modified == modified)
+                #expect(try KeepaliveDocument(Client.read(town.activity)).lastCommand == "bd last")
+                #expect(try Client.names(in: "\(town.path)/.runtime/heartbeats") == [])
+                #expect(eventually { town.processes.isEmpty })
+                // And on from there.
+                try town.mount()
+                #expect(try Client.read(town.keepalive) == text)
+                #expect(try FileStatus(town.keepalive).modified == modified)
+            }
+        }
+
+        @Test func workerEndsTheMountInOrderWhenTheKeeperDies() throws {
+            try withMountedTown { town in
+                let text = KeepaliveDocument.text("gt")
+                try Client.write(text, to: town.keepalive)
+                kill(try town.status().keeperPid, SIGKILL)
+                #expect(eventually { !town.isMounted && town.processes.isEmpty })
+                #expect(try Client.read(town.keepalive) == text)
+            }
+        }
+
+        @Test func mountHealsWhatDeadProcessesLeft() throws {
+            try withMountedTown { town in
+                let text = KeepaliveDocument.text("gt old", age: 600)
+                try Client.write(text, to: town.keepalive)
+                try Client.synchronize(directory: town.path)
+                let modified = try FileStatus(town.keepalive).modified
+                let status = try town.status()
+                // The keeper first, and stopped: it shall have no time to clean up.
+                kill(status.keeperPid, SIGSTOP)
+                kill(status.workerPid, SIGKILL)
+                kill(status.keeperPid, SIGKILL)
+                #expect(eventually { town.processes.isEmpty })
+                #expect(town.isMounted)
+                #expect(throws: Errno.self) { try Client.read(town.keepalive) }
+                #expect(try town.pulsefs("status", town.path).status == 2)
+
+                try town.mount()
+                #expect(try Client.read(town.keepalive) == text)
+                #expect(try FileStatus(town.keepalive).modified == modified)
+                #expect(try town.status().workerPid != status.workerPid)
+            }
+        }
+
+        @Test func deadMountIsUnmounted() throws {
+            try withMountedTown { town in
+                try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
+                try Client.synchronize(directory: town.path)
+                let status = try town.status()
+                kill(status.keeperPid, SIGSTOP)
+                kill(status.workerPid, SIGKILL)
+                kill(status.keeperPid, SIGKILL)
+                #expect(eventually { town.processes.isEmpty })
+                #expect(try town.pulsefs("unmount", town.path).status == 0)
+                #expect(!town.isMounted)
+                #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt")
+            }
+        }
+
+        // MARK: Ended
+
+        @Test(arguments: [SIGTERM, SIGINT, SIGHUP]) func keeperEndsTheMountInOrderWhenTold(signal: CInt) throws {
+            try withMountedTown { town in
+                let text = KeepaliveDocument.text("gt")
+                try Client.write(text, to: town.keepalive)
+                kill(try town.status().keeperPid, signal)
+                #expect(eventually { !town.isMounted && town.processes.isEmpty })
+                #expect(try Client.read(town.keepalive) == text)
+            }
+        }
+
+        @Test func keeperEndsAMountThatIsInUseWhenTold() throws {
+            try withMountedTown { town in
+                let text = KeepaliveDocument.text("gt")
+                try Client.write(text, to: town.keepalive)
+                let directory = try Client.open("\(town.path)/daemon", O_RDONLY | O_DIRECTORY)
+                defer { try? Client.close(directory) }
+                kill(try town.status().keeperPid, SIGTERM)
+                #expect(eventually { !town.isMounted && town.processes.isEmpty })
+                #expect(try Client.read(town.keepalive) == text)
+            }
+        }
+
+        @Test func documentsAreWrittenDownAtUnmountWithTimeModeAndNothingBesides() throws {
+            try withMountedTown { town in
+                let text = KeepaliveDocument.text("gt down", age: 30)
+                try Client.write(text, to: town.keepalive, mode: 0o600)
+                try Client.write("", to: "\(town.path)/deacon/.deacon-heartbeat")
+                #expect(!Client.exists("\(town.beneath)/.runtime/keepalive.json"), "no disk is touched by a touch")
+                let above = try FileStatus(town.keepalive)
+                try town.unmount()
+                let beneath = try FileStatus(town.keepalive)
+                #expect(try Client.read(town.keepalive) == text)
+                #expect(beneath.permissions == 0o600)
+                #expect(beneath.modified == above.modified)
+                #expect(try Client.names(in: "\(town.path)/.runtime").sorted() == ["heartbeats", "keepalive.json"])
+                #expect(try Client.names(in: "\(town.path)/deacon") == [".deacon-heartbeat"])
+                #expect(try FileStatus("\(town.path)/deacon/.deacon-heartbeat").st_size == 0)
+            }
+        }
+
+        @Test(.needsRoot) func documentsAreWrittenDownAtAPlainUmount() throws {
+            try withMountedTown { town in
+                let text = KeepaliveDocument.text("gt")
+                try Client.write(text, to: town.keepalive)
+                try Command("umount", town.path).output()
+                #expect(eventually { town.processes.isEmpty })
+                #expect(try Client.read(town.keepalive) == text)
+            }
+        }
+
+        @Test func documentsAreWrittenDownByFsyncOfTheRoot() throws {
+            try withMountedTown { town in
+                let text = KeepaliveDocument.text("gt")
+                try Client.write(text, to: town.keepalive)
+                try Client.write(text, to: town.activity)
+                #expect(try town.status().documents.notWrittenDown == 2)
+                try Client.synchronize(directory: town.path)
+                #expect(try Client.read("\(town.beneath)/.runtime/keepalive.json") == text)
+                #expect(try Client.read("\(town.beneath)/daemon/activity.json") == text)
+                #expect(try town.status().documents.notWrittenDown == 0)
+            }
+        }
+
+        @Test func newerRealFileIsNotOverwrittenByAnOlderDocument() throws {
+            try withMountedTown { town in
+                try Client.write(KeepaliveDocument.text("gt old"), to: town.keepalive)
+                let newer = KeepaliveDocument.text("gt newer")
+                let beneath = "\(town.beneath)/.runtime/keepalive.json"
+                #expect(
+                    try eventually {
+                        try Client.write(newer, to: beneath)
+                        return try FileStatus(beneath).modified > FileStatus(town.keepalive).modified
+                    })
+                try town.unmount()
+                #expect(try Client.read(town.keepalive) == newer)
+            }
+        }
+
+        // MARK: Twice, and in use
+
+        @Test func mountingTwiceIsRefusedAndNamesTheFirst() throws {
+            try withMountedTown { town in
+                let keeper = try town.status().keeperPid
+                let outcome = try town.pulsefs("mount", town.path)
+                #expect(outcome.status == 4)
+                #expect(outcome.errors.contains("\(keeper)"))
+                #expect(outcome.errors.contains(town.path))
+                #expect(outcome.errors.split(separator: "\n").count == 1)
+                #expect(try town.status().keeperPid == keeper)
+            }
+        }
+
+        @Test func busyTownStaysMountedAndItsUsersAreNamed() throws {
+            try withMountedTown { town in
+                let user = try Command("sleep", "60", in: "\(town.path)/daemon").start()
+                #expect(eventually { (try? town.pulsefs("unmount", town.path).status) == 5 })
+                let outcome = try town.pulsefs("unmount", town.path)
+                #expect(outcome.status == 5)
+                #expect(outcome.errors.contains("sleep") && outcome.errors.contains("\(user.pid)"))
+                try Client.write(KeepaliveDocument.text("still here"), to: town.keepalive)
+
+                let file = try Client.open(town.keepalive, O_RDONLY)
+                user.send(SIGKILL)
+                _ = try user.wait()
+                let second = try town.pulsefs("unmount", town.path)
+                #expect(second.status == 5)
+                #expect(second.errors.contains("\(getpid())"))
+                #expect(try town.status().workerPid > 0)
+                try Client.close(file)
+                try town.unmount()
+            }
+        }
+
+        @Test func lazyUnmountTakesABusyTownOutOfSight() throws {
+            try withMountedTown { town in
+                let text = KeepaliveDocument.text("gt")
+                try Client.write(text, to: town.keepalive)
+                let file = try Client.open(town.keepalive, O_RDONLY)
+                let outcome = try town.pulsefs("unmount", "--lazy", town.path)
+                #expect(outcome.status == 0)
+                #expect(!town.isMounted)
+                #expect(try Client.read(town.keepalive) == text, "plain files hold what was touched")
+                #expect(try Client.read(file) == text, "what is open goes on working")
+                try Client.close(file)
+                #expect(eventually { town.processes.isEmpty })
+            }
+        }
+
+        // MARK: In the foreground
+
+        @Test(.needs("python3")) func foregroundTellsTheServiceManagerWhenTheTownAnswers() throws {
+            try withTown { town in
+                let socket = "\(town.scratch.path)/notify"
+                let listener = try Command(
+                    "python3", "-c",
+                    """
+                    import socket, sys
+                    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1])
+                    while True: print(s.recv(4096).decode(), flush=True)
+                    """, socket
+                ).start()
+                #expect(eventually { Client.exists(socket) })
+                let keeper = try town.pulsefsCommand(
+                    ["mount", "--foreground", town.path], environment: ["NOTIFY_SOCKET": socket]
+                ).start()
+                #expect(eventually { listener.printed.contains("READY=1") })
+                #expect(try town.status().keeperPid == keeper.pid)
+                try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
+                keeper.send(SIGTERM)
+                #expect(try keeper.wait().status == 0)
+                #expect(eventually { listener.printed.contains("STOPPING=1") })
+                #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt")
+                listener.send(SIGKILL)
+                _ = try listener.wait()
+            }
+        }
+
+        @Test func keeperInTheForegroundSaysWhetherTheWorkerFailed() throws {
+            try withTown { town in
+                let keeper = try town.pulsefsCommand(["mount", "--foreground", town.path]).start()
+                #expect(eventually { (try? town.status()) != nil })
+                kill(try town.status().workerPid, SIGKILL)
+                #expect(try keeper.wait().status == 1)
+            }
+        }
+    }
+}
