@@ -383,7 +383,7 @@ fileprivate struct Way {
 }
 
 extension NodeStore {
-    /// Walks. ESTALE when another file was met than the one on record.
+    /// Walks; ESTALE when another file was met than the one on record.
     private static func walk(_ way: Way) throws(Errno) -> Descriptor {
         var reached = way.start
         for step in way.steps {
