@@ -78,7 +78,8 @@ extension TownFileSystem {
         let node = try nodes.node(inode)
         // The signal files at and beneath this directory: for the root, that is every document.
         if let signals = node.signals {
-            town.writeDown.writeNow(self.signals.all(beneath: signals.path).flatMap(\.knownFiles))
+            let files = self.signals.all(beneath: signals.path).flatMap(\.knownFiles)
+            if let failure = town.writeDown.writeNow(files) { throw failure }
         }
         guard let real = try directories[handle].real else { return }
         _ = try retryingInterrupts { dataOnly ? fdatasync(real.rawValue) : Glibc.fsync(real.rawValue) }
