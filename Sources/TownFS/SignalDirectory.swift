@@ -82,6 +82,11 @@ final class SignalDirectory: Sendable {
         return files.compactMap { file in file.leave().map { (file, $0) } }
     }
 
+    /// Whether a file is here that the real directory may not hold yet.
+    var holdsFiles: Bool {
+        knownFiles.contains { $0.listing == .shown || $0.isAwaited }
+    }
+
     /// All that is known, in no order.
     var knownFiles: [SignalFile] { state.withLock { Array($0.files.values) } }
 }

@@ -94,12 +94,9 @@ final class SignalFile: Sendable {
         guard town.configuration.expiry == .keep, handles.allSatisfy({ $0.agrees(with: status) }) else {
             return StatusReply(status: status, timeout: 0)
         }
-        let isOurs = if case .present = presence { true } else { false }
-        return StatusReply(status: status, timeout: isOurs ? Self.settledTimeout : TownFileSystem.backingTimeout)
+        return StatusReply(status: status, timeout: TownFileSystem.backingTimeout)
     }
 
-    /// For how many seconds the kernel may believe what it was told of content that nobody is changing.
-    private static let settledTimeout = 3600.0
 
     /// Lets a caller who emptied the file and closed it see that as done, though the kernel has not said so yet.
     ///
@@ -119,10 +116,9 @@ final class SignalFile: Sendable {
     private func currentStatus(_ presence: Presence, in parent: Descriptor) throws(Errno) -> FileStatus {
         switch presence {
         case .beneath:
-            guard let file = try RealFile.open(name, in: parent.rawValue), isShown(file.status) else {
-                throw .noSuchFileOrDirectory
-            }
-            return status(of: file.status)
+            let real = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: parent.rawValue) }
+            guard real.isRegularFile, isShown(real) else { throw .noSuchFileOrDirectory }
+            return status(of: real)
         case .present(let content):
             guard isShown(content) else { throw .noSuchFileOrDirectory }
             return status(of: content)
@@ -263,7 +259,10 @@ final class SignalFile: Sendable {
     }
 
     /// Takes a setting of the file's times for a touch: the document stays but for its timestamp.
+    ///
+    /// For a file that is just being made and has been written to, that says no more than the close which is to come.
     func touch(by request: Request, in parent: Descriptor) throws(Errno) {
+        if isAwaited, state.withLock({ $0.handles }).contains(where: \.hasBeenWritten) { return }
         let former = try contentBeneathIfNeeded(in: parent)
         try change(by: request, former: former, source: .attributes, replacement: nil) {
             (previous, now) throws(Document.Rejection) in
@@ -338,12 +337,18 @@ final class SignalFile: Sendable {
 
     /// What the real file holds, when nothing has been touched yet.
     ///
-    /// A file that is no document holds nothing.
+    /// A file that is no document, or that may not be read, holds nothing.
     private func contentBeneathIfNeeded(in parent: Descriptor) throws(Errno) -> Content? {
         let isNeeded = state.withLock { if case .beneath = $0.presence { true } else { false } }
-        guard isNeeded, let file = try RealFile.open(name, in: parent.rawValue) else { return nil }
-        let status = file.status
-        let bytes = (try? file.bytes()) ?? []
+        guard isNeeded else { return nil }
+        let status: FileStatus
+        do throws(Errno) {
+            status = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: parent.rawValue) }
+        } catch .noSuchFileOrDirectory {
+            return nil
+        }
+        guard status.isRegularFile else { return nil }
+        let bytes = (try? RealFile.open(name, in: parent.rawValue)?.bytes()) ?? []
         return Content(
             document: Document(bytes), modified: WallTime(status.st_mtim), changed: WallTime(status.st_ctim),
             ownership: Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
@@ -382,7 +387,6 @@ final class SignalFile: Sendable {
     ///
     /// - Throws: ENOENT when it was not there, or what keeps the real file from being removed; then it stays.
     func remove(in parent: Descriptor) throws(Errno) {
-        let isAwaited = state.withLock { if case .awaited = $0.presence { true } else { false } }
         if !isAwaited { _ = try status(in: parent) }
         let (former, isWritingDown) = state.withLock { state in
             defer { state.setAside(.removed) }
@@ -399,7 +403,19 @@ final class SignalFile: Sendable {
         }
         town.liveness.forget(signal: path)
         if let runtime { town.liveness.forget(runtime) }
+        // The name may be anything from now on, and no recovery shall remove that.
+        _ = town.journal.append(.settled, at: path)
         directory.drop(self)
+    }
+
+    /// Whether somebody has made the file and not closed it yet.
+    var isAwaited: Bool {
+        state.withLock { if case .awaited = $0.presence { true } else { false } }
+    }
+
+    /// Whether nothing was ever done to the file here: to know of it is of no use.
+    var isUntouched: Bool {
+        state.withLock { if case .beneath = $0.presence { $0.handles.isEmpty } else { false } }
     }
 
     private func restore(_ former: Presence) {
@@ -453,10 +469,10 @@ final class SignalFile: Sendable {
 
     // MARK: Writing down
 
-    /// The content and its revision, for being written to the real file; nil when there is none.
+    /// The content and its revision, for being written to the real file; nil when that holds it.
     func beginWriteDown() -> (content: Content, revision: UInt64)? {
         state.withLock { state in
-            guard case .present(let content) = state.presence else { return nil }
+            guard case .present(let content) = state.presence, state.revision != state.settled else { return nil }
             state.isWritingDown = true
             return (content, state.revision)
         }

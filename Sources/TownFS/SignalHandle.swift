@@ -92,6 +92,9 @@ final class SignalHandle: Sendable {
         state = Mutex(State(draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
     }
 
+    /// Whether there are bytes to be judged.
+    var hasBeenWritten: Bool { state.withLock { $0.draft?.isWritten ?? false } }
+
     /// The file's status as whoever has just opened this sees it.
     var ownStatus: FileStatus {
         var status = snapshot.status

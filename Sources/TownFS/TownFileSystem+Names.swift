@@ -13,7 +13,12 @@ extension TownFileSystem {
         case .pulse: return try entry(ofPulse: PulseDirectory.directory)
         case .signal(let signals):
             let file = signals.file(NodeName(name))
-            return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+            do throws(Errno) {
+                return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+            } catch {
+                if file.isUntouched { signals.drop(file) }
+                throw error
+            }
         }
     }
 
@@ -129,13 +134,21 @@ extension TownFileSystem {
             throw .notDirectory
         case .backing:
             let below = signals.directory(NodeName(name), in: directory.signals)
-            // It may be empty beneath and yet hold documents that are not written down.
-            if let below, below.knownFiles.contains(where: { $0.listing == .shown }) { throw .directoryNotEmpty }
+            if let below { try emptyBeneath(below, name, in: directory) }
             try pinning(name, in: directory) { () throws(Errno) in
                 _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
             }
             if let below { signals.drop(signals.all(beneath: below.path)) }
         }
+    }
+
+    /// Makes a directory beneath as empty as it looks. ENOTEMPTY where it holds more than the one beneath does.
+    private func emptyBeneath(_ signals: SignalDirectory, _ name: FileName, in parent: Directory) throws(Errno) {
+        // Documents that are not written down, files that are just being made.
+        guard !signals.holdsFiles else { throw .directoryNotEmpty }
+        let real = try OwnedDescriptor(
+            opening: name.pointer, in: parent.descriptor.rawValue, O_PATH | O_NOFOLLOW | O_DIRECTORY)
+        try RealFile.removeTemporaries(in: Descriptor(real), scope: signals.scope)
     }
 
     /// Keeps a backing file that the kernel knows reachable while `body` removes its name, and after.
@@ -167,6 +180,8 @@ extension TownFileSystem {
             throw .notPermitted
         case (.backing, .backing):
             try renameBacking(source, target, flags)
+        case (.backing, .signal) where try canOnlyBeBacking(source, target, for: request):
+            try renameBacking(source, target, flags)
         case (_, .signal(let signals)):
             // Two names change places, or one leaves a whiteout behind: neither is a touch.
             guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .invalidArgument }
@@ -174,6 +189,19 @@ extension TownFileSystem {
         case (.signal(let signals), .backing):
             guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .invalidArgument }
             try renameAway(signals.file(source.nodeName), source, target, flags, for: request)
+        }
+    }
+
+    /// Whether something other than a regular file is renamed to where no signal file is: then none will be.
+    private func canOnlyBeBacking(
+        _ source: Located, _ target: Located, for request: Request
+    ) throws(Errno) -> Bool {
+        guard try !source.status().isRegularFile else { return false }
+        do throws(Errno) {
+            try refuseSignal(target.name, in: target.directory, for: request)
+            return true
+        } catch .fileExists {
+            return false
         }
     }
 
@@ -206,8 +234,8 @@ extension TownFileSystem {
         if let replacedSignals {
             if isExchange {
                 try writeDown(beneath: replacedSignals)
-            } else if replacedSignals.knownFiles.contains(where: { $0.listing == .shown }) {
-                throw .directoryNotEmpty
+            } else {
+                try emptyBeneath(replacedSignals, target.name, in: target.directory)
             }
         }
         func rename() throws(Errno) {
@@ -321,6 +349,8 @@ extension TownFileSystem {
             throw status.isDirectory ? .notDirectory : .invalidArgument
         }
         let status = file.status
+        // The inode becomes the signal file's, and with it every name that it has.
+        guard status.st_nlink == 1 else { throw .notPermitted }
         return SignalFile.Content(
             document: Document(try file.bytes()), modified: WallTime(status.st_mtim),
             changed: WallTime(status.st_ctim),
