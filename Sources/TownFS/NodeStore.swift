@@ -56,6 +56,11 @@ final class NodeStore: Sendable {
         return node
     }
 
+    /// Where signal files can lie in the directory that holds an inode.
+    func signals(around inode: InodeNumber) throws(Errno) -> SignalDirectory? {
+        try node(node(inode).parent).signals
+    }
+
     /// How many inodes the kernel knows.
     var count: Int { state.withLock { $0.nodes.count } }
 
@@ -264,7 +269,9 @@ final class NodeStore: Sendable {
             while let inode = waiting.popLast() {
                 guard let node = state.nodes[inode] else { continue }
                 let place = state.nodes[node.parent]?.signals
-                if node.signalFile != nil || place?.scope.matches(node.name.bytes) == true {
+                // An unlinked signal file's inode has this name no longer, and stays what it is.
+                let isUnlinked = node.signalFile.map { state.bySignal[ObjectIdentifier($0)] != inode } ?? false
+                if !isUnlinked, node.signalFile != nil || place?.scope.matches(node.name.bytes) == true {
                     settlers.append(
                         Settler(
                             inode: inode, name: node.name, parent: node.parent, signalFile: node.signalFile,

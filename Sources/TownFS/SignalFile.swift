@@ -224,6 +224,11 @@ final class SignalFile: Sendable {
                 snapshot: SignalHandle.Snapshot(of: content, as: self), by: request, in: parent))
     }
 
+    /// Takes over an open file from the signal file that was here under another path.
+    func takeOver(_ handle: SignalHandle, in parent: Descriptor) -> SignalHandle {
+        register(SignalHandle(handle, of: self, in: parent))
+    }
+
     private func register(_ handle: SignalHandle) -> SignalHandle {
         state.withLock { $0.handles.append(handle) }
         return handle

@@ -7,7 +7,8 @@ extension TownFileSystem {
     package func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
         switch try subject(inode) {
         case .backing:
-            return StatusReply(status: try nodes.status(of: inode), timeout: Self.backingTimeout)
+            let status = try nodes.status(of: inode)
+            return StatusReply(status: status, timeout: Self.statusTimeout(status, in: try nodes.signals(around: inode)))
         case .signal(let file, let parent):
             do throws(Errno) {
                 return try file.status(for: request, in: parent)

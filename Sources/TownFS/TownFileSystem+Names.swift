@@ -287,10 +287,37 @@ extension TownFileSystem {
         // What could not be written down is not here.
         guard let real, real.isRegularFile else { return }
         if let signals = settler.signals, signals.scope.matches(settler.name.bytes) {
-            nodes.assign(
-                settler.inode, to: signals.livingFile(settler.name), named: settler.name, in: settler.parent)
+            let file = signals.livingFile(settler.name)
+            nodes.assign(settler.inode, to: file, named: settler.name, in: settler.parent)
+            for (opened, handle) in signalHandles(of: settler.inode) {
+                opened.retarget(.signal(file.takeOver(handle, in: parent)))
+            }
         } else {
             nodes.assign(settler.inode, to: real.identity, named: settler.name, in: settler.parent)
+            releaseHandles(of: settler.inode)
+        }
+    }
+
+    private func signalHandles(of inode: InodeNumber) -> [(OpenFile, SignalHandle)] {
+        files.all.compactMap { opened in
+            guard opened.inode == inode, case .signal(let handle) = opened.target else { return nil }
+            return (opened, handle)
+        }
+    }
+
+    /// Lets whoever has a signal file open go on in the ordinary file that it has become.
+    private func releaseHandles(of inode: InodeNumber) {
+        for (opened, handle) in signalHandles(of: inode) {
+            // Where it cannot be opened, they go on with what is open to them: a file without a name.
+            guard let file = try? nodes.descriptor(of: inode).reopened(handle.isWritable ? O_RDWR : O_RDONLY) else {
+                continue
+            }
+            if let draft = handle.uncommitted {
+                ftruncate(file.rawValue, 0)
+                _ = draft.withUnsafeBytes { pwrite(file.rawValue, $0.baseAddress, $0.count, 0) }
+            }
+            opened.retarget(.backing(file))
+            handle.close()
         }
     }
 
@@ -377,6 +404,7 @@ extension TownFileSystem {
         if let inode {
             nodes.assign(
                 inode, to: try target.status().identity, named: target.nodeName, in: target.directory.inode)
+            releaseHandles(of: inode)
         }
     }
 
