@@ -97,7 +97,6 @@ final class SignalFile: Sendable {
         return StatusReply(status: status, timeout: TownFileSystem.backingTimeout)
     }
 
-
     /// Lets a caller who emptied the file and closed it see that as done, though the kernel has not said so yet.
     ///
     /// - Returns: The handles that are open.

@@ -142,7 +142,9 @@ extension TownFileSystem {
         }
     }
 
-    /// Makes a directory beneath as empty as it looks. ENOTEMPTY where it holds more than the one beneath does.
+    /// Makes a directory beneath as empty as it looks.
+    ///
+    /// ENOTEMPTY where it holds more than the one beneath does.
     private func emptyBeneath(_ signals: SignalDirectory, _ name: FileName, in parent: Directory) throws(Errno) {
         // Documents that are not written down, files that are just being made.
         guard !signals.holdsFiles else { throw .directoryNotEmpty }

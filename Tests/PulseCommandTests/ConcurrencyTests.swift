@@ -151,8 +151,9 @@ extension EndToEnd {
             }
         }
 
-        /// A known failure: an open that meets two removals, one after the other, ends with ESTALE. The kernel looks the
-        /// name up a second time and no third, and OPEN does not say whether the file may be made.
+        /// A known failure: an open that meets two removals, one after the other, ends with ESTALE.
+        ///
+        /// The kernel looks the name up a second time and no third, and OPEN does not say whether the file may be made.
         @Test(.needs("python3")) func writersSucceedWhileTheFileIsRemovedAgainAndAgain() throws {
             try withMountedTown { town in
                 let writer = """

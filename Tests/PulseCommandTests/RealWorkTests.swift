@@ -55,8 +55,10 @@ extension EndToEnd {
             Issue.record("trees differ:\n\(differences.joined(separator: "\n"))")
         }
 
-        /// A line for each file: type, mode, owner, links, size, time, target, attributes, content, and the first name of the
-        /// same inode. A time since the work began is just that.
+        /// A line for each file: type, mode, owner, links, size, time, target, attributes, content, and the first name
+        /// of the same inode.
+        ///
+        /// A time since the work began is just that.
         private static let describeTree = """
             import hashlib, os, stat, sys
             root, before, unlike = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(',')
