@@ -35,13 +35,12 @@ struct PulseFS: ParsableCommand {
         } catch let failure as Failure {
             complain(failure.message)
             Glibc.exit(failure.status.rawValue)
-        } catch where exitCode(for: error) == .validationFailure {
+        } catch {
+            guard exitCode(for: error) == .validationFailure else { exit(withError: error) }
             // The message alone: with the help and usage that the parser adds, nobody would find it.
             let message = message(for: error).split(separator: "\n").first ?? "wrong arguments"
             complain("\(message)\(message.last?.isPunctuation == true ? "" : ".") See 'pulsefs --help'.")
             Glibc.exit(ExitStatus.usage.rawValue)
-        } catch {
-            exit(withError: error)
         }
     }
 

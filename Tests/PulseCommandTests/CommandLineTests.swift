@@ -70,7 +70,8 @@ extension EndToEnd {
 
         @Test func optionsAreTakenAsFstabSpellsThem() throws {
             try withMountedTown(
-                "-o", "rw,noauto,x-systemd.automount,ttl=5m,signal=mine.json", "-o", "no-default-signals,on-expiry=absent"
+                "-o", "rw,noauto,x-systemd.automount,ttl=5m,signal=mine.json",
+                "-o", "no-default-signals,on-expiry=absent"
             ) { town in
                 let status = try town.status()
                 #expect(status.ttlSeconds == 300)

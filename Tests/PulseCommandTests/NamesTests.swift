@@ -301,7 +301,10 @@ extension EndToEnd {
 
         @Test func neighboursOfSignalsAreOrdinaryFiles() throws {
             try withMountedTown { town in
-                for path in [".runtime/session_id", "daemon/state.json", "daemon/activity.json.tmp", "deacon/paused.json"] {
+                let names = [
+                    ".runtime/session_id", "daemon/state.json", "daemon/activity.json.tmp", "deacon/paused.json",
+                ]
+                for path in names {
                     try Client.write("{", to: "\(town.path)/\(path)")
                     #expect(try Client.read("\(town.path)/\(path)") == "{")
                     #expect(try Client.read("\(town.beneath)/\(path)") == "{")

@@ -159,7 +159,9 @@ enum Client {
     }
 }
 
-/// Asks again and again, for as long as `limit`, until the answer is yes. False if it never is.
+/// Asks again and again, for as long as `limit`, until the answer is yes.
+///
+/// False if it never is.
 func eventually(within limit: Duration = .seconds(10), _ condition: () throws -> Bool) rethrows -> Bool {
     let deadline = ContinuousClock.now + limit
     while true {
