@@ -291,7 +291,9 @@ extension NodeStore.State {
         return inode
     }
 
-    /// Notes where a file is now. Nodes that are of no more use are handed out, to be destroyed outside the lock.
+    /// Notes where a file is now.
+    ///
+    /// Nodes that are of no more use are handed out, to be destroyed outside the lock.
     mutating func place(
         _ inode: InodeNumber, at name: NodeName, in parent: InodeNumber, signals: SignalDirectory?,
         removing removed: inout [Node]

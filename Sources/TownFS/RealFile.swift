@@ -71,14 +71,16 @@ struct RealFile: ~Copyable {
         _ name: NodeName, in directory: CInt, with content: SignalFile.Content, now: WallTime, flags: UInt32 = 0,
         evenIfNewer: Bool = false
     ) throws(Errno) {
-        if !evenIfNewer,
-            let present = try? name.withPointer({ (name) throws(Errno) in try FileStatus(of: name, in: directory) })
-        {
-            let modified = WallTime(present.st_mtim)
-            if modified > content.modified, modified <= now { return }
-        }
         // One name for a file, so that what a crash leaves is overwritten the next time.
         let temporary = NodeName(temporaryPrefix + name.bytes.prefix(240))
+        let present = try? name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory) }
+        if !evenIfNewer, let present {
+            let modified = WallTime(present.st_mtim)
+            if modified > content.modified, modified <= now {
+                _ = temporary.withPointer { unlinkat(directory, $0, 0) }
+                return
+            }
+        }
         try temporary.withPointer { (temporary) throws(Errno) in
             do throws(Errno) {
                 try write(content, to: temporary, in: directory)

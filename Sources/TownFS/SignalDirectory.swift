@@ -11,7 +11,15 @@ final class SignalDirectory: Sendable {
     let path: [UInt8]
     let scope: SignalPatterns.Scope
     private let town: Town
-    private let files = Mutex<[NodeName: SignalFile]>([:])
+    private let state = Mutex(State())
+
+    private struct State {
+        var files: [NodeName: SignalFile] = [:]
+        /// It is no longer at its path.
+        ///
+        /// Whoever still has this object is about to learn of another.
+        var isGone = false
+    }
 
     init(path: [UInt8], scope: SignalPatterns.Scope, town: Town) {
         self.path = path
@@ -24,19 +32,24 @@ final class SignalDirectory: Sendable {
         scope.matches(name.bytes)
     }
 
+    /// Whether a real file of this name is nowhere to be seen, as its time has run out and that is to mean absence.
+    func hasExpired(_ name: NodeName, in real: Descriptor) -> Bool {
+        town.configuration.expiry == .absent && (try? file(name).status(in: real)) == nil
+    }
+
     /// The signal file of a name, if anything was ever asked of it.
     func known(_ name: NodeName) -> SignalFile? {
-        files.withLock { $0[name] }
+        state.withLock { $0.files[name] }
     }
 
     /// The signal file of a name.
     ///
     /// One that has been removed stays so: its name is another file's, once there is one.
     func file(_ name: NodeName) -> SignalFile {
-        files.withLock { files in
-            if let known = files[name] { return known }
-            let file = SignalFile(name: name, in: self, town: town)
-            files[name] = file
+        state.withLock { state in
+            if let known = state.files[name] { return known }
+            let file = SignalFile(name: name, in: self, town: town, isRemoved: state.isGone)
+            if !state.isGone { state.files[name] = file }
             return file
         }
     }
@@ -45,20 +58,32 @@ final class SignalDirectory: Sendable {
     func livingFile(_ name: NodeName) -> SignalFile {
         while true {
             let file = file(name)
-            guard file.isRemoved else { return file }
+            guard file.isRemoved, !state.withLock({ $0.isGone }) else { return file }
             drop(file)
         }
     }
 
     /// Lets go of a file, unless its name is another's by now.
     func drop(_ file: SignalFile) {
-        files.withLock { files in
-            if files[file.name] === file { files[file.name] = nil }
+        state.withLock { state in
+            if state.files[file.name] === file { state.files[file.name] = nil }
         }
     }
 
+    /// Lets go of all files, as the directory is no longer at its path.
+    ///
+    /// - Returns: What the real files do not hold yet.
+    func leave() -> [(file: SignalFile, content: SignalFile.Content)] {
+        let files = state.withLock { state in
+            defer { state.files = [:] }
+            state.isGone = true
+            return Array(state.files.values)
+        }
+        return files.compactMap { file in file.leave().map { (file, $0) } }
+    }
+
     /// All that is known, in no order.
-    var knownFiles: [SignalFile] { files.withLock { Array($0.values) } }
+    var knownFiles: [SignalFile] { state.withLock { Array($0.files.values) } }
 }
 
 /// All directories in which signal files can lie, by path.
@@ -94,12 +119,16 @@ final class SignalDirectories: Sendable {
         }
     }
 
-    /// Lets go of directories that are no longer at their paths.
-    func drop(_ directories: [SignalDirectory]) {
+    /// Lets go of directories that are no longer at their paths, and of all that is in them.
+    ///
+    /// - Returns: What real files do not hold yet.
+    @discardableResult
+    func drop(_ directories: [SignalDirectory]) -> [(file: SignalFile, content: SignalFile.Content)] {
         known.withLock { known in
             for directory in directories where known[directory.path] === directory && directory !== root {
                 known[directory.path] = nil
             }
         }
+        return directories.filter { $0 !== root }.flatMap { $0.leave() }
     }
 }

@@ -26,12 +26,20 @@ final class SignalFile: Sendable {
     }
 
     private struct State {
-        var presence = Presence.beneath
+        var presence: Presence
         /// Counts changes of the content, to tell whether what was written down is still the latest.
         var revision: UInt64 = 0
+        /// The revision that the real file holds.
+        var settled: UInt64 = 0
         var isWritingDown = false
         /// Open files that may see this one differently from others, oldest first.
         var handles: [SignalHandle] = []
+
+        /// Puts something else in the place of the content, which is then not to be written down any more.
+        mutating func setAside(_ other: Presence) {
+            presence = other
+            revision += 1
+        }
     }
 
     let name: NodeName
@@ -43,9 +51,11 @@ final class SignalFile: Sendable {
     let kind: SignalKind
     private let runtime: RuntimeID?
     private let town: Town
-    private let state = Mutex(State())
+    private let state: Mutex<State>
 
-    init(name: NodeName, in directory: SignalDirectory, town: Town) {
+    /// - Parameter isRemoved: For a directory that has gone: nothing can be made in it.
+    init(name: NodeName, in directory: SignalDirectory, town: Town, isRemoved: Bool = false) {
+        state = Mutex(State(presence: isRemoved ? .removed : .beneath))
         self.name = name
         self.directory = directory
         self.town = town
@@ -370,34 +380,55 @@ final class SignalFile: Sendable {
 
     /// Removes the file, here and beneath.
     ///
-    /// ENOENT when it was not there.
+    /// - Throws: ENOENT when it was not there, or what keeps the real file from being removed; then it stays.
     func remove(in parent: Descriptor) throws(Errno) {
         let isAwaited = state.withLock { if case .awaited = $0.presence { true } else { false } }
         if !isAwaited { _ = try status(in: parent) }
-        try removeBeneath(in: parent)
-        let isWritingDown = state.withLock { state in
-            state.presence = .removed
-            state.revision += 1
+        let (former, isWritingDown) = state.withLock { state in
+            defer { state.setAside(.removed) }
             _ = town.journal.append(.removed, at: path)
-            return state.isWritingDown
+            return (state.presence, state.isWritingDown)
+        }
+        // What is being written now would be there again once the real file is gone. The name leads here meanwhile.
+        if isWritingDown { town.writeDown.writeNow([self]) }
+        do throws(Errno) {
+            try removeBeneath(in: parent)
+        } catch {
+            restore(former)
+            throw error
         }
         town.liveness.forget(signal: path)
         if let runtime { town.liveness.forget(runtime) }
-        // Otherwise it is still needed to hide a real file that is just being written; `wroteDown` drops it.
-        if !isWritingDown { directory.drop(self) }
+        directory.drop(self)
     }
 
-    /// Notes that the file's directory, and the real file in it, have moved away.
+    private func restore(_ former: Presence) {
+        let journaled: Bool? = state.withLock { state in
+            state.setAside(former)
+            if case .present(let content) = former { return town.journal.append(.content(content), at: path) }
+            _ = town.journal.append(.settled, at: path)
+            return nil
+        }
+        if let journaled { scheduleWriteDown(isJournaled: journaled) }
+    }
+
+    /// Notes that the file's directory is no longer at its path, and the real file has gone with it.
     ///
     /// Another signal file begins where it is now, if one can lie there. Who still has this one open writes to nothing:
     /// by its path, it must not come back.
-    func leave() {
-        state.withLock { state in
-            state.presence = .removed
-            state.revision += 1
-            _ = town.journal.append(.settled, at: path)
+    ///
+    /// - Returns: What the real file does not hold yet.
+    func leave() -> Content? {
+        let unsettled: Content? = state.withLock { state in
+            defer {
+                state.setAside(.removed)
+                _ = town.journal.append(.settled, at: path)
+            }
+            guard case .present(let content) = state.presence, state.revision != state.settled else { return nil }
+            return content
         }
         town.liveness.forget(signal: path)
+        return unsettled
     }
 
     private func removeBeneath(in parent: Descriptor) throws(Errno) {
@@ -431,25 +462,17 @@ final class SignalFile: Sendable {
         }
     }
 
-    /// What is left to do after a write-down.
-    enum WriteDownOutcome {
-        /// The real file holds the content.
-        case settled
-        /// The content has changed meanwhile.
-        case outdated
-        /// The file has been removed meanwhile: the real one must go again.
-        case removed
-    }
-
-    func endWriteDown(of revision: UInt64, succeeded: Bool) -> WriteDownOutcome {
-        let outcome: WriteDownOutcome = state.withLock { state in
+    /// Notes that a write-down has ended.
+    ///
+    /// False when there is, or may be, more to write.
+    func endWriteDown(of revision: UInt64, succeeded: Bool) -> Bool {
+        state.withLock { state in
             state.isWritingDown = false
-            if case .removed = state.presence { return .removed }
-            guard succeeded, state.revision == revision else { return .outdated }
+            if case .removed = state.presence { return true }
+            guard succeeded, state.revision == revision else { return false }
+            state.settled = revision
             _ = town.journal.append(.settled, at: path)
-            return .settled
+            return true
         }
-        if case .removed = outcome { directory.drop(self) }
-        return outcome
     }
 }

@@ -53,9 +53,18 @@ extension TownFileSystem {
                         name, entry: .unknown(number: listed.number, mode: listed.kind),
                         nextOffset: listed.nextOffset)
                 }
-                // Gone since it was read: not listed, as if it had gone before.
-                guard let entry = try? lookup(name, in: inode, for: request) else { return true }
-                return reply.add(name, entry: entry, nextOffset: listed.nextOffset)
+                do throws(Errno) {
+                    return reply.add(
+                        name, entry: try lookup(name, in: inode, for: request), nextOffset: listed.nextOffset)
+                } catch .noSuchFileOrDirectory {
+                    // Gone since it was read: not listed, as if it had gone before.
+                    return true
+                } catch {
+                    // It is there; why it cannot be looked up is for those to hear who do so.
+                    return reply.add(
+                        name, entry: .unknown(number: listed.number, mode: listed.kind),
+                        nextOffset: listed.nextOffset)
+                }
             }
         }
     }
@@ -69,7 +78,8 @@ extension TownFileSystem {
         let node = try nodes.node(inode)
         // The signal files at and beneath this directory: for the root, that is every document.
         if let signals = node.signals {
-            town.writeDown.writeNow(self.signals.all(beneath: signals.path).flatMap(\.knownFiles))
+            let files = self.signals.all(beneath: signals.path).flatMap(\.knownFiles)
+            if let failure = town.writeDown.writeNow(files) { throw failure }
         }
         guard let real = try directories[handle].real else { return }
         _ = try retryingInterrupts { dataOnly ? fdatasync(real.rawValue) : Glibc.fsync(real.rawValue) }
@@ -107,7 +117,7 @@ extension SignalDirectory {
             // The real `.pulse`, if there is one, is covered by ours, which no listing shows.
             if RealFile.isTemporary(bytes) || (path.isEmpty && bytes == PulseDirectory.name) { return true }
             if scope.matches(bytes), entry.kind == S_IFREG || entry.kind == 0 {
-                if hidden.contains(entry.name) { return true }
+                if hidden.contains(entry.name) || hasExpired(entry.name, in: real) { return true }
                 pending[entry.name] = nil
                 entry.number = SignalFile.inodeNumber(of: path.isEmpty ? bytes : path + [UInt8(ascii: "/")] + bytes)
             }

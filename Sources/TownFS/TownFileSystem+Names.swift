@@ -200,12 +200,12 @@ extension TownFileSystem {
         let isExchange = flags & UInt32(RENAME_EXCHANGE) != 0
         // Documents have to lie in a directory for real before it takes them along.
         let movedSignals = moved.isDirectory ? signals.directory(source.nodeName, in: source.directory.signals) : nil
-        if let movedSignals { writeDown(beneath: movedSignals) }
+        if let movedSignals { try writeDown(beneath: movedSignals) }
         let replacedSignals =
             replaced?.isDirectory == true ? signals.directory(target.nodeName, in: target.directory.signals) : nil
         if let replacedSignals {
             if isExchange {
-                writeDown(beneath: replacedSignals)
+                try writeDown(beneath: replacedSignals)
             } else if replacedSignals.knownFiles.contains(where: { $0.listing == .shown }) {
                 throw .directoryNotEmpty
             }
@@ -224,14 +224,21 @@ extension TownFileSystem {
         }
         // Both names were of one file: rename(2) does nothing then.
         if let replaced, replaced.identity == moved.identity { return }
-        for left in [movedSignals, replacedSignals] {
-            guard let left else { continue }
-            let directories = signals.all(beneath: left.path)
-            signals.drop(directories)
-            for file in directories.flatMap(\.knownFiles) { file.leave() }
-        }
+        if let movedSignals { leave(movedSignals, for: target) }
+        if let replacedSignals { leave(replacedSignals, for: source) }
         settle(moved, at: target)
         if isExchange, let replaced { settle(replaced, at: source) }
+    }
+
+    /// Ends the signal files at and below a directory that has moved, `place` being where it is now.
+    private func leave(_ left: SignalDirectory, for place: Located) {
+        for (file, content) in signals.drop(signals.all(beneath: left.path)) {
+            // Touched while the directory was on its way. Where it cannot be written, it is as if that had come later.
+            let path = place.nodeName.bytes + file.directory.path.dropFirst(left.path.count)
+            try? place.directory.descriptor.withDirectory(at: path) { (real) throws(Errno) in
+                try RealFile.replace(file.name, in: real, with: content, now: town.now.wall, evenIfNewer: true)
+            }
+        }
     }
 
     /// Tells the store where a file is after a rename, and what in it are signal files now.
@@ -259,9 +266,9 @@ extension TownFileSystem {
         }
     }
 
-    private func writeDown(beneath top: SignalDirectory) {
+    private func writeDown(beneath top: SignalDirectory) throws(Errno) {
         let below = signals.all(beneath: top.path)
-        town.writeDown.writeNow(below.flatMap(\.knownFiles))
+        if let failure = town.writeDown.writeNow(below.flatMap(\.knownFiles)) { throw failure }
     }
 
     /// Takes what is renamed over a signal file for its new document, and the inode for the signal file's.

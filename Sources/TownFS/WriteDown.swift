@@ -21,13 +21,21 @@ final class WriteDown: Sendable {
         var due: ContinuousClock.Instant?
         var orders: [Order] = []
         var isClosing = false
+        /// Nobody serves orders any more.
+        var hasEnded = false
         var failed = 0
     }
 
     /// Files to be written at once, for somebody who waits for it.
-    private struct Order {
+    private final class Order: Sendable {
         let files: [SignalFile]
         let done: Wakeup
+        let failure = Mutex<Errno?>(nil)
+
+        init(_ files: [SignalFile]) throws(Errno) {
+            self.files = files
+            done = try Wakeup()
+        }
     }
 
     private let root: Descriptor
@@ -60,11 +68,27 @@ final class WriteDown: Sendable {
     /// Writes files down, if they have changed, before it returns.
     ///
     /// Not to be called under a lock.
-    func writeNow(_ files: [SignalFile]) {
-        guard !files.isEmpty, let done = try? Wakeup() else { return }
-        state.withLock { $0.orders.append(Order(files: files, done: done)) }
-        wakeup.raise()
-        done.wait()
+    ///
+    /// A write-down of one of them that has begun already has ended by then, too.
+    ///
+    /// - Returns: What kept one of them from being written. It stays among those that wait.
+    @discardableResult
+    func writeNow(_ files: [SignalFile]) -> Errno? {
+        guard !files.isEmpty else { return nil }
+        do throws(Errno) {
+            let order = try Order(files)
+            let isServed = state.withLock { state in
+                if !state.hasEnded { state.orders.append(order) }
+                return !state.hasEnded
+            }
+            // `close` has written what there was.
+            guard isServed else { return nil }
+            wakeup.raise()
+            order.done.wait()
+            return order.failure.withLock { $0 }
+        } catch {
+            return error
+        }
     }
 
     /// How many documents are not in their real files yet.
@@ -75,6 +99,8 @@ final class WriteDown: Sendable {
         state.withLock { $0.isClosing = true }
         wakeup.raise()
         ended.wait()
+        // For whoever calls a second time.
+        ended.raise()
         return state.withLock { $0.failed }
     }
 
@@ -85,9 +111,11 @@ final class WriteDown: Sendable {
             let (due, isClosing) = state.withLock { ($0.due, $0.isClosing) }
             if !isClosing { wakeup.wait(until: due) }
             let (files, orders, isLast) = take(at: .now)
-            var failed = write(files)
+            var failed = write(files).count
             for order in orders {
-                failed += write(order.files)
+                let failures = write(order.files)
+                failed += failures.count
+                order.failure.withLock { $0 = failures.first }
                 order.done.raise()
             }
             if isLast {
@@ -108,15 +136,16 @@ final class WriteDown: Sendable {
             }
             let orders = state.orders
             state.orders = []
+            state.hasEnded = state.isClosing
             for file in orders.flatMap(\.files) { state.waiting[ObjectIdentifier(file)] = nil }
             if state.waiting.isEmpty { state.due = nil }
             return (files, orders, state.isClosing)
         }
     }
 
-    /// Returns how many could not be written; they are tried again with the next delay.
-    private func write(_ files: [SignalFile]) -> Int {
-        var failed = 0
+    /// Returns what went wrong with those that could not be written; they are tried again with the next delay.
+    private func write(_ files: [SignalFile]) -> [Errno] {
+        var failures: [Errno] = []
         for file in files {
             guard let (content, revision) = file.beginWriteDown() else { continue }
             var failure: Errno?
@@ -127,20 +156,12 @@ final class WriteDown: Sendable {
             } catch {
                 failure = error
             }
-            switch file.endWriteDown(of: revision, succeeded: failure == nil) {
-            case .settled: break
-            case .outdated:
-                guard let failure else { continue }
-                failed += 1
-                log.error("cannot write \(String(decoding: file.path, as: UTF8.self)) down: \(failure)")
-                note(file)
-            case .removed:
-                try? withDirectory(of: file) { (directory) throws(Errno) in
-                    _ = file.name.withPointer { unlinkat(directory, $0, 0) }
-                }
-            }
+            guard !file.endWriteDown(of: revision, succeeded: failure == nil), let failure else { continue }
+            failures.append(failure)
+            log.error("cannot write \(String(decoding: file.path, as: UTF8.self)) down: \(failure)")
+            note(file)
         }
-        return failed
+        return failures
     }
 
     private func withDirectory(

@@ -286,7 +286,8 @@ import Testing
 
     @Test func namesAreBytes() throws {
         let names: [[UInt8]] = [
-            [0xff], [0xc3, 0x28, 0x0a], Array(repeating: 0xfe, count: 255), Array("e\u{301}".utf8), Array("\u{e9}".utf8),
+            [0xff], [0xc3, 0x28, 0x0a], Array(repeating: 0xfe, count: 255), Array("e\u{301}".utf8),
+            Array("\u{e9}".utf8),
         ]
         try withTown { town in
             for (number, name) in names.enumerated() {

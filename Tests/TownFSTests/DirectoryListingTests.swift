@@ -1,0 +1,174 @@
+import CLinux
+import Fuse
+import Glibc
+import SystemPackage
+import Testing
+
+@testable import TownFS
+
+@Suite struct DirectoryListingTests {
+    @Test(arguments: ["beneath only", "touched", "touched over one beneath", "written down"])
+    func signalFileIsListedOnce(_ state: String) throws {
+        try withTown(["daemon/daemon.pid": "1"]) { town in
+            let path = "daemon/activity.json"
+            if state.contains("beneath") { try town.writeBeneath("{}", to: path) }
+            if state != "beneath only" { try town.write("{}", to: path) }
+            if state == "written down" { town.writeDown() }
+            #expect(try town.names("daemon") == ["activity.json", "daemon.pid"])
+            let inode = try town.lookup("daemon").inode
+            let handle = try town.fileSystem.opendir(inode, for: .me).handle
+            for withLookup in [false, true] {
+                let listed = try town.fileSystem.list(inode, handle, withLookup: withLookup)
+                let entry = try #require(listed.first { $0.text == "activity.json" })
+                let number = try town.stat(path).st_ino
+                #expect(entry.number == number)
+                #expect(entry.kind == S_IFREG)
+            }
+            town.fileSystem.releasedir(handle)
+        }
+    }
+
+    @Test func removedFileIsNotListed() throws {
+        try withTown(["daemon/activity.json": "{}"]) { town in
+            try town.unlink("daemon/activity.json")
+            #expect(try town.names("daemon") == [])
+        }
+    }
+
+    @Test func fileThatIsBeingMadeIsNotListed() throws {
+        try withTown { town in
+            let handle = try town.open("daemon/activity.json", O_WRONLY | O_CREAT)
+            #expect(try town.names("daemon") == [])
+            try town.close(handle)
+            #expect(try town.names("daemon") == ["activity.json"])
+        }
+    }
+
+    @Test func temporaryFileOfAWriteDownIsNotListed() throws {
+        try withTown(["daemon/.pulsefs-activity.json": "left by a crash"]) { town in
+            try town.write("{}", to: "daemon/activity.json")
+            #expect(try town.names("daemon") == ["activity.json"])
+        }
+    }
+
+    @Test func otherKindsOfASignalFilesNameAreListedAsTheyAre() throws {
+        try withTown { town in
+            try town.mkdir("daemon/activity.json")
+            let inode = try town.lookup("daemon").inode
+            let handle = try town.fileSystem.opendir(inode, for: .me).handle
+            let entry = try #require(try town.fileSystem.list(inode, handle).first { $0.text == "activity.json" })
+            #expect(entry.kind == S_IFDIR)
+            let number = try town.statBeneath("daemon/activity.json").st_ino
+            #expect(entry.number == number)
+            town.fileSystem.releasedir(handle)
+        }
+    }
+
+    @Test func pulseIsForLookupOnly() throws {
+        try withTown { town in
+            #expect(try town.names("") == [".runtime", "daemon", "deacon"])
+            let entry = try town.lookup(".pulse")
+            #expect(entry.inode == PulseDirectory.directory)
+            #expect(entry.status.isDirectory)
+            #expect(try town.names(".pulse") == ["status.json"])
+            #expect(throws: Errno.fileExists) { try town.mkdir(".pulse") }
+            #expect(throws: Errno.notPermitted) { try town.rmdir(".pulse") }
+            #expect(throws: Errno.isDirectory) { try town.unlink(".pulse") }
+            #expect(throws: Errno.notPermitted) { try town.rename(".pulse", to: "x") }
+            #expect(throws: Errno.notPermitted) { try town.write("", to: ".pulse/x") }
+            // Only in the root.
+            #expect(try !town.exists("daemon/.pulse"))
+        }
+    }
+
+    @Test func statusIsReadAsAWholeAndItsSizeAgrees() throws {
+        try withTown { town in
+            try town.write("{}", to: "daemon/activity.json")
+            let handle = try town.open(".pulse/status.json")
+            let size = try town.stat(".pulse/status.json").st_size
+            try town.write("{}", to: ".runtime/keepalive.json")
+            let text = try town.read(handle)
+            #expect(off_t(text.utf8.count) == size)
+            #expect(text.contains("\"touches\" : 1"))
+            town.fileSystem.release(handle)
+            #expect(throws: Errno.permissionDenied) { try town.open(".pulse/status.json", O_WRONLY) }
+        }
+    }
+
+    /// Read in pieces of every size, a directory has each of its names once; and going back to an offset goes on there.
+    @Test(arguments: ["plain", "daemon"], [300, 512, 4096, 65_536])
+    func piecesOfAListingFitTogether(_ directory: String, _ room: Int) throws {
+        var files = Dictionary(uniqueKeysWithValues: (0..<200).map { ("\(directory)/file-\($0)", "") })
+        files["\(directory)/" + String(repeating: "n", count: 255)] = ""
+        try withTown(files) { town in
+            if directory == "daemon" { try town.write("{}", to: "daemon/activity.json") }
+            let expected = Set(
+                files.keys.map { String($0.dropFirst(directory.count + 1)) } + [".", ".."]
+                    + (directory == "daemon" ? ["activity.json"] : []))
+            let inode = try town.lookup(directory).inode
+            let handle = try town.fileSystem.opendir(inode, for: .me).handle
+            for withLookup in [false, true] where !withLookup || room >= 512 {
+                var all: [Listed] = []
+                while true {
+                    let part = try town.fileSystem.list(
+                        inode, handle, from: all.last?.nextOffset ?? 0, room: room, withLookup: withLookup)
+                    if part.isEmpty { break }
+                    all += part
+                }
+                #expect(all.count == expected.count)
+                #expect(Set(all.map(\.text)) == expected)
+                let again = try town.fileSystem.list(
+                    inode, handle, from: all[100].nextOffset, room: room, withLookup: withLookup)
+                #expect(again.first?.text == all[101].text)
+            }
+            town.fileSystem.releasedir(handle)
+        }
+    }
+
+    @Test func offsetsHoldWhileNamesComeAndGo() throws {
+        let files = Dictionary(uniqueKeysWithValues: (0..<20).map { ("daemon/file-\($0)", "") })
+        try withTown(files) { town in
+            let inode = try town.lookup("daemon").inode
+            let handle = try town.fileSystem.opendir(inode, for: .me).handle
+            var all = try town.fileSystem.list(inode, handle, room: 400)
+            try town.write("{}", to: "daemon/activity.json")
+            try town.unlink("daemon/\(all[3].text)")
+            while case let part = try town.fileSystem.list(
+                inode, handle, from: all[all.count - 1].nextOffset, room: 400),
+                !part.isEmpty
+            { all += part }
+            #expect(Set(all.map(\.text)) == Set((0..<20).map { "file-\($0)" } + [".", ".."]))
+            #expect(all.count == 22)
+            // From the start again, it is what is there now.
+            #expect(try town.fileSystem.list(inode, handle).contains { $0.text == "activity.json" })
+            town.fileSystem.releasedir(handle)
+        }
+    }
+
+    @Test func listingWithLookupCountsEachLookupOnce() throws {
+        let files = Dictionary(uniqueKeysWithValues: (0..<50).map { ("plain/file-\($0)", "") })
+        try withTown(files) { town in
+            let inode = try town.lookup("plain").inode
+            let handle = try town.fileSystem.opendir(inode, for: .me).handle
+            var offset: off_t = 0
+            while let last = try town.fileSystem.list(inode, handle, from: offset, room: 1000, withLookup: true).last {
+                let listed = try town.fileSystem.list(inode, handle, from: offset, room: 1000, withLookup: true)
+                // Twice, as this loop looks before it leaps.
+                for entry in listed where entry.inode != 0 {
+                    town.fileSystem.forget(InodeNumber(rawValue: entry.inode), count: 2)
+                }
+                offset = last.nextOffset
+            }
+            town.fileSystem.releasedir(handle)
+            #expect(town.fileSystem.nodes.count == 2)
+        }
+    }
+
+    @Test func closedListingIsNotAHandle() throws {
+        try withTown { town in
+            let handle = try town.fileSystem.opendir(.root, for: .me).handle
+            town.fileSystem.releasedir(handle)
+            #expect(throws: Errno.badFileDescriptor) { try town.fileSystem.list(.root, handle) }
+        }
+    }
+}
