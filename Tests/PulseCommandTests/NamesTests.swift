@@ -261,6 +261,28 @@ extension EndToEnd {
             }
         }
 
+        @Test func whatACrashLeftOfAWriteDownIsHiddenAndClearedAway() throws {
+            try withMountedTown(prepare: { path in
+                try Client.write("{", to: "\(path)/daemon/.pulsefs-activity.json")
+            }) { town in
+                #expect(try Client.names(in: "\(town.path)/daemon") == [])
+                try Client.write("gt", to: town.activity)
+                try town.unmount()
+                #expect(try Client.names(in: "\(town.path)/daemon") == ["activity.json"])
+            }
+        }
+
+        @Test func signalInADirectoryThatIsNotThereIsMadeWithIt() throws {
+            try withMountedTown { town in
+                try town.shell("rm -r daemon")
+                #expect(throws: Errno.noSuchFileOrDirectory) { try Client.write("gt", to: town.activity) }
+                try town.shell("mkdir -p daemon && echo gt > daemon/activity.json")
+                #expect(try KeepaliveDocument(Client.read(town.activity)).lastCommand == "gt")
+                try town.remount()
+                #expect(try KeepaliveDocument(Client.read(town.activity)).lastCommand == "gt")
+            }
+        }
+
         @Test func realFileThatAppearsBeneathAfterTheMountIsServed() throws {
             try withMountedTown { town in
                 #expect(!Client.exists(town.activity))
@@ -301,7 +323,10 @@ extension EndToEnd {
 
         @Test func neighboursOfSignalsAreOrdinaryFiles() throws {
             try withMountedTown { town in
-                for path in [".runtime/session_id", "daemon/state.json", "daemon/activity.json.tmp", "deacon/paused.json"] {
+                let names = [
+                    ".runtime/session_id", "daemon/state.json", "daemon/activity.json.tmp", "deacon/paused.json",
+                ]
+                for path in names {
                     try Client.write("{", to: "\(town.path)/\(path)")
                     #expect(try Client.read("\(town.path)/\(path)") == "{")
                     #expect(try Client.read("\(town.beneath)/\(path)") == "{")

@@ -55,8 +55,12 @@ extension EndToEnd {
             Issue.record("trees differ:\n\(differences.joined(separator: "\n"))")
         }
 
+<<<<<<< HEAD
         /// A line for each file: type, mode, owner, links, size, time, target, attributes, content, and the first name
         /// of the same inode.
+=======
+        /// Prints a line for each file: mode, owner, links, time, first name of the same inode, target, attributes, content.
+>>>>>>> e2e
         ///
         /// A time since the work began is just that.
         private static let describeTree = """
@@ -98,7 +102,8 @@ extension EndToEnd {
             """
 
         private static func makeRepository(in scratch: Scratch) throws {
-            try Command("bash", "-euc", makeRepository, "bash", "\(scratch.path)/origin", environment: gitSettings).output()
+            try Command("bash", "-euc", makeRepository, "bash", "\(scratch.path)/origin", environment: gitSettings)
+                .output()
         }
 
         /// One thread, as packs of several differ from time to time.
@@ -436,7 +441,7 @@ extension EndToEnd {
             """#
 
         @Test(.needs("python3")) func systemCallsReturnWhatTheyDoBeneath() throws {
-            try expectSameWork("cat > \"$SCRATCH/calls\" <<'END'\n\(Self.calls)\nEND\npython3 \"$SCRATCH/calls\"; rm \"$SCRATCH/calls\"")
+            try expectSameWork("python3 - <<'END'\n\(Self.calls)\nEND\n")
         }
 
         @Test(.needs("python3")) func ordinaryFilesChangedBeneathAreSeenAboveAndTheOtherWayRound() throws {

@@ -240,7 +240,7 @@ extension EndToEnd {
 
         @Test func documentInheritedByAChildIsCommittedByTheLastToClose() throws {
             try withMountedTown { town in
-                try town.shell("( printf '{\"last_command\":'; sh -c 'printf \"\\\"gt x\\\"}\"' ) > .runtime/keepalive.json")
+                try town.shell("( printf '{\"last_command\":'; sh -c 'echo \\\"gt x\\\"}' ) > .runtime/keepalive.json")
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt x")
             }
         }
