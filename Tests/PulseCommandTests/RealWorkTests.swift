@@ -55,12 +55,8 @@ extension EndToEnd {
             Issue.record("trees differ:\n\(differences.joined(separator: "\n"))")
         }
 
-<<<<<<< HEAD
         /// A line for each file: type, mode, owner, links, size, time, target, attributes, content, and the first name
         /// of the same inode.
-=======
-        /// Prints a line for each file: mode, owner, links, time, first name of the same inode, target, attributes, content.
->>>>>>> e2e
         ///
         /// A time since the work began is just that.
         private static let describeTree = """
