@@ -29,7 +29,7 @@ struct Unmount: ParsableCommand {
         let answer = try StatusFile.read(of: mount.path)
         let isSilent = if case .silent = answer { true } else { false }
         let keeper = keeper(by: answer)
-        if keeper != nil, !lazy { try writeDown(mount.path) }
+        if keeper != nil { try writeDown(mount.path) }
         do throws(Errno) {
             try KernelMount.unmount(mount.path, isLazy: lazy)
         } catch .resourceBusy {
@@ -71,6 +71,8 @@ struct Unmount: ParsableCommand {
                 return error
             }
         }
+        // A lazy one goes on: what is missing then, the worker writes when it ends.
+        if lazy { return }
         guard let failure else { throw Failure("\(path) does not write its documents down; --lazy does not wait.") }
         if let failure {
             throw Failure("\(path) cannot write its documents down: \(failure). --lazy unmounts all the same.")
