@@ -22,8 +22,6 @@ struct Unmount: ParsableCommand {
 
     /// How long documents may take to be written down, and the processes to end.
     private static let patience: Duration = .seconds(30)
-    /// The same for somebody who will not wait.
-    private static let haste: Duration = .seconds(1)
 
     func run() throws {
         let place = try TownPath(town)
@@ -31,14 +29,7 @@ struct Unmount: ParsableCommand {
         let answer = try StatusFile.read(of: mount.path)
         let isSilent = if case .silent = answer { true } else { false }
         let keeper = keeper(by: answer)
-        if keeper != nil {
-            // Without it, tools would read old documents until the last user is gone.
-            if lazy {
-                try? writeDown(mount.path, within: Self.haste)
-            } else {
-                try writeDown(mount.path, within: Self.patience)
-            }
-        }
+        if keeper != nil { try writeDown(mount.path) }
         do throws(Errno) {
             try KernelMount.unmount(mount.path, isLazy: lazy)
         } catch .resourceBusy {
@@ -70,8 +61,8 @@ struct Unmount: ParsableCommand {
 
     /// Has all documents written to their real files before the mount goes, so that there is no moment in which a tool
     /// reads an older one: an fsync of the town root does that.
-    private func writeDown(_ path: String, within limit: Duration) throws {
-        let failure: Errno?? = try PulseCommand.within(limit) {
+    private func writeDown(_ path: String) throws {
+        let failure: Errno?? = try within(Self.patience) {
             do throws(Errno) {
                 let root = try OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_DIRECTORY)
                 _ = try retryingInterrupts { fsync(root.rawValue) }
@@ -80,6 +71,8 @@ struct Unmount: ParsableCommand {
                 return error
             }
         }
+        // A lazy one goes on: what is missing then, the worker writes when it ends.
+        if lazy { return }
         guard let failure else { throw Failure("\(path) does not write its documents down; --lazy does not wait.") }
         if let failure {
             throw Failure("\(path) cannot write its documents down: \(failure). --lazy unmounts all the same.")
