@@ -62,7 +62,7 @@ struct Unmount: ParsableCommand {
     /// Has all documents written to their real files before the mount goes, so that there is no moment in which a tool
     /// reads an older one: an fsync of the town root does that.
     private func writeDown(_ path: String) throws {
-        let failure: Errno?? = try within(Self.patience) {
+        let failure: Errno?? = try within(lazy ? .seconds(1) : Self.patience) {
             do throws(Errno) {
                 let root = try OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_DIRECTORY)
                 _ = try retryingInterrupts { fsync(root.rawValue) }
