@@ -25,6 +25,8 @@ extension EndToEnd {
             Mistake("mount", status: 64, naming: "town"),
             Mistake("mount", "TOWN/none", status: 1, naming: "TOWN/none"),
             Mistake("mount", "FILE", status: 1, naming: "FILE"),
+            Mistake("mount", "/", status: 1, naming: "root directory"),
+            Mistake("mount", "-o", "ro,rwx", "TOWN", status: 64, naming: "rwx"),
             Mistake("mount", "", status: 1, naming: "no town"),
             Mistake("mount", "--ttl", "90", "TOWN", status: 64, naming: "90"),
             Mistake("mount", "--ttl", "0s", "TOWN", status: 64, naming: "0s"),
