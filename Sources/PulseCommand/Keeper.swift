@@ -43,14 +43,20 @@ struct Keeper: ~Copyable {
         let root = try OwnedDescriptor(opening: town, in: AT_FDCWD, O_PATH | O_DIRECTORY)
         let turn = try takeTurn(at: town, root: root.rawValue)
         defer { withExtendedLifetime(turn) {} }
-        let memory = try Journal.makeMemory()
+        let memory: OwnedDescriptor
+        do throws(Errno) {
+            memory = try Journal.makeMemory()
+        } catch {
+            throw Failure("no memory for the journal: \(error). Is there a limit on file sizes (ulimit -f)?")
+        }
         let answer = try Answer()
         var ends: [CInt] = [0, 0]
         _ = try retryingInterrupts { socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue) | O_CLOEXEC, 0, &ends) }
         let lifeline = OwnedDescriptor(takingOwnershipOf: ends[0])
         let workersEnd = OwnedDescriptor(takingOwnershipOf: ends[1])
-        let connection = try KernelMount.mount(over: town, root: root.rawValue)
-        guard let entry = try MountTable().town(at: town) else {
+        let connection = try KernelMount.mount(over: town, root: root.rawValue, restrictions: options.restrict)
+        guard let entry = try? MountTable().town(at: town) else {
+            try? KernelMount.unmount(town, isLazy: true)
             throw Failure("\(town) was mounted, but is not in the table of mounts; was it renamed?")
         }
         do {
@@ -181,7 +187,7 @@ struct Keeper: ~Copyable {
         _ = read(signals.rawValue, &info, MemoryLayout.size(ofValue: info))
         log.info("ending", metadata: ["town": "\(entry.path)", "signal": "\(info.ssi_signo)"])
         do throws(Errno) {
-            try KernelMount.unmount(entry.path, isLazy: false)
+            try KernelMount.unmount(try MountTable().entry(entry.id)?.path ?? entry.path, isLazy: false)
         } catch {
             do throws(Errno) {
                 try KernelMount.detach(entry)
@@ -200,35 +206,50 @@ struct Keeper: ~Copyable {
         let status = worker.wait()
         let entry = entry
         let log = log
+        var recovered: Wakeup?
         if status != 0 {
             log.error("the worker ended unexpectedly", metadata: ["status": "\(status)", "town": "\(entry.path)"])
-            recover(within: Self.writeDownLimit)
+            recovered = recover(within: Self.writeDownLimit)
         }
+        let isDetached: Bool
         do throws(Errno) {
             try KernelMount.detach(entry)
+            isDetached = true
         } catch {
             log.error("cannot detach \(entry.path): \(error)")
-            return .failed
+            isDetached = false
         }
-        return status == 0 ? .success : .failed
+        // Closed for good: who still waits for an answer gets an error instead.
+        _ = consume connection
+        // The mount goes first, then this process, but not before the last document is in its file.
+        recovered?.wait()
+        return status == 0 && isDetached ? .success : .failed
     }
 
     /// Writes down what the worker had committed and not written down.
     ///
     /// Gives up waiting, not writing, at the limit.
-    private borrowing func recover(within limit: Duration) {
+    ///
+    /// - Returns: What will be raised when all is written, unless it is already.
+    private borrowing func recover(within limit: Duration) -> Wakeup? {
         guard let done = try? Wakeup(),
             let directory = try? retryingInterrupts({ fcntl(root.rawValue, F_DUPFD_CLOEXEC, 0) })
-        else { return log.error("no descriptors left to write documents down") }
+        else {
+            log.error("no descriptors left to write documents down")
+            return nil
+        }
         let recovery = Recovery(root: OwnedDescriptor(takingOwnershipOf: directory), journal: journal, log: log)
         do throws(Errno) {
             _ = try Thread(named: "recovery") {
                 recovery.run()
                 done.raise()
             }
-            if !done.wait(until: .now + limit) { log.warning("writing documents down takes long; detaching already") }
+            if done.wait(until: .now + limit) { return nil }
+            log.warning("writing documents down takes long; detaching already")
+            return done
         } catch {
             recovery.run()
+            return nil
         }
     }
 }

@@ -12,11 +12,18 @@ enum KernelMount {
     /// - Parameters:
     ///   - path: The directory, without symbolic links.
     ///   - root: The same directory, open. It is mounted on whatever it is called by now.
-    static func mount(over path: String, root: CInt) throws -> OwnedDescriptor {
-        geteuid() == 0 ? try mountAsRoot(over: path, root: root) : try mountAsUser(over: path)
+    ///   - restrictions: Beyond those of the file system beneath.
+    static func mount(
+        over path: String, root: CInt, restrictions: [MountRestriction]
+    ) throws -> OwnedDescriptor {
+        geteuid() == 0
+            ? try mountAsRoot(over: path, root: root, restrictions)
+            : try mountAsUser(over: path, restrictions)
     }
 
-    private static func mountAsRoot(over path: String, root: CInt) throws -> OwnedDescriptor {
+    private static func mountAsRoot(
+        over path: String, root: CInt, _ restrictions: [MountRestriction]
+    ) throws -> OwnedDescriptor {
         let connection: OwnedDescriptor
         do {
             connection = try OwnedDescriptor(opening: device, in: AT_FDCWD, O_RDWR)
@@ -27,11 +34,12 @@ enum KernelMount {
         var beneath = FileSystemStatus()
         _ = try retryingInterrupts { fstatvfs(root, &beneath) }
         let kept = beneath.f_flag & UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY)
+        let flags = restrictions.reduce(kept) { $0 | $1.flag }
         let options =
             "fd=\(connection.rawValue),rootmode=40000,user_id=\(geteuid()),group_id=\(getegid()),default_permissions"
         do {
             _ = try retryingInterrupts {
-                Glibc.mount("pulsefs", "/proc/self/fd/\(root)", "fuse.pulsefs", kept, options)
+                Glibc.mount("pulsefs", "/proc/self/fd/\(root)", "fuse.pulsefs", flags, options)
             }
         } catch {
             throw Failure("cannot mount over \(path): \(error)\(hint(error))")
@@ -48,12 +56,13 @@ enum KernelMount {
     }
 
     /// Lets `fusermount3` mount; it hands the connection back over a socket.
-    private static func mountAsUser(over path: String) throws -> OwnedDescriptor {
+    private static func mountAsUser(over path: String, _ restrictions: [MountRestriction]) throws -> OwnedDescriptor {
         var sockets: [CInt] = [0, 0]
         _ = try retryingInterrupts { socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC, 0, &sockets) }
         let ours = OwnedDescriptor(takingOwnershipOf: sockets[0])
         let theirs = OwnedDescriptor(takingOwnershipOf: sockets[1])
-        let options = "fsname=pulsefs,subtype=pulsefs,default_permissions"
+        let list = ["fsname=pulsefs", "subtype=pulsefs", "default_permissions"] + restrictions.map(\.rawValue)
+        let options = list.joined(separator: ",")
         let status: Int32
         let words: String
         do throws(Errno) {
@@ -137,9 +146,9 @@ enum KernelMount {
         throw entry.user == geteuid() ? .resourceBusy : .notPermitted
     }
 
-    /// Takes a mount out of everybody's sight, whoever uses it, if it still is the topmost at its path.
+    /// Takes a mount out of everybody's sight, whoever uses it and wherever it is by now.
     static func detach(_ entry: MountEntry) throws(Errno) {
-        guard try MountTable().town(at: entry.path)?.id == entry.id else { return }
-        try unmount(entry.path, isLazy: true)
+        guard let now = try MountTable().entry(entry.id) else { return }
+        try unmount(now.path, isLazy: true)
     }
 }

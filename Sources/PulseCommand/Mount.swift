@@ -58,6 +58,7 @@ struct Mount: ParsableCommand {
         if let mount = place.mount { try replaceIfDead(mount) }
         guard stat(place.path, &status) == 0 else { throw Failure("there is no town at \(town): \(Errno.current)") }
         guard status.st_mode & S_IFMT == S_IFDIR else { throw Failure("\(town) is not a directory.") }
+        guard place.path != "/" else { throw Failure("the root directory cannot be a town.") }
         try KernelMount.check()
         if options.foreground {
             try stay(place.path)

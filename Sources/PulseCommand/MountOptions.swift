@@ -1,4 +1,5 @@
 import ArgumentParser
+import CLinux
 import Glibc
 import Liveness
 import TownFS
@@ -31,6 +32,9 @@ struct MountOptions: ParsableArguments {
             valueName: "file"))
     var log: String?
 
+    @Option(help: .hidden)
+    var restrict: [MountRestriction] = []
+
     @Flag(help: "Stay in the foreground and log to standard error; tells systemd when the town is ready.")
     var foreground = false
 
@@ -59,6 +63,7 @@ struct MountOptions: ParsableArguments {
         var arguments = ["--ttl", "\(ttl.nanoseconds)ns", "--on-expiry", onExpiry.rawValue]
         for glob in signal { arguments += ["--signal", glob] }
         if noDefaultSignals { arguments.append("--no-default-signals") }
+        for restriction in restrict { arguments += ["--restrict", restriction.rawValue] }
         return arguments
     }
 
@@ -91,7 +96,7 @@ struct MountOptions: ParsableArguments {
     /// Options of mount(8) and fstab(5) that are not for a file system to understand.
     private static let generic: Set<String> = [
         "defaults", "rw", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev", "exec", "suid", "dev",
-        "nosuid", "nodev", "relatime", "noatime", "strictatime", "async", "owner", "group", "silent",
+        "relatime", "noatime", "strictatime", "async", "owner", "group", "silent",
     ]
 
     /// Turns the words of `-o` into options of the long kind: `ttl=90s` into `--ttl 90s`.
@@ -104,6 +109,8 @@ struct MountOptions: ParsableArguments {
                 arguments += ["--\(parts[0])", value]
             case ("no-default-signals", nil), ("foreground", nil):
                 arguments.append("--\(parts[0])")
+            case (let name, nil) where MountRestriction(rawValue: name) != nil:
+                arguments += ["--restrict", name]
             case (let name, _) where generic.contains(name) || name.hasPrefix("x-") || name.hasPrefix("comment"):
                 continue
             default:
@@ -113,6 +120,24 @@ struct MountOptions: ParsableArguments {
             }
         }
         return arguments
+    }
+}
+
+/// What a mount forbids, by mount(8)'s words.
+enum MountRestriction: String, ExpressibleByArgument {
+    case readOnly = "ro"
+    case noSetID = "nosuid"
+    case noDevices = "nodev"
+    case noPrograms = "noexec"
+
+    /// mount(2)'s flag.
+    var flag: UInt {
+        switch self {
+        case .readOnly: UInt(MS_RDONLY)
+        case .noSetID: UInt(MS_NOSUID)
+        case .noDevices: UInt(MS_NODEV)
+        case .noPrograms: UInt(MS_NOEXEC)
+        }
     }
 }
 

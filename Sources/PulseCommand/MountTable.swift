@@ -32,6 +32,11 @@ struct MountTable {
         entries = try file.readToEnd().split(separator: "\n").compactMap { MountEntry($0) }
     }
 
+    /// The mount of an id, at the path where it is by now: a directory above it may have been renamed.
+    func entry(_ id: Int) -> MountEntry? {
+        entries.first { $0.id == id }
+    }
+
     /// The mount of a town, the topmost if there are several.
     func town(at path: String) -> MountEntry? {
         entries.last { $0.path == path }.flatMap { $0.isPulseFS ? $0 : nil }

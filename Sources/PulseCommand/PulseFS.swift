@@ -29,13 +29,15 @@ struct PulseFS: ParsableCommand {
     static func main() {
         // A reader of our output or messages that has gone is an error to be reported, not a reason to die.
         signal(SIGPIPE, SIG_IGN)
+        // So is a file larger than a limit allows, or one client could end the mount for all.
+        signal(SIGXFSZ, SIG_IGN)
         do {
             var command = try parseAsRoot()
             try command.run()
         } catch let failure as Failure {
             complain(failure.message)
             Glibc.exit(failure.status.rawValue)
-        } catch where exitCode(for: error) == .validationFailure {
+        } catch  where exitCode(for: error) == .validationFailure {
             // The message alone: with the help and usage that the parser adds, nobody would find it.
             let message = message(for: error).split(separator: "\n").first ?? "wrong arguments"
             complain("\(message)\(message.last?.isPunctuation == true ? "" : ".") See 'pulsefs --help'.")

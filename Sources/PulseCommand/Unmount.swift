@@ -26,7 +26,9 @@ struct Unmount: ParsableCommand {
     func run() throws {
         let place = try TownPath(town)
         guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
-        let keeper = try keeper(of: mount)
+        let answer = try StatusFile.read(of: mount.path)
+        let isSilent = if case .silent = answer { true } else { false }
+        let keeper = keeper(by: answer)
         if keeper != nil { try writeDown(mount.path) }
         do throws(Errno) {
             try KernelMount.unmount(mount.path, isLazy: lazy)
@@ -39,6 +41,7 @@ struct Unmount: ParsableCommand {
         } catch {
             throw Failure("cannot unmount \(mount.path): \(error)")
         }
+        if isSilent, lazy { abort(mount) }
         guard let keeper, !lazy else { return }
         var question = pollfd(fd: keeper.rawValue, events: Int16(POLLIN), revents: 0)
         while poll(&question, 1, CInt(Self.patience.components.seconds) * 1000) == -1 {}
@@ -49,8 +52,8 @@ struct Unmount: ParsableCommand {
     }
 
     /// The keeper, to wait for its end; nil for a dead mount, or another user's.
-    private func keeper(of mount: MountEntry) throws -> OwnedDescriptor? {
-        guard case .text(let text) = try StatusFile.read(of: mount.path), let status = StatusFile.decode(text),
+    private func keeper(by answer: StatusFile.Outcome) -> OwnedDescriptor? {
+        guard case .text(let text) = answer, let status = StatusFile.decode(text),
             let descriptor = try? retryingInterrupts({ clinux_pidfd_open(status.keeperPid) })
         else { return nil }
         return OwnedDescriptor(takingOwnershipOf: descriptor)
@@ -59,9 +62,29 @@ struct Unmount: ParsableCommand {
     /// Has all documents written to their real files before the mount goes, so that there is no moment in which a tool
     /// reads an older one: an fsync of the town root does that.
     private func writeDown(_ path: String) throws {
-        _ = try within(Self.patience) {
-            guard let root = try? OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_DIRECTORY) else { return }
-            _ = fsync(root.rawValue)
+        let failure: Errno?? = try within(lazy ? .seconds(1) : Self.patience) {
+            do throws(Errno) {
+                let root = try OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_DIRECTORY)
+                _ = try retryingInterrupts { fsync(root.rawValue) }
+                return nil
+            } catch {
+                return error
+            }
         }
+        // A lazy one goes on: what is missing then, the worker writes when it ends.
+        if lazy { return }
+        guard let failure else { throw Failure("\(path) does not write its documents down; --lazy does not wait.") }
+        if let failure {
+            throw Failure("\(path) cannot write its documents down: \(failure). --lazy unmounts all the same.")
+        }
+    }
+
+    /// Ends a connection whose server does not answer, so that nobody waits for it any more.
+    private func abort(_ mount: MountEntry) {
+        let file = "/sys/fs/fuse/connections/\(mount.connection)/abort"
+        guard let file = try? OwnedDescriptor(opening: file, in: AT_FDCWD, O_WRONLY) else {
+            return PulseFS.complain("who waits for \(mount.path) goes on waiting until its worker is killed.")
+        }
+        _ = write(file.rawValue, "1", 1)
     }
 }

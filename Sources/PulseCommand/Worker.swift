@@ -12,6 +12,7 @@ import TownFS
 final class Worker: Sendable {
     private let town: Town
     private let path: String
+    private let mount: MountEntry?
     private let log: Logger
     private let hasEnded = Mutex(false)
 
@@ -19,18 +20,19 @@ final class Worker: Sendable {
     init(serving path: String, options: MountOptions, log: Logger) throws {
         self.path = path
         self.log = log
+        mount = try MountTable().town(at: path)
+        Self.raiseLimits()
         let journal = try Journal(
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.journal))
         town = try Town(
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.root), journal: journal,
-            configuration: options.configuration(of: path), log: log)
+            configuration: Self.configuration(options, of: path), log: log)
     }
 
     /// Serves until the mount ends or the keeper says so; then writes documents down and ends the process.
     func run() throws -> Never {
         // Modes come from the kernel with the caller's mask applied.
         umask(0)
-        Self.raiseDescriptorLimit()
         let describe = Self.description()
         let fileSystem = try TownFileSystem(town, describe: describe)
         let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: fileSystem)
@@ -39,14 +41,28 @@ final class Worker: Sendable {
         end()
     }
 
-    /// Enough that a slow fsync or two do not keep others waiting, few enough to stay small.
-    private static var threadCount: Int { max(4, min(8, sysconf(Int32(_SC_NPROCESSORS_ONLN)) * 2)) }
+    /// Each may be held by a slow disk, as in fsync(2); with one more than there are such requests, touches go on.
+    private static let threadCount = 12
 
-    private static func raiseDescriptorLimit() {
+    /// Raises what limits us to what may be had: clients' open files are ours, and their file sizes.
+    private static func raiseLimits() {
+        for resource in [RLIMIT_NOFILE, RLIMIT_FSIZE] {
+            var limit = rlimit()
+            guard getrlimit(__rlimit_resource_t(resource.rawValue), &limit) == 0 else { continue }
+            limit.rlim_cur = limit.rlim_max
+            setrlimit(__rlimit_resource_t(resource.rawValue), &limit)
+        }
+    }
+
+    /// The configuration, with no more descriptors in the cache than leaves most of them to clients.
+    private static func configuration(_ options: MountOptions, of path: String) throws -> Town.Configuration {
+        var configuration = try options.configuration(of: path)
         var limit = rlimit()
-        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-        limit.rlim_cur = limit.rlim_max
-        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
+            configuration.descriptorCacheCapacity = min(
+                configuration.descriptorCacheCapacity, Int(clamping: limit.rlim_cur) / 4)
+        }
+        return configuration
     }
 
     /// Waits for the keeper's word, or its death: then nobody else is left to take the mount away.
@@ -56,7 +72,7 @@ final class Worker: Sendable {
         if count == 0 {
             log.error("the keeper has died; ending the mount")
             do {
-                if let entry = try MountTable().town(at: path) { try KernelMount.detach(entry) }
+                if let mount { try KernelMount.detach(mount) }
             } catch {
                 log.error("cannot detach \(path): \(error)")
             }
@@ -112,44 +128,5 @@ struct WorkerCommand: ParsableCommand {
         }
         clinux_name_this_thread("pulsefs-worker")
         try Worker(serving: town, options: options, log: Log.logger("worker")).run()
-    }
-}
-
-/// `pulsefs keeper`: started by `pulsefs mount`, never by a person.
-struct KeeperCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "keeper", abstract: "Own a mount (started by 'pulsefs mount').", shouldDisplay: false)
-
-    /// Where `pulsefs mount` waits to hear: nothing but the end when all is well, else why not.
-    static let report: CInt = 3
-
-    @OptionGroup var options: MountOptions
-    @Argument var town: String
-
-    func run() throws {
-        guard fcntl(Self.report, F_GETFD) != -1 else {
-            throw Failure("'pulsefs keeper' is started by 'pulsefs mount', not by hand.", .usage)
-        }
-        // Started by way of /proc/self/exe, it would be called "exe" in ps(1).
-        clinux_name_this_thread("pulsefs-keeper")
-        let report = OwnedDescriptor(takingOwnershipOf: Self.report)
-        func say(_ outcome: Result<Void, Failure>) {
-            let words = Mount.encode(outcome)
-            _ = words.utf8CString.withUnsafeBytes { write(report.rawValue, $0.baseAddress, $0.count - 1) }
-        }
-        let keeper: Keeper
-        do {
-            keeper = try Keeper.mount(over: town, options: options, log: Log.logger("keeper"))
-        } catch {
-            let failure = error as? Failure ?? Failure("\(error)")
-            say(.failure(failure))
-            Glibc.exit(failure.status.rawValue)
-        }
-        let status = keeper.run { outcome in
-            say(outcome)
-            // Whoever waits for the end of this, waits no longer.
-            close(Self.report)
-        }
-        Glibc.exit(status.rawValue)
     }
 }

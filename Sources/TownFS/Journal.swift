@@ -89,7 +89,8 @@ package final class Journal: Sendable {
                 state.unsettled[path] = entry
                 state.needed += entry.count
             }
-            if state.used + entry.count > max(Self.smallestClearing, 2 * state.needed) { clear(&state) }
+            let grown = state.used + entry.count
+            if grown > max(Self.smallestClearing, 2 * state.needed) || grown > Self.regionSize { clear(&state) }
             guard state.used + entry.count <= Self.regionSize else { return false }
             write(entry, &state)
             publish(state)

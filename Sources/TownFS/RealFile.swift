@@ -56,8 +56,18 @@ struct RealFile: ~Copyable {
     // MARK: Replacing
 
     /// Whether a file of this name is one with which a document is written down, unfinished or left by a crash.
-    static func isTemporary(_ name: some Collection<UInt8>) -> Bool {
-        name.starts(with: temporaryPrefix)
+    static func isTemporary(_ name: [UInt8], in scope: SignalPatterns.Scope) -> Bool {
+        name.starts(with: temporaryPrefix) && scope.matches(name.dropFirst(temporaryPrefix.count))
+    }
+
+    /// Removes what a crash in a write-down has left in a directory; no listing shows it.
+    static func removeTemporaries(in directory: Descriptor, scope: SignalPatterns.Scope) throws(Errno) {
+        try DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
+            if isTemporary(entry.name.bytes, in: scope) {
+                _ = entry.name.withPointer { unlinkat(directory.rawValue, $0, 0) }
+            }
+            return true
+        }
     }
 
     private static let temporaryPrefix = Array(".pulsefs-".utf8)
@@ -66,10 +76,12 @@ struct RealFile: ~Copyable {
     ///
     /// Another file of that name is replaced in one step, unless it is newer than the document and not of the future:
     /// then somebody went on without pulsefs, and theirs is the truth. With `flags` of `RENAME_NOREPLACE`, EEXIST when
-    /// there is one.
+    /// there is one. In a directory that cannot be written to, the real file is overwritten instead.
+    ///
+    /// - Parameter isDurable: Whether it shall be on the disk when this returns.
     static func replace(
         _ name: NodeName, in directory: CInt, with content: SignalFile.Content, now: WallTime, flags: UInt32 = 0,
-        evenIfNewer: Bool = false
+        evenIfNewer: Bool = false, isDurable: Bool = false
     ) throws(Errno) {
         // One name for a file, so that what a crash leaves is overwritten the next time.
         let temporary = NodeName(temporaryPrefix + name.bytes.prefix(240))
@@ -83,7 +95,15 @@ struct RealFile: ~Copyable {
         }
         try temporary.withPointer { (temporary) throws(Errno) in
             do throws(Errno) {
-                try write(content, to: temporary, in: directory)
+                _ = unlinkat(directory, temporary, 0)
+                let file: OwnedDescriptor
+                do throws(Errno) {
+                    file = try OwnedDescriptor(
+                        opening: temporary, in: directory, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
+                } catch .permissionDenied where present?.isRegularFile == true {
+                    return try overwrite(name, in: directory, with: content, isDurable: isDurable)
+                }
+                try write(content, to: file.rawValue, isDurable: isDurable)
                 try name.withPointer { (name) throws(Errno) in
                     _ = try retryingInterrupts {
                         clinux_renameat2(directory, temporary, directory, name, flags)
@@ -96,24 +116,29 @@ struct RealFile: ~Copyable {
         }
     }
 
-    private static func write(
-        _ content: SignalFile.Content, to name: UnsafePointer<CChar>, in directory: CInt
+    private static func overwrite(
+        _ name: NodeName, in directory: CInt, with content: SignalFile.Content, isDurable: Bool
     ) throws(Errno) {
-        _ = unlinkat(directory, name, 0)
-        let file = try OwnedDescriptor(
-            opening: name, in: directory, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
+        let file = try name.withPointer { (name) throws(Errno) in
+            try OwnedDescriptor(opening: name, in: directory, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK)
+        }
+        try write(content, to: file.rawValue, isDurable: isDurable)
+    }
+
+    private static func write(_ content: SignalFile.Content, to file: CInt, isDurable: Bool) throws(Errno) {
         var done = 0
         let bytes = content.document.bytes
         while done < bytes.count {
             done += try retryingInterrupts {
-                bytes[done...].withUnsafeBytes { Glibc.write(file.rawValue, $0.baseAddress, $0.count) }
+                bytes[done...].withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
             }
         }
         let ownership = content.ownership
         // Only root may give a file away; for anybody else it already is theirs, or stays theirs.
-        _ = fchown(file.rawValue, ownership.user, ownership.group)
-        _ = try retryingInterrupts { fchmod(file.rawValue, ownership.mode & 0o7777) }
+        _ = fchown(file, ownership.user, ownership.group)
+        _ = try retryingInterrupts { fchmod(file, ownership.mode & 0o7777) }
         let times = [content.modified.timespec, content.modified.timespec]
-        _ = try retryingInterrupts { futimens(file.rawValue, times) }
+        _ = try retryingInterrupts { futimens(file, times) }
+        if isDurable { _ = try retryingInterrupts { fsync(file) } }
     }
 }

@@ -27,7 +27,10 @@ package final class Recovery: Sendable {
                 try root.withDirectory(at: parent) { (directory) throws(Errno) in
                     switch event {
                     case .content(let content): try RealFile.replace(name, in: directory, with: content, now: .now)
-                    case .removed: _ = name.withPointer { unlinkat(directory, $0, 0) }
+                    case .removed:
+                        // Something else may have taken the name since.
+                        guard try RealFile.open(name, in: directory) != nil else { return }
+                        _ = name.withPointer { unlinkat(directory, $0, 0) }
                     case .settled: break
                     }
                 }

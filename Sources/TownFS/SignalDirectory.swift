@@ -72,16 +72,19 @@ final class SignalDirectory: Sendable {
 
     /// Lets go of all files, as the directory is no longer at its path.
     ///
-    /// - Returns: What their real files do not hold yet.
-    fileprivate func leave() -> [SignalDirectories.Unsettled] {
+    /// - Returns: What the real files do not hold yet.
+    func leave() -> [(file: SignalFile, content: SignalFile.Content)] {
         let files = state.withLock { state in
             defer { state.files = [:] }
             state.isGone = true
             return Array(state.files.values)
         }
-        return files.compactMap { file in
-            file.leave().map { SignalDirectories.Unsettled(file: file, content: $0) }
-        }
+        return files.compactMap { file in file.leave().map { (file, $0) } }
+    }
+
+    /// Whether a file is here that the real directory may not hold yet.
+    var holdsFiles: Bool {
+        knownFiles.contains { $0.listing == .shown || $0.isAwaited }
     }
 
     /// All that is known, in no order.
@@ -121,15 +124,11 @@ final class SignalDirectories: Sendable {
         }
     }
 
-    /// A file that was let go of, and what its real file does not hold.
-    struct Unsettled {
-        let file: SignalFile
-        let content: SignalFile.Content
-    }
-
     /// Lets go of directories that are no longer at their paths, and of all that is in them.
+    ///
+    /// - Returns: What real files do not hold yet.
     @discardableResult
-    func drop(_ directories: [SignalDirectory]) -> [Unsettled] {
+    func drop(_ directories: [SignalDirectory]) -> [(file: SignalFile, content: SignalFile.Content)] {
         known.withLock { known in
             for directory in directories where known[directory.path] === directory && directory !== root {
                 known[directory.path] = nil

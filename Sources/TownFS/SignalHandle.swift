@@ -92,6 +92,28 @@ final class SignalHandle: Sendable {
         state = Mutex(State(draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
     }
 
+    /// The same opening, of the signal file that its directory's move has put in the place of the former.
+    init(_ former: SignalHandle, of file: SignalFile, in parent: Descriptor) {
+        self.file = file
+        self.parent = parent
+        request = former.request
+        snapshot = former.snapshot
+        thread = former.thread
+        isWritable = former.isWritable
+        state = Mutex(former.state.withLock { $0 })
+    }
+
+    /// What was written and has not been committed.
+    var uncommitted: [UInt8]? {
+        state.withLock { state in
+            if case .committed = state.draft?.verdict { return nil }
+            return state.draft?.bytes
+        }
+    }
+
+    /// Whether there are bytes to be judged.
+    var hasBeenWritten: Bool { state.withLock { $0.draft?.isWritten ?? false } }
+
     /// The file's status as whoever has just opened this sees it.
     var ownStatus: FileStatus {
         var status = snapshot.status

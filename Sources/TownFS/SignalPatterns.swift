@@ -40,6 +40,9 @@ package struct SignalPatterns: Sendable {
 
         package var isEmpty: Bool { remainders.isEmpty }
 
+        /// Whether an entry of this directory itself can be a signal file, and not only one further below.
+        package var hasSignals: Bool { remainders.contains { $0.count == 1 } }
+
         /// The scope of the directory called `name` in this one.
         package func entering(_ name: some Collection<UInt8>) -> Scope {
             var child = Scope()

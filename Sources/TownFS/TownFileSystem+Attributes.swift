@@ -7,7 +7,9 @@ extension TownFileSystem {
     package func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
         switch try subject(inode) {
         case .backing:
-            return StatusReply(status: try nodes.status(of: inode), timeout: Self.backingTimeout)
+            let status = try nodes.status(of: inode)
+            return StatusReply(
+                status: status, timeout: Self.statusTimeout(status, in: try nodes.signals(around: inode)))
         case .signal(let file, let parent):
             do throws(Errno) {
                 return try file.status(for: request, in: parent)
@@ -43,6 +45,15 @@ extension TownFileSystem {
 
     private func change(_ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?) throws(Errno) {
         let file = try nodes.descriptor(of: inode)
+        try changeOwnership(of: file, changes)
+        if let size = changes.size { try truncate(file, to: size, handle: handle) }
+        if changes.accessed != nil || changes.modified != nil {
+            let times = [timespec(changes.accessed), timespec(changes.modified)]
+            _ = try retryingInterrupts { utimensat(file.rawValue, "", times, AT_EMPTY_PATH) }
+        }
+    }
+
+    private func changeOwnership(of file: Descriptor, _ changes: StatusChanges) throws(Errno) {
         if changes.user != nil || changes.group != nil {
             // All bits set is "leave it" to chown(2).
             _ = try retryingInterrupts {
@@ -53,18 +64,18 @@ extension TownFileSystem {
             // After the owner, whose change clears set-id bits. An O_PATH descriptor itself takes no fchmod(2).
             _ = try file.callByPath { chmod($0, mode & 0o7777) }
         }
-        if let size = changes.size { try truncate(file, to: size, handle: handle) }
-        if changes.accessed != nil || changes.modified != nil {
-            let times = [timespec(changes.accessed), timespec(changes.modified)]
-            _ = try retryingInterrupts { utimensat(file.rawValue, "", times, AT_EMPTY_PATH) }
-        }
     }
 
     private func truncate(_ file: Descriptor, to size: off_t, handle: FileHandle?) throws(Errno) {
-        if let handle, case .backing(let opened) = try files[handle].target {
-            _ = try retryingInterrupts { ftruncate(opened.rawValue, size) }
-        } else {
+        guard let handle else {
             _ = try file.callByPath { Glibc.truncate($0, size) }
+            return
+        }
+        // Through what was opened, and never through a name, which may be another file's by now.
+        switch try files[handle].target {
+        case .backing(let opened): _ = try retryingInterrupts { ftruncate(opened.rawValue, size) }
+        case .signal(let opened): try opened.truncate(to: size)
+        case .text: throw .invalidArgument
         }
     }
 
@@ -89,15 +100,10 @@ extension TownFileSystem {
 
     /// Changes mode and owner of the real file, where there is no content to carry them.
     private func changeBeneath(_ file: SignalFile, in parent: Descriptor, _ changes: StatusChanges) throws(Errno) {
-        guard let real = try RealFile.open(file.name, in: parent.rawValue) else { throw .noSuchFileOrDirectory }
-        if changes.user != nil || changes.group != nil {
-            _ = try retryingInterrupts {
-                fchown(real.descriptor.rawValue, changes.user ?? uid_t.max, changes.group ?? gid_t.max)
-            }
+        let opened = try file.name.withPointer { (name) throws(Errno) in
+            try OwnedDescriptor(opening: name, in: parent.rawValue, O_PATH | O_NOFOLLOW)
         }
-        if let mode = changes.mode {
-            _ = try retryingInterrupts { fchmod(real.descriptor.rawValue, mode & 0o7777) }
-        }
+        try changeOwnership(of: Descriptor(opened), changes)
     }
 
     private func truncate(

@@ -115,7 +115,7 @@ extension SignalDirectory {
             var entry = listed
             let bytes = entry.name.bytes
             // The real `.pulse`, if there is one, is covered by ours, which no listing shows.
-            if RealFile.isTemporary(bytes) || (path.isEmpty && bytes == PulseDirectory.name) { return true }
+            if RealFile.isTemporary(bytes, in: scope) || (path.isEmpty && bytes == PulseDirectory.name) { return true }
             if scope.matches(bytes), entry.kind == S_IFREG || entry.kind == 0 {
                 if hidden.contains(entry.name) || hasExpired(entry.name, in: real) { return true }
                 pending[entry.name] = nil

@@ -162,6 +162,6 @@ extension TownFileSystem {
     package func poll(_ handle: FileHandle) throws(Errno) -> UInt32 {
         // Files on a disk always are ready, and so are these.
         _ = try files[handle]
-        return UInt32(POLLIN | POLLOUT) | 0x40 | 0x100
+        return UInt32(POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)
     }
 }

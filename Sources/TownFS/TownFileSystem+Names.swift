@@ -13,7 +13,12 @@ extension TownFileSystem {
         case .pulse: return try entry(ofPulse: PulseDirectory.directory)
         case .signal(let signals):
             let file = signals.file(NodeName(name))
-            return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+            do throws(Errno) {
+                return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+            } catch {
+                if file.isUntouched { signals.drop(file) }
+                throw error
+            }
         }
     }
 
@@ -86,7 +91,7 @@ extension TownFileSystem {
     }
 
     /// EEXIST where there is a signal file, even if there is nothing beneath it.
-    private func refuseSignal(_ name: FileName, in directory: Directory, for request: Request) throws(Errno) {
+    func refuseSignal(_ name: FileName, in directory: Directory, for request: Request) throws(Errno) {
         guard case .signal(let signals) = try meaning(of: name, in: directory) else { return }
         let file = signals.file(NodeName(name))
         do throws(Errno) {
@@ -129,8 +134,7 @@ extension TownFileSystem {
             throw .notDirectory
         case .backing:
             let below = signals.directory(NodeName(name), in: directory.signals)
-            // It may be empty beneath and yet hold documents that are not written down.
-            if let below, below.knownFiles.contains(where: { $0.listing == .shown }) { throw .directoryNotEmpty }
+            if let below { try emptyBeneath(below, name, in: directory) }
             try pinning(name, in: directory) { () throws(Errno) in
                 _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
             }
@@ -138,8 +142,19 @@ extension TownFileSystem {
         }
     }
 
+    /// Makes a directory beneath as empty as it looks.
+    ///
+    /// ENOTEMPTY where it holds more than the one beneath does.
+    func emptyBeneath(_ signals: SignalDirectory, _ name: FileName, in parent: Directory) throws(Errno) {
+        // Documents that are not written down, files that are just being made.
+        guard !signals.holdsFiles else { throw .directoryNotEmpty }
+        let real = try OwnedDescriptor(
+            opening: name.pointer, in: parent.descriptor.rawValue, O_PATH | O_NOFOLLOW | O_DIRECTORY)
+        try RealFile.removeTemporaries(in: Descriptor(real), scope: signals.scope)
+    }
+
     /// Keeps a backing file that the kernel knows reachable while `body` removes its name, and after.
-    private func pinning(
+    func pinning(
         _ name: FileName, in directory: Directory, _ body: () throws(Errno) -> Void
     ) throws(Errno) {
         let status = try? FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
@@ -150,214 +165,6 @@ extension TownFileSystem {
         } catch {
             if let pinned { nodes.unpin(pinned) }
             throw error
-        }
-    }
-
-    // MARK: Renaming
-
-    package func rename(
-        _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
-        for request: Request
-    ) throws(Errno) {
-        if parent == PulseDirectory.directory || newParent == PulseDirectory.directory { throw .notPermitted }
-        let source = Located(name, try directory(parent))
-        let target = Located(newName, try directory(newParent))
-        switch (try meaning(of: name, in: source.directory), try meaning(of: newName, in: target.directory)) {
-        case (.pulse, _), (_, .pulse):
-            throw .notPermitted
-        case (.backing, .backing):
-            try renameBacking(source, target, flags)
-        case (_, .signal(let signals)):
-            // Two names change places, or one leaves a whiteout behind: neither is a touch.
-            guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .invalidArgument }
-            try renameOntoSignal(source, target, signals, flags, for: request)
-        case (.signal(let signals), .backing):
-            guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .invalidArgument }
-            try renameAway(signals.file(source.nodeName), source, target, flags, for: request)
-        }
-    }
-
-    /// A name and the directory it is in.
-    private struct Located {
-        let name: FileName
-        let nodeName: NodeName
-        let directory: Directory
-
-        init(_ name: FileName, _ directory: Directory) {
-            self.name = name
-            nodeName = NodeName(name)
-            self.directory = directory
-        }
-
-        func status() throws(Errno) -> FileStatus {
-            try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
-        }
-    }
-
-    private func renameBacking(_ source: Located, _ target: Located, _ flags: UInt32) throws(Errno) {
-        let moved = try source.status()
-        let replaced = try? target.status()
-        let isExchange = flags & UInt32(RENAME_EXCHANGE) != 0
-        // Documents have to lie in a directory for real before it takes them along.
-        let movedSignals = moved.isDirectory ? signals.directory(source.nodeName, in: source.directory.signals) : nil
-        if let movedSignals { try writeDown(beneath: movedSignals) }
-        let replacedSignals =
-            replaced?.isDirectory == true ? signals.directory(target.nodeName, in: target.directory.signals) : nil
-        if let replacedSignals {
-            if isExchange {
-                try writeDown(beneath: replacedSignals)
-            } else if replacedSignals.knownFiles.contains(where: { $0.listing == .shown }) {
-                throw .directoryNotEmpty
-            }
-        }
-        func rename() throws(Errno) {
-            _ = try retryingInterrupts {
-                clinux_renameat2(
-                    source.directory.descriptor.rawValue, source.name.pointer,
-                    target.directory.descriptor.rawValue, target.name.pointer, flags)
-            }
-        }
-        let hasMoved = try nodes.renames.whileRenaming { () throws(Errno) in
-            if isExchange {
-                try rename()
-            } else {
-                try pinning(target.name, in: target.directory, rename)
-            }
-            // Both names were of one file: rename(2) does nothing then.
-            if let replaced, replaced.identity == moved.identity { return false }
-            if let movedSignals { leave(movedSignals, for: target) }
-            if let replacedSignals { leave(replacedSignals, for: source) }
-            move(moved, to: target)
-            if isExchange, let replaced { move(replaced, to: source) }
-            return true
-        }
-        guard hasMoved else { return }
-        settle(moved)
-        if isExchange, let replaced { settle(replaced) }
-    }
-
-    /// Ends the signal files at and below a directory that has moved, `place` being where it is now.
-    private func leave(_ top: SignalDirectory, for place: Located) {
-        for left in signals.drop(signals.all(beneath: top.path)) {
-            let path = place.nodeName.bytes + left.file.directory.path.dropFirst(top.path.count)
-            // Touched while the directory was on its way. Where it cannot be written, it is as if that had come later.
-            try? place.directory.descriptor.withDirectory(at: path) { (real) throws(Errno) in
-                try RealFile.replace(
-                    left.file.name, in: real, with: left.content, now: town.now.wall, evenIfNewer: true)
-            }
-        }
-    }
-
-    /// Tells the store where a file is after a rename.
-    private func move(_ moved: FileStatus, to place: Located) {
-        let below = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
-        nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: below)
-    }
-
-    /// Decides what in a directory that has moved are signal files now.
-    private func settle(_ moved: FileStatus) {
-        guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
-        let settlers = nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
-        for settler in settlers { settle(settler) }
-    }
-
-    /// Makes an inode what its name means in the place to which its directory has moved: the kernel goes on using it.
-    private func settle(_ settler: NodeStore.Settler) {
-        guard let parent = try? nodes.descriptor(of: settler.parent) else { return }
-        let real = try? settler.name.withPointer { (name) throws(Errno) in
-            try FileStatus(of: name, in: parent.rawValue)
-        }
-        // What could not be written down is not here.
-        guard let real, real.isRegularFile else { return }
-        if let signals = settler.signals, signals.scope.matches(settler.name.bytes) {
-            nodes.assign(
-                settler.inode, to: signals.livingFile(settler.name), named: settler.name, in: settler.parent)
-        } else {
-            nodes.assign(settler.inode, to: real.identity, named: settler.name, in: settler.parent)
-        }
-    }
-
-    private func writeDown(beneath top: SignalDirectory) throws(Errno) {
-        let below = signals.all(beneath: top.path)
-        if let failure = town.writeDown.writeNow(below.flatMap(\.knownFiles)) { throw failure }
-    }
-
-    /// Takes what is renamed over a signal file for its new document, and the inode for the signal file's.
-    private func renameOntoSignal(
-        _ source: Located, _ target: Located, _ targetSignals: SignalDirectory, _ flags: UInt32,
-        for request: Request
-    ) throws(Errno) {
-        let file = targetSignals.livingFile(target.nodeName)
-        let content: SignalFile.Content
-        let sourceFile: SignalFile?
-        if case .signal(let signals) = try meaning(of: source.name, in: source.directory) {
-            let other = signals.file(source.nodeName)
-            content = try other.currentContent(in: source.directory.descriptor)
-            sourceFile = other
-        } else {
-            do throws(Errno) {
-                content = try self.content(ofBacking: source)
-            } catch .fileTooLarge {
-                throw file.refuse(.tooLarge, by: request)
-            }
-            sourceFile = nil
-        }
-        guard file !== sourceFile else { return }
-        if flags & UInt32(RENAME_NOREPLACE) != 0 { try refuseSignal(target.name, in: target.directory, for: request) }
-
-        let moved = sourceFile == nil ? try source.status().identity : nil
-        let inode = moved.flatMap { nodes.inode(of: $0) } ?? sourceFile.flatMap { nodes.inode(of: $0) }
-        try file.commit(
-            content.document.bytes, source: .renamed, by: request, in: target.directory.descriptor,
-            replacement: content.ownership)
-        if let sourceFile {
-            try sourceFile.remove(in: source.directory.descriptor)
-        } else {
-            _ = try retryingInterrupts { unlinkat(source.directory.descriptor.rawValue, source.name.pointer, 0) }
-        }
-        guard let inode else { return }
-        nodes.assign(inode, to: file, named: target.nodeName, in: target.directory.inode)
-        for opened in files.all where opened.inode == inode {
-            guard case .backing = opened.target else { continue }
-            opened.retarget(.signal(file.adopt(content, by: request, in: target.directory.descriptor)))
-        }
-    }
-
-    /// The content of an ordinary file that is about to become a signal file's.
-    ///
-    /// EINVAL when it cannot be a document.
-    private func content(ofBacking source: Located) throws(Errno) -> SignalFile.Content {
-        guard let file = try RealFile.open(source.nodeName, in: source.directory.descriptor.rawValue) else {
-            let status = try source.status()
-            throw status.isDirectory ? .notDirectory : .invalidArgument
-        }
-        let status = file.status
-        return SignalFile.Content(
-            document: Document(try file.bytes()), modified: WallTime(status.st_mtim),
-            changed: WallTime(status.st_ctim),
-            ownership: .init(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
-            deadline: town.now.instant)
-    }
-
-    /// Makes a signal file's document an ordinary file of another name; the signal file is gone then.
-    private func renameAway(
-        _ file: SignalFile, _ source: Located, _ target: Located, _ flags: UInt32, for request: Request
-    ) throws(Errno) {
-        let content = try file.currentContent(in: source.directory.descriptor)
-        if let replaced = try? target.status() {
-            guard flags & UInt32(RENAME_NOREPLACE) == 0 else { throw .fileExists }
-            guard !replaced.isDirectory else { throw .isDirectory }
-        }
-        try pinning(target.name, in: target.directory) { () throws(Errno) in
-            try RealFile.replace(
-                target.nodeName, in: target.directory.descriptor.rawValue, with: content,
-                now: town.now.wall, flags: flags, evenIfNewer: true)
-        }
-        let inode = nodes.inode(of: file)
-        try file.remove(in: source.directory.descriptor)
-        if let inode {
-            nodes.assign(
-                inode, to: try target.status().identity, named: target.nodeName, in: target.directory.inode)
         }
     }
 

@@ -101,7 +101,16 @@ package final class TownFileSystem: FileSystem {
         let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
         let inode = nodes.remember(status.identity, named: name, in: directory.inode, signals: below)
         return Entry(
-            inode: inode, status: status, nameTimeout: Self.backingTimeout, statusTimeout: Self.backingTimeout)
+            inode: inode, status: status, nameTimeout: Self.backingTimeout,
+            statusTimeout: Self.statusTimeout(status, in: directory.signals))
+    }
+
+    /// For how long a backing file's status may be believed.
+    ///
+    /// Not at all beside signal files: it may be about to be renamed onto one, and the kernel would go on telling its own
+    /// size and times for the signal file's.
+    static func statusTimeout(_ status: FileStatus, in directory: SignalDirectory?) -> Double {
+        status.isRegularFile && directory?.scope.hasSignals == true ? 0 : backingTimeout
     }
 
     /// Looks a signal file up, counting it.

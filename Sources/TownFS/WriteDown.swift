@@ -116,7 +116,7 @@ final class WriteDown: Sendable {
             let (files, orders, isLast) = take(at: .now)
             var failed = write(files).count
             for order in orders {
-                let failures = write(order.files)
+                let failures = write(order.files, isDurable: true)
                 failed += failures.count
                 order.failure.withLock { $0 = failures.first }
                 order.done.raise()
@@ -147,14 +147,14 @@ final class WriteDown: Sendable {
     }
 
     /// Returns what went wrong with those that could not be written; they are tried again with the next delay.
-    private func write(_ files: [SignalFile]) -> [Errno] {
+    private func write(_ files: [SignalFile], isDurable: Bool = false) -> [Errno] {
         var failures: [Errno] = []
         for file in files {
             guard let (content, revision) = file.beginWriteDown() else { continue }
             var failure: Errno?
             do throws(Errno) {
                 try withDirectory(of: file) { (directory) throws(Errno) in
-                    try RealFile.replace(file.name, in: directory, with: content, now: .now)
+                    try RealFile.replace(file.name, in: directory, with: content, now: .now, isDurable: isDurable)
                 }
             } catch {
                 failure = error

@@ -1,4 +1,5 @@
 import Glibc
+import SystemPackage
 import Testing
 
 extension EndToEnd {
@@ -24,6 +25,8 @@ extension EndToEnd {
             Mistake("mount", status: 64, naming: "town"),
             Mistake("mount", "TOWN/none", status: 1, naming: "TOWN/none"),
             Mistake("mount", "FILE", status: 1, naming: "FILE"),
+            Mistake("mount", "/", status: 1, naming: "root directory"),
+            Mistake("mount", "-o", "ro,rwx", "TOWN", status: 64, naming: "rwx"),
             Mistake("mount", "", status: 1, naming: "no town"),
             Mistake("mount", "--ttl", "90", "TOWN", status: 64, naming: "90"),
             Mistake("mount", "--ttl", "0s", "TOWN", status: 64, naming: "0s"),
@@ -70,13 +73,42 @@ extension EndToEnd {
 
         @Test func optionsAreTakenAsFstabSpellsThem() throws {
             try withMountedTown(
-                "-o", "rw,noauto,x-systemd.automount,ttl=5m,signal=mine.json", "-o", "no-default-signals,on-expiry=absent"
+                "-o", "rw,noauto,x-systemd.automount,ttl=5m,signal=mine.json",
+                "-o", "no-default-signals,on-expiry=absent"
             ) { town in
                 let status = try town.status()
                 #expect(status.ttlSeconds == 300)
                 #expect(status.onExpiry == "absent")
                 #expect(throws: (any Error).self) { try Client.write("{", to: "\(town.path)/mine.json") }
                 try Client.write("{", to: town.keepalive)
+            }
+        }
+
+        /// In a mount namespace of its own, where the helper can be put beside those of the system.
+        @Test(.needsRoot) func townIsMountedByMount() throws {
+            try withTown { town in
+                let script = """
+                    mkdir "$SCRATCH/helper"
+                    sed "s|^pulsefs=.*|pulsefs='$PROGRAM'|" "$HELPER" > "$SCRATCH/helper/mount.fuse.pulsefs"
+                    chmod 755 "$SCRATCH/helper/mount.fuse.pulsefs"
+                    mount -t overlay none -o lowerdir="$SCRATCH/helper:/usr/sbin" /usr/sbin
+                    log=$SCRATCH/home/log
+                    mount -t fuse.pulsefs -o "rw,noatime,ttl=5m,log=$log" pulsefs "$TOWN"
+                    echo 'gt prime' > "$TOWN/daemon/activity.json"
+                    grep -o '"ttl_seconds" : 300' "$TOWN/.pulse/status.json"
+                    mount -t fuse.pulsefs -o "log=$log" pulsefs "$TOWN" || echo "again: $?"
+                    umount "$TOWN"
+                    mount -t fuse.pulsefs -o nonsense pulsefs "$TOWN" || echo "nonsense: $?"
+                    """
+                let helper = FilePath(#filePath).removingLastComponent().removingLastComponent()
+                    .removingLastComponent().appending("mount-scripts/mount.fuse.pulsefs").string
+                let environment = [
+                    "SCRATCH": town.scratch.path, "TOWN": town.path, "PROGRAM": MountedTown.program, "HELPER": helper,
+                ]
+                let printed = try Command("unshare", "-m", "bash", "-euc", script, environment: environment).output()
+                #expect(printed == "\"ttl_seconds\" : 300\nagain: 32\nnonsense: 1\n")
+                #expect(eventually { town.processes.isEmpty })
+                #expect(try KeepaliveDocument(Client.read(town.activity)).lastCommand == "gt prime")
             }
         }
 

@@ -1,4 +1,5 @@
 import Glibc
+import SystemPackage
 import Testing
 
 extension EndToEnd {
@@ -27,6 +28,19 @@ extension EndToEnd {
             #expect(!town.isMounted)
             #expect(eventually { town.processes.isEmpty })
             #expect(!Client.exists(town.scratch.path))
+        }
+
+        @Test func bodyThatHangsInTheMountIsFreedAtItsLimit() throws {
+            var path = ""
+            #expect(throws: Errno.self) {
+                try withMountedTown(limit: .seconds(1)) { town in
+                    path = town.scratch.path
+                    try Client.write("x", to: "\(town.path)/file")
+                    kill(try town.status().workerPid, SIGSTOP)
+                    _ = try Client.names(in: town.path)
+                }
+            }
+            #expect(!Client.exists(path))
         }
 
         @Test func commandIsKilledAtItsLimit() throws {

@@ -228,7 +228,7 @@ extension EndToEnd {
             try withMountedTown(prepare: { path in
                 try Client.write("{", to: "\(path)/daemon/activity.json")
             }) { town in
-                let before = time(nil)
+                let before = Client.now
                 try Client.touch(town.activity)
                 #expect(try KeepaliveDocument(Client.read(town.activity)).seconds >= before)
             }
@@ -257,6 +257,28 @@ extension EndToEnd {
                 try Client.unlink("\(town.activity)/file")
                 try Client.removeDirectory(town.activity)
                 try Client.write("gt", to: town.activity)
+                #expect(try KeepaliveDocument(Client.read(town.activity)).lastCommand == "gt")
+            }
+        }
+
+        @Test func whatACrashLeftOfAWriteDownIsHiddenAndClearedAway() throws {
+            try withMountedTown(prepare: { path in
+                try Client.write("{", to: "\(path)/daemon/.pulsefs-activity.json")
+            }) { town in
+                #expect(try Client.names(in: "\(town.path)/daemon") == [])
+                try Client.write("gt", to: town.activity)
+                try town.unmount()
+                #expect(try Client.names(in: "\(town.path)/daemon") == ["activity.json"])
+            }
+        }
+
+        @Test func signalInADirectoryThatIsNotThereIsMadeWithIt() throws {
+            try withMountedTown { town in
+                try town.shell("rm -r daemon")
+                #expect(throws: Errno.noSuchFileOrDirectory) { try Client.write("gt", to: town.activity) }
+                try town.shell("mkdir -p daemon && echo gt > daemon/activity.json")
+                #expect(try KeepaliveDocument(Client.read(town.activity)).lastCommand == "gt")
+                try town.remount()
                 #expect(try KeepaliveDocument(Client.read(town.activity)).lastCommand == "gt")
             }
         }
@@ -301,7 +323,10 @@ extension EndToEnd {
 
         @Test func neighboursOfSignalsAreOrdinaryFiles() throws {
             try withMountedTown { town in
-                for path in [".runtime/session_id", "daemon/state.json", "daemon/activity.json.tmp", "deacon/paused.json"] {
+                let names = [
+                    ".runtime/session_id", "daemon/state.json", "daemon/activity.json.tmp", "deacon/paused.json",
+                ]
+                for path in names {
                     try Client.write("{", to: "\(town.path)/\(path)")
                     #expect(try Client.read("\(town.path)/\(path)") == "{")
                     #expect(try Client.read("\(town.beneath)/\(path)") == "{")

@@ -18,7 +18,8 @@ extension EndToEnd {
                     // Each read falls into another document, shorter and longer in turn.
                     round += 1
                     if round % 50 == 1 {
-                        try Client.write(KeepaliveDocument.text("gt \(round)", filler: round * 37 % 9000), to: town.keepalive)
+                        let other = KeepaliveDocument.text("gt \(round)", filler: round * 37 % 9000)
+                        try Client.write(other, to: town.keepalive)
                     }
                     let count = room.withUnsafeMutableBytes { read(file.rawValue, $0.baseAddress, $0.count) }
                     try #require(count >= 0)
@@ -37,8 +38,8 @@ extension EndToEnd {
                 let file = try Client.open(town.keepalive, O_RDONLY)
                 // Another process, with a document that is shorter or longer.
                 let other = KeepaliveDocument.text("gt other", filler: filler)
-                try Command("python3", "-c", "import sys; open(sys.argv[1], 'w').write(sys.argv[2])", town.keepalive, other)
-                    .output()
+                let script = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
+                try Command("python3", "-c", script, town.keepalive, other).output()
                 #expect(try FileStatus(file).st_size == text.utf8.count)
                 #expect(try Client.read(file) == text)
                 try Client.close(file)
@@ -68,11 +69,11 @@ extension EndToEnd {
 
         @Test func statusTellsSizeTimeModeAndAnInodeThatStays() throws {
             try withMountedTown { town in
-                let before = time(nil)
+                let before = Client.now
                 try Client.write(KeepaliveDocument.text("gt one"), to: town.keepalive)
                 let first = try FileStatus(town.keepalive)
                 #expect(first.st_size == KeepaliveDocument.text("gt one").utf8.count)
-                #expect(before...time(nil) ~= first.st_mtim.tv_sec)
+                #expect(before...Client.now ~= first.st_mtim.tv_sec)
                 #expect(first.st_mode == S_IFREG | 0o644)
                 #expect(first.st_nlink == 1)
                 try Client.replace(town.keepalive, with: KeepaliveDocument.text("gt two, renamed"))
@@ -224,7 +225,12 @@ extension EndToEnd {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt copied")
                 try Client.write(text, to: town.keepalive)
-                try town.shell("cp -a .runtime/keepalive.json a; cp --reflink=auto .runtime/keepalive.json b; cat .runtime/keepalive.json > c; cp c daemon/activity.json; tar -cf d .runtime; tar -xf d --strip-components=1 .runtime/keepalive.json")
+                try town.shell(
+                    """
+                    cp -a .runtime/keepalive.json a; cp --reflink=auto .runtime/keepalive.json b
+                    cat .runtime/keepalive.json > c; cp c daemon/activity.json
+                    tar -cf d .runtime; tar -xf d --strip-components=1 .runtime/keepalive.json
+                    """)
                 for name in ["a", "b", "c", "daemon/activity.json", "keepalive.json"] {
                     #expect(try Client.read("\(town.path)/\(name)") == text)
                 }

@@ -34,11 +34,11 @@ extension EndToEnd {
 
         @Test func lineThatTheShellEchoesBecomesTheLastCommand() throws {
             try withMountedTown { town in
-                let before = time(nil)
+                let before = Client.now
                 try town.shell("echo 'gt status' > .runtime/keepalive.json")
                 let document = try KeepaliveDocument(Client.read(town.keepalive))
                 #expect(document.lastCommand == "gt status")
-                #expect(before...time(nil) ~= document.seconds)
+                #expect(before...Client.now ~= document.seconds)
                 // The redirection of a shell closes a descriptor of the file before anything is written to it.
                 try town.shell("for i in 1 2 3; do echo \"gt $i\" > .runtime/keepalive.json; done")
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt 3")
@@ -240,7 +240,7 @@ extension EndToEnd {
 
         @Test func documentInheritedByAChildIsCommittedByTheLastToClose() throws {
             try withMountedTown { town in
-                try town.shell("( printf '{\"last_command\":'; sh -c 'printf \"\\\"gt x\\\"}\"' ) > .runtime/keepalive.json")
+                try town.shell("( printf '{\"last_command\":'; sh -c 'echo \\\"gt x\\\"}' ) > .runtime/keepalive.json")
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt x")
             }
         }
@@ -258,11 +258,11 @@ extension EndToEnd {
                 ]
                 for touch in touches {
                     try Client.write(KeepaliveDocument.text("gt before", age: 5000), to: town.keepalive)
-                    let before = time(nil)
+                    let before = Client.now
                     try touch(town.keepalive)
                     let document = try KeepaliveDocument(Client.read(town.keepalive))
                     #expect(document.lastCommand == "gt before")
-                    #expect(before...time(nil) ~= document.seconds)
+                    #expect(before...Client.now ~= document.seconds)
                     #expect(Int(try FileStatus(town.keepalive).modified) >= before)
                 }
             }
@@ -278,7 +278,7 @@ extension EndToEnd {
         @Test func heartbeatOfWhichTheTimeIsTheSignalStaysEmpty() throws {
             try withMountedTown { town in
                 let path = "\(town.path)/deacon/.deacon-heartbeat"
-                let before = time(nil)
+                let before = Client.now
                 try Client.write("", to: path)
                 #expect(try FileStatus(path).st_size == 0)
                 #expect(try Client.read(path) == "")
@@ -291,19 +291,19 @@ extension EndToEnd {
         @Test(arguments: ["{}", #"{"time":"2026-01-01T00:00:00Z"}"#, #"{"timestamp":null,"state":"idle"}"#])
         func documentWithoutATimestampGetsTheTimeOfReceipt(text: String) throws {
             try withMountedTown { town in
-                let before = time(nil)
+                let before = Client.now
                 try Client.write(text, to: town.keepalive)
-                #expect(try before...time(nil) ~= KeepaliveDocument(Client.read(town.keepalive)).seconds)
+                #expect(try before...Client.now ~= KeepaliveDocument(Client.read(town.keepalive)).seconds)
             }
         }
 
         @Test func timestampFromTheFutureIsReplacedAndCounted() throws {
             try withMountedTown { town in
-                let before = time(nil)
+                let before = Client.now
                 try Client.write(KeepaliveDocument.text("gt ahead", age: -3600), to: town.keepalive)
                 let document = try KeepaliveDocument(Client.read(town.keepalive))
                 #expect(document.lastCommand == "gt ahead")
-                #expect(before...time(nil) ~= document.seconds)
+                #expect(before...Client.now ~= document.seconds)
                 #expect(try town.status().documents.fromFuture == 1)
             }
         }

@@ -138,6 +138,13 @@ enum Client {
         try check(utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW))
     }
 
+    /// The seconds of the clock that file times are made from; time(3) lags behind it by some milliseconds.
+    static var now: Int {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return now.tv_sec
+    }
+
     static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     /// All that readdir(3) says, in its order, but for `.` and `..`.
@@ -159,7 +166,9 @@ enum Client {
     }
 }
 
-/// Asks again and again, for as long as `limit`, until the answer is yes. False if it never is.
+/// Asks again and again, for as long as `limit`, until the answer is yes.
+///
+/// False if it never is.
 func eventually(within limit: Duration = .seconds(10), _ condition: () throws -> Bool) rethrows -> Bool {
     let deadline = ContinuousClock.now + limit
     while true {

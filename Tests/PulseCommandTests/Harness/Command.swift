@@ -32,7 +32,9 @@ struct Command: Sendable {
         self.limit = limit
     }
 
-    /// An ordinary user. Known to the system by name: `fusermount3` asks for it.
+    /// An ordinary user.
+    ///
+    /// Known to the system by name: `fusermount3` asks for it.
     struct User: Sendable {
         let id: uid_t
         let group: gid_t
@@ -103,7 +105,9 @@ struct Command: Sendable {
     }
 }
 
-/// A command that has been started. Killed, with its group, when nobody holds it any more.
+/// A command that has been started.
+///
+/// Killed, with its group, when nobody holds it any more.
 final class RunningCommand {
     let pid: pid_t
     private let command: Command

@@ -5,7 +5,9 @@ struct KeepaliveDocument: Decodable {
     let lastCommand: String?
     let timestamp: String
 
-    /// What a tool makes of the bytes of a file. Throws where the tool would find no document.
+    /// What a tool makes of the bytes of a file.
+    ///
+    /// Throws where the tool would find no document.
     init(_ text: String) throws {
         let decoder = JSONDecoder()
         decoder.keyDecodingStrategy = .convertFromSnakeCase

@@ -216,8 +216,9 @@ func withTown(
         let town = try MountedTown(in: scratch, as: user)
         let watch = Watch(over: town, limit: limit)
         defer {
-            town.closeRoot()
+            _ = watch.end()
             town.clear()
+            town.closeRoot()
         }
         try body(town)
         if watch.end() { Issue.record("aborted after \(limit)") }

@@ -1,7 +1,9 @@
 import Glibc
 import SystemPackage
 
-/// A directory for one test. Made on a disk rather than on a tmpfs where there is one: towns lie on disks.
+/// A directory for one test.
+///
+/// Made on a disk rather than on a tmpfs where there is one: towns lie on disks.
 struct Scratch: Sendable {
     let path: String
 

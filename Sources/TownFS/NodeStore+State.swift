@@ -1,0 +1,103 @@
+import Fuse
+import SystemPackage
+
+// What happens under the store's lock: memory only.
+
+extension NodeStore.State {
+    mutating func add(
+        _ meaning: Node.Meaning, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?
+    ) -> InodeNumber {
+        let inode = InodeNumber(rawValue: next)
+        next += 1
+        nodes[inode] = Node(meaning: meaning, parent: parent, name: name, lookups: 1, signals: signals)
+        nodes[parent]?.children += 1
+        return inode
+    }
+
+    /// Notes where a file is now.
+    ///
+    /// Nodes that are of no more use are handed out, to be destroyed outside the lock.
+    mutating func place(
+        _ inode: InodeNumber, at name: NodeName, in parent: InodeNumber, signals: SignalDirectory?,
+        removing removed: inout [Node]
+    ) {
+        guard let node = nodes[inode] else { return }
+        if node.parent != parent {
+            // A change beneath may show a directory in what we still take for its own child. The way to it stays the old
+            // one then, which is out of date, but has an end.
+            guard !isAt(parent, orBelow: inode) else { return }
+            nodes[inode]?.parent = parent
+            nodes[parent]?.children += 1
+            nodes[node.parent]?.children -= 1
+            removeIfUnused(node.parent, into: &removed)
+        }
+        nodes[inode]?.name = name
+        nodes[inode]?.signals = signals
+    }
+
+    private func isAt(_ inode: InodeNumber, orBelow top: InodeNumber) -> Bool {
+        var next = inode
+        while next != top {
+            guard next != .root, let node = nodes[next] else { return false }
+            next = node.parent
+        }
+        return true
+    }
+
+    mutating func removeIfUnused(_ inode: InodeNumber, into removed: inout [Node]) {
+        var next = inode
+        while next != .root, let node = nodes[next], node.lookups == 0, node.children == 0 {
+            nodes[next] = nil
+            switch node.meaning {
+            case .backing(let identity):
+                if byIdentity[identity] == next { byIdentity[identity] = nil }
+            case .signal(let file):
+                if bySignal[ObjectIdentifier(file)] == next { bySignal[ObjectIdentifier(file)] = nil }
+            }
+            removed.append(node)
+            nodes[node.parent]?.children -= 1
+            next = node.parent
+        }
+    }
+
+    /// The names to walk, and from where: nothing to walk when a descriptor of the inode itself is at hand.
+    func way(to inode: InodeNumber) throws(Errno) -> Way {
+        var steps: [Way.Step] = []
+        var next = inode
+        while true {
+            guard let node = nodes[next], let identity = node.identity else { throw .staleNFSFileHandle }
+            if let start = node.descriptor { return Way(start: start, steps: steps.reversed()) }
+            steps.append(Way.Step(name: node.name, identity: identity))
+            next = node.parent
+        }
+    }
+
+    /// Keeps a descriptor, and returns the one that had to go for it, to be closed outside the lock.
+    mutating func keep(_ descriptor: Descriptor, for inode: InodeNumber, identity: FileIdentity) -> Descriptor? {
+        guard let node = nodes[inode], node.identity == identity, node.descriptor == nil else { return nil }
+        var dropped: Descriptor?
+        if let evicted = ring[hand], let former = nodes[evicted], former.cacheSlot == hand {
+            nodes[evicted]?.cacheSlot = nil
+            if !former.isPinned {
+                dropped = former.descriptor
+                nodes[evicted]?.descriptor = nil
+            }
+        }
+        nodes[inode]?.descriptor = descriptor
+        nodes[inode]?.cacheSlot = hand
+        ring[hand] = inode
+        hand = (hand + 1) % ring.count
+        return dropped
+    }
+}
+
+/// A walk down the tree from a descriptor, by names, to files of known identity.
+struct Way {
+    struct Step {
+        let name: NodeName
+        let identity: FileIdentity
+    }
+
+    let start: Descriptor
+    let steps: [Step]
+}

@@ -1,0 +1,147 @@
+import Fuse
+import Glibc
+import Liveness
+import Synchronization
+import SystemPackage
+
+extension SignalFile {
+    /// Judges bytes as the file's new document, and takes them for a touch.
+    ///
+    /// - Parameter replacement: Mode and owner of a file that was renamed over this one.
+    /// - Throws: EINVAL when they are no document: the last one stays. EFBIG when they are too many.
+    func commit(
+        _ bytes: [UInt8], source: Touch.Source, by request: Request, in parent: Descriptor,
+        replacement: Ownership? = nil
+    ) throws(Errno) {
+        let former = try contentBeneathIfNeeded(in: parent)
+        try change(by: request, former: former, source: source, replacement: replacement) {
+            (previous, now) throws(Document.Rejection) in
+            let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
+            if judgement.outcome == .timestampFromFuture { town.counters.noteFromFuture() }
+            return judgement.document
+        }
+    }
+
+    /// Takes a setting of the file's times for a touch: the document stays but for its timestamp.
+    ///
+    /// For a file that is just being made and has been written to, that says no more than the close which is to come.
+    func touch(by request: Request, in parent: Descriptor) throws(Errno) {
+        if isAwaited, state.withLock({ $0.handles }).contains(where: \.hasBeenWritten) { return }
+        let former = try contentBeneathIfNeeded(in: parent)
+        try change(by: request, former: former, source: .attributes, replacement: nil) {
+            (previous, now) throws(Document.Rejection) in
+            try Document.refreshed(previous, at: now, kind: kind)
+        }
+    }
+
+    /// Takes an emptied draft that may yet be written to for a touch, and leaves the document alone.
+    ///
+    /// Does nothing where there is no document yet: nobody shall find an empty one.
+    func touchKeepingDocument(by request: Request, in parent: Descriptor) throws(Errno) {
+        let former = try contentBeneathIfNeeded(in: parent)
+        let hasDocument = state.withLock { state in
+            if case .present = state.presence { true } else { former != nil }
+        }
+        guard hasDocument else { return }
+        try change(by: request, former: former, source: .written, replacement: nil) { previous, _ in
+            previous ?? Document()
+        }
+    }
+
+    private func change(
+        by request: Request, former: Content?, source: Touch.Source, replacement: Ownership?,
+        _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> Document
+    ) throws(Errno) {
+        let now = town.now
+        let journaled: Bool?
+        do throws(Document.Rejection) {
+            journaled = try state.withLock { (state) throws(Document.Rejection) -> Bool? in
+                let previous: Content?
+                var ownership: Ownership
+                switch state.presence {
+                case .removed: return nil
+                case .awaited(let chosen): (previous, ownership) = (nil, chosen)
+                case .present(let content): (previous, ownership) = (content, content.ownership)
+                case .beneath: (previous, ownership) = (former, former?.ownership ?? .ordinary(of: request))
+                }
+                if let replacement { ownership = replacement }
+                let document = try judge(previous?.document, now.wall)
+                let content = Content(
+                    document: document, modified: now.wall, changed: now.wall, ownership: ownership,
+                    deadline: now.instant + town.configuration.ttl)
+                state.presence = .present(content)
+                state.revision += 1
+                town.liveness.touch(
+                    Touch(
+                        signal: path, runtime: runtime, receivedAt: now.wall, at: now.instant,
+                        ttl: town.configuration.ttl, document: document, source: source))
+                return town.journal.append(.content(content), at: path)
+            }
+        } catch {
+            throw refuse(error, by: request)
+        }
+        // A removed file is written to in vain, as any unlinked file is.
+        guard let journaled else { return }
+        town.counters.noteTouch()
+        scheduleWriteDown(isJournaled: journaled)
+    }
+
+    /// Counts and logs what is no document, and returns what its writer is told.
+    func refuse(_ rejection: Document.Rejection, by request: Request) -> Errno {
+        town.counters.noteRefused()
+        town.refusals.note(rejection, of: path, by: request)
+        return rejection == .tooLarge ? .fileTooLarge : .invalidArgument
+    }
+
+    /// Sees to it that a change reaches the real file: soon, or at once if the journal has no room to keep it till then.
+    func scheduleWriteDown(isJournaled: Bool) {
+        town.writeDown.note(self)
+        if !isJournaled { town.writeDown.writeNow([self]) }
+    }
+
+    /// What the real file holds, when nothing has been touched yet.
+    ///
+    /// A file that is no document, or that may not be read, holds nothing.
+    func contentBeneathIfNeeded(in parent: Descriptor) throws(Errno) -> Content? {
+        let isNeeded = state.withLock { if case .beneath = $0.presence { true } else { false } }
+        guard isNeeded else { return nil }
+        let status: FileStatus
+        do throws(Errno) {
+            status = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: parent.rawValue) }
+        } catch .noSuchFileOrDirectory {
+            return nil
+        }
+        guard status.isRegularFile else { return nil }
+        let bytes = (try? RealFile.open(name, in: parent.rawValue)?.bytes()) ?? []
+        return Content(
+            document: Document(bytes), modified: WallTime(status.st_mtim), changed: WallTime(status.st_ctim),
+            ownership: Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
+            deadline: town.now.instant)
+    }
+
+    /// Changes mode or owner, which touches nothing.
+    ///
+    /// - Returns: False when there is no content to carry them: the real file must.
+    func changeOwnership(_ change: (inout Ownership) -> Void) -> Bool {
+        var isKept = true
+        let now = town.now
+        let journaled: Bool? = state.withLock { state in
+            switch state.presence {
+            case .present(var content):
+                change(&content.ownership)
+                content.changed = now.wall
+                state.presence = .present(content)
+                state.revision += 1
+                return town.journal.append(.content(content), at: path)
+            case .awaited(var ownership):
+                change(&ownership)
+                state.presence = .awaited(ownership)
+            case .beneath, .removed:
+                isKept = false
+            }
+            return nil
+        }
+        if let journaled { scheduleWriteDown(isJournaled: journaled) }
+        return isKept
+    }
+}

@@ -1,0 +1,118 @@
+import Fuse
+import Glibc
+import Liveness
+import Synchronization
+import SystemPackage
+
+extension SignalFile {
+    // MARK: Going away
+
+    /// Removes the file, here and beneath.
+    ///
+    /// - Throws: ENOENT when it was not there, or what keeps the real file from being removed; then it stays.
+    func remove(in parent: Descriptor) throws(Errno) {
+        if !isAwaited { _ = try status(in: parent) }
+        let (former, isWritingDown) = state.withLock { state in
+            defer { state.setAside(.removed) }
+            _ = town.journal.append(.removed, at: path)
+            return (state.presence, state.isWritingDown)
+        }
+        // What is being written now would be there again once the real file is gone. The name leads here meanwhile.
+        if isWritingDown { town.writeDown.writeNow([self]) }
+        do throws(Errno) {
+            try removeBeneath(in: parent)
+        } catch {
+            restore(former)
+            throw error
+        }
+        town.liveness.forget(signal: path)
+        if let runtime { town.liveness.forget(runtime) }
+        // The name may be anything from now on, and no recovery shall remove that.
+        _ = town.journal.append(.settled, at: path)
+        directory.drop(self)
+    }
+
+    /// Whether somebody has made the file and not closed it yet.
+    var isAwaited: Bool {
+        state.withLock { if case .awaited = $0.presence { true } else { false } }
+    }
+
+    /// Whether nothing was ever done to the file here: to know of it is of no use.
+    var isUntouched: Bool {
+        state.withLock { if case .beneath = $0.presence { $0.handles.isEmpty } else { false } }
+    }
+
+    private func restore(_ former: Presence) {
+        let journaled: Bool? = state.withLock { state in
+            state.setAside(former)
+            if case .present(let content) = former { return town.journal.append(.content(content), at: path) }
+            _ = town.journal.append(.settled, at: path)
+            return nil
+        }
+        if let journaled { scheduleWriteDown(isJournaled: journaled) }
+    }
+
+    /// Notes that the file's directory is no longer at its path, and the real file has gone with it.
+    ///
+    /// Another signal file begins where it is now, if one can lie there. Who still has this one open writes to nothing:
+    /// by its path, it must not come back.
+    ///
+    /// - Returns: What the real file does not hold yet.
+    func leave() -> Content? {
+        let unsettled: Content? = state.withLock { state in
+            defer {
+                state.setAside(.removed)
+                _ = town.journal.append(.settled, at: path)
+            }
+            guard case .present(let content) = state.presence, state.revision != state.settled else { return nil }
+            return content
+        }
+        town.liveness.forget(signal: path)
+        return unsettled
+    }
+
+    private func removeBeneath(in parent: Descriptor) throws(Errno) {
+        do throws(Errno) {
+            _ = try name.withPointer { (name) throws(Errno) in
+                try retryingInterrupts { unlinkat(parent.rawValue, name, 0) }
+            }
+        } catch .noSuchFileOrDirectory {}
+    }
+
+    /// What a copy of the file would hold: its content, or that of the real file beneath.
+    ///
+    /// - Throws: ENOENT when there is no such file, EFBIG when the real one is larger than a document.
+    func currentContent(in parent: Descriptor) throws(Errno) -> Content {
+        let presence = state.withLock { $0.presence }
+        if case .present(let content) = presence, isShown(content) { return content }
+        guard case .beneath = presence, let content = try contentBeneathIfNeeded(in: parent) else {
+            throw .noSuchFileOrDirectory
+        }
+        return content
+    }
+
+    // MARK: Writing down
+
+    /// The content and its revision, for being written to the real file; nil when that holds it.
+    func beginWriteDown() -> (content: Content, revision: UInt64)? {
+        state.withLock { state in
+            guard case .present(let content) = state.presence, state.revision != state.settled else { return nil }
+            state.isWritingDown = true
+            return (content, state.revision)
+        }
+    }
+
+    /// Notes that a write-down has ended.
+    ///
+    /// False when there is, or may be, more to write.
+    func endWriteDown(of revision: UInt64, succeeded: Bool) -> Bool {
+        state.withLock { state in
+            state.isWritingDown = false
+            if case .removed = state.presence { return true }
+            guard succeeded, state.revision == revision else { return false }
+            state.settled = revision
+            _ = town.journal.append(.settled, at: path)
+            return true
+        }
+    }
+}

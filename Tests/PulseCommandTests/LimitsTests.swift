@@ -1,0 +1,166 @@
+import Glibc
+import SystemPackage
+import Testing
+
+extension EndToEnd {
+    /// Where a machine gives less than it might: no room, no rights, few descriptors, no fixed place.
+    @Suite struct LimitsTests {
+        // MARK: Room
+
+        @Test(.needsRoot) func fullFileSystemFailsAnFsyncAndHoldsAnUnmountUp() throws {
+            try withTown { town in
+                try Command("mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", town.path).output()
+                for name in [".runtime", "daemon"] { try Client.makeDirectory("\(town.path)/\(name)") }
+                try town.mount()
+                #expect(throws: Errno.noSpace) {
+                    try Client.write(String(repeating: "x", count: 2 << 20), to: "\(town.path)/filler")
+                }
+                let text = KeepaliveDocument.text("gt")
+                try Client.write(text, to: town.keepalive)
+                let file = try Client.open(town.keepalive, O_RDWR)
+                #expect(throws: Errno.noSpace) { try Client.synchronize(file) }
+                try Client.close(file)
+                #expect(try Client.read(town.keepalive) == text)
+
+                let refusal = try town.pulsefs("unmount", town.path)
+                #expect(refusal.status == 1)
+                #expect(refusal.output == "")
+                #expect(refusal.errors.split(separator: "\n").count == 1, "\(refusal.errors)")
+                #expect(refusal.errors.contains("--lazy"), "\(refusal.errors)")
+                #expect(try Client.read(town.keepalive) == text)
+                #expect(try town.pulsefs("unmount", "--lazy", town.path).status == 0)
+                #expect(eventually { town.processes.isEmpty })
+                #expect(Client.exists("\(town.path)/filler"), "the file system beneath is in sight")
+                #expect(eventually { umount2(town.path, 0) == 0 })
+            }
+        }
+
+        // MARK: Rights
+
+        @Test(.needsRoot, .needs("fusermount3", "setpriv"))
+        func documentIsWrittenOverItsRealFileWhereTheDirectoryMayNotBeWrittenTo() throws {
+            func prepare(_ path: String) throws {
+                let file = "\(path)/.runtime/keepalive.json"
+                try Client.write("{}", to: file)
+                chown(file, Command.User.nobody.id, Command.User.nobody.group)
+                chown("\(path)/.runtime", 0, 0)
+            }
+            try withMountedTown(as: .nobody, prepare: prepare) { town in
+                let beneath = "\(town.beneath)/.runtime/keepalive.json"
+                let number = try FileStatus(beneath).st_ino
+                let text = KeepaliveDocument.text("gt prime")
+                try town.shell("printf %s '\(text)' > .runtime/keepalive.json; sync .runtime/keepalive.json")
+                #expect(try Client.read(beneath) == text)
+                #expect(try FileStatus(beneath).st_ino == number)
+                try town.shell("printf x > .runtime/keepalive.json")
+                try town.unmount()
+                #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "x")
+                #expect(try Client.names(in: "\(town.path)/.runtime").sorted() == ["heartbeats", "keepalive.json"])
+            }
+        }
+
+        // MARK: Descriptors
+
+        @Test func fewDescriptorsServeManyDirectories() throws {
+            try withTown { town in
+                for number in 0..<700 {
+                    let directory = "\(town.path)/mayor/d\(number)"
+                    try Client.makeDirectory(directory)
+                    try Client.write("\(number)\n", to: "\(directory)/f")
+                }
+                var command = town.pulsefsCommand(["mount", "--log", "\(town.scratch.path)/home/log", town.path])
+                command.words = ["sh", "-c", #"ulimit -n 256; exec "$@""#, "sh"] + command.words
+                try command.output()
+                let worker = try town.status().workerPid
+                let limits = try Client.read("/proc/\(worker)/limits").split(separator: "\n")
+                let limit = limits.first { $0.hasPrefix("Max open files") }?.split(separator: " ").dropFirst(3).first
+                #expect(limit == "256")
+                // Twice: what the kernel knows by then has to be found again.
+                for _ in 0..<2 {
+                    let count = try town.shell("cat mayor/d*/f | wc -l")
+                    #expect(count.split(separator: "\n") == ["700"])
+                    let names = try town.shell("ls -lR mayor | grep -c ' f$'")
+                    #expect(names.split(separator: "\n") == ["700"])
+                    try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
+                    try Client.replace(town.activity, with: KeepaliveDocument.text("bd"))
+                }
+                #expect(try KeepaliveDocument(Client.read(town.activity)).lastCommand == "bd")
+                try town.unmount()
+                #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt")
+            }
+        }
+
+        // MARK: Places
+
+        @Test func townWhoseParentWasRenamedIsPlainFilesAfterTheWorkersDeath() throws {
+            try withMountedTown { town in
+                let text = KeepaliveDocument.text("gt last")
+                try Client.write("plain", to: "\(town.path)/file")
+                try Client.write(text, to: town.keepalive)
+                let worker = try town.status().workerPid
+                let moved = town.scratch.path + "-moved"
+                try Client.rename(town.scratch.path, to: moved)
+                defer { try? Client.rename(moved, to: town.scratch.path) }
+                kill(worker, SIGKILL)
+                #expect(eventually { (try? Client.read("\(moved)/town/file")) == "plain" })
+                #expect(try Client.read("\(moved)/town/.runtime/keepalive.json") == text)
+                #expect(eventually { town.processes.isEmpty })
+            }
+        }
+
+        // MARK: What mount(8) forbids
+
+        /// The options of a mount, by the kernel's table.
+        private func flags(of town: MountedTown) throws -> Set<Substring> {
+            let lines = try Client.read("/proc/self/mountinfo").split(separator: "\n").map { $0.split(separator: " ") }
+            let fields = try #require(lines.last { $0[4] == town.path })
+            return Set(fields[5].split(separator: ","))
+        }
+
+        @Test func programsDevicesAndSetIDAreForbiddenWhenAsked() throws {
+            try withMountedTown("-o", "nosuid,nodev,noexec") { town in
+                #expect(try flags(of: town).isSuperset(of: ["rw", "nosuid", "nodev", "noexec"]))
+                try town.shell("printf '#!/bin/sh\\n' > run; chmod 755 run; ! ./run")
+                try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
+            }
+        }
+
+        @Test func readOnlyTownIsReadAndNotTouched() throws {
+            let text = KeepaliveDocument.text("gt", age: 60)
+            func prepare(_ path: String) throws { try Client.write(text, to: "\(path)/.runtime/keepalive.json") }
+            try withMountedTown("-o", "ro", prepare: prepare) { town in
+                let flags = try flags(of: town)
+                #expect(flags.contains("ro"))
+                #expect(try Client.read(town.keepalive) == text)
+                #expect(throws: Errno.readOnlyFileSystem) { try Client.write(text, to: town.keepalive) }
+                #expect(throws: Errno.readOnlyFileSystem) { try Client.touch(town.keepalive) }
+                #expect(throws: Errno.readOnlyFileSystem) { try Client.write("", to: "\(town.path)/file") }
+            }
+        }
+
+        // MARK: What the kernel remembers
+
+        @Test func fileRenamedOverASignalHasTheSignalsStatusAtOnce() throws {
+            try withMountedTown { town in
+                try Client.write("{}", to: town.activity)
+                let number = try FileStatus(town.activity).st_ino
+                for count in 0..<5 {
+                    // Another size and time than the document will have, and known to the kernel.
+                    let script = """
+                        cd daemon
+                        printf '{"n":\(count)}' > activity.json.tmp
+                        touch -d 2001-01-01 activity.json.tmp
+                        stat -c %s activity.json.tmp > /dev/null
+                        mv activity.json.tmp activity.json
+                        stat -c '%s %Y %i' activity.json
+                        """
+                    let told = try town.shell(script).split(separator: "\n").first ?? ""
+                    let status = try FileStatus(town.activity)
+                    #expect(try Client.read(town.activity).utf8.count == status.st_size)
+                    #expect(told == "\(status.st_size) \(status.st_mtim.tv_sec) \(number)")
+                    #expect(status.st_size > 8 && status.modified > 1_000_000_000)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+import CLinux
+import Fuse
+import Glibc
+import SystemPackage
+import Testing
+
+@testable import TownFS
+
+/// Names of which nothing may be left once they are gone, or were never there.
+@Suite struct RemovedNameTests {
+    private let activity = "daemon/activity.json"
+
+    private func recover(_ town: TestTown) throws {
+        let root = try OwnedDescriptor(opening: town.tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)
+        Recovery(root: root, journal: town.journal, log: .silent).run()
+    }
+
+    @Test(arguments: [true, false]) func unlinkIsSettledInTheJournal(_ isWrittenDown: Bool) throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            if isWrittenDown { town.writeDown() }
+            try town.unlink(activity)
+            let event = try #require(town.journal.replay()[Array(activity.utf8)])
+            guard case .settled = event else {
+                Issue.record("the last event is \(event)")
+                return
+            }
+        }
+    }
+
+    @Test func recoveryLeavesAloneWhatTookTheNameOfAnUnlinkedFile() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try town.unlink(activity)
+            #expect(symlink("elsewhere", "\(town.tree)/\(activity)") == 0)
+            try recover(town)
+            #expect(try town.statBeneath(activity).st_mode & S_IFMT == S_IFLNK)
+
+            #expect(unlink("\(town.tree)/\(activity)") == 0)
+            try town.writeBeneath("theirs", to: activity)
+            try recover(town)
+            #expect(try town.readBeneath(activity) == "theirs")
+        }
+    }
+
+    @Test func recoveryLeavesAloneALinkThatTookTheNameDuringAnUnlink() throws {
+        try withTown { town in
+            // Killed between the note and the removal.
+            #expect(town.journal.append(.removed, at: Array(activity.utf8)))
+            #expect(symlink("elsewhere", "\(town.tree)/\(activity)") == 0)
+            try recover(town)
+            #expect(try town.namesBeneath("daemon") == ["activity.json"])
+        }
+    }
+
+    @Test func recoveryWritesEveryDocumentHoweverMany() throws {
+        try withTown { town in
+            let names = (100..<400).map { "agent-\($0).json" }
+            for name in names { try town.write(document(name, at: town.now), to: ".runtime/heartbeats/\(name)") }
+            try recover(town)
+            #expect(try town.namesBeneath(".runtime/heartbeats") == names)
+            for name in names {
+                #expect(try town.readBeneath(".runtime/heartbeats/\(name)") == document(name, at: town.now))
+            }
+        }
+    }
+
+    @Test func directoryWithAFileInTheMakingIsNotEmpty() throws {
+        try withTown { town in
+            let handle = try town.open(activity, O_WRONLY | O_CREAT | O_EXCL)
+            #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("daemon") }
+            try town.write("{}", to: handle)
+            try town.close(handle)
+            #expect(try town.exists(activity))
+            #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("daemon") }
+        }
+    }
+
+    @Test func directoryWithWhatACrashLeftIsEmpty() throws {
+        try withTown(["daemon/.pulsefs-activity.json": "{"]) { town in
+            #expect(try town.names("daemon") == [])
+            try town.rmdir("daemon")
+            #expect(try !town.exists("daemon"))
+        }
+    }
+
+    @Test func directoryWithSomebodyElsesFileIsNotEmptyWhateverItsName() throws {
+        try withTown(["daemon/.pulsefs-notes": "theirs"]) { town in
+            #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("daemon") }
+            let text = try town.readBeneath("daemon/.pulsefs-notes")
+            #expect(text == "theirs")
+        }
+    }
+
+    @Test func failedLookupsLeaveNothingBehind() throws {
+        try withTown { town in
+            for number in 0..<1000 {
+                let exists = try town.exists(".runtime/heartbeats/absent-\(number).json")
+                #expect(!exists)
+            }
+            #expect(town.fileSystem.signals.all(beneath: []).flatMap(\.knownFiles).isEmpty)
+        }
+    }
+}
