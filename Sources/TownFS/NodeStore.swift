@@ -32,8 +32,8 @@ final class NodeStore: Sendable {
 
     private let state: Mutex<State>
 
-    /// How many attempts an inode gets to be found while renames move it about.
-    private static let attempts = 4
+    /// For whoever renames files: held from the system call until the store knows.
+    let renames = RenameGate()
 
     /// - Parameter firstInode: the first number to give out; those below are the caller's own, except the root's.
     init(root: Descriptor, identity: FileIdentity, signals: SignalDirectory?, firstInode: UInt64, cacheCapacity: Int) {
@@ -69,15 +69,18 @@ final class NodeStore: Sendable {
     /// - Throws: ESTALE when it cannot be found where it was, or another file is there now; ENOENT when its name or a
     ///   directory above it has been removed beneath the mount.
     func descriptor(of inode: InodeNumber) throws(Errno) -> Descriptor {
-        for _ in 0..<Self.attempts {
-            let way = try state.withLock { (state) throws(Errno) in try state.way(to: inode) }
-            guard let last = way.steps.last else { return way.start }
-            guard let found = try Self.walk(way) else { continue }
-            let evicted = state.withLock { $0.keep(found, for: inode, identity: last.identity) }
-            withExtendedLifetime(evicted) {}
-            return found
-        }
-        throw .staleNFSFileHandle
+        // Nearly every search succeeds, so it is worth a try without waiting for anybody.
+        if let found = try? search(for: inode) { return found }
+        return try renames.withoutRenames { () throws(Errno) in try search(for: inode) }
+    }
+
+    private func search(for inode: InodeNumber) throws(Errno) -> Descriptor {
+        let way = try state.withLock { (state) throws(Errno) in try state.way(to: inode) }
+        guard let last = way.steps.last else { return way.start }
+        let found = try Self.walk(way)
+        let evicted = state.withLock { $0.keep(found, for: inode, identity: last.identity) }
+        withExtendedLifetime(evicted) {}
+        return found
     }
 
     /// The status of a backing file or directory as it is now.
@@ -286,15 +289,15 @@ final class NodeStore: Sendable {
 }
 
 extension NodeStore {
-    /// Walks; nil when another file was met than the one on record, as while a rename is on its way into the store.
-    private static func walk(_ way: Way) throws(Errno) -> Descriptor? {
+    /// Walks. ESTALE when another file was met than the one on record.
+    private static func walk(_ way: Way) throws(Errno) -> Descriptor {
         var reached = way.start
         for step in way.steps {
             let opened = try step.name.withPointer { (name) throws(Errno) in
                 try OwnedDescriptor(opening: name, in: reached.rawValue, O_PATH | O_NOFOLLOW)
             }
             reached = Descriptor(opened)
-            guard try FileStatus(of: reached.rawValue).identity == step.identity else { return nil }
+            guard try FileStatus(of: reached.rawValue).identity == step.identity else { throw .staleNFSFileHandle }
         }
         return reached
     }

@@ -92,7 +92,10 @@ final class WriteDown: Sendable {
     }
 
     /// How many documents are not in their real files yet.
-    var pendingCount: Int { state.withLock { $0.waiting.count } }
+    var pendingCount: Int {
+        // Asked outside the lock, which comes after theirs. Those that were removed wait for nothing.
+        state.withLock { Array($0.waiting.values) }.count { !$0.isRemoved }
+    }
 
     /// Writes down all that waits and ends the thread; returns how many documents could not be written.
     func close() -> Int {
