@@ -289,7 +289,9 @@ final class NodeStore: Sendable {
 }
 
 extension NodeStore {
-    /// Walks; ESTALE when another file was met than the one on record.
+    /// Walks.
+    ///
+    /// ESTALE when another file was met than the one on record.
     private static func walk(_ way: Way) throws(Errno) -> Descriptor {
         var reached = way.start
         for step in way.steps {

@@ -82,17 +82,23 @@ extension TownFileSystem {
                     target.directory.descriptor.rawValue, target.name.pointer, flags)
             }
         }
-        if isExchange {
-            try rename()
-        } else {
-            try pinning(target.name, in: target.directory, rename)
+        let hasMoved = try nodes.renames.whileRenaming { () throws(Errno) in
+            if isExchange {
+                try rename()
+            } else {
+                try pinning(target.name, in: target.directory, rename)
+            }
+            // Both names were of one file: rename(2) does nothing then.
+            if let replaced, replaced.identity == moved.identity { return false }
+            if let movedSignals { leave(movedSignals, for: target) }
+            if let replacedSignals { leave(replacedSignals, for: source) }
+            move(moved, to: target)
+            if isExchange, let replaced { move(replaced, to: source) }
+            return true
         }
-        // Both names were of one file: rename(2) does nothing then.
-        if let replaced, replaced.identity == moved.identity { return }
-        if let movedSignals { leave(movedSignals, for: target) }
-        if let replacedSignals { leave(replacedSignals, for: source) }
-        settle(moved, at: target)
-        if isExchange, let replaced { settle(replaced, at: source) }
+        guard hasMoved else { return }
+        settle(moved)
+        if isExchange, let replaced { settle(replaced) }
     }
 
     /// Ends the signal files at and below a directory that has moved, `place` being where it is now.
@@ -106,10 +112,14 @@ extension TownFileSystem {
         }
     }
 
-    /// Tells the store where a file is after a rename, and what in it are signal files now.
-    private func settle(_ moved: FileStatus, at place: Located) {
+    /// Tells the store where a file is after a rename.
+    private func move(_ moved: FileStatus, to place: Located) {
         let below = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
         nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: below)
+    }
+
+    /// Decides what in a directory that has moved are signal files now.
+    private func settle(_ moved: FileStatus) {
         guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
         let settlers = nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
         for settler in settlers { settle(settler) }
