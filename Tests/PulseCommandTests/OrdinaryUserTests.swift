@@ -61,7 +61,8 @@ extension EndToEnd {
             try withMountedTown(as: .nobody) { town in
                 #expect(try town.pulsefs("mount", town.path).status == 4)
                 let holder = try Command("sh", "-c", "cd \(town.path)/daemon && exec sleep 60", as: .nobody).start()
-                #expect(eventually { (try? town.pulsefs("unmount", town.path).status) == 5 })
+                #expect(eventually { Client.isProcess(holder.pid, in: "\(town.path)/daemon") })
+                #expect(try town.pulsefs("unmount", town.path).status == 5)
                 #expect(try town.pulsefs("unmount", town.path).errors.contains("\(holder.pid)"))
                 #expect(try town.pulsefs("unmount", "--lazy", town.path).status == 0)
                 #expect(!town.isMounted)

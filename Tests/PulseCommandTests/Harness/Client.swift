@@ -145,6 +145,13 @@ enum Client {
         return now.tv_sec
     }
 
+    /// Whether a process has a directory for its own.
+    static func isProcess(_ pid: pid_t, in directory: String) -> Bool {
+        var target = [CChar](repeating: 0, count: Int(PATH_MAX))
+        let count = readlink("/proc/\(pid)/cwd", &target, target.count)
+        return String(decoding: target.prefix(max(0, count)).map(UInt8.init(bitPattern:)), as: UTF8.self) == directory
+    }
+
     static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     /// All that readdir(3) says, in its order, but for `.` and `..`.
