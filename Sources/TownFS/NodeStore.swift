@@ -32,6 +32,9 @@ final class NodeStore: Sendable {
 
     private let state: Mutex<State>
 
+    /// How many renames the store has been told of.
+    private let renameCount = Atomic<UInt64>(0)
+
     /// For whoever renames files: held from the system call until the store knows.
     let renames = RenameGate()
 
@@ -99,19 +102,33 @@ final class NodeStore: Sendable {
 
     // MARK: Remembering and forgetting
 
+    /// A point in the order of renames, for whoever is about to look at names.
+    struct Moment {
+        fileprivate let renames: UInt64
+    }
+
+    /// To be asked for before a look at a name whose outcome goes to `remember`.
+    var moment: Moment { Moment(renames: renameCount.load(ordering: .acquiring)) }
+
     /// Counts a lookup of a backing file found under a name, and returns its inode number.
+    ///
+    /// - Parameter moment: One before the look at the name. The kernel holds no lock when it looks a name up that it
+    ///   knows already: by the time that we come here, a rename may have put the file elsewhere.
     func remember(
-        _ identity: FileIdentity, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?
+        _ identity: FileIdentity, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?,
+        seenAt moment: Moment
     ) -> InodeNumber {
         var removed: [Node] = []
         return state.withLock { state in
-            guard let known = state.byIdentity[identity], state.nodes[known] != nil else {
+            guard let known = state.byIdentity[identity], let node = state.nodes[known] else {
                 let inode = state.add(.backing(identity), named: name, in: parent, signals: signals)
                 state.byIdentity[identity] = inode
                 return inode
             }
             state.nodes[known]?.lookups += 1
-            if known != .root { state.place(known, at: name, in: parent, signals: signals, removing: &removed) }
+            if known != .root, node.placed <= moment.renames {
+                state.place(known, at: name, in: parent, signals: signals, removing: &removed)
+            }
             return known
         }
     }
@@ -195,6 +212,7 @@ final class NodeStore: Sendable {
         state.withLock { state in
             guard let inode = state.byIdentity[identity] else { return }
             state.place(inode, at: name, in: parent, signals: signals, removing: &removed)
+            state.nodes[inode]?.placed = renameCount.add(1, ordering: .acquiringAndReleasing).newValue
         }
     }
 

@@ -2,6 +2,7 @@ import Fuse
 import Glibc
 import Liveness
 import Synchronization
+import SystemPackage
 
 /// A directory in or beneath which signal files can lie, and the signal files known in it.
 ///
@@ -54,11 +55,17 @@ final class SignalDirectory: Sendable {
         }
     }
 
-    /// The signal file of a name, or a new one if that has been removed: for whoever is about to make it.
-    func livingFile(_ name: NodeName) -> SignalFile {
+    /// Makes something of the signal file of a name, or of a new one if that has been removed.
+    ///
+    /// - Parameter make: Answers nil when the file has been removed meanwhile, and is then called for a new one.
+    /// - Throws: ESTALE when the directory has left its path; whoever looks for it once more finds it under another.
+    func making<Result>(
+        _ name: NodeName, _ make: (SignalFile) throws(Errno) -> Result?
+    ) throws(Errno) -> Result {
         while true {
             let file = file(name)
-            guard file.isRemoved, !state.withLock({ $0.isGone }) else { return file }
+            if !file.isRemoved, let made = try make(file) { return made }
+            guard !state.withLock({ $0.isGone }) else { throw .staleNFSFileHandle }
             drop(file)
         }
     }

@@ -8,13 +8,15 @@ extension SignalFile {
     /// Judges bytes as the file's new document, and takes them for a touch.
     ///
     /// - Parameter replacement: Mode and owner of a file that was renamed over this one.
+    /// - Returns: False when the file has been removed: nothing comes of the bytes then.
     /// - Throws: EINVAL when they are no document: the last one stays. EFBIG when they are too many.
+    @discardableResult
     func commit(
         _ bytes: [UInt8], source: Touch.Source, by request: Request, in parent: Descriptor,
         replacement: Ownership? = nil
-    ) throws(Errno) {
+    ) throws(Errno) -> Bool {
         let former = try contentBeneathIfNeeded(in: parent)
-        try change(by: request, former: former, source: source, replacement: replacement) {
+        return try change(by: request, former: former, source: source, replacement: replacement) {
             (previous, now) throws(Document.Rejection) in
             let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
             if judgement.outcome == .timestampFromFuture { town.counters.noteFromFuture() }
@@ -48,10 +50,11 @@ extension SignalFile {
         }
     }
 
+    @discardableResult
     private func change(
         by request: Request, former: Content?, source: Touch.Source, replacement: Ownership?,
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> Document
-    ) throws(Errno) {
+    ) throws(Errno) -> Bool {
         let now = town.now
         let journaled: Bool?
         do throws(Document.Rejection) {
@@ -81,9 +84,10 @@ extension SignalFile {
             throw refuse(error, by: request)
         }
         // A removed file is written to in vain, as any unlinked file is.
-        guard let journaled else { return }
+        guard let journaled else { return false }
         town.counters.noteTouch()
         scheduleWriteDown(isJournaled: journaled)
+        return true
     }
 
     /// Counts and logs what is no document, and returns what its writer is told.

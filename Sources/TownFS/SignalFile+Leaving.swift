@@ -37,9 +37,15 @@ extension SignalFile {
         state.withLock { if case .awaited = $0.presence { true } else { false } }
     }
 
-    /// Whether nothing was ever done to the file here: to know of it is of no use.
-    var isUntouched: Bool {
-        state.withLock { if case .beneath = $0.presence { $0.handles.isEmpty } else { false } }
+    /// Removes a file to which nothing was ever done here: to know of it is of no use.
+    ///
+    /// - Returns: Whether it was such a file. Whoever was about to make something of it takes another.
+    func retire() -> Bool {
+        state.withLock { state in
+            guard case .beneath = state.presence, state.handles.isEmpty else { return false }
+            state.setAside(.removed)
+            return true
+        }
     }
 
     private func restore(_ former: Presence) {

@@ -181,9 +181,11 @@ final class SignalFile: Sendable {
     /// Makes the file, or opens it if somebody else was faster.
     ///
     /// Nobody else sees it until what is written to it is committed: readers never meet an empty file.
+    ///
+    /// - Returns: Nil when this one has been removed: the file to be made is another then.
     func create(
         _ ownership: Ownership, flags: CInt, for request: Request, in parent: Descriptor
-    ) throws(Errno) -> SignalHandle {
+    ) throws(Errno) -> SignalHandle? {
         do throws(Errno) {
             let opened = try open(flags: flags, for: request, in: parent)
             guard flags & O_EXCL == 0 else {
@@ -192,20 +194,20 @@ final class SignalFile: Sendable {
             }
             return opened
         } catch .noSuchFileOrDirectory {}
-        let isFirst = state.withLock { state in
-            switch state.presence {
-            case .beneath:
-                state.presence = .awaited(ownership)
-                return true
-            case .awaited: return flags & O_EXCL == 0
-            case .present, .removed: return true
-            }
-        }
-        guard isFirst else { throw .fileExists }
         let snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
         // To make the file is to write to it, if nothing, whatever the caller may do with the descriptor.
         let writing = flags & ~O_ACCMODE | O_RDWR | O_TRUNC
-        return register(SignalHandle(of: self, flags: writing, snapshot: snapshot, by: request, in: parent))
+        let handle = SignalHandle(of: self, flags: writing, snapshot: snapshot, by: request, in: parent)
+        return try state.withLock { (state) throws(Errno) in
+            switch state.presence {
+            case .removed: return nil
+            case .awaited where flags & O_EXCL != 0: throw .fileExists
+            case .beneath: state.presence = .awaited(ownership)
+            case .awaited, .present: break
+            }
+            state.handles.append(handle)
+            return handle
+        }
     }
 
     /// What is in a file that somebody has made and not written to yet.

@@ -32,19 +32,19 @@ extension TownFileSystem {
         switch try meaning(of: name, in: directory) {
         case .pulse: throw .isDirectory
         case .signal(let signals):
-            let file = signals.livingFile(NodeName(name))
-            let opened = try file.create(
-                ownership(mode, request), flags: flags, for: request, in: directory.descriptor)
+            let (file, opened) = try make(
+                NodeName(name), in: signals, of: directory, mode: mode, flags: flags, for: request)
             let entry = entry(of: file, in: directory, status: StatusReply(status: opened.ownStatus, timeout: 0))
             return (entry, reply(OpenFile(entry.inode, .signal(opened))))
         case .backing:
             // Without O_NOFOLLOW a symbolic link in this place would be followed in our name, out of the town.
+            let moment = nodes.moment
             let opened = Descriptor(
                 try OwnedDescriptor(
                     opening: name.pointer, in: directory.descriptor.rawValue,
                     Self.backingFlags(flags) | O_CREAT | O_NOFOLLOW | (flags & O_EXCL), mode: mode))
             let status = try FileStatus(of: opened.rawValue)
-            let entry = entry(ofBacking: NodeName(name), in: directory, status: status)
+            let entry = entry(ofBacking: NodeName(name), in: directory, status: status, seenAt: moment)
             return (entry, reply(OpenFile(entry.inode, .backing(opened))))
         }
     }

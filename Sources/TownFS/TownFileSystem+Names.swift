@@ -15,9 +15,9 @@ extension TownFileSystem {
             let file = signals.file(NodeName(name))
             do throws(Errno) {
                 return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
-            } catch {
-                if file.isUntouched { signals.drop(file) }
-                throw error
+            } catch .noSuchFileOrDirectory {
+                if file.retire() { signals.drop(file) }
+                throw .noSuchFileOrDirectory
             }
         }
     }
@@ -34,10 +34,9 @@ extension TownFileSystem {
         let directory = try directory(forMaking: name, in: parent)
         // A regular file is made by `create`, unless somebody calls mknod(2) for it: then it is the signal file, empty.
         if mode & S_IFMT == S_IFREG, case .signal(let signals) = try meaning(of: name, in: directory) {
-            let file = signals.livingFile(NodeName(name))
-            try file.create(
-                ownership(mode, request), flags: O_WRONLY | O_EXCL, for: request, in: directory.descriptor
-            ).close()
+            let (file, opened) = try make(
+                NodeName(name), in: signals, of: directory, mode: mode, flags: O_WRONLY | O_EXCL, for: request)
+            opened.close()
             return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
         }
         try refuseSignal(name, in: directory, for: request)
@@ -80,6 +79,17 @@ extension TownFileSystem {
         return try entry(ofBacking: name, in: directory)
     }
 
+    /// Makes a signal file, or opens it if somebody else was faster.
+    func make(
+        _ name: NodeName, in signals: SignalDirectory, of directory: Directory, mode: mode_t, flags: CInt,
+        for request: Request
+    ) throws(Errno) -> (SignalFile, SignalHandle) {
+        let ownership = SignalFile.Ownership(mode: mode & 0o7777, user: request.user, group: request.group)
+        return try signals.making(name) { (file) throws(Errno) in
+            try file.create(ownership, flags: flags, for: request, in: directory.descriptor).map { (file, $0) }
+        }
+    }
+
     /// The directory in which something shall be made.
     ///
     /// In `.pulse` nothing can, and `.pulse` is there.
@@ -100,10 +110,6 @@ extension TownFileSystem {
             return
         }
         throw .fileExists
-    }
-
-    func ownership(_ mode: mode_t, _ request: Request) -> SignalFile.Ownership {
-        SignalFile.Ownership(mode: mode & 0o7777, user: request.user, group: request.group)
     }
 
     // MARK: Removing

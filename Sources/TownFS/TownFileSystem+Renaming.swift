@@ -134,7 +134,7 @@ extension TownFileSystem {
         // What could not be written down is not here.
         guard let real, real.isRegularFile else { return }
         if let signals = settler.signals, signals.scope.matches(settler.name.bytes) {
-            let file = signals.livingFile(settler.name)
+            guard let file = try? signals.making(settler.name, { $0 }) else { return }
             nodes.assign(settler.inode, to: file, named: settler.name, in: settler.parent)
             for (opened, handle) in signalHandles(of: settler.inode) {
                 opened.retarget(.signal(file.takeOver(handle, in: parent)))
@@ -178,7 +178,6 @@ extension TownFileSystem {
         _ source: Located, _ target: Located, _ targetSignals: SignalDirectory, _ flags: UInt32,
         for request: Request
     ) throws(Errno) {
-        let file = targetSignals.livingFile(target.nodeName)
         let content: SignalFile.Content
         let sourceFile: SignalFile?
         if case .signal(let signals) = try meaning(of: source.name, in: source.directory) {
@@ -189,18 +188,21 @@ extension TownFileSystem {
             do throws(Errno) {
                 content = try self.content(ofBacking: source)
             } catch .fileTooLarge {
-                throw file.refuse(.tooLarge, by: request)
+                throw targetSignals.file(target.nodeName).refuse(.tooLarge, by: request)
             }
             sourceFile = nil
         }
-        guard file !== sourceFile else { return }
+        guard sourceFile == nil || sourceFile !== targetSignals.known(target.nodeName) else { return }
         if flags & UInt32(RENAME_NOREPLACE) != 0 { try refuseSignal(target.name, in: target.directory, for: request) }
 
         let moved = sourceFile == nil ? try source.status().identity : nil
         let inode = moved.flatMap { nodes.inode(of: $0) } ?? sourceFile.flatMap { nodes.inode(of: $0) }
-        try file.commit(
-            content.document.bytes, source: .renamed, by: request, in: target.directory.descriptor,
-            replacement: content.ownership)
+        let file = try targetSignals.making(target.nodeName) { (file) throws(Errno) in
+            let isCommitted = try file.commit(
+                content.document.bytes, source: .renamed, by: request, in: target.directory.descriptor,
+                replacement: content.ownership)
+            return isCommitted ? file : nil
+        }
         if let sourceFile {
             try sourceFile.remove(in: source.directory.descriptor)
         } else {

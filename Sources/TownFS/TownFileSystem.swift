@@ -93,13 +93,18 @@ package final class TownFileSystem: FileSystem {
 
     /// Looks a backing file up, counting it.
     func entry(ofBacking name: FileName, in directory: Directory) throws(Errno) -> Entry {
+        let moment = nodes.moment
         let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
-        return entry(ofBacking: NodeName(name), in: directory, status: status)
+        return entry(ofBacking: NodeName(name), in: directory, status: status, seenAt: moment)
     }
 
-    func entry(ofBacking name: NodeName, in directory: Directory, status: FileStatus) -> Entry {
+    /// - Parameter moment: One before `status` was found under the name.
+    func entry(
+        ofBacking name: NodeName, in directory: Directory, status: FileStatus, seenAt moment: NodeStore.Moment
+    ) -> Entry {
         let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
-        let inode = nodes.remember(status.identity, named: name, in: directory.inode, signals: below)
+        let inode = nodes.remember(
+            status.identity, named: name, in: directory.inode, signals: below, seenAt: moment)
         return Entry(
             inode: inode, status: status, nameTimeout: Self.backingTimeout,
             statusTimeout: Self.statusTimeout(status, in: directory.signals))
