@@ -16,7 +16,9 @@ struct Node: Sendable {
     /// The root is its own parent.
     var parent: InodeNumber
     var name: NodeName
-    /// When a rename last put it there, by the count of renames. What was seen before that is out of date.
+    /// When a rename last put it there, by the count of renames.
+    ///
+    /// What was seen before that is out of date.
     var placed: UInt64 = 0
     /// What the kernel will give back by `forget`.
     var lookups: UInt64
