@@ -206,11 +206,11 @@ struct Keeper: ~Copyable {
         let status = worker.wait()
         let entry = entry
         let log = log
-        var recovered: Wakeup?
         if status != 0 {
             log.error("the worker ended unexpectedly", metadata: ["status": "\(status)", "town": "\(entry.path)"])
-            recovered = recover(within: Self.writeDownLimit)
         }
+        // After an end in order, too: a touch may have come while the last documents were being written.
+        let recovered = recover(within: Self.writeDownLimit)
         let isDetached: Bool
         do throws(Errno) {
             try KernelMount.detach(entry)

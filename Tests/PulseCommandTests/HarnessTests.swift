@@ -36,7 +36,16 @@ extension EndToEnd {
                 try withMountedTown(limit: .seconds(1)) { town in
                     path = town.scratch.path
                     try Client.write("x", to: "\(town.path)/file")
-                    kill(try town.status().workerPid, SIGSTOP)
+                    let worker = try town.status().workerPid
+                    kill(worker, SIGSTOP)
+                    // Each thread stops by itself, and one that has not would still answer.
+                    let tasks = "/proc/\(worker)/task"
+                    #expect(
+                        try eventually {
+                            try Client.names(in: tasks).allSatisfy { task in
+                                try Client.read("\(tasks)/\(task)/stat").contains(") T ")
+                            }
+                        })
                     _ = try Client.names(in: town.path)
                 }
             }
