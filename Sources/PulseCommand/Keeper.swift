@@ -50,10 +50,9 @@ struct Keeper: ~Copyable {
             throw Failure("no memory for the journal: \(error). Is there a limit on file sizes (ulimit -f)?")
         }
         let answer = try Answer()
-        var ends: [CInt] = [0, 0]
-        _ = try retryingInterrupts { socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue) | O_CLOEXEC, 0, &ends) }
-        let lifeline = OwnedDescriptor(takingOwnershipOf: ends[0])
-        let workersEnd = OwnedDescriptor(takingOwnershipOf: ends[1])
+        let sockets = try DescriptorPair.sockets()
+        let lifeline = sockets.first
+        let workersEnd = sockets.second
         let connection = try KernelMount.mount(over: town, root: root.rawValue, restrictions: options.restrict)
         guard let entry = try? MountTable().town(at: town) else {
             try? KernelMount.unmount(town, isLazy: true)

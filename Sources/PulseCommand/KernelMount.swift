@@ -57,10 +57,9 @@ enum KernelMount {
 
     /// Lets `fusermount3` mount; it hands the connection back over a socket.
     private static func mountAsUser(over path: String, _ restrictions: [MountRestriction]) throws -> OwnedDescriptor {
-        var sockets: [CInt] = [0, 0]
-        _ = try retryingInterrupts { socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC, 0, &sockets) }
-        let ours = OwnedDescriptor(takingOwnershipOf: sockets[0])
-        let theirs = OwnedDescriptor(takingOwnershipOf: sockets[1])
+        let sockets = try DescriptorPair.sockets()
+        let ours = sockets.first
+        let theirs = sockets.second
         let list = ["fsname=pulsefs", "subtype=pulsefs", "default_permissions"] + restrictions.map(\.rawValue)
         let options = list.joined(separator: ",")
         let status: Int32
@@ -86,10 +85,9 @@ enum KernelMount {
     private static func runFusermount(
         _ arguments: [String], handing handed: CInt? = nil, environment: [String] = []
     ) throws(Errno) -> (status: Int32, words: String) {
-        var ends: [CInt] = [0, 0]
-        _ = try retryingInterrupts { pipe2(&ends, O_CLOEXEC) }
-        let output = OwnedDescriptor(takingOwnershipOf: ends[0])
-        let itsEnd = OwnedDescriptor(takingOwnershipOf: ends[1])
+        let pipe = try DescriptorPair.pipe()
+        let output = pipe.first
+        let itsEnd = pipe.second
         let helper = try ChildProcess.spawn(
             "fusermount3", ["fusermount3"] + arguments,
             descriptors: [.null, .null, .inherited(itsEnd.rawValue)] + (handed.map { [.inherited($0)] } ?? []),

@@ -93,10 +93,9 @@ struct Mount: ParsableCommand {
 
     private func startKeeper(_ path: String) throws {
         let log = try Log.open(options.log, for: path)
-        var ends: [CInt] = [0, 0]
-        _ = try retryingInterrupts { pipe2(&ends, O_CLOEXEC) }
-        let report = OwnedDescriptor(takingOwnershipOf: ends[0])
-        let keepersEnd = OwnedDescriptor(takingOwnershipOf: ends[1])
+        let pipe = try DescriptorPair.pipe()
+        let report = pipe.first
+        let keepersEnd = pipe.second
         _ = try ChildProcess.spawn(
             "/proc/self/exe", ["pulsefs", "keeper"] + options.arguments + ["--", path],
             descriptors: [.null, .null, .inherited(log.rawValue), .inherited(keepersEnd.rawValue)], isDetached: true)
