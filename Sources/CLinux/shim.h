@@ -22,6 +22,7 @@
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -79,6 +80,14 @@ static inline int clinux_receive_descriptor(int socket) {
 
 // send(2): an enumerator and a macro of one name, of which Swift takes now the one, now the other.
 static const int clinux_msg_nosignal = MSG_NOSIGNAL;
+
+// read(2) and writev(2) without being cancellation points: glibc pays for that with two atomic operations a call.
+static inline ssize_t clinux_read(int descriptor, void *bytes, size_t count) {
+    return syscall(SYS_read, descriptor, bytes, count);
+}
+static inline ssize_t clinux_writev(int descriptor, const struct iovec *parts, int count) {
+    return syscall(SYS_writev, descriptor, parts, count);
+}
 
 // environ(7): declared twice.
 static inline char *const *clinux_environment(void) { return environ; }

@@ -1,4 +1,5 @@
 import CFuse
+import CLinux
 import Glibc
 import Synchronization
 import SystemPackage
@@ -40,9 +41,17 @@ public final class Session: Sendable {
     ///
     /// The descriptor is closed in every case.
     ///
-    /// - Throws: `invalidArgument` when libfuse refuses, `noMemory`.
+    /// - Throws: `invalidArgument` when libfuse refuses, `noMemory`, `badFileDescriptor`.
     public init(takingOwnershipOf descriptor: CInt, serving fileSystem: any FileSystem) throws(Errno) {
         served = Served(fileSystem)
+        do throws(Errno) {
+            // So that a look for a request and its reading are one system call.
+            let flags = try retryingInterrupts { fcntl(descriptor, F_GETFL) }
+            _ = try retryingInterrupts { fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) }
+        } catch {
+            _ = close(descriptor)
+            throw error
+        }
         var table = OperationTable.make()
         let name = strdup("pulsefs")
         defer { free(name) }
@@ -62,10 +71,16 @@ public final class Session: Sendable {
         var transport = fuse_custom_io(
             writev: { descriptor, parts, count, served in
                 Served.of(served).handshake.completeReply(parts!, count: count)
-                return writev(descriptor, parts, count)
+                while true {
+                    let written = clinux_writev(descriptor, parts, count)
+                    guard written == -1, errno == EAGAIN else { return written }
+                    // A socket may be full; `/dev/fuse` never is.
+                    var question = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+                    poll(&question, 1, -1)
+                }
             },
             read: { descriptor, bytes, count, served in
-                let received = Glibc.read(descriptor, bytes, count)
+                let received = clinux_read(descriptor, bytes, count)
                 if received == 0 {
                     // The other end of a socket has closed. libfuse knows the end by what `/dev/fuse` says.
                     errno = ENODEV
@@ -95,32 +110,74 @@ public final class Session: Sendable {
     ///
     /// Blocks; the calling thread is one of them. Each request runs from start to end on the thread that read it.
     public func run(threads: Int) throws(Errno) {
-        guard threads > 1 else { return serveUntilTheEnd() }
-        let other = try Thread(named: "fuse") { self.serveUntilTheEnd() }
-        let outcome = Result { () throws(Errno) in try run(threads: threads - 1) }
-        other.join()
+        let crew = try Crew(threads: threads)
+        let watch = try Thread(named: "fuse watch") { crew.watch() }
+        let outcome = Result { () throws(Errno) in try serve(on: threads, of: crew) }
+        watch.join()
         try outcome.get()
     }
 
-    private func serveUntilTheEnd() {
+    /// Starts the threads one by one; without all of them nothing is served.
+    private func serve(on threads: Int, of crew: Crew) throws(Errno) {
+        let parking: Wakeup
+        do throws(Errno) {
+            parking = try Wakeup()
+            if threads > 1 {
+                let other = try Thread(named: "fuse") { self.serve(in: crew, parking: parking) }
+                let outcome = Result { () throws(Errno) in try serve(on: threads - 1, of: crew) }
+                other.join()
+                return try outcome.get()
+            }
+        } catch {
+            crew.end()
+            throw error
+        }
+        crew.begin()
+        serve(in: crew, parking: parking)
+    }
+
+    /// Answers requests whenever the crew says so, until the connection ends.
+    private func serve(in crew: Crew, parking: Wakeup) {
         var buffer = fuse_buf()
-        defer { free(buffer.mem) }
-        while fuse_session_exited(session) == 0 {
-            let received = fuse_session_receive_buf(session, &buffer)
-            if received == -EINTR || received == -EAGAIN { continue }
+        defer {
+            free(buffer.mem)
+            crew.end()
+        }
+        while crew.awaitTurn(parking: parking) {
+            let (received, wasThere) = receive(into: &buffer)
+            crew.took(wasThere: wasThere)
             guard received > 0 else { return }
             fuse_session_process_buf(session, &buffer)
-            linger()
+            guard fuse_session_exited(session) == 0 else { return }
         }
     }
 
-    /// Waits awake for a moment, until there is a request to be read; one thread at a time.
-    private func linger() {
-        guard isLingering.compareExchange(expected: false, desired: true, ordering: .relaxed).exchanged else { return }
-        defer { isLingering.store(false, ordering: .relaxed) }
-        let limit = ContinuousClock.now + Self.lingering
-        var question = pollfd(fd: fuse_session_fd(session), events: Int16(POLLIN), revents: 0)
-        // Yielding, as the client may have only this core to run on.
-        while poll(&question, 1, 0) == 0, ContinuousClock.now < limit { sched_yield() }
+    /// Reads the next request, for however long that takes.
+    ///
+    /// One thread at a time waits awake for a moment before it sleeps.
+    ///
+    /// - Returns: The request's size, less than 1 at the end of the connection; and whether it was there at once.
+    private func receive(into buffer: inout fuse_buf) -> (size: CInt, wasThere: Bool) {
+        if let size = receiveWithoutWaiting(into: &buffer) { return (size, true) }
+        if isLingering.compareExchange(expected: false, desired: true, ordering: .relaxed).exchanged {
+            defer { isLingering.store(false, ordering: .relaxed) }
+            let limit = ContinuousClock.now + Self.lingering
+            repeat {
+                // The client may have only this core to run on.
+                sched_yield()
+                if let size = receiveWithoutWaiting(into: &buffer) { return (size, false) }
+            } while ContinuousClock.now < limit
+        }
+        while true {
+            var question = pollfd(fd: fuse_session_fd(session), events: Int16(POLLIN), revents: 0)
+            poll(&question, 1, -1)
+            if let size = receiveWithoutWaiting(into: &buffer) { return (size, false) }
+        }
+    }
+
+    /// Nil when there is no request now.
+    private func receiveWithoutWaiting(into buffer: inout fuse_buf) -> CInt? {
+        let received = fuse_session_receive_buf(session, &buffer)
+        return received == -EAGAIN || received == -EINTR ? nil : received
     }
 }

@@ -38,7 +38,12 @@ struct JSONOutline {
     /// `s` and U+212A to `k`.
     func members(named name: String) -> [Member] {
         members.filter { member in
-            string(at: member.key).unicodeScalars.lazy.map(Self.folded).elementsEqual(name.unicodeScalars)
+            let key = bytes[member.key]
+            // Most keys are spelled plainly, and need not become strings.
+            guard key.contains(where: { $0 == UInt8(ascii: "\\") || $0 > 0x7F }) else {
+                return key.lazy.map { Self.folded(Unicode.Scalar($0)) }.elementsEqual(name.unicodeScalars)
+            }
+            return string(at: member.key).unicodeScalars.lazy.map(Self.folded).elementsEqual(name.unicodeScalars)
         }
     }
 

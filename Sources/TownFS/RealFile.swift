@@ -109,11 +109,18 @@ struct RealFile: ~Copyable {
                         clinux_renameat2(directory, temporary, directory, name, flags)
                     }
                 }
+                if isDurable { try synchronize(directory) }
             } catch {
                 _ = unlinkat(directory, temporary, 0)
                 throw error
             }
         }
+    }
+
+    /// Has the names in a directory on the disk, as fsync(2) of a file alone does not.
+    private static func synchronize(_ directory: CInt) throws(Errno) {
+        let opened = try OwnedDescriptor(opening: ".", in: directory, O_RDONLY | O_DIRECTORY)
+        _ = try retryingInterrupts { fsync(opened.rawValue) }
     }
 
     private static func overwrite(

@@ -100,9 +100,12 @@ extension SignalFile {
     // MARK: Writing down
 
     /// The content and its revision, for being written to the real file; nil when that holds it.
-    func beginWriteDown() -> (content: Content, revision: UInt64)? {
+    ///
+    /// - Parameter isDurable: Whether it shall be on the disk, too: what was written for less than that is not.
+    func beginWriteDown(isDurable: Bool) -> (content: Content, revision: UInt64)? {
         state.withLock { state in
-            guard case .present(let content) = state.presence, state.revision != state.settled else { return nil }
+            let written = isDurable ? state.durable : state.settled
+            guard case .present(let content) = state.presence, state.revision != written else { return nil }
             state.isWritingDown = true
             return (content, state.revision)
         }
@@ -111,12 +114,13 @@ extension SignalFile {
     /// Notes that a write-down has ended.
     ///
     /// False when there is, or may be, more to write.
-    func endWriteDown(of revision: UInt64, succeeded: Bool) -> Bool {
+    func endWriteDown(of revision: UInt64, isDurable: Bool, succeeded: Bool) -> Bool {
         state.withLock { state in
             state.isWritingDown = false
             if case .removed = state.presence { return true }
             guard succeeded, state.revision == revision else { return false }
             state.settled = revision
+            if isDurable { state.durable = revision }
             _ = town.journal.append(.settled, at: path)
             return true
         }

@@ -31,6 +31,8 @@ final class SignalFile: Sendable {
         var revision: UInt64 = 0
         /// The revision that the real file holds.
         var settled: UInt64 = 0
+        /// The revision that is on the disk, come what may.
+        var durable: UInt64 = 0
         var isWritingDown = false
         /// Open files that may see this one differently from others, oldest first.
         var handles: [SignalHandle] = []

@@ -17,6 +17,10 @@ package final class Town: Sendable {
         package var expiry = Expiry.keep
         /// How many directories and files keep an `O_PATH` descriptor.
         package var descriptorCacheCapacity = 4096
+        /// How long a changed document may wait before it goes to its real file.
+        ///
+        /// The promise to users is 30 s; the rest is for a slow disk.
+        var writeDownDelay: Duration = .seconds(20)
 
         package init(path: String, patterns: SignalPatterns) {
             self.path = path
@@ -72,7 +76,7 @@ package final class Town: Sendable {
         self.clock = clock
         refusals = Refusals(log: log)
         liveness = InMemoryLivenessStore(now: { clock().instant }, wallTime: { clock().wall })
-        writeDown = try WriteDown(root: self.root, log: log)
+        writeDown = try WriteDown(root: self.root, delay: configuration.writeDownDelay, log: log)
     }
 
     var now: Moment { clock() }

@@ -124,7 +124,7 @@ extension TownFileSystem {
         case .signal(let file):
             // Whoever asks for it shall have the document in the real file; a touch alone never waits for a disk.
             try file.flush()
-            if let failure = town.writeDown.writeNow([file.file]) { throw failure }
+            if let failure = town.writeDown.writeNow([file.file], isDurable: true) { throw failure }
         case .text: break
         }
     }

@@ -10,11 +10,6 @@ import SystemPackage
 ///
 /// One thread, so that two documents of one file never overtake each other. With nothing to write it sleeps for ever.
 final class WriteDown: Sendable {
-    /// How long a changed document may wait.
-    ///
-    /// The promise to users is 30 s; the rest is for a slow disk.
-    static let delay: Duration = .seconds(20)
-
     private struct State {
         var waiting: [ObjectIdentifier: SignalFile] = [:]
         /// When the documents in `waiting` are due; nil when there are none.
@@ -29,23 +24,28 @@ final class WriteDown: Sendable {
     /// Files to be written at once, for somebody who waits for it.
     private final class Order: Sendable {
         let files: [SignalFile]
+        let isDurable: Bool
         let done: Wakeup
         let failure = Mutex<Errno?>(nil)
 
-        init(_ files: [SignalFile]) throws(Errno) {
+        init(_ files: [SignalFile], isDurable: Bool) throws(Errno) {
             self.files = files
+            self.isDurable = isDurable
             done = try Wakeup()
         }
     }
 
     private let root: Descriptor
+    private let delay: Duration
     private let log: Logger
     private let state = Mutex(State())
     private let wakeup: Wakeup
     private let ended: Wakeup
 
-    init(root: Descriptor, log: Logger) throws(Errno) {
+    /// - Parameter delay: How long a changed document may wait.
+    init(root: Descriptor, delay: Duration, log: Logger) throws(Errno) {
         self.root = root
+        self.delay = delay
         self.log = log
         wakeup = try Wakeup()
         ended = try Wakeup()
@@ -58,7 +58,7 @@ final class WriteDown: Sendable {
         let isFirst = state.withLock { state in
             state.waiting[ObjectIdentifier(file)] = file
             guard state.due == nil else { return false }
-            state.due = .now + Self.delay
+            state.due = .now + delay
             return true
         }
         // The thread sleeps without a limit only when nothing is waiting.
@@ -71,12 +71,13 @@ final class WriteDown: Sendable {
     ///
     /// A write-down of one of them that has begun already has ended by then, too.
     ///
+    /// - Parameter isDurable: Whether they shall be on the disk then, and not just in the real files.
     /// - Returns: What kept one of them from being written. It stays among those that wait.
     @discardableResult
-    func writeNow(_ files: [SignalFile]) -> Errno? {
+    func writeNow(_ files: [SignalFile], isDurable: Bool = false) -> Errno? {
         guard !files.isEmpty else { return nil }
         do throws(Errno) {
-            let order = try Order(files)
+            let order = try Order(files, isDurable: isDurable)
             let isServed = state.withLock { state in
                 if !state.hasEnded { state.orders.append(order) }
                 return !state.hasEnded
@@ -116,7 +117,7 @@ final class WriteDown: Sendable {
             let (files, orders, isLast) = take(at: .now)
             var failed = write(files).count
             for order in orders {
-                let failures = write(order.files, isDurable: true)
+                let failures = write(order.files, isDurable: order.isDurable)
                 failed += failures.count
                 order.failure.withLock { $0 = failures.first }
                 order.done.raise()
@@ -150,7 +151,7 @@ final class WriteDown: Sendable {
     private func write(_ files: [SignalFile], isDurable: Bool = false) -> [Errno] {
         var failures: [Errno] = []
         for file in files {
-            guard let (content, revision) = file.beginWriteDown() else { continue }
+            guard let (content, revision) = file.beginWriteDown(isDurable: isDurable) else { continue }
             var failure: Errno?
             do throws(Errno) {
                 try withDirectory(of: file) { (directory) throws(Errno) in
@@ -159,7 +160,8 @@ final class WriteDown: Sendable {
             } catch {
                 failure = error
             }
-            guard !file.endWriteDown(of: revision, succeeded: failure == nil), let failure else { continue }
+            let isSettled = file.endWriteDown(of: revision, isDurable: isDurable, succeeded: failure == nil)
+            guard !isSettled, let failure else { continue }
             failures.append(failure)
             log.error("cannot write \(String(decoding: file.path, as: UTF8.self)) down: \(failure)")
             note(file)

@@ -23,7 +23,8 @@ final class TestTown: Sendable {
     private let clock: FakeClock
 
     init(
-        tree: String, patterns: [String], expiry: Town.Expiry, cacheCapacity: Int, journal: Journal?
+        tree: String, patterns: [String], expiry: Town.Expiry, cacheCapacity: Int, journal: Journal?,
+        writeDownDelay: Duration? = nil
     ) throws {
         self.tree = tree
         clock = FakeClock()
@@ -32,6 +33,7 @@ final class TestTown: Sendable {
         var configuration = Town.Configuration(path: tree, patterns: try SignalPatterns(patterns))
         configuration.expiry = expiry
         configuration.descriptorCacheCapacity = cacheCapacity
+        if let writeDownDelay { configuration.writeDownDelay = writeDownDelay }
         town = try Town(
             root: root, journal: self.journal, configuration: configuration, log: .silent,
             clock: { [clock] in clock.now })
@@ -255,7 +257,8 @@ final class TestTown: Sendable {
 ///   - journal: That of a former town; nil for an empty one.
 func withTown(
     _ files: [String: String] = [:], patterns: [String] = SignalPatterns.defaults, expiry: Town.Expiry = .keep,
-    cacheCapacity: Int = 64, journal: Journal? = nil, _ body: (TestTown) throws -> Void
+    cacheCapacity: Int = 64, journal: Journal? = nil, writeDownDelay: Duration? = nil,
+    _ body: (TestTown) throws -> Void
 ) throws {
     try withTemporaryTree { tree in
         for directory in [".runtime/heartbeats", "daemon", "deacon"] { try makeDirectories("\(tree)/\(directory)") }
@@ -267,7 +270,8 @@ func withTown(
             _ = try retryingInterrupts { Glibc.write(file.rawValue, bytes, bytes.count) }
         }
         let town = try TestTown(
-            tree: tree, patterns: patterns, expiry: expiry, cacheCapacity: cacheCapacity, journal: journal)
+            tree: tree, patterns: patterns, expiry: expiry, cacheCapacity: cacheCapacity, journal: journal,
+            writeDownDelay: writeDownDelay)
         defer { _ = town.town.close() }
         try body(town)
     }

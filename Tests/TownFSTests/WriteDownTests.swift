@@ -86,6 +86,33 @@ import Testing
         }
     }
 
+    @Test func documentIsInItsRealFileAfterTheDelay() throws {
+        try withTown(writeDownDelay: .milliseconds(20)) { town in
+            for text in [document("first", at: town.now), document("second", at: town.now)] {
+                try town.write(text, to: activity)
+                #expect(eventually { (try? town.readBeneath(activity)) == text })
+            }
+            #expect(eventually { town.town.writeDown.pendingCount == 0 })
+        }
+    }
+
+    /// What was written down without being asked for may still be lost in a power cut; fsync(2) promises that it is not.
+    @Test func fsyncAlsoGoesForWhatHasBeenWrittenDown() throws {
+        try withTown { town in
+            try town.write(document("gt", at: town.now), to: activity)
+            town.writeDown()
+            let written = try town.statBeneath(activity)
+            let handle = try town.open(activity, O_RDONLY)
+            defer { town.fileSystem.release(handle) }
+            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+            let durable = try town.statBeneath(activity)
+            #expect(durable.st_ino != written.st_ino)
+            // Once is enough.
+            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+            #expect(try town.statBeneath(activity).st_ino == durable.st_ino)
+        }
+    }
+
     @Test func fsyncSaysThatItCouldNot() throws {
         try withTown { town in
             let handle = try town.open(activity, O_WRONLY | O_CREAT)

@@ -1,0 +1,88 @@
+import Fuse
+import Glibc
+import Synchronization
+import Testing
+
+@Suite struct CrewTests {
+    @Test func oneThreadWaitsAndTheOthersStayParked() throws {
+        let own = try Wakeup()
+        try withCrew(of: 4) { crew, others in
+            // Each request is waited for: a client that asks one thing after another needs no second thread.
+            for _ in 0..<1000 {
+                crew.took(wasThere: false)
+                #expect(crew.awaitTurn(parking: own))
+            }
+            #expect(crew.parkedThreads == 3)
+            #expect(others.reading.load(ordering: .relaxed) == 0)
+        }
+    }
+
+    @Test func anotherThreadJoinsWhenRequestsAreFoundWaiting() throws {
+        let own = try Wakeup()
+        try withCrew(of: 4) { crew, others in
+            for _ in 0..<8 {
+                #expect(others.reading.load(ordering: .relaxed) == 0)
+                crew.took(wasThere: true)
+                #expect(crew.awaitTurn(parking: own))
+            }
+            #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
+            #expect(crew.parkedThreads == 2)
+        }
+    }
+
+    @Test func anotherThreadJoinsWhenTheOneThatReadsIsHeldUp() throws {
+        try withCrew(of: 2) { crew, others in
+            // A request that takes long: nobody waits for the next one until the watch finds out.
+            crew.took(wasThere: false)
+            #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
+        }
+    }
+
+    @Test func allThreadsEndWithTheConnection() throws {
+        try withCrew(of: 12) { _, _ in }
+    }
+
+    /// What has become of the crew's other threads.
+    private final class Others: Sendable {
+        let started = Atomic(0)
+        let reading = Atomic(0)
+        let ended = Atomic(0)
+    }
+
+    /// Runs `body` as the thread of a crew that waits for a request, the others being parked; then ends them all.
+    private func withCrew(of threads: Int, _ body: (Crew, Others) throws -> Void) throws {
+        let crew = try Crew(threads: threads)
+        let others = Others()
+        let watch = try Thread(named: "watch") { crew.watch() }
+        let outcome = Result { try start(threads - 1, of: crew, others) { try body(crew, others) } }
+        crew.end()
+        watch.join()
+        #expect(eventually { others.ended.load(ordering: .relaxed) == others.started.load(ordering: .relaxed) })
+        try outcome.get()
+    }
+
+    private func start(_ number: Int, of crew: Crew, _ others: Others, _ body: () throws -> Void) throws {
+        crew.begin()
+        let own = try Wakeup()
+        #expect(crew.awaitTurn(parking: own))
+        for _ in 0..<number {
+            let parking = try Wakeup()
+            _ = try Thread(named: "other") {
+                if crew.awaitTurn(parking: parking) { others.reading.add(1, ordering: .relaxed) }
+                others.ended.add(1, ordering: .relaxed)
+            }
+            others.started.add(1, ordering: .relaxed)
+        }
+        #expect(eventually { crew.parkedThreads == number })
+        try body()
+    }
+
+    private func eventually(_ isSo: () -> Bool) -> Bool {
+        let limit = ContinuousClock.now + .seconds(20)
+        while !isSo() {
+            if ContinuousClock.now > limit { return false }
+            sched_yield()
+        }
+        return true
+    }
+}
