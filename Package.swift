@@ -43,10 +43,13 @@ let package = Package(
         // The `pulsefs-bench` program. Measures from outside, so it imports nothing of ours.
         .executableTarget(name: "PulseBench", dependencies: [argumentParser, system]),
 
+        // For the parity tests: system calls past glibc.
+        .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),
+
         .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", system]),
         .testTarget(name: "LivenessTests", dependencies: ["Liveness"]),
         .testTarget(name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "CLinux", system, logging]),
-        .testTarget(name: "PulseCommandTests", dependencies: ["PulseCommand", "CLinux", system]),
+        .testTarget(name: "PulseCommandTests", dependencies: ["PulseCommand", "CLinux", "CSystemCall", system]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -195,6 +195,14 @@ func withMountedTown(
     _ options: String..., as user: Command.User? = nil, limit: Duration = .seconds(60),
     prepare: (_ path: String) throws -> Void = { _ in }, _ body: (MountedTown) throws -> Void
 ) throws {
+    try withMountedTown(options: options, as: user, limit: limit, prepare: prepare, body)
+}
+
+/// The same, with a list of options.
+func withMountedTown(
+    options: [String], as user: Command.User? = nil, limit: Duration = .seconds(60),
+    prepare: (_ path: String) throws -> Void = { _ in }, _ body: (MountedTown) throws -> Void
+) throws {
     try withTown(as: user, limit: limit) { town in
         try prepare(town.path)
         try town.mount(options)

@@ -1,0 +1,37 @@
+import Glibc
+import Testing
+
+extension EndToEnd {
+    /// The same system calls on a plain directory and on the mount have the same outcomes and make the same tree.
+    ///
+    /// What is expected is written down nowhere: the plain directory says it.
+    @Suite(.needsRoot, .needs("fusermount3", "setpriv")) struct ParityTests {
+        @Test(arguments: Arrangement.allCases)
+        func scenariosGoAsOnAPlainDirectory(_ arrangement: Arrangement) throws {
+            let scenarios = try Scenario.all().filter { arrangement.admits($0) && Self.isWanted($0) }
+            try withMountedTown(options: arrangement.options, as: arrangement.user) { town in
+                let comparison = try Comparison(arrangement, town: town)
+                let findings = try CallerThread.run {
+                    try scenarios.enumerated().compactMap { number, scenario in
+                        try Self.finding(in: scenario, number: number, by: comparison)
+                    }
+                }
+                for finding in findings { Issue.record("\(finding)") }
+            }
+        }
+
+        /// Only those with these words in their title, for the time of working on them.
+        private static func isWanted(_ scenario: Scenario) -> Bool {
+            guard let words = getenv("PULSEFS_PARITY").map({ String(cString: $0) }) else { return true }
+            return scenario.title.contains(words)
+        }
+
+        /// What is wrong, in words.
+        private static func finding(
+            in scenario: Scenario, number: Int, by comparison: Comparison
+        ) throws -> String? {
+            let difference = try comparison.difference(in: scenario, number: number)
+            return difference.map { "\(scenario.title)\n\($0)" }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+/// A sequence of system calls, of which the outcomes are compared.
+///
+/// Written as text: an unindented line is the title, each indented one a call, spelled as its man page does.
+///
+///     sticky directory, a file of somebody else
+///       mkdir s 01777
+///       as alice
+///       create s/f 0644
+///       as bob
+///       unlink s/f
+///
+/// `@a = open f O_RDWR` names a descriptor, which stands for the file in `chmod @a 0600`, for a directory in `unlink @a/x`,
+/// and for itself in `read @a 100`. Octets are written as `\n`, `\s`, `\0` or `\xff`, repetitions as `n{255}` and
+/// `(./){2000}`, an empty word as `""`. `Interpreter` lists the calls there are.
+struct Scenario: Sendable {
+    let title: String
+    let lines: [Line]
+
+    struct Line: Sendable {
+        let text: String
+        /// The descriptor or mapping that it makes, without the `@`.
+        let result: String?
+        let verb: String
+        let words: [Word]
+
+        init(_ text: String) throws(Malformed) {
+            self.text = text
+            var words: [Word] = []
+            for word in text.split(separator: " ") { words.append(try Word(word)) }
+            if words.count > 2, words[0].text.hasPrefix("@"), words[1].text == "=" {
+                result = String(words[0].text.dropFirst())
+                words.removeFirst(2)
+            } else {
+                result = nil
+            }
+            guard let verb = words.first else { throw Malformed("a line without words") }
+            self.verb = verb.text
+            self.words = Array(words.dropFirst())
+        }
+    }
+
+    struct Word: Sendable {
+        let text: String
+        /// With escapes and repetitions worked out.
+        let bytes: [UInt8]
+
+        init(_ text: some StringProtocol) throws(Malformed) {
+            self.text = String(text)
+            if text == "\"\"" {
+                bytes = []
+            } else {
+                var rest = Array(text.utf8)[...]
+                bytes = try Word.expand(&rest, in: self.text, until: nil)
+            }
+        }
+
+        private static func expand(
+            _ rest: inout ArraySlice<UInt8>, in text: String, until end: UInt8?
+        ) throws(Malformed) -> [UInt8] {
+            var bytes: [UInt8] = []
+            while let byte = rest.popFirst(), byte != end {
+                var piece = [byte]
+                if byte == UInt8(ascii: "(") {
+                    piece = try expand(&rest, in: text, until: UInt8(ascii: ")"))
+                } else if byte == UInt8(ascii: "\\") {
+                    piece = [try escape(&rest, in: text)]
+                }
+                if rest.first == UInt8(ascii: "{") {
+                    let number = rest.dropFirst().prefix { $0 != UInt8(ascii: "}") }
+                    guard let count = Int(String(decoding: number, as: UTF8.self)) else { throw Malformed(text) }
+                    rest = rest.dropFirst(number.count + 2)
+                    piece = Array(repeatElement(piece, count: count).joined())
+                }
+                bytes += piece
+            }
+            return bytes
+        }
+
+        private static func escape(_ rest: inout ArraySlice<UInt8>, in text: String) throws(Malformed) -> UInt8 {
+            guard let letter = rest.popFirst() else { throw Malformed(text) }
+            switch letter {
+            case UInt8(ascii: "n"): return UInt8(ascii: "\n")
+            case UInt8(ascii: "s"): return UInt8(ascii: " ")
+            case UInt8(ascii: "0"): return 0
+            case UInt8(ascii: "x"):
+                guard let byte = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) else {
+                    throw Malformed(text)
+                }
+                rest = rest.dropFirst(2)
+                return byte
+            default: return letter
+            }
+        }
+    }
+
+    /// A scenario that cannot be understood: a mistake in the tests.
+    struct Malformed: Error, CustomStringConvertible {
+        let description: String
+        init(_ description: String) { self.description = "malformed: \(description)" }
+    }
+
+    /// Reads the scenarios of a text.
+    static func parse(_ text: String) throws(Malformed) -> [Scenario] {
+        var scenarios: [Scenario] = []
+        var title = ""
+        var lines: [Line] = []
+        func finish() throws(Malformed) {
+            if !lines.isEmpty {
+                scenarios.append(Scenario(title: title, lines: lines))
+            } else if !title.isEmpty {
+                throw Malformed("nothing is done in '\(title)'")
+            }
+        }
+        for line in text.split(separator: "\n") {
+            if line.hasPrefix(" ") {
+                let words = line.drop { $0 == " " }
+                if !words.isEmpty { lines.append(try Line(String(words))) }
+            } else {
+                try finish()
+                title = String(line)
+                lines = []
+            }
+        }
+        try finish()
+        return scenarios
+    }
+
+    /// Whether it needs root, to become other users.
+    var hasSeveralCallers: Bool { lines.contains { $0.verb == "as" } }
+}
+
+/// Bytes as a scenario spells them: what is printable, escapes for the rest, repetitions.
+func spelled(_ bytes: some Sequence<UInt8>) -> String {
+    var text = ""
+    var rest = Array(bytes)[...]
+    guard !rest.isEmpty else { return "\"\"" }
+    while let byte = rest.first {
+        let count = rest.prefix { $0 == byte }.count
+        let letter = letter(for: byte)
+        text += count < 8 ? String(repeating: letter, count: count) : "\(letter){\(count)}"
+        rest = rest.dropFirst(count)
+    }
+    return text
+}
+
+private func letter(for byte: UInt8) -> String {
+    switch byte {
+    case 0: "\\0"
+    case UInt8(ascii: "\n"): "\\n"
+    case UInt8(ascii: " "): "\\s"
+    case UInt8(ascii: "\\"), UInt8(ascii: "("), UInt8(ascii: "{"): "\\" + String(Unicode.Scalar(byte))
+    case 0x21..<0x7f: String(Unicode.Scalar(byte))
+    default: "\\x" + String(byte >> 4, radix: 16) + String(byte & 15, radix: 16)
+    }
+}

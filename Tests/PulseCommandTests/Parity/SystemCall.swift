@@ -1,0 +1,82 @@
+import CLinux
+import CSystemCall
+import Glibc
+import SystemPackage
+
+/// Makes a system call as the kernel has it.
+///
+/// An interrupted one is not repeated: nothing here waits, and no handler is installed.
+///
+/// The corresponding C function is `syscall`.
+@discardableResult
+func systemCall(_ number: some BinaryInteger, _ arguments: Int...) throws -> Int {
+    try systemCall(number, arguments)
+}
+
+@discardableResult
+func systemCall(_ number: some BinaryInteger, _ arguments: [Int]) throws -> Int {
+    let all = arguments + repeatElement(0, count: 6 - arguments.count)
+    let result = csystemcall(Int(number), all[0], all[1], all[2], all[3], all[4], all[5])
+    guard result >= 0 else { throw Errno(rawValue: CInt(-result)) }
+    return result
+}
+
+extension Errno {
+    /// As the man pages have it: `ENOENT`.
+    var name: String {
+        strerrorname_np(rawValue).map { String(cString: $0) } ?? "errno \(rawValue)"
+    }
+}
+
+/// What a system call takes for a file: a path, relative to a directory, or a descriptor alone.
+struct FilePlace {
+    /// `AT_FDCWD` where the path does not begin at a descriptor.
+    let directory: Int
+    /// Ends with a NUL.
+    let path: [UInt8]
+    /// Nothing is looked up: the call is about the descriptor, as fchmod(2) is to chmod(2).
+    let isDescriptor: Bool
+
+    init(descriptor: Int) {
+        directory = descriptor
+        path = [0]
+        isDescriptor = true
+    }
+
+    init(_ path: some Sequence<UInt8>, in directory: Int = Int(AT_FDCWD)) {
+        self.directory = directory
+        self.path = path + [0]
+        isDescriptor = false
+    }
+
+    init(_ path: String) { self.init(path.utf8) }
+
+    /// To be added to the flags of a call that has a form for both.
+    var emptyPathFlag: Int { isDescriptor ? Int(AT_EMPTY_PATH) : 0 }
+
+    func withAddress<Result>(_ body: (Int) throws -> Result) throws -> Result {
+        try PulseCommandTests.withAddress(of: path, body)
+    }
+}
+
+/// Lends the address of bytes that a system call reads.
+func withAddress<Result>(of bytes: [UInt8], _ body: (Int) throws -> Result) throws -> Result {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 16)
+    defer { buffer.deallocate() }
+    buffer.copyBytes(from: bytes)
+    return try body(Int(bitPattern: buffer.baseAddress))
+}
+
+/// Bytes that a system call has filled in: as many as it says.
+func bytes(room: Int, _ fill: (Int) throws -> Int) throws -> [UInt8] {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, room), alignment: 16)
+    defer { buffer.deallocate() }
+    let count = try fill(Int(bitPattern: buffer.baseAddress))
+    return Array(buffer.prefix(count))
+}
+
+/// A value of a C type that a system call fills in, or reads, at an address.
+@discardableResult
+func filling<Value: BitwiseCopyable>(_ value: inout Value, _ body: (Int) throws -> Int) throws -> Int {
+    try withUnsafeMutablePointer(to: &value) { try body(Int(bitPattern: $0)) }
+}
