@@ -13,21 +13,28 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
+#include <sys/fsuid.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/fuse.h>
+#include <linux/securebits.h>
 
 // renameat2(2): declared in <stdio.h>, which Glibc has already built without _GNU_SOURCE. RENAME_* come from <linux/fs.h>.
 static inline int clinux_renameat2(int from_directory, const char *from, int to_directory, const char *to,
@@ -38,6 +45,9 @@ static inline int clinux_renameat2(int from_directory, const char *from, int to_
 // pidfd_open(2): no wrapper before glibc 2.36. The descriptor is close-on-exec by the kernel's own rule.
 static inline int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0u); }
 
+// open(2): a macro made of others, which Swift does not import.
+static const int clinux_tmpfile = O_TMPFILE;
+
 // lseek(2): <linux/fs.h> and <unistd.h> both define it, and Swift takes neither.
 static const int clinux_seek_hole = SEEK_HOLE;
 
@@ -47,6 +57,19 @@ static const long clinux_utime_omit = (1L << 30) - 2L;
 
 // prctl(2) is variadic. Names the calling thread, for ps(1) and core dumps; the kernel cuts at 15 bytes.
 static inline void clinux_name_this_thread(const char *name) { (void)prctl(PR_SET_NAME, name, 0ul, 0ul, 0ul); }
+
+// statx(2): the function and its structure have one name, and Swift takes the structure.
+static inline int clinux_statx(int directory, const char *name, int flags, unsigned int mask, struct statx *status) {
+    return statx(directory, name, flags, mask, status);
+}
+
+// makedev(3) and its inverses: macros.
+static inline dev_t clinux_device(unsigned int major, unsigned int minor) { return makedev(major, minor); }
+static inline unsigned int clinux_major(dev_t device) { return major(device); }
+static inline unsigned int clinux_minor(dev_t device) { return minor(device); }
+
+// fstatfs(2) of an overlayfs: the constant is in a header that is not always installed.
+static const long clinux_overlayfs = 0x794c7630;
 
 // pwritev2(2): O_APPEND for one write alone, whatever the descriptor was opened with. Hidden behind _GNU_SOURCE.
 static inline ssize_t clinux_append(int descriptor, const void *bytes, size_t count) {
@@ -87,6 +110,20 @@ static inline ssize_t clinux_read(int descriptor, void *bytes, size_t count) {
 }
 static inline ssize_t clinux_writev(int descriptor, const struct iovec *parts, int count) {
     return syscall(SYS_writev, descriptor, parts, count);
+}
+
+// prctl(2) is variadic. -1 with EPERM without CAP_SETPCAP.
+static inline int clinux_securebits(void) { return prctl(PR_GET_SECUREBITS, 0ul, 0ul, 0ul, 0ul); }
+static inline int clinux_set_securebits(int bits) { return prctl(PR_SET_SECUREBITS, (unsigned long)bits, 0ul, 0ul, 0ul); }
+
+// capget(2) and capset(2): the C library has no wrappers. Of the calling thread; two words of 32 capabilities each.
+static inline int clinux_capabilities(struct __user_cap_data_struct words[2]) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    return (int)syscall(SYS_capget, &header, words);
+}
+static inline int clinux_set_capabilities(const struct __user_cap_data_struct words[2]) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    return (int)syscall(SYS_capset, &header, words);
 }
 
 // environ(7): declared twice.

@@ -26,6 +26,7 @@ package final class Crew: Sendable {
         var parked: [Wakeup] = []
         var isWatched = false
         var hasEnded = false
+        var failure: Errno?
 
         /// Takes the thread parked last, for the caller to raise.
         mutating func unpark() -> Wakeup? {
@@ -102,10 +103,14 @@ package final class Crew: Sendable {
         if mustWatch { startTimer() }
     }
 
-    /// Notes that the connection has ended, and lets all threads know.
-    package func end() {
+    /// What kept a thread from serving.
+    package var failure: Errno? { state.withLock { $0.failure } }
+
+    /// Notes that the connection has ended, or cannot be served, and lets all threads know.
+    package func end(for failure: Errno? = nil) {
         let parked = state.withLock { state in
             state.hasEnded = true
+            if let failure { state.failure = failure }
             defer { state.parked = [] }
             return state.parked
         }

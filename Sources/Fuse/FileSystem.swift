@@ -20,7 +20,10 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Gives back `count` of the lookups of an inode. Has no caller and no reply; may come long after the name is gone.
     func forget(_ inode: InodeNumber, count: UInt64)
 
-    /// Makes a file of any kind but directory and symbolic link; `mode` holds kind and permissions, umask applied.
+    /// Makes a file of any kind but directory and symbolic link; `mode` holds kind and permissions.
+    ///
+    /// Here and wherever something is made, the thread has the caller's umask, which is still to be applied: system
+    /// calls do so by themselves. If the server is root, it has the caller's user and group for making files, too.
     func mknod(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
     ) throws(Errno) -> Entry
@@ -55,6 +58,9 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Answers stat(2), and fstat(2) too: the kernel does not say through which open file it asks.
     func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply
 
+    /// When an inode was made, or nil where the file system beneath does not know.
+    func birthTime(of inode: InodeNumber) throws(Errno) -> timespec?
+
     /// Changes attributes; `handle` is there for ftruncate(2) and its kind.
     func setattr(
         _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
@@ -82,7 +88,7 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Opens with the flags of open(2), `O_TRUNC` among them, but never `O_CREAT` or `O_EXCL`.
     func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply
 
-    /// Makes a regular file and opens it, in one step.
+    /// Makes a regular file and opens it, in one step. With `O_TMPFILE` among the flags it gets no name.
     func create(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply)

@@ -21,6 +21,10 @@ enum OperationTable {
             // The kernel clears set-id bits itself and says so by setattr: a daemon that runs as root would not lose
             // them by writing.
             connection.pointee.want &= ~UInt32(FUSE_CAP_HANDLE_KILLPRIV)
+            // The kernel checks access control lists, and leaves umasks to the file system beneath, which knows whether
+            // a directory has a default list.
+            let lists = UInt32(FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK)
+            connection.pointee.want |= connection.pointee.capable & lists
         }
         return table
     }
@@ -42,18 +46,18 @@ enum OperationTable {
             }
         }
         table.mknod = { request, parent, name, mode, device in
-            PendingReply(request!).entry { (fileSystem, caller) throws(Errno) in
+            PendingReply(request!).newEntry { (fileSystem, caller) throws(Errno) in
                 try fileSystem.mknod(
                     FileName(name), in: InodeNumber(rawValue: parent), mode: mode, device: device, for: caller)
             }
         }
         table.mkdir = { request, parent, name, mode in
-            PendingReply(request!).entry { (fileSystem, caller) throws(Errno) in
+            PendingReply(request!).newEntry { (fileSystem, caller) throws(Errno) in
                 try fileSystem.mkdir(FileName(name), in: InodeNumber(rawValue: parent), mode: mode, for: caller)
             }
         }
         table.symlink = { request, target, parent, name in
-            PendingReply(request!).entry { (fileSystem, caller) throws(Errno) in
+            PendingReply(request!).newEntry { (fileSystem, caller) throws(Errno) in
                 try fileSystem.symlink(
                     to: target!, named: FileName(name), in: InodeNumber(rawValue: parent), for: caller)
             }
@@ -95,7 +99,8 @@ enum OperationTable {
             }
         }
         table.setattr = { request, inode, values, selection, info in
-            PendingReply(request!).status { (fileSystem, caller) throws(Errno) in
+            let losesSetIDs = values!.pointee.st_mode & Dialect.losesSetIDsMode != 0
+            PendingReply(request!).status(losingSetIDs: losesSetIDs) { (fileSystem, caller) throws(Errno) in
                 try fileSystem.setattr(
                     InodeNumber(rawValue: inode), StatusChanges(values!.pointee, selection),
                     handle: info.map { FileHandle($0) }, for: caller)
@@ -151,7 +156,7 @@ enum OperationTable {
             }
         }
         table.write = { request, _, bytes, size, offset, info in
-            PendingReply(request!).count { (fileSystem, caller) throws(Errno) in
+            PendingReply(request!).count(info) { (fileSystem, caller) throws(Errno) in
                 // A page of a mapping is written back through any handle that can write; its place is its offset.
                 let appending = info!.pointee.flags & O_APPEND != 0 && info!.pointee.writepage == 0
                 return try fileSystem.write(
@@ -249,7 +254,7 @@ extension StatusChanges {
     fileprivate init(_ values: FileStatus, _ selection: CInt) {
         self.init()
         func isSet(_ bit: CInt) -> Bool { selection & bit != 0 }
-        if isSet(FUSE_SET_ATTR_MODE) { mode = values.st_mode }
+        if isSet(FUSE_SET_ATTR_MODE) { mode = values.st_mode & ~Dialect.losesSetIDsMode }
         if isSet(FUSE_SET_ATTR_UID) { user = values.st_uid }
         if isSet(FUSE_SET_ATTR_GID) { group = values.st_gid }
         if isSet(FUSE_SET_ATTR_SIZE) { size = values.st_size }

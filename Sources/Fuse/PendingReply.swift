@@ -9,16 +9,27 @@ import SystemPackage
 struct PendingReply {
     private let request: fuse_req_t
     private let fileSystem: any FileSystem
+    private let isRoot: Bool
 
     /// `request` must carry a `Session.Served` as its user data.
     init(_ request: fuse_req_t) {
         self.request = request
-        fileSystem = Session.Served.of(fuse_req_userdata(request)).fileSystem
+        let served = Session.Served.of(fuse_req_userdata(request))
+        fileSystem = served.fileSystem
+        isRoot = served.isRoot
     }
 
     private var caller: Request {
-        guard let context = fuse_req_ctx(request) else { return Request(user: 0, group: 0, thread: 0) }
-        return Request(user: context.pointee.uid, group: context.pointee.gid, thread: context.pointee.pid)
+        guard let context = fuse_req_ctx(request)?.pointee else { return Request(user: 0, group: 0, thread: 0) }
+        return Request(user: context.uid, group: context.gid, thread: context.pid, umask: context.umask)
+    }
+
+    /// Runs what changes a file's bytes; for a caller who loses set-id bits by that, they go.
+    private func changing<Result>(
+        _ losesSetIDs: Bool, _ body: () throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        // Whoever is not root loses them in any case.
+        losesSetIDs && isRoot ? try CallerIdentity.losingSetIDs(body) : try body()
     }
 
     private func fail(_ error: Errno) {
@@ -52,9 +63,21 @@ struct PendingReply {
         }
     }
 
-    func status(_ operation: (any FileSystem, Request) throws(Errno) -> StatusReply) {
+    /// Like `entry`, for an operation that makes a file: with the caller's umask, and theirs it is.
+    func newEntry(_ operation: (any FileSystem, Request) throws(Errno) -> Entry) {
+        entry { (fileSystem, caller) throws(Errno) in
+            try CallerIdentity.making(for: caller, isShared: isRoot) { () throws(Errno) in
+                try operation(fileSystem, caller)
+            }
+        }
+    }
+
+    func status(
+        losingSetIDs losesSetIDs: Bool = false,
+        _ operation: (any FileSystem, Request) throws(Errno) -> StatusReply
+    ) {
         do throws(Errno) {
-            var reply = try operation(fileSystem, caller)
+            var reply = try changing(losesSetIDs) { () throws(Errno) in try operation(fileSystem, caller) }
             fuse_reply_attr(request, &reply.status, reply.timeout)
         } catch {
             fail(error)
@@ -66,8 +89,9 @@ struct PendingReply {
         _ operation: (any FileSystem, Request) throws(Errno) -> OpenReply,
         undo: (any FileSystem) -> (FileHandle) -> Void
     ) {
+        let losesSetIDs = info?.pointee.takeLosesSetIDs() ?? false
         do throws(Errno) {
-            let opened = try operation(fileSystem, caller)
+            let opened = try changing(losesSetIDs) { () throws(Errno) in try operation(fileSystem, caller) }
             var reply = fuse_file_info(opened, flags: info?.pointee.flags ?? 0)
             if fuse_reply_open(request, &reply) == -ENOENT { undo(fileSystem)(opened.handle) }
         } catch {
@@ -79,8 +103,13 @@ struct PendingReply {
         _ info: UnsafeMutablePointer<fuse_file_info>?,
         _ operation: (any FileSystem, Request) throws(Errno) -> (Entry, OpenReply)
     ) {
+        // What is made has no set-id bits to lose but those that the caller may give it.
+        _ = info?.pointee.takeLosesSetIDs()
         do throws(Errno) {
-            let (entry, opened) = try operation(fileSystem, caller)
+            let caller = caller
+            let (entry, opened) = try CallerIdentity.making(for: caller, isShared: isRoot) { () throws(Errno) in
+                try operation(fileSystem, caller)
+            }
             var parameters = fuse_entry_param(entry)
             var reply = fuse_file_info(opened, flags: info?.pointee.flags ?? 0)
             if fuse_reply_create(request, &parameters, &reply) == -ENOENT {
@@ -92,9 +121,14 @@ struct PendingReply {
         }
     }
 
-    func count(_ operation: (any FileSystem, Request) throws(Errno) -> Int) {
+    func count(
+        _ info: UnsafeMutablePointer<fuse_file_info>? = nil,
+        _ operation: (any FileSystem, Request) throws(Errno) -> Int
+    ) {
+        let losesSetIDs = info?.pointee.takeLosesSetIDs() ?? false
         do throws(Errno) {
-            fuse_reply_write(request, try operation(fileSystem, caller))
+            let count = try changing(losesSetIDs) { () throws(Errno) in try operation(fileSystem, caller) }
+            fuse_reply_write(request, count)
         } catch {
             fail(error)
         }
@@ -182,6 +216,12 @@ struct PendingReply {
 }
 
 extension fuse_file_info {
+    /// Takes out what `Dialect` has put into the flags.
+    fileprivate mutating func takeLosesSetIDs() -> Bool {
+        defer { flags &= ~Dialect.losesSetIDs }
+        return flags & Dialect.losesSetIDs != 0
+    }
+
     fileprivate init(_ opened: OpenReply, flags: CInt) {
         self.init()
         self.flags = flags

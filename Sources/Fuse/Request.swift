@@ -12,9 +12,13 @@ public struct Request: Sendable {
     /// `forget`, which have no caller.
     public let thread: pid_t
 
-    public init(user: uid_t, group: gid_t, thread: pid_t) {
+    /// The caller's umask; known, and of use, only where something is made.
+    public let umask: mode_t
+
+    public init(user: uid_t, group: gid_t, thread: pid_t, umask: mode_t = 0) {
         self.user = user
         self.group = group
         self.thread = thread
+        self.umask = umask
     }
 }

@@ -16,6 +16,8 @@ public final class Session: Sendable {
     final class Served: Sendable {
         let fileSystem: any FileSystem
         let handshake = Handshake()
+        /// Whether threads act as the caller where that makes a difference.
+        let isRoot = geteuid() == 0
         init(_ fileSystem: any FileSystem) { self.fileSystem = fileSystem }
 
         /// The object behind libfuse's user data.
@@ -71,13 +73,7 @@ public final class Session: Sendable {
         var transport = fuse_custom_io(
             writev: { descriptor, parts, count, served in
                 Served.of(served).handshake.completeReply(parts!, count: count)
-                while true {
-                    let written = clinux_writev(descriptor, parts, count)
-                    guard written == -1, errno == EAGAIN else { return written }
-                    // A socket may be full; `/dev/fuse` never is.
-                    var question = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-                    poll(&question, 1, -1)
-                }
+                return Session.write(parts!, count: count, to: descriptor)
             },
             read: { descriptor, bytes, count, served in
                 let received = clinux_read(descriptor, bytes, count)
@@ -87,7 +83,9 @@ public final class Session: Sendable {
                     return -1
                 }
                 if received > 0 {
-                    Served.of(served).handshake.noteRequest(UnsafeRawBufferPointer(start: bytes, count: received))
+                    let request = UnsafeMutableRawBufferPointer(start: bytes, count: received)
+                    Served.of(served).handshake.noteRequest(UnsafeRawBufferPointer(request))
+                    Dialect.translate(request)
                 }
                 return received
             },
@@ -106,6 +104,15 @@ public final class Session: Sendable {
         fuse_session_destroy(session)
     }
 
+    /// Lets a process that is root make files in the name of those who ask.
+    ///
+    /// To be called before it has threads.
+    ///
+    /// - Throws: EPERM without CAP_SETPCAP.
+    public static func prepareToServeOthers() throws(Errno) {
+        try CallerIdentity.prepareProcess()
+    }
+
     /// Serves on `threads` threads until the connection ends: by an unmount, an abort, or the other end's closing.
     ///
     /// Blocks; the calling thread is one of them. Each request runs from start to end on the thread that read it.
@@ -115,6 +122,7 @@ public final class Session: Sendable {
         let outcome = Result { () throws(Errno) in try serve(on: threads, of: crew) }
         watch.join()
         try outcome.get()
+        if let failure = crew.failure { throw failure }
     }
 
     /// Starts the threads one by one; without all of them nothing is served.
@@ -143,12 +151,41 @@ public final class Session: Sendable {
             free(buffer.mem)
             crew.end()
         }
+        do throws(Errno) {
+            try CallerIdentity.prepareThread()
+        } catch {
+            return crew.end(for: error)
+        }
         while crew.awaitTurn(parking: parking) {
             let (received, wasThere) = receive(into: &buffer)
             crew.took(wasThere: wasThere)
             guard received > 0 else { return }
-            fuse_session_process_buf(session, &buffer)
+            answer(&buffer)
             guard fuse_session_exited(session) == 0 else { return }
+        }
+    }
+
+    /// Writes one message, as writev(2) does; for a socket that is full it waits, and `/dev/fuse` never is.
+    private static func write(_ parts: UnsafePointer<iovec>, count: CInt, to descriptor: CInt) -> Int {
+        while true {
+            let written = clinux_writev(descriptor, parts, count)
+            guard written == -1, errno == EAGAIN else { return written }
+            var question = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+            poll(&question, 1, -1)
+        }
+    }
+
+    private func answer(_ request: inout fuse_buf) {
+        if let statx = StatxRequest(UnsafeRawBufferPointer(start: request.mem, count: request.size)) {
+            let reply = statx.reply(from: served.fileSystem)
+            // Fails only when the caller has gone, and nothing has to be undone then.
+            reply.withUnsafeBytes { reply in
+                // because writev(2) only reads.
+                var part = iovec(iov_base: UnsafeMutableRawPointer(mutating: reply.baseAddress), iov_len: reply.count)
+                _ = Self.write(&part, count: 1, to: fuse_session_fd(session))
+            }
+        } else {
+            fuse_session_process_buf(session, &request)
         }
     }
 

@@ -53,7 +53,7 @@ struct Keeper: ~Copyable {
         let sockets = try DescriptorPair.sockets()
         let lifeline = sockets.first
         let workersEnd = sockets.second
-        let connection = try KernelMount.mount(over: town, root: root.rawValue, restrictions: options.restrict)
+        let connection = try KernelMount.mount(over: town, root: root.rawValue, options: options)
         guard let entry = try? MountTable().town(at: town) else {
             try? KernelMount.unmount(town, isLazy: true)
             throw Failure("\(town) was mounted, but is not in the table of mounts; was it renamed?")

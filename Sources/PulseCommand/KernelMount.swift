@@ -12,17 +12,15 @@ enum KernelMount {
     /// - Parameters:
     ///   - path: The directory, without symbolic links.
     ///   - root: The same directory, open. It is mounted on whatever it is called by now.
-    ///   - restrictions: Beyond those of the file system beneath.
-    static func mount(
-        over path: String, root: CInt, restrictions: [MountRestriction]
-    ) throws -> OwnedDescriptor {
+    ///   - options: Restrictions are beyond those of the file system beneath.
+    static func mount(over path: String, root: CInt, options: MountOptions) throws -> OwnedDescriptor {
         geteuid() == 0
-            ? try mountAsRoot(over: path, root: root, restrictions)
-            : try mountAsUser(over: path, restrictions)
+            ? try mountAsRoot(over: path, root: root, options)
+            : try mountAsUser(over: path, options)
     }
 
     private static func mountAsRoot(
-        over path: String, root: CInt, _ restrictions: [MountRestriction]
+        over path: String, root: CInt, _ options: MountOptions
     ) throws -> OwnedDescriptor {
         let connection: OwnedDescriptor
         do {
@@ -34,12 +32,13 @@ enum KernelMount {
         var beneath = FileSystemStatus()
         _ = try retryingInterrupts { fstatvfs(root, &beneath) }
         let kept = beneath.f_flag & UInt(MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY)
-        let flags = restrictions.reduce(kept) { $0 | $1.flag }
-        let options =
+        let flags = options.restrict.reduce(kept) { $0 | $1.flag }
+        let data =
             "fd=\(connection.rawValue),rootmode=40000,user_id=\(geteuid()),group_id=\(getegid()),default_permissions"
+            + (options.allowOther ? ",allow_other" : "")
         do {
             _ = try retryingInterrupts {
-                Glibc.mount("pulsefs", "/proc/self/fd/\(root)", "fuse.pulsefs", flags, options)
+                Glibc.mount("pulsefs", "/proc/self/fd/\(root)", "fuse.pulsefs", flags, data)
             }
         } catch {
             throw Failure("cannot mount over \(path): \(error)\(hint(error))")
@@ -56,17 +55,18 @@ enum KernelMount {
     }
 
     /// Lets `fusermount3` mount; it hands the connection back over a socket.
-    private static func mountAsUser(over path: String, _ restrictions: [MountRestriction]) throws -> OwnedDescriptor {
+    private static func mountAsUser(over path: String, _ options: MountOptions) throws -> OwnedDescriptor {
         let sockets = try DescriptorPair.sockets()
         let ours = sockets.first
         let theirs = sockets.second
-        let list = ["fsname=pulsefs", "subtype=pulsefs", "default_permissions"] + restrictions.map(\.rawValue)
-        let options = list.joined(separator: ",")
+        var list = ["fsname=pulsefs", "subtype=pulsefs", "default_permissions"] + options.restrict.map(\.rawValue)
+        if options.allowOther { list.append("allow_other") }
         let status: Int32
         let words: String
         do throws(Errno) {
             (status, words) = try runFusermount(
-                ["-o", options, "--", path], handing: theirs.rawValue, environment: ["_FUSE_COMMFD=3"])
+                ["-o", list.joined(separator: ","), "--", path], handing: theirs.rawValue,
+                environment: ["_FUSE_COMMFD=3"])
         } catch .noSuchFileOrDirectory {
             throw Failure("cannot mount as an ordinary user: there is no fusermount3. Install the package fuse3.")
         } catch {

@@ -26,6 +26,12 @@ struct MountOptions: ParsableArguments {
     )
     var onExpiry = Town.Expiry.keep
 
+    @Flag(
+        help: ArgumentHelp(
+            "Let other users in, with the permissions that files and directories give them. Files they make are theirs if root mounts. For ordinary users /etc/fuse.conf has to allow it."
+        ))
+    var allowOther = false
+
     @Option(
         help: ArgumentHelp(
             "Where keeper and worker write their log. By default /var/log/pulsefs for root, else ~/.local/state/pulsefs.",
@@ -63,6 +69,7 @@ struct MountOptions: ParsableArguments {
         var arguments = ["--ttl", "\(ttl.nanoseconds)ns", "--on-expiry", onExpiry.rawValue]
         for glob in signal { arguments += ["--signal", glob] }
         if noDefaultSignals { arguments.append("--no-default-signals") }
+        if allowOther { arguments.append("--allow-other") }
         for restriction in restrict { arguments += ["--restrict", restriction.rawValue] }
         return arguments
     }
@@ -107,15 +114,18 @@ struct MountOptions: ParsableArguments {
             switch (parts[0], parts.dropFirst().first) {
             case ("ttl", let value?), ("signal", let value?), ("on-expiry", let value?), ("log", let value?):
                 arguments += ["--\(parts[0])", value]
-            case ("no-default-signals", nil), ("foreground", nil):
+            case ("no-default-signals", nil), ("foreground", nil), ("allow-other", nil):
                 arguments.append("--\(parts[0])")
+            // mount(8)'s word for it.
+            case ("allow_other", nil):
+                arguments.append("--allow-other")
             case (let name, nil) where MountRestriction(rawValue: name) != nil:
                 arguments += ["--restrict", name]
             case (let name, _) where generic.contains(name) || name.hasPrefix("x-") || name.hasPrefix("comment"):
                 continue
             default:
                 throw ValidationError(
-                    "Unknown mount option '\(word)'. Known are ttl=, signal=, no-default-signals, on-expiry=, log= and foreground."
+                    "Unknown mount option '\(word)'. Known are ttl=, signal=, no-default-signals, on-expiry=, allow-other, log= and foreground."
                 )
             }
         }

@@ -11,6 +11,7 @@ import TownFS
 /// The process that serves the file system, with descriptors that its keeper has opened.
 final class Worker: Sendable {
     private let town: Town
+    private let options: MountOptions
     private let path: String
     private let mount: MountEntry?
     private let log: Logger
@@ -19,6 +20,7 @@ final class Worker: Sendable {
     /// Takes over the descriptors of `Keeper.WorkerDescriptor`.
     init(serving path: String, options: MountOptions, log: Logger) throws {
         self.path = path
+        self.options = options
         self.log = log
         mount = try MountTable().town(at: path)
         Self.raiseLimits()
@@ -31,8 +33,14 @@ final class Worker: Sendable {
 
     /// Serves until the mount ends or the keeper says so; then writes documents down and ends the process.
     func run() throws -> Never {
-        // Modes come from the kernel with the caller's mask applied.
         umask(0)
+        if options.allowOther, geteuid() == 0 {
+            do throws(Errno) {
+                try Session.prepareToServeOthers()
+            } catch {
+                throw Failure("cannot serve other users: \(error). It takes CAP_SETPCAP.")
+            }
+        }
         let describe = Self.description()
         let fileSystem = try TownFileSystem(town, describe: describe)
         let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: fileSystem)

@@ -1,3 +1,4 @@
+import CLinux
 import Fuse
 import Glibc
 import SystemPackage
@@ -15,6 +16,15 @@ final class Descriptor: Sendable {
 
     /// Borrowed for a system call by whoever holds the object.
     var rawValue: CInt { owned.rawValue }
+
+    /// Whether it is open on an overlayfs, where a file's birth and sometimes its number change when it is copied up.
+    var isOnOverlay: Bool {
+        get throws(Errno) {
+            var status = statfs()
+            _ = try retryingInterrupts { fstatfs(rawValue, &status) }
+            return status.f_type == clinux_overlayfs
+        }
+    }
 
     /// Opens the same file anew, for more than `O_PATH` allows; close-on-exec whatever `flags` say.
     func reopened(_ flags: CInt) throws(Errno) -> Descriptor {

@@ -16,6 +16,8 @@ struct Node: Sendable {
     /// The root is its own parent.
     var parent: InodeNumber
     var name: NodeName
+    /// When a backing file was made, if that is known and can be relied on.
+    var birth: Birth?
     /// When a rename last put it there, by the count of renames.
     ///
     /// What was seen before that is out of date.
@@ -41,5 +43,10 @@ struct Node: Sendable {
 
     var signalFile: SignalFile? {
         if case .signal(let file) = meaning { file } else { nil }
+    }
+
+    /// Whether it is the file that was found.
+    func isOf(_ found: ExtendedStatus) -> Bool {
+        identity == found.status.identity && Birth.agree(birth, found.birth)
     }
 }

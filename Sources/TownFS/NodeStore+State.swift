@@ -67,7 +67,7 @@ extension NodeStore.State {
         while true {
             guard let node = nodes[next], let identity = node.identity else { throw .staleNFSFileHandle }
             if let start = node.descriptor { return Way(start: start, steps: steps.reversed()) }
-            steps.append(Way.Step(name: node.name, identity: identity))
+            steps.append(Way.Step(name: node.name, identity: identity, birth: node.birth))
             next = node.parent
         }
     }
@@ -96,6 +96,12 @@ struct Way {
     struct Step {
         let name: NodeName
         let identity: FileIdentity
+        let birth: Birth?
+
+        /// Whether it is the file that was found.
+        func isOf(_ found: ExtendedStatus) -> Bool {
+            identity == found.status.identity && Birth.agree(birth, found.birth)
+        }
     }
 
     let start: Descriptor

@@ -32,14 +32,23 @@ final class NodeStore: Sendable {
 
     private let state: Mutex<State>
 
+    /// Whether a file keeps its birth for as long as it lives.
+    private let reliesOnBirths: Bool
+
     /// How many renames the store has been told of.
     private let renameCount = Atomic<UInt64>(0)
 
     /// For whoever renames files: held from the system call until the store knows.
     let renames = RenameGate()
 
-    /// - Parameter firstInode: the first number to give out; those below are the caller's own, except the root's.
-    init(root: Descriptor, identity: FileIdentity, signals: SignalDirectory?, firstInode: UInt64, cacheCapacity: Int) {
+    /// - Parameters:
+    ///   - firstInode: The first number to give out; those below are the caller's own, except the root's.
+    ///   - reliesOnBirths: False where a file's birth may change, as when an overlayfs copies it up.
+    init(
+        root: Descriptor, identity: FileIdentity, signals: SignalDirectory?, firstInode: UInt64, cacheCapacity: Int,
+        reliesOnBirths: Bool = true
+    ) {
+        self.reliesOnBirths = reliesOnBirths
         let node = Node(
             meaning: .backing(identity), parent: .root, name: NodeName([]), lookups: 1, signals: signals,
             descriptor: root, isPinned: true)
@@ -92,10 +101,10 @@ final class NodeStore: Sendable {
         if let descriptor = node.descriptor { return try FileStatus(of: descriptor.rawValue) }
         // Cheaper than opening the file itself, which may never be wanted; whatever is odd goes the long way.
         if let directory = try? descriptor(of: node.parent) {
-            let status = try? node.name.withPointer { (name) throws(Errno) in
-                try FileStatus(of: name, in: directory.rawValue)
+            let found = try? node.name.withPointer { (name) throws(Errno) in
+                try ExtendedStatus(of: name, in: directory.rawValue)
             }
-            if let status, status.identity == node.identity { return status }
+            if let found, node.isOf(found) { return found.status }
         }
         return try FileStatus(of: descriptor(of: inode).rawValue)
     }
@@ -112,24 +121,47 @@ final class NodeStore: Sendable {
 
     /// Counts a lookup of a backing file found under a name, and returns its inode number.
     ///
+    /// A file that was removed beneath, and whose number another one has now, is left to those who still have it.
+    ///
     /// - Parameter moment: One before the look at the name. The kernel holds no lock when it looks a name up that it
     ///   knows already: by the time that we come here, a rename may have put the file elsewhere.
     func remember(
-        _ identity: FileIdentity, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?,
+        _ found: ExtendedStatus, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?,
         seenAt moment: Moment
     ) -> InodeNumber {
+        let identity = found.status.identity
+        let birth = reliesOnBirths ? found.birth : nil
         var removed: [Node] = []
         return state.withLock { state in
-            guard let known = state.byIdentity[identity], let node = state.nodes[known] else {
+            guard let known = state.byIdentity[identity], let node = state.nodes[known],
+                known == .root || node.isOf(found)
+            else {
                 let inode = state.add(.backing(identity), named: name, in: parent, signals: signals)
                 state.byIdentity[identity] = inode
+                state.nodes[inode]?.birth = birth
                 return inode
             }
             state.nodes[known]?.lookups += 1
+            state.nodes[known]?.birth = birth
             if known != .root, node.placed <= moment.renames {
                 state.place(known, at: name, in: parent, signals: signals, removing: &removed)
             }
             return known
+        }
+    }
+
+    /// Counts a lookup of a file that has no name: its descriptor is the only way to it.
+    func remember(
+        unnamed found: ExtendedStatus, in parent: InodeNumber, descriptor: Descriptor
+    ) -> InodeNumber {
+        let identity = found.status.identity
+        return state.withLock { state in
+            let inode = state.add(.backing(identity), named: NodeName([]), in: parent, signals: nil)
+            state.byIdentity[identity] = inode
+            state.nodes[inode]?.birth = reliesOnBirths ? found.birth : nil
+            state.nodes[inode]?.descriptor = descriptor
+            state.nodes[inode]?.isPinned = true
+            return inode
         }
     }
 
@@ -317,7 +349,7 @@ extension NodeStore {
                 try OwnedDescriptor(opening: name, in: reached.rawValue, O_PATH | O_NOFOLLOW)
             }
             reached = Descriptor(opened)
-            guard try FileStatus(of: reached.rawValue).identity == step.identity else { throw .staleNFSFileHandle }
+            guard try step.isOf(ExtendedStatus(of: reached.rawValue)) else { throw .staleNFSFileHandle }
         }
         return reached
     }

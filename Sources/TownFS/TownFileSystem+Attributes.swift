@@ -22,6 +22,11 @@ extension TownFileSystem {
         }
     }
 
+    package func birthTime(of inode: InodeNumber) throws(Errno) -> timespec? {
+        guard case .backing = try subject(inode) else { return nil }
+        return try ExtendedStatus(of: nodes.descriptor(of: inode).rawValue).birth?.timespec
+    }
+
     /// The size of the text that the caller's process has open, so that an fstat agrees with what read returns.
     private func textSize(_ inode: InodeNumber, for request: Request) -> Int? {
         for opened in files.all where opened.inode == inode && ProcessIdentity.isSame(opened.thread, request.thread) {

@@ -29,6 +29,9 @@ extension TownFileSystem {
     ) throws(Errno) -> (Entry, OpenReply) {
         if parent == PulseDirectory.directory { throw .notPermitted }
         let directory = try directory(parent)
+        if flags & clinux_tmpfile == clinux_tmpfile {
+            return try createUnnamed(in: directory, mode: mode, flags: flags)
+        }
         switch try meaning(of: name, in: directory) {
         case .pulse: throw .isDirectory
         case .signal(let signals):
@@ -37,16 +40,36 @@ extension TownFileSystem {
             let entry = entry(of: file, in: directory, status: StatusReply(status: opened.ownStatus, timeout: 0))
             return (entry, reply(OpenFile(entry.inode, .signal(opened))))
         case .backing:
-            // Without O_NOFOLLOW a symbolic link in this place would be followed in our name, out of the town.
             let moment = nodes.moment
-            let opened = Descriptor(
-                try OwnedDescriptor(
-                    opening: name.pointer, in: directory.descriptor.rawValue,
-                    Self.backingFlags(flags) | O_CREAT | O_NOFOLLOW | (flags & O_EXCL), mode: mode))
-            let status = try FileStatus(of: opened.rawValue)
-            let entry = entry(ofBacking: NodeName(name), in: directory, status: status, seenAt: moment)
+            let opened: Descriptor
+            do throws(Errno) {
+                opened = Descriptor(
+                    try OwnedDescriptor(
+                        opening: name.pointer, in: directory.descriptor.rawValue,
+                        Self.backingFlags(flags) | O_CREAT | O_EXCL, mode: mode))
+            } catch .fileExists where flags & O_EXCL == 0 {
+                // Somebody was faster, and whether this caller may open theirs is for the kernel to say, or where a
+                // symbolic link leads. ESTALE makes it look once more.
+                throw .staleNFSFileHandle
+            }
+            let found = try ExtendedStatus(of: opened.rawValue)
+            let entry = entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
             return (entry, reply(OpenFile(entry.inode, .backing(opened))))
         }
+    }
+
+    /// Makes a file without a name, `O_TMPFILE`; linkat(2) may give it one later.
+    private func createUnnamed(
+        in directory: Directory, mode: mode_t, flags: CInt
+    ) throws(Errno) -> (Entry, OpenReply) {
+        let opened = Descriptor(
+            try OwnedDescriptor(
+                opening: ".", in: directory.descriptor.rawValue, Self.backingFlags(flags) | (flags & O_EXCL), mode: mode
+            ))
+        let found = try ExtendedStatus(of: opened.rawValue)
+        let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
+        let entry = Entry(inode: inode, status: found.status, nameTimeout: 0, statusTimeout: Self.backingTimeout)
+        return (entry, reply(OpenFile(inode, .backing(opened))))
     }
 
     /// The caller's flags, for the file beneath.

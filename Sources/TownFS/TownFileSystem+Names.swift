@@ -84,7 +84,10 @@ extension TownFileSystem {
         _ name: NodeName, in signals: SignalDirectory, of directory: Directory, mode: mode_t, flags: CInt,
         for request: Request
     ) throws(Errno) -> (SignalFile, SignalHandle) {
-        let ownership = SignalFile.Ownership(mode: mode & 0o7777, user: request.user, group: request.group)
+        let real = try FileStatus(of: directory.descriptor.rawValue)
+        let ownership = SignalFile.Ownership(
+            mode: mode & 0o7777 & ~request.umask, user: request.user,
+            group: real.st_mode & S_ISGID == 0 ? request.group : real.st_gid)
         return try signals.making(name) { (file) throws(Errno) in
             try file.create(ownership, flags: flags, for: request, in: directory.descriptor).map { (file, $0) }
         }

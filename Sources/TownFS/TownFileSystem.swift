@@ -28,7 +28,8 @@ package final class TownFileSystem: FileSystem {
         signals = SignalDirectories(town: town)
         nodes = NodeStore(
             root: town.root, identity: try FileStatus(of: town.root.rawValue).identity, signals: signals.root,
-            firstInode: PulseDirectory.firstFreeInode, cacheCapacity: town.configuration.descriptorCacheCapacity)
+            firstInode: PulseDirectory.firstFreeInode, cacheCapacity: town.configuration.descriptorCacheCapacity,
+            reliesOnBirths: try !town.root.isOnOverlay)
         pulse = PulseDirectory { [town, nodes, files] in
             describe(
                 Snapshot(
@@ -94,17 +95,18 @@ package final class TownFileSystem: FileSystem {
     /// Looks a backing file up, counting it.
     func entry(ofBacking name: FileName, in directory: Directory) throws(Errno) -> Entry {
         let moment = nodes.moment
-        let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
-        return entry(ofBacking: NodeName(name), in: directory, status: status, seenAt: moment)
+        let found = try ExtendedStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        return entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
     }
 
-    /// - Parameter moment: One before `status` was found under the name.
+    /// - Parameter moment: One before `found` was found under the name.
     func entry(
-        ofBacking name: NodeName, in directory: Directory, status: FileStatus, seenAt moment: NodeStore.Moment
+        ofBacking name: NodeName, in directory: Directory, _ found: ExtendedStatus, seenAt moment: NodeStore.Moment
     ) -> Entry {
+        let status = found.status
         let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
         let inode = nodes.remember(
-            status.identity, named: name, in: directory.inode, signals: below, seenAt: moment)
+            found, named: name, in: directory.inode, signals: below, seenAt: moment)
         return Entry(
             inode: inode, status: status, nameTimeout: Self.backingTimeout,
             statusTimeout: Self.statusTimeout(status, in: directory.signals))
@@ -114,8 +116,11 @@ package final class TownFileSystem: FileSystem {
     ///
     /// Not at all beside signal files: it may be about to be renamed onto one, and the kernel would go on telling its own
     /// size and times for the signal file's.
+    /// Nor when it has set-id bits, which a write may take away without the kernel's asking for more than times and size.
     static func statusTimeout(_ status: FileStatus, in directory: SignalDirectory?) -> Double {
-        status.isRegularFile && directory?.scope.hasSignals == true ? 0 : backingTimeout
+        guard status.isRegularFile else { return backingTimeout }
+        let isVolatile = directory?.scope.hasSignals == true || status.st_mode & (S_ISUID | S_ISGID) != 0
+        return isVolatile ? 0 : backingTimeout
     }
 
     /// Looks a signal file up, counting it.

@@ -136,6 +136,26 @@ struct Exchange: Sendable, CustomTestStringConvertible {
             } + cString("ab"),
             call: "create ab in 7 mode 100644 flags \(O_WRONLY | O_EXCL) \(caller)", answer: entry + opened),
         Exchange(
+            name: "create of an unnamed file", opcode: FUSE_TMPFILE,
+            body: wire(fuse_create_in()) {
+                $0.flags = UInt32(O_RDWR | clinux_tmpfile)
+                $0.mode = S_IFREG | 0o644
+            } + cString("/"),
+            call: "create / in 7 mode 100644 flags \(O_RDWR | clinux_tmpfile) \(caller)", answer: entry + opened),
+        Exchange(
+            name: "open that clears set-id bits", opcode: FUSE_OPEN,
+            body: wire(fuse_open_in()) {
+                $0.flags = UInt32(O_RDWR | O_TRUNC)
+                $0.open_flags = UInt32(FUSE_OPEN_KILL_SUIDGID)
+            },
+            call: "open 7 flags \(O_RDWR | O_TRUNC) \(caller)", answer: opened),
+        Exchange(
+            name: "setattr that clears set-id bits", opcode: FUSE_SETATTR,
+            body: wire(fuse_setattr_in()) {
+                $0.valid = UInt32(FATTR_MODE | FATTR_SIZE | FATTR_KILL_SUIDGID)
+                $0.mode = 0o755
+            }, call: "setattr 7 mode 755 size 0", answer: attributesOut),
+        Exchange(
             name: "read", opcode: FUSE_READ,
             body: wire(fuse_read_in()) {
                 $0.fh = 6

@@ -151,6 +151,10 @@ final class RecordingFileSystem: FileSystem {
         return StatusReply(status: Self.status, timeout: 2.75)
     }
 
+    func birthTime(of inode: InodeNumber) throws(Errno) -> timespec? {
+        timespec(tv_sec: 1_700_000_000, tv_nsec: 5)
+    }
+
     func statfs(_ inode: InodeNumber) throws(Errno) -> FileSystemStatus {
         try note("statfs \(inode.rawValue)")
         var status = FileSystemStatus()

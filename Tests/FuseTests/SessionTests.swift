@@ -86,7 +86,7 @@ import Testing
     /// Operations that are not in the table, and opcodes that this libfuse has never heard of.
     @Test(arguments: [
         FUSE_GETLK.rawValue, FUSE_SETLK.rawValue, FUSE_SETLKW.rawValue, FUSE_ACCESS.rawValue, FUSE_BMAP.rawValue,
-        FUSE_SYNCFS.rawValue, FUSE_TMPFILE.rawValue, 52, 4094,
+        FUSE_SYNCFS.rawValue, 53, 4094,
     ])
     func unknownOperationIsNotImplemented(_ opcode: UInt32) throws {
         let fileSystem = RecordingFileSystem()
@@ -97,6 +97,38 @@ import Testing
             try kernel.expectSilence()
         }
         #expect(fileSystem.calls == [])
+    }
+
+    /// `FUSE_STATX`, which libfuse 3.14 has not heard of either, and the session answers by itself.
+    @Test func statxTellsTheBirth() throws {
+        let fileSystem = RecordingFileSystem()
+        try withSession(serving: fileSystem) { kernel in
+            try kernel.send(rawOpcode: 52, node: 7, Array(repeating: 0, count: 24), unique: 42)
+            let reply = try kernel.receive()
+            #expect(reply.unique == 42 && reply.errno == 0)
+            try #require(reply.body.count == 288)
+            let status = RecordingFileSystem.status
+            reply.body.withUnsafeBytes { body in
+                // fuse_statx_out: attr_valid; then, at 32, fuse_statx: mask, …, mode, ino, size, …, btime.
+                #expect(body.loadUnaligned(as: UInt64.self) == 2)
+                #expect(body.loadUnaligned(fromByteOffset: 32, as: UInt32.self) == 0xFFF)
+                #expect(mode_t(body.loadUnaligned(fromByteOffset: 60, as: UInt16.self)) == status.st_mode)
+                #expect(body.loadUnaligned(fromByteOffset: 64, as: UInt64.self) == status.st_ino)
+                #expect(body.loadUnaligned(fromByteOffset: 72, as: UInt64.self) == UInt64(status.st_size))
+                #expect(body.loadUnaligned(fromByteOffset: 112, as: Int64.self) == 1_700_000_000)
+                #expect(body.loadUnaligned(fromByteOffset: 120, as: UInt32.self) == 5)
+            }
+            try kernel.expectSilence()
+        }
+        #expect(fileSystem.calls == ["getattr 7 by 1000:100/4711"])
+    }
+
+    @Test func statxOfWhatIsGoneSaysSo() throws {
+        try withSession(serving: RecordingFileSystem(failingWith: .staleNFSFileHandle)) { kernel in
+            try kernel.send(rawOpcode: 52, node: 7, Array(repeating: 0, count: 24), unique: 42)
+            #expect(try kernel.receive() == KernelSide.Reply(unique: 42, errno: ESTALE, body: []))
+            try kernel.expectSilence()
+        }
     }
 
     @Test func namesAreBytes() throws {

@@ -330,4 +330,42 @@ import Testing
             #expect(try town.fileSystem.getattr(inode, for: .me).status.isDirectory)
         }
     }
+
+    // MARK: Numbers that are used again
+
+    /// Removed beneath the mount, a file leaves its number to the next one; who knew the first must not meet the second.
+    @Test func fileWithTheNumberOfARemovedOneIsAnother() throws {
+        try withTown(["a": "first"]) { town in
+            let first = try town.lookup("a")
+            var second = FileStatus()
+            // The file system beneath decides when it uses a number again; most do so at once.
+            for _ in 0..<64 where second.st_ino != first.status.st_ino {
+                #expect(unlink("\(town.tree)/a") == 0)
+                let made = try OwnedDescriptor(
+                    opening: "\(town.tree)/a", in: AT_FDCWD, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600)
+                second = try FileStatus(of: made.rawValue)
+            }
+            try #require(second.st_ino == first.status.st_ino, "the file system beneath gave out other numbers")
+            #expect(try town.lookup("a").inode != first.inode)
+            #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(first.inode, for: .me) }
+        }
+    }
+
+    @Test func unnamedFileMayBeGivenAName() throws {
+        try withTown { town in
+            let (entry, opened) = try Array("/".utf8).asFileName { (name) throws(Errno) in
+                try town.fileSystem.create(
+                    name, in: .root, mode: S_IFREG | 0o600, flags: O_RDWR | clinux_tmpfile, for: .me)
+            }
+            try town.write("text", to: opened.handle)
+            #expect(try town.fileSystem.getattr(entry.inode, for: .me).status.st_nlink == 0)
+            let named = try Array("named".utf8).asFileName { (name) throws(Errno) in
+                try town.fileSystem.link(entry.inode, to: name, in: .root, for: .me)
+            }
+            #expect(named.inode == entry.inode)
+            #expect(named.status.st_nlink == 1)
+            #expect(try town.read("named") == "text")
+            town.fileSystem.release(opened.handle)
+        }
+    }
 }

@@ -1,0 +1,73 @@
+import CLinux
+import Glibc
+import SystemPackage
+
+/// Whom a serving thread acts as, for a server that is root and answers other users.
+///
+/// The kernel has checked permissions before it asks, with groups and access control lists that are not in the request.
+/// So a thread keeps root's capabilities whatever it does; only who owns a new file, and what a write takes away from a
+/// file, go by the caller. Linux has credentials and capabilities for each thread, and after unshare(2) a umask, too.
+///
+/// Sources: credentials(7), capabilities(7), setfsuid(2), unshare(2).
+enum CallerIdentity {
+    /// Lets threads take on other users' ids and keep their capabilities; called before there is more than one.
+    ///
+    /// - Throws: EPERM without CAP_SETPCAP.
+    static func prepareProcess() throws(Errno) {
+        let bits = try retryingInterrupts { clinux_securebits() }
+        _ = try retryingInterrupts { clinux_set_securebits(bits | CInt(1 << SECURE_NO_SETUID_FIXUP)) }
+    }
+
+    /// Gives the calling thread a umask of its own.
+    ///
+    /// - Throws: EPERM where a seccomp filter forbids it.
+    static func prepareThread() throws(Errno) {
+        _ = try retryingInterrupts { unshare(CInt(CLONE_FS)) }
+    }
+
+    /// Runs `body`, which makes a file, with the caller's umask and, where `isShared`, as the caller's user and group.
+    ///
+    /// The umask is for the file system beneath to apply: where a directory has a default access control list, it does
+    /// not.
+    static func making<Result, Failure: Error>(
+        for caller: Request, isShared: Bool, _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        umask(caller.umask)
+        guard isShared, caller.user != 0 || caller.group != 0 else { return try body() }
+        // Neither call reports an error; with root's capabilities there is none.
+        let group = setfsgid(caller.group)
+        let user = setfsuid(caller.user)
+        defer {
+            setfsuid(uid_t(bitPattern: user))
+            setfsgid(gid_t(bitPattern: group))
+        }
+        return try body()
+    }
+
+    /// Runs `body`, which changes a file's bytes, in the name of somebody who may not leave set-id bits on it.
+    static func losingSetIDs<Result, Failure: Error>(
+        _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
+        let isKnown = words.withCapabilities { clinux_capabilities($0) } == 0
+        let capability = UInt32(1) << CAP_FSETID
+        guard isKnown, words[0].effective & capability != 0 else { return try body() }
+        words[0].effective &= ~capability
+        words.withCapabilities { _ = clinux_set_capabilities($0) }
+        defer {
+            words[0].effective |= capability
+            words.withCapabilities { _ = clinux_set_capabilities($0) }
+        }
+        return try body()
+    }
+}
+
+extension InlineArray where Element == __user_cap_data_struct {
+    fileprivate mutating func withCapabilities<Result>(
+        _ body: (UnsafeMutablePointer<__user_cap_data_struct>) -> Result
+    ) -> Result {
+        var span = mutableSpan
+        // because the array is not empty.
+        return span.withUnsafeMutableBufferPointer { body($0.baseAddress!) }
+    }
+}
