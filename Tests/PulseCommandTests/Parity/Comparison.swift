@@ -29,14 +29,15 @@ struct Comparison {
     /// The first difference, in words; nil if there is none.
     func difference(in scenario: Scenario, number: Int) throws -> String? {
         let stage = arrangement.stage(for: number)
+        try clear(stage)
         let expected = try play(scenario, on: stage, in: plain)
         let actual = try play(scenario, on: stage, in: mounted)
         let beneath = try Manifest.lines(of: "\(beneath)/\(stage.directory)", since: actual.start)
-        try clear(stage)
         if let index = scenario.lines.indices.first(where: { expected.outcomes[$0] != actual.outcomes[$0] }) {
             return lines(of: scenario, through: index, expected.outcomes, actual.outcomes)
         }
-        for (tree, manifest) in [("mounted", actual.manifest), ("beneath", beneath)] where manifest != expected.manifest {
+        for (tree, manifest) in [("mounted", actual.manifest), ("beneath", beneath)]
+        where manifest != expected.manifest {
             return Self.difference(of: manifest, called: tree, from: expected.manifest)
         }
         return nil
@@ -78,7 +79,10 @@ struct Comparison {
     /// Stages that are used again must be as new.
     private func clear(_ stage: Arrangement.Stage) throws {
         guard stage.signal != nil, let top = stage.directory.split(separator: "/").first else { return }
-        for tree in [plain, mounted] { try Manifest.removeTree("\(tree)/\(top)") }
+        try CallerThread.become(arrangement.owner)
+        for tree in [plain, mounted] where Client.exists("\(tree)/\(top)") {
+            try Manifest.removeTree("\(tree)/\(top)")
+        }
     }
 
     // MARK: In words

@@ -9,7 +9,9 @@ extension Interpreter {
         case "mkdir": return try call(SYS_mkdirat, at: place(), number())
         case "rmdir": return try call(SYS_unlinkat, at: place(), 0x200 /* AT_REMOVEDIR */)
         case "unlink": return try call(SYS_unlinkat, at: place(), 0)
-        case "mknod": return try makeNode()
+        case "mknod":
+            return try makeNode(place(), word().text, mode: number())
+        case "make": return try make(place(), word().text, mode: number())
         case "symlink":
             let target = FilePlace(try bytes())
             let link = try place()
@@ -54,8 +56,9 @@ extension Interpreter {
         }
     }
 
-    private func call(_ number: some BinaryInteger, _ first: FilePlace, _ second: FilePlace, _ flags: Int) throws -> String
-    {
+    private func call(
+        _ number: some BinaryInteger, _ first: FilePlace, _ second: FilePlace, _ flags: Int
+    ) throws -> String {
         try first.withAddress { from in
             try second.withAddress { to in
                 _ = try systemCall(number, first.directory, from, second.directory, to, flags)
@@ -64,17 +67,31 @@ extension Interpreter {
         return "ok"
     }
 
-    /// `mknod PATH fifo|socket|file|directory|char:MAJOR:MINOR|block:MAJOR:MINOR MODE`.
-    private func makeNode() throws -> String {
-        let place = try place()
-        let kind = try word().text.split(separator: ":")
-        let mode = try number()
+    /// `make PATH KIND MODE`: by the call that makes the kind.
+    private func make(_ place: FilePlace, _ kind: String, mode: Int) throws -> String {
+        switch kind {
+        case "file":
+            let file = try open(place, Int(O_CREAT | O_WRONLY | O_EXCL), mode: mode)
+            return ok(try systemCall(SYS_close, file))
+        case "directory": return try call(SYS_mkdirat, at: place, mode)
+        case "symlink":
+            let target = FilePlace("target")
+            return try target.withAddress { target in
+                try place.withAddress { ok(try systemCall(SYS_symlinkat, target, place.directory, $0)) }
+            }
+        default: return try makeNode(place, kind, mode: mode)
+        }
+    }
+
+    /// `mknod PATH fifo|socket|file|directory|0|char:MAJOR:MINOR|block:MAJOR:MINOR MODE`.
+    private func makeNode(_ place: FilePlace, _ kind: String, mode: Int) throws -> String {
+        let words = kind.split(separator: ":")
         let types: [Substring: mode_t] = [
             "fifo": S_IFIFO, "socket": S_IFSOCK, "file": S_IFREG, "directory": S_IFDIR, "char": S_IFCHR,
-            "block": S_IFBLK,
+            "block": S_IFBLK, "0": 0,
         ]
-        guard let type = types[kind[0]] else { throw malformed("no kind of node: \(kind[0])") }
-        let numbers = kind.dropFirst().compactMap { Int($0) }
+        guard let type = types[words[0]] else { throw malformed("no kind of node: \(kind)") }
+        let numbers = words.dropFirst().compactMap { Int($0) }
         let device = numbers.count == 2 ? numbers[0] << 8 | numbers[1] : 0
         return try call(SYS_mknodat, at: place, Int(type) | mode, device)
     }

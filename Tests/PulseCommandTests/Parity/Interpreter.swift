@@ -11,6 +11,7 @@ import SystemPackage
 /// those for descriptors are chosen by how the file is written: `f`, `@d/f`, `@a`. Calls of several are:
 ///
 /// - `as CALLER`: goes on as somebody else.
+/// - `make PATH file|directory|fifo|socket|symlink|char:1:3 MODE`: whatever call makes that.
 /// - `create PATH MODE`, `put PATH BYTES`, `content PATH`, `list PATH`: open, use, close.
 /// - `times PATH`; `note PATH` and later `changes PATH`: which times have moved since.
 /// - `same PATH PATH`: whether two names are of one inode.
@@ -80,7 +81,9 @@ final class Interpreter {
         words = line.words[...]
         result = line.result
         do {
-            guard let outcome = try outcome(of: line.verb) else { throw Scenario.Malformed("no such call: \(line.text)") }
+            guard let outcome = try outcome(of: line.verb) else {
+                throw Scenario.Malformed("no such call: \(line.text)")
+            }
             guard words.isEmpty else { throw Scenario.Malformed("too many words: \(line.text)") }
             return outcome
         } catch let error as Errno {

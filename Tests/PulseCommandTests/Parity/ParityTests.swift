@@ -30,8 +30,12 @@ extension EndToEnd {
         private static func finding(
             in scenario: Scenario, number: Int, by comparison: Comparison
         ) throws -> String? {
-            let difference = try comparison.difference(in: scenario, number: number)
-            return difference.map { "\(scenario.title)\n\($0)" }
+            do {
+                let difference = try comparison.difference(in: scenario, number: number)
+                return difference.map { "\(scenario.title)\n\($0)" }
+            } catch {
+                return "\(scenario.title)\n  cannot be played: \(error)"
+            }
         }
     }
 }

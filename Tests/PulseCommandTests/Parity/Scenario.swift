@@ -9,6 +9,9 @@
 ///       as bob
 ///       unlink s/f
 ///
+/// A line `for kind: file, directory` makes a scenario of each, with `$kind` in the other lines replaced; several such lines
+/// make one of each combination.
+///
 /// `@a = open f O_RDWR` names a descriptor, which stands for the file in `chmod @a 0600`, for a directory in `unlink @a/x`,
 /// and for itself in `read @a 100`. Octets are written as `\n`, `\s`, `\0` or `\xff`, repetitions as `n{255}` and
 /// `(./){2000}`, an empty word as `""`. `Interpreter` lists the calls there are.
@@ -102,27 +105,42 @@ struct Scenario: Sendable {
     /// Reads the scenarios of a text.
     static func parse(_ text: String) throws(Malformed) -> [Scenario] {
         var scenarios: [Scenario] = []
-        var title = ""
-        var lines: [Line] = []
-        func finish() throws(Malformed) {
-            if !lines.isEmpty {
-                scenarios.append(Scenario(title: title, lines: lines))
-            } else if !title.isEmpty {
-                throw Malformed("nothing is done in '\(title)'")
-            }
+        var rest = text.split(separator: "\n")[...]
+        while let title = rest.popFirst() {
+            let body = rest.prefix { $0.hasPrefix(" ") }.map { String($0.drop { $0 == " " }) }
+            rest = rest.dropFirst(body.count)
+            guard !title.hasPrefix(" "), !body.isEmpty else { throw Malformed("a title and indented lines: \(title)") }
+            scenarios += try variants(title: String(title), body)
         }
-        for line in text.split(separator: "\n") {
-            if line.hasPrefix(" ") {
-                let words = line.drop { $0 == " " }
-                if !words.isEmpty { lines.append(try Line(String(words))) }
-            } else {
-                try finish()
-                title = String(line)
-                lines = []
-            }
-        }
-        try finish()
         return scenarios
+    }
+
+    /// One for each combination of the values that its `for` lines give.
+    private static func variants(title: String, _ body: [String]) throws(Malformed) -> [Scenario] {
+        var variants: [(values: [String], lines: [String])] = [([], body.filter { !$0.hasPrefix("for ") })]
+        for line in body where line.hasPrefix("for ") {
+            let parts = line.dropFirst(4).split(separator: ": ", maxSplits: 1)
+            guard parts.count == 2 else { throw Malformed(line) }
+            variants = variants.flatMap { variant in
+                parts[1].split(separator: ", ").map { value in
+                    let lines = variant.lines.map { $0.replacing("$\(parts[0])", with: value) }
+                    return (variant.values + [String(value)], lines)
+                }
+            }
+        }
+        var scenarios: [Scenario] = []
+        for (values, lines) in variants {
+            let title = values.isEmpty ? title : "\(title) (\(values.joined(separator: ", ")))"
+            scenarios.append(try Scenario(title: title, text: lines))
+        }
+        return scenarios
+    }
+
+    init(title: String, text: [String]) throws(Malformed) {
+        self.title = title
+        var lines: [Line] = []
+        for line in text { lines.append(try Line(line)) }
+        self.lines = lines
     }
 
     /// Whether it needs root, to become other users.

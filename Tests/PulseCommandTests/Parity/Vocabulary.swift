@@ -5,7 +5,7 @@ import Glibc
 enum Vocabulary {
     /// The value of a number, or of names joined by `|`.
     ///
-    /// Numbers are octal with a leading zero, and may end in K, M, G or T.
+    /// Numbers are octal with a leading zero, hexadecimal with `0x`, and may end in K, M, G or T.
     static func value(of text: String) -> Int? {
         var value = 0
         for name in text.split(separator: "|", omittingEmptySubsequences: false) {
@@ -16,6 +16,7 @@ enum Vocabulary {
     }
 
     private static func number(_ text: String) -> Int? {
+        if text.hasPrefix("0x") { return Int(text.dropFirst(2), radix: 16) }
         if text.hasPrefix("0") && text.count > 1 { return Int(text, radix: 8) }
         let shifts: [Character: Int] = ["K": 10, "M": 20, "G": 30, "T": 40]
         guard let last = text.last, let shift = shifts[last] else { return Int(text) }
