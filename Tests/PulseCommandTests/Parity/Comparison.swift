@@ -30,8 +30,9 @@ struct Comparison {
     func difference(in scenario: Scenario, number: Int) throws -> String? {
         let stage = arrangement.stage(for: number)
         try clear(stage)
-        let expected = try play(scenario, on: stage, in: plain)
-        let actual = try play(scenario, on: stage, in: mounted)
+        let document = KeepaliveDocument.text("gt")
+        let expected = try play(scenario, on: stage, with: document, in: plain)
+        let actual = try play(scenario, on: stage, with: document, in: mounted)
         let beneath = try Manifest.lines(of: "\(beneath)/\(stage.directory)", since: actual.start)
         if let index = scenario.lines.indices.first(where: { expected.outcomes[$0] != actual.outcomes[$0] }) {
             return lines(of: scenario, through: index, expected.outcomes, actual.outcomes)
@@ -45,9 +46,11 @@ struct Comparison {
 
     // MARK: One tree
 
-    private func play(_ scenario: Scenario, on stage: Arrangement.Stage, in tree: String) throws -> Transcript {
+    private func play(
+        _ scenario: Scenario, on stage: Arrangement.Stage, with document: String, in tree: String
+    ) throws -> Transcript {
         let directory = "\(tree)/\(stage.directory)"
-        try prepare(stage, in: tree)
+        try prepare(stage, with: document, in: tree)
         let interpreter = try Interpreter(in: directory, as: arrangement.owner)
         var transcript = Transcript(start: interpreter.start)
         do {
@@ -60,7 +63,7 @@ struct Comparison {
     }
 
     /// Makes a stage, where everybody may do everything.
-    private func prepare(_ stage: Arrangement.Stage, in tree: String) throws {
+    private func prepare(_ stage: Arrangement.Stage, with document: String, in tree: String) throws {
         try CallerThread.become(arrangement.owner)
         var directory = tree
         for name in stage.directory.split(separator: "/") {
@@ -71,7 +74,7 @@ struct Comparison {
         guard let signal = stage.signal else { return }
         let file = try Client.openForWriting("\(directory)/\(signal)")
         defer { try? Client.close(file) }
-        try Client.write(KeepaliveDocument.text("gt"), to: file)
+        try Client.write(document, to: file)
         // Its write-down must not change the directory later on.
         try Client.synchronize(file)
     }
@@ -81,7 +84,7 @@ struct Comparison {
         guard stage.signal != nil, let top = stage.directory.split(separator: "/").first else { return }
         try CallerThread.become(arrangement.owner)
         for tree in [plain, mounted] where Client.exists("\(tree)/\(top)") {
-            try Manifest.removeTree("\(tree)/\(top)")
+            try Manifest.removeTree(FilePlace("\(tree)/\(top)"))
         }
     }
 

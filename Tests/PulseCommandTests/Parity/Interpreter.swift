@@ -61,7 +61,7 @@ final class Interpreter {
         try CallerThread.become(caller)
     }
 
-    /// Closes and ends whatever is still there, and is the owner again.
+    /// Closes and ends whatever is still there, and leaves the thread as it was, as the owner's.
     func finish() {
         for name in Array(descriptors.keys) { try? close(name) }
         for mapping in mappings.values { _ = try? systemCall(SYS_munmap, mapping.address, mapping.length) }
@@ -71,6 +71,7 @@ final class Interpreter {
         _ = try? systemCall(SYS_fchdir, root)
         _ = try? systemCall(SYS_close, root)
         chdir("/")
+        umask(0o022)
     }
 
     /// Makes one call.

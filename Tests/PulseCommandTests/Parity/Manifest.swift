@@ -17,21 +17,21 @@ enum Manifest {
         return walk.lines
     }
 
-    /// Removes what there is in a directory and below, and the directory.
-    static func removeTree(_ directory: String) throws {
-        let parent = try FilePlace(directory).withAddress {
-            try systemCall(SYS_openat, Int(AT_FDCWD), $0, Int(O_DIRECTORY | O_CLOEXEC))
+    /// Removes a directory with all there is in it.
+    static func removeTree(_ directory: FilePlace) throws {
+        let opened = try directory.withAddress {
+            try systemCall(SYS_openat, directory.directory, $0, Int(O_DIRECTORY | O_CLOEXEC))
         }
-        defer { _ = try? systemCall(SYS_close, parent) }
-        for entry in try DirectoryEntry.all(of: parent) {
-            let place = FilePlace(entry.name, in: parent)
+        defer { _ = try? systemCall(SYS_close, opened) }
+        for entry in try DirectoryEntry.all(of: opened) {
+            let place = FilePlace(entry.name, in: opened)
             if entry.type == 4 {
-                try removeTree("\(directory)/\(String(decoding: entry.name, as: UTF8.self))")
+                try removeTree(place)
             } else {
-                try place.withAddress { _ = try systemCall(SYS_unlinkat, parent, $0, 0) }
+                try place.withAddress { _ = try systemCall(SYS_unlinkat, opened, $0, 0) }
             }
         }
-        try FilePlace(directory).withAddress { _ = try systemCall(SYS_unlinkat, Int(AT_FDCWD), $0, 0x200) }
+        try directory.withAddress { _ = try systemCall(SYS_unlinkat, directory.directory, $0, 0x200) }
     }
 
     private struct Walk {
@@ -111,7 +111,8 @@ enum Manifest {
                 case S_IFREG where status.st_size <= 1 << 20:
                     let descriptor = try open(file, O_RDONLY)
                     defer { _ = try? systemCall(SYS_close, descriptor) }
-                    return spelled(try bytes(room: 1 << 20) { try systemCall(SYS_read, descriptor, $0, 1 << 20) })
+                    let room = Int(status.st_size) + 1
+                    return spelled(try bytes(room: room) { try systemCall(SYS_read, descriptor, $0, room) })
                 default: return ""
                 }
             } catch {

@@ -72,9 +72,11 @@ struct Scenario: Sendable {
                     let number = rest.dropFirst().prefix { $0 != UInt8(ascii: "}") }
                     guard let count = Int(String(decoding: number, as: UTF8.self)) else { throw Malformed(text) }
                     rest = rest.dropFirst(number.count + 2)
-                    piece = Array(repeatElement(piece, count: count).joined())
+                    bytes.reserveCapacity(bytes.count + piece.count * count)
+                    for _ in 0..<count { bytes += piece }
+                } else {
+                    bytes += piece
                 }
-                bytes += piece
             }
             return bytes
         }

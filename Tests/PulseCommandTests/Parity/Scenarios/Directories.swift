@@ -15,24 +15,24 @@ extension Scenario {
           inodes d
         a large directory
           mkdir d 0755
-          populate d k 2000
+          populate d k 600
           @d = open d O_DIRECTORY
           rest @d k
           rest @d k
           lseek @d 0 SEEK_SET
           rest @d k
-          depopulate d k 1000
+          depopulate d k 300
           lseek @d 0 SEEK_SET
           rest @d k
           stat d
         names that come and go while a directory is read
           mkdir d 0755
-          populate d k 1000
-          populate d g 500
+          populate d k 300
+          populate d g 100
           @d = open d O_DIRECTORY
           readdir @d 100
-          populate d n 500
-          depopulate d g 500
+          populate d n 100
+          depopulate d g 100
           rest @d k
           lseek @d 0 SEEK_SET
           rest @d g
@@ -40,16 +40,16 @@ extension Scenario {
           rest @d n
         a directory that is emptied while it is read
           mkdir d 0755
-          populate d k 700
+          populate d k 300
           @d = open d O_DIRECTORY
-          readdir @d 300
-          depopulate d k 700
+          readdir @d 150
+          depopulate d k 300
           rmdir d
           rest @d other
           stat @d
         names that are renamed while a directory is read
           mkdir d 0755
-          populate d k 500
+          populate d k 200
           @d = open d O_DIRECTORY
           readdir @d 50
           create d/x 0644

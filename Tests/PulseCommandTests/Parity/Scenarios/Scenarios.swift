@@ -1,6 +1,8 @@
 extension Scenario {
     /// All there are, by topic.
-    static func all() throws(Malformed) -> [Scenario] {
+    static func all() throws(Malformed) -> [Scenario] { try parsed.get() }
+
+    private static let parsed = Result { () throws(Malformed) in
         let topics = [
             names, links, renames, modes, rights, times, opening, data, holes, attributes, accessLists, specialFiles,
             directories, locks,
