@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/fsuid.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -125,6 +126,15 @@ static inline int clinux_set_capabilities(const struct __user_cap_data_struct wo
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
     return (int)syscall(SYS_capset, &header, words);
 }
+
+// ioctl(2) is variadic; and its numbers are macros with a cast inside, which Swift does not import.
+static inline int clinux_ioctl(int descriptor, unsigned int command, void *argument) {
+    return ioctl(descriptor, command, argument);
+}
+static const unsigned int clinux_get_flags = FS_IOC_GETFLAGS;
+static const unsigned int clinux_set_flags = FS_IOC_SETFLAGS;
+static const unsigned int clinux_get_fsx = FS_IOC_FSGETXATTR;
+static const unsigned int clinux_set_fsx = FS_IOC_FSSETXATTR;
 
 // environ(7): declared twice.
 static inline char *const *clinux_environment(void) { return environ; }

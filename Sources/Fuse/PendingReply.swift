@@ -204,6 +204,24 @@ struct PendingReply {
         }
     }
 
+    /// Answers with the first `capacity` bytes of the argument, which begins as `input`.
+    func ioctl(
+        _ input: UnsafeRawBufferPointer, capacity: Int,
+        _ operation: (any FileSystem, UnsafeMutableRawBufferPointer) throws(Errno) -> Void
+    ) {
+        ReplyBuffer.withBytes(max(input.count, capacity)) { argument in
+            // What the operation leaves alone must not tell of an earlier answer.
+            argument.initializeMemory(as: UInt8.self, repeating: 0)
+            argument.copyMemory(from: input)
+            do throws(Errno) {
+                try operation(fileSystem, argument)
+                fuse_reply_ioctl(request, 0, argument.baseAddress, capacity)
+            } catch {
+                fail(error)
+            }
+        }
+    }
+
     /// Answers poll; `waker` is libfuse's handle for a later notification, which nothing here needs.
     func events(waker: OpaquePointer?, _ operation: (any FileSystem) throws(Errno) -> UInt32) {
         if let waker { fuse_pollhandle_destroy(waker) }
