@@ -7,11 +7,17 @@ extension NodeStore.State {
     mutating func add(
         _ meaning: Node.Meaning, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?
     ) -> InodeNumber {
-        let inode = InodeNumber(rawValue: next)
-        next += 1
-        nodes[inode] = Node(meaning: meaning, parent: parent, name: name, lookups: 1, signals: signals)
+        let inode = nodes.add(Node(meaning: meaning, parent: parent, name: name, lookups: 1, signals: signals))
         nodes[parent]?.children += 1
+        peak = max(peak, nodes.count)
         return inode
+    }
+
+    /// Whether so many nodes have gone since this was last true that their memory is worth giving back.
+    mutating func hasShrunk() -> Bool {
+        guard peak > 16_384, nodes.count * 2 < peak else { return false }
+        peak = nodes.count
+        return true
     }
 
     /// Notes where a file is now.
@@ -47,12 +53,9 @@ extension NodeStore.State {
     mutating func removeIfUnused(_ inode: InodeNumber, into removed: inout [Node]) {
         var next = inode
         while next != .root, let node = nodes[next], node.lookups == 0, node.children == 0 {
-            nodes[next] = nil
-            switch node.meaning {
-            case .backing(let identity):
-                if byIdentity[identity] == next { byIdentity[identity] = nil }
-            case .signal(let file):
-                if bySignal[ObjectIdentifier(file)] == next { bySignal[ObjectIdentifier(file)] = nil }
+            nodes.remove(next)
+            if let file = node.signalFile, bySignal[ObjectIdentifier(file)] == next {
+                bySignal[ObjectIdentifier(file)] = nil
             }
             removed.append(node)
             nodes[node.parent]?.children -= 1

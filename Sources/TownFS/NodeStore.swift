@@ -20,14 +20,14 @@ final class NodeStore: Sendable {
     }
 
     struct State {
-        var nodes: [InodeNumber: Node]
-        var byIdentity: [FileIdentity: InodeNumber]
+        var nodes: NodeTable
         /// The inode that a lookup of a signal file answers with: the last that was renamed onto it, or its first.
         var bySignal: [ObjectIdentifier: InodeNumber] = [:]
-        var next: UInt64
         /// Which node's descriptor is dropped when the cache comes round to its slot.
         var ring: [InodeNumber?]
         var hand = 0
+        /// The most nodes there have been since memory was last given back.
+        var peak = 0
     }
 
     private let state: Mutex<State>
@@ -52,10 +52,10 @@ final class NodeStore: Sendable {
         let node = Node(
             meaning: .backing(identity), parent: .root, name: NodeName([]), lookups: 1, signals: signals,
             descriptor: root, isPinned: true)
-        state = Mutex(
-            State(
-                nodes: [.root: node], byIdentity: [identity: .root], next: firstInode,
-                ring: Array(repeating: nil, count: max(1, cacheCapacity))))
+        var nodes = NodeTable(firstInode: firstInode)
+        nodes.insert(node, as: .root)
+        nodes.index(.root)
+        state = Mutex(State(nodes: nodes, ring: Array(repeating: nil, count: max(1, cacheCapacity))))
     }
 
     // MARK: Looking
@@ -133,11 +133,11 @@ final class NodeStore: Sendable {
         let birth = reliesOnBirths ? found.birth : nil
         var removed: [Node] = []
         return state.withLock { state in
-            guard let known = state.byIdentity[identity], let node = state.nodes[known],
+            guard let known = state.nodes.inode(of: identity), let node = state.nodes[known],
                 known == .root || node.isOf(found)
             else {
                 let inode = state.add(.backing(identity), named: name, in: parent, signals: signals)
-                state.byIdentity[identity] = inode
+                state.nodes.index(inode)
                 state.nodes[inode]?.birth = birth
                 return inode
             }
@@ -157,7 +157,7 @@ final class NodeStore: Sendable {
         let identity = found.status.identity
         return state.withLock { state in
             let inode = state.add(.backing(identity), named: NodeName([]), in: parent, signals: nil)
-            state.byIdentity[identity] = inode
+            state.nodes.index(inode)
             state.nodes[inode]?.birth = reliesOnBirths ? found.birth : nil
             state.nodes[inode]?.descriptor = descriptor
             state.nodes[inode]?.isPinned = true
@@ -185,11 +185,14 @@ final class NodeStore: Sendable {
     func forget(_ inode: InodeNumber, count: UInt64) {
         // Removed nodes are destroyed outside the lock: with them go descriptors, and close(2) is a system call.
         var removed: [Node] = []
-        state.withLock { state in
-            guard inode != .root, let node = state.nodes[inode] else { return }
+        let hasShrunk = state.withLock { state in
+            guard inode != .root, let node = state.nodes[inode] else { return false }
             state.nodes[inode]?.lookups = node.lookups - min(count, node.lookups)
             state.removeIfUnused(inode, into: &removed)
+            return state.hasShrunk()
         }
+        // The C library keeps freed memory for itself, unless told to give it back.
+        if hasShrunk { malloc_trim(0) }
     }
 
     // MARK: Names that change
@@ -202,7 +205,7 @@ final class NodeStore: Sendable {
     /// - Returns: Whether that made a difference.
     func pin(_ identity: FileIdentity, at place: Place) -> Bool {
         let isNeeded = state.withLock { state in
-            guard let inode = state.byIdentity[identity], let node = state.nodes[inode] else { return false }
+            guard let inode = state.nodes.inode(of: identity), let node = state.nodes[inode] else { return false }
             return !node.isPinned
         }
         guard isNeeded else { return false }
@@ -214,7 +217,7 @@ final class NodeStore: Sendable {
         guard (try? FileStatus(of: descriptor.rawValue).identity) == identity else { return false }
         var dropped: Descriptor?
         let isPinned = state.withLock { state in
-            guard let inode = state.byIdentity[identity], let node = state.nodes[inode] else { return false }
+            guard let inode = state.nodes.inode(of: identity), let node = state.nodes[inode] else { return false }
             dropped = node.descriptor
             state.nodes[inode]?.descriptor = descriptor
             state.nodes[inode]?.isPinned = true
@@ -228,7 +231,7 @@ final class NodeStore: Sendable {
     func unpin(_ identity: FileIdentity) {
         var dropped: Descriptor?
         state.withLock { state in
-            guard let inode = state.byIdentity[identity] else { return }
+            guard let inode = state.nodes.inode(of: identity) else { return }
             dropped = state.nodes[inode]?.descriptor
             state.nodes[inode]?.descriptor = nil
             state.nodes[inode]?.isPinned = false
@@ -242,7 +245,7 @@ final class NodeStore: Sendable {
     ) {
         var removed: [Node] = []
         state.withLock { state in
-            guard let inode = state.byIdentity[identity] else { return }
+            guard let inode = state.nodes.inode(of: identity) else { return }
             state.place(inode, at: name, in: parent, signals: signals, removing: &removed)
             state.nodes[inode]?.placed = renameCount.add(1, ordering: .acquiringAndReleasing).newValue
         }
@@ -250,7 +253,7 @@ final class NodeStore: Sendable {
 
     /// The inode of a backing file, if the kernel knows it.
     func inode(of identity: FileIdentity) -> InodeNumber? {
-        state.withLock { $0.byIdentity[identity] }
+        state.withLock { $0.nodes.inode(of: identity) }
     }
 
     /// The inode of a signal file, if the kernel knows it.
@@ -264,7 +267,7 @@ final class NodeStore: Sendable {
         var removed: [Node] = []
         state.withLock { state in
             guard let node = state.nodes[inode] else { return }
-            if let identity = node.identity { state.byIdentity[identity] = nil }
+            state.nodes.unindex(inode)
             if let former = node.signalFile, state.bySignal[ObjectIdentifier(former)] == inode {
                 state.bySignal[ObjectIdentifier(former)] = nil
             }
@@ -286,7 +289,7 @@ final class NodeStore: Sendable {
             if state.bySignal[ObjectIdentifier(former)] == inode { state.bySignal[ObjectIdentifier(former)] = nil }
             state.place(inode, at: name, in: parent, signals: nil, removing: &removed)
             state.nodes[inode]?.meaning = .backing(identity)
-            state.byIdentity[identity] = inode
+            state.nodes.index(inode)
         }
     }
 
@@ -316,7 +319,9 @@ final class NodeStore: Sendable {
     ) -> [Settler] {
         state.withLock { state in
             var children: [InodeNumber: [InodeNumber]] = [:]
-            for (inode, node) in state.nodes where inode != .root { children[node.parent, default: []].append(inode) }
+            state.nodes.forEach { inode, node in
+                if inode != .root { children[node.parent, default: []].append(inode) }
+            }
             var waiting = children[top] ?? []
             var settlers: [Settler] = []
             while let inode = waiting.popLast() {
