@@ -128,6 +128,20 @@ static inline int clinux_set_capabilities(const struct __user_cap_data_struct wo
     return (int)syscall(SYS_capset, &header, words);
 }
 
+// name_to_handle_at(2) and open_by_handle_at(2): struct file_handle ends in an array without a size.
+enum { clinux_handle_room = sizeof(struct file_handle) + MAX_HANDLE_SZ };
+static inline int clinux_get_handle(int descriptor, void *room) {
+    struct file_handle *handle = room;
+    int mount;
+    handle->handle_bytes = MAX_HANDLE_SZ;
+    if (name_to_handle_at(descriptor, "", handle, &mount, AT_EMPTY_PATH) == -1) return -1;
+    return (int)(sizeof(*handle) + handle->handle_bytes);
+}
+static inline int clinux_open_handle(int mount_descriptor, const void *handle, int flags) {
+    // The kernel only reads it.
+    return open_by_handle_at(mount_descriptor, (struct file_handle *)handle, flags);
+}
+
 // ioctl(2) is variadic; and its numbers are macros with a cast inside, which Swift does not import.
 static inline int clinux_ioctl(int descriptor, unsigned int command, void *argument) {
     return ioctl(descriptor, command, argument);

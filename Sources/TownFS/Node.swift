@@ -79,11 +79,12 @@ struct Node: Sendable {
         var signalFile: SignalFile?
         var signals: SignalDirectory?
         var descriptor: Descriptor?
+        var handle: KernelHandle?
         var cacheSlot: Int?
         var placed: UInt64 = 0
 
         var isEmpty: Bool {
-            signalFile == nil && signals == nil && descriptor == nil && cacheSlot == nil && placed == 0
+            signalFile == nil && signals == nil && descriptor == nil && handle == nil && cacheSlot == nil && placed == 0
         }
     }
 
@@ -111,6 +112,12 @@ struct Node: Sendable {
     var descriptor: Descriptor? {
         get { rare?.fields.descriptor }
         set { if newValue !== descriptor { changeRare { $0.descriptor = newValue } } }
+    }
+
+    /// A way back to it, once its descriptor has had to go.
+    var handle: KernelHandle? {
+        get { rare?.fields.handle }
+        set { changeRare { $0.handle = newValue } }
     }
 
     /// Where the descriptor stands in the cache's ring.

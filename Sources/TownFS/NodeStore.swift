@@ -7,7 +7,7 @@ import SystemPackage
 /// Every inode that the kernel knows, and the ways back to their files.
 ///
 /// A file is found again by its parent's descriptor and its name, or by an `O_PATH` descriptor reached by walking down
-/// from the nearest ancestor that has one. Each step refuses symbolic links, and what it finds is compared with the
+/// from the nearest ancestor that has one, or a kernel handle in the place of one that had to go. Each step refuses symbolic links, and what it finds is compared with the
 /// identity on record: no race beneath can lead out of the town or to another file. Descriptors are kept for
 /// `cacheCapacity` nodes, first come, first dropped; only files without a name hold theirs until they are forgotten.
 ///
@@ -32,6 +32,9 @@ final class NodeStore: Sendable {
 
     private let state: Mutex<State>
 
+    /// Where handles can be opened.
+    private let handles: KernelHandle.FileSystem?
+
     /// Whether a file keeps its birth for as long as it lives.
     private let reliesOnBirths: Bool
 
@@ -46,8 +49,9 @@ final class NodeStore: Sendable {
     ///   - reliesOnBirths: False where a file's birth may change, as when an overlayfs copies it up.
     init(
         root: Descriptor, identity: FileIdentity, signals: SignalDirectory?, firstInode: UInt64, cacheCapacity: Int,
-        reliesOnBirths: Bool = true
+        reliesOnBirths: Bool = true, handles: KernelHandle.FileSystem? = nil
     ) {
+        self.handles = handles
         self.reliesOnBirths = reliesOnBirths
         let node = Node(
             meaning: .backing(identity), parent: .root, name: NodeName([]), lookups: 1, signals: signals,
@@ -88,11 +92,27 @@ final class NodeStore: Sendable {
 
     private func search(for inode: InodeNumber) throws(Errno) -> Descriptor {
         let way = try state.withLock { (state) throws(Errno) in try state.way(to: inode) }
-        guard let last = way.steps.last else { return way.start }
-        let found = try Self.walk(way)
-        let evicted = state.withLock { $0.keep(found, for: inode, identity: last.identity) }
-        withExtendedLifetime(evicted) {}
+        if case .descriptor(let descriptor) = way.start, way.steps.isEmpty { return descriptor }
+        let found: Descriptor
+        do throws(Errno) {
+            found = try walk(way)
+        } catch {
+            guard case .handle = way.start else { throw error }
+            // A handle may fail where names do not, as on a file system that has been copied and mounted again.
+            found = try walk(state.withLock { (state) throws(Errno) in try state.way(to: inode, byHandle: false) })
+        }
+        let evicted = state.withLock { $0.keep(found, for: inode, identity: way.end) }
+        if let evicted { leaveHandle(of: evicted) }
         return found
+    }
+
+    /// Makes the way back short to a directory whose descriptor has had to go.
+    private func leaveHandle(of evicted: Evicted) {
+        guard !evicted.hasHandle, let handle = handles?.handle(of: evicted.descriptor, evicted.identity) else { return }
+        state.withLock { state in
+            guard state.nodes[evicted.inode]?.identity == evicted.identity else { return }
+            state.nodes[evicted.inode]?.handle = handle
+        }
     }
 
     /// The status of a backing file or directory as it is now.
@@ -347,8 +367,15 @@ extension NodeStore {
     /// Walks.
     ///
     /// ESTALE when another file was met than the one on record.
-    private static func walk(_ way: Way) throws(Errno) -> Descriptor {
-        var reached = way.start
+    private func walk(_ way: Way) throws(Errno) -> Descriptor {
+        var reached: Descriptor
+        switch way.start {
+        case .descriptor(let descriptor): reached = descriptor
+        case .handle(let handle, let step):
+            guard let handles else { throw .staleNFSFileHandle }
+            reached = try handle.open(in: handles)
+            guard try step.isOf(ExtendedStatus(of: reached.rawValue)) else { throw .staleNFSFileHandle }
+        }
         for step in way.steps {
             let opened = try step.name.withPointer { (name) throws(Errno) in
                 try OwnedDescriptor(opening: name, in: reached.rawValue, O_PATH | O_NOFOLLOW)

@@ -29,7 +29,8 @@ package final class TownFileSystem: FileSystem {
         nodes = NodeStore(
             root: town.root, identity: try FileStatus(of: town.root.rawValue).identity, signals: signals.root,
             firstInode: PulseDirectory.firstFreeInode, cacheCapacity: town.configuration.descriptorCacheCapacity,
-            reliesOnBirths: try !town.root.isOnOverlay)
+            reliesOnBirths: try !town.root.isOnOverlay,
+            handles: town.configuration.usesHandles ? KernelHandle.FileSystem(of: town.root) : nil)
         pulse = PulseDirectory { [town, nodes, files] in
             describe(
                 Snapshot(
