@@ -112,10 +112,11 @@ enum OperationTable {
             }
         }
         table.setxattr = { request, inode, name, value, size, flags in
-            PendingReply(request!).nothing { (fileSystem, _) throws(Errno) in
+            PendingReply(request!).nothing(losingSetIDs: flags & Dialect.losesSetIDs != 0) {
+                (fileSystem, _) throws(Errno) in
                 try fileSystem.setxattr(
                     InodeNumber(rawValue: inode), name!, value: UnsafeRawBufferPointer(start: value, count: size),
-                    flags: flags)
+                    flags: flags & ~Dialect.losesSetIDs)
             }
         }
         table.getxattr = { request, inode, name, size in

@@ -38,9 +38,11 @@ struct PendingReply {
 
     // MARK: Kinds of answers
 
-    func nothing(_ operation: (any FileSystem, Request) throws(Errno) -> Void) {
+    func nothing(
+        losingSetIDs losesSetIDs: Bool = false, _ operation: (any FileSystem, Request) throws(Errno) -> Void
+    ) {
         do throws(Errno) {
-            try operation(fileSystem, caller)
+            try changing(losesSetIDs) { () throws(Errno) in try operation(fileSystem, caller) }
             fuse_reply_err(request, 0)
         } catch {
             fail(error)

@@ -68,7 +68,8 @@ extension TownFileSystem {
             ))
         let found = try ExtendedStatus(of: opened.rawValue)
         let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
-        let entry = Entry(inode: inode, status: found.status, nameTimeout: 0, statusTimeout: Self.backingTimeout)
+        let entry = Entry(
+            inode: inode, status: others.shown(found.status), nameTimeout: 0, statusTimeout: Self.backingTimeout)
         return (entry, reply(OpenFile(inode, .backing(opened))))
     }
 

@@ -114,12 +114,18 @@ struct Exchange: Sendable, CustomTestStringConvertible {
             answer: bytes(of: fuse_ioctl_out()) + [0xAB, 0, 0, 0]),
         Exchange(
             name: "setxattr", opcode: FUSE_SETXATTR,
-            // Without FUSE_SETXATTR_EXT the structure has its first two fields only.
             body: wire(fuse_setxattr_in()) {
                 $0.size = 5
                 $0.flags = UInt32(XATTR_REPLACE)
-            }.prefix(8) + cString("user.x") + Array("value".utf8),
+            } + cString("user.x") + Array("value".utf8),
             call: "setxattr 7 user.x = value flags 2"),
+        Exchange(
+            name: "setxattr that clears set-id bits", opcode: FUSE_SETXATTR,
+            body: wire(fuse_setxattr_in()) {
+                $0.size = 5
+                $0.setxattr_flags = UInt32(FUSE_SETXATTR_ACL_KILL_SGID)
+            } + cString("user.x") + Array("value".utf8),
+            call: "setxattr 7 user.x = value flags 0"),
         Exchange(
             name: "getxattr", opcode: FUSE_GETXATTR,
             body: wire(fuse_getxattr_in()) { $0.size = 64 } + cString("user.x"),
