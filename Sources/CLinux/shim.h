@@ -13,6 +13,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sched.h>
 #include <spawn.h>
 #include <sys/mman.h>
@@ -22,6 +23,7 @@
 #include <sys/stat.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/fsuid.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -125,6 +127,29 @@ static inline int clinux_set_capabilities(const struct __user_cap_data_struct wo
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
     return (int)syscall(SYS_capset, &header, words);
 }
+
+// name_to_handle_at(2) and open_by_handle_at(2): struct file_handle ends in an array without a size.
+enum { clinux_handle_room = sizeof(struct file_handle) + MAX_HANDLE_SZ };
+static inline int clinux_get_handle(int descriptor, void *room) {
+    struct file_handle *handle = room;
+    int mount;
+    handle->handle_bytes = MAX_HANDLE_SZ;
+    if (name_to_handle_at(descriptor, "", handle, &mount, AT_EMPTY_PATH) == -1) return -1;
+    return (int)(sizeof(*handle) + handle->handle_bytes);
+}
+static inline int clinux_open_handle(int mount_descriptor, const void *handle, int flags) {
+    // The kernel only reads it.
+    return open_by_handle_at(mount_descriptor, (struct file_handle *)handle, flags);
+}
+
+// ioctl(2) is variadic; and its numbers are macros with a cast inside, which Swift does not import.
+static inline int clinux_ioctl(int descriptor, unsigned int command, void *argument) {
+    return ioctl(descriptor, command, argument);
+}
+static const unsigned int clinux_get_flags = FS_IOC_GETFLAGS;
+static const unsigned int clinux_set_flags = FS_IOC_SETFLAGS;
+static const unsigned int clinux_get_fsx = FS_IOC_FSGETXATTR;
+static const unsigned int clinux_set_fsx = FS_IOC_FSSETXATTR;
 
 // environ(7): declared twice.
 static inline char *const *clinux_environment(void) { return environ; }

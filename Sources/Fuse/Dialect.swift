@@ -7,19 +7,24 @@ import Glibc
 /// decodes it, into a field that libfuse does hand on, in a bit that nobody else uses:
 ///
 /// - that the caller may not leave set-id bits on what it changes (`FUSE_WRITE_KILL_SUIDGID`, `FUSE_OPEN_KILL_SUIDGID`,
-///   `FATTR_KILL_SUIDGID`): into the flags of an open file, or the mode of a setattr;
+///   `FATTR_KILL_SUIDGID`, `FUSE_SETXATTR_ACL_KILL_SGID`): into the flags of an open file or of a setxattr, or the mode
+///   of a setattr;
+/// - the longer form of `FUSE_SETXATTR`, in which the last of these comes: becomes the short one;
 /// - `FUSE_TMPFILE`, an unnamed file: becomes a `FUSE_CREATE` whose flags have `O_TMPFILE`, which has the same arguments
 ///   and the same reply.
 ///
 /// Shapes: `struct fuse_in_header` (40 bytes) and what follows it, of linux/fuse.h.
 enum Dialect {
-    /// In the flags of an open file.
+    /// In the flags of an open file, or of a setxattr.
     static let losesSetIDs: CInt = 1 << 30
     /// In a setattr's `st_mode`.
     static let losesSetIDsMode: mode_t = 1 << 31
 
-    static func translate(_ request: UnsafeMutableRawBufferPointer) {
-        guard request.count >= MemoryLayout<fuse_in_header>.size else { return }
+    /// Changes a request in place.
+    ///
+    /// - Returns: Its new size, which is never larger.
+    static func translate(_ request: UnsafeMutableRawBufferPointer, hasLongSetxattr: Bool) -> Int {
+        guard request.count >= MemoryLayout<fuse_in_header>.size else { return request.count }
         var header = request.loadUnaligned(as: fuse_in_header.self)
         switch fuse_opcode(header.opcode) {
         case FUSE_OPEN:
@@ -40,8 +45,28 @@ enum Dialect {
             change(request) { (change: inout fuse_setattr_in) in
                 if change.valid & UInt32(FATTR_KILL_SUIDGID) != 0 { change.mode |= losesSetIDsMode }
             }
+        case FUSE_SETXATTR where hasLongSetxattr:
+            return shorten(request, header)
         default: break
         }
+        return request.count
+    }
+
+    /// Takes what libfuse does not expect out of a `struct fuse_setxattr_in`; name and value follow it.
+    private static func shorten(_ request: UnsafeMutableRawBufferPointer, _ header: fuse_in_header) -> Int {
+        // Up to and without `setxattr_flags`.
+        let short = MemoryLayout<fuse_in_header>.size + 8
+        let long = MemoryLayout<fuse_in_header>.size + MemoryLayout<fuse_setxattr_in>.size
+        guard request.count >= long else { return request.count }
+        change(request) { (set: inout fuse_setxattr_in) in
+            if set.setxattr_flags & UInt32(FUSE_SETXATTR_ACL_KILL_SGID) != 0 { set.flags |= UInt32(losesSetIDs) }
+        }
+        UnsafeMutableRawBufferPointer(rebasing: request[short...])
+            .copyMemory(from: UnsafeRawBufferPointer(rebasing: request[long...]))
+        var header = header
+        header.len -= UInt32(long - short)
+        request.storeBytes(of: header, as: fuse_in_header.self)
+        return request.count - (long - short)
     }
 
     /// Changes what follows the header in place; a request that is too short is left for libfuse to refuse.

@@ -8,7 +8,7 @@ import SystemPackage
 ///
 /// The kernel has checked permissions before it asks (the mount uses `default_permissions`), and does all file locking
 /// by itself. What is not here is left out of the table, and the kernel answers as it does for a file system that
-/// cannot: no `access`, `bmap`, `ioctl`, locks.
+/// cannot: no `access`, `bmap`, locks.
 ///
 /// The corresponding C type is `struct fuse_lowlevel_ops`.
 public protocol FileSystem: AnyObject, Sendable {
@@ -119,6 +119,15 @@ public protocol FileSystem: AnyObject, Sendable {
         from source: FileHandle, at sourceOffset: off_t, to target: FileHandle, at targetOffset: off_t, count: Int,
         flags: CInt
     ) throws(Errno) -> Int
+
+    /// Answers `FS_IOC_GETFLAGS` and its kind, for files and directories; ENOTTY for what it does not know.
+    ///
+    /// - Parameters:
+    ///   - handle: Of an open directory if `isDirectory`, else of an open file.
+    ///   - argument: What `command` reads and writes, as large as the kernel has made it.
+    func ioctl(
+        _ handle: FileHandle, isDirectory: Bool, _ command: UInt32, _ argument: UnsafeMutableRawBufferPointer
+    ) throws(Errno)
 
     /// What poll(2) would say of the file now, as a mask of `POLLIN` and its kind.
     ///

@@ -9,6 +9,7 @@ import Synchronization
 ///
 /// - `FUSE_HANDLE_KILLPRIV_V2`: the kernel no longer asks for `security.capability` before every write. Whoever writes to
 ///   a file beneath loses its set-id bits and capabilities there, as the kernel sees to it for our write as for theirs.
+/// - `FUSE_SETXATTR_EXT`: setxattr says when an access control list takes the set-group-id bit away; see `Dialect`.
 /// - `FUSE_PARALLEL_DIROPS`: several callers may look names up and list in one directory at a time. libfuse 3.14 knows
 ///   it, and forgets to say so.
 ///
@@ -24,6 +25,9 @@ final class Handshake: Sendable {
     private let stage = Mutex(Stage.awaitingRequest)
     /// Spares the lock for every reply after the first.
     private let isDone = Atomic(false)
+
+    /// Whether setxattr comes in its longer form.
+    let hasLongSetxattr = Atomic(false)
 
     /// Looks at what was read from the connection.
     func noteRequest(_ bytes: UnsafeRawBufferPointer) {
@@ -54,8 +58,9 @@ final class Handshake: Sendable {
                 head.loadUnaligned(as: fuse_out_header.self).unique == unique
             else { return }
             let accepted = body.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
-            let wanted = UInt32(FUSE_HANDLE_KILLPRIV_V2 | FUSE_PARALLEL_DIROPS)
+            let wanted = UInt32(FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_PARALLEL_DIROPS)
             body.storeBytes(of: accepted | offered & wanted, toByteOffset: 12, as: UInt32.self)
+            hasLongSetxattr.store(offered & UInt32(FUSE_SETXATTR_EXT) != 0, ordering: .relaxed)
             stage = .done
             isDone.store(true, ordering: .relaxed)
         }

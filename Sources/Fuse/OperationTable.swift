@@ -112,10 +112,11 @@ enum OperationTable {
             }
         }
         table.setxattr = { request, inode, name, value, size, flags in
-            PendingReply(request!).nothing { (fileSystem, _) throws(Errno) in
+            PendingReply(request!).nothing(losingSetIDs: flags & Dialect.losesSetIDs != 0) {
+                (fileSystem, _) throws(Errno) in
                 try fileSystem.setxattr(
                     InodeNumber(rawValue: inode), name!, value: UnsafeRawBufferPointer(start: value, count: size),
-                    flags: flags)
+                    flags: flags & ~Dialect.losesSetIDs)
             }
         }
         table.getxattr = { request, inode, name, size in
@@ -192,6 +193,14 @@ enum OperationTable {
                 try fileSystem.copyFileRange(
                     from: FileHandle(source!), at: sourceOffset, to: FileHandle(target!), at: targetOffset,
                     count: count, flags: flags)
+            }
+        }
+        table.ioctl = { request, _, command, _, info, flags, input, inputSize, outputSize in
+            let isDirectory = flags & UInt32(FUSE_IOCTL_DIR) != 0
+            PendingReply(request!).ioctl(
+                UnsafeRawBufferPointer(start: input, count: inputSize), capacity: outputSize
+            ) { (fileSystem, argument) throws(Errno) in
+                try fileSystem.ioctl(FileHandle(info!), isDirectory: isDirectory, command, argument)
             }
         }
         table.poll = { request, _, info, waker in

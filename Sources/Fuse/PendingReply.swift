@@ -38,9 +38,11 @@ struct PendingReply {
 
     // MARK: Kinds of answers
 
-    func nothing(_ operation: (any FileSystem, Request) throws(Errno) -> Void) {
+    func nothing(
+        losingSetIDs losesSetIDs: Bool = false, _ operation: (any FileSystem, Request) throws(Errno) -> Void
+    ) {
         do throws(Errno) {
-            try operation(fileSystem, caller)
+            try changing(losesSetIDs) { () throws(Errno) in try operation(fileSystem, caller) }
             fuse_reply_err(request, 0)
         } catch {
             fail(error)
@@ -201,6 +203,24 @@ struct PendingReply {
             fuse_reply_lseek(request, try operation(fileSystem))
         } catch {
             fail(error)
+        }
+    }
+
+    /// Answers with the first `capacity` bytes of the argument, which begins as `input`.
+    func ioctl(
+        _ input: UnsafeRawBufferPointer, capacity: Int,
+        _ operation: (any FileSystem, UnsafeMutableRawBufferPointer) throws(Errno) -> Void
+    ) {
+        ReplyBuffer.withBytes(max(input.count, capacity)) { argument in
+            // What the operation leaves alone must not tell of an earlier answer.
+            argument.initializeMemory(as: UInt8.self, repeating: 0)
+            argument.copyMemory(from: input)
+            do throws(Errno) {
+                try operation(fileSystem, argument)
+                fuse_reply_ioctl(request, 0, argument.baseAddress, capacity)
+            } catch {
+                fail(error)
+            }
         }
     }
 

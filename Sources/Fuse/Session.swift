@@ -85,7 +85,8 @@ public final class Session: Sendable {
                 if received > 0 {
                     let request = UnsafeMutableRawBufferPointer(start: bytes, count: received)
                     Served.of(served).handshake.noteRequest(UnsafeRawBufferPointer(request))
-                    Dialect.translate(request)
+                    return Dialect.translate(
+                        request, hasLongSetxattr: Served.of(served).handshake.hasLongSetxattr.load(ordering: .relaxed))
                 }
                 return received
             },

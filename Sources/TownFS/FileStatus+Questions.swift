@@ -38,6 +38,24 @@ struct Birth: Hashable, Sendable {
     let seconds: Int64
     let nanoseconds: UInt32
 
+    /// Nil for times before 1678 and after 2261.
+    var nanosecondsSince1970: Int64? {
+        let (whole, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        let (sum, overflowToo) = whole.addingReportingOverflow(Int64(nanoseconds))
+        return overflow || overflowToo ? nil : sum
+    }
+
+    init(seconds: Int64, nanoseconds: UInt32) {
+        self.seconds = seconds
+        self.nanoseconds = nanoseconds
+    }
+
+    init(nanosecondsSince1970 count: Int64) {
+        let (seconds, rest) = count.quotientAndRemainder(dividingBy: 1_000_000_000)
+        self.init(
+            seconds: rest < 0 ? seconds - 1 : seconds, nanoseconds: UInt32(rest < 0 ? rest + 1_000_000_000 : rest))
+    }
+
     /// Whether two may be of one file: the same, or one of them not known.
     static func agree(_ one: Birth?, _ other: Birth?) -> Bool {
         one == nil || other == nil || one == other

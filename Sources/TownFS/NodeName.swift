@@ -1,28 +1,78 @@
 import Fuse
 
 /// A file name that outlives the request it came with: its bytes and a terminating NUL, ready for system calls.
-struct NodeName: Hashable, Sendable {
-    private let terminated: [CChar]
+///
+/// Names of up to 22 bytes, which most are, lie in the value itself.
+struct NodeName: Sendable {
+    private enum Storage: Sendable {
+        /// Filled up with NUL.
+        case short([23 of CChar])
+        case long([CChar])
+    }
+
+    private let storage: Storage
 
     init(_ name: FileName) {
-        terminated = Array(UnsafeBufferPointer(start: name.pointer, count: name.bytes.count + 1))
+        self.init(UnsafeBufferPointer(start: name.pointer, count: name.bytes.count))
     }
 
     /// `bytes` hold no NUL.
-    init(_ bytes: some Sequence<UInt8>) {
-        terminated = bytes.map(CChar.init(bitPattern:)) + [0]
+    init(_ bytes: some Collection<UInt8>) {
+        if bytes.count < 23 {
+            var short: [23 of CChar] = .init(repeating: 0)
+            for (index, byte) in bytes.enumerated() { short[index] = CChar(bitPattern: byte) }
+            storage = .short(short)
+        } else {
+            storage = .long(bytes.map(CChar.init(bitPattern:)) + [0])
+        }
+    }
+
+    private init(_ name: UnsafeBufferPointer<CChar>) {
+        if name.count < 23 {
+            var short: [23 of CChar] = .init(repeating: 0)
+            for index in name.indices { short[index] = name[index] }
+            storage = .short(short)
+        } else {
+            storage = .long(name + [0])
+        }
     }
 
     func withPointer<Result: ~Copyable, Failure: Error>(
         _ body: (UnsafePointer<CChar>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        let span = terminated.span
-        return try span.withUnsafeBufferPointer { (name) throws(Failure) in
-            // because the array is never empty.
-            try body(name.baseAddress!)
+        switch storage {
+        case .short(let name):
+            let span = name.span
+            // because neither is ever empty.
+            return try span.withUnsafeBufferPointer { (name) throws(Failure) in try body(name.baseAddress!) }
+        case .long(let name):
+            let span = name.span
+            return try span.withUnsafeBufferPointer { (name) throws(Failure) in try body(name.baseAddress!) }
         }
     }
 
     /// The bytes without the NUL.
-    var bytes: [UInt8] { terminated.dropLast().map(UInt8.init(bitPattern:)) }
+    var bytes: [UInt8] {
+        switch storage {
+        case .short(let name): name.indices.lazy.map { UInt8(bitPattern: name[$0]) }.prefix { $0 != 0 }.map { $0 }
+        case .long(let name): name.dropLast().map(UInt8.init(bitPattern:))
+        }
+    }
+}
+
+extension NodeName: Hashable {
+    static func == (one: NodeName, other: NodeName) -> Bool {
+        switch (one.storage, other.storage) {
+        case (.short(let one), .short(let other)): one.indices.allSatisfy { one[$0] == other[$0] }
+        case (.long(let one), .long(let other)): one == other
+        default: false
+        }
+    }
+
+    func hash(into hasher: inout Hasher) {
+        switch storage {
+        case .short(let name): name.span.withUnsafeBytes { hasher.combine(bytes: $0) }
+        case .long(let name): name.withUnsafeBytes { hasher.combine(bytes: $0) }
+        }
+    }
 }

@@ -7,11 +7,17 @@ extension NodeStore.State {
     mutating func add(
         _ meaning: Node.Meaning, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?
     ) -> InodeNumber {
-        let inode = InodeNumber(rawValue: next)
-        next += 1
-        nodes[inode] = Node(meaning: meaning, parent: parent, name: name, lookups: 1, signals: signals)
+        let inode = nodes.add(Node(meaning: meaning, parent: parent, name: name, lookups: 1, signals: signals))
         nodes[parent]?.children += 1
+        peak = max(peak, nodes.count)
         return inode
+    }
+
+    /// Whether so many nodes have gone since this was last true that their memory is worth giving back.
+    mutating func hasShrunk() -> Bool {
+        guard peak > 16_384, nodes.count * 2 < peak else { return false }
+        peak = nodes.count
+        return true
     }
 
     /// Notes where a file is now.
@@ -47,12 +53,9 @@ extension NodeStore.State {
     mutating func removeIfUnused(_ inode: InodeNumber, into removed: inout [Node]) {
         var next = inode
         while next != .root, let node = nodes[next], node.lookups == 0, node.children == 0 {
-            nodes[next] = nil
-            switch node.meaning {
-            case .backing(let identity):
-                if byIdentity[identity] == next { byIdentity[identity] = nil }
-            case .signal(let file):
-                if bySignal[ObjectIdentifier(file)] == next { bySignal[ObjectIdentifier(file)] = nil }
+            nodes.remove(next)
+            if let file = node.signalFile, bySignal[ObjectIdentifier(file)] == next {
+                bySignal[ObjectIdentifier(file)] = nil
             }
             removed.append(node)
             nodes[node.parent]?.children -= 1
@@ -61,25 +64,37 @@ extension NodeStore.State {
     }
 
     /// The names to walk, and from where: nothing to walk when a descriptor of the inode itself is at hand.
-    func way(to inode: InodeNumber) throws(Errno) -> Way {
+    func way(to inode: InodeNumber, byHandle: Bool = true) throws(Errno) -> Way {
         var steps: [Way.Step] = []
         var next = inode
         while true {
             guard let node = nodes[next], let identity = node.identity else { throw .staleNFSFileHandle }
-            if let start = node.descriptor { return Way(start: start, steps: steps.reversed()) }
-            steps.append(Way.Step(name: node.name, identity: identity, birth: node.birth))
+            let step = Way.Step(name: node.name, identity: identity, birth: node.birth)
+            let end = steps.first?.identity ?? identity
+            if let start = node.descriptor {
+                return Way(start: .descriptor(start), steps: steps.reversed(), end: end)
+            }
+            if byHandle, let handle = node.handle {
+                return Way(start: .handle(handle, step), steps: steps.reversed(), end: end)
+            }
+            steps.append(step)
             next = node.parent
         }
     }
 
     /// Keeps a descriptor, and returns the one that had to go for it, to be closed outside the lock.
-    mutating func keep(_ descriptor: Descriptor, for inode: InodeNumber, identity: FileIdentity) -> Descriptor? {
+    mutating func keep(
+        _ descriptor: Descriptor, for inode: InodeNumber, identity: FileIdentity
+    ) -> NodeStore.Evicted? {
         guard let node = nodes[inode], node.identity == identity, node.descriptor == nil else { return nil }
-        var dropped: Descriptor?
+        var dropped: NodeStore.Evicted?
         if let evicted = ring[hand], let former = nodes[evicted], former.cacheSlot == hand {
             nodes[evicted]?.cacheSlot = nil
             if !former.isPinned {
-                dropped = former.descriptor
+                if let identity = former.identity, let descriptor = former.descriptor {
+                    dropped = NodeStore.Evicted(
+                        inode: evicted, identity: identity, descriptor: descriptor, hasHandle: former.handle != nil)
+                }
                 nodes[evicted]?.descriptor = nil
             }
         }
@@ -91,8 +106,24 @@ extension NodeStore.State {
     }
 }
 
-/// A walk down the tree from a descriptor, by names, to files of known identity.
+extension NodeStore {
+    /// A descriptor that has had to go for another.
+    struct Evicted {
+        let inode: InodeNumber
+        let identity: FileIdentity
+        let descriptor: Descriptor
+        let hasHandle: Bool
+    }
+}
+
+/// A walk down the tree by names, to files of known identity.
 struct Way {
+    enum Start {
+        case descriptor(Descriptor)
+        /// With what it shall be found to be.
+        case handle(KernelHandle, Step)
+    }
+
     struct Step {
         let name: NodeName
         let identity: FileIdentity
@@ -104,6 +135,8 @@ struct Way {
         }
     }
 
-    let start: Descriptor
+    let start: Start
     let steps: [Step]
+    /// What it leads to.
+    let end: FileIdentity
 }

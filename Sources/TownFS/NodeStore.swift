@@ -7,7 +7,7 @@ import SystemPackage
 /// Every inode that the kernel knows, and the ways back to their files.
 ///
 /// A file is found again by its parent's descriptor and its name, or by an `O_PATH` descriptor reached by walking down
-/// from the nearest ancestor that has one. Each step refuses symbolic links, and what it finds is compared with the
+/// from the nearest ancestor that has one, or a kernel handle in the place of one that had to go. Each step refuses symbolic links, and what it finds is compared with the
 /// identity on record: no race beneath can lead out of the town or to another file. Descriptors are kept for
 /// `cacheCapacity` nodes, first come, first dropped; only files without a name hold theirs until they are forgotten.
 ///
@@ -20,17 +20,20 @@ final class NodeStore: Sendable {
     }
 
     struct State {
-        var nodes: [InodeNumber: Node]
-        var byIdentity: [FileIdentity: InodeNumber]
+        var nodes: NodeTable
         /// The inode that a lookup of a signal file answers with: the last that was renamed onto it, or its first.
         var bySignal: [ObjectIdentifier: InodeNumber] = [:]
-        var next: UInt64
         /// Which node's descriptor is dropped when the cache comes round to its slot.
         var ring: [InodeNumber?]
         var hand = 0
+        /// The most nodes there have been since memory was last given back.
+        var peak = 0
     }
 
     private let state: Mutex<State>
+
+    /// Where handles can be opened.
+    private let handles: KernelHandle.FileSystem?
 
     /// Whether a file keeps its birth for as long as it lives.
     private let reliesOnBirths: Bool
@@ -46,16 +49,17 @@ final class NodeStore: Sendable {
     ///   - reliesOnBirths: False where a file's birth may change, as when an overlayfs copies it up.
     init(
         root: Descriptor, identity: FileIdentity, signals: SignalDirectory?, firstInode: UInt64, cacheCapacity: Int,
-        reliesOnBirths: Bool = true
+        reliesOnBirths: Bool = true, handles: KernelHandle.FileSystem? = nil
     ) {
+        self.handles = handles
         self.reliesOnBirths = reliesOnBirths
         let node = Node(
             meaning: .backing(identity), parent: .root, name: NodeName([]), lookups: 1, signals: signals,
             descriptor: root, isPinned: true)
-        state = Mutex(
-            State(
-                nodes: [.root: node], byIdentity: [identity: .root], next: firstInode,
-                ring: Array(repeating: nil, count: max(1, cacheCapacity))))
+        var nodes = NodeTable(firstInode: firstInode)
+        nodes.insert(node, as: .root)
+        nodes.index(.root)
+        state = Mutex(State(nodes: nodes, ring: Array(repeating: nil, count: max(1, cacheCapacity))))
     }
 
     // MARK: Looking
@@ -88,11 +92,27 @@ final class NodeStore: Sendable {
 
     private func search(for inode: InodeNumber) throws(Errno) -> Descriptor {
         let way = try state.withLock { (state) throws(Errno) in try state.way(to: inode) }
-        guard let last = way.steps.last else { return way.start }
-        let found = try Self.walk(way)
-        let evicted = state.withLock { $0.keep(found, for: inode, identity: last.identity) }
-        withExtendedLifetime(evicted) {}
+        if case .descriptor(let descriptor) = way.start, way.steps.isEmpty { return descriptor }
+        let found: Descriptor
+        do throws(Errno) {
+            found = try walk(way)
+        } catch {
+            guard case .handle = way.start else { throw error }
+            // A handle may fail where names do not, as on a file system that has been copied and mounted again.
+            found = try walk(state.withLock { (state) throws(Errno) in try state.way(to: inode, byHandle: false) })
+        }
+        let evicted = state.withLock { $0.keep(found, for: inode, identity: way.end) }
+        if let evicted { leaveHandle(of: evicted) }
         return found
+    }
+
+    /// Makes the way back short to a directory whose descriptor has had to go.
+    private func leaveHandle(of evicted: Evicted) {
+        guard !evicted.hasHandle, let handle = handles?.handle(of: evicted.descriptor, evicted.identity) else { return }
+        state.withLock { state in
+            guard state.nodes[evicted.inode]?.identity == evicted.identity else { return }
+            state.nodes[evicted.inode]?.handle = handle
+        }
     }
 
     /// The status of a backing file or directory as it is now.
@@ -133,11 +153,11 @@ final class NodeStore: Sendable {
         let birth = reliesOnBirths ? found.birth : nil
         var removed: [Node] = []
         return state.withLock { state in
-            guard let known = state.byIdentity[identity], let node = state.nodes[known],
+            guard let known = state.nodes.inode(of: identity), let node = state.nodes[known],
                 known == .root || node.isOf(found)
             else {
                 let inode = state.add(.backing(identity), named: name, in: parent, signals: signals)
-                state.byIdentity[identity] = inode
+                state.nodes.index(inode)
                 state.nodes[inode]?.birth = birth
                 return inode
             }
@@ -157,7 +177,7 @@ final class NodeStore: Sendable {
         let identity = found.status.identity
         return state.withLock { state in
             let inode = state.add(.backing(identity), named: NodeName([]), in: parent, signals: nil)
-            state.byIdentity[identity] = inode
+            state.nodes.index(inode)
             state.nodes[inode]?.birth = reliesOnBirths ? found.birth : nil
             state.nodes[inode]?.descriptor = descriptor
             state.nodes[inode]?.isPinned = true
@@ -185,11 +205,14 @@ final class NodeStore: Sendable {
     func forget(_ inode: InodeNumber, count: UInt64) {
         // Removed nodes are destroyed outside the lock: with them go descriptors, and close(2) is a system call.
         var removed: [Node] = []
-        state.withLock { state in
-            guard inode != .root, let node = state.nodes[inode] else { return }
+        let hasShrunk = state.withLock { state in
+            guard inode != .root, let node = state.nodes[inode] else { return false }
             state.nodes[inode]?.lookups = node.lookups - min(count, node.lookups)
             state.removeIfUnused(inode, into: &removed)
+            return state.hasShrunk()
         }
+        // The C library keeps freed memory for itself, unless told to give it back.
+        if hasShrunk { malloc_trim(0) }
     }
 
     // MARK: Names that change
@@ -202,7 +225,7 @@ final class NodeStore: Sendable {
     /// - Returns: Whether that made a difference.
     func pin(_ identity: FileIdentity, at place: Place) -> Bool {
         let isNeeded = state.withLock { state in
-            guard let inode = state.byIdentity[identity], let node = state.nodes[inode] else { return false }
+            guard let inode = state.nodes.inode(of: identity), let node = state.nodes[inode] else { return false }
             return !node.isPinned
         }
         guard isNeeded else { return false }
@@ -214,7 +237,7 @@ final class NodeStore: Sendable {
         guard (try? FileStatus(of: descriptor.rawValue).identity) == identity else { return false }
         var dropped: Descriptor?
         let isPinned = state.withLock { state in
-            guard let inode = state.byIdentity[identity], let node = state.nodes[inode] else { return false }
+            guard let inode = state.nodes.inode(of: identity), let node = state.nodes[inode] else { return false }
             dropped = node.descriptor
             state.nodes[inode]?.descriptor = descriptor
             state.nodes[inode]?.isPinned = true
@@ -228,7 +251,7 @@ final class NodeStore: Sendable {
     func unpin(_ identity: FileIdentity) {
         var dropped: Descriptor?
         state.withLock { state in
-            guard let inode = state.byIdentity[identity] else { return }
+            guard let inode = state.nodes.inode(of: identity) else { return }
             dropped = state.nodes[inode]?.descriptor
             state.nodes[inode]?.descriptor = nil
             state.nodes[inode]?.isPinned = false
@@ -242,7 +265,7 @@ final class NodeStore: Sendable {
     ) {
         var removed: [Node] = []
         state.withLock { state in
-            guard let inode = state.byIdentity[identity] else { return }
+            guard let inode = state.nodes.inode(of: identity) else { return }
             state.place(inode, at: name, in: parent, signals: signals, removing: &removed)
             state.nodes[inode]?.placed = renameCount.add(1, ordering: .acquiringAndReleasing).newValue
         }
@@ -250,7 +273,7 @@ final class NodeStore: Sendable {
 
     /// The inode of a backing file, if the kernel knows it.
     func inode(of identity: FileIdentity) -> InodeNumber? {
-        state.withLock { $0.byIdentity[identity] }
+        state.withLock { $0.nodes.inode(of: identity) }
     }
 
     /// The inode of a signal file, if the kernel knows it.
@@ -264,7 +287,7 @@ final class NodeStore: Sendable {
         var removed: [Node] = []
         state.withLock { state in
             guard let node = state.nodes[inode] else { return }
-            if let identity = node.identity { state.byIdentity[identity] = nil }
+            state.nodes.unindex(inode)
             if let former = node.signalFile, state.bySignal[ObjectIdentifier(former)] == inode {
                 state.bySignal[ObjectIdentifier(former)] = nil
             }
@@ -286,7 +309,7 @@ final class NodeStore: Sendable {
             if state.bySignal[ObjectIdentifier(former)] == inode { state.bySignal[ObjectIdentifier(former)] = nil }
             state.place(inode, at: name, in: parent, signals: nil, removing: &removed)
             state.nodes[inode]?.meaning = .backing(identity)
-            state.byIdentity[identity] = inode
+            state.nodes.index(inode)
         }
     }
 
@@ -316,7 +339,9 @@ final class NodeStore: Sendable {
     ) -> [Settler] {
         state.withLock { state in
             var children: [InodeNumber: [InodeNumber]] = [:]
-            for (inode, node) in state.nodes where inode != .root { children[node.parent, default: []].append(inode) }
+            state.nodes.forEach { inode, node in
+                if inode != .root { children[node.parent, default: []].append(inode) }
+            }
             var waiting = children[top] ?? []
             var settlers: [Settler] = []
             while let inode = waiting.popLast() {
@@ -342,8 +367,15 @@ extension NodeStore {
     /// Walks.
     ///
     /// ESTALE when another file was met than the one on record.
-    private static func walk(_ way: Way) throws(Errno) -> Descriptor {
-        var reached = way.start
+    private func walk(_ way: Way) throws(Errno) -> Descriptor {
+        var reached: Descriptor
+        switch way.start {
+        case .descriptor(let descriptor): reached = descriptor
+        case .handle(let handle, let step):
+            guard let handles else { throw .staleNFSFileHandle }
+            reached = try handle.open(in: handles)
+            guard try step.isOf(ExtendedStatus(of: reached.rawValue)) else { throw .staleNFSFileHandle }
+        }
         for step in way.steps {
             let opened = try step.name.withPointer { (name) throws(Errno) in
                 try OwnedDescriptor(opening: name, in: reached.rawValue, O_PATH | O_NOFOLLOW)

@@ -34,7 +34,7 @@ final class OpenDirectory: Sendable {
     }
 
     private enum Source: Sendable {
-        case stream(DirectoryStream)
+        case stream(DirectoryStream, shown: @Sendable (ino_t) -> ino_t)
         case listing(@Sendable () throws(Errno) -> [Listed])
     }
 
@@ -44,8 +44,9 @@ final class OpenDirectory: Sendable {
     /// The real directory, where there is one to be synchronized.
     let real: Descriptor?
 
-    init(streaming real: Descriptor) {
-        source = .stream(DirectoryStream(real))
+    /// - Parameter shown: What an inode number beneath is shown as.
+    init(streaming real: Descriptor, shown: @escaping @Sendable (ino_t) -> ino_t) {
+        source = .stream(DirectoryStream(real), shown: shown)
         self.real = real
     }
 
@@ -57,8 +58,12 @@ final class OpenDirectory: Sendable {
     /// Calls `body` with each entry from `offset` on, until it answers false.
     func forEach(from offset: off_t, _ body: (Listed) throws(Errno) -> Bool) throws(Errno) {
         switch source {
-        case .stream(let stream):
-            try stream.forEach(from: offset, body)
+        case .stream(let stream, let shown):
+            try stream.forEach(from: offset) { (listed) throws(Errno) in
+                var entry = listed
+                entry.number = shown(entry.number)
+                return try body(entry)
+            }
         case .listing(let list):
             for (index, listed) in try entries(from: offset, list).enumerated().dropFirst(Int(clamping: offset)) {
                 var entry = listed

@@ -17,6 +17,8 @@ package final class Town: Sendable {
         package var expiry = Expiry.keep
         /// How many directories and files keep an `O_PATH` descriptor.
         package var descriptorCacheCapacity = 4096
+        /// Whether a directory may be found again by its kernel handle, where that is allowed.
+        var usesHandles = true
         /// How long a changed document may wait before it goes to its real file.
         ///
         /// The promise to users is 30 s; the rest is for a slow disk.

@@ -9,7 +9,7 @@ extension TownFileSystem {
         case .backing:
             let status = try nodes.status(of: inode)
             return StatusReply(
-                status: status, timeout: Self.statusTimeout(status, in: try nodes.signals(around: inode)))
+                status: others.shown(status), timeout: Self.statusTimeout(status, in: try nodes.signals(around: inode)))
         case .signal(let file, let parent):
             do throws(Errno) {
                 return try file.status(for: request, in: parent)

@@ -22,7 +22,8 @@ extension TownFileSystem {
             if let signals = directory.signals {
                 opened = OpenDirectory(real: real, listing: { () throws(Errno) in try signals.listing(over: real) })
             } else {
-                opened = OpenDirectory(streaming: real)
+                let device = try nodes.node(inode).identity?.device ?? 0
+                opened = OpenDirectory(streaming: real) { [others] in others.number($0, on: device) }
             }
         }
         return OpenReply(handle: directories.insert(opened))

@@ -68,7 +68,8 @@ extension TownFileSystem {
             ))
         let found = try ExtendedStatus(of: opened.rawValue)
         let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
-        let entry = Entry(inode: inode, status: found.status, nameTimeout: 0, statusTimeout: Self.backingTimeout)
+        let entry = Entry(
+            inode: inode, status: others.shown(found.status), nameTimeout: 0, statusTimeout: Self.backingTimeout)
         return (entry, reply(OpenFile(inode, .backing(opened))))
     }
 
@@ -180,6 +181,25 @@ extension TownFileSystem {
         return try retryingInterrupts {
             copy_file_range(input.rawValue, &from, output.rawValue, &to, count, UInt32(bitPattern: flags))
         }
+    }
+
+    package func ioctl(
+        _ handle: FileHandle, isDirectory: Bool, _ command: UInt32, _ argument: UnsafeMutableRawBufferPointer
+    ) throws(Errno) {
+        // Flags (lsattr, chattr) and project ids. The kernel has checked who may set what.
+        let sizes = [
+            clinux_get_flags: MemoryLayout<CInt>.size, clinux_set_flags: MemoryLayout<CInt>.size,
+            clinux_get_fsx: MemoryLayout<fsxattr>.size, clinux_set_fsx: MemoryLayout<fsxattr>.size,
+        ]
+        guard let size = sizes[command], argument.count >= size else { throw .inappropriateIOCTLForDevice }
+        var real: Descriptor?
+        if isDirectory {
+            real = try directories[handle].real
+        } else if case .backing(let file) = try files[handle].target {
+            real = file
+        }
+        guard let real else { throw .inappropriateIOCTLForDevice }
+        _ = try retryingInterrupts { clinux_ioctl(real.rawValue, command, argument.baseAddress) }
     }
 
     package func poll(_ handle: FileHandle) throws(Errno) -> UInt32 {

@@ -19,6 +19,7 @@ package final class TownFileSystem: FileSystem {
     let nodes: NodeStore
     let signals: SignalDirectories
     let pulse: PulseDirectory
+    let others: OtherDevices
     let files = HandleTable<OpenFile>()
     let directories = HandleTable<OpenDirectory>()
 
@@ -26,10 +27,13 @@ package final class TownFileSystem: FileSystem {
     package init(_ town: Town, describe: @escaping @Sendable (Snapshot) -> TownStatus) throws(Errno) {
         self.town = town
         signals = SignalDirectories(town: town)
+        let identity = try FileStatus(of: town.root.rawValue).identity
+        others = OtherDevices(rootDevice: identity.device)
         nodes = NodeStore(
-            root: town.root, identity: try FileStatus(of: town.root.rawValue).identity, signals: signals.root,
+            root: town.root, identity: identity, signals: signals.root,
             firstInode: PulseDirectory.firstFreeInode, cacheCapacity: town.configuration.descriptorCacheCapacity,
-            reliesOnBirths: try !town.root.isOnOverlay)
+            reliesOnBirths: try !town.root.isOnOverlay,
+            handles: town.configuration.usesHandles ? KernelHandle.FileSystem(of: town.root) : nil)
         pulse = PulseDirectory { [town, nodes, files] in
             describe(
                 Snapshot(
@@ -108,7 +112,7 @@ package final class TownFileSystem: FileSystem {
         let inode = nodes.remember(
             found, named: name, in: directory.inode, signals: below, seenAt: moment)
         return Entry(
-            inode: inode, status: status, nameTimeout: Self.backingTimeout,
+            inode: inode, status: others.shown(status), nameTimeout: Self.backingTimeout,
             statusTimeout: Self.statusTimeout(status, in: directory.signals))
     }
 

@@ -100,13 +100,32 @@ struct Exchange: Sendable, CustomTestStringConvertible {
                 ($0.st.bavail, $0.st.files, $0.st.ffree, $0.st.namelen) = (5, 6, 7, 8)
             }),
         Exchange(
+            name: "ioctl", opcode: FUSE_IOCTL,
+            body: wire(fuse_ioctl_in()) {
+                ($0.fh, $0.cmd, $0.in_size, $0.out_size) = (6, clinux_set_flags, 4, 2)
+            } + [1, 2, 3, 4],
+            call: "ioctl 6 \(clinux_set_flags) [1 2 3 4]", answer: bytes(of: fuse_ioctl_out()) + [0xAB, 2]),
+        Exchange(
+            name: "ioctl of a directory", opcode: FUSE_IOCTL,
+            body: wire(fuse_ioctl_in()) {
+                ($0.fh, $0.flags, $0.cmd, $0.out_size) = (6, UInt32(FUSE_IOCTL_DIR), clinux_get_flags, 4)
+            },
+            call: "ioctl 6 directory \(clinux_get_flags) [0 0 0 0]",
+            answer: bytes(of: fuse_ioctl_out()) + [0xAB, 0, 0, 0]),
+        Exchange(
             name: "setxattr", opcode: FUSE_SETXATTR,
-            // Without FUSE_SETXATTR_EXT the structure has its first two fields only.
             body: wire(fuse_setxattr_in()) {
                 $0.size = 5
                 $0.flags = UInt32(XATTR_REPLACE)
-            }.prefix(8) + cString("user.x") + Array("value".utf8),
+            } + cString("user.x") + Array("value".utf8),
             call: "setxattr 7 user.x = value flags 2"),
+        Exchange(
+            name: "setxattr that clears set-id bits", opcode: FUSE_SETXATTR,
+            body: wire(fuse_setxattr_in()) {
+                $0.size = 5
+                $0.setxattr_flags = UInt32(FUSE_SETXATTR_ACL_KILL_SGID)
+            } + cString("user.x") + Array("value".utf8),
+            call: "setxattr 7 user.x = value flags 0"),
         Exchange(
             name: "getxattr", opcode: FUSE_GETXATTR,
             body: wire(fuse_getxattr_in()) { $0.size = 64 } + cString("user.x"),

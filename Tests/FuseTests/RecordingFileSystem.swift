@@ -256,6 +256,14 @@ final class RecordingFileSystem: FileSystem {
         return count - 1
     }
 
+    func ioctl(
+        _ handle: FileHandle, isDirectory: Bool, _ command: UInt32, _ argument: UnsafeMutableRawBufferPointer
+    ) throws(Errno) {
+        let bytes = argument.map { String($0, radix: 16) }.joined(separator: " ")
+        try note("ioctl \(handle.rawValue)\(isDirectory ? " directory" : "") \(command) [\(bytes)]")
+        argument.storeBytes(of: 0xAB, as: UInt8.self)
+    }
+
     func poll(_ handle: FileHandle) throws(Errno) -> UInt32 {
         try note("poll \(handle.rawValue)")
         return 0x45

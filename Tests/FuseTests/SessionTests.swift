@@ -131,6 +131,18 @@ import Testing
         }
     }
 
+    /// Without FUSE_SETXATTR_EXT the structure has its first two fields only.
+    @Test func olderKernelsSetxattrIsDecoded() throws {
+        let fileSystem = RecordingFileSystem()
+        try withSession(serving: fileSystem, isGreeted: false) { kernel in
+            try kernel.greet(offering: 0x3fff_ffff & ~UInt32(FUSE_SETXATTR_EXT))
+            let head = wire(fuse_setxattr_in()) { $0.size = 5 }.prefix(8)
+            let reply = try kernel.ask(FUSE_SETXATTR, node: 7, head + cString("user.x") + Array("value".utf8))
+            #expect(reply.errno == 0)
+        }
+        #expect(fileSystem.calls == ["setxattr 7 user.x = value flags 0"])
+    }
+
     @Test func namesAreBytes() throws {
         let name: [UInt8] = [0xff, 0xfe, 0x2a] + Array(repeating: 0x80, count: 252)
         let fileSystem = RecordingFileSystem()

@@ -7,6 +7,30 @@ import Testing
 @testable import TownFS
 
 @Suite struct DirectoryListingTests {
+    /// Two files of one inode number, on two devices: to tar they would be links of one.
+    @Test(.enabled(if: geteuid() == 0, "mounting takes root"))
+    func filesOfOtherDevicesHaveNumbersOfTheirOwn() throws {
+        try withTown(["one/x": "1", "two/x": "2"]) { town in
+            for name in ["one", "two"] {
+                #expect(mount("tmpfs", "\(town.tree)/\(name)", "tmpfs", 0, nil) == 0)
+            }
+            defer { for name in ["one", "two"] { umount2("\(town.tree)/\(name)", CInt(MNT_DETACH)) } }
+            for name in ["one", "two"] { try town.writeBeneath("text", to: "\(name)/f") }
+            let (one, two) = (try town.statBeneath("one/f"), try town.statBeneath("two/f"))
+            try #require(one.st_ino == two.st_ino && one.st_dev != two.st_dev)
+            for name in ["one", "two"] {
+                let number = try town.stat("\(name)/f").st_ino
+                let directory = try town.lookup(name).inode
+                let opened = try town.fileSystem.opendir(directory, for: .me).handle
+                defer { town.fileSystem.releasedir(opened) }
+                let listed = try town.fileSystem.list(directory, opened).first { $0.name == Array("f".utf8) }
+                #expect(listed?.number == UInt64(number))
+            }
+            #expect(try town.stat("one/f").st_ino != town.stat("two/f").st_ino)
+            #expect(try town.stat("daemon").st_ino == town.statBeneath("daemon").st_ino)
+        }
+    }
+
     @Test(arguments: ["beneath only", "touched", "touched over one beneath", "written down"])
     func signalFileIsListedOnce(_ state: String) throws {
         try withTown(["daemon/daemon.pid": "1"]) { town in

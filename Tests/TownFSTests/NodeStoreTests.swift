@@ -252,14 +252,36 @@ import Testing
         }
     }
 
-    @Test func symbolicLinkInPlaceOfADirectoryLeadsNowhere() throws {
-        try withTown(["d/e/a": "1", "elsewhere/e/a": "secret"], cacheCapacity: 1) { town in
+    /// By its names it is lost, and what lies there now is not taken for it; by its kernel handle it is found.
+    @Test(arguments: [false, true])
+    func directoryThatWasMovedBeneathIsFoundOrNot(usesHandles: Bool) throws {
+        let files = ["d/e/a": "1", "elsewhere/e/a": "secret"]
+        try withTown(files, cacheCapacity: 1, usesHandles: usesHandles) { town in
             let inode = try town.lookup("d/e/a").inode
             // Pushes the descriptor of d/e out of the cache.
             _ = try town.lookup("elsewhere/e/a")
             #expect(rename("\(town.tree)/d", "\(town.tree)/was-d") == 0)
             #expect(symlink("elsewhere", "\(town.tree)/d") == 0)
-            #expect(throws: Errno.self) { try town.fileSystem.open(inode, flags: O_RDONLY, for: .me) }
+            guard usesHandles, KernelHandle.FileSystem(of: town.root) != nil else {
+                #expect(throws: Errno.self) { try town.fileSystem.open(inode, flags: O_RDONLY, for: .me) }
+                return
+            }
+            let handle = try town.fileSystem.open(inode, flags: O_RDONLY, for: .me).handle
+            #expect(try town.read(handle) == "1")
+            town.fileSystem.release(handle)
+        }
+    }
+
+    @Test func directoryThatIsGoneIsNotFoundByItsHandle() throws {
+        try withTown(["d/e/a": "1", "x/y/z": "2"], cacheCapacity: 1) { town in
+            let directory = try town.lookup("d/e").inode
+            let file = try town.lookup("d/e/a").inode
+            _ = try town.lookup("x/y/z")
+            #expect(unlink("\(town.tree)/d/e/a") == 0)
+            #expect(rmdir("\(town.tree)/d/e") == 0)
+            for inode in [directory, file] {
+                #expect(throws: Errno.self) { try town.fileSystem.getattr(inode, for: .me) }
+            }
         }
     }
 

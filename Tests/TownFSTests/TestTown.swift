@@ -24,7 +24,7 @@ final class TestTown: Sendable {
 
     init(
         tree: String, patterns: [String], expiry: Town.Expiry, cacheCapacity: Int, journal: Journal?,
-        writeDownDelay: Duration? = nil
+        writeDownDelay: Duration? = nil, usesHandles: Bool = true
     ) throws {
         self.tree = tree
         clock = FakeClock()
@@ -33,6 +33,7 @@ final class TestTown: Sendable {
         var configuration = Town.Configuration(path: tree, patterns: try SignalPatterns(patterns))
         configuration.expiry = expiry
         configuration.descriptorCacheCapacity = cacheCapacity
+        configuration.usesHandles = usesHandles
         if let writeDownDelay { configuration.writeDownDelay = writeDownDelay }
         town = try Town(
             root: root, journal: self.journal, configuration: configuration, log: .silent,
@@ -257,7 +258,7 @@ final class TestTown: Sendable {
 ///   - journal: That of a former town; nil for an empty one.
 func withTown(
     _ files: [String: String] = [:], patterns: [String] = SignalPatterns.defaults, expiry: Town.Expiry = .keep,
-    cacheCapacity: Int = 64, journal: Journal? = nil, writeDownDelay: Duration? = nil,
+    cacheCapacity: Int = 64, journal: Journal? = nil, writeDownDelay: Duration? = nil, usesHandles: Bool = true,
     _ body: (TestTown) throws -> Void
 ) throws {
     try withTemporaryTree { tree in
@@ -271,7 +272,7 @@ func withTown(
         }
         let town = try TestTown(
             tree: tree, patterns: patterns, expiry: expiry, cacheCapacity: cacheCapacity, journal: journal,
-            writeDownDelay: writeDownDelay)
+            writeDownDelay: writeDownDelay, usesHandles: usesHandles)
         defer { _ = town.town.close() }
         try body(town)
     }
