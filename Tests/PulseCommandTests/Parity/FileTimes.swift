@@ -51,8 +51,9 @@ struct FileTimes {
     /// future.
     func waitUntilPast() {
         let latest = [access, modification, change].filter { $0 <= FileTime.now.advanced(by: 1) }.max()
+        guard let latest else { return }
         // A tick is 10 ms at most.
-        while let latest, FileTime.now <= latest {}
+        while FileTime.now <= latest {}
     }
 
     /// Which of them are not what they were.

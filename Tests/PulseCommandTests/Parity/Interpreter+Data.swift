@@ -9,11 +9,11 @@ extension Interpreter {
         switch verb {
         case "read":
             let (file, count) = (try descriptor(), try number())
-            return spelled(try read(count) { room in try systemCall(SYS_read, file, room, count) })
+            return summary(of: try read(count) { room in try systemCall(SYS_read, file, room, count) })
         case "pread":
             let (file, count, offset) = (try descriptor(), try number(), try number())
-            return spelled(
-                try read(count) { room in try systemCall(SYS_pread64, file, room, count, offset) })
+            return summary(
+                of: try read(count) { room in try systemCall(SYS_pread64, file, room, count, offset) })
         case "write":
             let (file, data) = (try descriptor(), try bytes())
             return "\(try write(data, to: file))"
@@ -36,7 +36,7 @@ extension Interpreter {
         case "content":
             let file = try open(place(), Int(O_RDONLY))
             return try using(file) { file in
-                spelled(try self.read(1 << 20) { room in try systemCall(SYS_read, file, room, 1 << 20) })
+                summary(of: try self.read(1 << 20) { room in try systemCall(SYS_read, file, room, 1 << 20) })
             }
         case "truncate":
             let (place, size) = (try place(), try number())
@@ -87,8 +87,8 @@ extension Interpreter {
             guard offset + count <= mapping.length else { throw malformed("loads behind the mapping") }
             return try withPipe { pipe in
                 let count = try systemCall(SYS_write, pipe.writing, mapping.address + offset, count)
-                return spelled(
-                    try self.read(count) { room in
+                return summary(
+                    of: try self.read(count) { room in
                         try systemCall(SYS_read, pipe.reading, room, count)
                     })
             }

@@ -108,11 +108,11 @@ enum Manifest {
                             try file.withAddress { path in
                                 try bytes(room: 5000) { try systemCall(SYS_readlinkat, file.directory, path, $0, 5000) }
                             })
-                case S_IFREG where status.st_size <= 1 << 20:
+                case S_IFREG where status.st_size <= 4 << 20:
                     let descriptor = try open(file, O_RDONLY)
                     defer { _ = try? systemCall(SYS_close, descriptor) }
                     let room = Int(status.st_size) + 1
-                    return spelled(try bytes(room: room) { try systemCall(SYS_read, descriptor, $0, room) })
+                    return summary(of: try bytes(room: room) { try systemCall(SYS_read, descriptor, $0, room) })
                 default: return ""
                 }
             } catch {

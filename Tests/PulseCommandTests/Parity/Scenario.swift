@@ -150,17 +150,40 @@ struct Scenario: Sendable {
 }
 
 /// Bytes as a scenario spells them: what is printable, escapes for the rest, repetitions.
-func spelled(_ bytes: some Sequence<UInt8>) -> String {
-    var text = ""
-    var rest = Array(bytes)[...]
-    guard !rest.isEmpty else { return "\"\"" }
-    while let byte = rest.first {
-        let count = rest.prefix { $0 == byte }.count
-        let letter = letter(for: byte)
-        text += count < 8 ? String(repeating: letter, count: count) : "\(letter){\(count)}"
-        rest = rest.dropFirst(count)
+func spelled(_ bytes: [UInt8]) -> String {
+    guard !bytes.isEmpty else { return "\"\"" }
+    return bytes.withUnsafeBufferPointer { bytes in
+        var text = ""
+        var start = 0
+        while start < bytes.count {
+            var end = start + 1
+            while end < bytes.count, bytes[end] == bytes[start] { end += 1 }
+            let letter = letter(for: bytes[start])
+            text += end - start < 8 ? String(repeating: letter, count: end - start) : "\(letter){\(end - start)}"
+            start = end
+        }
+        return text
     }
-    return text
+}
+
+/// The bytes where they are few, else how they begin and a checksum.
+func summary(of bytes: [UInt8]) -> String {
+    guard bytes.count > 2048 else { return spelled(bytes) }
+    let sum = bytes.withUnsafeBytes { bytes in
+        var sum: UInt64 = 0xcbf2_9ce4_8422_2325
+        var offset = 0
+        while offset + 8 <= bytes.count {
+            sum = (sum ^ bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self)) &* 0x100_0000_01b3
+            sum ^= sum >> 32
+            offset += 8
+        }
+        while offset < bytes.count {
+            sum = (sum ^ UInt64(bytes[offset])) &* 0x100_0000_01b3
+            offset += 1
+        }
+        return sum
+    }
+    return "\(spelled(Array(bytes.prefix(32))))… \(bytes.count) bytes, sum \(String(sum, radix: 16))"
 }
 
 private func letter(for byte: UInt8) -> String {

@@ -38,11 +38,15 @@ extension Scenario {
           as alice
           setxattr f $name other
           getxattr f $name
-          listxattr f
           removexattr f $name
           as bob
           setxattr f $name other
           getxattr f $name
+        attributes of other families, listed by others
+          for name: trusted.a, security.a, user.a
+          create f 0666
+          setxattr f $name value
+          as alice
           listxattr f
         values of attributes
           for value: "", \0, \0\0a\0, \xff\xfe, x{1000}, x{3000}, x{5000}, x{70000}
@@ -161,17 +165,22 @@ extension Scenario {
           for kind: file, directory
           make x $kind 0755
           lsattr x
-          note x
           chattr x +d
-          changes x
           lsattr x
-          attributes x
           chattr x +A
           lsattr x
           chattr x -d
           chattr x -A
           lsattr x
-          attributes x
+        inode flags as statx(2) gives them
+          create f 0644
+          chattr f +d
+          attributes f
+        inode flags and the time of their change
+          create f 0644
+          note f
+          chattr f +d
+          changes f
         inode flags of what is neither file nor directory
           make p fifo 0644
           lsattr p
@@ -194,7 +203,6 @@ extension Scenario {
           mkdir d 0755
           @w = open f O_RDWR
           chattr f +i
-          attributes f
           open f O_RDWR
           open f O_RDONLY
           put f x
@@ -207,10 +215,15 @@ extension Scenario {
           link f g
           rename f g
           unlink f
-          rename d f
           setfacl f access u::rw-,g::r--,o::r--
           chattr f -i
           unlink f
+        renaming a directory onto a file that cannot be changed
+          create f 0644
+          mkdir d 0755
+          chattr f +i
+          rename d f
+          chattr f -i
         directory that cannot be changed
           mkdir d 0755
           put d/f data

@@ -127,12 +127,14 @@ extension Scenario {
           truncate f $size
           truncate @a $size
           pwrite @a x $size
-          lseek @a $size SEEK_SET
-          write @a x
-          read @a 1
+          pread @a 1 $size
           fallocate @a FALLOC_FL_KEEP_SIZE $size 10
           stat f
           truncate f 0
+        seeking behind what a file can hold
+          for place: 17592186040321, 4611686018427387904, 9223372036854775807
+          @a = open f O_RDWR|O_CREAT 0644
+          lseek @a $place SEEK_SET
         truncating by others
           for right: 0644, 0666, 0600
           put f data
@@ -151,9 +153,12 @@ extension Scenario {
           write @d x
           mmap @d PROT_READ MAP_SHARED 0 4096
           fallocate @d 0 0 10
-          lseek @d 0 SEEK_END
+          lseek @d 0 SEEK_CUR
           fsync @d
           fdatasync @d
+        seeking to the end of a directory
+          @d = open . O_DIRECTORY
+          lseek @d 0 SEEK_END
         copying between files
           put f 0123456789
           create g 0644
@@ -223,8 +228,6 @@ extension Scenario {
           @a = open f O_RDWR
           @m = mmap @a PROT_READ|PROT_WRITE MAP_SHARED 0 12288
           load @m 0 10
-          store @m 4 tail
-          load @m 4 6
           stat f
           load @m 4096 1
           store @m 8192 x
@@ -236,6 +239,13 @@ extension Scenario {
           load @m 4096 1
           load @m 98 4
           content f
+        what is stored behind the end, when a file grows
+          put f data
+          @a = open f O_RDWR
+          @m = mmap @a PROT_READ|PROT_WRITE MAP_SHARED 0 4096
+          store @m 4 tail
+          truncate @a 100
+          load @m 0 10
         mapping, at odd places
           put f x{10000}
           @a = open f O_RDWR

@@ -86,11 +86,14 @@ extension Scenario {
           chown x :bob
           chown x carol:
           lstat x
+          chown x 12345:54321
+          lstat x
+        chown to nobody in particular
+          for kind: file, directory, fifo
+          make x $kind 0644
           note x
           chown x :
           changes x
-          chown x 12345:54321
-          lstat x
         chown by its owner
           for kind: file, directory, fifo
           make x $kind 0644
@@ -146,7 +149,7 @@ extension Scenario {
           stat f
         chown takes set-id bits
           for mode: 04755, 02755, 06755, 06711, 02745, 06644, 07777
-          for owner: :shared, alice:, :, bob:bob
+          for owner: :shared, alice:, bob:bob, :
           create f 0644
           chown f alice:alice
           chmod f $mode

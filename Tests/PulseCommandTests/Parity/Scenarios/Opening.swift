@@ -271,7 +271,6 @@ extension Scenario {
           open p O_WRONLY
           open p O_RDWR
           open p O_RDONLY
-          open p O_RDONLY|O_TRUNC
           truncate p 0
           put p x
           chmod p 0700
@@ -281,6 +280,12 @@ extension Scenario {
           put q x
           close @r
           open q O_WRONLY
+        emptying a program that runs, by opening it to read
+          program p cat
+          @r = run p
+          open p O_RDONLY|O_TRUNC
+          access p X_OK
+          execute p
         program that is open for writing
           program p true
           @w = open p O_WRONLY
@@ -319,6 +324,23 @@ extension Scenario {
           rename p d/p
           execute d/p
           execute l
+        program that may be executed only
+          program p true
+          chmod p 0111
+          execute p
+          open p O_RDONLY
+        file of a directory that its owner has closed
+          mkdir d 0755
+          put d/f data
+          @a = open d/f O_RDWR
+          chmod d 0
+          pread @a 10 0
+          pwrite @a more 0
+          stat @a
+          chmod @a 0600
+          truncate @a 2
+          chmod d 0755
+          content d/f
         programs of somebody else
           for mode: 0755, 0711, 0700, 0744, 0710
           program p true

@@ -132,7 +132,7 @@ extension Scenario {
           close @a
           changes f
         changing what is no data
-          for change: chmod f 0600, chown f :, setxattr f user.a 1, link f g, rename f h, setfacl f access u::rw-,u:alice:r--,g::r--,m::r--,o::---
+          for change: chmod f 0600, chown f alice:, chown f :, setxattr f user.a 1, link f g, rename f h, setfacl f access u::rw-,u:alice:r--,g::r--,m::r--,o::---
           put f data
           utimens f 1000000000 1000000001
           @a = open f O_RDONLY
@@ -184,12 +184,20 @@ extension Scenario {
           utimens f 1000000000 1000000001
           @a = open f O_RDWR
           @m = mmap @a PROT_READ|PROT_WRITE MAP_SHARED 0 4096
+          load @m 0 1
           note f
           store @m 0 data
           msync @m MS_SYNC
           close @m
           changes f
-          times f
+        reading mapped memory
+          put f x{5000}
+          utimens f 1000000000 1000000001
+          @a = open f O_RDONLY
+          note f
+          @m = mmap @a PROT_READ MAP_SHARED 0 4096
+          load @m 0 1
+          changes f
         listing a directory
           mkdir d 0755
           create d/f 0644

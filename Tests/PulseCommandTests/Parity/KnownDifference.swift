@@ -1,0 +1,104 @@
+/// A scenario that goes otherwise on a mount, and why.
+///
+/// It has to: one that agrees fails, so that the lists stay true.
+struct KnownDifference: Sendable {
+    /// Of one scenario, or without its values, of all variants.
+    let title: String
+    let reason: String
+    /// Where it differs.
+    var arrangements = Set(Arrangement.allCases)
+    /// False for what depends on the moment.
+    var isSteady = true
+
+    func names(_ scenario: Scenario) -> Bool {
+        scenario.title == title || scenario.title.hasPrefix(title + " (")
+    }
+
+    static func of(_ scenario: Scenario, in arrangement: Arrangement) -> KnownDifference? {
+        (exclusions + failures).first { $0.names(scenario) && $0.arrangements.contains(arrangement) }
+    }
+
+    // MARK: Exclusions
+
+    /// What the kernel does not let a FUSE file system do.
+    static let exclusions = [
+        KnownDifference(
+            title: "seeking behind what a file can hold",
+            reason: "the kernel answers, and knows no limit of the file system beneath"),
+        KnownDifference(
+            title: "seeking to the end of a directory",
+            reason: "the kernel answers, with the size, where ext4 has the largest hash of a name"),
+        KnownDifference(
+            title: "collapsing and inserting",
+            reason: "the kernel refuses FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE for FUSE"),
+        KnownDifference(
+            title: "collapsing and inserting, wrongly",
+            reason: "the kernel refuses FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE for FUSE"),
+        KnownDifference(
+            title: "what is stored behind the end, when a file grows",
+            reason: "the kernel takes the page for one with that content; it depends on when it is written back",
+            isSteady: false),
+        KnownDifference(
+            title: "emptying a program that runs, by opening it to read",
+            reason: "the kernel sends O_TRUNC along with the open before it asks whether the file is executed"),
+        KnownDifference(
+            title: "program that may be executed only",
+            reason: "the kernel reads it through the server, which may not read it",
+            arrangements: [.ofOrdinaryUser]),
+        KnownDifference(
+            title: "inode flags as statx(2) gives them", reason: "the kernel drops stx_attributes of FUSE_STATX"),
+        KnownDifference(
+            title: "inode flags and the time of their change",
+            reason: "the kernel keeps the attributes it has over an ioctl(2), for as long as they are valid",
+            arrangements: [.ofRoot, .ofOrdinaryUser, .shared]),
+        KnownDifference(
+            title: "renaming a directory onto a file that cannot be changed",
+            reason: "the kernel knows nothing of the flag and finds another fault before it asks",
+            arrangements: [.ofRoot, .shared, .amongSignalFiles]),
+    ]
+
+    // MARK: Failures
+
+    private static let shared: Set<Arrangement> = [.shared, .amongSignalFiles]
+
+    /// What is wrong with pulsefs.
+    static let failures =
+        [
+            KnownDifference(title: "chown to nobody in particular", reason: nothingSet),
+            KnownDifference(title: "changing what is no data (chown f :)", reason: nothingSet),
+            KnownDifference(
+                title: "file that can only grow", reason: "the server opens without O_APPEND, which the flag demands",
+                arrangements: [.ofRoot, .shared, .amongSignalFiles]),
+            KnownDifference(
+                title: "attributes of other families, listed by others (trusted.a)",
+                reason: "the server lists with its own rights; beneath, only CAP_SYS_ADMIN sees trusted attributes",
+                arrangements: shared),
+        ]
+        + ["04755", "02755", "06755", "06711", "06644", "07777"].map {
+            KnownDifference(title: "chown takes set-id bits (\($0), :)", reason: nothingSet, arrangements: shared)
+        }
+        + [
+            "chown takes set-id bits (02745, :shared)", "chown takes set-id bits (02745, alice:)",
+            "chown takes set-id bits (02745, bob:bob)", "chown takes set-id bits (06644, :shared)",
+            "chown takes set-id bits (06644, alice:)", "chown takes set-id bits (06644, bob:bob)",
+            "writing takes set-id bits (pwrite @a x 0, 02767)", "writing takes set-id bits (write @a x, 02767)",
+            "writing takes set-id bits (append @a x 0, 02767)", "writing takes set-id bits (truncate @a 0, 02767)",
+            "writing takes set-id bits (truncate @a 100, 02767)", "writing takes set-id bits (truncate f 0, 02767)",
+            "writing takes set-id bits (put f x, 02767)",
+            "writing takes set-id bits (open f O_WRONLY|O_TRUNC, 02767)",
+        ].map {
+            KnownDifference(
+                title: $0, reason: "without the group's right to execute the set-group bit means something else, and stays",
+                arrangements: shared)
+        }
+        + ["fallocate @a 0 0 100", "copy @b 0 @a 0 1"].flatMap { call in
+            ["06777", "02767", "04766"].map { mode in
+                KnownDifference(
+                    title: "writing takes set-id bits (\(call), \(mode))",
+                    reason: "the server takes set-id bits at write(2) and truncate(2) only", arrangements: shared)
+            }
+        }
+
+    private static let nothingSet =
+        "chown(2) to -1 and -1 is a SETATTR of nothing, which changes the ctime and takes set-id bits beneath"
+}
