@@ -44,7 +44,7 @@ extension Interpreter {
                 try systemCall(SYS_close, descriptor)
                 throw error
             }
-            workingDirectory = descriptor
+            work(in: descriptor)
             return "ok"
         case "getcwd":
             let path = try PulseCommandTests.bytes(room: 5000) { room in

@@ -27,7 +27,7 @@ final class Interpreter {
     private let root: Int
     private var caller: Caller
     private var mask = 0o022
-    var workingDirectory: Int
+    private var workingDirectory: Int
 
     /// Of the line at work, what is not read yet, and what it is to make.
     private var words: ArraySlice<Scenario.Word> = []
@@ -61,14 +61,19 @@ final class Interpreter {
         try CallerThread.become(caller)
     }
 
+    /// Takes a descriptor over, of the directory that the thread is in now.
+    func work(in directory: Int) {
+        if workingDirectory != root { _ = try? systemCall(SYS_close, workingDirectory) }
+        workingDirectory = directory
+    }
+
     /// Closes and ends whatever is still there, and leaves the thread as it was, as the owner's.
     func finish() {
         for name in Array(descriptors.keys) { try? close(name) }
         for mapping in mappings.values { _ = try? systemCall(SYS_munmap, mapping.address, mapping.length) }
         mappings = [:]
         try? CallerThread.become(owner)
-        if workingDirectory != root { _ = try? systemCall(SYS_close, workingDirectory) }
-        _ = try? systemCall(SYS_fchdir, root)
+        work(in: root)
         _ = try? systemCall(SYS_close, root)
         chdir("/")
         umask(0o022)
