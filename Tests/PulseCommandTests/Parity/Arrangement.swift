@@ -12,25 +12,18 @@ enum Arrangement: String, CaseIterable, Sendable, CustomTestStringConvertible {
 
     var testDescription: String { rawValue }
 
-    var options: [String] {
-        switch self {
-        case .ofRoot, .ofOrdinaryUser: []
-        case .shared, .amongSignalFiles: ["--allow-other"]
-        }
-    }
+    var options: [String] { admitsOthers ? ["--allow-other"] : [] }
 
     var user: Command.User? { self == .ofOrdinaryUser ? .nobody : nil }
 
     /// Who makes the calls of which no scenario says by whom.
     var owner: Caller { self == .ofOrdinaryUser ? .nobody : .root }
 
+    /// Whether callers other than the owner get in.
+    var admitsOthers: Bool { self == .shared || self == .amongSignalFiles }
+
     /// Whether a scenario makes sense here.
-    func admits(_ scenario: Scenario) -> Bool {
-        switch self {
-        case .ofRoot, .ofOrdinaryUser: !scenario.hasSeveralCallers
-        case .shared, .amongSignalFiles: true
-        }
-    }
+    func admits(_ scenario: Scenario) -> Bool { admitsOthers || !scenario.hasSeveralCallers }
 
     /// Where one scenario is played.
     struct Stage {

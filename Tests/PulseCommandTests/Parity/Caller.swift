@@ -1,7 +1,6 @@
 import CLinux
 import CSystemCall
 import Glibc
-import Synchronization
 import SystemPackage
 
 /// Somebody who makes system calls.
@@ -41,7 +40,12 @@ struct Caller: Sendable, Equatable {
 /// leaves no trace that a file system could see: checks are made against effective capabilities.
 enum CallerThread {
     /// Runs something on such a thread, and waits for its end.
-    static func run<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) throws -> Result {
+    static func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
+        try start(body).result()
+    }
+
+    /// Starts such a thread, of which the result has to be asked for.
+    static func start<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Started<Value> {
         let work = Work {
             try systemCall(SYS_unshare, 0x200 /* CLONE_FS */)
             if geteuid() == 0 { try systemCall(SYS_prctl, Int(PR_SET_KEEPCAPS), 1) }
@@ -61,8 +65,19 @@ enum CallerThread {
                 return nil
             }, Unmanaged<AnyWork>.passRetained(work).toOpaque())
         guard failure == 0 else { throw Errno(rawValue: failure) }
-        pthread_join(thread, nil)
-        return try work.result()
+        return Started(thread: thread, work: work)
+    }
+
+    /// A thread that has been started.
+    struct Started<Value: Sendable> {
+        fileprivate let thread: pthread_t
+        fileprivate let work: Work<Value>
+
+        /// Waits for its end; to be called once.
+        func result() throws -> Value {
+            pthread_join(thread, nil)
+            return try work.result()
+        }
     }
 
     /// Takes on the ids of somebody; possible for root only, unless it is who it is anyway.
@@ -93,12 +108,12 @@ enum CallerThread {
         }
     }
 
-    private class AnyWork {
+    fileprivate class AnyWork {
         func run() {}
     }
 
     /// Something to be done once, on another thread, and what came of it.
-    private final class Work<Value: Sendable>: AnyWork {
+    fileprivate final class Work<Value: Sendable>: AnyWork {
         private let body: @Sendable () throws -> Value
         private var outcome: Result<Value, any Error>?
 

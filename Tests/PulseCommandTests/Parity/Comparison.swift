@@ -2,15 +2,15 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// Plays scenarios in a plain directory and in a mounted one, and says where they part.
+/// Makes the same calls in a plain directory and in a mounted one, and says where they part.
 ///
 /// To be used on a `CallerThread`.
-struct Comparison {
+struct Comparison: Sendable {
     let arrangement: Arrangement
     /// Roots: of the plain tree, of the mounted one, and of what is beneath the mount.
-    let plain: String
-    let mounted: String
-    let beneath: String
+    private let plain: String
+    private let mounted: String
+    private let beneath: String
 
     init(_ arrangement: Arrangement, town: MountedTown) throws {
         self.arrangement = arrangement
@@ -19,47 +19,72 @@ struct Comparison {
         beneath = town.beneath
     }
 
-    /// What came of one scenario in one tree.
-    private struct Transcript {
-        var outcomes: [String] = []
-        var manifest: [String] = []
-        var start = FileTime.now
+    struct Difference {
+        /// How many lines it takes to get there.
+        let lineCount: Int
+        let description: String
     }
 
-    /// The first difference, in words; nil if there is none.
-    func difference(in scenario: Scenario, number: Int) throws -> String? {
+    /// The first difference; nil if there is none.
+    ///
+    /// - Parameters:
+    ///   - number: Of the stage; no two comparisons of one mount have the same.
+    ///   - interval: After how many lines, beside at the end, the trees are compared.
+    func difference(in lines: [Scenario.Line], number: Int, every interval: Int = .max) throws -> Difference? {
         let stage = arrangement.stage(for: number)
         try clear(stage)
         let document = KeepaliveDocument.text("gt")
-        let expected = try play(scenario, on: stage, with: document, in: plain)
-        let actual = try play(scenario, on: stage, with: document, in: mounted)
-        let beneath = try Manifest.lines(of: "\(beneath)/\(stage.directory)", since: actual.start)
-        if let index = scenario.lines.indices.first(where: { expected.outcomes[$0] != actual.outcomes[$0] }) {
-            return lines(of: scenario, through: index, expected.outcomes, actual.outcomes)
-        }
-        for (tree, manifest) in [("mounted", actual.manifest), ("beneath", beneath)]
-        where manifest != expected.manifest {
-            return Self.difference(of: manifest, called: tree, from: expected.manifest)
+        for tree in [plain, mounted] { try prepare(stage, with: document, in: tree) }
+        let expected = try Play(in: "\(plain)/\(stage.directory)", as: arrangement.owner)
+        defer { expected.interpreter.finish() }
+        let actual = try Play(in: "\(mounted)/\(stage.directory)", as: arrangement.owner)
+        defer { actual.interpreter.finish() }
+
+        for start in stride(from: 0, to: lines.count, by: min(interval, lines.count)) {
+            let part = lines[start..<min(lines.count, start + min(interval, lines.count))]
+            try expected.perform(part)
+            try actual.perform(part)
+            if let index = lines.indices.first(where: { index in
+                index < part.endIndex && expected.outcomes[index] != actual.outcomes[index]
+            }) {
+                let words = words(of: lines[...index], expected.outcomes, actual.outcomes)
+                return Difference(lineCount: index + 1, description: words)
+            }
+            let manifest = try expected.manifest()
+            for (tree, other) in [
+                ("mounted", try actual.manifest()),
+                ("beneath", try Manifest.lines(of: "\(beneath)/\(stage.directory)", since: actual.interpreter.start)),
+            ] where other != manifest {
+                let words = words(of: lines[..<part.endIndex], expected.outcomes, actual.outcomes)
+                return Difference(
+                    lineCount: part.endIndex,
+                    description: "\(words)\n  the trees differ:\n\(Self.words(of: other, called: tree, and: manifest))")
+            }
         }
         return nil
     }
 
     // MARK: One tree
 
-    private func play(
-        _ scenario: Scenario, on stage: Arrangement.Stage, with document: String, in tree: String
-    ) throws -> Transcript {
-        let directory = "\(tree)/\(stage.directory)"
-        try prepare(stage, with: document, in: tree)
-        let interpreter = try Interpreter(in: directory, as: arrangement.owner)
-        var transcript = Transcript(start: interpreter.start)
-        do {
-            defer { interpreter.finish() }
-            try interpreter.enter()
-            for line in scenario.lines { transcript.outcomes.append(try interpreter.perform(line)) }
+    /// The calls in one of the trees.
+    private final class Play {
+        let interpreter: Interpreter
+        private(set) var outcomes: [String] = []
+
+        init(in directory: String, as owner: Caller) throws {
+            interpreter = try Interpreter(in: directory, as: owner)
         }
-        transcript.manifest = try Manifest.lines(of: directory, since: interpreter.start)
-        return transcript
+
+        func perform(_ lines: ArraySlice<Scenario.Line>) throws {
+            try interpreter.enter()
+            for line in lines { outcomes.append(try interpreter.perform(line)) }
+            try interpreter.settle()
+        }
+
+        func manifest() throws -> [String] {
+            try CallerThread.become(interpreter.owner)
+            return try Manifest.lines(of: interpreter.directory, since: interpreter.start)
+        }
     }
 
     /// Makes a stage, where everybody may do everything.
@@ -90,21 +115,19 @@ struct Comparison {
 
     // MARK: In words
 
-    private func lines(of scenario: Scenario, through index: Int, _ plain: [String], _ mounted: [String]) -> String {
-        let lines = (0...index).map { index in
-            let line = "  \(scenario.lines[index].text)  -> \(plain[index])"
+    private func words(of lines: ArraySlice<Scenario.Line>, _ plain: [String], _ mounted: [String]) -> String {
+        lines.indices.map { index in
+            let line = "  \(lines[index].text)  -> \(plain[index])"
             return plain[index] == mounted[index] ? line : "\(line)\n      but mounted  -> \(mounted[index])"
-        }
-        return lines.joined(separator: "\n")
+        }.joined(separator: "\n")
     }
 
-    private static func difference(of manifest: [String], called tree: String, from plain: [String]) -> String {
-        let changes = manifest.difference(from: plain).prefix(10).map { change in
+    private static func words(of manifest: [String], called tree: String, and plain: [String]) -> String {
+        manifest.difference(from: plain).prefix(10).map { change in
             switch change {
             case .insert(_, let line, _): "  \(tree): \(line)"
             case .remove(_, let line, _): "  plain:   \(line)"
             }
-        }
-        return "  all calls agree, and the trees differ:\n" + changes.joined(separator: "\n")
+        }.joined(separator: "\n")
     }
 }

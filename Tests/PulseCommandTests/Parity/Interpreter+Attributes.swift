@@ -43,11 +43,7 @@ extension Interpreter {
     }
 
     private func place(following follows: Bool) throws -> AttributePlace {
-        let place = try place()
-        guard place.isDescriptor || place.directory == Int(AT_FDCWD) else {
-            throw malformed("attributes are not found from a directory")
-        }
-        return AttributePlace(place, follows: follows)
+        AttributePlace(try place().withoutDirectory, follows: follows)
     }
 
     private func accessListName() throws -> FilePlace {

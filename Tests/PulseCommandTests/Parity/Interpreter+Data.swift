@@ -31,17 +31,17 @@ extension Interpreter {
             return "\(count)"
         case "put":
             let (place, data) = (try place(), try bytes())
-            let file = try open(place, Int(O_CREAT | O_WRONLY | O_TRUNC), mode: 0o644)
+            let file = try open(place, Int(O_CREAT | O_WRONLY | O_TRUNC | O_NONBLOCK), mode: 0o644)
             return try using(file) { file in "\(try self.write(data, to: file))" }
         case "content":
-            let file = try open(place(), Int(O_RDONLY))
+            let file = try open(place(), Int(O_RDONLY | O_NONBLOCK))
             return try using(file) { file in
                 summary(of: try self.read(1 << 20) { room in try systemCall(SYS_read, file, room, 1 << 20) })
             }
         case "truncate":
             let (place, size) = (try place(), try number())
             if place.isDescriptor { return ok(try systemCall(SYS_ftruncate, place.directory, size)) }
-            return ok(try relative(place).withAddress { path in try systemCall(SYS_truncate, path, size) })
+            return ok(try place.withoutDirectory.withAddress { path in try systemCall(SYS_truncate, path, size) })
         case "fallocate": return try ok(systemCall(SYS_fallocate, descriptor(), number(), number(), number()))
         case "copy":
             // copy_file_range(2): @from OFFSET @to OFFSET COUNT.
@@ -133,11 +133,5 @@ extension Interpreter {
         }
         try systemCall(SYS_close, file)
         return outcome
-    }
-
-    /// A place for calls that have no form with a directory.
-    func relative(_ place: FilePlace) throws -> FilePlace {
-        guard place.directory == Int(AT_FDCWD) else { throw malformed("a call that takes no directory") }
-        return place
     }
 }

@@ -12,7 +12,7 @@ extension Interpreter {
             return try keep(open(place, flags, mode: self.flags()))
         case "create":
             let (place, mode) = (try place(), try number())
-            return try keep(open(place, Int(O_CREAT | O_WRONLY | O_TRUNC), mode: mode))
+            return try keep(open(place, Int(O_CREAT | O_WRONLY | O_TRUNC | O_NONBLOCK), mode: mode))
         case "close":
             let name = try name()
             if let mapping = mappings.removeValue(forKey: name) {

@@ -36,7 +36,7 @@ extension Interpreter {
         case "access": return try call(SYS_faccessat2, at: place(), number(), flags())
         case "statfs":
             var status = FileSystemStatus()
-            let place = try relative(place())
+            let place = try place().withoutDirectory
             try filling(&status) { room in
                 try place.withAddress { path in try systemCall(SYS_statfs, path, room) }
             }

@@ -61,6 +61,13 @@ final class Interpreter {
         try CallerThread.become(caller)
     }
 
+    /// Has what was stored in mapped memory written to the files: only then it is beneath a mount as well.
+    func settle() throws {
+        for mapping in mappings.values {
+            _ = try? systemCall(SYS_msync, mapping.address, mapping.length, Int(MS_SYNC))
+        }
+    }
+
     /// Takes a descriptor over, of the directory that the thread is in now.
     func work(in directory: Int) {
         if workingDirectory != root { _ = try? systemCall(SYS_close, workingDirectory) }

@@ -40,10 +40,10 @@ extension EndToEnd {
             in scenario: Scenario, number: Int, by comparison: Comparison
         ) throws -> String? {
             do {
-                let difference = try comparison.difference(in: scenario, number: number)
+                let difference = try comparison.difference(in: scenario.lines, number: number)
                 let known = KnownDifference.of(scenario, in: comparison.arrangement)
                 switch (difference, known) {
-                case (let difference?, nil): return "\(scenario.title)\n\(difference)"
+                case (let difference?, nil): return "\(scenario.title)\n\(difference.description)"
                 case (nil, let known?) where known.isSteady:
                     return "\(scenario.title)\n  agrees, though it is listed: \(known.reason)"
                 default: return nil

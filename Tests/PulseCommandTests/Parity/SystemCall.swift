@@ -51,6 +51,12 @@ struct FilePlace {
 
     init(_ path: String) { self.init(path.utf8) }
 
+    /// For calls that take no directory to begin at.
+    var withoutDirectory: FilePlace {
+        if isDescriptor || directory == Int(AT_FDCWD) { return self }
+        return FilePlace("/proc/self/fd/\(directory)/".utf8 + path.dropLast())
+    }
+
     /// To be added to the flags of a call that has a form for both.
     var emptyPathFlag: Int { isDescriptor ? Int(AT_EMPTY_PATH) : 0 }
 

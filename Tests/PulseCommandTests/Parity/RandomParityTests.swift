@@ -1,0 +1,151 @@
+import Glibc
+import Synchronization
+import Testing
+
+extension EndToEnd {
+    /// Sequences of calls that nobody has thought of, on a plain directory and on a mount.
+    ///
+    /// A difference is reported with its seed and with as few of its calls as show it, as a scenario. With
+    /// `PULSEFS_PARITY_SECONDS` random seeds are tried for that long, by several threads at once; with
+    /// `PULSEFS_PARITY_SEED` that one alone.
+    @Suite(.needsRoot, .needs("fusermount3", "setpriv")) struct RandomParityTests {
+        private static let arrangements: [Arrangement] = [.shared, .amongSignalFiles, .ofOrdinaryUser]
+
+        @Test(arguments: arrangements) func randomCallsGoAsOnAPlainDirectory(_ arrangement: Arrangement) throws {
+            let seconds = Self.number("PULSEFS_PARITY_SECONDS").map { Int($0) / Self.arrangements.count }
+            let limit = Duration.seconds((seconds ?? 0) + 120)
+            try withMountedTown(options: arrangement.options, as: arrangement.user, limit: limit) { town in
+                let comparison = try Comparison(arrangement, town: town)
+                let search: Search
+                if let seed = Self.number("PULSEFS_PARITY_SEED") {
+                    search = Search(comparison, threadCount: 1, seeds: [seed])
+                } else if let seconds {
+                    search = Search(comparison, threadCount: 3, duration: .seconds(seconds))
+                } else {
+                    search = Search(comparison, threadCount: 1, seeds: Array(1...20))
+                }
+                for finding in try search.findings() { Issue.record("\(finding)") }
+                print("\(arrangement.rawValue): \(search.count) sequences of \(Search.callCount) calls")
+            }
+        }
+
+        private static func number(_ variable: String) -> UInt64? {
+            getenv(variable).flatMap { UInt64(String(cString: $0)) }
+        }
+    }
+}
+
+/// Tries seeds on a mount until one makes a difference.
+private final class Search: Sendable {
+    static let callCount = 150
+    /// After how many calls the trees are compared.
+    private static let interval = 25
+
+    private struct State {
+        var seeds: [UInt64]
+        var count = 0
+        var isOver = false
+    }
+
+    private let comparison: Comparison
+    private let threadCount: Int
+    private let end: ContinuousClock.Instant?
+    private let state: Mutex<State>
+
+    init(_ comparison: Comparison, threadCount: Int, seeds: [UInt64]) {
+        self.comparison = comparison
+        self.threadCount = threadCount
+        end = nil
+        state = Mutex(State(seeds: seeds.reversed()))
+    }
+
+    /// Tries random seeds.
+    init(_ comparison: Comparison, threadCount: Int, duration: Duration) {
+        self.comparison = comparison
+        self.threadCount = threadCount
+        end = .now + duration
+        state = Mutex(State(seeds: []))
+    }
+
+    /// How many sequences have been played.
+    var count: Int { state.withLock { $0.count } }
+
+    func findings() throws -> [String] {
+        let threads = try (0..<threadCount).map { thread in
+            try CallerThread.start { [self] in
+                var stages = Stages(thread: thread)
+                while let seed = nextSeed() {
+                    if let finding = try finding(seed: seed, &stages) {
+                        state.withLock { $0.isOver = true }
+                        return finding as String?
+                    }
+                }
+                return nil
+            }
+        }
+        return try threads.compactMap { try $0.result() }
+    }
+
+    private func nextSeed() -> UInt64? {
+        state.withLock { state in
+            if state.isOver { return nil }
+            state.count += 1
+            guard let end else { return state.seeds.popLast() }
+            return .now < end ? .random(in: 0...UInt64(UInt32.max)) : nil
+        }
+    }
+
+    /// Numbers of stages that no other thread has at the time.
+    private struct Stages {
+        private var number: Int
+
+        /// - Parameter thread: 0, 1 or 2; the stage of signal files above another stage is left out.
+        init(thread: Int) { number = thread + 1 }
+
+        mutating func next() -> Int {
+            number += 4
+            return number
+        }
+    }
+
+    // MARK: One seed
+
+    private func finding(seed: UInt64, _ stages: inout Stages) throws -> String? {
+        let lines = try RandomCalls.lines(seed: seed, count: Self.callCount, comparison.arrangement)
+        guard let difference = try difference(in: lines, &stages) else { return nil }
+        let (shortest, description) = try shrink(Array(lines.prefix(difference.lineCount)), &stages)
+        guard let description else {
+            return "seed \(seed), not seen again when repeated:\n\(difference.description)"
+        }
+        return "seed \(seed), in \(shortest.count) calls:\n\(description)"
+    }
+
+    private func difference(in lines: [Scenario.Line], _ stages: inout Stages) throws -> Comparison.Difference? {
+        try comparison.difference(in: lines, number: stages.next(), every: Self.interval)
+    }
+
+    /// Leaves lines out, first many at once and in the end one by one, for as long as there is a difference.
+    private func shrink(
+        _ lines: [Scenario.Line], _ stages: inout Stages
+    ) throws -> (lines: [Scenario.Line], description: String?) {
+        var lines = lines
+        var description = try difference(in: lines, &stages)?.description
+        var length = max(1, lines.count / 2)
+        while description != nil {
+            let before = lines.count
+            var end = lines.count
+            while end > 0, lines.count > 1 {
+                var fewer = lines
+                fewer.removeSubrange(max(0, end - length)..<end)
+                if !fewer.isEmpty, let difference = try difference(in: fewer, &stages) {
+                    lines = fewer
+                    description = difference.description
+                }
+                end = min(end - length, lines.count)
+            }
+            if length == 1, lines.count == before { break }
+            length = max(1, length / 2)
+        }
+        return (lines, description)
+    }
+}
