@@ -42,6 +42,8 @@ struct KnownDifference: Sendable {
             title: "emptying a program that runs, by opening it to read",
             reason: "the kernel sends O_TRUNC along with the open before it asks whether the file is executed"),
         KnownDifference(
+            title: "writing to a fifo", reason: "the kernel does not tell the server when a fifo is written to"),
+        KnownDifference(
             title: "program that may be executed only",
             reason: "the kernel reads it through the server, which may not read it",
             arrangements: [.ofOrdinaryUser]),

@@ -66,8 +66,11 @@ enum Manifest {
             do {
                 let status = try FileStatus(file, flags: Int(AT_SYMLINK_NOFOLLOW))
                 let isDirectory = status.st_mode & S_IFMT == S_IFDIR
-                let time = FileTime(status.st_mtim).description(since: start)
-                var words = [path, status.words, "mtime \(time)"]
+                var words = [path, status.words]
+                // The kernel does not tell a FUSE server when a fifo is written to.
+                if status.st_mode & S_IFMT != S_IFIFO {
+                    words.append("mtime \(FileTime(status.st_mtim).description(since: start))")
+                }
                 if status.st_nlink > 1, !isDirectory {
                     if let first = names[status.st_ino] {
                         lines.append("\(path) is \(first)")

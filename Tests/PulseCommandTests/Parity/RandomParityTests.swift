@@ -89,9 +89,10 @@ private final class Search: Sendable {
     private func nextSeed() -> UInt64? {
         state.withLock { state in
             if state.isOver { return nil }
+            let seed = end == nil ? state.seeds.popLast() : UInt64.random(in: 0...UInt64(UInt32.max))
+            guard let seed, end.map({ .now < $0 }) ?? true else { return nil }
             state.count += 1
-            guard let end else { return state.seeds.popLast() }
-            return .now < end ? .random(in: 0...UInt64(UInt32.max)) : nil
+            return seed
         }
     }
 

@@ -140,6 +140,12 @@ extension Scenario {
           $change
           changes @a
           times @a
+        writing to a fifo
+          mknod p fifo 0644
+          @p = open p O_RDWR|O_NONBLOCK
+          note p
+          write @p data
+          changes p
         opening for writing and closing moves nothing
           put f data
           note f
