@@ -90,7 +90,7 @@ struct KnownDifference: Sendable {
             "writing takes set-id bits (open f O_WRONLY|O_TRUNC, 02767)",
         ].map {
             KnownDifference(
-                title: $0, reason: "the set-group bit stays where the group may not execute the file",
+                title: $0, reason: "without the group's right to execute, the set-group bit stays if the caller may set it",
                 arrangements: shared)
         }
         + ["fallocate @a 0 0 100", "copy @b 0 @a 0 1"].flatMap { call in

@@ -265,70 +265,6 @@ extension Scenario {
           open f O_DIRECTORY|O_CREAT 0644
           open f O_PATH|O_CREAT|O_TRUNC|O_EXCL
           open f 0100000000
-        open of a program that runs
-          program p cat
-          @r = run p
-          open p O_WRONLY
-          open p O_RDWR
-          open p O_RDONLY
-          truncate p 0
-          put p x
-          chmod p 0700
-          rename p q
-          open q O_WRONLY
-          unlink q
-          put q x
-          close @r
-          open q O_WRONLY
-        emptying a program that runs, by opening it to read
-          program p cat
-          @r = run p
-          open p O_RDONLY|O_TRUNC
-          access p X_OK
-          execute p
-        program that is open for writing
-          program p true
-          @w = open p O_WRONLY
-          execute p
-          close @w
-          @r = open p O_RDONLY
-          execute p
-        programs
-          program p true
-          program q false
-          execute p
-          execute ./q
-          chmod p 0644
-          execute p
-          chmod p 0711
-          execute p
-          put s #!/bin/false\n
-          execute s
-          chmod s 0755
-          execute s
-          put e ""
-          chmod e 0755
-          execute e
-          put t text
-          chmod t 0755
-          execute t
-          put i #!/gone\n
-          chmod i 0755
-          execute i
-          mkdir d 0755
-          execute d
-          symlink p l
-          execute l
-          execute p/
-          execute gone
-          rename p d/p
-          execute d/p
-          execute l
-        program that may be executed only
-          program p true
-          chmod p 0111
-          execute p
-          open p O_RDONLY
         file of a directory that its owner has closed
           mkdir d 0755
           put d/f data
@@ -341,17 +277,6 @@ extension Scenario {
           truncate @a 2
           chmod d 0755
           content d/f
-        programs of somebody else
-          for mode: 0755, 0711, 0700, 0744, 0710
-          program p true
-          chown p alice:shared
-          chmod p $mode
-          as alice
-          execute p
-          as bob
-          execute p
-          as carol
-          execute p
         making files in a directory that goes
           mkdir d 0755
           chdir d
@@ -367,64 +292,5 @@ extension Scenario {
           chmod . 0700
           rename ../gone x
           chdir .
-        temporary file without a name
-          for mode: 0644, 0600, 0, 04755
-          note .
-          @a = open . O_TMPFILE|O_RDWR $mode
-          changes .
-          stat @a
-          write @a data
-          pread @a 10 0
-          truncate @a 2
-          list .
-          link /proc/self/fd/@a f AT_SYMLINK_FOLLOW
-          stat f
-          changes .
-          link /proc/self/fd/@a g AT_SYMLINK_FOLLOW
-          link @a h AT_EMPTY_PATH
-          content f
-          stat @a
-          same @a f
-        temporary file that shall never have a name
-          @a = open . O_TMPFILE|O_RDWR|O_EXCL 0644
-          write @a data
-          link /proc/self/fd/@a f AT_SYMLINK_FOLLOW
-          stat @a
-          close @a
-          list .
-        temporary file, wrongly
-          create f 0644
-          mkdir d 0500
-          open . O_TMPFILE|O_RDONLY 0644
-          open f O_TMPFILE|O_RDWR 0644
-          open gone O_TMPFILE|O_RDWR 0644
-          open d O_TMPFILE|O_RDWR 0644
-          open . O_TMPFILE|O_RDWR|O_CREAT 0644
-        temporary file of others
-          mkdir d 0777
-          chown d root:shared
-          chmod d 02777
-          mkdir e 0755
-          umask 027
-          as alice
-          @a = open d O_TMPFILE|O_RDWR 0666
-          stat @a
-          open e O_TMPFILE|O_RDWR 0666
-          write @a data
-          link /proc/self/fd/@a d/f AT_SYMLINK_FOLLOW
-          stat d/f
-          as bob
-          @b = open d O_TMPFILE|O_WRONLY 0666
-          write @b bob
-          link /proc/self/fd/@b d/g AT_SYMLINK_FOLLOW
-          stat d/g
-          as alice
-          @c = open d O_TMPFILE|O_RDWR 0666
-          write @c x
-          chmod @c 0640
-          setxattr @c user.a 1
-          link /proc/self/fd/@c d/h AT_SYMLINK_FOLLOW
-          getxattr d/h user.a
-          list d
         """#
 }

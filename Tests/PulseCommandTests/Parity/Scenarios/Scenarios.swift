@@ -4,8 +4,8 @@ extension Scenario {
 
     private static let parsed = Result { () throws(Malformed) in
         let topics = [
-            names, links, renames, modes, rights, times, opening, data, holes, attributes, accessLists, specialFiles,
-            directories, locks,
+            names, links, renames, modes, rights, times, opening, temporaryFiles, programs, data, holes, attributes,
+            accessLists, specialFiles, directories, locks,
         ]
         return try parse(topics.joined(separator: "\n"))
     }
