@@ -32,7 +32,7 @@ struct Comparison: Sendable {
     ///   - interval: After how many lines, beside at the end, the trees are compared.
     func difference(in lines: [Scenario.Line], number: Int, every interval: Int = .max) throws -> Difference? {
         let stage = arrangement.stage(for: number)
-        try clear(stage)
+        try clear(stage, for: number)
         let document = KeepaliveDocument.text("gt")
         for tree in [plain, mounted] { try prepare(stage, with: document, in: tree) }
         let expected = try Play(in: "\(plain)/\(stage.directory)", as: arrangement.owner)
@@ -104,12 +104,12 @@ struct Comparison: Sendable {
         try Client.synchronize(file)
     }
 
-    /// Stages that are used again must be as new.
-    private func clear(_ stage: Arrangement.Stage) throws {
+    /// A stage that is used again must be as new, so what is left of the last time is moved away.
+    private func clear(_ stage: Arrangement.Stage, for number: Int) throws {
         guard stage.signal != nil, let top = stage.directory.split(separator: "/").first else { return }
         try CallerThread.become(arrangement.owner)
         for tree in [plain, mounted] where Client.exists("\(tree)/\(top)") {
-            try Manifest.removeTree(FilePlace("\(tree)/\(top)"))
+            try Client.rename("\(tree)/\(top)", to: "\(tree)/before-\(number)")
         }
     }
 

@@ -24,7 +24,7 @@ struct FileTime: Comparable {
     func advanced(by seconds: Int) -> FileTime { FileTime(seconds: self.seconds + seconds, nanoseconds: nanoseconds) }
 
     static func < (one: FileTime, other: FileTime) -> Bool {
-        (one.seconds, one.nanoseconds) < (other.seconds, other.nanoseconds)
+        one.seconds == other.seconds ? one.nanoseconds < other.nanoseconds : one.seconds < other.seconds
     }
 
     /// `now` for whatever is about now, as no two runs have the same.

@@ -18,22 +18,23 @@ struct DirectoryEntry {
 
     /// What one call gives; nothing at the end.
     static func some(of directory: Int, room: Int) throws -> [DirectoryEntry] {
-        let bytes = try PulseCommandTests.bytes(room: room) { address in
-            try systemCall(SYS_getdents64, directory, address, room)
-        }
-        var entries: [DirectoryEntry] = []
-        var rest = bytes[...]
-        while rest.count > 19 {
-            // struct linux_dirent64: inode, offset, length of the record, type, name.
-            let (inode, length) = rest.withUnsafeBytes {
-                ($0.loadUnaligned(as: UInt64.self), Int($0.loadUnaligned(fromByteOffset: 16, as: UInt16.self)))
+        let bytes = try PulseCommandTests.bytes(room: room) { try systemCall(SYS_getdents64, directory, $0, room) }
+        return bytes.withUnsafeBytes { bytes in
+            var entries: [DirectoryEntry] = []
+            var start = 0
+            while start < bytes.count {
+                // struct linux_dirent64: inode, offset, length of the record, type, name.
+                let length = Int(bytes.loadUnaligned(fromByteOffset: start + 16, as: UInt16.self))
+                var end = start + 19
+                while bytes[end] != 0 { end += 1 }
+                entries.append(
+                    DirectoryEntry(
+                        name: Array(bytes[(start + 19)..<end]),
+                        inode: bytes.loadUnaligned(fromByteOffset: start, as: UInt64.self), type: bytes[start + 18]))
+                start += length
             }
-            let start = rest.startIndex
-            let name = rest[(start + 19)..<(start + length)].prefix { $0 != 0 }
-            entries.append(DirectoryEntry(name: Array(name), inode: inode, type: rest[start + 18]))
-            rest = rest.dropFirst(length)
+            return entries
         }
-        return entries
     }
 
     /// All there are, in order of their names, without `.` and `..`.

@@ -57,7 +57,7 @@ extension Interpreter {
     }
 
     private func call(
-        _ number: some BinaryInteger, _ first: FilePlace, _ second: FilePlace, _ flags: Int
+        _ number: CInt, _ first: FilePlace, _ second: FilePlace, _ flags: Int
     ) throws -> String {
         try first.withAddress { from in
             try second.withAddress { to in

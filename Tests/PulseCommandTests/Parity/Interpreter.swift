@@ -203,7 +203,7 @@ final class Interpreter {
     }
 
     /// Makes a call that takes a place first, and is told all there is to say by its success.
-    func call(_ number: some BinaryInteger, at place: FilePlace, _ rest: Int...) throws -> String {
+    func call(_ number: CInt, at place: FilePlace, _ rest: Int...) throws -> String {
         try place.withAddress { path in _ = try systemCall(number, [place.directory, path] + rest) }
         return "ok"
     }

@@ -17,23 +17,6 @@ enum Manifest {
         return walk.lines
     }
 
-    /// Removes a directory with all there is in it.
-    static func removeTree(_ directory: FilePlace) throws {
-        let opened = try directory.withAddress {
-            try systemCall(SYS_openat, directory.directory, $0, Int(O_DIRECTORY | O_CLOEXEC))
-        }
-        defer { _ = try? systemCall(SYS_close, opened) }
-        for entry in try DirectoryEntry.all(of: opened) {
-            let place = FilePlace(entry.name, in: opened)
-            if entry.type == 4 {
-                try removeTree(place)
-            } else {
-                try place.withAddress { _ = try systemCall(SYS_unlinkat, opened, $0, 0) }
-            }
-        }
-        try directory.withAddress { _ = try systemCall(SYS_unlinkat, directory.directory, $0, 0x200) }
-    }
-
     private struct Walk {
         let start: FileTime
         var lines: [String] = []

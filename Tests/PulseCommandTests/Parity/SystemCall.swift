@@ -9,14 +9,15 @@ import SystemPackage
 ///
 /// The corresponding C function is `syscall`.
 @discardableResult
-func systemCall(_ number: some BinaryInteger, _ arguments: Int...) throws -> Int {
+func systemCall(_ number: CInt, _ arguments: Int...) throws(Errno) -> Int {
     try systemCall(number, arguments)
 }
 
 @discardableResult
-func systemCall(_ number: some BinaryInteger, _ arguments: [Int]) throws -> Int {
-    let all = arguments + repeatElement(0, count: 6 - arguments.count)
-    let result = csystemcall(Int(number), all[0], all[1], all[2], all[3], all[4], all[5])
+func systemCall(_ number: CInt, _ arguments: [Int]) throws(Errno) -> Int {
+    func argument(_ index: Int) -> Int { index < arguments.count ? arguments[index] : 0 }
+    let result = csystemcall(
+        Int(number), argument(0), argument(1), argument(2), argument(3), argument(4), argument(5))
     guard result >= 0 else { throw Errno(rawValue: CInt(-result)) }
     return result
 }

@@ -15,24 +15,24 @@ extension Scenario {
           inodes d
         a large directory
           mkdir d 0755
-          populate d k 600
+          populate d k 300
           @d = open d O_DIRECTORY
           rest @d k
           rest @d k
           lseek @d 0 SEEK_SET
           rest @d k
-          depopulate d k 300
+          depopulate d k 50
           lseek @d 0 SEEK_SET
           rest @d k
           stat d
         names that come and go while a directory is read
           mkdir d 0755
-          populate d k 300
-          populate d g 100
+          populate d k 150
+          populate d g 30
           @d = open d O_DIRECTORY
-          readdir @d 100
-          populate d n 100
-          depopulate d g 100
+          readdir @d 50
+          populate d n 50
+          depopulate d g 30
           rest @d k
           lseek @d 0 SEEK_SET
           rest @d g
@@ -40,16 +40,16 @@ extension Scenario {
           rest @d n
         a directory that is emptied while it is read
           mkdir d 0755
-          populate d k 300
+          populate d k 100
           @d = open d O_DIRECTORY
-          readdir @d 150
-          depopulate d k 300
+          readdir @d 50
+          depopulate d k 100
           rmdir d
           rest @d other
           stat @d
         names that are renamed while a directory is read
           mkdir d 0755
-          populate d k 200
+          populate d k 150
           @d = open d O_DIRECTORY
           readdir @d 50
           create d/x 0644
@@ -59,11 +59,11 @@ extension Scenario {
           rest @d k
         two readers of a directory
           mkdir d 0755
-          populate d k 300
+          populate d k 150
           @a = open d O_DIRECTORY
           @b = open d O_DIRECTORY
-          readdir @a 100
-          readdir @b 200
+          readdir @a 50
+          readdir @b 100
           rest @a k
           rest @b k
           lseek @a 0 SEEK_SET

@@ -22,6 +22,12 @@ extension Scenario {
           lseek @a 0 SEEK_CUR
           blocks f
           pread @a 10 2M
+        holes of what is allocated and has been read
+          put f data
+          @a = open f O_RDWR
+          fallocate @a FALLOC_FL_ZERO_RANGE 4096 500
+          pread @a 100 0
+          lseek @a 0 SEEK_HOLE
         holes of an empty file, and of a full one
           create e 0644
           put f x{10000}
