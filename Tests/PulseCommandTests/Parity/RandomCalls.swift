@@ -136,7 +136,8 @@ struct RandomCalls {
 
     private mutating func oneOf(_ words: [String]) -> String { words.randomElement(using: &numbers) ?? "" }
 
-    // No set-id bits, for as long as `KnownDifference.failures` has some about them.
-    private static let modes = ["0644", "0755", "0700", "0600", "01777"]
-    private static let modesForOthers = modes + ["0666", "0777", "0070"]
+    // No set-id bits, for as long as `KnownDifference.failures` has some about them; and an ordinary user always may search
+    // directories of theirs, as what happens otherwise is there too.
+    private static let modes = ["0755", "0700", "0500", "0300", "0711", "01777"]
+    private static let modesForOthers = modes + ["0644", "0600", "0666", "0777", "0070"]
 }

@@ -277,6 +277,12 @@ extension Scenario {
           truncate @a 2
           chmod d 0755
           content d/f
+        file of a directory that its owner has closed, just made
+          mkdir d 0755
+          @a = open d/f O_RDWR|O_CREAT 0644
+          chmod d 0
+          chmod @a 0600
+          chmod d 0755
         making files in a directory that goes
           mkdir d 0755
           chdir d
