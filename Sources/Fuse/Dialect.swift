@@ -64,7 +64,8 @@ enum Dialect {
         UnsafeMutableRawBufferPointer(rebasing: request[short...])
             .copyMemory(from: UnsafeRawBufferPointer(rebasing: request[long...]))
         var header = header
-        header.len -= UInt32(long - short)
+        // Whether the length was right is for `RequestShape` to say.
+        header.len &-= UInt32(long - short)
         request.storeBytes(of: header, as: fuse_in_header.self)
         return request.count - (long - short)
     }

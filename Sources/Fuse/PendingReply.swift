@@ -11,6 +11,9 @@ struct PendingReply {
     private let fileSystem: any FileSystem
     private let isRoot: Bool
 
+    /// The kernel never asks for more at a time (`FUSE_MAX_MAX_PAGES`).
+    private static let largestReply = 1 << 20
+
     /// `request` must carry a `Session.Served` as its user data.
     init(_ request: fuse_req_t) {
         self.request = request
@@ -138,7 +141,7 @@ struct PendingReply {
 
     /// Answers with up to `capacity` bytes that the operation writes.
     func bytes(capacity: Int, _ fill: (any FileSystem, Request, UnsafeMutableRawBufferPointer) throws(Errno) -> Int) {
-        ReplyBuffer.withBytes(capacity) { room in
+        ReplyBuffer.withBytes(min(capacity, Self.largestReply)) { room in
             do throws(Errno) {
                 let count = try fill(fileSystem, caller, room)
                 fuse_reply_buf(request, room.baseAddress?.assumingMemoryBound(to: CChar.self), count)
@@ -211,6 +214,7 @@ struct PendingReply {
         _ input: UnsafeRawBufferPointer, capacity: Int,
         _ operation: (any FileSystem, UnsafeMutableRawBufferPointer) throws(Errno) -> Void
     ) {
+        let capacity = min(capacity, Self.largestReply)
         ReplyBuffer.withBytes(max(input.count, capacity)) { argument in
             // What the operation leaves alone must not tell of an earlier answer.
             argument.initializeMemory(as: UInt8.self, repeating: 0)

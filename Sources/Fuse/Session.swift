@@ -177,16 +177,24 @@ public final class Session: Sendable {
     }
 
     private func answer(_ request: inout fuse_buf) {
-        if let statx = StatxRequest(UnsafeRawBufferPointer(start: request.mem, count: request.size)) {
-            let reply = statx.reply(from: served.fileSystem)
-            // Fails only when the caller has gone, and nothing has to be undone then.
-            reply.withUnsafeBytes { reply in
-                // because writev(2) only reads.
-                var part = iovec(iov_base: UnsafeMutableRawPointer(mutating: reply.baseAddress), iov_len: reply.count)
-                _ = Self.write(&part, count: 1, to: fuse_session_fd(session))
-            }
+        let bytes = UnsafeRawBufferPointer(start: request.mem, count: request.size)
+        if !RequestShape.isWhole(bytes) {
+            RawReply.refusal(of: bytes, with: .ioError).map(send)
+        } else if let statx = StatxRequest(bytes) {
+            send(statx.reply(from: served.fileSystem))
         } else {
             fuse_session_process_buf(session, &request)
+        }
+    }
+
+    /// Sends a reply that libfuse has no part in.
+    ///
+    /// That fails only when the caller has gone, and nothing has to be undone then.
+    private func send(_ reply: RawReply) {
+        reply.bytes.withUnsafeBytes { reply in
+            // because writev(2) only reads.
+            var part = iovec(iov_base: UnsafeMutableRawPointer(mutating: reply.baseAddress), iov_len: reply.count)
+            _ = Self.write(&part, count: 1, to: fuse_session_fd(session))
         }
     }
 

@@ -49,6 +49,8 @@ struct Node: Sendable {
     var meaning: Meaning {
         get { signalFile.map { .signal($0) } ?? .backing(file) }
         set {
+            // Another file, of which nothing else is known yet.
+            born = Self.unborn
             switch newValue {
             case .backing(let identity):
                 file = identity

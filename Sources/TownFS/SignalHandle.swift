@@ -126,6 +126,11 @@ final class SignalHandle: Sendable {
         ProcessIdentity.isSame(thread, request.thread)
     }
 
+    /// Whether the caller is certainly of the process that opened this: not one of several that have no number here.
+    func isCertainlyOpened(by request: Request) -> Bool {
+        thread != 0 && isOpened(by: request)
+    }
+
     // MARK: Reading
 
     func read(into room: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
@@ -162,6 +167,8 @@ final class SignalHandle: Sendable {
     func status(seenBy request: Request, unlessOfSize others: off_t?) -> FileStatus? {
         let size: off_t? = state.withLock { state in
             if let draft = state.draft {
+                // Somebody else's half document must not be taken for what a reader is about to read.
+                guard request.thread != 0 else { return nil }
                 if case .committed = draft.verdict, others != nil { return nil }
                 return off_t(draft.bytes.count)
             }

@@ -14,6 +14,12 @@ extension TownFileSystem {
             do throws(Errno) {
                 return try file.status(for: request, in: parent)
             } catch .noSuchFileOrDirectory {
+                // Unlinked, and open to somebody: to a process that inherited the descriptor, perhaps, or that had the
+                // file open before it was renamed onto this one.
+                if file.isRemoved, var status = signalHandles(of: inode).last?.1.ownStatus {
+                    status.st_nlink = 0
+                    return StatusReply(status: status, timeout: 0)
+                }
                 // The kernel still has the name. ESTALE makes it look once more.
                 throw .staleNFSFileHandle
             }

@@ -145,7 +145,7 @@ extension TownFileSystem {
         }
     }
 
-    private func signalHandles(of inode: InodeNumber) -> [(OpenFile, SignalHandle)] {
+    func signalHandles(of inode: InodeNumber) -> [(OpenFile, SignalHandle)] {
         files.all.compactMap { opened in
             guard opened.inode == inode, case .signal(let handle) = opened.target else { return nil }
             return (opened, handle)

@@ -43,7 +43,11 @@ final class KernelSide: Sendable {
         header.uid = 1000
         header.gid = 100
         header.pid = 4711
-        let request = bytes(of: header) + body
+        try send(raw: bytes(of: header) + body)
+    }
+
+    /// Writes bytes as they are.
+    func send(raw request: [UInt8]) throws {
         let sent = try retryingInterrupts { Glibc.send(socket.rawValue, request, request.count, clinux_msg_nosignal) }
         #expect(sent == request.count)
     }

@@ -181,6 +181,7 @@ final class RecordingFileSystem: FileSystem {
     ) throws(Errno) -> Int {
         try note("getxattr \(inode.rawValue) \(String(cString: name)) room \(value.count)")
         guard !value.isEmpty else { return 5 }
+        guard value.count >= 5 else { throw .outOfRange }
         value.copyBytes(from: "value".utf8)
         return 5
     }
@@ -188,6 +189,7 @@ final class RecordingFileSystem: FileSystem {
     func listxattr(_ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
         try note("listxattr \(inode.rawValue) room \(names.count)")
         guard !names.isEmpty else { return 14 }
+        guard names.count >= 14 else { throw .outOfRange }
         names.copyBytes(from: "user.a\0user.b\0".utf8)
         return 14
     }
@@ -213,8 +215,9 @@ final class RecordingFileSystem: FileSystem {
 
     func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
         try note("read \(handle.rawValue) at \(offset) room \(bytes.count)")
-        bytes.copyBytes(from: "some bytes".utf8)
-        return 10
+        let part = "some bytes".utf8.prefix(bytes.count)
+        bytes.copyBytes(from: part)
+        return part.count
     }
 
     func write(
@@ -261,7 +264,7 @@ final class RecordingFileSystem: FileSystem {
     ) throws(Errno) {
         let bytes = argument.map { String($0, radix: 16) }.joined(separator: " ")
         try note("ioctl \(handle.rawValue)\(isDirectory ? " directory" : "") \(command) [\(bytes)]")
-        argument.storeBytes(of: 0xAB, as: UInt8.self)
+        if !argument.isEmpty { argument.storeBytes(of: 0xAB, as: UInt8.self) }
     }
 
     func poll(_ handle: FileHandle) throws(Errno) -> UInt32 {

@@ -104,5 +104,8 @@ import Testing
         let birth = Birth(seconds: seconds, nanoseconds: nanoseconds)
         node.birth = birth
         #expect(node.birth == birth)
+        // What the node becomes next has a birth of its own.
+        node.meaning = .backing(FileIdentity(device: 1, number: 2))
+        #expect(node.birth == nil)
     }
 }

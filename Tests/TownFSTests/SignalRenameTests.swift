@@ -267,4 +267,34 @@ import Testing
             #expect(try town.names("daemon") == ["activity.json"])
         }
     }
+
+    /// An inode that was one ordinary file, then a signal file, and is another ordinary file now.
+    @Test func inodeThatWasASignalFileIsFoundInItsNewPlace() throws {
+        try withTown(["x": #"{"a":1}"#]) { town in
+            let inode = try town.lookup("x").inode
+            try town.rename("x", to: "daemon/activity.json")
+            try town.rename("daemon/activity.json", to: "y")
+            #expect(try town.lookup("y").inode == inode)
+            #expect(try town.fileSystem.getattr(inode, for: .me).status.st_nlink == 1)
+        }
+    }
+
+    /// Whoever had it open asks about it, in whichever process the request says they are.
+    @Test func fileThatWasRenamedOntoAnotherAndUnlinkedIsThereForThoseWhoHaveItOpen() throws {
+        try withTown { town in
+            try town.write("{}", to: "daemon/activity.json")
+            let text = try town.read("daemon/activity.json")
+            let inode = try town.lookup("daemon/activity.json").inode
+            let handle = try town.open("daemon/activity.json")
+            try town.rename("daemon/activity.json", to: "deacon/heartbeat.json")
+            try town.unlink("deacon/heartbeat.json")
+            let other = Request(user: 0, group: 0, thread: 1)
+            let status = try town.fileSystem.getattr(inode, for: other).status
+            #expect(status.st_nlink == 0)
+            #expect(status.st_size == off_t(text.utf8.count))
+            #expect(try town.read(handle) == text)
+            town.fileSystem.release(handle)
+            #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(inode, for: other) }
+        }
+    }
 }

@@ -22,7 +22,7 @@ extension EndToEnd {
                 } else if let seconds {
                     search = Search(comparison, threadCount: 3, duration: .seconds(seconds))
                 } else {
-                    search = Search(comparison, threadCount: 1, seeds: Array(1...20))
+                    search = Search(comparison, threadCount: 1, seeds: Array(1...12))
                 }
                 for finding in try search.findings() { Issue.record("\(finding)") }
                 print("\(arrangement.rawValue): \(search.count) sequences of \(Search.callCount) calls")
