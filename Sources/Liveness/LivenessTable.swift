@@ -124,10 +124,14 @@ extension Record? {
 }
 
 /// A path as a key; an array of bytes would hash them one by one.
-private struct SignalPath: Hashable {
-    let bytes: [UInt8]
+package struct SignalPath: Hashable, Sendable {
+    package let bytes: [UInt8]
 
-    func hash(into hasher: inout Hasher) {
+    package init(bytes: [UInt8]) {
+        self.bytes = bytes
+    }
+
+    package func hash(into hasher: inout Hasher) {
         bytes.withUnsafeBytes { hasher.combine(bytes: $0) }
     }
 }

@@ -35,7 +35,7 @@ package final class Journal: Sendable {
         /// Bytes of `unsettled`'s entries.
         var needed = 0
         /// The encoded last entry of each file whose real file is behind.
-        var unsettled: [[UInt8]: [UInt8]] = [:]
+        var unsettled: [SignalPath: [UInt8]] = [:]
     }
 
     /// Bytes of a region.
@@ -83,11 +83,11 @@ package final class Journal: Sendable {
     func append(_ event: Event, at path: [UInt8]) -> Bool {
         let entry = Self.encode(event, path)
         return state.withLock { state in
-            if let former = state.unsettled.removeValue(forKey: path) { state.needed -= former.count }
+            let key = SignalPath(bytes: path)
             if case .settled = event {
+                state.needed -= state.unsettled.removeValue(forKey: key)?.count ?? 0
             } else {
-                state.unsettled[path] = entry
-                state.needed += entry.count
+                state.needed += entry.count - (state.unsettled.updateValue(entry, forKey: key)?.count ?? 0)
             }
             let grown = state.used + entry.count
             if grown > max(Self.smallestClearing, 2 * state.needed) || grown > Self.regionSize { clear(&state) }
@@ -146,27 +146,32 @@ package final class Journal: Sendable {
     // size of the rest (4) │ kind (1) │ path size (4) │ path │ mode, user, group (4 each) │ modified: s (8), ns (4) │ document
 
     private static func encode(_ event: Event, _ path: [UInt8]) -> [UInt8] {
-        var rest: [UInt8] = []
-        rest.reserveCapacity(64 + path.count)
+        var content: SignalFile.Content?
+        if case .content(let held) = event { content = held }
+        let size = 5 + path.count + (content.map { 24 + $0.document.bytes.count } ?? 0)
+        var entry: [UInt8] = []
+        entry.reserveCapacity(4 + size)
         func add(_ value: some FixedWidthInteger) {
-            withUnsafeBytes(of: value.littleEndian) { rest.append(contentsOf: $0) }
+            withUnsafeBytes(of: value.littleEndian) { entry.append(contentsOf: $0) }
         }
+        add(UInt32(size))
         switch event {
         case .content: add(UInt8(1))
         case .removed: add(UInt8(2))
         case .settled: add(UInt8(3))
         }
         add(UInt32(path.count))
-        rest += path
-        if case .content(let content) = event {
+        entry += path
+        if let content {
             add(content.ownership.mode)
             add(content.ownership.user)
             add(content.ownership.group)
             add(content.modified.seconds)
             add(content.modified.nanoseconds)
-            rest += content.document.bytes
+            entry += content.document.bytes
         }
-        return withUnsafeBytes(of: UInt32(rest.count).littleEndian) { Array($0) } + rest
+        assert(entry.count == 4 + size)
+        return entry
     }
 
     private static func decode(_ bytes: inout UnsafeRawBufferPointer) -> (path: [UInt8], event: Event)? {
