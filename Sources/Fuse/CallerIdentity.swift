@@ -45,8 +45,11 @@ enum CallerIdentity {
     }
 
     /// Runs `body`, which changes a file's bytes, in the name of somebody who may not leave set-id bits on it.
+    ///
+    /// But for the set-group-id bit where the group may not execute: that stays if the file is of the caller's group.
+    /// Further groups of the caller are not in the request, and so not considered.
     static func losingSetIDs<Result, Failure: Error>(
-        _ body: () throws(Failure) -> Result
+        for caller: Request, _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
         var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
         let isKnown = words.withCapabilities { clinux_capabilities($0) } == 0
@@ -54,7 +57,9 @@ enum CallerIdentity {
         guard isKnown, words[0].effective & capability != 0 else { return try body() }
         words[0].effective &= ~capability
         words.withCapabilities { _ = clinux_set_capabilities($0) }
+        let group = setfsgid(caller.group)
         defer {
+            setfsgid(gid_t(bitPattern: group))
             words[0].effective |= capability
             words.withCapabilities { _ = clinux_set_capabilities($0) }
         }

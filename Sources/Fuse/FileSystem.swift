@@ -79,7 +79,9 @@ public protocol FileSystem: AnyObject, Sendable {
     ) throws(Errno) -> Int
 
     /// Lists the names of extended attributes, each with its NUL. An empty `names` asks for the size alone.
-    func listxattr(_ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer) throws(Errno) -> Int
+    func listxattr(
+        _ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer, for request: Request
+    ) throws(Errno) -> Int
 
     func removexattr(_ inode: InodeNumber, _ name: UnsafePointer<CChar>) throws(Errno)
 

@@ -99,7 +99,9 @@ enum OperationTable {
             }
         }
         table.setattr = { request, inode, values, selection, info in
-            let losesSetIDs = values!.pointee.st_mode & Dialect.losesSetIDsMode != 0
+            // A change of owner takes them away by itself, whoever makes it.
+            let losesSetIDs =
+                selection & FUSE_SET_ATTR_SIZE != 0 && values!.pointee.st_mode & Dialect.losesSetIDsMode != 0
             PendingReply(request!).status(losingSetIDs: losesSetIDs) { (fileSystem, caller) throws(Errno) in
                 try fileSystem.setattr(
                     InodeNumber(rawValue: inode), StatusChanges(values!.pointee, selection),
@@ -120,13 +122,13 @@ enum OperationTable {
             }
         }
         table.getxattr = { request, inode, name, size in
-            PendingReply(request!).attribute(capacity: size) { (fileSystem, room) throws(Errno) in
+            PendingReply(request!).attribute(capacity: size) { (fileSystem, _, room) throws(Errno) in
                 try fileSystem.getxattr(InodeNumber(rawValue: inode), name!, into: room)
             }
         }
         table.listxattr = { request, inode, size in
-            PendingReply(request!).attribute(capacity: size) { (fileSystem, room) throws(Errno) in
-                try fileSystem.listxattr(InodeNumber(rawValue: inode), into: room)
+            PendingReply(request!).attribute(capacity: size) { (fileSystem, caller, room) throws(Errno) in
+                try fileSystem.listxattr(InodeNumber(rawValue: inode), into: room, for: caller)
             }
         }
         table.removexattr = { request, inode, name in
@@ -157,7 +159,8 @@ enum OperationTable {
             }
         }
         table.write = { request, _, bytes, size, offset, info in
-            PendingReply(request!).count(info) { (fileSystem, caller) throws(Errno) in
+            let losesSetIDs = info!.pointee.takeLosesSetIDs()
+            PendingReply(request!).count(losingSetIDs: losesSetIDs) { (fileSystem, caller) throws(Errno) in
                 // A page of a mapping is written back through any handle that can write; its place is its offset.
                 let appending = info!.pointee.flags & O_APPEND != 0 && info!.pointee.writepage == 0
                 return try fileSystem.write(
@@ -179,7 +182,8 @@ enum OperationTable {
             }
         }
         table.fallocate = { request, _, mode, offset, length, info in
-            PendingReply(request!).nothing { (fileSystem, _) throws(Errno) in
+            let reply = PendingReply(request!)
+            reply.nothing(losingSetIDs: reply.isForOthers) { (fileSystem, _) throws(Errno) in
                 try fileSystem.fallocate(FileHandle(info!), mode: mode, offset: offset, length: length)
             }
         }
@@ -189,7 +193,8 @@ enum OperationTable {
             }
         }
         table.copy_file_range = { request, _, sourceOffset, source, _, targetOffset, target, count, flags in
-            PendingReply(request!).count { (fileSystem, _) throws(Errno) in
+            let reply = PendingReply(request!)
+            reply.count(losingSetIDs: reply.isForOthers) { (fileSystem, _) throws(Errno) in
                 try fileSystem.copyFileRange(
                     from: FileHandle(source!), at: sourceOffset, to: FileHandle(target!), at: targetOffset,
                     count: count, flags: flags)

@@ -27,12 +27,15 @@ struct PendingReply {
         return Request(user: context.uid, group: context.gid, thread: context.pid, umask: context.umask)
     }
 
+    /// Whether the caller is not root, and so may not keep set-id bits on what it changes: for requests that do not say.
+    var isForOthers: Bool { caller.user != 0 }
+
     /// Runs what changes a file's bytes; for a caller who loses set-id bits by that, they go.
     private func changing<Result>(
         _ losesSetIDs: Bool, _ body: () throws(Errno) -> Result
     ) throws(Errno) -> Result {
         // Whoever is not root loses them in any case.
-        losesSetIDs && isRoot ? try CallerIdentity.losingSetIDs(body) : try body()
+        losesSetIDs && isRoot ? try CallerIdentity.losingSetIDs(for: caller, body) : try body()
     }
 
     private func fail(_ error: Errno) {
@@ -127,10 +130,8 @@ struct PendingReply {
     }
 
     func count(
-        _ info: UnsafeMutablePointer<fuse_file_info>? = nil,
-        _ operation: (any FileSystem, Request) throws(Errno) -> Int
+        losingSetIDs losesSetIDs: Bool = false, _ operation: (any FileSystem, Request) throws(Errno) -> Int
     ) {
-        let losesSetIDs = info?.pointee.takeLosesSetIDs() ?? false
         do throws(Errno) {
             let count = try changing(losesSetIDs) { () throws(Errno) in try operation(fileSystem, caller) }
             fuse_reply_write(request, count)
@@ -153,14 +154,11 @@ struct PendingReply {
 
     /// Answers getxattr(2) and listxattr(2): with the bytes, or with their number where `capacity` is 0.
     func attribute(
-        capacity: Int, _ fill: (any FileSystem, UnsafeMutableRawBufferPointer) throws(Errno) -> Int
+        capacity: Int, _ fill: (any FileSystem, Request, UnsafeMutableRawBufferPointer) throws(Errno) -> Int
     ) {
-        guard capacity == 0 else {
-            bytes(capacity: capacity) { (fileSystem, _, room) throws(Errno) in try fill(fileSystem, room) }
-            return
-        }
+        guard capacity == 0 else { return bytes(capacity: capacity, fill) }
         do throws(Errno) {
-            fuse_reply_xattr(request, try fill(fileSystem, UnsafeMutableRawBufferPointer(start: nil, count: 0)))
+            fuse_reply_xattr(request, try fill(fileSystem, caller, UnsafeMutableRawBufferPointer(start: nil, count: 0)))
         } catch {
             fail(error)
         }
@@ -241,7 +239,7 @@ struct PendingReply {
 
 extension fuse_file_info {
     /// Takes out what `Dialect` has put into the flags.
-    fileprivate mutating func takeLosesSetIDs() -> Bool {
+    mutating func takeLosesSetIDs() -> Bool {
         defer { flags &= ~Dialect.losesSetIDs }
         return flags & Dialect.losesSetIDs != 0
     }

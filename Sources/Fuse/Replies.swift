@@ -71,5 +71,10 @@ public struct StatusChanges: Sendable {
     public var accessed: Time?
     public var modified: Time?
 
+    /// Whether nothing is to be set: what chown(2) to -1 and -1 asks for, which is a change all the same.
+    public var isEmpty: Bool {
+        mode == nil && user == nil && group == nil && size == nil && accessed == nil && modified == nil
+    }
+
     public init() {}
 }

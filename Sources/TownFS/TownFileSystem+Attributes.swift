@@ -7,7 +7,7 @@ extension TownFileSystem {
     package func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
         switch try subject(inode) {
         case .backing:
-            let status = try nodes.status(of: inode)
+            let status = try status(ofBacking: inode)
             return StatusReply(
                 status: others.shown(status), timeout: Self.statusTimeout(status, in: try nodes.signals(around: inode)))
         case .signal(let file, let parent):
@@ -54,8 +54,35 @@ extension TownFileSystem {
 
     // MARK: Backing files
 
+    /// An open descriptor of a backing file: the store's, or where a directory above has been closed to us, one through
+    /// which somebody has it open.
+    private func descriptor(of inode: InodeNumber) throws(Errno) -> Descriptor {
+        do throws(Errno) {
+            return try nodes.descriptor(of: inode)
+        } catch .permissionDenied {
+            guard let opened = openDescriptor(of: inode) else { throw .permissionDenied }
+            return opened
+        }
+    }
+
+    private func status(ofBacking inode: InodeNumber) throws(Errno) -> FileStatus {
+        do throws(Errno) {
+            return try nodes.status(of: inode)
+        } catch .permissionDenied {
+            guard let opened = openDescriptor(of: inode) else { throw .permissionDenied }
+            return try FileStatus(of: opened.rawValue)
+        }
+    }
+
+    private func openDescriptor(of inode: InodeNumber) -> Descriptor? {
+        for opened in files.all where opened.inode == inode {
+            if case .backing(let file) = opened.target { return file }
+        }
+        return nil
+    }
+
     private func change(_ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?) throws(Errno) {
-        let file = try nodes.descriptor(of: inode)
+        let file = try descriptor(of: inode)
         try changeOwnership(of: file, changes)
         if let size = changes.size { try truncate(file, to: size, handle: handle) }
         if changes.accessed != nil || changes.modified != nil {
@@ -65,7 +92,7 @@ extension TownFileSystem {
     }
 
     private func changeOwnership(of file: Descriptor, _ changes: StatusChanges) throws(Errno) {
-        if changes.user != nil || changes.group != nil {
+        if changes.user != nil || changes.group != nil || changes.isEmpty {
             // All bits set is "leave it" to chown(2).
             _ = try retryingInterrupts {
                 fchownat(file.rawValue, "", changes.user ?? uid_t.max, changes.group ?? gid_t.max, AT_EMPTY_PATH)
@@ -146,7 +173,7 @@ extension TownFileSystem {
         _ inode: InodeNumber, _ name: UnsafePointer<CChar>, value: UnsafeRawBufferPointer, flags: CInt
     ) throws(Errno) {
         guard case .backing = try subject(inode) else { throw .notSupported }
-        let file = try nodes.descriptor(of: inode)
+        let file = try descriptor(of: inode)
         _ = try file.callByPath { CLinux.setxattr($0, name, value.baseAddress, value.count, flags) }
     }
 
@@ -154,23 +181,44 @@ extension TownFileSystem {
         _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int {
         guard case .backing = try subject(inode) else { throw .noData }
-        let file = try nodes.descriptor(of: inode)
+        let file = try descriptor(of: inode)
         return try file.callByPath { CLinux.getxattr($0, name, value.baseAddress, value.count) }
     }
 
     package func listxattr(
-        _ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer
+        _ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer, for request: Request
     ) throws(Errno) -> Int {
         guard case .backing = try subject(inode) else { return 0 }
-        let file = try nodes.descriptor(of: inode)
-        return try file.callByPath {
+        let file = try descriptor(of: inode)
+        if request.user == 0 || geteuid() != 0 { return try list(file, into: names) }
+        // Trusted attributes are for those who may administer the system; root's list has them.
+        let all = try list(file)
+        let shown = all.split(separator: 0).filter { !$0.starts(with: "trusted.".utf8) }.flatMap { $0 + [0] }
+        guard !names.isEmpty else { return shown.count }
+        guard shown.count <= names.count else { throw .outOfRange }
+        names.copyBytes(from: shown)
+        return shown.count
+    }
+
+    private func list(_ file: Descriptor, into names: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
+        try file.callByPath {
             CLinux.listxattr($0, names.baseAddress?.assumingMemoryBound(to: CChar.self), names.count)
         }
     }
 
+    /// All names, each with its NUL.
+    private func list(_ file: Descriptor) throws(Errno) -> [UInt8] {
+        // XATTR_LIST_MAX, limits.h.
+        var names = [UInt8](repeating: 0, count: 65_536)
+        var span = names.mutableSpan
+        let count = try span.withUnsafeMutableBytes { (room) throws(Errno) in try list(file, into: room) }
+        names.removeLast(names.count - count)
+        return names
+    }
+
     package func removexattr(_ inode: InodeNumber, _ name: UnsafePointer<CChar>) throws(Errno) {
         guard case .backing = try subject(inode) else { throw .noData }
-        let file = try nodes.descriptor(of: inode)
+        let file = try descriptor(of: inode)
         _ = try file.callByPath { CLinux.removexattr($0, name) }
     }
 }

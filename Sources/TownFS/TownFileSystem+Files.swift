@@ -8,7 +8,7 @@ extension TownFileSystem {
         switch try subject(inode) {
         case .backing:
             let file = try nodes.descriptor(of: inode)
-            return reply(OpenFile(inode, .backing(try file.reopened(Self.backingFlags(flags)))))
+            return reply(OpenFile(inode, .backing(try Self.reopen(file, flags))))
         case .signal(let file, let parent):
             do throws(Errno) {
                 let opened = try file.open(flags: flags, for: request, in: parent)
@@ -71,6 +71,15 @@ extension TownFileSystem {
         let entry = Entry(
             inode: inode, status: others.shown(found.status), nameTimeout: 0, statusTimeout: Self.backingTimeout)
         return (entry, reply(OpenFile(inode, .backing(opened))))
+    }
+
+    private static func reopen(_ file: Descriptor, _ flags: CInt) throws(Errno) -> Descriptor {
+        do throws(Errno) {
+            return try file.reopened(backingFlags(flags))
+        } catch .notPermitted where flags & O_APPEND != 0 {
+            // A file that can only grow (chattr +a) wants the flag, and then every write goes to its end.
+            return try file.reopened(backingFlags(flags) | O_APPEND)
+        }
     }
 
     /// The caller's flags, for the file beneath.

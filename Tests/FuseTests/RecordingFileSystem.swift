@@ -186,7 +186,9 @@ final class RecordingFileSystem: FileSystem {
         return 5
     }
 
-    func listxattr(_ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
+    func listxattr(
+        _ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer, for request: Request
+    ) throws(Errno) -> Int {
         try note("listxattr \(inode.rawValue) room \(names.count)")
         guard !names.isEmpty else { return 14 }
         guard names.count >= 14 else { throw .outOfRange }

@@ -482,7 +482,7 @@ import Testing
             let inode = try town.lookup(keepalive).inode
             let none = UnsafeMutableRawBufferPointer(start: nil, count: 0)
             #expect(throws: Errno.noData) { try town.fileSystem.getxattr(inode, "user.x", into: none) }
-            #expect(try town.fileSystem.listxattr(inode, into: none) == 0)
+            #expect(try town.fileSystem.listxattr(inode, into: none, for: .me) == 0)
             #expect(throws: Errno.notSupported) {
                 try town.fileSystem.setxattr(inode, "user.x", value: UnsafeRawBufferPointer(none), flags: 0)
             }

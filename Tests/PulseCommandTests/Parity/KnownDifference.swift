@@ -58,6 +58,10 @@ struct KnownDifference: Sendable {
             reason: "the kernel keeps the attributes it has over an ioctl(2), for as long as they are valid",
             arrangements: [.ofRoot, .ofOrdinaryUser, .shared]),
         KnownDifference(
+            title: "taking the flag that makes it grow from who has such a file open",
+            reason: "the kernel knows nothing of the inode's flag; what is written goes to the end all the same",
+            arrangements: [.ofRoot, .shared, .amongSignalFiles]),
+        KnownDifference(
             title: "renaming a directory onto a file that cannot be changed",
             reason: "the kernel knows nothing of the flag and finds another fault before it asks",
             arrangements: [.ofRoot, .shared, .amongSignalFiles]),
@@ -65,49 +69,6 @@ struct KnownDifference: Sendable {
 
     // MARK: Failures
 
-    private static let shared: Set<Arrangement> = [.shared, .amongSignalFiles]
-
     /// What is wrong with pulsefs.
-    static let failures =
-        [
-            KnownDifference(title: "chown to nobody in particular", reason: nothingSet),
-            KnownDifference(title: "changing what is no data (chown f :)", reason: nothingSet),
-            KnownDifference(
-                title: "file that can only grow", reason: "the server opens without O_APPEND, which the flag demands",
-                arrangements: [.ofRoot, .shared, .amongSignalFiles]),
-            KnownDifference(
-                title: "file of a directory that its owner has closed, just made",
-                reason: "the server looks for it by name, though it has it open", arrangements: [.ofOrdinaryUser]),
-            KnownDifference(
-                title: "attributes of other families, listed by others (trusted.a)",
-                reason: "the server lists with its own rights; beneath, only CAP_SYS_ADMIN sees trusted attributes",
-                arrangements: shared),
-        ]
-        + ["04755", "02755", "06755", "06711", "06644", "07777"].map {
-            KnownDifference(title: "chown takes set-id bits (\($0), :)", reason: nothingSet, arrangements: shared)
-        }
-        + [
-            "chown takes set-id bits (02745, :shared)", "chown takes set-id bits (02745, alice:)",
-            "chown takes set-id bits (02745, bob:bob)", "chown takes set-id bits (06644, :shared)",
-            "chown takes set-id bits (06644, alice:)", "chown takes set-id bits (06644, bob:bob)",
-            "writing takes set-id bits (pwrite @a x 0, 02767)", "writing takes set-id bits (write @a x, 02767)",
-            "writing takes set-id bits (append @a x 0, 02767)", "writing takes set-id bits (truncate @a 0, 02767)",
-            "writing takes set-id bits (truncate @a 100, 02767)", "writing takes set-id bits (truncate f 0, 02767)",
-            "writing takes set-id bits (put f x, 02767)",
-            "writing takes set-id bits (open f O_WRONLY|O_TRUNC, 02767)",
-        ].map {
-            KnownDifference(
-                title: $0, reason: "where the group may not execute, the set-group bit stays if the caller may set it",
-                arrangements: shared)
-        }
-        + ["fallocate @a 0 0 100", "copy @b 0 @a 0 1"].flatMap { call in
-            ["06777", "02767", "04766"].map { mode in
-                KnownDifference(
-                    title: "writing takes set-id bits (\(call), \(mode))",
-                    reason: "the server takes set-id bits at write(2) and truncate(2) only", arrangements: shared)
-            }
-        }
-
-    private static let nothingSet =
-        "chown(2) to -1 and -1 is a SETATTR of nothing, which changes the ctime and takes set-id bits beneath"
+    static let failures: [KnownDifference] = []
 }

@@ -258,7 +258,14 @@ extension Scenario {
           link f g
           rename f g
           unlink f
+          chattr f -a
+          content f
+        taking the flag that makes it grow from who has such a file open
+          put f data
+          chattr f +a
+          @a = open f O_WRONLY|O_APPEND
           fcntl @a F_SETFL 0
+          pwrite @a more 0
           chattr f -a
           content f
         """#
