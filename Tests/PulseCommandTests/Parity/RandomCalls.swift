@@ -136,8 +136,9 @@ struct RandomCalls {
 
     private mutating func oneOf(_ words: [String]) -> String { words.randomElement(using: &numbers) ?? "" }
 
-    // No set-id bits, for as long as `KnownDifference.failures` has some about them; and an ordinary user always may search
-    // directories of theirs, as what happens otherwise is there too.
-    private static let modes = ["0755", "0700", "0500", "0300", "0711", "01777"]
-    private static let modesForOthers = modes + ["0644", "0600", "0666", "0777", "0070"]
+    // An ordinary user always may search directories of theirs: their server has no more rights than they. And no
+    // set-group-id bit without the group's right to execute: it stays for a writer who is in the group, which the server
+    // knows of the first group only.
+    private static let modes = ["0755", "0700", "0500", "0300", "0711", "01777", "04755", "02755", "06711"]
+    private static let modesForOthers = modes + ["0644", "0600", "0666", "0777", "0070", "06777", "02777"]
 }
