@@ -119,7 +119,11 @@ struct RandomCalls {
         // No shorter than four, for what is stored in mapped memory to lie within its file.
         case "DATA": return ["c\(1000 + count)", "d\(1000 + count){2000}"].randomElement(using: &numbers) ?? ""
         case "VALUE": return "v\(count)"
-        case "MODE": return oneOf(arrangement.admitsOthers ? Self.modesForOthers : Self.modes)
+        case "MODE":
+            if arrangement.admitsOthers { return oneOf(Self.modesForOthers) }
+            // What is stored in a mapping is written later, and by a server that is an ordinary user: set-id bits that
+            // were given to the file meanwhile go.
+            return oneOf(hasMappings && arrangement.owner != .root ? Self.plainModes : Self.modes)
         case "OWNER": return oneOf(arrangement.owner == .root ? ["alice:", "bob:shared", "root:root"] : ["nobody:"])
         case "CALLER":
             guard arrangement.admitsOthers else { return "stat \(piece("NAME"))" }
@@ -139,6 +143,7 @@ struct RandomCalls {
     // An ordinary user always may search directories of theirs: their server has no more rights than they. And no
     // set-group-id bit without the group's right to execute: it stays for a writer who is in the group, which the server
     // knows of the first group only.
-    private static let modes = ["0755", "0700", "0500", "0300", "0711", "01777", "04755", "02755", "06711"]
+    private static let plainModes = ["0755", "0700", "0500", "0300", "0711", "01777"]
+    private static let modes = plainModes + ["04755", "02755", "06711"]
     private static let modesForOthers = modes + ["0644", "0600", "0666", "0777", "0070", "06777", "02777"]
 }
