@@ -104,7 +104,7 @@ extension EndToEnd {
         }
 
         /// One thread, as packs of several differ from time to time.
-        private static let gitSettings = [
+        static let gitSettings = [
             "GIT_CONFIG_COUNT": "3", "GIT_CONFIG_KEY_0": "gc.auto", "GIT_CONFIG_VALUE_0": "0",
             "GIT_CONFIG_KEY_1": "pack.threads", "GIT_CONFIG_VALUE_1": "1",
             "GIT_CONFIG_KEY_2": "init.defaultBranch", "GIT_CONFIG_VALUE_2": "main",
