@@ -34,8 +34,8 @@ package final class Journal: Sendable {
         var used = 0
         /// Bytes of `unsettled`'s entries.
         var needed = 0
-        /// The encoded last entry of each file whose real file is behind.
-        var unsettled: [SignalPath: [UInt8]] = [:]
+        /// The last entry of each file whose real file is behind.
+        var unsettled: [SignalPath: Entry] = [:]
     }
 
     /// Bytes of a region.
@@ -81,17 +81,17 @@ package final class Journal: Sendable {
     ///
     /// - Returns: False when there is no room: the caller must write documents down before it answers.
     func append(_ event: Event, at path: [UInt8]) -> Bool {
-        let entry = Self.encode(event, path)
+        let entry = Entry(event: event, path: SignalPath(bytes: path))
+        let size = entry.size
         return state.withLock { state in
-            let key = SignalPath(bytes: path)
             if case .settled = event {
-                state.needed -= state.unsettled.removeValue(forKey: key)?.count ?? 0
+                state.needed -= state.unsettled.removeValue(forKey: entry.path)?.size ?? 0
             } else {
-                state.needed += entry.count - (state.unsettled.updateValue(entry, forKey: key)?.count ?? 0)
+                state.needed += size - (state.unsettled.updateValue(entry, forKey: entry.path)?.size ?? 0)
             }
-            let grown = state.used + entry.count
+            let grown = state.used + size
             if grown > max(Self.smallestClearing, 2 * state.needed) || grown > Self.regionSize { clear(&state) }
-            guard state.used + entry.count <= Self.regionSize else { return false }
+            guard state.used + size <= Self.regionSize else { return false }
             write(entry, &state)
             publish(state)
             return true
@@ -100,21 +100,22 @@ package final class Journal: Sendable {
 
     private func clear(_ state: inout State) {
         guard state.needed <= Self.regionSize else { return }
-        let old = state.region
+        let (old, used) = (state.region, state.used)
         state.region = 1 - old
         state.used = 0
         for entry in state.unsettled.values { write(entry, &state) }
         publish(state)
+        // A little is kept: it is written to again soon.
+        guard used > 2 * Self.smallestClearing else { return }
         // A system call under a lock, but one that touches memory only, and seldom.
         fallocate(
             memory.rawValue, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(Self.start(of: old)),
             off_t(Self.regionSize))
     }
 
-    private func write(_ entry: [UInt8], _ state: inout State) {
-        let target = base + Self.start(of: state.region) + state.used
-        entry.withUnsafeBytes { target.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
-        state.used += entry.count
+    private func write(_ entry: Entry, _ state: inout State) {
+        entry.write(to: base + Self.start(of: state.region) + state.used)
+        state.used += entry.size
     }
 
     private func publish(_ state: State) {
@@ -145,33 +146,48 @@ package final class Journal: Sendable {
     // All numbers little-endian:
     // size of the rest (4) │ kind (1) │ path size (4) │ path │ mode, user, group (4 each) │ modified: s (8), ns (4) │ document
 
-    private static func encode(_ event: Event, _ path: [UInt8]) -> [UInt8] {
-        var content: SignalFile.Content?
-        if case .content(let held) = event { content = held }
-        let size = 5 + path.count + (content.map { 24 + $0.document.bytes.count } ?? 0)
-        var entry: [UInt8] = []
-        entry.reserveCapacity(4 + size)
-        func add(_ value: some FixedWidthInteger) {
-            withUnsafeBytes(of: value.littleEndian) { entry.append(contentsOf: $0) }
+    private struct Entry {
+        let event: Event
+        let path: SignalPath
+
+        private var content: SignalFile.Content? {
+            if case .content(let content) = event { content } else { nil }
         }
-        add(UInt32(size))
-        switch event {
-        case .content: add(UInt8(1))
-        case .removed: add(UInt8(2))
-        case .settled: add(UInt8(3))
+
+        /// In bytes, the field that says so included.
+        var size: Int {
+            4 + 1 + 4 + path.bytes.count + (content.map { 3 * 4 + 8 + 4 + $0.document.bytes.count } ?? 0)
         }
-        add(UInt32(path.count))
-        entry += path
-        if let content {
-            add(content.ownership.mode)
-            add(content.ownership.user)
-            add(content.ownership.group)
-            add(content.modified.seconds)
-            add(content.modified.nanoseconds)
-            entry += content.document.bytes
+
+        /// Writes `size` bytes.
+        func write(to target: UnsafeMutableRawPointer) {
+            var target = target
+            func put(_ number: some FixedWidthInteger) {
+                target.storeBytes(of: number.littleEndian, as: type(of: number))
+                target += MemoryLayout.size(ofValue: number)
+            }
+            func put(_ bytes: [UInt8]) {
+                bytes.withUnsafeBytes {
+                    if let start = $0.baseAddress { target.copyMemory(from: start, byteCount: $0.count) }
+                }
+                target += bytes.count
+            }
+            put(UInt32(size - 4))
+            switch event {
+            case .content: put(UInt8(1))
+            case .removed: put(UInt8(2))
+            case .settled: put(UInt8(3))
+            }
+            put(UInt32(path.bytes.count))
+            put(path.bytes)
+            guard let content else { return }
+            put(content.ownership.mode)
+            put(content.ownership.user)
+            put(content.ownership.group)
+            put(content.modified.seconds)
+            put(content.modified.nanoseconds)
+            put(content.document.bytes)
         }
-        assert(entry.count == 4 + size)
-        return entry
     }
 
     private static func decode(_ bytes: inout UnsafeRawBufferPointer) -> (path: [UInt8], event: Event)? {
