@@ -12,10 +12,21 @@ import SystemPackage
 enum CallerIdentity {
     /// Lets threads take on other users' ids and keep their capabilities; called before there is more than one.
     ///
+    /// But for CAP_SYS_RESOURCE, by which the kernel would give users what is reserved for root: blocks, quotas, flags.
+    ///
     /// - Throws: EPERM without CAP_SETPCAP.
     static func prepareProcess() throws(Errno) {
         let bits = try retryingInterrupts { clinux_securebits() }
         _ = try retryingInterrupts { clinux_set_securebits(bits | CInt(1 << SECURE_NO_SETUID_FIXUP)) }
+        var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
+        _ = try words.withCapabilities { (words) throws(Errno) in
+            try retryingInterrupts { clinux_capabilities(words) }
+        }
+        words[0].effective &= ~(UInt32(1) << CAP_SYS_RESOURCE)
+        words[0].permitted &= ~(UInt32(1) << CAP_SYS_RESOURCE)
+        _ = try words.withCapabilities { (words) throws(Errno) in
+            try retryingInterrupts { clinux_set_capabilities(words) }
+        }
     }
 
     /// Gives the calling thread a umask of its own.
@@ -68,11 +79,13 @@ enum CallerIdentity {
 }
 
 extension InlineArray where Element == __user_cap_data_struct {
-    fileprivate mutating func withCapabilities<Result>(
-        _ body: (UnsafeMutablePointer<__user_cap_data_struct>) -> Result
-    ) -> Result {
+    fileprivate mutating func withCapabilities<Result, Failure: Error>(
+        _ body: (UnsafeMutablePointer<__user_cap_data_struct>) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
         var span = mutableSpan
-        // because the array is not empty.
-        return span.withUnsafeMutableBufferPointer { body($0.baseAddress!) }
+        return try span.withUnsafeMutableBufferPointer { (words) throws(Failure) in
+            // because the array is not empty.
+            try body(words.baseAddress!)
+        }
     }
 }

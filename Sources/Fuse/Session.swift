@@ -160,7 +160,10 @@ public final class Session: Sendable {
         while crew.awaitTurn(parking: parking) {
             let (received, wasThere) = receive(into: &buffer)
             crew.took(wasThere: wasThere)
-            guard received > 0 else { return }
+            guard received > 0 else {
+                // Less than 0 is what kept it from being read; 0 is the end.
+                return received < 0 ? crew.end(for: Errno(rawValue: -received)) : ()
+            }
             answer(&buffer)
             guard fuse_session_exited(session) == 0 else { return }
         }

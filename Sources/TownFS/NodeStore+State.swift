@@ -39,6 +39,12 @@ extension NodeStore.State {
         }
         nodes[inode]?.name = name
         nodes[inode]?.signals = signals
+        if node.isPinned, inode != .root {
+            // It has a name again, and need not hold a descriptor for the lack of one.
+            nodes[inode]?.isPinned = false
+            nodes[inode]?.descriptor = nil
+            removed.append(node)
+        }
     }
 
     private func isAt(_ inode: InodeNumber, orBelow top: InodeNumber) -> Bool {

@@ -15,6 +15,7 @@ import SystemPackage
 final class NodeStore: Sendable {
     /// A way to a name: the directory's descriptor and the name in it.
     struct Place {
+        let parent: InodeNumber
         let directory: Descriptor
         let name: NodeName
     }
@@ -226,7 +227,8 @@ final class NodeStore: Sendable {
     func pin(_ identity: FileIdentity, at place: Place) -> Bool {
         let isNeeded = state.withLock { state in
             guard let inode = state.nodes.inode(of: identity), let node = state.nodes[inode] else { return false }
-            return !node.isPinned
+            // By another of its names it will be found as before.
+            return !node.isPinned && node.parent == place.parent && node.name == place.name
         }
         guard isNeeded else { return false }
         let opened = place.name.withPointer { name in

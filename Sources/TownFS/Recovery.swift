@@ -35,7 +35,7 @@ package final class Recovery: Sendable {
                     }
                 }
             } catch {
-                log.error("cannot write \(String(decoding: path, as: UTF8.self)) down: \(error)")
+                log.error("cannot write \(String(printable: path)) down: \(error)")
             }
         }
     }

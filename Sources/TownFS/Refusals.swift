@@ -31,7 +31,7 @@ final class Refusals: Sendable {
         }
         guard isNew else { return }
         log.warning(
-            "refused a write to \(String(decoding: path, as: UTF8.self)): \(rejection)",
+            "refused a write to \(String(printable: path)): \(rejection)",
             metadata: ["thread": "\(request.thread)", "user": "\(request.user)"])
     }
 }

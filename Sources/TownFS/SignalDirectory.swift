@@ -70,6 +70,17 @@ final class SignalDirectory: Sendable {
         }
     }
 
+    /// Puts another file of the same name in a file's place.
+    ///
+    /// - Returns: False when that is not its place any more.
+    func replace(_ file: SignalFile, with successor: SignalFile) -> Bool {
+        state.withLock { state in
+            guard state.files[file.name] === file else { return false }
+            state.files[file.name] = successor
+            return true
+        }
+    }
+
     /// Lets go of a file, unless its name is another's by now.
     func drop(_ file: SignalFile) {
         state.withLock { state in

@@ -7,16 +7,20 @@ import SystemPackage
 extension SignalFile {
     /// Judges bytes as the file's new document, and takes them for a touch.
     ///
-    /// - Parameter replacement: Mode and owner of a file that was renamed over this one.
+    /// - Parameters:
+    ///   - replacement: Mode and owner of a file that was renamed over this one.
+    ///   - successor: The file of this name from then on, a new one, this one being unlinked by that.
     /// - Returns: False when the file has been removed: nothing comes of the bytes then.
     /// - Throws: EINVAL when they are no document: the last one stays. EFBIG when they are too many.
     @discardableResult
     func commit(
         _ bytes: [UInt8], source: Touch.Source, by request: Request, in parent: Descriptor,
-        replacement: Ownership? = nil
+        replacement: Ownership? = nil, successor: SignalFile? = nil
     ) throws(Errno) -> Bool {
         let former = try contentBeneathIfNeeded(in: parent)
-        return try change(by: request, former: former, source: source, replacement: replacement) {
+        return try change(
+            by: request, former: former, source: source, replacement: replacement, successor: successor
+        ) {
             (previous, now) throws(Document.Rejection) in
             let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
             if judgement.outcome == .timestampFromFuture { town.counters.noteFromFuture() }
@@ -53,6 +57,7 @@ extension SignalFile {
     @discardableResult
     private func change(
         by request: Request, former: Content?, source: Touch.Source, replacement: Ownership?,
+        successor: SignalFile? = nil,
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> Document
     ) throws(Errno) -> Bool {
         let now = town.now
@@ -72,8 +77,15 @@ extension SignalFile {
                 let content = Content(
                     document: document, modified: now.wall, changed: now.wall, ownership: ownership,
                     deadline: now.instant + town.configuration.ttl)
-                state.presence = .present(content)
-                state.revision += 1
+                if let successor {
+                    // Whole before anybody finds it.
+                    successor.state.withLock { $0.setAside(.present(content)) }
+                    guard directory.replace(self, with: successor) else { return nil }
+                    state.setAside(.removed)
+                } else {
+                    state.presence = .present(content)
+                    state.revision += 1
+                }
                 town.liveness.touch(
                     Touch(
                         signal: path, runtime: runtime, receivedAt: now.wall, at: now.instant,
@@ -86,8 +98,19 @@ extension SignalFile {
         // A removed file is written to in vain, as any unlinked file is.
         guard let journaled else { return false }
         town.counters.noteTouch()
-        scheduleWriteDown(isJournaled: journaled)
+        (successor ?? self).scheduleWriteDown(isJournaled: journaled)
         return true
+    }
+
+    /// Whether a file of this mode and owner that is renamed over this one has to be another file.
+    ///
+    /// Whoever was let in by the former mode or owner must not be let into what comes: as with any file, they keep the
+    /// one that they had.
+    func needsSuccessor(for replacement: Ownership, in parent: Descriptor) -> Bool {
+        let presence = state.withLock { $0.presence }
+        if case .awaited(let ownership) = presence { return ownership != replacement }
+        guard let status = try? currentStatus(presence, in: parent) else { return false }
+        return Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid) != replacement
     }
 
     /// Counts and logs what is no document, and returns what its writer is told.
@@ -125,9 +148,9 @@ extension SignalFile {
 
     /// Changes mode or owner, which touches nothing.
     ///
-    /// - Returns: False when there is no content to carry them: the real file must.
-    func changeOwnership(_ change: (inout Ownership) -> Void) -> Bool {
-        var isKept = true
+    /// - Returns: What carries them.
+    func changeOwnership(_ change: (inout Ownership) -> Void) -> OwnershipCarrier {
+        var carrier = OwnershipCarrier.content
         let now = town.now
         let journaled: Bool? = state.withLock { state in
             switch state.presence {
@@ -140,12 +163,22 @@ extension SignalFile {
             case .awaited(var ownership):
                 change(&ownership)
                 state.presence = .awaited(ownership)
-            case .beneath, .removed:
-                isKept = false
+            case .beneath:
+                carrier = .realFile
+            case .removed:
+                carrier = .nothing
             }
             return nil
         }
         if let journaled { scheduleWriteDown(isJournaled: journaled) }
-        return isKept
+        return carrier
+    }
+
+    enum OwnershipCarrier {
+        case content
+        /// There is no content yet: the real file must.
+        case realFile
+        /// The file is unlinked. What has its name now is another's.
+        case nothing
     }
 }

@@ -5,9 +5,18 @@ import Liveness
 extension SignalFile {
     /// Who may do what with the file; the file type is not in `mode`.
     struct Ownership: Hashable, Sendable {
-        var mode: mode_t
+        /// Without set-id bits: a document is no program, and a write by others would have to take them away.
+        var mode: mode_t { didSet { mode &= Self.modeBits } }
         var user: uid_t
         var group: gid_t
+
+        private static let modeBits: mode_t = 0o1777
+
+        init(mode: mode_t, user: uid_t, group: gid_t) {
+            self.mode = mode & Self.modeBits
+            self.user = user
+            self.group = group
+        }
     }
 
     /// What the file holds once it has been touched.

@@ -188,14 +188,11 @@ final class SignalFile: Sendable {
     func create(
         _ ownership: Ownership, flags: CInt, for request: Request, in parent: Descriptor
     ) throws(Errno) -> SignalHandle? {
-        do throws(Errno) {
-            let opened = try open(flags: flags, for: request, in: parent)
-            guard flags & O_EXCL == 0 else {
-                opened.close()
-                throw .fileExists
-            }
-            return opened
-        } catch .noSuchFileOrDirectory {}
+        let isThere = try exists(for: request, in: parent)
+        if isThere {
+            // Somebody was faster, and whether this caller may open theirs is for the kernel to say. ESTALE makes it look.
+            throw flags & O_EXCL == 0 ? .staleNFSFileHandle : .fileExists
+        }
         let snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
         // To make the file is to write to it, if nothing, whatever the caller may do with the descriptor.
         let writing = flags & ~O_ACCMODE | O_RDWR | O_TRUNC
@@ -204,11 +201,23 @@ final class SignalFile: Sendable {
             switch state.presence {
             case .removed: return nil
             case .awaited where flags & O_EXCL != 0: throw .fileExists
+            // Nobody but its maker has a say in what it becomes.
+            case .awaited(let maker) where maker.user != request.user: throw .permissionDenied
+            case .present(let content) where isShown(content): throw .staleNFSFileHandle
             case .beneath: state.presence = .awaited(ownership)
             case .awaited, .present: break
             }
             state.handles.append(handle)
             return handle
+        }
+    }
+
+    private func exists(for request: Request, in parent: Descriptor) throws(Errno) -> Bool {
+        do throws(Errno) {
+            _ = try currentStatus(state.withLock { $0.presence }, in: parent)
+            return true
+        } catch .noSuchFileOrDirectory {
+            return false
         }
     }
 

@@ -54,13 +54,13 @@ extension TownFileSystem {
 
     // MARK: Backing files
 
-    /// An open descriptor of a backing file: the store's, or where a directory above has been closed to us, one through
-    /// which somebody has it open.
+    /// An open descriptor of a backing file: the store's, or where that cannot find it, as a directory above has been
+    /// closed to us or its names are gone, one through which somebody has it open.
     private func descriptor(of inode: InodeNumber) throws(Errno) -> Descriptor {
         do throws(Errno) {
             return try nodes.descriptor(of: inode)
-        } catch .permissionDenied {
-            guard let opened = openDescriptor(of: inode) else { throw .permissionDenied }
+        } catch {
+            guard let opened = openDescriptor(of: inode) else { throw error }
             return opened
         }
     }
@@ -68,8 +68,8 @@ extension TownFileSystem {
     private func status(ofBacking inode: InodeNumber) throws(Errno) -> FileStatus {
         do throws(Errno) {
             return try nodes.status(of: inode)
-        } catch .permissionDenied {
-            guard let opened = openDescriptor(of: inode) else { throw .permissionDenied }
+        } catch {
+            guard let opened = openDescriptor(of: inode) else { throw error }
             return try FileStatus(of: opened.rawValue)
         }
     }
@@ -124,12 +124,12 @@ extension TownFileSystem {
         for request: Request
     ) throws(Errno) {
         if changes.mode != nil || changes.user != nil || changes.group != nil {
-            let isKept = file.changeOwnership { ownership in
+            let carrier = file.changeOwnership { ownership in
                 if let mode = changes.mode { ownership.mode = mode & 0o7777 }
                 if let user = changes.user { ownership.user = user }
                 if let group = changes.group { ownership.group = group }
             }
-            if !isKept { try changeBeneath(file, in: parent, changes) }
+            if case .realFile = carrier { try changeBeneath(file, in: parent, changes) }
         }
         if let size = changes.size { try truncate(file, in: parent, to: size, handle: handle, for: request) }
         // The time of access alone is no sign of life.
@@ -141,6 +141,7 @@ extension TownFileSystem {
         let opened = try file.name.withPointer { (name) throws(Errno) in
             try OwnedDescriptor(opening: name, in: parent.rawValue, O_PATH | O_NOFOLLOW)
         }
+        guard try FileStatus(of: opened.rawValue).isRegularFile else { throw .staleNFSFileHandle }
         try changeOwnership(of: Descriptor(opened), changes)
     }
 

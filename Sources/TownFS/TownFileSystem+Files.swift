@@ -29,6 +29,7 @@ extension TownFileSystem {
     ) throws(Errno) -> (Entry, OpenReply) {
         if parent == PulseDirectory.directory { throw .notPermitted }
         let directory = try directory(parent)
+        try refuseTemporary(name, in: directory)
         if flags & clinux_tmpfile == clinux_tmpfile {
             return try createUnnamed(in: directory, mode: mode, flags: flags)
         }

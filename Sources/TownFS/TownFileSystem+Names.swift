@@ -100,7 +100,15 @@ extension TownFileSystem {
         if parent == PulseDirectory.directory { throw .notPermitted }
         let directory = try directory(parent)
         if case .pulse = try meaning(of: name, in: directory) { throw .fileExists }
+        try refuseTemporary(name, in: directory)
         return directory
+    }
+
+    /// EPERM for the name of a file through which a document is written down: nobody shall be in its way.
+    func refuseTemporary(_ name: FileName, in directory: Directory) throws(Errno) {
+        if let signals = directory.signals, RealFile.isTemporary(Array(name.bytes), in: signals.scope) {
+            throw .notPermitted
+        }
     }
 
     /// EEXIST where there is a signal file, even if there is nothing beneath it.
@@ -167,7 +175,8 @@ extension TownFileSystem {
         _ name: FileName, in directory: Directory, _ body: () throws(Errno) -> Void
     ) throws(Errno) {
         let status = try? FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
-        let place = NodeStore.Place(directory: directory.descriptor, name: NodeName(name))
+        let place = NodeStore.Place(
+            parent: directory.inode, directory: directory.descriptor, name: NodeName(name))
         let pinned = status.flatMap { nodes.pin($0.identity, at: place) ? $0.identity : nil }
         do throws(Errno) {
             try body()

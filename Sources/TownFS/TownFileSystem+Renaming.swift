@@ -12,6 +12,7 @@ extension TownFileSystem {
         if parent == PulseDirectory.directory || newParent == PulseDirectory.directory { throw .notPermitted }
         let source = Located(name, try directory(parent))
         let target = Located(newName, try directory(newParent))
+        try refuseTemporary(newName, in: target.directory)
         switch (try meaning(of: name, in: source.directory), try meaning(of: newName, in: target.directory)) {
         case (.pulse, _), (_, .pulse):
             throw .notPermitted
@@ -96,7 +97,8 @@ extension TownFileSystem {
             if isExchange, let replaced { move(replaced, to: source) }
             return true
         }
-        guard hasMoved else { return }
+        // Where no signal files can lie before or after, nothing is to be decided anew.
+        guard hasMoved, source.directory.signals != nil || target.directory.signals != nil else { return }
         settle(moved)
         if isExchange, let replaced { settle(replaced) }
     }
@@ -197,11 +199,16 @@ extension TownFileSystem {
 
         let moved = sourceFile == nil ? try source.status().identity : nil
         let inode = moved.flatMap { nodes.inode(of: $0) } ?? sourceFile.flatMap { nodes.inode(of: $0) }
-        let file = try targetSignals.making(target.nodeName) { (file) throws(Errno) in
+        let file = try targetSignals.making(target.nodeName) { (file) throws(Errno) -> SignalFile? in
+            let isOther = file.needsSuccessor(for: content.ownership, in: target.directory.descriptor)
+            let successor = isOther ? SignalFile(name: file.name, in: targetSignals, town: town) : nil
             let isCommitted = try file.commit(
                 content.document.bytes, source: .renamed, by: request, in: target.directory.descriptor,
-                replacement: content.ownership)
-            return isCommitted ? file : nil
+                replacement: content.ownership, successor: successor)
+            guard isCommitted else { return nil }
+            guard let successor else { return file }
+            nodes.detach(file)
+            return successor
         }
         if let sourceFile {
             try sourceFile.remove(in: source.directory.descriptor)

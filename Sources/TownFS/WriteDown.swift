@@ -163,7 +163,7 @@ final class WriteDown: Sendable {
             let isSettled = file.endWriteDown(of: revision, isDurable: isDurable, succeeded: failure == nil)
             guard !isSettled, let failure else { continue }
             failures.append(failure)
-            log.error("cannot write \(String(decoding: file.path, as: UTF8.self)) down: \(failure)")
+            log.error("cannot write \(String(printable: file.path)) down: \(failure)")
             note(file)
         }
         return failures
