@@ -28,6 +28,9 @@ package final class Crew: Sendable {
         var hasEnded = false
         var failure: Errno?
 
+        /// How many threads the pressure asks for.
+        var wanted: Int { 1 + pressure / Crew.pressurePerThread }
+
         /// Takes the thread parked last, for the caller to raise.
         mutating func unpark() -> Wakeup? {
             guard let thread = parked.popLast() else { return nil }
@@ -69,8 +72,7 @@ package final class Crew: Sendable {
         while true {
             let isParked: Bool? = state.withLock { state in
                 if state.hasEnded { return nil }
-                let wanted = 1 + state.pressure / Self.pressurePerThread
-                if !state.hasBegun || (state.waiting > 0 && state.active > wanted) {
+                if !state.hasBegun || (state.waiting > 0 && state.active > state.wanted) {
                     state.active -= 1
                     state.parked.append(parking)
                     return true
@@ -93,8 +95,7 @@ package final class Crew: Sendable {
             state.taken += 1
             let most = (limit - 1) * Self.pressurePerThread
             state.pressure = wasThere ? min(state.pressure + 1, most) : max(state.pressure - 1, 0)
-            let wanted = 1 + state.pressure / Self.pressurePerThread
-            let helper = wasThere && state.active < wanted ? state.unpark() : nil
+            let helper = wasThere && state.active < state.wanted ? state.unpark() : nil
             let mustWatch = state.waiting == 0 && !state.isWatched && !state.parked.isEmpty
             if mustWatch { state.isWatched = true }
             return (helper, mustWatch)

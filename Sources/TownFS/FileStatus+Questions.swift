@@ -56,11 +56,6 @@ struct Birth: Hashable, Sendable {
             seconds: rest < 0 ? seconds - 1 : seconds, nanoseconds: UInt32(rest < 0 ? rest + 1_000_000_000 : rest))
     }
 
-    /// Whether two may be of one file: the same, or one of them not known.
-    static func agree(_ one: Birth?, _ other: Birth?) -> Bool {
-        one == nil || other == nil || one == other
-    }
-
     var timespec: timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
 }
 
@@ -79,6 +74,11 @@ struct ExtendedStatus {
     /// Of a name in a directory; a symbolic link is not followed.
     init(of name: UnsafePointer<CChar>, in directory: CInt) throws(Errno) {
         try self.init(of: name, in: directory, flags: AT_SYMLINK_NOFOLLOW)
+    }
+
+    /// Whether it is of the file on record: births count where both are known.
+    func isOf(_ identity: FileIdentity?, born birth: Birth?) -> Bool {
+        status.identity == identity && (birth == nil || self.birth == nil || birth == self.birth)
     }
 
     private init(of name: UnsafePointer<CChar>, in directory: CInt, flags: CInt) throws(Errno) {

@@ -72,7 +72,7 @@ struct Node: Sendable {
 
     /// Whether it is the file that was found.
     func isOf(_ found: ExtendedStatus) -> Bool {
-        identity == found.status.identity && Birth.agree(birth, found.birth)
+        found.isOf(identity, born: birth)
     }
 
     // MARK: What few nodes have

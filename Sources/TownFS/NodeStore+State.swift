@@ -137,7 +137,7 @@ struct Way {
 
         /// Whether it is the file that was found.
         func isOf(_ found: ExtendedStatus) -> Bool {
-            identity == found.status.identity && Birth.agree(birth, found.birth)
+            found.isOf(identity, born: birth)
         }
     }
 

@@ -70,6 +70,7 @@ extension EndToEnd {
             kills = 0
             end = time.monotonic() + 8
             while time.monotonic() < end:
+                # How often one is killed; nothing is waited for.
                 time.sleep(0.02)
                 number = random.randrange(len(workers))
                 # Not before it has come to do something.
