@@ -171,7 +171,7 @@ final class SignalFile: Sendable {
             snapshot = SignalHandle.Snapshot(of: file, as: self)
         case .present(let content) where isShown(content):
             snapshot = SignalHandle.Snapshot(of: content, as: self)
-        case .awaited(let ownership) where handles.contains(where: { $0.isCertainlyOpened(by: request) }):
+        case .awaited(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
             // Who made the file finds it by its name, too.
             snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
         case .present, .awaited, .removed:

@@ -34,7 +34,8 @@ final class SignalHandle: Sendable {
     private enum Verdict {
         case unjudged
         case committed
-        case refused(Errno)
+        /// No document; `atClose` when a close(2) has said so, after which most writers hold no descriptor any more.
+        case refused(Errno, atClose: Bool)
         /// Emptied, closed once, and taken for a touch; more may be written through another descriptor of it.
         case noted
     }
@@ -126,9 +127,16 @@ final class SignalHandle: Sendable {
         ProcessIdentity.isSame(thread, request.thread)
     }
 
-    /// Whether the caller is certainly of the process that opened this: not one of several that have no number here.
-    func isCertainlyOpened(by request: Request) -> Bool {
-        thread != 0 && isOpened(by: request)
+    /// Whether a file that was made by this, and is not committed, is there for the caller: for nobody but its maker.
+    ///
+    /// Callers of other pid namespaces have no number here, so that one cannot be told from the other. And once a close
+    /// has refused the draft there is nothing to be seen, though RELEASE, by which the kernel says that this was the
+    /// last close, may be served a little later.
+    func showsWhatIsAwaited(to request: Request) -> Bool {
+        let isDismissed = state.withLock {
+            if case .refused(_, atClose: true) = $0.draft?.verdict { true } else { false }
+        }
+        return !isDismissed && thread != 0 && isOpened(by: request)
     }
 
     // MARK: Reading
@@ -169,8 +177,11 @@ final class SignalHandle: Sendable {
             if let draft = state.draft {
                 // Somebody else's half document must not be taken for what a reader is about to read.
                 guard request.thread != 0 else { return nil }
-                if case .committed = draft.verdict, others != nil { return nil }
-                return off_t(draft.bytes.count)
+                switch draft.verdict {
+                case .refused(_, atClose: true): return nil
+                case .committed where others != nil: return nil
+                case .committed, .refused, .noted, .unjudged: return off_t(draft.bytes.count)
+                }
             }
             return state.hasReadToTheEnd && others != nil ? nil : snapshot.status.st_size
         }
@@ -263,10 +274,22 @@ final class SignalHandle: Sendable {
 
     // MARK: Closing
 
-    /// Judges the draft, as each close(2) and fsync(2) does.
+    /// Judges the draft, as each close(2) does.
     ///
     /// - Throws: EINVAL when it is no document; again at the next close, unless more was written.
     func flush() throws(Errno) {
+        do throws(Errno) {
+            try judge(isLast: false)
+        } catch {
+            state.withLock { state in
+                if case .refused = state.draft?.verdict { state.draft?.verdict = .refused(error, atClose: true) }
+            }
+            throw error
+        }
+    }
+
+    /// Judges the draft as a close does, though the writer goes on to hold it open.
+    func fsync() throws(Errno) {
         try judge(isLast: false)
     }
 
@@ -287,7 +310,7 @@ final class SignalHandle: Sendable {
         guard let draft = state.withLock({ $0.draft }) else { return }
         switch draft.verdict {
         case .committed: return
-        case .refused(let error): throw error
+        case .refused(let error, _): throw error
         case .noted where !isLast: return
         case .noted, .unjudged: break
         }
@@ -303,11 +326,11 @@ final class SignalHandle: Sendable {
                 try file.commit(draft.bytes, source: .written, by: request, in: parent)
             }
         } catch {
-            verdict = .refused(error)
+            verdict = .refused(error, atClose: false)
         }
         state.withLock { state in
             if state.draft?.revision == draft.revision { state.draft?.verdict = verdict }
         }
-        if case .refused(let error) = verdict { throw error }
+        if case .refused(let error, _) = verdict { throw error }
     }
 }

@@ -157,7 +157,7 @@ extension TownFileSystem {
             _ = try retryingInterrupts { dataOnly ? fdatasync(file.rawValue) : Glibc.fsync(file.rawValue) }
         case .signal(let file):
             // Whoever asks for it shall have the document in the real file; a touch alone never waits for a disk.
-            try file.flush()
+            try file.fsync()
             if let failure = town.writeDown.writeNow([file.file], isDurable: true) { throw failure }
         case .text: break
         }

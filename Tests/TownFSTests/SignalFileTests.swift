@@ -75,6 +75,33 @@ import Testing
         }
     }
 
+    @Test func refusedDocumentIsNotSeenByItsWriterEitherThoughTheKernelHasNotReleasedItYet() throws {
+        try withTown { town in
+            let before = document("before", at: town.now)
+            try town.write(before, to: keepalive)
+            let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
+            defer { town.fileSystem.release(handle) }
+            try town.write("17", to: handle)
+            #expect(try town.stat(keepalive).st_size == 2)
+            #expect(throws: Errno.invalidArgument) { try town.fileSystem.flush(handle, for: .me) }
+            #expect(try town.stat(keepalive).st_size == off_t(before.utf8.count))
+            try town.write(before + " ", to: handle)
+            #expect(try town.stat(keepalive).st_size == off_t(before.utf8.count + 1))
+        }
+    }
+
+    @Test func refusedFirstDocumentIsNowhereThoughTheKernelHasNotReleasedItYet() throws {
+        try withTown { town in
+            let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
+            defer { town.fileSystem.release(handle) }
+            try town.write("{", to: handle)
+            #expect(try town.exists(keepalive))
+            #expect(throws: Errno.invalidArgument) { try town.fileSystem.flush(handle, for: .me) }
+            #expect(try !town.exists(keepalive))
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.open(keepalive) }
+        }
+    }
+
     @Test func refusedFirstDocumentLeavesNoFile() throws {
         try withTown { (town) throws in
             #expect(throws: Errno.invalidArgument) { try town.write("{", to: keepalive) }
