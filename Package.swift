@@ -25,19 +25,22 @@ let package = Package(
         .systemLibrary(name: "CFuse", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
         .systemLibrary(name: "CLinux"),
 
+        // Descriptors, threads and wake-ups, each a system call with a Swift type.
+        .target(name: "SystemCalls", dependencies: ["CLinux", system]),
+
         // libfuse with Swift types. Knows nothing of liveness.
-        .target(name: "Fuse", dependencies: ["CFuse", "CLinux", system]),
+        .target(name: "Fuse", dependencies: ["CFuse", "CLinux", "SystemCalls", system]),
 
         // Who is alive. No I/O; time is passed in.
         .target(name: "Liveness"),
 
         // The town: passthrough, nodes, signal files, `.pulse`.
-        .target(name: "TownFS", dependencies: ["Fuse", "Liveness", "CLinux", system, logging]),
+        .target(name: "TownFS", dependencies: ["Fuse", "Liveness", "SystemCalls", "CLinux", system, logging]),
 
         // The `pulsefs` program: command line, keeper, worker.
         .executableTarget(
             name: "PulseCommand",
-            dependencies: ["Fuse", "Liveness", "TownFS", "CLinux", argumentParser, system, logging]
+            dependencies: ["Fuse", "Liveness", "SystemCalls", "TownFS", "CLinux", argumentParser, system, logging]
         ),
 
         // The `pulsefs-bench` program. Measures from outside, so it imports nothing of ours.
@@ -46,10 +49,12 @@ let package = Package(
         // For the parity tests: system calls past glibc.
         .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),
 
-        .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", system]),
+        .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "SystemCalls", system]),
         .testTarget(name: "LivenessTests", dependencies: ["Liveness"]),
-        .testTarget(name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "CLinux", system, logging]),
-        .testTarget(name: "PulseCommandTests", dependencies: ["PulseCommand", "CLinux", "CSystemCall", system]),
+        .testTarget(
+            name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "SystemCalls", "CLinux", system, logging]),
+        .testTarget(
+            name: "PulseCommandTests", dependencies: ["PulseCommand", "SystemCalls", "CLinux", "CSystemCall", system]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import SystemCalls
 import SystemPackage
 
 /// Whom a serving thread acts as, for a server that is root and answers other users.

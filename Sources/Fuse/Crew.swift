@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Synchronization
+import SystemCalls
 import SystemPackage
 
 /// The threads that serve one connection: as few of them wait for requests as keep up, and the others are parked.

@@ -2,6 +2,7 @@ import CFuse
 import CLinux
 import Glibc
 import Synchronization
+import SystemCalls
 import SystemPackage
 
 /// One FUSE connection being served: requests are read from a descriptor, run on a file system, and answered.

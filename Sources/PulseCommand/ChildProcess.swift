@@ -1,6 +1,6 @@
 import CLinux
-import Fuse
 import Glibc
+import SystemCalls
 import SystemPackage
 
 /// A process that we have started and will wait for.

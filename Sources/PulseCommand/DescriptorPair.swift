@@ -1,6 +1,6 @@
 import CLinux
-import Fuse
 import Glibc
+import SystemCalls
 import SystemPackage
 
 /// Two descriptors that are connected to each other, both close-on-exec.

@@ -1,5 +1,5 @@
-import Fuse
 import Glibc
+import SystemCalls
 import SystemPackage
 
 /// Who keeps a mount busy.

@@ -3,6 +3,7 @@ import Fuse
 import Glibc
 import Logging
 import Synchronization
+import SystemCalls
 import SystemPackage
 import TownFS
 

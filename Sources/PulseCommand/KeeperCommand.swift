@@ -1,7 +1,7 @@
 import ArgumentParser
 import CLinux
-import Fuse
 import Glibc
+import SystemCalls
 
 /// `pulsefs keeper`: started by `pulsefs mount`, never by a person.
 struct KeeperCommand: ParsableCommand {

@@ -1,6 +1,7 @@
 import CLinux
 import Fuse
 import Glibc
+import SystemCalls
 import SystemPackage
 
 /// Mounting, unmounting and detaching a town: by mount(2) for root, through `fusermount3` for everybody else.

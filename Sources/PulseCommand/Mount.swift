@@ -2,6 +2,7 @@ import ArgumentParser
 import CLinux
 import Fuse
 import Glibc
+import SystemCalls
 import SystemPackage
 
 /// `pulsefs mount`.

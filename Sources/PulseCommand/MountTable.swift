@@ -1,5 +1,5 @@
-import Fuse
 import Glibc
+import SystemCalls
 import SystemPackage
 
 /// One mount, as `/proc/self/mountinfo` tells (proc(5)).

@@ -1,6 +1,6 @@
 import CLinux
-import Fuse
 import Glibc
+import SystemCalls
 
 /// Tells systemd how a service is doing, where it listens (sd_notify(3)).
 enum ServiceManager {

@@ -1,6 +1,6 @@
 import FoundationEssentials
-import Fuse
 import Glibc
+import SystemCalls
 import SystemPackage
 import TownFS
 

@@ -1,6 +1,5 @@
-import Fuse
 import Glibc
-import Synchronization
+import SystemCalls
 import SystemPackage
 
 /// The town that a command is about, and what is mounted there.
@@ -27,21 +26,4 @@ struct TownPath {
         path = String(cString: resolved)
         mount = try MountTable().town(at: path)
     }
-}
-
-/// Calls `body` on a thread of its own and waits for it, but not for ever: a mount whose server is stuck would hold us.
-///
-/// - Returns: nil when it took longer than `limit`; the thread is left to itself then.
-func within<Value: Sendable>(_ limit: Duration, _ body: @escaping @Sendable () -> Value) throws(Errno) -> Value? {
-    let box = Box<Value>()
-    let done = try Wakeup()
-    _ = try Thread(named: "bounded") {
-        box.value.withLock { $0 = body() }
-        done.raise()
-    }
-    return done.wait(until: .now + limit) ? box.value.withLock { $0 } : nil
-}
-
-private final class Box<Value: Sendable>: Sendable {
-    let value = Mutex<Value?>(nil)
 }

@@ -1,7 +1,7 @@
 import ArgumentParser
 import CLinux
-import Fuse
 import Glibc
+import SystemCalls
 import SystemPackage
 import TownFS
 

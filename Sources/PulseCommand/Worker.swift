@@ -5,6 +5,7 @@ import Glibc
 import Liveness
 import Logging
 import Synchronization
+import SystemCalls
 import SystemPackage
 import TownFS
 

@@ -1,6 +1,6 @@
 import CLinux
-import Fuse
 import Glibc
+import SystemCalls
 import SystemPackage
 
 /// An open descriptor that several may hold; closed when the last one lets go.

@@ -1,6 +1,7 @@
 import CLinux
 import Fuse
 import Glibc
+import SystemCalls
 import SystemPackage
 
 /// Which file it is, whatever its names: the pair that no two files have at one time.

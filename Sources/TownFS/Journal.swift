@@ -3,6 +3,7 @@ import Fuse
 import Glibc
 import Liveness
 import Synchronization
+import SystemCalls
 import SystemPackage
 
 /// What has happened to signal files and is not in their real files yet, in memory that outlives the worker.

@@ -1,6 +1,7 @@
 import CLinux
 import Fuse
 import Glibc
+import SystemCalls
 import SystemPackage
 
 /// The kernel's own name for a file: leads to it whatever it is called by now, and to no other.

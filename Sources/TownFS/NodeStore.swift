@@ -2,6 +2,7 @@ import CLinux
 import Fuse
 import Glibc
 import Synchronization
+import SystemCalls
 import SystemPackage
 
 /// Every inode that the kernel knows, and the ways back to their files.

@@ -2,6 +2,7 @@ import CLinux
 import Fuse
 import Glibc
 import Synchronization
+import SystemCalls
 import SystemPackage
 
 /// One opening of a directory.

@@ -1,5 +1,5 @@
-import Fuse
 import Glibc
+import SystemCalls
 
 /// What `/proc` says of the threads that ask.
 enum ProcessIdentity {

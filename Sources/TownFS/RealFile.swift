@@ -2,6 +2,7 @@ import CLinux
 import Fuse
 import Glibc
 import Liveness
+import SystemCalls
 import SystemPackage
 
 /// The real file beneath a signal file: where its document comes from after a mount and goes to before an unmount.

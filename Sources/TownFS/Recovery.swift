@@ -1,7 +1,7 @@
-import Fuse
 import Glibc
 import Liveness
 import Logging
+import SystemCalls
 import SystemPackage
 
 /// Brings real files up to date from the journal of a worker that has died.

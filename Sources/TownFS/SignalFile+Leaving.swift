@@ -1,7 +1,7 @@
-import Fuse
 import Glibc
 import Liveness
 import Synchronization
+import SystemCalls
 import SystemPackage
 
 extension SignalFile {

@@ -3,6 +3,7 @@ import Fuse
 import Glibc
 import Liveness
 import Synchronization
+import SystemCalls
 import SystemPackage
 
 /// One opening of a signal file: a snapshot to read from, and a draft to write to.

@@ -1,8 +1,8 @@
-import Fuse
 import Glibc
 import Liveness
 import Logging
 import Synchronization
+import SystemCalls
 import SystemPackage
 
 /// What the parts of one mounted town share: the directory beneath, the liveness table, clocks, the journal, counters.

@@ -1,9 +1,9 @@
 import CLinux
-import Fuse
 import Glibc
 import Liveness
 import Logging
 import Synchronization
+import SystemCalls
 import SystemPackage
 
 /// The thread that writes documents down to their real files: some seconds after they change, or now when asked to.

@@ -1,6 +1,7 @@
 import Fuse
 import Glibc
 import Synchronization
+import SystemCalls
 import Testing
 
 @Suite struct CrewTests {

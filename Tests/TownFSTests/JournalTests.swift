@@ -2,6 +2,7 @@ import CLinux
 import Fuse
 import Glibc
 import Liveness
+import SystemCalls
 import SystemPackage
 import Testing
 

@@ -4,6 +4,7 @@ import Glibc
 import Liveness
 import Logging
 import Synchronization
+import SystemCalls
 import SystemPackage
 import Testing
 

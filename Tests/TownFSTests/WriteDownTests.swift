@@ -3,6 +3,7 @@ import Fuse
 import Glibc
 import Liveness
 import Synchronization
+import SystemCalls
 import SystemPackage
 import Testing
 
