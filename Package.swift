@@ -24,6 +24,8 @@ let package = Package(
         // System libraries: a module map and a shim header each, no code of ours.
         .systemLibrary(name: "CFuse", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
         .systemLibrary(name: "CLinux"),
+        .systemLibrary(name: "CHiredis", pkgConfig: "hiredis", providers: [.apt(["libhiredis-dev"])]),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
 
         // Descriptors, threads and wake-ups, each a system call with a Swift type.
         .target(name: "SystemCalls", dependencies: ["CLinux", system]),
@@ -34,13 +36,20 @@ let package = Package(
         // Who is alive. No I/O; time is passed in.
         .target(name: "Liveness"),
 
+        // The liveness store in Redis, and the mirror that keeps it up to date.
+        .target(
+            name: "LivenessRedis",
+            dependencies: ["Liveness", "CHiredis", "COpenSSL", "CLinux", "SystemCalls", system, logging]),
+
         // The town: passthrough, nodes, signal files, `.pulse`.
         .target(name: "TownFS", dependencies: ["Fuse", "Liveness", "SystemCalls", "CLinux", system, logging]),
 
         // The `pulsefs` program: command line, keeper, worker.
         .executableTarget(
             name: "PulseCommand",
-            dependencies: ["Fuse", "Liveness", "SystemCalls", "TownFS", "CLinux", argumentParser, system, logging]
+            dependencies: [
+                "Fuse", "Liveness", "LivenessRedis", "SystemCalls", "TownFS", "CLinux", argumentParser, system, logging,
+            ]
         ),
 
         // The `pulsefs-bench` program. Measures from outside, so it imports nothing of ours.
@@ -51,6 +60,9 @@ let package = Package(
 
         .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "SystemCalls", system]),
         .testTarget(name: "LivenessTests", dependencies: ["Liveness"]),
+        .testTarget(
+            name: "LivenessRedisTests",
+            dependencies: ["LivenessRedis", "Liveness", "SystemCalls", "CLinux", system, logging]),
         .testTarget(
             name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "SystemCalls", "CLinux", system, logging]),
         .testTarget(

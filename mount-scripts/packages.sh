@@ -21,7 +21,7 @@ as_root() {
     fi
 }
 
-# install_missing TOOL=PACKAGE…: installs the package of each tool not on the PATH, and libfuse with its headers.
+# install_missing TOOL=PACKAGE…: installs the package of each tool not on the PATH, and the C libraries with their headers.
 # Asks for the tool, not the package: node, git and others often come from elsewhere.
 install_missing() {
     local entry packages=()
@@ -29,6 +29,8 @@ install_missing() {
         command -v "${entry%%=*}" >/dev/null || packages+=("${entry#*=}")
     done
     pkg-config --exists 'fuse3 >= 3.14' 2>/dev/null || packages+=(libfuse3-dev)
+    pkg-config --exists 'hiredis >= 0.14' 2>/dev/null || packages+=(libhiredis-dev)
+    pkg-config --exists 'openssl >= 3' 2>/dev/null || packages+=(libssl-dev)
     [[ ${#packages[@]} -gt 0 ]] || return 0
 
     command -v apt-get >/dev/null ||

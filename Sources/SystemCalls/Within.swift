@@ -1,11 +1,13 @@
 import Synchronization
 import SystemPackage
 
-/// Calls `body` on a thread of its own and waits for it, but not for ever: a mount whose server is
-/// stuck, or a name server, would hold us.
+/// Calls `body` on a thread of its own and waits for it, but not for ever: a mount whose server is stuck, or
+/// a name server, would hold us.
 ///
 /// - Returns: nil when it took longer than `limit`; the thread is left to itself then.
-package func within<Value: Sendable>(_ limit: Duration, _ body: @escaping @Sendable () -> Value) throws(Errno) -> Value? {
+package func within<Value: Sendable>(
+    _ limit: Duration, _ body: @escaping @Sendable () -> Value
+) throws(Errno) -> Value? {
     let box = Box<Value>()
     let done = try Wakeup()
     _ = try Thread(named: "bounded") {

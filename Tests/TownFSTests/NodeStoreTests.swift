@@ -360,10 +360,9 @@ import Testing
     @Test func fileWithTheNumberOfARemovedOneIsAnother() throws {
         try withTown { town in
             func make() throws -> FileStatus {
-                try FileStatus(
-                    of: OwnedDescriptor(
-                        opening: "\(town.tree)/a", in: AT_FDCWD, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600
-                    ).rawValue)
+                let made = try OwnedDescriptor(
+                    opening: "\(town.tree)/a", in: AT_FDCWD, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600)
+                return try FileStatus(of: made.rawValue)
             }
             // The file system beneath decides when it uses a number again. Most do so at once, but another test may have
             // taken it by then.

@@ -1,0 +1,6 @@
+#ifndef PULSEFS_CHIREDIS_H
+#define PULSEFS_CHIREDIS_H
+
+#include <hiredis/hiredis.h>
+
+#endif
