@@ -24,7 +24,8 @@ let package = Package(
         // System libraries: a module map and a shim header each, no code of ours.
         .systemLibrary(name: "CFuse", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
         .systemLibrary(name: "CLinux"),
-        .systemLibrary(name: "CHiredis", pkgConfig: "hiredis", providers: [.apt(["libhiredis-dev"])]),
+        // Without pkg-config: it says -D_FILE_OFFSET_BITS=64, which the package manager will not pass on.
+        .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
 
         // Descriptors, threads and wake-ups, each a system call with a Swift type.
