@@ -1,18 +1,22 @@
 import Synchronization
 
 /// The liveness table behind a lock, with clocks: what the file system and everybody who asks it share.
+///
+/// Every change that is made here is passed on to the mirror, if there is one, when the lock is gone.
 public final class InMemoryLivenessStore: LivenessStore {
     private let table: Mutex<LivenessTable>
+    private let mirror: (any LivenessMirror)?
     private let now: @Sendable () -> ContinuousClock.Instant
     private let wallTime: @Sendable () -> WallTime
 
     /// The clocks are read outside the lock, by any thread.
     public init(
-        table: LivenessTable = LivenessTable(),
+        table: LivenessTable = LivenessTable(), mirror: (any LivenessMirror)? = nil,
         now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now },
         wallTime: @escaping @Sendable () -> WallTime
     ) {
         self.table = Mutex(table)
+        self.mirror = mirror
         self.now = now
         self.wallTime = wallTime
     }
@@ -30,17 +34,36 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     public func forget(_ id: RuntimeID) {
-        table.withLock { $0.forget(id) }
+        forget(.runtime(id))
     }
 
     // MARK: The table's own
 
     public func touch(_ touch: Touch) {
-        table.withLock { $0.touch(touch) }
+        guard let mirror else {
+            table.withLock { _ = $0.touch(touch) }
+            return
+        }
+        var touch = touch
+        touch.stamp = mirror.stamp(touch.receivedAt)
+        let touched = table.withLock { $0.touch(touch) }
+        // Outside the lock: nobody who asks waits for the mirror's.
+        if let path = touch.signal, let record = touched.signal {
+            mirror.note(record, of: .signal(SignalPath(bytes: path)))
+        }
+        if let id = touch.runtime, let record = touched.runtime { mirror.note(record, of: .runtime(id)) }
     }
 
     public func forget(signal path: [UInt8]) {
-        table.withLock { $0.forget(signal: path) }
+        forget(.signal(SignalPath(bytes: path)))
+    }
+
+    private func forget(_ subject: RecordSubject) {
+        let now = now()
+        let wall = wallTime()
+        let stamp = mirror?.stamp(wall) ?? Stamp(wall)
+        let forgotten = table.withLock { $0.forget(subject, stamp: stamp, at: now) }
+        mirror?.noteForgotten(subject, stamp: forgotten)
     }
 
     public func record(of id: RuntimeID) -> Record? {
@@ -54,5 +77,23 @@ public final class InMemoryLivenessStore: LivenessStore {
     public func counts() -> LivenessTable.Counts {
         let now = now()
         return table.withLock { $0.counts(at: now) }
+    }
+
+    // MARK: Of others, and for them
+
+    /// Takes in what somebody else has touched; false when something later is known.
+    public func receive(_ touch: Touch) -> Bool {
+        table.withLock { $0.receive(touch) }
+    }
+
+    /// Drops what somebody else has forgotten; false when it was touched later.
+    public func receiveForget(_ subject: RecordSubject, stamp: Stamp) -> Bool {
+        let now = now()
+        return table.withLock { $0.receiveForget(subject, stamp: stamp, at: now) }
+    }
+
+    /// All records at this moment, in no order.
+    public var records: [(subject: RecordSubject, record: Record)] {
+        table.withLock { $0.records }
     }
 }

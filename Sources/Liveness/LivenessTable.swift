@@ -14,39 +14,118 @@ public struct LivenessTable: Sendable {
 
     private var runtimes: [RuntimeID: Record] = [:]
     private var signals: [SignalPath: Record] = [:]
+    /// What was forgotten and when, lest others bring it back; only where there are others.
+    private var forgotten: [RecordSubject: Tombstone] = [:]
     private let retention: Duration
+    private let isShared: Bool
     private var nextSweep = smallestSweep
 
-    public init(retention: Duration = defaultRetention) {
+    private struct Tombstone {
+        let stamp: Stamp
+        /// Until when somebody may still bring what was known before.
+        let deadline: ContinuousClock.Instant
+    }
+
+    /// - Parameter isShared: Whether records also come from others, by `receive`.
+    public init(retention: Duration = defaultRetention, isShared: Bool = false) {
         self.retention = retention
+        self.isShared = isShared
     }
 
     // MARK: Changes
 
     /// Refreshes the record of the touched signal file, and of the runtime if one is named.
     ///
-    /// A life that an earlier touch promised is never shortened. Of two touches the later by its own clock reading is
-    /// kept, in whichever order they come.
-    public mutating func touch(_ touch: Touch) {
+    /// A life that an earlier touch promised is never shortened. Of two touches of a runtime the later by its own clock
+    /// reading is kept, in whichever order they come; of two of a signal file the one that comes later.
+    ///
+    /// - Returns: The records as they are now.
+    @discardableResult
+    public mutating func touch(_ touch: Touch) -> (signal: Record?, runtime: Record?) {
         var touch = touch
-        if let known = touch.runtime.flatMap({ runtimes.index(forKey: $0) }) {
-            // The string that is there already, lest each of a million records hold its id twice.
-            touch.runtime = runtimes.keys[known]
+        let signal = touch.signal.map { RecordSubject.signal(SignalPath(bytes: $0)) }
+        var last = signal.flatMap { lastStamp(of: $0) }
+        if let runtime = touch.runtime {
+            if let known = runtimes.index(forKey: runtime) {
+                // The string that is there already, lest each of a million records hold its id twice.
+                touch.runtime = runtimes.keys[known]
+                let record = runtimes.values[known]
+                if touch.at >= record.touch.at { last = max(last ?? record.touch.stamp, record.touch.stamp) }
+            } else if isShared, let tombstone = forgotten[.runtime(runtime)] {
+                last = max(last ?? tombstone.stamp, tombstone.stamp)
+            }
         }
+        if let last { touch.stamp = touch.stamp.later(than: last) }
+        return keep(touch)
+    }
+
+    /// Takes in what somebody else has touched, unless something later is known.
+    ///
+    /// - Parameter touch: Of a runtime or of a signal file, not of both.
+    /// - Returns: Whether it is the last touch now.
+    public mutating func receive(_ touch: Touch) -> Bool {
+        guard let subject = touch.subject, lastStamp(of: subject).map({ $0 < touch.stamp }) ?? true else { return false }
+        _ = keep(touch)
+        return true
+    }
+
+    private mutating func keep(_ touch: Touch) -> (signal: Record?, runtime: Record?) {
         let record = Record(touch)
-        if let signal = touch.signal { signals[SignalPath(bytes: signal)].merge(record) }
-        if let runtime = touch.runtime { runtimes[runtime].merge(record) }
-        if runtimes.count + signals.count > nextSweep { sweep(at: touch.at) }
+        var kept: (signal: Record?, runtime: Record?)
+        if let signal = touch.signal {
+            let path = SignalPath(bytes: signal)
+            kept.signal = signals[path].merge(record)
+            if isShared { forgotten[.signal(path)] = nil }
+        }
+        if let runtime = touch.runtime {
+            kept.runtime = runtimes[runtime].merge(record)
+            if isShared { forgotten[.runtime(runtime)] = nil }
+        }
+        if runtimes.count + signals.count + forgotten.count > nextSweep { sweep(at: touch.at) }
+        return kept
     }
 
-    /// Drops what is known of a runtime; its signal files stay.
-    public mutating func forget(_ id: RuntimeID) {
-        runtimes[id] = nil
+    /// Drops what is known of a runtime or a signal file.
+    ///
+    /// A runtime's signal files stay, as does the runtime that last touched a file.
+    ///
+    /// - Parameter stamp: When that is; it becomes later than the last touch.
+    /// - Returns: The stamp that it has become.
+    @discardableResult
+    public mutating func forget(
+        _ subject: RecordSubject, stamp: Stamp, at now: ContinuousClock.Instant
+    ) -> Stamp {
+        let stamp = lastStamp(of: subject).map { stamp.later(than: $0) } ?? stamp
+        drop(subject, stamp: stamp, at: now)
+        return stamp
     }
 
-    /// Drops what is known of a signal file; the runtime that last touched it stays.
-    public mutating func forget(signal path: [UInt8]) {
-        signals[SignalPath(bytes: path)] = nil
+    /// Drops what somebody else has forgotten, unless it was touched later.
+    ///
+    /// - Returns: Whether it is forgotten now.
+    public mutating func receiveForget(
+        _ subject: RecordSubject, stamp: Stamp, at now: ContinuousClock.Instant
+    ) -> Bool {
+        guard lastStamp(of: subject).map({ $0 < stamp }) ?? true else { return false }
+        drop(subject, stamp: stamp, at: now)
+        return true
+    }
+
+    private mutating func drop(_ subject: RecordSubject, stamp: Stamp, at now: ContinuousClock.Instant) {
+        switch subject {
+        case .runtime(let id): runtimes[id] = nil
+        case .signal(let path): signals[path] = nil
+        }
+        if isShared { forgotten[subject] = Tombstone(stamp: stamp, deadline: now + retention) }
+    }
+
+    private func lastStamp(of subject: RecordSubject) -> Stamp? {
+        let record =
+            switch subject {
+            case .runtime(let id): runtimes[id]
+            case .signal(let path): signals[path]
+            }
+        return record?.touch.stamp ?? (isShared ? forgotten[subject]?.stamp : nil)
     }
 
     /// Frees the records that expired longer ago than the retention.
@@ -58,7 +137,8 @@ public struct LivenessTable: Sendable {
         let oldest = now - retention
         runtimes.removeRecords(expiredBy: oldest)
         signals.removeRecords(expiredBy: oldest)
-        nextSweep = max(Self.smallestSweep, 2 * (runtimes.count + signals.count))
+        if isShared { forgotten = forgotten.filter { now < $0.value.deadline } }
+        nextSweep = max(Self.smallestSweep, 2 * (runtimes.count + signals.count + forgotten.count))
     }
 
     // MARK: Questions
@@ -69,6 +149,11 @@ public struct LivenessTable: Sendable {
 
     public func record(ofSignal path: [UInt8]) -> Record? {
         signals[SignalPath(bytes: path)]
+    }
+
+    /// All records, in no order.
+    var records: [(subject: RecordSubject, record: Record)] {
+        runtimes.map { (.runtime($0.key), $0.value) } + signals.map { (.signal($0.key), $0.value) }
     }
 
     /// False for a runtime that was never heard of.
@@ -118,20 +203,9 @@ extension Dictionary where Value == Record {
 
 extension Record? {
     /// Changed in place, so that a dictionary looks up its key only once.
-    fileprivate mutating func merge(_ newcomer: Record) {
-        self = self?.merged(with: newcomer) ?? newcomer
-    }
-}
-
-/// A path as a key; an array of bytes would hash them one by one.
-package struct SignalPath: Hashable, Sendable {
-    package let bytes: [UInt8]
-
-    package init(bytes: [UInt8]) {
-        self.bytes = bytes
-    }
-
-    package func hash(into hasher: inout Hasher) {
-        bytes.withUnsafeBytes { hasher.combine(bytes: $0) }
+    fileprivate mutating func merge(_ newcomer: Record) -> Record {
+        let merged = self?.merged(with: newcomer) ?? newcomer
+        self = merged
+        return merged
     }
 }

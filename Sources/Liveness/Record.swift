@@ -28,7 +28,7 @@ public final class Record: Sendable {
     /// The newcomer need not be the later of the two: threads may overtake each other between reading the clock and
     /// coming here.
     func merged(with newcomer: Record) -> Record {
-        let isLater = newcomer.touch.at >= touch.at
+        let isLater = newcomer.touch.stamp >= touch.stamp
         if isLater, newcomer.deadline >= deadline, newcomer.touch.document != nil { return newcomer }
         var last = isLater ? newcomer.touch : touch
         last.document = last.document ?? (isLater ? touch : newcomer.touch).document

@@ -4,7 +4,7 @@ public struct Touch: Hashable, Sendable {
     public static let defaultTTL: Duration = .seconds(90)
 
     /// What the evidence was.
-    public enum Source: Hashable, Sendable, CaseIterable {
+    public enum Source: String, Hashable, Sendable, CaseIterable {
         /// A document written to the signal file.
         case written
         /// A file renamed over the signal file.
@@ -30,12 +30,16 @@ public struct Touch: Hashable, Sendable {
     public var at: ContinuousClock.Instant
     /// For how long it proves life; a lower bound.
     public var ttl: Duration
+    /// Its place among all touches of the same record, here and elsewhere.
+    ///
+    /// Without an origin for one received here.
+    public var stamp: Stamp
     /// What the signal file holds from now on; nil if the touch brings no document, and what is known stays.
     public var document: Document?
 
     public init(
         signal: [UInt8]? = nil, runtime: RuntimeID? = nil, receivedAt: WallTime, at: ContinuousClock.Instant,
-        ttl: Duration = Touch.defaultTTL, document: Document?, source: Source
+        ttl: Duration = Touch.defaultTTL, document: Document?, source: Source, stamp: Stamp? = nil
     ) {
         self.signal = signal
         self.runtime = runtime
@@ -44,6 +48,7 @@ public struct Touch: Hashable, Sendable {
         self.at = at
         self.ttl = ttl
         self.document = document
+        self.stamp = stamp ?? Stamp(receivedAt)
     }
 
     /// The end of the life that this touch proves.

@@ -18,6 +18,16 @@ public struct WallTime: Hashable, Comparable, Sendable {
         (earlier.seconds, earlier.nanoseconds) < (later.seconds, later.nanoseconds)
     }
 
+    /// The time some while later, or earlier; stops at the ends of what can be told.
+    public static func + (time: WallTime, duration: Duration) -> WallTime {
+        let (seconds, attoseconds) = duration.components
+        var sum = time.seconds.addingReportingOverflow(seconds).partialValue
+        if (sum < time.seconds) != (seconds < 0) { sum = seconds < 0 ? .min + 1 : .max - 1 }
+        let nanoseconds = Int64(time.nanoseconds) + attoseconds / 1_000_000_000
+        let (carry, rest) = nanoseconds.flooredQuotient(by: 1_000_000_000)
+        return WallTime(seconds: sum + carry, nanoseconds: Int32(rest))
+    }
+
     /// How far `later` lies after `earlier`, negative if it lies before; cannot overflow.
     public static func - (later: WallTime, earlier: WallTime) -> Duration {
         .seconds(later.seconds) - .seconds(earlier.seconds)

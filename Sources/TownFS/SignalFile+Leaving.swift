@@ -9,8 +9,9 @@ extension SignalFile {
 
     /// Removes the file, here and beneath.
     ///
+    /// - Parameter isLocal: Whether that is a deed of somebody here, and the liveness table has to be told.
     /// - Throws: ENOENT when it was not there, or what keeps the real file from being removed; then it stays.
-    func remove(in parent: Descriptor) throws(Errno) {
+    func remove(in parent: Descriptor, isLocal: Bool = true) throws(Errno) {
         if !isAwaited { _ = try status(in: parent) }
         let (former, isWritingDown) = state.withLock { state in
             defer { state.setAside(.removed) }
@@ -25,8 +26,10 @@ extension SignalFile {
             restore(former)
             throw error
         }
-        town.liveness.forget(signal: path)
-        if let runtime { town.liveness.forget(runtime) }
+        if isLocal {
+            town.liveness.forget(signal: path)
+            if let runtime { town.liveness.forget(runtime) }
+        }
         // The name may be anything from now on, and no recovery shall remove that.
         _ = town.journal.append(.settled, at: path)
         directory.drop(self)

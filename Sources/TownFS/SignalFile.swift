@@ -95,7 +95,7 @@ final class SignalFile: Sendable {
             }
         }
         let status = try current.get()
-        guard town.configuration.expiry == .keep, handles.allSatisfy({ $0.agrees(with: status) }) else {
+        guard town.configuration.knowsOfEveryChange, handles.allSatisfy({ $0.agrees(with: status) }) else {
             return StatusReply(status: status, timeout: 0)
         }
         return StatusReply(status: status, timeout: TownFileSystem.backingTimeout)

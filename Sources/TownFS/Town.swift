@@ -17,12 +17,17 @@ package final class Town: Sendable {
         package var expiry = Expiry.keep
         /// How many directories and files keep an `O_PATH` descriptor.
         package var descriptorCacheCapacity = 4096
+        /// Whether documents of signal files are shared with others, and may change without anybody's doing here.
+        package var sharesSignals = false
         /// Whether a directory may be found again by its kernel handle, where that is allowed.
         var usesHandles = true
         /// How long a changed document may wait before it goes to its real file.
         ///
         /// The promise to users is 30 s; the rest is for a slow disk.
         var writeDownDelay: Duration = .seconds(20)
+
+        /// Whether signal files change only by what the kernel asks for, so that it may keep what it was told of them.
+        var knowsOfEveryChange: Bool { expiry == .keep && !sharesSignals }
 
         package init(path: String, patterns: SignalPatterns) {
             self.path = path
@@ -47,7 +52,9 @@ package final class Town: Sendable {
     let configuration: Configuration
     /// The town root as it is beneath the mount, opened before mounting.
     let root: Descriptor
-    let liveness: InMemoryLivenessStore
+    package let liveness: InMemoryLivenessStore
+    /// Where the table's changes are told of, if anywhere.
+    let mirror: (any LivenessMirror)?
     let journal: Journal
     let writeDown: WriteDown
     let counters = Counters()
@@ -58,10 +65,14 @@ package final class Town: Sendable {
     /// - Parameters:
     ///   - root: The town root, opened before the mount covers it (`O_PATH` is enough).
     ///   - journal: Where committed documents survive the process.
+    ///   - mirror: Where the table's changes are told of.
     package convenience init(
-        takingOwnershipOf root: consuming OwnedDescriptor, journal: Journal, configuration: Configuration, log: Logger
+        takingOwnershipOf root: consuming OwnedDescriptor, journal: Journal, configuration: Configuration, log: Logger,
+        mirror: (any LivenessMirror)? = nil
     ) throws(Errno) {
-        try self.init(root: Descriptor(root), journal: journal, configuration: configuration, log: log) {
+        try self.init(
+            root: Descriptor(root), journal: journal, configuration: configuration, log: log, mirror: mirror
+        ) {
             Moment(wall: .now, instant: .now)
         }
     }
@@ -69,7 +80,7 @@ package final class Town: Sendable {
     /// For tests, which bring a clock of their own.
     init(
         root: Descriptor, journal: Journal, configuration: Configuration, log: Logger,
-        clock: @escaping @Sendable () -> Moment
+        mirror: (any LivenessMirror)? = nil, clock: @escaping @Sendable () -> Moment
     ) throws(Errno) {
         self.root = root
         self.journal = journal
@@ -77,7 +88,10 @@ package final class Town: Sendable {
         self.log = log
         self.clock = clock
         refusals = Refusals(log: log)
-        liveness = InMemoryLivenessStore(now: { clock().instant }, wallTime: { clock().wall })
+        self.mirror = mirror
+        liveness = InMemoryLivenessStore(
+            table: LivenessTable(isShared: mirror != nil), mirror: mirror, now: { clock().instant },
+            wallTime: { clock().wall })
         writeDown = try WriteDown(root: self.root, delay: configuration.writeDownDelay, log: log)
     }
 

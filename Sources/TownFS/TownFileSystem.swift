@@ -41,7 +41,8 @@ package final class TownFileSystem: FileSystem {
                     documents: TownStatus.Documents(
                         touches: town.counters.touches, refused: town.counters.refused,
                         fromFuture: town.counters.fromFuture, notWrittenDown: town.writeDown.pendingCount),
-                    fileSystem: TownStatus.FileSystem(inodes: nodes.count, openFiles: files.count)))
+                    fileSystem: TownStatus.FileSystem(inodes: nodes.count, openFiles: files.count),
+                    mirror: town.mirror?.status))
         }
     }
 
@@ -51,6 +52,7 @@ package final class TownFileSystem: FileSystem {
         package let counts: LivenessTable.Counts
         package let documents: TownStatus.Documents
         package let fileSystem: TownStatus.FileSystem
+        package let mirror: MirrorStatus?
     }
 
     // MARK: Finding the way
@@ -130,8 +132,8 @@ package final class TownFileSystem: FileSystem {
     /// Looks a signal file up, counting it.
     func entry(of file: SignalFile, in directory: Directory, status: StatusReply) -> Entry {
         let inode = nodes.remember(file, named: file.name, in: directory.inode)
-        // Names come and go through the kernel, which so knows of it; only expiry makes it a matter of time.
-        let isLasting = town.configuration.expiry == .keep
+        // Names come and go through the kernel, which so knows of it; only expiry and other hosts do not.
+        let isLasting = town.configuration.knowsOfEveryChange
         return Entry(
             inode: inode, status: status.status, nameTimeout: isLasting ? Self.backingTimeout : 0,
             statusTimeout: status.timeout)

@@ -1,3 +1,5 @@
+import Liveness
+
 /// What `.pulse/status.json` says.
 ///
 /// Field names are its JSON keys, in snake case; they are only ever added to.
@@ -45,11 +47,13 @@ package struct TownStatus: Codable, Sendable {
     package var runtimes: Tally
     package var documents: Documents
     package var fileSystem: FileSystem
+    /// Nil without a mirror.
+    package var mirror: MirrorStatus?
 
     package init(
         version: String, town: String, keeperPid: Int32, workerPid: Int32, mountedAt: String, uptimeSeconds: Int64,
         ttlSeconds: Double, onExpiry: String, signalFiles: Tally, runtimes: Tally, documents: Documents,
-        fileSystem: FileSystem
+        fileSystem: FileSystem, mirror: MirrorStatus? = nil
     ) {
         self.version = version
         self.town = town
@@ -63,5 +67,6 @@ package struct TownStatus: Codable, Sendable {
         self.runtimes = runtimes
         self.documents = documents
         self.fileSystem = fileSystem
+        self.mirror = mirror
     }
 }

@@ -177,10 +177,8 @@ final class WriteDown: Sendable {
 }
 
 extension Descriptor {
-    /// Opens a directory by its path beneath this one, following no symbolic link.
-    func withDirectory(
-        at path: [UInt8], _ body: (_ directory: CInt) throws(Errno) -> Void
-    ) throws(Errno) {
+    /// A directory by its path beneath this one, following no symbolic link.
+    func directory(at path: [UInt8]) throws(Errno) -> Descriptor {
         var reached = self
         for component in path.split(separator: UInt8(ascii: "/")) {
             let opened = try NodeName(component).withPointer { (name) throws(Errno) in
@@ -188,6 +186,14 @@ extension Descriptor {
             }
             reached = Descriptor(opened)
         }
-        try body(reached.rawValue)
+        return reached
+    }
+
+    /// Calls `body` with the descriptor of a directory beneath this one.
+    func withDirectory(
+        at path: [UInt8], _ body: (_ directory: CInt) throws(Errno) -> Void
+    ) throws(Errno) {
+        let directory = try directory(at: path)
+        try body(directory.rawValue)
     }
 }

@@ -189,3 +189,13 @@ import Testing
         #expect(table.isAlive(try RuntimeID("session-19999"), at: start + .seconds(20_008)))
     }
 }
+
+extension LivenessTable {
+    fileprivate mutating func forget(_ id: RuntimeID) {
+        forget(.runtime(id), stamp: Stamp(.goZero), at: FakeClock.start)
+    }
+
+    fileprivate mutating func forget(signal path: [UInt8]) {
+        forget(.signal(SignalPath(bytes: path)), stamp: Stamp(.goZero), at: FakeClock.start)
+    }
+}

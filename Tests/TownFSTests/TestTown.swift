@@ -359,16 +359,6 @@ final class FakeClock: Sendable {
     }
 }
 
-extension WallTime {
-    static func + (time: WallTime, duration: Duration) -> WallTime {
-        let (seconds, attoseconds) = duration.components
-        let nanoseconds = Int64(time.nanoseconds) + attoseconds / 1_000_000_000
-        let carried = nanoseconds < 0 ? -1 : nanoseconds / 1_000_000_000
-        return WallTime(
-            seconds: time.seconds + seconds + carried, nanoseconds: Int32(nanoseconds - carried * 1_000_000_000))
-    }
-}
-
 extension Logger {
     static var silent: Logger { Logger(label: "test") { _ in SwiftLogNoOpLogHandler() } }
 }

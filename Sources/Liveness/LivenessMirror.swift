@@ -1,0 +1,24 @@
+/// A best-effort copy outwards of what is touched and forgotten here.
+///
+/// Any thread may call any of these, with locks of its own held: none waits for more than memory.
+public protocol LivenessMirror: Sendable {
+    /// The stamp of a change made here and now, by the clock that all who share records go by.
+    func stamp(_ now: WallTime) -> Stamp
+
+    /// Notes a record that was changed by a touch.
+    func note(_ record: Record, of subject: RecordSubject)
+
+    /// Notes that a record was forgotten.
+    func noteForgotten(_ subject: RecordSubject, stamp: Stamp)
+
+    var status: MirrorStatus { get }
+}
+
+/// Where the records of others go.
+public protocol SharedRecordReceiver: Sendable {
+    /// Takes in a touch of a runtime or of a signal file, unless something later is known.
+    func receive(_ touch: Touch)
+
+    /// Forgets what somebody else has forgotten, unless it was touched later.
+    func receiveForget(_ subject: RecordSubject, stamp: Stamp)
+}

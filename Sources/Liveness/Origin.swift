@@ -1,0 +1,40 @@
+/// A pulsefs that shares its records with others: one mounted town on one host.
+///
+/// An object, so that each of many records pays for a reference only.
+public final class Origin: Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// Tells this one from all others that share a town name, also after a restart: `build1.3f2a9c00`.
+    public let name: String
+    /// The host, as people call it.
+    public let host: String
+
+    /// - Parameter path: Where the town is mounted; two of one host may share a town name.
+    public convenience init(host: String, path: String) {
+        let hash = path.utf8.reduce(0x811c_9dc5 as UInt32) { ($0 ^ UInt32($1)) &* 0x0100_0193 }
+        let digits = String(hash, radix: 16)
+        self.init(
+            name: Self.sanitized(host) + "." + String(repeating: "0", count: 8 - digits.utf8.count) + digits, host: host)
+    }
+
+    package init(name: String, host: String) {
+        self.name = name
+        self.host = host
+    }
+
+    public var description: String { name }
+
+    public static func == (one: Origin, other: Origin) -> Bool { one.name == other.name }
+    public static func < (one: Origin, other: Origin) -> Bool { one.name < other.name }
+    public func hash(into hasher: inout Hasher) { hasher.combine(name) }
+
+    /// A name as it may stand between the colons of a Redis key.
+    private static func sanitized(_ host: String) -> String {
+        String(host.unicodeScalars.map { isPlain($0) ? Character($0) : "-" })
+    }
+
+    private static func isPlain(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar {
+        case "A"..."Z", "a"..."z", "0"..."9", "_", ".", "-": true
+        default: false
+        }
+    }
+}

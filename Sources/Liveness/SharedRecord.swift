@@ -1,0 +1,201 @@
+/// A record as it travels between those who share a town's name.
+///
+/// As bytes it is lines of a word and a value, an empty line, and the document as it is:
+///
+///     pulsefs 1
+///     runtime gastown/polecats/furiosa
+///     event touched
+///     origin build1.3f2a9c00
+///     host build1
+///     stamp 2026-11-21T18:30:00.123456789Z
+///     source written
+///     alive 89500
+///     document 61
+///
+///     {"last_command":"gt mail send x","timestamp":"…"}
+///
+/// `alive` is for how many milliseconds after the stamp it proves life. A signal file has `signal` with its path in place
+/// of `runtime`. Bytes of paths and hosts beyond `[A-Za-z0-9_./-]` are written as `%` and two hexadecimal digits. Words
+/// that a reader does not know are passed over, so that a later version may add some.
+public struct SharedRecord: Hashable, Sendable {
+    public enum Event: Hashable, Sendable {
+        case touched(source: Touch.Source, alive: Duration, document: Document?)
+        case forgotten
+    }
+
+    public let subject: RecordSubject
+    /// With its origin.
+    public let stamp: Stamp
+    public let event: Event
+
+    public init(subject: RecordSubject, stamp: Stamp, event: Event) {
+        self.subject = subject
+        self.stamp = stamp
+        self.event = event
+    }
+
+    /// The record of what a mirror is to be told.
+    public init(_ message: MirrorQueue.Message) {
+        switch message {
+        case .touched(let subject, let record):
+            self.init(
+                subject: subject, stamp: record.touch.stamp,
+                event: .touched(
+                    source: record.touch.source, alive: record.deadline - record.touch.at,
+                    document: record.touch.document))
+        case .forgotten(let subject, let stamp):
+            self.init(subject: subject, stamp: stamp, event: .forgotten)
+        }
+    }
+
+    /// The touch that it tells of, as one received here.
+    ///
+    /// - Parameters:
+    ///   - shared: The time now by the clock of stamps; `wall` and `instant` are the same moment by ours.
+    /// - Returns: Nil for one that was forgotten.
+    public func touch(shared: WallTime, wall: WallTime, instant: ContinuousClock.Instant) -> Touch? {
+        guard case .touched(let source, let alive, let document) = event else { return nil }
+        // A stamp may be ahead of the clock by as much as clocks are compared badly, but nobody is touched tomorrow.
+        let age = max(.zero, shared - stamp.time)
+        var touch = Touch(
+            receivedAt: wall + (.zero - age), at: instant - age, ttl: alive, document: document, source: source,
+            stamp: stamp)
+        switch subject {
+        case .runtime(let id): touch.runtime = id
+        case .signal(let path): touch.signal = path.bytes
+        }
+        return touch
+    }
+
+    // MARK: Keys
+
+    /// The subject as it stands in keys: `r:mayor`, `s:.runtime/keepalive.json`.
+    public static func name(of subject: RecordSubject) -> String {
+        switch subject {
+        case .runtime(let id): "r:" + id.description
+        case .signal(let path): "s:" + escaped(path.bytes)
+        }
+    }
+
+    // MARK: Bytes
+
+    /// The bytes, with the stamp's origin; there must be one.
+    public func encoded(by origin: Origin) -> [UInt8] {
+        var text = "pulsefs 1\n"
+        switch subject {
+        case .runtime(let id): text += "runtime \(id)\n"
+        case .signal(let path): text += "signal \(Self.escaped(path.bytes))\n"
+        }
+        var bytes: [UInt8] = []
+        switch event {
+        case .forgotten: text += "event forgotten\n"
+        case .touched(let source, let alive, let document):
+            text += "event touched\nsource \(source.rawValue)\nalive \(max(0, alive.milliseconds))\n"
+            if let document {
+                text += "document \(document.bytes.count)\n"
+                bytes = document.bytes
+            }
+        }
+        text += "origin \(origin.name)\nhost \(Self.escaped(Array(origin.host.utf8)))\nstamp \(stamp.time.rfc3339)\n\n"
+        return Array(text.utf8) + bytes
+    }
+
+    /// Reads a record; nil for anything that is not one, whole and within its bounds.
+    public init?(_ bytes: [UInt8]) {
+        guard bytes.count <= Document.maximumSize + 16_384, let end = bytes.firstRange(of: Array("\n\n".utf8)) else {
+            return nil
+        }
+        var words: [String: String] = [:]
+        for line in bytes[..<end.lowerBound].split(separator: UInt8(ascii: "\n")) {
+            let parts = line.split(separator: UInt8(ascii: " "), maxSplits: 1)
+            guard parts.count == 2 else { return nil }
+            words[String(decoding: parts[0], as: UTF8.self)] = String(decoding: parts[1], as: UTF8.self)
+        }
+        guard words["pulsefs"] == "1", let name = words["origin"], Self.isName(name),
+            let host = words["host"].flatMap(Self.unescaped), let stamp = words["stamp"],
+            let time = WallTime(rfc3339: stamp.utf8)
+        else { return nil }
+        if let id = words["runtime"] {
+            guard let id = try? RuntimeID(id) else { return nil }
+            subject = .runtime(id)
+        } else if let path = words["signal"].flatMap(Self.unescaped), Self.isPath(path) {
+            subject = .signal(SignalPath(bytes: path))
+        } else {
+            return nil
+        }
+        self.stamp = Stamp(time, by: Origin(name: name, host: String(decoding: host, as: UTF8.self)))
+        switch words["event"] {
+        case "forgotten": event = .forgotten
+        case "touched":
+            let rest = bytes[end.upperBound...]
+            guard let source = words["source"].flatMap(Touch.Source.init), let alive = words["alive"].flatMap(Int64.init),
+                (0...Self.longestLife).contains(alive)
+            else { return nil }
+            var document: Document?
+            if let size = words["document"] {
+                guard Int(size) == rest.count, rest.count <= Document.maximumSize else { return nil }
+                document = Document(Array(rest))
+            }
+            event = .touched(source: source, alive: .milliseconds(alive), document: document)
+        default: return nil
+        }
+    }
+
+    /// In milliseconds: a hundred years, as for a ttl.
+    private static let longestLife: Int64 = 3_155_760_000_000
+
+    private static func isName(_ name: String) -> Bool {
+        (1...255).contains(name.utf8.count) && name.utf8.allSatisfy { isPlain($0) && $0 != UInt8(ascii: "/") }
+    }
+
+    /// Relative, beneath the town, and with names that a directory may hold.
+    private static func isPath(_ path: [UInt8]) -> Bool {
+        path.count <= 4096
+            && path.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).allSatisfy { name in
+                (1...255).contains(name.count) && !name.elementsEqual(".".utf8) && !name.elementsEqual("..".utf8)
+                    && !name.contains(0)
+            }
+    }
+
+    private static func isPlain(_ byte: UInt8) -> Bool {
+        switch Unicode.Scalar(byte) {
+        case "A"..."Z", "a"..."z", "0"..."9", "_", ".", "/", "-": true
+        default: false
+        }
+    }
+
+    private static func escaped(_ bytes: [UInt8]) -> String {
+        var text = ""
+        for byte in bytes {
+            if isPlain(byte) {
+                text.unicodeScalars.append(Unicode.Scalar(byte))
+            } else {
+                text += (byte < 16 ? "%0" : "%") + String(byte, radix: 16)
+            }
+        }
+        return text
+    }
+
+    private static func unescaped(_ text: String) -> [UInt8]? {
+        var bytes: [UInt8] = []
+        var rest = Array(text.utf8)[...]
+        while let byte = rest.popFirst() {
+            if byte == UInt8(ascii: "%") {
+                guard rest.count >= 2, let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16)
+                else { return nil }
+                rest = rest.dropFirst(2)
+                bytes.append(value)
+            } else {
+                bytes.append(byte)
+            }
+        }
+        return bytes
+    }
+}
+
+extension Duration {
+    /// Whole milliseconds, rounded down.
+    package var milliseconds: Int64 {
+        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
+    }
+}

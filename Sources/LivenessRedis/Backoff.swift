@@ -1,0 +1,23 @@
+/// How long to wait before the next attempt to reach a server.
+///
+/// Doubled each time and jittered, so that many daemons do not come back at one instant. What only a person can mend is
+/// tried again slowly, but not so slowly that they wait for it.
+struct Backoff: Sendable {
+    private static let shortest: Duration = .milliseconds(100)
+    private static let longest: Duration = .seconds(2)
+    private static let forAPerson: Duration = .seconds(4)
+
+    private var next = shortest
+
+    /// The server was reached, and all was well.
+    mutating func reset() {
+        next = Self.shortest
+    }
+
+    /// - Parameter random: Within 0 and 1; takes away up to a third.
+    mutating func pause(needsAPerson: Bool, random: Double = .random(in: 0...1)) -> Duration {
+        let pause = needsAPerson ? Self.forAPerson : next
+        next = min(next * 2, Self.longest)
+        return pause - pause * (random / 3)
+    }
+}

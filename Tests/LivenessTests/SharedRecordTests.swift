@@ -1,0 +1,193 @@
+import Testing
+
+@testable import Liveness
+
+@Suite struct SharedRecordTests {
+    private let origin = Origin(host: "build 1", path: "/home/anna/gt")
+    private let stamp: Stamp
+
+    init() {
+        stamp = Stamp(WallTime(seconds: 1_785_585_600, nanoseconds: 123_456_789), by: origin)
+    }
+
+    private func subjects() throws -> [RecordSubject] {
+        [
+            .runtime(try RuntimeID("gastown/polecats/furiosa")),
+            .signal(SignalPath(bytes: Array(".runtime/keepalive.json".utf8))),
+            .signal(SignalPath(bytes: Array("a b%\n\u{e9}/x.json".utf8) + [0xff])),
+        ]
+    }
+
+    private var documents: [Document?] {
+        [nil, Document(), Document(Array("{\"a\":\n\n1}".utf8)), Document(Array(repeating: 0x20, count: 65_536))]
+    }
+
+    @Test func recordSurvivesTheWay() throws {
+        for subject in try subjects() {
+            for document in documents {
+                let record = SharedRecord(
+                    subject: subject, stamp: stamp,
+                    event: .touched(source: .renamed, alive: .milliseconds(89_500), document: document))
+                #expect(SharedRecord(record.encoded(by: origin)) == record)
+                #expect(SharedRecord(record.encoded(by: origin))?.stamp.origin?.host == "build 1")
+            }
+            let forgotten = SharedRecord(subject: subject, stamp: stamp, event: .forgotten)
+            #expect(SharedRecord(forgotten.encoded(by: origin)) == forgotten)
+        }
+    }
+
+    @Test func wordsOfALaterVersionArePassedOver() throws {
+        let record = SharedRecord(subject: try subjects()[0], stamp: stamp, event: .forgotten)
+        let text = String(decoding: record.encoded(by: origin), as: UTF8.self)
+        let later = text.replacing("host ", with: "state working\nhost ", maxReplacements: 1)
+        #expect(SharedRecord(Array(later.utf8)) == record)
+    }
+
+    @Test(arguments: [
+        "", "\n\n", "pulsefs 1\n\n",
+        "pulsefs 2\nruntime a\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nruntime ../a\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nsignal /etc/passwd\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nsignal a/../b\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nsignal a%00b\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nsignal a%zz\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nruntime a\nevent risen\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nruntime a\nevent forgotten\norigin a:b\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nruntime a\nevent forgotten\norigin a\nhost a\nstamp yesterday\n\n",
+        "pulsefs 1\nruntime a\nevent touched\nalive -1\nsource written\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nruntime a\nevent touched\nalive 9999999999999999\nsource written\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nruntime a\nevent touched\nalive 1\nsource magic\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nruntime a\nevent touched\nalive 1\nsource written\ndocument 5\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n{}",
+    ])
+    func whatIsNoRecordIsNone(_ text: String) {
+        #expect(SharedRecord(Array(text.utf8)) == nil)
+    }
+
+    @Test func everyCutRecordIsNone() throws {
+        let record = SharedRecord(
+            subject: try subjects()[1], stamp: stamp,
+            event: .touched(source: .written, alive: .seconds(90), document: Document(Array("{}".utf8))))
+        let bytes = record.encoded(by: origin)
+        for count in 0..<bytes.count { #expect(SharedRecord(Array(bytes.prefix(count))) == nil) }
+        #expect(SharedRecord(bytes + [0x20]) == nil)
+    }
+
+    @Test func ageIsToldByTheSharedClock() throws {
+        let record = SharedRecord(
+            subject: try subjects()[0], stamp: stamp,
+            event: .touched(source: .written, alive: .seconds(90), document: nil))
+        let instant = ContinuousClock.now
+        // Our own clock is an hour ahead of the shared one.
+        let wall = stamp.time + .seconds(3620)
+        let touch = try #require(record.touch(shared: stamp.time + .seconds(20), wall: wall, instant: instant))
+        #expect(touch.at == instant - .seconds(20))
+        #expect(touch.receivedAt == stamp.time + .seconds(3600))
+        #expect(touch.deadline == instant + .seconds(70))
+        let early = try #require(record.touch(shared: stamp.time + .seconds(-20), wall: wall, instant: instant))
+        #expect(early.at == instant)
+    }
+}
+
+@Suite struct SharedTableTests {
+    private let start = FakeClock.start
+    private let wall = WallTime(seconds: 1_785_585_600)
+    private let here = Origin(host: "here", path: "/gt")
+    private let there = Origin(host: "there", path: "/gt")
+    private let path = Array("keepalive.json".utf8)
+    private let mayor: RuntimeID
+
+    init() throws {
+        mayor = try RuntimeID("mayor")
+    }
+
+    private func touch(_ document: String, after delay: Duration, by origin: Origin) -> Touch {
+        Touch(
+            signal: path, receivedAt: wall + delay, at: start + delay, document: Document(Array(document.utf8)),
+            source: .written, stamp: Stamp(wall + delay, by: origin))
+    }
+
+    private func document(_ table: LivenessTable) -> String? {
+        table.record(ofSignal: path)?.touch.document.map { String(decoding: $0.bytes, as: UTF8.self) }
+    }
+
+    @Test func laterStampWinsInWhicheverOrderTheyCome() {
+        let (first, second) = (touch("1", after: .zero, by: there), touch("2", after: .seconds(1), by: here))
+        var one = LivenessTable(isShared: true)
+        let isTaken1 = one.receive(first)
+        #expect(isTaken1)
+        let isTaken2 = one.receive(second)
+        #expect(isTaken2)
+        let isTaken3 = one.receive(second)
+        #expect(!isTaken3)
+        var other = LivenessTable(isShared: true)
+        let isTaken4 = other.receive(second)
+        #expect(isTaken4)
+        let isTaken5 = other.receive(first)
+        #expect(!isTaken5)
+        #expect(document(one) == "2")
+        #expect(document(other) == "2")
+    }
+
+    @Test func atOneTimeTheOriginDecides() {
+        let (mine, theirs) = (touch("mine", after: .zero, by: here), touch("theirs", after: .zero, by: there))
+        var one = LivenessTable(isShared: true)
+        _ = one.receive(mine)
+        _ = one.receive(theirs)
+        var other = LivenessTable(isShared: true)
+        _ = other.receive(theirs)
+        _ = other.receive(mine)
+        #expect(document(one) == document(other))
+    }
+
+    @Test func touchHereIsLaterThanAllThatIsKnownWhateverTheClocksSay() throws {
+        var table = LivenessTable(isShared: true)
+        let ahead = touch("ahead", after: .seconds(3600), by: there)
+        let isTaken6 = table.receive(ahead)
+        #expect(isTaken6)
+        let record = try #require(table.touch(touch("here", after: .seconds(1), by: here)).signal)
+        #expect(document(table) == "here")
+        #expect(record.touch.stamp > ahead.stamp)
+        #expect(record.touch.stamp.origin == here)
+        let isTaken7 = table.receive(ahead)
+        #expect(!isTaken7)
+    }
+
+    @Test func whatWasForgottenIsNotBroughtBackByWhatIsOlder() {
+        var table = LivenessTable(isShared: true)
+        let subject = RecordSubject.signal(SignalPath(bytes: path))
+        _ = table.receive(touch("1", after: .zero, by: there))
+        let stamp = table.forget(subject, stamp: Stamp(wall + .seconds(-5), by: here), at: start)
+        #expect(stamp > Stamp(wall, by: there))
+        let isTaken8 = table.receive(touch("1", after: .zero, by: there))
+        #expect(!isTaken8)
+        #expect(document(table) == nil)
+        let isTaken9 = table.receive(touch("2", after: .seconds(2), by: there))
+        #expect(isTaken9)
+        let isTaken10 = table.receiveForget(subject, stamp: stamp, at: start)
+        #expect(!isTaken10)
+        #expect(document(table) == "2")
+    }
+
+    @Test func touchOfAForgottenRuntimeIsLaterThanItsEnd() throws {
+        var table = LivenessTable(isShared: true)
+        let end = Stamp(wall + .seconds(10), by: there)
+        let isTaken11 = table.receiveForget(.runtime(mayor), stamp: end, at: start)
+        #expect(isTaken11)
+        let record = table.touch(
+            Touch(
+                runtime: mayor, receivedAt: wall, at: start, document: nil, source: .command,
+                stamp: Stamp(wall, by: here)))
+        #expect(try #require(record.runtime).touch.stamp > end)
+    }
+
+    @Test func tombstonesAreSweptInTime() throws {
+        var table = LivenessTable(retention: .seconds(10), isShared: true)
+        let isTaken12 = table.receiveForget(.runtime(mayor), stamp: Stamp(wall, by: there), at: start)
+        #expect(isTaken12)
+        table.sweep(at: start + .seconds(11))
+        var touch = touch("old", after: .seconds(-1), by: here)
+        (touch.signal, touch.runtime) = (nil, mayor)
+        let isTaken13 = table.receive(touch)
+        #expect(isTaken13)
+    }
+}
