@@ -28,18 +28,9 @@ package final class Wakeup: Sendable {
     /// - Returns: Whether it was raised.
     @discardableResult
     package func wait(until limit: ContinuousClock.Instant? = nil) -> Bool {
-        while true {
-            var timeout: CInt = -1
-            if let limit {
-                let (seconds, attoseconds) = (limit - .now).components
-                // A little late rather than a little early, which would mean a second round.
-                timeout = CInt(clamping: max(0, seconds * 1000 + attoseconds / 1_000_000_000_000_000 + 1))
-            }
-            var question = pollfd(fd: event.rawValue, events: Int16(POLLIN), revents: 0)
-            let answered = poll(&question, 1, timeout)
-            if answered == -1, Errno.current == .interrupted { continue }
-            var count: eventfd_t = 0
-            return eventfd_read(event.rawValue, &count) == 0
-        }
+        var question = [pollfd(fd: event.rawValue, events: Int16(POLLIN), revents: 0)]
+        poll(&question, until: limit)
+        var count: eventfd_t = 0
+        return eventfd_read(event.rawValue, &count) == 0
     }
 }

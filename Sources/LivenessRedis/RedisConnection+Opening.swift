@@ -1,0 +1,144 @@
+import SystemCalls
+import SystemPackage
+
+extension RedisConnection {
+    /// Connects, encrypts, logs in and selects the database; for a sentinel URL asks first where the primary is.
+    ///
+    /// Takes at most the connect timeout and three reply timeouts; with sentinels, that often for each.
+    package static func open(_ options: RedisOptions) throws(RedisError) -> RedisConnection {
+        switch options.url.place {
+        case .server(let host):
+            return try open(host, options, credentials: options.url.credentials, database: options.url.database)
+        case .socket(let path):
+            let socket: OwnedDescriptor
+            do throws(Errno) {
+                socket = try SocketAddress(path: path).connect(until: .now + options.connectTimeout)
+            } catch {
+                throw Self.failure(error, connectingTo: "\(options.url)")
+            }
+            let connection = RedisConnection(
+                socket, tls: nil, place: "\(options.url)", replyTimeout: options.replyTimeout)
+            try connection.greet(options, credentials: options.url.credentials, database: options.url.database)
+            return connection
+        case .sentinels(let sentinels, let service):
+            let primary = try find(service, askingEachOf: sentinels, options)
+            let connection = try open(
+                primary, options, credentials: options.url.credentials, database: options.url.database)
+            try connection.checkThatItIsPrimary()
+            return connection
+        }
+    }
+
+    // MARK: Sentinels
+
+    /// Where the primary is, by the first sentinel that knows one.
+    private static func find(
+        _ service: String, askingEachOf sentinels: [RedisURL.Host], _ options: RedisOptions
+    ) throws(RedisError) -> RedisURL.Host {
+        var failure = RedisError.noPrimary("there is no sentinel to ask")
+        for sentinel in sentinels {
+            do throws(RedisError) {
+                let connection = try open(
+                    sentinel, options, credentials: options.url.sentinelCredentials, database: 0)
+                let question = RedisCommand("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+                let reply = try connection.pipeline([question])[0].checked()
+                guard reply != .null else {
+                    throw RedisError.noPrimary("the sentinel at \(sentinel) does not know the service")
+                }
+                guard case .array(let parts) = reply, parts.count == 2, let name = parts[0].text, !name.isEmpty,
+                    let port = parts[1].text.flatMap({ UInt16($0) }), port > 0
+                else { throw RedisError.protocolViolation("a sentinel without an address") }
+                return RedisURL.Host(name: name.printable(upTo: 255), port: port)
+            } catch {
+                // Of several reasons, the one to tell is the one that somebody must do something about.
+                if !failure.needsAPerson { failure = error }
+            }
+        }
+        throw failure
+    }
+
+    /// A sentinel may name a primary that is gone, or is one no longer.
+    private func checkThatItIsPrimary() throws(RedisError) {
+        let reply = try pipeline([RedisCommand("ROLE")])[0].checked()
+        guard case .array(let parts) = reply, let role = parts.first?.text else {
+            throw .protocolViolation("a node without a role")
+        }
+        guard role == "master" else { throw .noPrimary("\(place) is none, but what the sentinels name") }
+    }
+
+    // MARK: Hosts
+
+    private static func open(
+        _ host: RedisURL.Host, _ options: RedisOptions, credentials: RedisURL.Credentials?, database: Int
+    ) throws(RedisError) -> RedisConnection {
+        let limit = ContinuousClock.now + options.connectTimeout
+        let place = "\(options.url.isEncrypted ? "rediss" : "redis")://\(host)"
+        let tls = options.url.isEncrypted ? try TLSSession(host: host.name, caFile: options.caFile) : nil
+        let socket = try connect(to: host, until: limit, place: place)
+        let connection = RedisConnection(socket, tls: tls, place: place, replyTimeout: options.replyTimeout)
+        try connection.shakeHands(until: limit)
+        try connection.greet(options, credentials: credentials, database: database)
+        return connection
+    }
+
+    /// Tries the host's addresses one after the other, each with an equal share of the time that is left.
+    private static func connect(
+        to host: RedisURL.Host, until limit: ContinuousClock.Instant, place: String
+    ) throws(RedisError) -> OwnedDescriptor {
+        let resolution: SocketAddress.Resolution?
+        do throws(Errno) {
+            resolution = try SocketAddress.resolve(host, within: limit - .now)
+        } catch {
+            throw .unreachable(place, why: error.description)
+        }
+        let addresses: [SocketAddress]
+        switch resolution {
+        case .found(let found)?: addresses = found
+        case .failed(let why)?: throw .unreachable(place, why: why)
+        case nil: throw .timedOut("address of \(place)")
+        }
+        var failure = Errno.addressNotAvailable
+        for (index, address) in addresses.enumerated() {
+            do throws(Errno) {
+                let share = (limit - .now) / (addresses.count - index)
+                return try address.connect(until: .now + share)
+            } catch {
+                failure = error
+            }
+        }
+        throw Self.failure(failure, connectingTo: place)
+    }
+
+    private static func failure(_ failure: Errno, connectingTo place: String) -> RedisError {
+        failure == .timedOut
+            ? .timedOut("connection to \(place)") : .unreachable(place, why: failure.description)
+    }
+
+    // MARK: Greeting
+
+    private func greet(
+        _ options: RedisOptions, credentials: RedisURL.Credentials?, database: Int
+    ) throws(RedisError) {
+        var commands: [RedisCommand] = []
+        if let credentials {
+            let name = Array("AUTH".utf8)
+            commands.append(RedisCommand([name] + (credentials.user.map { [$0] } ?? []) + [credentials.password]))
+        }
+        if database != 0 { commands.append(RedisCommand("SELECT", "\(database)")) }
+        commands.append(RedisCommand("CLIENT", "SETNAME", options.clientName))
+        // One after the other: a server that refuses the first hangs up, or has nothing sensible to say to the rest.
+        for command in commands {
+            guard case .error(let text) = try pipeline([command])[0] else { continue }
+            switch command.description {
+            case "AUTH": throw RedisError(replyToAuthentication: text)
+            case "SELECT" where RedisError.code(of: text) == "ERR" && text != RedisError.tooManyClients:
+                throw .noSuchDatabase(database)
+            case "SELECT": throw RedisError(reply: text)
+            // A name is a courtesy that an ACL may forbid; but this may be the first thing that a server hears of us.
+            default:
+                let isGeneral = ["NOAUTH", "DENIED"].contains(RedisError.code(of: text))
+                if isGeneral || text == RedisError.tooManyClients { throw RedisError(reply: text) }
+            }
+        }
+    }
+}

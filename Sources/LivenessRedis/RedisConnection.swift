@@ -1,0 +1,197 @@
+import CLinux
+import Glibc
+import SystemCalls
+import SystemPackage
+
+/// A connection to one Redis server.
+///
+/// Used by one thread at a time. Nothing here waits without a limit, and no signal is raised by a server that has gone.
+/// Any error leaves the connection unusable: the same error is thrown from then on.
+package final class RedisConnection {
+    /// Of all replies to one pipeline together, in bytes.
+    static let maximumPipeline = 64 << 20
+
+    /// The server's URL, without secrets.
+    package let place: String
+
+    /// Readable when there is something to `receive`, also the end: for a poll(2) together with other descriptors.
+    ///
+    /// Whoever polls it has called `receive` until that returned nil, for what has already been read is no longer there.
+    package var descriptor: CInt { socket.rawValue }
+
+    private let socket: OwnedDescriptor
+    private let tls: TLSSession?
+    private let replyTimeout: Duration
+    private let reader = RedisReplyReader()
+    /// As they go to the socket, encrypted if need be; those before `sent` are gone.
+    private var outgoing: [UInt8] = []
+    private var sent = 0
+    private var block = [UInt8](repeating: 0, count: 64 << 10)
+    private var isShakingHands: Bool
+    private var hasEnded = false
+    private var failure: RedisError?
+
+    /// Takes over a connected socket that does not block.
+    init(_ socket: consuming OwnedDescriptor, tls: TLSSession?, place: String, replyTimeout: Duration) {
+        self.socket = socket
+        self.tls = tls
+        self.place = place
+        self.replyTimeout = replyTimeout
+        isShakingHands = tls != nil
+    }
+
+    // MARK: Requests
+
+    /// Sends commands and waits for a reply to each; error replies are replies.
+    ///
+    /// Receives while it sends, so that a server that waits for us to read before it reads on keeps nobody waiting.
+    package func pipeline(_ commands: [RedisCommand]) throws(RedisError) -> [RedisReply] {
+        try orFail { () throws(RedisError) in
+            guard reader.unread == 0 else { throw .protocolViolation("a reply that nobody asked for") }
+            try queue(commands)
+            let limit = ContinuousClock.now + replyTimeout
+            var replies: [RedisReply] = []
+            replies.reserveCapacity(commands.count)
+            var received = 0
+            while true {
+                while replies.count < commands.count, let reply = try reader.next() { replies.append(reply) }
+                if replies.count == commands.count, sent == outgoing.count { return replies }
+                let before = reader.unread
+                guard try turn(until: limit) == .moved else { throw .timedOut("reply from \(place)") }
+                received += reader.unread - before
+                guard received <= Self.maximumPipeline else {
+                    throw .protocolViolation("more than \(Self.maximumPipeline) bytes of replies")
+                }
+            }
+        }
+    }
+
+    // MARK: Subscriptions
+
+    /// Sends commands whose replies, if any, are for `receive`.
+    package func send(_ commands: [RedisCommand]) throws(RedisError) {
+        try orFail { () throws(RedisError) in
+            try queue(commands)
+            let limit = ContinuousClock.now + replyTimeout
+            while sent < outgoing.count {
+                guard try turn(until: limit) == .moved else { throw .timedOut("room for a command to \(place)") }
+            }
+        }
+    }
+
+    /// Waits for the next reply or message.
+    ///
+    /// One that has come counts before a wakeup, and a wakeup before the limit. With a limit in the past it only looks.
+    ///
+    /// - Returns: Nil at the limit or when the wakeup is raised, which it stays: its `wait` tells which it was.
+    package func receive(
+        until limit: ContinuousClock.Instant, orRaised wakeup: Wakeup? = nil
+    ) throws(RedisError) -> RedisReply? {
+        try orFail { () throws(RedisError) in
+            while true {
+                if let reply = try reader.next() { return reply }
+                guard try turn(until: limit, orRaised: wakeup) == .moved else { return nil }
+            }
+        }
+    }
+
+    // MARK: Bytes
+
+    /// Agrees upon keys, and checks the server's certificate; does nothing without TLS.
+    func shakeHands(until limit: ContinuousClock.Instant) throws(RedisError) {
+        guard let tls else { return }
+        try orFail { () throws(RedisError) in
+            while try !tls.shakeHands() {
+                tls.moveUnsent(to: &outgoing)
+                guard try turn(until: limit) == .moved else { throw .timedOut("TLS handshake with \(place)") }
+            }
+            tls.moveUnsent(to: &outgoing)
+            isShakingHands = false
+        }
+    }
+
+    private enum Turn {
+        case moved, limit, raised
+    }
+
+    private func queue(_ commands: [RedisCommand]) throws(RedisError) {
+        var bytes: [UInt8] = []
+        for command in commands { command.append(to: &bytes) }
+        guard let tls else {
+            outgoing += bytes
+            return
+        }
+        try tls.encrypt(bytes.span.bytes)
+        tls.moveUnsent(to: &outgoing)
+    }
+
+    /// Sends and receives what can be, waiting first until anything can.
+    private func turn(
+        until limit: ContinuousClock.Instant, orRaised wakeup: Wakeup? = nil
+    ) throws(RedisError) -> Turn {
+        guard !hasEnded else { throw .closed }
+        let isSending = sent < outgoing.count
+        var questions = [
+            pollfd(fd: socket.rawValue, events: Int16(isSending ? POLLIN | POLLOUT : POLLIN), revents: 0)
+        ]
+        if let wakeup { questions.append(pollfd(fd: wakeup.descriptor, events: Int16(POLLIN), revents: 0)) }
+        guard poll(&questions, until: limit) else { return .limit }
+        if questions.count > 1, questions[1].revents != 0 { return .raised }
+        let events = CInt(questions[0].revents)
+        if events & POLLOUT != 0 { try sendSome() }
+        if events & ~POLLOUT != 0 { try receiveSome() }
+        return .moved
+    }
+
+    private func sendSome() throws(RedisError) {
+        let count = outgoing.withUnsafeBytes { bytes in
+            let rest = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(sent))
+            return Result { () throws(Errno) in
+                try retryingInterrupts {
+                    Glibc.send(socket.rawValue, rest.baseAddress, rest.count, clinux_msg_nosignal)
+                }
+            }
+        }
+        switch count {
+        case .success(let count): sent += count
+        case .failure(.wouldBlock): return
+        // What the server said before it hung up may tell why, and is still to be read.
+        case .failure: sent = outgoing.count
+        }
+        if sent == outgoing.count {
+            outgoing.removeAll(keepingCapacity: outgoing.count <= 64 << 10)
+            sent = 0
+        }
+    }
+
+    private func receiveSome() throws(RedisError) {
+        let count: Int
+        do throws(Errno) {
+            count = try retryingInterrupts { recv(socket.rawValue, &block, block.count, 0) }
+        } catch .wouldBlock {
+            return
+        } catch {
+            throw .closed
+        }
+        guard count > 0 else { throw .closed }
+        let filled = block
+        let bytes = filled.span.bytes.extracting(first: count)
+        guard let tls else { return try reader.feed(bytes) }
+        try tls.receive(bytes)
+        if isShakingHands { return }
+        // Replies that came with the end are for the caller first.
+        hasEnded = try !tls.decrypt { piece throws(RedisError) in try reader.feed(piece) }
+        tls.moveUnsent(to: &outgoing)
+    }
+
+    private func orFail<Result>(_ body: () throws(RedisError) -> Result) throws(RedisError) -> Result {
+        if let failure { throw failure }
+        do throws(RedisError) {
+            return try body()
+        } catch {
+            failure = error
+            shutdown(socket.rawValue, CInt(SHUT_RDWR))
+            throw error
+        }
+    }
+}

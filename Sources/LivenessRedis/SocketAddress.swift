@@ -1,0 +1,99 @@
+import Glibc
+import SystemCalls
+import SystemPackage
+
+/// An address that a stream socket can connect to.
+struct SocketAddress: Hashable, Sendable {
+    /// A `sockaddr_in`, `sockaddr_in6` or `sockaddr_un`.
+    private let bytes: [UInt8]
+    private let family: CInt
+
+    /// The address of a Unix socket; the path has at most 107 bytes.
+    init(path: [UInt8]) {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.prefix(107)) }
+        bytes = withUnsafeBytes(of: address) { Array($0) }
+        family = AF_UNIX
+    }
+
+    private init(_ found: addrinfo) {
+        bytes = Array(UnsafeRawBufferPointer(start: found.ai_addr, count: Int(found.ai_addrlen)))
+        family = found.ai_family
+    }
+
+    // MARK: Names
+
+    enum Resolution: Sendable {
+        case found([SocketAddress])
+        /// In the resolver's words.
+        case failed(String)
+    }
+
+    /// Asks the system for the addresses of a host, in the order to try them; nil at the limit.
+    ///
+    /// A name is looked up on a thread of its own, for getaddrinfo(3) knows no limit. The thread is left behind at ours,
+    /// and ends when the resolver gives up, by default after some ten seconds a name server.
+    static func resolve(_ host: RedisURL.Host, within limit: Duration) throws(Errno) -> Resolution? {
+        if case .found(let addresses) = lookUp(host, flags: AI_NUMERICHOST) { return .found(addresses) }
+        return try SystemCalls.within(limit) { lookUp(host, flags: 0) }
+    }
+
+    private static func lookUp(_ host: RedisURL.Host, flags: CInt) -> Resolution {
+        var hints = addrinfo()
+        hints.ai_socktype = CInt(SOCK_STREAM.rawValue)
+        hints.ai_flags = flags | AI_NUMERICSERV
+        var list: UnsafeMutablePointer<addrinfo>?
+        let failure = getaddrinfo(host.name, "\(host.port)", &hints, &list)
+        guard failure == 0 else { return .failed(String(cString: gai_strerror(failure))) }
+        defer { freeaddrinfo(list) }
+        return .found(sequence(first: list, next: { $0?.pointee.ai_next }).compactMap { $0 }.map { Self($0.pointee) })
+    }
+
+    // MARK: Connecting
+
+    /// Connects a new socket that never blocks, and closes itself when a program is executed.
+    ///
+    /// The corresponding C functions are `socket` and `connect`.
+    ///
+    /// - Throws: ETIMEDOUT at the limit.
+    func connect(until limit: ContinuousClock.Instant) throws(Errno) -> OwnedDescriptor {
+        let type = CInt(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+        let socket = OwnedDescriptor(
+            takingOwnershipOf: try retryingInterrupts { Glibc.socket(family, type, 0) })
+        if family != AF_UNIX {
+            // A pipeline's end must not wait for the acknowledgement of its beginning.
+            var on: CInt = 1
+            setsockopt(socket.rawValue, CInt(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<CInt>.size))
+        }
+        while true {
+            let failure = bytes.withUnsafeBytes { bytes in
+                // because the bytes are those of a complete sockaddr.
+                let address = bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self)
+                return Glibc.connect(socket.rawValue, address, socklen_t(bytes.count)) == 0 ? nil : Errno.current
+            }
+            switch failure {
+            case nil: return socket
+            // Interrupted, a connection is made all the same.
+            case .nowInProgress?, .interrupted?:
+                try finish(socket, until: limit)
+                return socket
+            // A Unix socket whose queue is full says so instead of waiting, and poll(2) cannot tell when it is not.
+            case .resourceTemporarilyUnavailable? where family == AF_UNIX && ContinuousClock.now < limit:
+                var nothing: [pollfd] = []
+                poll(&nothing, until: min(limit, .now + .milliseconds(10)))
+            case .resourceTemporarilyUnavailable? where family == AF_UNIX: throw .timedOut
+            case let failure?: throw failure
+            }
+        }
+    }
+
+    private func finish(_ socket: borrowing OwnedDescriptor, until limit: ContinuousClock.Instant) throws(Errno) {
+        var question = [pollfd(fd: socket.rawValue, events: Int16(POLLOUT), revents: 0)]
+        guard poll(&question, until: limit) else { throw .timedOut }
+        var (failure, size) = (CInt(0), socklen_t(MemoryLayout<CInt>.size))
+        let descriptor = socket.rawValue
+        _ = try retryingInterrupts { getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &failure, &size) }
+        if failure != 0 { throw Errno(rawValue: failure) }
+    }
+}
