@@ -64,7 +64,9 @@ public struct LivenessTable: Sendable {
     /// - Parameter touch: Of a runtime or of a signal file, not of both.
     /// - Returns: Whether it is the last touch now.
     public mutating func receive(_ touch: Touch) -> Bool {
-        guard let subject = touch.subject, lastStamp(of: subject).map({ $0 < touch.stamp }) ?? true else { return false }
+        guard let subject = touch.subject, lastStamp(of: subject).map({ $0 < touch.stamp }) ?? true else {
+            return false
+        }
         _ = keep(touch)
         return true
     }

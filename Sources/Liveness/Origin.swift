@@ -12,7 +12,8 @@ public final class Origin: Hashable, Comparable, Sendable, CustomStringConvertib
         let hash = path.utf8.reduce(0x811c_9dc5 as UInt32) { ($0 ^ UInt32($1)) &* 0x0100_0193 }
         let digits = String(hash, radix: 16)
         self.init(
-            name: Self.sanitized(host) + "." + String(repeating: "0", count: 8 - digits.utf8.count) + digits, host: host)
+            name: Self.sanitized(host) + "." + String(repeating: "0", count: 8 - digits.utf8.count) + digits, host: host
+        )
     }
 
     package init(name: String, host: String) {

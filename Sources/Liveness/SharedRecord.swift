@@ -128,7 +128,8 @@ public struct SharedRecord: Hashable, Sendable {
         case "forgotten": event = .forgotten
         case "touched":
             let rest = bytes[end.upperBound...]
-            guard let source = words["source"].flatMap(Touch.Source.init), let alive = words["alive"].flatMap(Int64.init),
+            guard let source = words["source"].flatMap(Touch.Source.init),
+                let alive = words["alive"].flatMap(Int64.init),
                 (0...Self.longestLife).contains(alive)
             else { return nil }
             var document: Document?

@@ -56,7 +56,7 @@ package struct RuntimeIDMap: Sendable {
 }
 
 /// The file of a `RuntimeIDMap`, read again when it has changed.
-package struct RuntimeIDFile: ~Copyable {
+package struct RuntimeIDFile: Sendable {
     /// More than this is no such file.
     private static let largest = 64 << 20
 

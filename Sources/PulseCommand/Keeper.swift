@@ -37,8 +37,12 @@ struct Keeper: ~Copyable {
     ///
     /// Nothing is left behind when this throws.
     ///
-    /// - Parameter town: The directory, without symbolic links.
-    static func mount(over town: String, options: MountOptions, log: Logger) throws -> Keeper {
+    /// - Parameters:
+    ///   - town: The directory, without symbolic links.
+    ///   - secret: The Redis URL, for the worker alone.
+    static func mount(
+        over town: String, options: MountOptions, secret: RedisSecret?, log: Logger
+    ) throws -> Keeper {
         let signals = try Self.blockTerminationSignals()
         // Before anything is mounted over it: from then on its path leads into the mount.
         let root = try OwnedDescriptor(opening: town, in: AT_FDCWD, O_PATH | O_DIRECTORY)
@@ -65,7 +69,7 @@ struct Keeper: ~Copyable {
                 descriptors: [
                     .null, .null, .inherited(2), .inherited(connection.rawValue), .inherited(root.rawValue),
                     .inherited(memory.rawValue), .inherited(workersEnd.rawValue),
-                ])
+                ] + (secret.map { [.inherited($0.descriptor.rawValue)] } ?? []))
             return Keeper(
                 log: log, entry: entry, root: root, journal: try Journal(takingOwnershipOf: memory),
                 lifeline: lifeline, connection: connection, worker: worker, signals: signals,
@@ -82,6 +86,8 @@ struct Keeper: ~Copyable {
         static let root: CInt = 4
         static let journal: CInt = 5
         static let lifeline: CInt = 6
+        /// The Redis URL, with --redis-inherited.
+        static let secret: CInt = 7
     }
 
     /// Keeps the mount until it ends: by an unmount, by a termination signal, or with the worker.

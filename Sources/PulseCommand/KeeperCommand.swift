@@ -10,6 +10,8 @@ struct KeeperCommand: ParsableCommand {
 
     /// Where `pulsefs mount` waits to hear how it went.
     static let report: CInt = 3
+    /// The Redis URL, with --redis-inherited.
+    static let secret: CInt = 4
 
     @OptionGroup var options: MountOptions
     @Argument var town: String
@@ -25,9 +27,12 @@ struct KeeperCommand: ParsableCommand {
             let words = Mount.encode(outcome)
             _ = words.utf8CString.withUnsafeBytes { write(report.rawValue, $0.baseAddress, $0.count - 1) }
         }
+        let secret =
+            options.mirror.redisInherited
+            ? RedisSecret(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Self.secret)) : nil
         let keeper: Keeper
         do {
-            keeper = try Keeper.mount(over: town, options: options, log: Log.logger("keeper"))
+            keeper = try Keeper.mount(over: town, options: options, secret: secret, log: Log.logger("keeper"))
         } catch {
             let failure = error as? Failure ?? Failure("\(error)")
             say(.failure(failure))

@@ -47,7 +47,7 @@ struct Mount: ParsableCommand {
         _ = try MountOptions.arguments(fromMountOptions: mountOptions)
     }
 
-    func run() throws {
+    mutating func run() throws {
         guard mountOptions.isEmpty else {
             // Once more through the parser, which knows what each option wants.
             let words = try MountOptions.arguments(fromMountOptions: mountOptions)
@@ -61,10 +61,11 @@ struct Mount: ParsableCommand {
         guard status.st_mode & S_IFMT == S_IFDIR else { throw Failure("\(town) is not a directory.") }
         guard place.path != "/" else { throw Failure("the root directory cannot be a town.") }
         try KernelMount.check()
+        let secret = try options.mirror.takeSecret()
         if options.foreground {
-            try stay(place.path)
+            try stay(place.path, secret)
         } else {
-            try startKeeper(place.path)
+            try startKeeper(place.path, secret)
         }
     }
 
@@ -92,22 +93,24 @@ struct Mount: ParsableCommand {
         }
     }
 
-    private func startKeeper(_ path: String) throws {
+    private func startKeeper(_ path: String, _ secret: RedisSecret?) throws {
         let log = try Log.open(options.log, for: path)
         let pipe = try DescriptorPair.pipe()
         let report = pipe.first
         let keepersEnd = pipe.second
         _ = try ChildProcess.spawn(
             "/proc/self/exe", ["pulsefs", "keeper"] + options.arguments + ["--", path],
-            descriptors: [.null, .null, .inherited(log.rawValue), .inherited(keepersEnd.rawValue)], isDetached: true)
+            descriptors: [.null, .null, .inherited(log.rawValue), .inherited(keepersEnd.rawValue)]
+                + (secret.map { [.inherited($0.descriptor.rawValue)] } ?? []),
+            isDetached: true)
         // Ours has to go, or the end of the keeper's would never be seen.
         _ = consume keepersEnd
         try Self.decode(report.readToEnd()).get()
     }
 
-    private func stay(_ path: String) throws -> Never {
+    private func stay(_ path: String, _ secret: RedisSecret?) throws -> Never {
         let log = Log.logger("keeper")
-        let keeper = try Keeper.mount(over: path, options: options, log: log)
+        let keeper = try Keeper.mount(over: path, options: options, secret: secret, log: log)
         let status = keeper.run { outcome in
             switch outcome {
             case .success: ServiceManager.notify("READY=1\nSTATUS=serving \(path)")

@@ -38,6 +38,9 @@ struct MountOptions: ParsableArguments {
             valueName: "file"))
     var log: String?
 
+    @OptionGroup(title: "Mirror in Redis")
+    var mirror: MirrorOptions
+
     @Option(help: .hidden)
     var restrict: [MountRestriction] = []
 
@@ -61,6 +64,7 @@ struct MountOptions: ParsableArguments {
         var configuration = Town.Configuration(path: town, patterns: try patterns())
         configuration.ttl = ttl
         configuration.expiry = onExpiry
+        configuration.sharesSignals = mirror.share
         return configuration
     }
 
@@ -71,7 +75,7 @@ struct MountOptions: ParsableArguments {
         if noDefaultSignals { arguments.append("--no-default-signals") }
         if allowOther { arguments.append("--allow-other") }
         for restriction in restrict { arguments += ["--restrict", restriction.rawValue] }
-        return arguments
+        return arguments + mirror.arguments
     }
 
     // MARK: Durations
@@ -106,15 +110,20 @@ struct MountOptions: ParsableArguments {
         "relatime", "noatime", "strictatime", "async", "owner", "group", "silent",
     ]
 
+    private static let withValue: Set<String> = [
+        "ttl", "signal", "on-expiry", "log", "redis", "redis-file", "redis-ca", "redis-prefix", "town-name",
+        "runtime-ids",
+    ]
+
     /// Turns the words of `-o` into options of the long kind: `ttl=90s` into `--ttl 90s`.
     static func arguments(fromMountOptions lists: [String]) throws -> [String] {
         var arguments: [String] = []
         for word in lists.flatMap({ $0.split(separator: ",") }) {
             let parts = word.split(separator: "=", maxSplits: 1).map(String.init)
             switch (parts[0], parts.dropFirst().first) {
-            case ("ttl", let value?), ("signal", let value?), ("on-expiry", let value?), ("log", let value?):
-                arguments += ["--\(parts[0])", value]
-            case ("no-default-signals", nil), ("foreground", nil), ("allow-other", nil):
+            case (let name, let value?) where withValue.contains(name):
+                arguments += ["--\(name)", value]
+            case ("no-default-signals", nil), ("foreground", nil), ("allow-other", nil), ("share", nil):
                 arguments.append("--\(parts[0])")
             // mount(8)'s word for it.
             case ("allow_other", nil):
@@ -125,7 +134,7 @@ struct MountOptions: ParsableArguments {
                 continue
             default:
                 throw ValidationError(
-                    "Unknown mount option '\(word)'. Known are ttl=, signal=, no-default-signals, on-expiry=, allow-other, log= and foreground."
+                    "Unknown mount option '\(word)'. Known are ttl=, signal=, no-default-signals, on-expiry=, allow-other, log=, foreground, redis=, redis-file=, redis-ca=, redis-prefix=, town-name=, share and runtime-ids=."
                 )
             }
         }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import Liveness
 import TownFS
 
 /// `pulsefs status`.
@@ -46,6 +47,25 @@ struct Status: ParsableCommand {
             to write down   \(status.documents.notWrittenDown)
             inodes          \(status.fileSystem.inodes) known, \(status.fileSystem.openFiles) files open
             """)
+        if let mirror = status.mirror { show(mirror) }
+    }
+
+    private func show(_ mirror: MirrorStatus) {
+        let trip = mirror.roundTripMicroseconds.map { "\($0) µs" } ?? "not measured"
+        print(
+            """
+            mirror          \(mirror.server): \(describe(mirror.heartbeats))
+            records         as \(mirror.townName): \(describe(mirror.records))
+            others          \(mirror.received) changes received, \(mirror.malformed) malformed; \(describe(mirror.subscription))
+            queue           \(mirror.queueLength) waiting, \(mirror.sent) sent, \(mirror.coalesced) coalesced, \(mirror.dropped) dropped, round trip \(trip)
+            """)
+        if let ids = mirror.runtimeIds {
+            print("runtime ids     \(ids.entries)\(ids.problem.map { "; the file cannot be used: \($0)" } ?? "")")
+        }
+    }
+
+    private func describe(_ link: MirrorStatus.Link) -> String {
+        "\(link.state.rawValue) since \(link.since)\(link.reason.map { ", \($0)" } ?? "")"
     }
 }
 

@@ -3,6 +3,7 @@ import CLinux
 import Fuse
 import Glibc
 import Liveness
+import LivenessRedis
 import Logging
 import Synchronization
 import SystemCalls
@@ -15,6 +16,7 @@ final class Worker: Sendable {
     private let options: MountOptions
     private let path: String
     private let mount: MountEntry?
+    private let mirror: RedisMirror?
     private let log: Logger
     private let hasEnded = Mutex(false)
 
@@ -27,9 +29,19 @@ final class Worker: Sendable {
         Self.raiseLimits()
         let journal = try Journal(
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.journal))
+        mirror = try Self.mirror(options.mirror, of: path, log: log)
         town = try Town(
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.root), journal: journal,
-            configuration: Self.configuration(options, of: path), log: log)
+            configuration: Self.configuration(options, of: path), log: log, mirror: mirror)
+    }
+
+    private static func mirror(_ options: MirrorOptions, of path: String, log: Logger) throws -> RedisMirror? {
+        let secret =
+            options.redisInherited
+            ? RedisSecret(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.secret)) : nil
+        guard let configuration = try options.configuration(of: path, secret: secret) else { return nil }
+        try RedisSecret.keepOutOfCores()
+        return try RedisMirror(configuration, log: log)
     }
 
     /// Serves until the mount ends or the keeper says so; then writes documents down and ends the process.
@@ -46,6 +58,7 @@ final class Worker: Sendable {
         let fileSystem = try TownFileSystem(town, describe: describe)
         let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: fileSystem)
         _ = try Thread(named: "lifeline") { self.watchKeeper() }
+        try mirror?.start(mirroring: town.liveness, receiver: fileSystem)
         try session.run(threads: Self.threadCount)
         end()
     }
@@ -97,6 +110,8 @@ final class Worker: Sendable {
         // The other thread that came here ends the process.
         while !isFirst { pause() }
         let lost = town.close()
+        // What it has not sent by then, the server would have believed for some seconds more at best.
+        mirror?.close(within: .milliseconds(300))
         log.info("unmounted", metadata: ["town": "\(path)"])
         // Without destructors: other threads may still be serving what was open when the mount was detached.
         _exit(lost == 0 ? ExitStatus.success.rawValue : ExitStatus.failed.rawValue)
@@ -112,7 +127,7 @@ final class Worker: Sendable {
                 mountedAt: mountedAt, uptimeSeconds: (ContinuousClock.now - start).components.seconds,
                 ttlSeconds: snapshot.configuration.ttl / .seconds(1), onExpiry: snapshot.configuration.expiry.rawValue,
                 signalFiles: .init(snapshot.counts.signals), runtimes: .init(snapshot.counts.runtimes),
-                documents: snapshot.documents, fileSystem: snapshot.fileSystem)
+                documents: snapshot.documents, fileSystem: snapshot.fileSystem, mirror: snapshot.mirror)
         }
     }
 }

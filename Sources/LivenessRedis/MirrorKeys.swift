@@ -1,0 +1,90 @@
+import Liveness
+
+/// The keys of a mirror, and the commands that change them.
+///
+/// `<prefix><id>` says that a runtime is alive, to whoever knows nothing of pulsefs. Of the family `pulsefs:<town>:`,
+/// `<origin>:r:<id>` and `<origin>:s:<path>` are whole records, each written by its origin alone; `index` has their names
+/// with the time of their end, since nobody may ask for all keys; `changes` is the channel on which each is published.
+/// All of them expire.
+struct MirrorKeys: Sendable {
+    let prefix: String
+    private let family: String
+    private let origin: Origin
+
+    /// How late a touch may be sent and still be taken for one of this moment.
+    private static let instant: Duration = .milliseconds(100)
+
+    init(_ configuration: MirrorConfiguration) {
+        prefix = configuration.prefix
+        family = "pulsefs:\(configuration.townName):"
+        origin = configuration.origin
+    }
+
+    // MARK: Who is alive
+
+    /// A command that changes nothing, but is refused where changes are.
+    var probe: RedisCommand { RedisCommand("DEL", prefix) }
+
+    /// Tells of a touch; nil when it does not count any more.
+    ///
+    /// The time that is left runs from the touch. It is told in whole seconds where it is that.
+    func heartbeat(_ record: Record, of id: String, at now: ContinuousClock.Instant) -> RedisCommand? {
+        let ttl = min(record.deadline - record.touch.at, MirrorConfiguration.longestHeartbeat)
+        let age = now - record.touch.at
+        guard age < ttl else { return nil }
+        let left = max(1, (age < Self.instant ? ttl : ttl - age).milliseconds)
+        return left % 1000 == 0
+            ? RedisCommand("SET", prefix + id, "1", "EX", "\(left / 1000)")
+            : RedisCommand("SET", prefix + id, "1", "PX", "\(left)")
+    }
+
+    func end(of id: String) -> RedisCommand { RedisCommand("DEL", prefix + id) }
+
+    // MARK: Records
+
+    var channel: String { family + "changes" }
+    var index: String { family + "index" }
+
+    /// The name of a record of ours, in the index and after the family in its key.
+    func name(of subject: RecordSubject) -> String {
+        "\(origin.name):\(SharedRecord.name(of: subject))"
+    }
+
+    func key(named name: String) -> String { family + name }
+
+    private static let retention = "\(MirrorConfiguration.retention.milliseconds)"
+
+    /// Keeps a record and tells all who listen.
+    ///
+    /// Not by SET, which so is about heartbeats only for whoever looks on.
+    func keep(_ record: SharedRecord) -> [RedisCommand] {
+        let bytes = record.encoded(by: origin)
+        return [
+            RedisCommand([
+                Array("PSETEX".utf8), Array(key(named: name(of: record.subject)).utf8), Array(Self.retention.utf8),
+                bytes,
+            ]),
+            RedisCommand([Array("PUBLISH".utf8), Array(channel.utf8), bytes]),
+        ]
+    }
+
+    /// Enters names into the index, until a while after the end of what they name.
+    func enter(_ names: [String], at now: WallTime) -> [RedisCommand] {
+        guard !names.isEmpty else { return [] }
+        let end = "\((now.seconds + 2 * MirrorConfiguration.retention.components.seconds))"
+        return [
+            RedisCommand(["ZADD", index] + names.flatMap { [end, $0] }),
+            RedisCommand("PEXPIRE", index, "\(2 * MirrorConfiguration.retention.milliseconds)"),
+        ]
+    }
+
+    /// Takes names out of the index whose time has come.
+    func clear(at now: WallTime) -> RedisCommand {
+        RedisCommand("ZREMRANGEBYSCORE", index, "-inf", "(\(now.seconds)")
+    }
+
+    /// Asks for the names of all records.
+    func names(at now: WallTime) -> RedisCommand {
+        RedisCommand("ZRANGEBYSCORE", index, "\(now.seconds)", "+inf")
+    }
+}

@@ -1,0 +1,123 @@
+import Liveness
+import SystemCalls
+
+/// The thread that hears of what others who share the town's name have done.
+///
+/// It listens first and asks for all that there is then, over a second connection: nothing that happens in between is
+/// missed, and what comes twice is known by its stamp. A connection that says nothing is asked for a sign of life.
+final class MirrorListener: Sendable {
+    private static let beat: Duration = .milliseconds(1500)
+    /// How long a sign of life may take.
+    private static let patience: Duration = .seconds(2)
+    /// Records asked for at once.
+    private static let batchSize = 64
+
+    private let mirror: RedisMirror
+    private let receiver: any SharedRecordReceiver
+    private let wakeup: Wakeup
+    private let keys: MirrorKeys
+
+    init(for mirror: RedisMirror, receiver: any SharedRecordReceiver, wakeup: Wakeup) {
+        self.mirror = mirror
+        self.receiver = receiver
+        self.wakeup = wakeup
+        keys = MirrorKeys(mirror.configuration)
+    }
+
+    func run() {
+        var backoff = Backoff()
+        while !mirror.isClosing {
+            do {
+                try listen(whenUp: { backoff.reset() })
+            } catch {
+                mirror.note(\.subscription, "subscription", error)
+                let end = ContinuousClock.now + backoff.pause(needsAPerson: RedisMirror.needsAPerson(error))
+                while !mirror.isClosing, ContinuousClock.now < end { _ = wakeup.wait(until: end) }
+            }
+        }
+    }
+
+    private func listen(whenUp: () -> Void) throws {
+        let connection = try mirror.open("listener")
+        try connection.send([RedisCommand("SUBSCRIBE", keys.channel)])
+        guard let confirmation = try connection.receive(until: .now + Self.patience, orRaised: wakeup) else {
+            if mirror.isClosing { return }
+            throw RedisError.timedOut("confirmation")
+        }
+        if let text = confirmation.error { throw RedisError(reply: text) }
+        try catchUp()
+        mirror.note(\.subscription, "subscription", .up)
+        whenUp()
+        var isAsked = false
+        while !mirror.isClosing {
+            let limit = ContinuousClock.now + (isAsked ? Self.patience : Self.beat)
+            if let reply = try connection.receive(until: limit, orRaised: wakeup) {
+                isAsked = false
+                hear(reply)
+            } else if isAsked, ContinuousClock.now >= limit {
+                throw RedisError.timedOut("sign of life")
+            } else if !isAsked {
+                try connection.send([RedisCommand("PING")])
+                isAsked = true
+            }
+        }
+    }
+
+    private func hear(_ reply: RedisReply) {
+        // Pongs, too, come as arrays here.
+        guard case .array(let parts) = reply, parts.count == 3, parts[0] == .string(Array("message".utf8)),
+            case .string(let bytes) = parts[2]
+        else { return }
+        guard let record = SharedRecord(bytes) else {
+            mirror.change { $0.malformed += 1 }
+            return
+        }
+        // What we said ourselves is no news.
+        if record.stamp.origin != mirror.configuration.origin { take([record]) }
+    }
+
+    /// Takes in all records that there are, ours of before a restart included.
+    private func catchUp() throws {
+        let connection = try mirror.open("catch-up")
+        let asked = WallTime.now
+        let replies = try connection.pipeline([RedisCommand("TIME")])
+        mirror.clock.set(replies[0], asked: asked, answered: .now)
+        let answer = try connection.pipeline([keys.names(at: mirror.clock.shared(.now))])[0]
+        if let text = answer.error { throw RedisError(reply: text) }
+        guard case .array(let elements) = answer else { throw RedisError.protocolViolation("no list of records") }
+        var names = elements.compactMap {
+            if case .string(let name) = $0 { String(decoding: name, as: UTF8.self) } else { nil }
+        }[...]
+        while !names.isEmpty, !mirror.isClosing {
+            let some = names.prefix(Self.batchSize)
+            names = names.dropFirst(some.count)
+            let answer = try connection.pipeline([RedisCommand(["MGET"] + some.map(keys.key(named:)))])[0]
+            if let text = answer.error { throw RedisError(reply: text) }
+            guard case .array(let values) = answer else { throw RedisError.protocolViolation("no list of values") }
+            take(
+                values.compactMap { value in
+                    guard case .string(let bytes) = value else { return nil }
+                    guard let record = SharedRecord(bytes) else {
+                        mirror.change { $0.malformed += 1 }
+                        return nil
+                    }
+                    return record
+                })
+        }
+    }
+
+    /// Hands records on; each keeps its place by its stamp, whatever the order they come in.
+    private func take(_ records: [SharedRecord]) {
+        let instant = ContinuousClock.now
+        let wall = WallTime.now
+        let shared = mirror.clock.shared(wall)
+        for record in records where mirror.isShared(record.subject) {
+            if let touch = record.touch(shared: shared, wall: wall, instant: instant) {
+                receiver.receive(touch)
+            } else {
+                receiver.receiveForget(record.subject, stamp: record.stamp)
+            }
+        }
+        mirror.change { $0.received += UInt64(records.count) }
+    }
+}

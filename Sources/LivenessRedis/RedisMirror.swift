@@ -1,0 +1,185 @@
+import Glibc
+import Liveness
+import Logging
+import Synchronization
+import SystemCalls
+import SystemPackage
+
+/// A copy of the liveness table in Redis, and a window on the tables of others.
+///
+///     touch ──note──▶ MirrorQueue ──▶ sender ──▶ Redis ──▶ listener ──▶ records of others
+///
+/// Whoever touches pays for a place in the queue and never waits for the server. One thread (`MirrorSender`) sends what is
+/// due, in batches; one (`MirrorListener`) receives what others publish. Whatever happens to the server: once it is back,
+/// everything that is alive is sent again, and what others did meanwhile is caught up with.
+package final class RedisMirror: LivenessMirror {
+    struct State {
+        var queue = MirrorQueue()
+        /// Whether the sender sleeps, and has to be woken for what is due at once.
+        var isAsleep = false
+        var isClosing = false
+        var heartbeats: MirrorStatus.Link
+        var records: MirrorStatus.Link
+        var subscription: MirrorStatus.Link
+        var sent: UInt64 = 0
+        var received: UInt64 = 0
+        var malformed: UInt64 = 0
+        var roundTrip: Duration?
+        var runtimeIDs: MirrorStatus.IDMap?
+    }
+
+    let configuration: MirrorConfiguration
+    let clock = SharedClock()
+    let log: Logger
+    let wakeup: Wakeup
+    private let listenersWakeup: Wakeup
+    private let senderEnded: Wakeup
+    private let listenerEnded: Wakeup
+    private let state: Mutex<State>
+
+    package init(_ configuration: MirrorConfiguration, log: Logger) throws(Errno) {
+        self.configuration = configuration
+        self.log = log
+        wakeup = try Wakeup()
+        listenersWakeup = try Wakeup()
+        senderEnded = try Wakeup()
+        listenerEnded = try Wakeup()
+        let link = MirrorStatus.Link(.connecting, since: .now)
+        state = Mutex(State(heartbeats: link, records: link, subscription: link))
+    }
+
+    /// Starts the two threads.
+    ///
+    /// - Parameters:
+    ///   - store: What is sent again after each interruption.
+    ///   - receiver: Where records of others go.
+    package func start(
+        mirroring store: InMemoryLivenessStore, receiver: any SharedRecordReceiver
+    ) throws(Errno) {
+        let sender = MirrorSender(for: self, store: store)
+        // Not joined: `close` waits for their words, and not for ever.
+        _ = try Thread(named: "mirror") {
+            sender.run()
+            self.senderEnded.raise()
+        }
+        let listener = MirrorListener(for: self, receiver: receiver, wakeup: listenersWakeup)
+        _ = try Thread(named: "mirror-listener") {
+            listener.run()
+            self.listenerEnded.raise()
+        }
+    }
+
+    /// Sends what waits, if that can be done in time, and ends.
+    ///
+    /// Nothing is taken back: keys vanish by themselves.
+    package func close(within limit: Duration) {
+        state.withLock { $0.isClosing = true }
+        wakeup.raise()
+        listenersWakeup.raise()
+        let end = ContinuousClock.now + limit
+        _ = senderEnded.wait(until: end)
+        _ = listenerEnded.wait(until: end)
+    }
+
+    // MARK: Filling the queue
+
+    package func stamp(_ now: WallTime) -> Stamp {
+        Stamp(clock.shared(now), by: configuration.origin)
+    }
+
+    package func note(_ record: Record, of subject: RecordSubject) {
+        note(.touched(subject, record))
+    }
+
+    package func noteForgotten(_ subject: RecordSubject, stamp: Stamp) {
+        note(.forgotten(subject, stamp))
+    }
+
+    private func note(_ message: MirrorQueue.Message) {
+        guard isShared(message.subject) else { return }
+        let now = ContinuousClock.now
+        let isToBeWoken = state.withLock { state in
+            let isFirst = state.queue.note(message, at: now)
+            defer { if isFirst { state.isAsleep = false } }
+            return isFirst && state.isAsleep
+        }
+        if isToBeWoken { wakeup.raise() }
+    }
+
+    func isShared(_ subject: RecordSubject) -> Bool {
+        if case .signal = subject { return configuration.sharesSignals }
+        return true
+    }
+
+    // MARK: The threads' business
+
+    var isClosing: Bool { state.withLock { $0.isClosing } }
+
+    func change<Result>(_ body: (inout State) -> Result) -> Result {
+        state.withLock { body(&$0) }
+    }
+
+    /// Notes how a link is doing; says so in the log when that is news.
+    func note(
+        _ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ news: MirrorStatus.State,
+        reason: String? = nil
+    ) {
+        let now = WallTime.now
+        let isNews = state.withLock { state in
+            let old = state[keyPath: link]
+            guard old.state != news || old.reason != reason else { return false }
+            if old.state == news {
+                state[keyPath: link].reason = reason
+            } else {
+                state[keyPath: link] = MirrorStatus.Link(news, since: now, reason: reason)
+            }
+            return true
+        }
+        guard isNews else { return }
+        switch news {
+        case .up, .connecting: log.info("\(name): \(news.rawValue)", metadata: ["server": "\(configuration.server)"])
+        case .down: log.warning("\(name): down: \(reason ?? "")", metadata: ["server": "\(configuration.server)"])
+        case .refused: log.error("\(name): refused: \(reason ?? "")", metadata: ["server": "\(configuration.server)"])
+        }
+    }
+
+    /// Notes what has ended a link.
+    func note(_ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ error: any Error) {
+        note(link, name, Self.needsAPerson(error) ? .refused : .down, reason: "\(error)")
+    }
+
+    static func needsAPerson(_ error: any Error) -> Bool {
+        (error as? RedisError)?.needsAPerson ?? true
+    }
+
+    func open(_ role: String) throws -> RedisConnection {
+        var options = try configuration.options()
+        options.clientName = "pulsefs-\(role):\(configuration.origin.name)"
+        return try RedisConnection.open(options)
+    }
+
+    // MARK: Status
+
+    package var status: MirrorStatus {
+        state.withLock { state in
+            MirrorStatus(
+                server: configuration.server, heartbeats: state.heartbeats, records: state.records,
+                subscription: state.subscription, townName: configuration.townName, queueLength: state.queue.count,
+                coalesced: state.queue.coalesced, dropped: state.queue.dropped, sent: state.sent,
+                received: state.received, malformed: state.malformed,
+                roundTripMicroseconds: state.roundTrip.map { Int64($0 / .microseconds(1)) },
+                runtimeIds: state.runtimeIDs)
+        }
+    }
+}
+
+extension WallTime {
+    /// The wall clock's now.
+    ///
+    /// The corresponding C function is `clock_gettime` with `CLOCK_REALTIME`.
+    static var now: WallTime {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return WallTime(seconds: Int64(now.tv_sec), nanoseconds: Int32(now.tv_nsec))
+    }
+}
