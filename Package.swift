@@ -61,9 +61,13 @@ let package = Package(
 
         .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "SystemCalls", system]),
         .testTarget(name: "LivenessTests", dependencies: ["Liveness"]),
+
+        // Real Redis servers for tests.
+        .target(name: "RedisServing", dependencies: ["CLinux"], path: "Tests/RedisServing"),
+
         .testTarget(
             name: "LivenessRedisTests",
-            dependencies: ["LivenessRedis", "Liveness", "SystemCalls", "CLinux", system, logging]),
+            dependencies: ["LivenessRedis", "Liveness", "RedisServing", "SystemCalls", "CLinux", system, logging]),
         .testTarget(
             name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "SystemCalls", "CLinux", system, logging]),
         .testTarget(
