@@ -42,11 +42,8 @@ package final class RedisServer: Sendable {
     private let guardian: Guardian
     private let pid: Mutex<pid_t>
 
-    package static var isInstalled: Bool {
-        ["redis-server", "redis-cli", "openssl"].allSatisfy { program in
-            (try? shell("command -v \(program)")) != nil
-        }
-    }
+    package static let isInstalled =
+        (try? shell("command -v redis-server && command -v redis-cli && command -v openssl")) != nil
 
     /// Starts one and waits until it answers.
     package convenience init(_ configure: (inout Options) -> Void = { _ in }) throws {
@@ -86,7 +83,7 @@ package final class RedisServer: Sendable {
 
     // MARK: Its life
 
-    /// As a machine that loses power: what it knew and had not saved is gone. Clients are told by the kernel.
+    /// Ends it as a loss of power would, with all that it knew; its clients are told by the kernel.
     package func kill() {
         signal(SIGKILL)
         guardian.waitForEnd()
