@@ -247,7 +247,10 @@ private final class Guardian: Sendable {
     private let turn = Mutex(())
 
     init(_ directory: String) throws {
+        // When we die, the kernel hangs up on a process group that has lost us and has a stopped member. And a program of
+        // ours that still writes to the directory can keep it from being removed at first.
         let script = """
+            trap '' HUP
             server=
             while read -r order; do
                 case $order in
@@ -257,7 +260,7 @@ private final class Guardian: Sendable {
             done
             [ -z "$server" ] || kill -KILL $server
             wait
-            rm -rf "$0"
+            rm -rf "$0" || { sleep 1; rm -rf "$0"; }
             """
         var (down, up): ([CInt], [CInt]) = ([-1, -1], [-1, -1])
         guard pipe2(&down, O_CLOEXEC) == 0, pipe2(&up, O_CLOEXEC) == 0 else {
