@@ -74,6 +74,15 @@ public final class InMemoryLivenessStore: LivenessStore {
         table.withLock { $0.record(ofSignal: path) }
     }
 
+    /// The runtimes whose ids begin with a prefix, found by looking at every one; in no order.
+    public func runtimes(beneath prefix: String) -> [RuntimeID] {
+        table.withLock { $0.runtimes(beneath: prefix) }
+    }
+
+    public func hasRuntimes(beneath prefix: String) -> Bool {
+        table.withLock { $0.hasRuntimes(beneath: prefix) }
+    }
+
     public func counts() -> LivenessTable.Counts {
         let now = now()
         return table.withLock { $0.counts(at: now) }

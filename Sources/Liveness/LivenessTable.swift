@@ -158,6 +158,15 @@ public struct LivenessTable: Sendable {
         runtimes.map { (.runtime($0.key), $0.value) } + signals.map { (.signal($0.key), $0.value) }
     }
 
+    /// The runtimes whose ids begin with a prefix, in no order.
+    func runtimes(beneath prefix: String) -> [RuntimeID] {
+        runtimes.keys.filter { $0.description.utf8.starts(with: prefix.utf8) }
+    }
+
+    func hasRuntimes(beneath prefix: String) -> Bool {
+        runtimes.keys.contains { $0.description.utf8.starts(with: prefix.utf8) }
+    }
+
     /// False for a runtime that was never heard of.
     public func isAlive(_ id: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
         runtimes[id]?.isAlive(at: now) ?? false

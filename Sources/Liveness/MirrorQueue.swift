@@ -99,7 +99,7 @@ public struct MirrorQueue: Sendable {
     }
 
     /// Puts back what was taken and perhaps not told, unless there is something newer by now.
-    public mutating func putBack(_ messages: [Message], at now: ContinuousClock.Instant) {
+    public mutating func putBack(_ messages: some Sequence<Message>, at now: ContinuousClock.Instant) {
         for message in messages {
             entries[message.subject]?.told = nil
             note(message, at: now)

@@ -99,6 +99,8 @@ final class MirrorSender: Sendable {
         guard let limit else { return }
         let reply = try connection.receive(until: limit, orRaised: mirror.wakeup)
         mirror.change { $0.isAsleep = false }
+        // Whatever it was raised for is looked at now.
+        _ = mirror.wakeup.wait(until: .now)
         if reply != nil { throw RedisError.protocolViolation("a reply to no command") }
     }
 
@@ -169,8 +171,8 @@ final class MirrorSender: Sendable {
         let refill = work.backlog.prefix(Self.batchSize)
         work.backlog = work.backlog.dropFirst(refill.count)
         let (batch, hasOverflowed) = mirror.change { state in
-            // What is in the queue already is newer, and stays.
-            for message in refill { state.queue.note(message, at: now) }
+            // As if it had never been told; what is in the queue already is newer, and stays.
+            state.queue.putBack(refill, at: now)
             return (state.queue.take(Self.batchSize, at: now), work.backlog.isEmpty && state.queue.takeOverflow())
         }
         if hasOverflowed { work.backlog = ownRecords() }

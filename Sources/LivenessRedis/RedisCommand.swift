@@ -19,8 +19,10 @@ package struct RedisCommand: Hashable, Sendable {
     /// Adds the command, as it goes over the wire, to `bytes`.
     func append(to bytes: inout [UInt8]) {
         // One buffer with all arguments, and where each begins.
-        let joined = Array(arguments.joined())
         let lengths = arguments.map(\.count)
+        var joined: [UInt8] = []
+        joined.reserveCapacity(lengths.reduce(0, +))
+        for argument in arguments { joined += argument }
         joined.withUnsafeBytes { joined in
             // because an empty array may have no address, and the pointers of empty arguments are not read.
             let start = joined.baseAddress.map { $0.assumingMemoryBound(to: CChar.self) }

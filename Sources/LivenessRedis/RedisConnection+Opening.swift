@@ -4,7 +4,8 @@ import SystemPackage
 extension RedisConnection {
     /// Connects, encrypts, logs in and selects the database; for a sentinel URL asks first where the primary is.
     ///
-    /// Takes at most the connect timeout and three reply timeouts; with sentinels, that often for each.
+    /// Takes at most the connect timeout and three reply timeouts; with sentinels that for each, and a reply timeout
+    /// more.
     package static func open(_ options: RedisOptions) throws(RedisError) -> RedisConnection {
         switch options.url.place {
         case .server(let host):
@@ -128,7 +129,11 @@ extension RedisConnection {
         commands.append(RedisCommand("CLIENT", "SETNAME", options.clientName))
         // One after the other: a server that refuses the first hangs up, or has nothing sensible to say to the rest.
         for command in commands {
-            guard case .error(let text) = try pipeline([command])[0] else { continue }
+            let reply = try pipeline([command])[0]
+            guard case .error(let text) = reply else {
+                guard case .status = reply else { throw .protocolViolation("a greeting that is not returned") }
+                continue
+            }
             switch command.description {
             case "AUTH": throw RedisError(replyToAuthentication: text)
             case "SELECT" where RedisError.code(of: text) == "ERR" && text != RedisError.tooManyClients:

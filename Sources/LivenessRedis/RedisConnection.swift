@@ -16,7 +16,7 @@ package final class RedisConnection {
 
     /// Readable when there is something to `receive`, also the end: for a poll(2) together with other descriptors.
     ///
-    /// Whoever polls it has called `receive` until that returned nil, for what has already been read is no longer there.
+    /// Whoever polls it has called `receive` until that returned nil: what has already been read is no longer there.
     package var descriptor: CInt { socket.rawValue }
 
     private let socket: OwnedDescriptor
@@ -81,7 +81,8 @@ package final class RedisConnection {
 
     /// Waits for the next reply or message.
     ///
-    /// One that has come counts before a wakeup, and a wakeup before the limit. With a limit in the past it only looks.
+    /// What has already been read comes before a wakeup, and a wakeup before what is still to be read. With a limit in
+    /// the past it only looks.
     ///
     /// - Returns: Nil at the limit or when the wakeup is raised, which it stays: its `wait` tells which it was.
     package func receive(

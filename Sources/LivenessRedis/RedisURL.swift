@@ -62,8 +62,9 @@ package struct RedisURL: Hashable, Sendable {
 
         isEncrypted = scheme.hasPrefix("rediss")
         credentials = try Self.credentials(userInfo)
-        // A password with a bare slash in it was cut short.
-        guard scheme == "unix" || !path.contains(UInt8(ascii: "@")) else { throw .unencoded }
+        // A password with a bare slash or question mark in it was cut short.
+        let isCut = query.contains(UInt8(ascii: "@")) || (scheme != "unix" && path.contains(UInt8(ascii: "@")))
+        guard !isCut else { throw .unencoded }
         var parameters = try Self.parameters(query)
         switch scheme {
         case "redis", "rediss":

@@ -32,8 +32,8 @@ struct SocketAddress: Hashable, Sendable {
 
     /// Asks the system for the addresses of a host, in the order to try them; nil at the limit.
     ///
-    /// A name is looked up on a thread of its own, for getaddrinfo(3) knows no limit. The thread is left behind at ours,
-    /// and ends when the resolver gives up, by default after some ten seconds a name server.
+    /// A name is looked up on a thread of its own, for getaddrinfo(3) knows no limit. The thread is left behind at
+    /// ours, and ends when the resolver gives up, by default after some ten seconds a name server.
     static func resolve(_ host: RedisURL.Host, within limit: Duration) throws(Errno) -> Resolution? {
         if case .found(let addresses) = lookUp(host, flags: AI_NUMERICHOST) { return .found(addresses) }
         return try SystemCalls.within(limit) { lookUp(host, flags: 0) }
@@ -62,9 +62,7 @@ struct SocketAddress: Hashable, Sendable {
         let socket = OwnedDescriptor(
             takingOwnershipOf: try retryingInterrupts { Glibc.socket(family, type, 0) })
         if family != AF_UNIX {
-            // A pipeline's end must not wait for the acknowledgement of its beginning.
-            var on: CInt = 1
-            setsockopt(socket.rawValue, CInt(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<CInt>.size))
+            Self.setTCPOptions(of: socket)
         }
         while true {
             let failure = bytes.withUnsafeBytes { bytes in
@@ -85,6 +83,20 @@ struct SocketAddress: Hashable, Sendable {
             case .resourceTemporarilyUnavailable? where family == AF_UNIX: throw .timedOut
             case let failure?: throw failure
             }
+        }
+    }
+
+    private static func setTCPOptions(of socket: borrowing OwnedDescriptor) {
+        let options: [(CInt, CInt, CInt)] = [
+            // A pipeline's end must not wait for the acknowledgement of its beginning.
+            (CInt(IPPROTO_TCP), TCP_NODELAY, 1),
+            // A subscriber sends nothing, and would never learn of a host that has vanished: now after half a minute.
+            (SOL_SOCKET, SO_KEEPALIVE, 1), (CInt(IPPROTO_TCP), TCP_KEEPIDLE, 15),
+            (CInt(IPPROTO_TCP), TCP_KEEPINTVL, 5), (CInt(IPPROTO_TCP), TCP_KEEPCNT, 3),
+        ]
+        for (level, name, value) in options {
+            var value = value
+            setsockopt(socket.rawValue, level, name, &value, socklen_t(MemoryLayout<CInt>.size))
         }
     }
 

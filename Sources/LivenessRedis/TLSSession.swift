@@ -1,7 +1,7 @@
 import COpenSSL
 import Glibc
 
-/// The client's end of a TLS connection, over bytes in memory: what is sent and received is the socket owner's business.
+/// The client's end of a TLS connection, over bytes in memory: sending and receiving them is the socket owner's part.
 ///
 /// At least TLS 1.2. The server must show a certificate that is signed by a trusted authority and made out to the host.
 /// After an error the session is of no more use. Used by one thread at a time.
@@ -65,10 +65,8 @@ final class TLSSession {
                 throw failure("the address cannot be checked")
             }
         } else {
-            // The dot that ends an absolute name is not part of it in certificates.
-            let name = host.hasSuffix(".") ? String(host.dropLast()) : host
             SSL_set_hostflags(session, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
-            guard SSL_set1_host(session, name) == 1, copenssl_set_server_name(session, name) == 1 else {
+            guard SSL_set1_host(session, host) == 1, copenssl_set_server_name(session, host) == 1 else {
                 throw failure("the host name cannot be checked")
             }
         }

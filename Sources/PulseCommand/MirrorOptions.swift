@@ -145,7 +145,7 @@ struct MirrorOptions: ParsableArguments {
     /// - Parameter secret: What was inherited.
     func configuration(of town: String, secret: RedisSecret?) throws -> MirrorConfiguration? {
         guard isEnabled else { return nil }
-        let host = Self.hostName()
+        let host = Host.name
         let origin = Origin(host: host, path: town)
         let read: @Sendable () throws -> RedisURL
         if let redis {
@@ -168,11 +168,5 @@ struct MirrorOptions: ParsableArguments {
         configuration.sharesSignals = share
         configuration.runtimeIDs = runtimeIds
         return configuration
-    }
-
-    private static func hostName() -> String {
-        var name = [CChar](repeating: 0, count: 256)
-        guard gethostname(&name, name.count - 1) == 0 else { return "localhost" }
-        return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 }

@@ -64,6 +64,7 @@ struct MountOptions: ParsableArguments {
         var configuration = Town.Configuration(path: town, patterns: try patterns())
         configuration.ttl = ttl
         configuration.expiry = onExpiry
+        configuration.host = Host.name
         configuration.sharesSignals = mirror.share
         return configuration
     }

@@ -11,6 +11,8 @@ package final class Town: Sendable {
     package struct Configuration: Sendable {
         /// The town root as it is shown to people.
         package var path: String
+        /// What this host is called.
+        package var host = "localhost"
         /// For how long a touch proves life.
         package var ttl: Duration = Touch.defaultTTL
         package var patterns: SignalPatterns

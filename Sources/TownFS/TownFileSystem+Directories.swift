@@ -9,10 +9,10 @@ extension TownFileSystem {
         let opened: OpenDirectory
         switch try subject(inode) {
         case .pulse:
-            guard inode == PulseDirectory.directory else { throw .notDirectory }
-            let entries = pulse.entries.map { entry in
+            let entries = try pulse.entries(of: inode).map { entry in
                 OpenDirectory.Listed(
-                    name: NodeName(entry.name), number: entry.number, kind: S_IFREG)
+                    name: NodeName(Array(entry.name.utf8)), number: entry.number,
+                    kind: entry.isDirectory ? S_IFDIR : S_IFREG)
             }
             opened = OpenDirectory(listing: { () throws(Errno) in entries })
         case .signal:

@@ -19,16 +19,15 @@ extension TownFileSystem {
                 throw .staleNFSFileHandle
             }
         case .pulse:
-            guard inode == PulseDirectory.statusFile else { throw .isDirectory }
             guard flags & O_ACCMODE == O_RDONLY else { throw .permissionDenied }
-            return reply(OpenFile(inode, .text(try pulse.text()), thread: request.thread))
+            return reply(OpenFile(inode, .text(try pulse.text(of: inode)), thread: request.thread))
         }
     }
 
     package func create(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply) {
-        if parent == PulseDirectory.directory { throw .notPermitted }
+        if PulseDirectory.contains(parent) { throw .notPermitted }
         let directory = try directory(parent)
         try refuseTemporary(name, in: directory)
         if flags & clinux_tmpfile == clinux_tmpfile {

@@ -7,7 +7,7 @@ import SystemPackage
 
 extension TownFileSystem {
     package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
-        if parent == PulseDirectory.directory { return try entry(ofPulse: pulse.lookup(name)) }
+        if PulseDirectory.contains(parent) { return try entry(ofPulse: pulse.lookup(name, in: parent)) }
         let directory = try directory(parent)
         switch try meaning(of: name, in: directory) {
         case .backing: return try entry(ofBacking: name, in: directory)
@@ -24,6 +24,7 @@ extension TownFileSystem {
     }
 
     package func forget(_ inode: InodeNumber, count: UInt64) {
+        if PulseDirectory.contains(inode) { return pulse.forget(inode, count: count) }
         nodes.forget(inode, count: count)
     }
 
@@ -98,7 +99,7 @@ extension TownFileSystem {
     ///
     /// In `.pulse` nothing can, and `.pulse` is there.
     private func directory(forMaking name: FileName, in parent: InodeNumber) throws(Errno) -> Directory {
-        if parent == PulseDirectory.directory { throw .notPermitted }
+        if PulseDirectory.contains(parent) { throw .notPermitted }
         let directory = try directory(parent)
         if case .pulse = try meaning(of: name, in: directory) { throw .fileExists }
         try refuseTemporary(name, in: directory)
@@ -127,7 +128,7 @@ extension TownFileSystem {
     // MARK: Removing
 
     package func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        if parent == PulseDirectory.directory { throw .notPermitted }
+        if PulseDirectory.contains(parent) { throw .notPermitted }
         let directory = try directory(parent)
         switch try meaning(of: name, in: directory) {
         case .pulse: throw .isDirectory
@@ -143,7 +144,7 @@ extension TownFileSystem {
     }
 
     package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        if parent == PulseDirectory.directory { throw .notDirectory }
+        if PulseDirectory.contains(parent) { throw .notPermitted }
         let directory = try directory(parent)
         switch try meaning(of: name, in: directory) {
         case .pulse: throw .notPermitted

@@ -34,7 +34,7 @@ package final class TownFileSystem: FileSystem {
             firstInode: PulseDirectory.firstFreeInode, cacheCapacity: town.configuration.descriptorCacheCapacity,
             reliesOnBirths: try !town.root.isOnOverlay,
             handles: town.configuration.usesHandles ? KernelHandle.FileSystem(of: town.root) : nil)
-        pulse = PulseDirectory { [town, nodes, files] in
+        let status: @Sendable () -> TownStatus = { [town, nodes, files] in
             describe(
                 Snapshot(
                     configuration: town.configuration, counts: town.liveness.counts(),
@@ -43,6 +43,11 @@ package final class TownFileSystem: FileSystem {
                         fromFuture: town.counters.fromFuture, notWrittenDown: town.writeDown.pendingCount),
                     fileSystem: TownStatus.FileSystem(inodes: nodes.count, openFiles: files.count),
                     mirror: town.mirror?.status))
+        }
+        pulse = PulseDirectory(of: town.liveness, status: status) { [town] id in
+            town.liveness.record(of: id).map {
+                RuntimeReport(id, $0, at: town.now.instant, host: town.configuration.host)
+            }
         }
     }
 
@@ -139,8 +144,15 @@ package final class TownFileSystem: FileSystem {
             statusTimeout: status.timeout)
     }
 
+    /// - Parameter inode: Looked up, and counted.
     func entry(ofPulse inode: InodeNumber) throws(Errno) -> Entry {
-        Entry(inode: inode, status: try pulse.status(of: inode), nameTimeout: Self.backingTimeout, statusTimeout: 0)
+        do throws(Errno) {
+            // Who is in it comes and goes without the kernel's doing.
+            return Entry(inode: inode, status: try pulse.status(of: inode), nameTimeout: 0, statusTimeout: 0)
+        } catch {
+            pulse.forget(inode, count: 1)
+            throw error == .staleNFSFileHandle ? .noSuchFileOrDirectory : error
+        }
     }
 
     // MARK: What is whose

@@ -83,7 +83,7 @@ import Testing
         ("redis://h/x", .database), ("redis://h/-1", .database), ("redis://h/1/2", .database),
         ("redis://h/2147483648", .database), ("redis://ada@h", .userWithoutPassword),
         ("redis://:secr%et@h", .percent), ("redis://:secret%4", .host), ("redis://:secret%4@h", .percent),
-        ("redis://:sec#ret@h", .unencoded), ("redis://:sec/ret@h", .unencoded), ("redis://:sec?ret@h", .host),
+        ("redis://:sec#ret@h", .unencoded), ("redis://:sec/ret@h", .unencoded), ("redis://:sec?ret@h", .unencoded),
         ("redis://h?db=1", .parameter), ("unix://h/redis.sock", .socketWithHost), ("unix://", .socketPath),
         ("unix:///", .socketPath), ("unix:///a%00b", .socketPath),
         ("unix:///" + String(repeating: "a", count: 107), .socketPath), ("unix:///a?db=x", .database),

@@ -163,6 +163,20 @@ import Testing
         #expect(described(taken17).sorted() == ["r:deacon forgotten", "r:mayor 2"])
     }
 
+    @Test func whatWasToldAServerThatLostItIsToldAgain() {
+        var queue = MirrorQueue()
+        let message = touch(mayor)
+        queue.note(message, at: clock.now)
+        _ = queue.take(10, at: clock.now)
+        clock.advance(by: .milliseconds(200))
+        queue.putBack([message], at: clock.now)
+        let early = queue.take(10, at: clock.now)
+        #expect(early.isEmpty)
+        clock.advance(by: .milliseconds(800))
+        let taken = queue.take(10, at: clock.now)
+        #expect(described(taken) == ["r:mayor {}"])
+    }
+
     @Test func whatThereIsNoRoomForIsCountedAndSaid() throws {
         var queue = MirrorQueue(capacity: 2)
         for number in 0..<5 { queue.note(touch(.runtime(try RuntimeID("runtime-\(number)"))), at: clock.now) }

@@ -1,6 +1,7 @@
 import CLinux
 import Fuse
 import Glibc
+import Liveness
 import SystemPackage
 import Testing
 
@@ -94,7 +95,7 @@ import Testing
             let entry = try town.lookup(".pulse")
             #expect(entry.inode == PulseDirectory.directory)
             #expect(entry.status.isDirectory)
-            #expect(try town.names(".pulse") == ["status.json"])
+            #expect(try town.names(".pulse") == ["runtimes", "status.json"])
             #expect(throws: Errno.fileExists) { try town.mkdir(".pulse") }
             #expect(throws: Errno.notPermitted) { try town.rmdir(".pulse") }
             #expect(throws: Errno.isDirectory) { try town.unlink(".pulse") }
@@ -102,6 +103,53 @@ import Testing
             #expect(throws: Errno.notPermitted) { try town.write("", to: ".pulse/x") }
             // Only in the root.
             #expect(try !town.exists("daemon/.pulse"))
+        }
+    }
+
+    @Test func runtimesAreFoundByTheirIdsAndDirectoriesComeAndGoWithThem() throws {
+        try withTown { town in
+            for id in ["mayor", "gastown/polecats/furiosa", "gastown/polecats/nux"] {
+                try town.town.liveness.touch(RuntimeID(id), ttl: .seconds(90))
+            }
+            #expect(try town.names(".pulse/runtimes") == ["gastown", "mayor.json"])
+            #expect(try town.names(".pulse/runtimes/gastown") == ["polecats"])
+            #expect(try town.names(".pulse/runtimes/gastown/polecats") == ["furiosa.json", "nux.json"])
+            #expect(try town.stat(".pulse/runtimes/gastown").isDirectory)
+            #expect(try town.read(".pulse/runtimes/mayor.json").contains("\"state\" : \"alive\""))
+            for name in [
+                "nobody.json", "mayor", "gastown.json", "gastown/x", "gastown/polecats/nux.json.json", "\u{e9}.json",
+            ] {
+                #expect(try !town.exists(".pulse/runtimes/\(name)"), "\(name)")
+            }
+            town.advance(by: .seconds(91))
+            #expect(try town.read(".pulse/runtimes/mayor.json").contains("\"state\" : \"expired\""))
+
+            let directory = try town.lookup(".pulse/runtimes/gastown").inode
+            let file = try town.lookup(".pulse/runtimes/gastown/polecats/nux.json").inode
+            for id in ["gastown/polecats/furiosa", "gastown/polecats/nux"] {
+                town.town.liveness.forget(try RuntimeID(id))
+            }
+            #expect(try town.names(".pulse/runtimes") == ["mayor.json"])
+            for inode in [directory, file] {
+                #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(inode, for: .me) }
+                town.fileSystem.forget(inode, count: 1000)
+                #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(inode, for: .me) }
+            }
+        }
+    }
+
+    @Test func nothingIsMadeOrChangedAmongRuntimes() throws {
+        try withTown { town in
+            for id in ["mayor", "gastown/mayor"] { try town.town.liveness.touch(RuntimeID(id), ttl: .seconds(90)) }
+            for name in [".pulse/runtimes", ".pulse/runtimes/gastown"] {
+                #expect(throws: Errno.notPermitted) { try town.mkdir("\(name)/x") }
+                #expect(throws: Errno.notPermitted) { try town.rmdir("\(name)/mayor.json") }
+                #expect(throws: Errno.notPermitted) { try town.unlink("\(name)/mayor.json") }
+                #expect(throws: Errno.notPermitted) { try town.write("", to: "\(name)/x") }
+                #expect(throws: Errno.notPermitted) { try town.rename("\(name)/mayor.json", to: "x") }
+                #expect(throws: Errno.notPermitted) { try town.rename("daemon", to: "\(name)/x") }
+            }
+            #expect(throws: Errno.permissionDenied) { try town.open(".pulse/runtimes/gastown/mayor.json", O_WRONLY) }
         }
     }
 

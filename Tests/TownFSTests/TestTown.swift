@@ -25,7 +25,7 @@ final class TestTown: Sendable {
 
     init(
         tree: String, patterns: [String], expiry: Town.Expiry, cacheCapacity: Int, journal: Journal?,
-        writeDownDelay: Duration? = nil, usesHandles: Bool = true
+        writeDownDelay: Duration? = nil, usesHandles: Bool = true, mirror: (any LivenessMirror)? = nil
     ) throws {
         self.tree = tree
         clock = FakeClock()
@@ -35,9 +35,10 @@ final class TestTown: Sendable {
         configuration.expiry = expiry
         configuration.descriptorCacheCapacity = cacheCapacity
         configuration.usesHandles = usesHandles
+        configuration.sharesSignals = mirror != nil
         if let writeDownDelay { configuration.writeDownDelay = writeDownDelay }
         town = try Town(
-            root: root, journal: self.journal, configuration: configuration, log: .silent,
+            root: root, journal: self.journal, configuration: configuration, log: .silent, mirror: mirror,
             clock: { [clock] in clock.now })
         fileSystem = try TownFileSystem(town) { snapshot in
             TownStatus(
@@ -260,7 +261,7 @@ final class TestTown: Sendable {
 func withTown(
     _ files: [String: String] = [:], patterns: [String] = SignalPatterns.defaults, expiry: Town.Expiry = .keep,
     cacheCapacity: Int = 64, journal: Journal? = nil, writeDownDelay: Duration? = nil, usesHandles: Bool = true,
-    _ body: (TestTown) throws -> Void
+    mirror: (any LivenessMirror)? = nil, _ body: (TestTown) throws -> Void
 ) throws {
     try withTemporaryTree { tree in
         for directory in [".runtime/heartbeats", "daemon", "deacon"] { try makeDirectories("\(tree)/\(directory)") }
@@ -273,7 +274,7 @@ func withTown(
         }
         let town = try TestTown(
             tree: tree, patterns: patterns, expiry: expiry, cacheCapacity: cacheCapacity, journal: journal,
-            writeDownDelay: writeDownDelay, usesHandles: usesHandles)
+            writeDownDelay: writeDownDelay, usesHandles: usesHandles, mirror: mirror)
         defer { _ = town.town.close() }
         try body(town)
     }

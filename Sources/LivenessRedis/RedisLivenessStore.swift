@@ -1,0 +1,116 @@
+import Liveness
+import Synchronization
+
+/// The liveness store that Multica has: in Redis, a key with a time to live for each runtime.
+///
+/// It differs from the store in memory in one thing: a shorter touch does shorten a life, for SET replaces the time to
+/// live. The server's clock decides.
+///
+/// Calls wait for the server and, one after the other, for each other: they are not for the file system's path. The
+/// connection is made when it is needed. A server that is gone is asked again after a pause; until then calls fail at
+/// once.
+package final class RedisLivenessStore: LivenessStore {
+    package static let defaultPrefix = "mul:runtime:hb:"
+
+    private let options: RedisOptions
+    private let prefix: String
+    private let pause: Duration
+    // Held during I/O, for a connection is used by one thread at a time.
+    private let link = Mutex(Link())
+
+    package init(_ options: RedisOptions, prefix: String = defaultPrefix, pause: Duration = .seconds(1)) {
+        self.options = options
+        self.prefix = prefix
+        self.pause = pause
+    }
+
+    // MARK: LivenessStore
+
+    package var isAvailable: Bool {
+        (try? ask(RedisCommand("PING"))) == .status("PONG")
+    }
+
+    package func touch(_ id: RuntimeID, ttl: Duration) throws {
+        try NonPositiveTTL.check(ttl)
+        let (unit, count) = Self.expiry(ttl)
+        _ = try ask(RedisCommand("SET", key(of: id), "1", unit, "\(count)"))
+    }
+
+    package func areAlive(_ ids: [RuntimeID]) -> [RuntimeID: Bool]? {
+        guard !ids.isEmpty else { return [:] }
+        guard case .array(let values)? = try? ask(RedisCommand(["MGET"] + ids.map(key))), values.count == ids.count
+        else { return nil }
+        return Dictionary(zip(ids, values.map { $0 != .null }), uniquingKeysWith: { first, _ in first })
+    }
+
+    package func forget(_ id: RuntimeID) throws {
+        _ = try ask(RedisCommand("DEL", key(of: id)))
+    }
+
+    // MARK: Wire
+
+    /// How SET is told of a time to live: in seconds, or in milliseconds if those are not whole, rounded up.
+    ///
+    /// A century is for ever; Redis refuses what its clock cannot reach.
+    package static func expiry(_ ttl: Duration) -> (unit: String, count: Int64) {
+        let (seconds, attoseconds) = min(ttl, .seconds(100 * 366 * 86_400)).components
+        guard attoseconds != 0 else { return ("EX", seconds) }
+        let attosecondsPerMillisecond: Int64 = 1_000_000_000_000_000
+        return ("PX", seconds * 1000 + (attoseconds + attosecondsPerMillisecond - 1) / attosecondsPerMillisecond)
+    }
+
+    private func key(of id: RuntimeID) -> String { prefix + id.description }
+
+    private func ask(_ command: RedisCommand) throws(RedisError) -> RedisReply {
+        try link.withLock { link throws(RedisError) in
+            let isIdle = link.connection != nil
+            do throws(RedisError) {
+                return try link.ask(command, options, pause)
+            } catch .closed where isIdle {
+                // The server has ended a connection that was idle, or has been restarted; each command may be repeated.
+                return try link.ask(command, options, pause)
+            }
+        }
+    }
+
+    private struct Link {
+        var connection: RedisConnection?
+        /// Why the last attempt at a connection failed, and when the next may be made.
+        var failure: (error: RedisError, until: ContinuousClock.Instant)?
+
+        mutating func ask(
+            _ command: RedisCommand, _ options: RedisOptions, _ pause: Duration
+        ) throws(RedisError) -> RedisReply {
+            let connection = try connect(options, pause)
+            let reply: RedisReply
+            do throws(RedisError) {
+                reply = try connection.pipeline([command])[0]
+            } catch {
+                self.connection = nil
+                if error != .closed { failure = (error, .now + pause) }
+                throw error
+            }
+            do throws(RedisError) {
+                return try reply.checked()
+            } catch {
+                // There may be another primary by now.
+                if error == .readOnly { self.connection = nil }
+                throw error
+            }
+        }
+
+        private mutating func connect(_ options: RedisOptions, _ pause: Duration) throws(RedisError) -> RedisConnection
+        {
+            if let connection { return connection }
+            if let failure, ContinuousClock.now < failure.until { throw failure.error }
+            do throws(RedisError) {
+                let made = try RedisConnection.open(options)
+                (connection, failure) = (made, nil)
+                return made
+            } catch {
+                failure = (error, .now + pause)
+                throw error
+            }
+        }
+    }
+}

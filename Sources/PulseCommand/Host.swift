@@ -1,0 +1,13 @@
+import Glibc
+
+/// The machine that this runs on.
+enum Host {
+    /// What it is called.
+    ///
+    /// The corresponding C function is `gethostname`.
+    static var name: String {
+        var name = [CChar](repeating: 0, count: 256)
+        guard gethostname(&name, name.count - 1) == 0 else { return "localhost" }
+        return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+}

@@ -1,0 +1,149 @@
+import Liveness
+import LivenessRedis
+import RedisServing
+import Synchronization
+import Testing
+
+/// What every store must do, run over all of them; where one may differ, its case says so by name.
+@Suite(.onOwnThread) struct LivenessStoreTests {
+    enum Kind: CaseIterable, CustomTestStringConvertible {
+        case inMemory, noOp, redis
+
+        /// All that this machine can run; `storeInRedisIsTested` says when one is left out.
+        static let present = allCases.filter { $0 != .redis || RedisServer.isInstalled }
+
+        /// Whether the store knows who is alive; one that does not answers nil to everything.
+        var canSay: Bool { self != .noOp }
+
+        /// Whether a touch takes back what an earlier one promised, as SET does.
+        var mayShortenLife: Bool { self == .redis }
+
+        var testDescription: String { "\(self)" }
+    }
+
+    /// A store, and a way to let time pass for it.
+    private struct Subject {
+        let store: any LivenessStore
+        let advance: (Duration) throws -> Void
+
+        init(_ kind: Kind) throws {
+            switch kind {
+            case .inMemory:
+                let (start, clock) = (ContinuousClock.now, Elapsed())
+                store = InMemoryLivenessStore(
+                    now: { start + clock.duration }, wallTime: { WallTime(seconds: clock.duration.components.seconds) })
+                advance = clock.advance
+            case .noOp:
+                store = NoOpLivenessStore()
+                advance = { _ in }
+            case .redis:
+                let server = try RedisServer { $0.listensOnLoopback = false }
+                let url = try RedisURL("unix://\(server.socketPath)")
+                store = RedisLivenessStore(RedisOptions(url: url, replyTimeout: .seconds(10)))
+                // Every key gets older.
+                let script = """
+                    for _, key in ipairs(redis.call('KEYS', '*')) do
+                        local left = redis.call('PTTL', key) - tonumber(ARGV[1])
+                        if left > 0 then redis.call('PEXPIRE', key, left) else redis.call('DEL', key) end
+                    end
+                    """
+                advance = { duration in
+                    let milliseconds = duration / .milliseconds(1)
+                    try server.cli("EVAL", script, "0", "\(Int(milliseconds))")
+                }
+            }
+        }
+    }
+
+    private final class Elapsed: Sendable {
+        private let elapsed = Mutex(Duration.zero)
+
+        var duration: Duration { elapsed.withLock { $0 } }
+
+        func advance(by duration: Duration) { elapsed.withLock { $0 += duration } }
+    }
+
+    private let mayor: RuntimeID
+    private let deacon: RuntimeID
+
+    init() throws {
+        mayor = try RuntimeID("mayor")
+        deacon = try RuntimeID("deacon")
+    }
+
+    @Test(.needsRedis) func storeInRedisIsTested() {
+        #expect(Kind.present.contains(.redis))
+    }
+
+    @Test(arguments: Kind.present)
+    func storeSaysWhetherItIsAvailable(_ kind: Kind) throws {
+        let subject = try Subject(kind)
+        #expect(subject.store.isAvailable == kind.canSay)
+    }
+
+    @Test(arguments: Kind.present)
+    func everyIDIsAnsweredAndMissingIsFalse(_ kind: Kind) throws {
+        let subject = try Subject(kind)
+        try subject.store.touch(mayor, ttl: Touch.defaultTTL)
+        #expect(subject.store.areAlive([mayor, deacon]) == (kind.canSay ? [mayor: true, deacon: false] : nil))
+    }
+
+    @Test(arguments: Kind.present)
+    func emptyBatchIsAnsweredEmpty(_ kind: Kind) throws {
+        let subject = try Subject(kind)
+        #expect(subject.store.areAlive([]) == (kind.canSay ? [:] : nil))
+    }
+
+    @Test(arguments: Kind.present)
+    func oneSecondIsOverAfterOneAndAHalf(_ kind: Kind) throws {
+        let subject = try Subject(kind)
+        try subject.store.touch(mayor, ttl: .seconds(1))
+        try subject.advance(.milliseconds(500))
+        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [mayor: true] : nil))
+        try subject.advance(.seconds(1))
+        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [mayor: false] : nil))
+    }
+
+    @Test(arguments: Kind.present)
+    func touchAgainExtendsLife(_ kind: Kind) throws {
+        let subject = try Subject(kind)
+        for _ in 0..<3 {
+            try subject.store.touch(mayor, ttl: .seconds(10))
+            try subject.advance(.seconds(9))
+            #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [mayor: true] : nil))
+        }
+    }
+
+    @Test(arguments: Kind.present)
+    func shorterTouchDoesNotShortenLife(_ kind: Kind) throws {
+        let subject = try Subject(kind)
+        try subject.store.touch(mayor, ttl: .seconds(60))
+        try subject.store.touch(mayor, ttl: .seconds(1))
+        try subject.advance(.seconds(59))
+        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [mayor: !kind.mayShortenLife] : nil))
+    }
+
+    @Test(arguments: Kind.present)
+    func forgetIsImmediate(_ kind: Kind) throws {
+        let subject = try Subject(kind)
+        try subject.store.touch(mayor, ttl: Touch.defaultTTL)
+        try subject.store.forget(mayor)
+        try subject.store.forget(deacon)
+        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [mayor: false] : nil))
+    }
+
+    @Test(arguments: Kind.present, [Duration.zero, .nanoseconds(-1), .seconds(-90)])
+    func ttlMustBePositive(_ kind: Kind, _ ttl: Duration) throws {
+        let subject = try Subject(kind)
+        #expect(throws: NonPositiveTTL.self) { try subject.store.touch(mayor, ttl: ttl) }
+        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [mayor: false] : nil))
+    }
+
+    @Test(arguments: Kind.present)
+    func emptyIDIsAnError(_ kind: Kind) throws {
+        let subject = try Subject(kind)
+        #expect(throws: RuntimeID.Invalid.empty) {
+            try subject.store.touch(RuntimeID(""), ttl: Touch.defaultTTL)
+        }
+    }
+}

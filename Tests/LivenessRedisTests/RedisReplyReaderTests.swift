@@ -1,0 +1,132 @@
+import Testing
+
+@testable import LivenessRedis
+
+@Suite struct RedisReplyReaderTests {
+    private let reader = RedisReplyReader()
+
+    private func feed(_ text: String) throws(RedisError) {
+        try reader.feed(Array(text.utf8).span.bytes)
+    }
+
+    private func all() throws(RedisError) -> [RedisReply] {
+        var replies: [RedisReply] = []
+        while let reply = try reader.next() { replies.append(reply) }
+        return replies
+    }
+
+    private static let examples: [(String, RedisReply)] = [
+        ("+OK\r\n", .status("OK")),
+        ("+\r\n", .status("")),
+        ("-ERR no\r\n", .error("ERR no")),
+        (":-9223372036854775808\r\n", .integer(.min)),
+        ("$3\r\na\0\n\r\n", .string([0x61, 0, 0x0A])),
+        ("$0\r\n\r\n", .string([])),
+        ("$-1\r\n", .null),
+        ("*-1\r\n", .null),
+        ("*0\r\n", .array([])),
+        (
+            "*3\r\n*1\r\n:1\r\n$-1\r\n-ERR\r\n",
+            .array([.array([.integer(1)]), .null, .error("ERR")])
+        ),
+        (
+            "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:7\r\n",
+            .array([.array([.array([.array([.array([.array([.array([.integer(7)])])])])])])])
+        ),
+    ]
+
+    @Test(arguments: examples)
+    func replyIsReadWholeAndByteForByte(_ text: String, _ reply: RedisReply) throws {
+        try feed(text + text)
+        #expect(try all() == [reply, reply])
+        for byte in text.utf8.dropLast() {
+            try reader.feed([byte].span.bytes)
+            #expect(try all() == [])
+        }
+        #expect(reader.unread == text.utf8.count - 1)
+        try feed("\n")
+        #expect(try all() == [reply])
+        #expect(reader.unread == 0)
+    }
+
+    @Test(arguments: [
+        "HTTP/1.1 400 Bad Request\r\n", "?\r\n", "\r\n", ":x\r\n", "$x\r\n", "$-2\r\n", "*x\r\n", "*-2\r\n",
+        "*1048577\r\n", "*2147483647\r\n", "*4294967297000\r\n", "*99999999999999999999\r\n", "$16777217\r\n",
+        "$9223372036854775807\r\n", "$9999999999999999999999\r\n",
+        "*2\r\n*1048575\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", "%1\r\n:1\r\n:1\r\n",
+    ])
+    func whatIsBeyondTheLimitsIsRefusedAtOnce(_ text: String) {
+        #expect {
+            try feed(text)
+            _ = try all()
+        } throws: {
+            guard case .protocolViolation? = $0 as? RedisError else { return false }
+            return true
+        }
+    }
+
+    @Test func lineWithoutEndIsRefused() {
+        #expect(throws: RedisError.protocolViolation("a line of more than 65536 bytes")) {
+            for _ in 0..<3 {
+                try feed("+" + String(repeating: "a", count: 30_000))
+                #expect(try all() == [])
+            }
+        }
+    }
+
+    @Test func replyWithoutEndIsRefused() {
+        #expect(throws: RedisError.protocolViolation("a reply of more than 16777216 bytes")) {
+            try feed("*1000000\r\n")
+            for _ in 0..<1000 {
+                try feed("$20000\r\n" + String(repeating: "a", count: 20_000) + "\r\n")
+                #expect(try all() == [])
+            }
+        }
+    }
+
+    @Test func longestStringIsRead() throws {
+        let length = RedisReplyReader.maximumUnread - 100
+        try feed("$\(length)\r\n" + String(repeating: "a", count: length) + "\r\n:1\r\n")
+        let replies = try all()
+        #expect(replies.count == 2)
+        guard case .string(let bytes)? = replies.first else { return #expect(Bool(false)) }
+        #expect(bytes.count == length)
+    }
+
+    @Test(arguments: UInt64(1)...8)
+    func damagedRepliesAreReadOrRefused(seed: UInt64) {
+        var random = SplitMix64(state: seed)
+        for _ in 0..<2_000 {
+            var bytes = (0..<3).flatMap { _ in Array(Self.examples.randomElement(using: &random)!.0.utf8) }
+            for _ in 0..<Int.random(in: 1...4, using: &random) {
+                let at = Int.random(in: 0..<bytes.count, using: &random)
+                switch Int.random(in: 0..<3, using: &random) {
+                case 0: bytes[at] = UInt8.random(in: 0...255, using: &random)
+                case 1: bytes.insert(UInt8(ascii: "9"), at: at)
+                default: bytes.remove(at: at)
+                }
+            }
+            let reader = RedisReplyReader()
+            var count = 0
+            // Whatever it makes of them, it ends.
+            do throws(RedisError) {
+                try reader.feed(bytes.span.bytes)
+                while try reader.next() != nil { count += 1 }
+            } catch {}
+            #expect(count <= bytes.count)
+        }
+    }
+}
+
+/// A small generator with a seed, so that a failure can be had again. (Steele, Lea and Flood, 2014.)
+private struct SplitMix64: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var bits = state
+        bits = (bits ^ (bits >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        bits = (bits ^ (bits >> 27)) &* 0x94D0_49BB_1331_11EB
+        return bits ^ (bits >> 31)
+    }
+}

@@ -1,0 +1,161 @@
+import Glibc
+import Liveness
+import SystemPackage
+import Testing
+
+@testable import TownFS
+
+/// What others who share the town's name do, as a mirror brings it.
+@Suite struct SharingTests {
+    private let keepalive = ".runtime/keepalive.json"
+    private let elsewhere = Origin(host: "elsewhere", path: "/gt")
+
+    private func withSharedTown(_ files: [String: String] = [:], _ body: (TestTown) throws -> Void) throws {
+        try withTown(files, mirror: SilentMirror(), body)
+    }
+
+    private func document(_ command: String, at time: WallTime) -> String {
+        #"{"last_command":"\#(command)","timestamp":"\#(time.rfc3339)"}"#
+    }
+
+    private func touch(_ text: String, _ town: TestTown, _ path: String? = nil, age: Duration = .zero) -> Touch {
+        let time = town.now + (.zero - age)
+        return Touch(
+            signal: Array((path ?? keepalive).utf8), receivedAt: time, at: town.town.now.instant - age,
+            document: Document(Array(text.utf8)), source: .written, stamp: Stamp(time, by: elsewhere))
+    }
+
+    @Test func documentOfAnotherHostIsRead() throws {
+        try withSharedTown { (town) throws in
+            try town.write(document("here", at: town.now), to: keepalive)
+            town.advance(by: .seconds(10))
+            let text = document("elsewhere", at: town.now)
+            town.fileSystem.receive(touch(text, town))
+            #expect(try town.read(keepalive) == text)
+            #expect(try town.stat(keepalive).st_size == off_t(text.utf8.count))
+            let modified = WallTime(try town.stat(keepalive).st_mtim)
+            #expect(modified == town.now)
+        }
+    }
+
+    @Test func olderDocumentOfAnotherHostIsNot() throws {
+        try withSharedTown { (town) throws in
+            town.advance(by: .seconds(10))
+            let text = document("here", at: town.now)
+            try town.write(text, to: keepalive)
+            town.fileSystem.receive(touch(document("elsewhere", at: town.now), town, age: .seconds(5)))
+            #expect(try town.read(keepalive) == text)
+        }
+    }
+
+    @Test func realFileOfBeforeTheMountGivesWayOnlyToWhatIsLater() throws {
+        try withSharedTown([keepalive: "{\"beneath\":1}"]) { (town) throws in
+            let written = WallTime(try town.statBeneath(keepalive).st_mtim)
+            var old = touch("{\"old\":1}", town)
+            old.receivedAt = written + .seconds(-1)
+            town.fileSystem.receive(old)
+            #expect(try town.read(keepalive) == "{\"beneath\":1}")
+            var new = touch("{\"new\":1}", town)
+            new.receivedAt = written + .seconds(1)
+            new.stamp.time = new.receivedAt
+            town.fileSystem.receive(new)
+            #expect(try town.read(keepalive) == "{\"new\":1}")
+        }
+    }
+
+    @Test func whoHasTheFileOpenReadsOn() throws {
+        try withSharedTown { (town) throws in
+            let text = document("here", at: town.now)
+            try town.write(text, to: keepalive)
+            let handle = try town.open(keepalive)
+            town.advance(by: .seconds(1))
+            town.fileSystem.receive(touch(document("a longer one, elsewhere", at: town.now), town))
+            #expect(try town.read(handle) == text)
+            town.fileSystem.release(handle)
+        }
+    }
+
+    @Test func whatIsBeingMadeIsItsMakers() throws {
+        try withSharedTown { (town) throws in
+            let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
+            town.fileSystem.receive(touch(document("elsewhere", at: town.now), town))
+            let text = document("here", at: town.now)
+            try town.write(text, to: handle)
+            try town.close(handle)
+            #expect(try town.read(keepalive) == text)
+        }
+    }
+
+    @Test func unlinkElsewhereRemovesTheFileUnlessItWasTouchedLater() throws {
+        try withSharedTown { (town) throws in
+            try town.write(document("here", at: town.now), to: keepalive)
+            town.town.writeDown.writeNow(town.fileSystem.signals.root.knownFiles)
+            let path = RecordSubject.signal(SignalPath(bytes: Array(keepalive.utf8)))
+            town.fileSystem.receiveForget(path, stamp: Stamp(town.now + .seconds(-1), by: elsewhere))
+            #expect(try town.exists(keepalive))
+            town.advance(by: .seconds(1))
+            town.fileSystem.receiveForget(path, stamp: Stamp(town.now, by: elsewhere))
+            #expect(try !town.exists(keepalive))
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.statBeneath(keepalive) }
+            // What was on its way when it was unlinked does not bring it back.
+            town.fileSystem.receive(touch(document("old", at: town.now), town, age: .milliseconds(500)))
+            #expect(try !town.exists(keepalive))
+            town.advance(by: .seconds(1))
+            town.fileSystem.receive(touch(document("new", at: town.now), town))
+            #expect(try town.exists(keepalive))
+        }
+    }
+
+    @Test(arguments: ["elsewhere/.runtime/keepalive.json", "daemon/other.json", "activity.json", "deacon"])
+    func whatIsNoSignalFileHereStaysAsItIs(_ path: String) throws {
+        try withSharedTown(["daemon/other.json": "mine"]) { (town) throws in
+            town.fileSystem.receive(touch("{}", town, path))
+            town.fileSystem.receiveForget(
+                .signal(SignalPath(bytes: Array(path.utf8))), stamp: Stamp(town.now + .seconds(60), by: elsewhere))
+            #expect(try town.read("daemon/other.json") == "mine")
+            #expect(town.town.liveness.record(ofSignal: Array(path.utf8)) == nil)
+        }
+    }
+
+    @Test func directoryThatIsALinkIsNotFollowed() throws {
+        try withSharedTown(["outside/activity.json": "{}"]) { (town) throws in
+            #expect(rmdir("\(town.tree)/daemon") == 0)
+            #expect(Glibc.symlink("outside", "\(town.tree)/daemon") == 0)
+            town.fileSystem.receiveForget(
+                .signal(SignalPath(bytes: Array("daemon/activity.json".utf8))),
+                stamp: Stamp(town.now + .seconds(1_000_000_000), by: elsewhere))
+            #expect(try town.read("outside/activity.json") == "{}")
+        }
+    }
+
+    @Test func runtimeOfAnotherHostIsSeenWithItsHostAndAge() throws {
+        try withSharedTown { (town) throws in
+            let id = try RuntimeID("gastown/polecats/furiosa")
+            var touch = touch(document("gt mail", at: town.now), town, age: .seconds(30))
+            (touch.signal, touch.runtime) = (nil, id)
+            town.fileSystem.receive(touch)
+            let report = try town.read(".pulse/runtimes/\(id).json")
+            #expect(report.contains(#""host" : "elsewhere""#))
+            #expect(report.contains(#""age_seconds" : 30"#))
+            #expect(report.contains(#""ttl_left_seconds" : 60"#))
+            #expect(report.contains(#""last_command" : "gt mail""#))
+            #expect(report.contains(#""state" : "alive""#))
+            town.fileSystem.receiveForget(.runtime(id), stamp: Stamp(town.now, by: elsewhere))
+            #expect(try !town.exists(".pulse/runtimes/\(id).json"))
+        }
+    }
+}
+
+/// A mirror that nothing comes of.
+private struct SilentMirror: LivenessMirror {
+    func stamp(_ now: WallTime) -> Stamp { Stamp(now, by: Origin(host: "here", path: "/gt")) }
+    func note(_ record: Record, of subject: RecordSubject) {}
+    func noteForgotten(_ subject: RecordSubject, stamp: Stamp) {}
+
+    var status: MirrorStatus {
+        let link = MirrorStatus.Link(.up, since: .goZero)
+        return MirrorStatus(
+            server: "", heartbeats: link, records: link, subscription: link, townName: "gt", queueLength: 0,
+            coalesced: 0, dropped: 0, sent: 0, received: 0, malformed: 0, roundTripMicroseconds: nil, runtimeIds: nil)
+    }
+}
