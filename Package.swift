@@ -71,7 +71,8 @@ let package = Package(
         .testTarget(
             name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "SystemCalls", "CLinux", system, logging]),
         .testTarget(
-            name: "PulseCommandTests", dependencies: ["PulseCommand", "SystemCalls", "CLinux", "CSystemCall", system]),
+            name: "PulseCommandTests",
+            dependencies: ["PulseCommand", "RedisServing", "SystemCalls", "CLinux", "CSystemCall", system]),
     ],
     swiftLanguageModes: [.v6]
 )

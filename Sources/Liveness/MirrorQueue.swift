@@ -99,9 +99,14 @@ public struct MirrorQueue: Sendable {
     }
 
     /// Puts back what was taken and perhaps not told, unless there is something newer by now.
-    public mutating func putBack(_ messages: some Sequence<Message>, at now: ContinuousClock.Instant) {
+    ///
+    /// - Parameter wereRefused: Whether it was certainly not told, and so need not keep its distance from the next time.
+    public mutating func putBack(
+        _ messages: some Sequence<Message>, wereRefused: Bool = false, at now: ContinuousClock.Instant
+    ) {
         for message in messages {
             entries[message.subject]?.told = nil
+            if wereRefused { entries[message.subject]?.coolUntil = nil }
             note(message, at: now)
         }
     }

@@ -33,6 +33,8 @@ final class MirrorSender: Sendable {
         var ids: RuntimeIDFile?
         /// Records of ours that are to be sent as they are now, because the server may not have them.
         var backlog: ArraySlice<MirrorQueue.Message> = []
+        /// Runtimes of which a server was told that may get to it later than it says, if it was stopped just then.
+        var doubtful: Set<RuntimeID> = []
         /// The names in the index, and when they were entered.
         var index: [String: ContinuousClock.Instant] = [:]
         var nextBeat = ContinuousClock.now
@@ -62,13 +64,16 @@ final class MirrorSender: Sendable {
     private func serve(_ connection: RedisConnection, _ work: inout Work, whenUp: () -> Void) throws {
         work.index = [:]
         work.recordsAgain = nil
-        try beat(connection, &work)
+        try ask(connection, &work)
         try tryRecords(connection, &work)
-        whenUp()
         work.backlog = ownRecords()
+        // One without memory says yes to the question and no to what counts.
+        while try send(connection, &work), !work.backlog.isEmpty {}
+        mirror.note(\.heartbeats, "mirror", .up)
+        whenUp()
         while true {
             let start = ContinuousClock.now
-            if start >= work.nextBeat { try beat(connection, &work) }
+            if start >= work.nextBeat { try ask(connection, &work) }
             if let again = work.recordsAgain, start >= again {
                 try tryRecords(connection, &work)
                 if work.takesRecords { work.backlog = ownRecords() }
@@ -112,7 +117,7 @@ final class MirrorSender: Sendable {
     // MARK: Asking
 
     /// Asks whether the server is there and takes changes, and what time it is.
-    private func beat(_ connection: RedisConnection, _ work: inout Work) throws {
+    private func ask(_ connection: RedisConnection, _ work: inout Work) throws {
         if work.ids?.refresh() == true {
             note(work.ids?.problem, entries: work.ids?.map.count ?? 0)
             // Runtimes may have other names now.
@@ -125,7 +130,6 @@ final class MirrorSender: Sendable {
         if case .error(let text) = replies[1] { throw RedisError(reply: text) }
         let end = ContinuousClock.now
         mirror.change { $0.roundTrip = end - start }
-        mirror.note(\.heartbeats, "mirror", .up)
         work.nextBeat = end + Self.beat
     }
 
@@ -177,31 +181,39 @@ final class MirrorSender: Sendable {
         }
         if hasOverflowed { work.backlog = ownRecords() }
         guard !batch.isEmpty else { return !work.backlog.isEmpty }
+        let refusal: RedisError?
         do {
-            try tell(batch, over: connection, &work, at: now)
+            refusal = try tell(batch, over: connection, &work, at: now)
         } catch {
+            work.doubtful.formUnion(batch.lazy.compactMap(\.touchedRuntime))
             mirror.change { $0.queue.putBack(batch, at: now) }
             throw error
         }
+        if let refusal {
+            mirror.change { $0.queue.putBack(batch, wereRefused: true, at: now) }
+            throw refusal
+        }
+        if !work.doubtful.isEmpty { work.doubtful.subtract(batch.lazy.compactMap(\.touchedRuntime)) }
         mirror.change { $0.sent += UInt64(batch.count) }
         return true
     }
 
+    /// - Returns: Why the server does not take it, if it does not.
     private func tell(
         _ batch: [MirrorQueue.Message], over connection: RedisConnection, _ work: inout Work,
         at now: ContinuousClock.Instant
-    ) throws {
+    ) throws -> RedisError? {
         let heartbeats = batch.compactMap { heartbeat($0, work, at: now) }
         let records = work.takesRecords ? self.records(batch, &work, at: now) : []
         let start = ContinuousClock.now
         let replies = try connection.pipeline(heartbeats + records)
         mirror.change { $0.roundTrip = ContinuousClock.now - start }
-        if let text = replies.prefix(heartbeats.count).firstError { throw RedisError(reply: text) }
-        guard !records.isEmpty else { return }
+        if let text = replies.prefix(heartbeats.count).firstError { return RedisError(reply: text) }
         if let text = replies.dropFirst(heartbeats.count).firstError {
             work.index = [:]
             note(errorOfRecords: text, &work)
         }
+        return nil
     }
 
     private func heartbeat(
@@ -210,9 +222,15 @@ final class MirrorSender: Sendable {
         guard case .runtime(let id) = message.subject else { return nil }
         let name = work.ids?.map[id] ?? id.description
         return switch message {
-        case .touched(_, let record): keys.heartbeat(record, of: name, at: now)
+        case .touched(_, let record):
+            keys.heartbeat(record, of: name, at: now) ?? (isToBeTakenBack(id, work, at: now) ? keys.end(of: name) : nil)
         case .forgotten: keys.end(of: name)
         }
+    }
+
+    /// Whether a runtime that has expired may be told of all the same, by what a server was sent long ago.
+    private func isToBeTakenBack(_ id: RuntimeID, _ work: Work, at now: ContinuousClock.Instant) -> Bool {
+        work.doubtful.contains(id) && store.record(of: id)?.isAlive(at: now) != true
     }
 
     private func records(
@@ -229,6 +247,13 @@ final class MirrorSender: Sendable {
             commands += keys.keep(SharedRecord(message))
         }
         return commands + keys.enter(names, at: mirror.clock.shared(.now))
+    }
+}
+
+extension MirrorQueue.Message {
+    /// Nil unless it is a touch, and of a runtime.
+    fileprivate var touchedRuntime: RuntimeID? {
+        if case .touched(.runtime(let id), _) = self { id } else { nil }
     }
 }
 

@@ -177,6 +177,15 @@ import Testing
         #expect(described(taken) == ["r:mayor {}"])
     }
 
+    @Test func whatWasRefusedMayBeToldAgainAtOnce() {
+        var queue = MirrorQueue()
+        queue.note(touch(mayor), at: clock.now)
+        let refused = queue.take(10, at: clock.now)
+        queue.putBack(refused, wereRefused: true, at: clock.now)
+        let again = queue.take(10, at: clock.now)
+        #expect(described(again) == ["r:mayor {}"])
+    }
+
     @Test func whatThereIsNoRoomForIsCountedAndSaid() throws {
         var queue = MirrorQueue(capacity: 2)
         for number in 0..<5 { queue.note(touch(.runtime(try RuntimeID("runtime-\(number)"))), at: clock.now) }

@@ -1,5 +1,6 @@
 import Dispatch
 import Glibc
+import RedisServing
 import Testing
 
 /// All tests with a real mount, one after the other: they measure times and load the machine.
@@ -43,6 +44,10 @@ extension Trait where Self == ConditionTrait {
 
     static var needsRoot: Self {
         .disabled(if: mayMissThings && geteuid() != 0, "needs root, to become other users or abort connections")
+    }
+
+    static var needsRedis: Self {
+        .disabled(if: mayMissThings && !RedisServer.isInstalled, "redis-server, redis-cli or openssl is not installed")
     }
 
     static func needs(_ programs: String...) -> Self {

@@ -76,8 +76,9 @@ struct MountedTown: Sendable {
 
     // MARK: Mounting
 
-    func mount(_ options: [String] = []) throws {
-        let outcome = try pulsefsCommand(["mount", "--log", log] + options + [path]).run()
+    func mount(_ options: [String] = [], environment: [String: String] = [:]) throws {
+        let words = ["mount", "--log", log] + options + [path]
+        let outcome = try pulsefsCommand(words, environment: environment).run()
         guard outcome.status == 0 else { throw Command.Failed(description: "\(outcome)\n\(loggedText)") }
     }
 
@@ -95,7 +96,7 @@ struct MountedTown: Sendable {
     }
 
     private var log: String { "\(scratch.path)/home/log" }
-    private var loggedText: String { (try? Client.read(log)) ?? "" }
+    var loggedText: String { (try? Client.read(log)) ?? "" }
 
     // MARK: Looking at it
 
@@ -123,6 +124,8 @@ struct MountedTown: Sendable {
         let runtimes: Tally
         let documents: Documents
         let fileSystem: FileSystem
+        /// Nil without a mirror.
+        let mirror: Mirror?
 
         init(_ text: String) throws {
             let decoder = JSONDecoder()

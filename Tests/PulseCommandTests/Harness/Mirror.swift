@@ -1,0 +1,109 @@
+import Glibc
+import RedisServing
+import SystemPackage
+
+/// What `.pulse/status.json` says of a town's mirror.
+struct Mirror: Decodable {
+    struct Link: Decodable {
+        let state: State
+        let since: String
+        let reason: String?
+    }
+
+    enum State: String, Decodable, Sendable {
+        case connecting, up, down, refused
+    }
+
+    struct IDMap: Decodable {
+        let entries: Int
+        let problem: String?
+    }
+
+    let server: String
+    let heartbeats: Link
+    let records: Link
+    let subscription: Link
+    let townName: String
+    let queueLength: Int
+    let coalesced: Int
+    let dropped: Int
+    let sent: Int
+    let received: Int
+    let malformed: Int
+    let roundTripMicroseconds: Int?
+    let runtimeIds: IDMap?
+
+    var isUp: Bool { heartbeats.state == .up && records.state == .up && subscription.state == .up }
+}
+
+extension MountedTown {
+    struct NoMirror: Error {}
+
+    var mirror: Mirror {
+        get throws {
+            guard let mirror = try status().mirror else { throw NoMirror() }
+            return mirror
+        }
+    }
+
+    func heartbeat(_ id: String) -> String { "\(path)/.runtime/heartbeats/\(id).json" }
+
+    /// Touches a runtime, as the session of this name does it.
+    func touch(_ id: String, _ command: String = "gt prime") throws {
+        try Client.write(KeepaliveDocument.text(command), to: heartbeat(id))
+    }
+
+    func forget(_ id: String) throws { try Client.unlink(heartbeat(id)) }
+}
+
+extension RedisServer {
+    /// Without a password.
+    var url: String { "unix://\(socketPath)" }
+
+    /// One that listens on its Unix socket alone.
+    static func onSocket() throws -> RedisServer { try RedisServer { $0.listensOnLoopback = false } }
+
+    /// Which of these are alive, to somebody who knows nothing of pulsefs.
+    func alive(_ ids: [String]) throws -> Set<String> {
+        Set(try ids.filter { try cli("EXISTS", "mul:runtime:hb:\($0)").hasPrefix("1") })
+    }
+
+    func isAlive(_ id: String) throws -> Bool { try alive([id]) == [id] }
+}
+
+/// Everything that clients say to a server, from the moment it is made on.
+final class Monitor {
+    private let command: RunningCommand
+
+    init(_ server: RedisServer) throws {
+        command = try Command("redis-cli", "-s", server.socketPath, "monitor").start()
+        let printed = eventually { command.printed.hasPrefix("OK\n") }
+        guard printed else { throw Command.Failed(description: "MONITOR is not answered: \(command.printed)") }
+    }
+
+    struct Line {
+        /// By the server's clock, in seconds.
+        let time: Double
+        /// As MONITOR quotes the words: `"SET" "key" "1"`.
+        let words: String
+    }
+
+    /// All with a word in them, quotes and all.
+    func lines(with word: String) -> [Line] {
+        command.printed.split(separator: "\n").compactMap { line in
+            guard line.contains(word), let time = Double(line.prefix { $0 != " " }),
+                let start = line.firstRange(of: "] ")?.upperBound
+            else { return nil }
+            return Line(time: time, words: String(line[start...]))
+        }
+    }
+
+    func words(with word: String) -> [String] { lines(with: word).map(\.words) }
+
+    /// Waits until the mirror has been idle for longer than any change may wait.
+    func waitForSilence() -> Bool {
+        // It asks every 1.5 s, and holds back a touch for 1 s at most.
+        let before = lines(with: #""TIME""#).count
+        return eventually { lines(with: #""TIME""#).count >= before + 2 }
+    }
+}
