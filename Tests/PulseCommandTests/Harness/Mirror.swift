@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import RedisServing
 import SystemPackage
@@ -36,6 +37,14 @@ struct Mirror: Decodable {
     var isUp: Bool { heartbeats.state == .up && records.state == .up && subscription.state == .up }
 }
 
+/// What `.pulse/runtimes/<id>.json` says.
+struct RuntimeView: Decodable {
+    let state: String
+    let ageSeconds: Double
+    let ttlLeftSeconds: Double
+    let lastCommand: String?
+}
+
 extension MountedTown {
     struct NoMirror: Error {}
 
@@ -44,6 +53,15 @@ extension MountedTown {
             guard let mirror = try status().mirror else { throw NoMirror() }
             return mirror
         }
+    }
+
+    /// Nil for one that was never heard of, or is forgotten.
+    func runtime(_ id: String) throws -> RuntimeView? {
+        let file = "\(path)/.pulse/runtimes/\(id).json"
+        guard Client.exists(file), let text = try? Client.read(file) else { return nil }
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        return try decoder.decode(RuntimeView.self, from: Data(text.utf8))
     }
 
     func heartbeat(_ id: String) -> String { "\(path)/.runtime/heartbeats/\(id).json" }

@@ -174,3 +174,12 @@ func withNetwork(to server: String, _ body: (Network) throws -> Void) throws {
         }
     }
 }
+
+/// A sum that several threads add to.
+final class Counter: Sendable {
+    private let sum = Atomic(0)
+
+    var value: Int { sum.load(ordering: .relaxed) }
+
+    func add(_ number: Int) { sum.add(number, ordering: .relaxed) }
+}

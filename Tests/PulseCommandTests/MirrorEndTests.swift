@@ -1,0 +1,134 @@
+import Glibc
+import RedisServing
+import Testing
+
+extension EndToEnd {
+    /// What is left in Redis of a town that has ended, and what a town finds there that begins.
+    @Suite(.needsRedis) struct MirrorEndTests {
+        @Test(arguments: [false, true]) func keysOfADeadTownVanishAtTheirTTL(keeperDiesToo: Bool) throws {
+            let redis = try RedisServer.onSocket()
+            try withMountedTown("--redis", redis.url, "--ttl", "3s") { town in
+                #expect(try eventually { try town.mirror.isUp })
+                try town.touch("max")
+                let touched = ContinuousClock.now
+                #expect(try eventually { try redis.isAlive("max") })
+                let status = try town.status()
+                if keeperDiesToo {
+                    // Stopped before, lest it clears away.
+                    kill(status.keeperPid, SIGSTOP)
+                    kill(status.workerPid, SIGKILL)
+                    kill(status.keeperPid, SIGKILL)
+                } else {
+                    kill(status.workerPid, SIGKILL)
+                }
+                #expect(eventually { town.processes.isEmpty })
+                let left = Int(try redis.cli("PTTL", "mul:runtime:hb:max").dropLast()) ?? 0
+                let rest = Duration.seconds(3) - (ContinuousClock.now - touched)
+                // It was seen alive after the last moment that this knows of.
+                #expect(left > 0 && .milliseconds(left) < rest + .milliseconds(150), "\(left), \(rest)")
+                #expect(try eventually { try !redis.isAlive("max") })
+                #expect(ContinuousClock.now - touched < .milliseconds(3400))
+                if keeperDiesToo { try town.unmount() }
+            }
+        }
+
+        @Test func runtimesAreSeenAgainWithTheirTrueAgeAfterARestart() throws {
+            let redis = try RedisServer.onSocket()
+            try withMountedTown("--redis", redis.url, "--town-name", "gt") { town in
+                try town.touch("max", "gt sling")
+                try town.touch("left")
+                try town.forget("left")
+                let touched = ContinuousClock.now
+                #expect(try eventually { try town.mirror.isUp && town.mirror.queueLength == 0 })
+                // A moment that can be told from none, in a test of ages.
+                #expect(try eventually { try town.runtime("max").map { $0.ageSeconds > 1 } ?? false })
+                try town.remount(["--redis", redis.url, "--town-name", "gt"])
+                #expect(try eventually(within: .seconds(1)) { try town.runtime("max") != nil })
+                let max = try #require(try town.runtime("max"))
+                let age = (ContinuousClock.now - touched) / .seconds(1)
+                #expect(max.state == "alive")
+                #expect(max.lastCommand == "gt sling")
+                #expect(abs(max.ageSeconds - age) < 0.3, "\(max.ageSeconds), \(age)")
+                #expect(abs(max.ttlLeftSeconds - (90 - age)) < 0.3)
+                #expect(try town.runtime("left") == nil)
+            }
+        }
+
+        /// As ordinary a URL as can be, for a server that is not what it should be.
+        struct Imposter: Sendable, CustomTestStringConvertible {
+            let testDescription: String
+            /// What it says to each question.
+            let answer: [UInt8]
+            /// What it says when it is listened to, without end.
+            var broadcast: [UInt8] = []
+
+            /// Talks to one who has connected, until that is over.
+            func play(_ connection: CInt, in listening: ListeningSocket, counting sent: Counter) {
+                func say(_ bytes: [UInt8]) -> Bool {
+                    sent.add(bytes.count)
+                    return Network.sendAll(bytes, to: connection) { !listening.isOver }
+                }
+                var question = [UInt8](repeating: 0, count: 65_536)
+                while !listening.isOver {
+                    guard ListeningSocket.wait(for: connection, milliseconds: 10) else { continue }
+                    let count = recv(connection, &question, question.count, 0)
+                    guard count > 0 else { return }
+                    let text = String(decoding: question.prefix(count), as: UTF8.self)
+                    for line in text.split(separator: "\r\n") where line.hasPrefix("*") {
+                        guard say(answer) else { return }
+                    }
+                    guard text.contains("SUBSCRIBE"), !broadcast.isEmpty else { continue }
+                    while !listening.isOver, say(broadcast) {}
+                }
+            }
+        }
+
+        static let imposters = [
+            Imposter(
+                testDescription: "garbage", answer: (0..<65_536).map { UInt8(truncatingIfNeeded: $0 &* 7919 >> 5) }),
+            Imposter(testDescription: "a line without end", answer: Array("+".utf8) + filler),
+            Imposter(testDescription: "a string without end", answer: Array("$999999999999\r\n".utf8) + filler),
+            Imposter(testDescription: "arrays without end", answer: Array("*1000000\r\n".utf8) + filler),
+            Imposter(testDescription: "nested arrays", answer: Array(String(repeating: "*1\r\n", count: 9000).utf8)),
+            Imposter(testDescription: "more replies than questions", answer: many("+OK\r\n")),
+            Imposter(
+                testDescription: "messages without end", answer: Array("*0\r\n".utf8),
+                broadcast: many("*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$2000\r\n\(String(repeating: "z", count: 2000))\r\n")),
+        ]
+
+        private static let filler = [UInt8](repeating: UInt8(ascii: "9"), count: 1 << 20)
+
+        private static func many(_ text: String) -> [UInt8] {
+            Array(String(repeating: text, count: 65_536 / text.utf8.count).utf8)
+        }
+
+        @Test(arguments: imposters) func imposterDoesNotMakeTheTownGrow(_ imposter: Imposter) throws {
+            try Scratch.with { scratch in
+                let sent = Counter()
+                try ListeningSocket.with("\(scratch.path)/redis.sock") { connection, listening in
+                    imposter.play(connection, in: listening, counting: sent)
+                } _: { listening in
+                    try withMountedTown("--redis", "unix://\(listening.path)") { town in
+                        let findings = try BusyAgents.work(in: town, as: ["amy"]) {
+                            try town.touch("max")
+                            let hadTheirWay = eventually { sent.value > 64 << 20 || listening.connections >= 6 }
+                            #expect(hadTheirWay)
+                        }
+                        #expect(findings.failures == [])
+                        #expect(findings.slowest < .seconds(1))
+                        let peak = try Self.peakMemory(of: town.status().workerPid)
+                        #expect(peak < 150 << 20, "\(peak >> 20) MiB")
+                        let mirror = try town.mirror
+                        #expect(imposter.broadcast.isEmpty == (mirror.subscription.state == .down), "\(mirror)")
+                    }
+                }
+            }
+        }
+
+        /// In bytes.
+        private static func peakMemory(of pid: pid_t) throws -> Int {
+            let line = try Client.read("/proc/\(pid)/status").split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+            return try #require(line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) }) << 10
+        }
+    }
+}
