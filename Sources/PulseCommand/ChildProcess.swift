@@ -20,6 +20,12 @@ struct ChildProcess: ~Copyable {
     /// Readable once the process has ended.
     let exited: OwnedDescriptor
 
+    /// For `spawn`: has the Swift runtime let a process that crashes die at once.
+    ///
+    /// Where it finds its backtracer, it would hold the process for seconds, and all who wait for an answer with it, and
+    /// then print pieces of its memory.
+    static let dyingAtOnce = ["SWIFT_BACKTRACE=enable=no"]
+
     /// Starts a program with the descriptors given, 0 for the first, and no others.
     ///
     /// Its signals are as at boot: none blocked, none ignored. It leads a process group of its own, so that a
@@ -27,7 +33,7 @@ struct ChildProcess: ~Copyable {
     ///
     /// - Parameters:
     ///   - isDetached: In a session of its own too, with `/` as its directory.
-    ///   - environment: Added to ours.
+    ///   - environment: Added to ours, which counts where both say something.
     static func spawn(
         _ program: String, _ arguments: [String], descriptors: [Descriptor], isDetached: Bool = false,
         environment: [String] = []

@@ -69,7 +69,8 @@ struct Keeper: ~Copyable {
                 descriptors: [
                     .null, .null, .inherited(2), .inherited(connection.rawValue), .inherited(root.rawValue),
                     .inherited(memory.rawValue), .inherited(workersEnd.rawValue),
-                ] + (secret.map { [.inherited($0.descriptor.rawValue)] } ?? []))
+                ] + (secret.map { [.inherited($0.descriptor.rawValue)] } ?? []),
+                environment: ChildProcess.dyingAtOnce)
             return Keeper(
                 log: log, entry: entry, root: root, journal: try Journal(takingOwnershipOf: memory),
                 lifeline: lifeline, connection: connection, worker: worker, signals: signals,

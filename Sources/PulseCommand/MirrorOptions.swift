@@ -126,6 +126,8 @@ struct MirrorOptions: ParsableArguments {
                 "\(option) is about a Redis, and none is given: --redis, --redis-file or \(RedisSecret.variable).",
                 .usage)
         }
+        // Before a file is read, too.
+        try RedisSecret.keepOutOfCores()
         do {
             _ = try configuration(of: "/", secret: found)?.options()
         } catch let error as ValidationError {

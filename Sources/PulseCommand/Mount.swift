@@ -102,7 +102,7 @@ struct Mount: ParsableCommand {
             "/proc/self/exe", ["pulsefs", "keeper"] + options.arguments + ["--", path],
             descriptors: [.null, .null, .inherited(log.rawValue), .inherited(keepersEnd.rawValue)]
                 + (secret.map { [.inherited($0.descriptor.rawValue)] } ?? []),
-            isDetached: true)
+            isDetached: true, environment: ChildProcess.dyingAtOnce)
         // Ours has to go, or the end of the keeper's would never be seen.
         _ = consume keepersEnd
         try Self.decode(report.readToEnd()).get()

@@ -11,7 +11,8 @@ extension EndToEnd {
         private static let soon: Duration = .seconds(1)
 
         private func withTowns(
-            _ options: String..., at redis: RedisServer, _ body: (_ here: MountedTown, _ there: MountedTown) throws -> Void
+            _ options: String..., at redis: RedisServer,
+            _ body: (_ here: MountedTown, _ there: MountedTown) throws -> Void
         ) throws {
             let options = ["--redis", redis.url, "--town-name", "gt"] + options
             try withMountedTown(options: options) { here in
@@ -49,7 +50,8 @@ extension EndToEnd {
                     let (one, other) = (try FileStatus(towns.0.keepalive), try FileStatus(towns.1.keepalive))
                     #expect(Int(other.st_size) == text.utf8.count)
                     #expect(abs(one.modified - other.modified) < 0.1)
-                    #expect(try Client.names(in: "\(towns.1.path)/.runtime").sorted() == ["heartbeats", "keepalive.json"])
+                    #expect(
+                        try Client.names(in: "\(towns.1.path)/.runtime").sorted() == ["heartbeats", "keepalive.json"])
                 }
                 try Client.unlink(here.keepalive)
                 #expect(eventually(within: Self.soon) { !Client.exists(there.keepalive) })
@@ -108,7 +110,9 @@ extension EndToEnd {
                 #expect(try eventually(within: Self.soon) { try here.status().runtimes.alive == 2 })
                 redis.kill()
                 #expect(
-                    try eventually { try here.mirror.heartbeats.state == .down && there.mirror.heartbeats.state == .down })
+                    try eventually {
+                        try here.mirror.heartbeats.state == .down && there.mirror.heartbeats.state == .down
+                    })
                 try here.touch("max")
                 try here.forget("amy")
                 try Client.write(KeepaliveDocument.text("gt here"), to: here.keepalive)

@@ -188,6 +188,9 @@ final class RunningCommand {
         return outcome
     }
 
+    /// What it has said so far where errors go.
+    var printedErrors: String { (try? Self.text(errors)) ?? "" }
+
     /// What it has printed so far.
     var printed: String { (try? Self.text(output)) ?? "" }
 

@@ -1,0 +1,61 @@
+import Glibc
+import RedisServing
+import Testing
+
+extension EndToEnd {
+    /// Ways to a server that are more than a socket.
+    @Suite(.needsRedis) struct MirrorTransportTests {
+        @Test func mirrorFollowsAFailover() throws {
+            let primary = try RedisServer()
+            let replica = try RedisServer { $0.replicaOf = primary }
+            try replica.wait(for: "replication") { try $0.cli("INFO", "replication").contains("master_link_status:up") }
+            let sentinel = try RedisServer { $0.watches = ("gt", primary) }
+            try sentinel.wait(for: "the replica") {
+                try $0.cli("SENTINEL", "REPLICAS", "gt").contains("\(replica.port)")
+            }
+            try withMountedTown("--redis", "redis+sentinel://127.0.0.1:\(sentinel.port)/gt") { town in
+                #expect(try eventually { try town.mirror.isUp })
+                try town.touch("max")
+                #expect(try eventually { try replica.isAlive("max") })
+                let findings = try BusyAgents.work(in: town, as: ["amy"]) {
+                    primary.kill()
+                    try town.touch("late")
+                    try replica.wait(for: "fail-over", seconds: 30) { try $0.cli("ROLE").hasPrefix("master") }
+                    let follows = try eventually(within: .seconds(5)) {
+                        try replica.alive(["max", "late", "amy"]).count == 3 && town.mirror.isUp
+                    }
+                    #expect(follows)
+                }
+                #expect(findings.failures == [])
+                #expect(findings.slowest < .seconds(1))
+                #expect(try town.mirror.server == "redis+sentinel://127.0.0.1:\(sentinel.port)/gt/0")
+            }
+        }
+
+        @Test func certificateIsChecked() throws {
+            let redis = try RedisServer { $0.certificateNames = "IP:127.0.0.1" }
+            let stranger = try RedisServer { $0.certificateNames = "IP:127.0.0.1" }
+            let url = "rediss://127.0.0.1:\(redis.tlsPort)"
+            try withMountedTown("--redis", url, "--redis-ca", stranger.caFile) { town in
+                try town.touch("max")
+                #expect(try eventually { try town.mirror.heartbeats.state == .refused })
+                #expect(try eventually { try town.mirror.subscription.state == .refused })
+                #expect(try town.mirror.heartbeats.reason?.contains("certificate") == true)
+                #expect(try !redis.isAlive("max"))
+                try town.remount(["--redis", url, "--redis-ca", redis.caFile])
+                #expect(try eventually { try town.mirror.isUp })
+                try town.touch("max")
+                #expect(try eventually { try redis.isAlive("max") })
+            }
+        }
+
+        /// It is made out to an address.
+        @Test func certificateOfAnotherHostIsRefused() throws {
+            let redis = try RedisServer { $0.certificateNames = "IP:127.0.0.1" }
+            try withMountedTown("--redis", "rediss://localhost:\(redis.tlsPort)", "--redis-ca", redis.caFile) { town in
+                let isRefused = try eventually { try town.mirror.heartbeats.state == .refused }
+                #expect(isRefused)
+            }
+        }
+    }
+}
