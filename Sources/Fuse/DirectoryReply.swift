@@ -1,4 +1,5 @@
 import CFuse
+import CLinux
 import Glibc
 
 /// The room in which `readdir` and `readdirplus` answer: as many entries as fit, in the order of the directory.
@@ -8,6 +9,8 @@ public struct DirectoryReply {
     private let request: fuse_req_t
     private let room: UnsafeMutableRawBufferPointer
     private(set) var used = 0
+    /// Whether what is in it counts as looked up.
+    private var hasLookups = false
 
     init(request: fuse_req_t, room: UnsafeMutableRawBufferPointer) {
         self.request = request
@@ -40,7 +43,23 @@ public struct DirectoryReply {
     public mutating func add(_ name: FileName, entry: Entry, nextOffset: off_t) -> Bool {
         var parameters = fuse_entry_param(entry)
         let needed = fuse_add_direntry_plus(request, cursor, remaining, name.pointer, &parameters, nextOffset)
+        hasLookups = true
         return take(needed)
+    }
+
+    /// Calls `body` for each lookup that is in the reply, as laid out by libfuse (`struct fuse_direntplus` in fuse(4)).
+    func forEachLookup(_ body: (InodeNumber) -> Void) {
+        guard hasLookups else { return }
+        var rest = UnsafeRawBufferPointer(rebasing: room.prefix(used))
+        // because the member is there, in a header of the kernel's.
+        let header = MemoryLayout<fuse_direntplus>.offset(of: \.dirent)! + MemoryLayout<fuse_dirent>.size
+        while rest.count >= header {
+            let entry = rest.loadUnaligned(as: fuse_direntplus.self)
+            // One that was only listed has no inode.
+            if entry.entry_out.nodeid != 0 { body(InodeNumber(rawValue: entry.entry_out.nodeid)) }
+            let size = (header + Int(entry.dirent.namelen) + 7) & ~7
+            rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(size))
+        }
     }
 
     private var remaining: Int { room.count - used }

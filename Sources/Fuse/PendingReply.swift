@@ -167,15 +167,18 @@ struct PendingReply {
     func directory(
         capacity: Int, _ list: (any FileSystem, Request, inout DirectoryReply) throws(Errno) -> Void
     ) {
-        bytes(capacity: capacity) { (fileSystem, caller, room) throws(Errno) in
+        ReplyBuffer.withBytes(min(capacity, Self.largestReply)) { room in
             var reply = DirectoryReply(request: request, room: room)
             do throws(Errno) {
                 try list(fileSystem, caller, &reply)
             } catch {
                 // What is in the reply already counts as looked up; the error meets the caller with the next request.
-                if reply.isEmpty { throw error }
+                if reply.isEmpty { return fail(error) }
             }
-            return reply.used
+            let start = room.baseAddress?.assumingMemoryBound(to: CChar.self)
+            if fuse_reply_buf(request, start, reply.used) == -ENOENT {
+                reply.forEachLookup { fileSystem.forget($0, count: 1) }
+            }
         }
     }
 

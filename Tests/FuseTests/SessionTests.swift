@@ -201,6 +201,8 @@ import Testing
         ("link", ["forget 1099511627776 × 1"]), ("open", ["release 2199023255552"]),
         ("opendir", ["releasedir 2199023255552"]),
         ("create", ["release 2199023255552", "forget 1099511627776 × 1"]), ("getattr", []),
+        ("readdirplus from 0 into 4096 bytes", RecordingFileSystem.names.map { _ in "forget 1099511627776 × 1" }),
+        ("readdirplus from 0 into 319 bytes", ["forget 1099511627776 × 1"]), ("readdir from 0 into 4096 bytes", []),
     ])
     func discardedReplyIsUndone(_ name: String, _ undone: [String]) throws {
         let exchange = try #require(Exchange.all.first { $0.name == name })
