@@ -2,12 +2,11 @@ import Liveness
 
 /// The keys of a mirror, and the commands that change them.
 ///
-/// `<prefix><id>` says that a runtime is alive, to whoever knows nothing of pulsefs. Of the family `pulsefs:<town>:`,
-/// `<origin>:r:<id>` and `<origin>:s:<path>` are whole records, each written by its origin alone; `index` has their names
-/// with the time of their end, since nobody may ask for all keys; `changes` is the channel on which each is published.
-/// All of them expire.
+/// Besides Multica's (`HeartbeatKeys`) there is a family that begins with `pulsefs:<town>:`. `<origin>:r:<id>` and
+/// `<origin>:s:<path>` are whole records, each written by its origin alone. `index` has their names with the time of their
+/// end, since nobody may ask for all keys. `changes` is the channel on which each is published. All of them expire.
 struct MirrorKeys: Sendable {
-    let prefix: String
+    let heartbeats: HeartbeatKeys
     private let family: String
     private let origin: Origin
 
@@ -15,30 +14,22 @@ struct MirrorKeys: Sendable {
     private static let instant: Duration = .milliseconds(100)
 
     init(_ configuration: MirrorConfiguration) {
-        prefix = configuration.prefix
+        heartbeats = HeartbeatKeys(prefix: configuration.prefix)
         family = "pulsefs:\(configuration.townName):"
         origin = configuration.origin
     }
 
     // MARK: Who is alive
 
-    /// A command that changes nothing, but is refused where changes are.
-    var probe: RedisCommand { RedisCommand("DEL", prefix) }
-
     /// Tells of a touch; nil when it does not count any more.
     ///
-    /// The time that is left runs from the touch. It is told in whole seconds where it is that.
+    /// The time that is left runs from the touch.
     func heartbeat(_ record: Record, of id: String, at now: ContinuousClock.Instant) -> RedisCommand? {
         let ttl = min(record.deadline - record.touch.at, MirrorConfiguration.longestHeartbeat)
         let age = now - record.touch.at
         guard age < ttl else { return nil }
-        let left = max(1, (age < Self.instant ? ttl : ttl - age).milliseconds)
-        return left % 1000 == 0
-            ? RedisCommand("SET", prefix + id, "1", "EX", "\(left / 1000)")
-            : RedisCommand("SET", prefix + id, "1", "PX", "\(left)")
+        return heartbeats.touch(id, ttl: age < Self.instant ? ttl : ttl - age)
     }
-
-    func end(of id: String) -> RedisCommand { RedisCommand("DEL", prefix + id) }
 
     // MARK: Records
 

@@ -125,7 +125,7 @@ final class MirrorSender: Sendable {
         }
         let asked = WallTime.now
         let start = ContinuousClock.now
-        let replies = try connection.pipeline([RedisCommand("TIME"), keys.probe])
+        let replies = try connection.pipeline([RedisCommand("TIME"), keys.heartbeats.probe])
         mirror.clock.set(replies[0], asked: asked, answered: .now)
         if case .error(let text) = replies[1] { throw RedisError(reply: text) }
         let end = ContinuousClock.now
@@ -223,8 +223,9 @@ final class MirrorSender: Sendable {
         let name = work.ids?.map[id] ?? id.description
         return switch message {
         case .touched(_, let record):
-            keys.heartbeat(record, of: name, at: now) ?? (isToBeTakenBack(id, work, at: now) ? keys.end(of: name) : nil)
-        case .forgotten: keys.end(of: name)
+            keys.heartbeat(record, of: name, at: now)
+                ?? (isToBeTakenBack(id, work, at: now) ? keys.heartbeats.forget(name) : nil)
+        case .forgotten: keys.heartbeats.forget(name)
         }
     }
 

@@ -48,14 +48,16 @@ package final class RedisConnection {
     package func pipeline(_ commands: [RedisCommand]) throws(RedisError) -> [RedisReply] {
         try orFail { () throws(RedisError) in
             guard reader.unread == 0 else { throw .protocolViolation("a reply that nobody asked for") }
-            try queue(commands)
             let limit = ContinuousClock.now + replyTimeout
             var replies: [RedisReply] = []
             replies.reserveCapacity(commands.count)
-            var received = 0
+            var (queued, received) = (0, 0)
             while true {
-                while replies.count < commands.count, let reply = try reader.next() { replies.append(reply) }
-                if replies.count == commands.count, sent == outgoing.count { return replies }
+                while replies.count < queued, let reply = try reader.next() { replies.append(reply) }
+                if replies.count == queued, sent == outgoing.count {
+                    if queued == commands.count { return replies }
+                    queued += try queue(portionOf: commands[queued...])
+                }
                 let before = reader.unread
                 guard try turn(until: limit) == .moved else { throw .timedOut("reply from \(place)") }
                 received += reader.unread - before
@@ -71,9 +73,10 @@ package final class RedisConnection {
     /// Sends commands whose replies, if any, are for `receive`.
     package func send(_ commands: [RedisCommand]) throws(RedisError) {
         try orFail { () throws(RedisError) in
-            try queue(commands)
             let limit = ContinuousClock.now + replyTimeout
-            while sent < outgoing.count {
+            var queued = 0
+            while queued < commands.count || sent < outgoing.count {
+                queued += try queue(portionOf: commands[queued...])
                 guard try turn(until: limit) == .moved else { throw .timedOut("room for a command to \(place)") }
             }
         }
@@ -115,15 +118,31 @@ package final class RedisConnection {
         case moved, limit, raised
     }
 
-    private func queue(_ commands: [RedisCommand]) throws(RedisError) {
-        var bytes: [UInt8] = []
-        for command in commands { command.append(to: &bytes) }
+    /// Makes commands ready to be sent: all, or with TLS as many as fit into one record, but at least one.
+    ///
+    /// Redis 7.0 and Valkey up to 8.0 end a TLS connection ("SSL routines::bad length" in their log) when new replies
+    /// join those that wait for room in the socket, see valkey-io/valkey#1135. What comes in one record is carried out
+    /// before anything is sent, so it is safe to wait for the replies to each.
+    ///
+    /// - Returns: How many.
+    private func queue(portionOf commands: ArraySlice<RedisCommand>) throws(RedisError) -> Int {
         guard let tls else {
-            outgoing += bytes
-            return
+            for command in commands { command.append(to: &outgoing) }
+            return commands.count
+        }
+        var (bytes, count) = ([UInt8](), 0)
+        for command in commands {
+            let start = bytes.count
+            command.append(to: &bytes)
+            if count > 0, bytes.count > TLSSession.maximumRecord {
+                bytes.removeSubrange(start...)
+                break
+            }
+            count += 1
         }
         try tls.encrypt(bytes.span.bytes)
         tls.moveUnsent(to: &outgoing)
+        return count
     }
 
     /// Sends and receives what can be, waiting first until anything can.

@@ -10,17 +10,17 @@ import Synchronization
 /// connection is made when it is needed. A server that is gone is asked again after a pause; until then calls fail at
 /// once.
 package final class RedisLivenessStore: LivenessStore {
-    package static let defaultPrefix = "mul:runtime:hb:"
-
     private let options: RedisOptions
-    private let prefix: String
+    private let keys: HeartbeatKeys
     private let pause: Duration
     // Held during I/O, for a connection is used by one thread at a time.
     private let link = Mutex(Link())
 
-    package init(_ options: RedisOptions, prefix: String = defaultPrefix, pause: Duration = .seconds(1)) {
+    package init(
+        _ options: RedisOptions, prefix: String = MirrorConfiguration.defaultPrefix, pause: Duration = .seconds(1)
+    ) {
         self.options = options
-        self.prefix = prefix
+        keys = HeartbeatKeys(prefix: prefix)
         self.pause = pause
     }
 
@@ -32,34 +32,19 @@ package final class RedisLivenessStore: LivenessStore {
 
     package func touch(_ id: RuntimeID, ttl: Duration) throws {
         try NonPositiveTTL.check(ttl)
-        let (unit, count) = Self.expiry(ttl)
-        _ = try ask(RedisCommand("SET", key(of: id), "1", unit, "\(count)"))
+        _ = try ask(keys.touch(id.description, ttl: ttl))
     }
 
     package func areAlive(_ ids: [RuntimeID]) -> [RuntimeID: Bool]? {
         guard !ids.isEmpty else { return [:] }
-        guard case .array(let values)? = try? ask(RedisCommand(["MGET"] + ids.map(key))), values.count == ids.count
+        guard case .array(let values)? = try? ask(keys.areAlive(ids.map(\.description))), values.count == ids.count
         else { return nil }
         return Dictionary(zip(ids, values.map { $0 != .null }), uniquingKeysWith: { first, _ in first })
     }
 
     package func forget(_ id: RuntimeID) throws {
-        _ = try ask(RedisCommand("DEL", key(of: id)))
+        _ = try ask(keys.forget(id.description))
     }
-
-    // MARK: Wire
-
-    /// How SET is told of a time to live: in seconds, or in milliseconds if those are not whole, rounded up.
-    ///
-    /// A century is for ever; Redis refuses what its clock cannot reach.
-    package static func expiry(_ ttl: Duration) -> (unit: String, count: Int64) {
-        let (seconds, attoseconds) = min(ttl, .seconds(100 * 366 * 86_400)).components
-        guard attoseconds != 0 else { return ("EX", seconds) }
-        let attosecondsPerMillisecond: Int64 = 1_000_000_000_000_000
-        return ("PX", seconds * 1000 + (attoseconds + attosecondsPerMillisecond - 1) / attosecondsPerMillisecond)
-    }
-
-    private func key(of id: RuntimeID) -> String { prefix + id.description }
 
     private func ask(_ command: RedisCommand) throws(RedisError) -> RedisReply {
         try link.withLock { link throws(RedisError) in

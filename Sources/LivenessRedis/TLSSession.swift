@@ -6,12 +6,15 @@ import Glibc
 /// At least TLS 1.2. The server must show a certificate that is signed by a trusted authority and made out to the host.
 /// After an error the session is of no more use. Used by one thread at a time.
 final class TLSSession {
+    /// How many bytes of plaintext are encrypted together.
+    static let maximumRecord = 16 << 10
+
     private let context: OpaquePointer
     private let session: OpaquePointer
     // Both belong to the session.
     private let received: OpaquePointer
     private let unsent: OpaquePointer
-    private var block = [UInt8](repeating: 0, count: 16 << 10)
+    private var block = [UInt8](repeating: 0, count: maximumRecord)
 
     /// - Parameters:
     ///   - host: The name or address that the certificate must be made out to.

@@ -5,6 +5,8 @@ struct Target {
     enum Name: String, Codable, CaseIterable {
         /// The town, through the mount.
         case mount
+        /// Another town, with a mirror in Redis.
+        case mirrored
         /// A plain directory on the file system that holds the town, or would.
         case plain
         /// A directory in memory: what a file costs at the least.

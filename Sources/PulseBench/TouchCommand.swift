@@ -21,6 +21,11 @@ struct TouchCommand: ParsableCommand {
     var pulsefs: String?
     @Option(name: .customShort("o"), help: ArgumentHelp("Mount options for a town of its own.", valueName: "options"))
     var mountOptions: String?
+    @Option(
+        help: ArgumentHelp(
+            "Measure a second town of its own, with a mirror in this Redis: what a mirror costs a touch.",
+            valueName: "url"))
+    var redis: String?
     @Option(help: ArgumentHelp("Where the town of its own and the plain directory are made.", valueName: "dir"))
     var directory = "/var/tmp"
     @Option(help: ArgumentHelp("A directory on a tmpfs.", valueName: "dir"))
@@ -59,13 +64,20 @@ struct TouchCommand: ParsableCommand {
         let pulsefs = Pulsefs(program: try self.pulsefs ?? neighbour("pulsefs"), supervisor: supervisor)
         let report = try withScratchDirectory(in: tmpfs) { memory in
             try withScratchDirectory(in: directory) { scratch in
-                let places = try ["plain", "town"].map { try makeDirectory("\(scratch)/\($0)") }
-                if let town {
-                    return try measure(try mounted(town), places[0], memory, supervisor, pulsefs)
+                let plain = try makeDirectory("\(scratch)/plain")
+                let own = try makeDirectory("\(scratch)/town")
+                func measureAll(_ mirrored: String?) throws -> TouchReport {
+                    if let town {
+                        return try measure(try mounted(town), mirrored, plain, memory, supervisor, pulsefs)
+                    }
+                    return try withMountedTown(own, by: pulsefs, options: mountOptions) {
+                        try measure(own, mirrored, plain, memory, supervisor, pulsefs)
+                    }
                 }
-                return try withMountedTown(places[1], by: pulsefs, options: mountOptions) {
-                    try measure(places[1], places[0], memory, supervisor, pulsefs)
-                }
+                guard let redis else { return try measureAll(nil) }
+                let mirrored = try makeDirectory("\(scratch)/mirrored")
+                let options = [mountOptions, "redis=\(redis)"].compactMap(\.self).joined(separator: ",")
+                return try withMountedTown(mirrored, by: pulsefs, options: options) { try measureAll(mirrored) }
             }
         }
         print(json ? try report.json : report.markdown)
@@ -74,18 +86,21 @@ struct TouchCommand: ParsableCommand {
     /// All figures, with the touched file and the tree in place.
     private func measure(
         _ town: String,
+        _ mirrored: String?,
         _ plain: String,
         _ memory: String,
         _ supervisor: Supervisor,
         _ pulsefs: Pulsefs
     ) throws -> TouchReport {
-        let isOwn = self.town == nil
+        // Only a runtime is mirrored, and that is who has a heartbeat file.
+        let isOwn = self.town == nil && redis == nil
         let signalFile = isOwn ? ".runtime/keepalive.json" : ".runtime/heartbeats/pulsefs-bench-\(getpid()).json"
-        let targets = [
-            try Target(name: .mount, directory: town, signalFile: signalFile),
-            try Target(name: .plain, directory: plain, signalFile: signalFile),
-            try Target(name: .tmpfs, directory: memory, signalFile: signalFile),
+        let places: [(Target.Name, String?)] = [
+            (.mount, town), (.mirrored, mirrored), (.plain, plain), (.tmpfs, memory),
         ]
+        let targets = try places.compactMap { name, directory in
+            try directory.map { try Target(name: name, directory: $0, signalFile: signalFile) }
+        }
         let benchmark = TouchBenchmark(
             supervisor: supervisor,
             targets: targets,

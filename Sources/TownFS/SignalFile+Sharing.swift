@@ -7,11 +7,18 @@ import SystemPackage
 extension SignalFile {
     /// Takes in a document written elsewhere, unless something later is known here.
     ///
-    /// Who has the file open goes on with what they have.
+    /// It is judged as if it had been written here, at the time of the touch: whoever writes to the mirror's server writes
+    /// to this file, too. Who has the file open goes on with what they have.
     ///
     /// - Returns: Nil when the file has been removed meanwhile.
     func receive(_ touch: Touch, in parent: Descriptor) -> Void? {
-        guard let document = touch.document else { return () }
+        var touch = touch
+        let judgement = touch.document.flatMap { document in
+            try? Document.judge(document.bytes, receivedAt: touch.receivedAt, previous: nil, kind: kind)
+        }
+        guard let document = judgement?.document else { return () }
+        touch.document = document
+        let received = touch
         let former = try? contentBeneathIfNeeded(in: parent)
         let (isThere, journaled): (Bool, Bool?) = state.withLock { state in
             let ownership: Ownership
@@ -25,7 +32,7 @@ extension SignalFile {
                 ownership = former?.ownership ?? .ofOthers
             }
             // Under the lock, so that file and table agree on which came last.
-            guard town.liveness.receive(touch) else { return (true, nil) }
+            guard town.liveness.receive(received) else { return (true, nil) }
             let content = Content(
                 document: document, modified: touch.receivedAt, changed: town.now.wall, ownership: ownership,
                 deadline: touch.deadline)

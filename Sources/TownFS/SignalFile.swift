@@ -89,7 +89,9 @@ final class SignalFile: Sendable {
         let presence = state.withLock { $0.presence }
         let current = Result { () throws(Errno) in try currentStatus(presence, in: parent) }
         let agreed = try? current.get()
-        for handle in handles.reversed() {
+        // What this thread has opened last, then what its process has: threads may do one thing each.
+        let own = handles.last { $0.thread == request.thread && $0.isInUse }
+        for handle in own.map({ [$0] }) ?? handles.reversed() {
             if let status = handle.status(seenBy: request, unlessOfSize: agreed?.st_size) {
                 return StatusReply(status: status, timeout: 0)
             }

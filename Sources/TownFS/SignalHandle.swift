@@ -194,6 +194,17 @@ final class SignalHandle: Sendable {
         return status
     }
 
+    /// Whether it has something to be read or committed yet, and who opened it may ask about that.
+    var isInUse: Bool {
+        state.withLock { state in
+            switch state.draft?.verdict {
+            case nil: !state.hasReadToTheEnd
+            case .committed, .refused(_, atClose: true): false
+            case .refused, .noted, .unjudged: true
+            }
+        }
+    }
+
     /// Whether this sees just what everybody sees, and will.
     func agrees(with current: FileStatus) -> Bool {
         let own = snapshot.status

@@ -6,6 +6,9 @@ import Testing
 
 /// What a server may do to us: nothing but fail, soon, and without taking our memory.
 @Suite(.onOwnThread, .serialized) struct HostileServerTests {
+    /// Far more than the timeouts, for a loaded machine, and far less than for ever.
+    private let soon = Duration.seconds(10)
+
     private func open(_ url: String) throws -> RedisConnection {
         try RedisConnection.open(
             RedisOptions(url: RedisURL(url), connectTimeout: .milliseconds(500), replyTimeout: .milliseconds(500)))
@@ -72,7 +75,7 @@ import Testing
             _ = try connection.pipeline([RedisCommand("GET", "a")])
             _ = try connection.pipeline([RedisCommand("GET", "a")])
         }
-        #expect(ContinuousClock.now - start < .seconds(3))
+        #expect(ContinuousClock.now - start < soon)
         #expect(peakMemory() - before < 256 * Self.megabyte)
         switch speech {
         case .silence: #expect(failure == .timedOut("reply from \(server.url)"))
@@ -91,7 +94,7 @@ import Testing
         let server = try FakeServer { speech.play($0) }
         let start = ContinuousClock.now
         #expect(throws: RedisError.self) { _ = try open(server.url) }
-        #expect(ContinuousClock.now - start < .seconds(3))
+        #expect(ContinuousClock.now - start < soon)
     }
 
     @Test func clientWhoReadsNothingGetsNothingThatFillsMemory() throws {
@@ -169,7 +172,7 @@ import Testing
         #expect(throws: RedisError.timedOut("connection to redis://127.0.0.1:\(port)")) {
             _ = try open("redis://127.0.0.1:\(port)")
         }
-        #expect(ContinuousClock.now - start < .seconds(3))
+        #expect(ContinuousClock.now - start < soon)
     }
 
     @Test func unixSocketWhoseQueueIsFullTimesOut() throws {
@@ -201,7 +204,7 @@ import Testing
         let start = ContinuousClock.now
         let failure = #expect(throws: RedisError.self) { _ = try open("redis://no-such-host.invalid") }
         #expect(failure?.needsAPerson == false)
-        #expect(ContinuousClock.now - start < .seconds(3))
+        #expect(ContinuousClock.now - start < soon)
     }
 
     @Test func serverWithoutTLSIsRefusedAsSuch() throws {
@@ -219,7 +222,7 @@ import Testing
         let server = try FakeServer { speech.play($0) }
         let start = ContinuousClock.now
         #expect(throws: RedisError.self) { _ = try open("rediss://127.0.0.1:\(server.port)") }
-        #expect(ContinuousClock.now - start < .seconds(3))
+        #expect(ContinuousClock.now - start < soon)
     }
 
     @Test func recordThatNeverEndsIsGivenUp() throws {
@@ -230,6 +233,6 @@ import Testing
         }
         let start = ContinuousClock.now
         #expect(throws: RedisError.self) { _ = try open("rediss://127.0.0.1:\(server.port)") }
-        #expect(ContinuousClock.now - start < .seconds(3))
+        #expect(ContinuousClock.now - start < soon)
     }
 }

@@ -60,7 +60,7 @@ import Testing
             (.seconds(Int64.max), "EX", 100 * 366 * 86_400),
         ] as [(Duration, String, Int64)])
     func timeToLiveIsRoundedUp(_ ttl: Duration, _ unit: String, _ count: Int64) {
-        #expect(RedisLivenessStore.expiry(ttl) == (unit, count))
+        #expect(HeartbeatKeys.expiry(ttl) == (unit, count))
     }
 
     @Test func longestTimeToLiveIsAccepted() throws {

@@ -247,8 +247,8 @@ private final class Guardian: Sendable {
     private let turn = Mutex(())
 
     init(_ directory: String) throws {
-        // When we die, the kernel hangs up on a process group that has lost us and has a stopped member. And a program of
-        // ours that still writes to the directory can keep it from being removed at first.
+        // When we die, the kernel hangs up on a process group that has lost us and has a stopped member. And a program
+        // of ours that still writes to the directory can keep it from being removed at first.
         let script = """
             trap '' HUP
             server=

@@ -55,11 +55,30 @@ import Testing
             old.receivedAt = written + .seconds(-1)
             town.fileSystem.receive(old)
             #expect(try town.read(keepalive) == "{\"beneath\":1}")
-            var new = touch("{\"new\":1}", town)
+            let text = document("new", at: written + .seconds(1))
+            var new = touch(text, town)
             new.receivedAt = written + .seconds(1)
             new.stamp.time = new.receivedAt
             town.fileSystem.receive(new)
-            #expect(try town.read(keepalive) == "{\"new\":1}")
+            #expect(try town.read(keepalive) == text)
+        }
+    }
+
+    @Test(arguments: ["{", "[]", "\u{0}", "two\nlines\n", "17"])
+    func whatIsNoDocumentIsNotTakenIn(_ text: String) throws {
+        try withSharedTown { (town) throws in
+            let mine = document("here", at: town.now)
+            try town.write(mine, to: keepalive)
+            town.advance(by: .seconds(1))
+            town.fileSystem.receive(touch(text, town))
+            #expect(try town.read(keepalive) == mine)
+        }
+    }
+
+    @Test func documentOfAHostWhoseClockIsAheadTellsTheTimeOfItsTouch() throws {
+        try withSharedTown { (town) throws in
+            town.fileSystem.receive(touch(document("ahead", at: town.now + .seconds(600)), town, age: .seconds(3)))
+            #expect(try town.read(keepalive) == document("ahead", at: town.now + .seconds(-3)))
         }
     }
 

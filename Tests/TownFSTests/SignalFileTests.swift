@@ -2,6 +2,7 @@ import CLinux
 import Fuse
 import Glibc
 import Liveness
+import SystemCalls
 import SystemPackage
 import Testing
 
@@ -370,6 +371,27 @@ import Testing
             #expect(try town.read(handle) == first)
             #expect(try town.stat(keepalive).st_size == document("2nd", at: town.now).utf8.count)
             town.fileSystem.release(handle)
+        }
+    }
+
+    @Test func fstatOfAReadingThreadDoesNotTellOfAWritingThreadsDraft() throws {
+        try withTown { town in
+            let text = document("whole", at: town.now)
+            try town.write(text, to: keepalive)
+            let (hasOpened, mayClose) = (try Wakeup(), try Wakeup())
+            let writer = try Thread(named: "writer") {
+                let handle = try? town.open(keepalive, O_WRONLY | O_TRUNC)
+                hasOpened.raise()
+                mayClose.wait()
+                if let handle { town.fileSystem.release(handle) }
+            }
+            hasOpened.wait()
+            let handle = try town.open(keepalive)
+            #expect(try town.stat(keepalive).st_size == text.utf8.count)
+            #expect(try town.read(handle) == text)
+            town.fileSystem.release(handle)
+            mayClose.raise()
+            writer.join()
         }
     }
 

@@ -1,0 +1,244 @@
+import Foundation
+import Glibc
+import Liveness
+import Logging
+import RedisServing
+import Synchronization
+import SystemCalls
+import Testing
+
+@testable import LivenessRedis
+
+/// The mirror over a table of its own, without a file system, with real servers.
+@Suite(.onOwnThread, .needsRedis) struct MirrorTests {
+    /// A table and its mirror.
+    private struct Mirrored {
+        let store: InMemoryLivenessStore
+        let mirror: RedisMirror
+        let receiver = Receiver()
+
+        init(
+            _ server: RedisServer, town: String = "town", path: String = "/gt",
+            _ configure: (inout MirrorConfiguration) -> Void = { _ in }
+        ) throws {
+            let url = try RedisURL("unix://\(server.socketPath)")
+            var configuration = MirrorConfiguration(
+                server: url.description, townName: town, origin: Origin(host: "here", path: path)
+            ) { RedisOptions(url: url) }
+            configure(&configuration)
+            let mirror = try RedisMirror(configuration, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            let store = InMemoryLivenessStore(
+                table: LivenessTable(isShared: true), mirror: mirror, wallTime: { .now })
+            receiver.store.withLock { $0 = store }
+            try mirror.start(mirroring: store, receiver: receiver)
+            self.mirror = mirror
+            self.store = store
+        }
+
+        func touch(_ id: String, ttl: Duration = .seconds(90), age: Duration = .zero, document: String? = nil) throws {
+            store.touch(
+                Touch(
+                    runtime: try RuntimeID(id), receivedAt: .now + (.zero - age), at: .now - age, ttl: ttl,
+                    document: document.map { Document(Array($0.utf8)) }, source: .written))
+        }
+    }
+
+    /// Takes records of others into a table, as a town does.
+    private final class Receiver: SharedRecordReceiver {
+        let store = Mutex<InMemoryLivenessStore?>(nil)
+
+        func receive(_ touch: Touch) {
+            _ = store.withLock { $0 }?.receive(touch)
+        }
+
+        func receiveForget(_ subject: RecordSubject, stamp: Stamp) {
+            _ = store.withLock { $0 }?.receiveForget(subject, stamp: stamp)
+        }
+    }
+
+    /// Waits until something is so.
+    private func eventually(
+        within limit: Duration = .seconds(10), _ what: Comment, _ isSo: () throws -> Bool
+    ) rethrows {
+        let end = ContinuousClock.now + limit
+        while ContinuousClock.now < end {
+            if try isSo() { return }
+            usleep(5000)
+        }
+        Issue.record(what)
+    }
+
+    private func left(_ id: String, _ server: RedisServer) throws -> Int {
+        Int(try server.cli("PTTL", "mul:runtime:hb:\(id)").trimmingCharacters(in: .whitespacesAndNewlines)) ?? -3
+    }
+
+    // MARK: Time to live
+
+    @Test func timeRunsFromTheTouchAndNotFromTheSending() throws {
+        let server = try RedisServer()
+        let mirrored = try Mirrored(server)
+        defer { mirrored.mirror.close(within: .seconds(1)) }
+        try mirrored.touch("old", age: .seconds(20))
+        try mirrored.touch("dead", age: .seconds(90))
+        try mirrored.touch("long", ttl: .seconds(600))
+        try mirrored.touch("longer", ttl: .seconds(600), age: .seconds(60))
+        try mirrored.touch("last")
+        try eventually("the last is sent") { try left("last", server) > 0 }
+        #expect(try (60_000...70_000).contains(left("old", server)))
+        #expect(try left("dead", server) == -2)
+        #expect(try (80_000...90_000).contains(left("long", server)))
+        #expect(try (20_000...30_000).contains(left("longer", server)))
+    }
+
+    @Test func touchesThatWaitForAServerAreSentWithTheTimeThatIsLeft() throws {
+        let server = try RedisServer()
+        server.kill()
+        let mirrored = try Mirrored(server)
+        defer { mirrored.mirror.close(within: .seconds(1)) }
+        try mirrored.touch("dead", ttl: .milliseconds(300))
+        try mirrored.touch("alive", ttl: .seconds(30))
+        try mirrored.touch("forgotten", ttl: .seconds(30))
+        try mirrored.touch("later", ttl: .seconds(30))
+        mirrored.store.forget(try RuntimeID("forgotten"))
+        let touched = ContinuousClock.now
+        eventually("it is down") { mirrored.mirror.status.heartbeats.state == .down }
+        while ContinuousClock.now < touched + .milliseconds(1300) { usleep(10_000) }
+        try server.restart()
+        try eventually(within: .seconds(5), "they are sent") { try left("later", server) > 0 }
+        try eventually(within: .seconds(5), "they are sent") { try left("alive", server) > 0 }
+        #expect(try left("alive", server) <= 28_700)
+        #expect(try left("dead", server) == -2)
+        #expect(try left("forgotten", server) == -2)
+        #expect(mirrored.mirror.status.heartbeats.state == .up)
+    }
+
+    @Test func serverThatLosesEverythingIsToldAgainAtOnce() throws {
+        let server = try RedisServer()
+        let mirrored = try Mirrored(server)
+        defer { mirrored.mirror.close(within: .seconds(1)) }
+        for number in 0..<2000 { try mirrored.touch("runtime-\(number)") }
+        try mirrored.touch("dead", ttl: .seconds(1))
+        try eventually("all are there") { try server.cli("ZCARD", "pulsefs:town:index").contains("2001") }
+        server.kill()
+        try server.restart()
+        try eventually(within: .seconds(5), "all are there again") {
+            try server.cli("EVAL", "return #redis.call('keys', 'mul:*')", "0").contains("2000")
+        }
+    }
+
+    // MARK: Others
+
+    @Test func othersOfTheNameSeeWhatIsTouchedAndForgotten() throws {
+        let server = try RedisServer()
+        let one = try Mirrored(server)
+        defer { one.mirror.close(within: .seconds(1)) }
+        let id = try RuntimeID("gastown/polecats/furiosa")
+        try one.touch("\(id)", age: .seconds(5), document: "{\"early\":1}")
+        try one.touch("gone")
+        one.store.forget(try RuntimeID("gone"))
+        eventually("they are sent") { one.mirror.status.sent >= 2 && one.mirror.status.queueLength == 0 }
+
+        // One that comes later finds what there is, with its age.
+        let other = try Mirrored(server, path: "/elsewhere")
+        defer { other.mirror.close(within: .seconds(1)) }
+        eventually("it is found") { other.store.record(of: id) != nil }
+        let record = try #require(other.store.record(of: id))
+        #expect(record.touch.document == Document(Array("{\"early\":1}".utf8)))
+        #expect(record.touch.stamp.origin == Origin(host: "here", path: "/gt"))
+        let age = ContinuousClock.now - record.touch.at
+        #expect((.seconds(5)..<Duration.seconds(15)).contains(age))
+        #expect(other.store.record(of: try RuntimeID("gone")) == nil)
+
+        // And hears of what happens.
+        let end = ContinuousClock.now + .seconds(1)
+        one.store.forget(id)
+        eventually("it is forgotten") { other.store.record(of: id) == nil }
+        try other.touch("back")
+        try eventually("it is seen") { one.store.record(of: try RuntimeID("back")) != nil }
+        #expect(ContinuousClock.now < end)
+    }
+
+    @Test func othersOfAnotherNameSeeNothing() throws {
+        let server = try RedisServer()
+        let one = try Mirrored(server)
+        let other = try Mirrored(server, town: "other", path: "/other")
+        defer {
+            one.mirror.close(within: .seconds(1))
+            other.mirror.close(within: .seconds(1))
+        }
+        try one.touch("mine")
+        try eventually("it is sent") { try left("mine", server) > 0 }
+        eventually("it listens") { other.mirror.status.subscription.state == .up }
+        #expect(other.mirror.status.received == 0)
+        #expect(other.store.record(of: try RuntimeID("mine")) == nil)
+    }
+
+    @Test func whatMakesNoSenseOnTheChannelIsCounted() throws {
+        let server = try RedisServer()
+        let mirrored = try Mirrored(server)
+        defer { mirrored.mirror.close(within: .seconds(1)) }
+        eventually("it listens") { mirrored.mirror.status.subscription.state == .up }
+        _ = try server.cli("PUBLISH", "pulsefs:town:changes", "hello")
+        eventually("it is counted") { mirrored.mirror.status.malformed == 1 }
+    }
+
+    @Test func subscriptionThatIsLostIsMadeUpFor() throws {
+        let server = try RedisServer()
+        let one = try Mirrored(server)
+        let other = try Mirrored(server, path: "/elsewhere")
+        defer {
+            one.mirror.close(within: .seconds(1))
+            other.mirror.close(within: .seconds(1))
+        }
+        eventually("both listen") {
+            one.mirror.status.subscription.state == .up && other.mirror.status.subscription.state == .up
+        }
+        for round in 0..<5 {
+            _ = try server.cli("CLIENT", "KILL", "TYPE", "pubsub")
+            try one.touch("round-\(round)")
+            try eventually(within: .seconds(5), "it is seen all the same") {
+                other.store.record(of: try RuntimeID("round-\(round)")) != nil
+            }
+        }
+    }
+
+    // MARK: Load
+
+    /// Ten thousand runtimes, each touched ten times a second; PULSEFS_MIRROR_SECONDS says for how long.
+    @Test func noRuntimeIsToldOfMoreThanOnceASecondHoweverManyTouchesCome() throws {
+        let seconds = ProcessInfo.processInfo.environment["PULSEFS_MIRROR_SECONDS"].flatMap(Int.init) ?? 3
+        let server = try RedisServer()
+        let mirrored = try Mirrored(server)
+        defer { mirrored.mirror.close(within: .seconds(1)) }
+        let ids = try (0..<10_000).map { try RuntimeID("runtime-\($0)") }
+        eventually("it is up") { mirrored.mirror.status.heartbeats.state == .up }
+        _ = try server.cli("CONFIG", "RESETSTAT")
+        let start = ContinuousClock.now
+        var rounds = 0
+        var longestQueue = 0
+        while ContinuousClock.now < start + .seconds(seconds) {
+            for id in ids { try mirrored.store.touch(id, ttl: .seconds(90)) }
+            rounds += 1
+            longestQueue = max(longestQueue, mirrored.mirror.status.queueLength)
+            let next = start + .milliseconds(100 * rounds)
+            while ContinuousClock.now < next { usleep(1000) }
+        }
+        let took = ContinuousClock.now - start
+        let status = mirrored.mirror.status
+        #expect(longestQueue <= 10_000)
+        #expect(status.dropped == 0)
+        #expect(status.heartbeats.state == .up)
+        let sets = try #require(
+            try server.cli("INFO", "commandstats").split(whereSeparator: \.isNewline).first {
+                $0.hasPrefix("cmdstat_set:")
+            })
+        let count = try #require(Int(sets.dropFirst("cmdstat_set:calls=".count).prefix { $0.isNumber }))
+        #expect(count <= 10_000 * (Int(took / .seconds(1)) + 1))
+        try eventually("each is alive there") {
+            try server.cli("EVAL", "return #redis.call('keys', 'mul:*')", "0").contains("10000")
+        }
+        print(
+            "mirror load: \(rounds * ids.count) touches in \(took): \(count) SETs, \(status.coalesced) coalesced, queue ≤ \(longestQueue), round trip \(status.roundTripMicroseconds ?? 0) µs"
+        )
+    }
+}
