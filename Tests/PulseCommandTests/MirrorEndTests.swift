@@ -7,7 +7,7 @@ extension EndToEnd {
     @Suite(.needsRedis) struct MirrorEndTests {
         @Test(arguments: [false, true]) func keysOfADeadTownVanishAtTheirTTL(keeperDiesToo: Bool) throws {
             let redis = try RedisServer.onSocket()
-            try withMountedTown("--redis", redis.url, "--ttl", "3s") { town in
+            try withMountedTown("--redis", redis.url, "--ttl", "2s") { town in
                 #expect(try eventually { try town.mirror.isUp })
                 try town.touch("max")
                 let touched = ContinuousClock.now
@@ -23,11 +23,11 @@ extension EndToEnd {
                 }
                 #expect(eventually { town.processes.isEmpty })
                 let left = Int(try redis.cli("PTTL", "mul:runtime:hb:max").dropLast()) ?? 0
-                let rest = Duration.seconds(3) - (ContinuousClock.now - touched)
+                let rest = Duration.seconds(2) - (ContinuousClock.now - touched)
                 // It was seen alive after the last moment that this knows of.
                 #expect(left > 0 && .milliseconds(left) < rest + .milliseconds(150), "\(left), \(rest)")
                 #expect(try eventually { try !redis.isAlive("max") })
-                #expect(ContinuousClock.now - touched < .milliseconds(3400))
+                #expect(ContinuousClock.now - touched < .milliseconds(2400))
                 if keeperDiesToo { try town.unmount() }
             }
         }

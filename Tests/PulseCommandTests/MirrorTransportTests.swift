@@ -5,6 +5,39 @@ import Testing
 extension EndToEnd {
     /// Ways to a server that are more than a socket.
     @Suite(.needsRedis) struct MirrorTransportTests {
+        /// What docs/REDIS.md asks for.
+        private static let commands = """
+            +set +del +psetex +publish +subscribe +zadd +zrangebyscore +zremrangebyscore +pexpire +mget +time +ping \
+            +client|setname +select
+            """
+
+        @Test(arguments: [true, false]) func permissionsThatAreAskedForAreEnough(coverRecords: Bool) throws {
+            let keys = "~mul:runtime:hb:*" + (coverRecords ? " ~pulsefs:* &pulsefs:*" : "")
+            let redis = try RedisServer {
+                $0.listensOnLoopback = false
+                $0.users = ["pulse on >secret resetchannels \(keys) \(Self.commands)"]
+            }
+            try withTown { town in
+                try town.mount(
+                    ["--town-name", "gt", "--share"],
+                    environment: ["PULSEFS_REDIS_URL": "unix://pulse:secret@\(redis.socketPath)"])
+                let expected: Mirror.State = coverRecords ? .up : .refused
+                let isTold = try eventually {
+                    let mirror = try town.mirror
+                    return mirror.heartbeats.state == .up && mirror.records.state == expected
+                        && mirror.subscription.state == expected
+                }
+                #expect(isTold)
+                try town.touch("max")
+                #expect(try eventually { try redis.isAlive("max") })
+                try town.forget("max")
+                #expect(try eventually { try !redis.isAlive("max") })
+                #expect(try town.mirror.heartbeats.state == .up)
+                #expect(try town.mirror.records.state == expected)
+                try town.unmount()
+            }
+        }
+
         @Test func mirrorFollowsAFailover() throws {
             let primary = try RedisServer()
             let replica = try RedisServer { $0.replicaOf = primary }
