@@ -40,18 +40,34 @@ public final class InMemoryLivenessStore: LivenessStore {
     // MARK: The table's own
 
     public func touch(_ touch: Touch) {
+        tell(note(touch))
+    }
+
+    /// Touches without telling the mirror: for whoever holds a lock, and tells it when that is gone.
+    public func note(_ touch: Touch) -> Noted {
         guard let mirror else {
             table.withLock { _ = $0.touch(touch) }
-            return
+            return Noted()
         }
         var touch = touch
         touch.stamp = mirror.stamp(touch.receivedAt)
         let touched = table.withLock { $0.touch(touch) }
-        // Outside the lock: nobody who asks waits for the mirror's.
+        var noted = Noted()
         if let path = touch.signal, let record = touched.signal {
-            mirror.note(record, of: .signal(SignalPath(bytes: path)))
+            noted.records.append((.signal(SignalPath(bytes: path)), record))
         }
-        if let id = touch.runtime, let record = touched.runtime { mirror.note(record, of: .runtime(id)) }
+        if let id = touch.runtime, let record = touched.runtime { noted.records.append((.runtime(id), record)) }
+        return noted
+    }
+
+    /// Tells the mirror of what was noted.
+    public func tell(_ noted: Noted) {
+        for (subject, record) in noted.records { mirror?.note(record, of: subject) }
+    }
+
+    /// What the mirror has not been told of yet.
+    public struct Noted: Sendable {
+        fileprivate var records: [(RecordSubject, Record)] = []
     }
 
     public func forget(signal path: [UInt8]) {
@@ -101,8 +117,27 @@ public final class InMemoryLivenessStore: LivenessStore {
         return table.withLock { $0.receiveForget(subject, stamp: stamp, at: now) }
     }
 
-    /// All records at this moment, in no order.
-    public var records: [(subject: RecordSubject, record: Record)] {
-        table.withLock { $0.records }
+    /// Drops a signal file's record without telling anybody.
+    public func drop(signal path: [UInt8]) {
+        table.withLock { $0.drop(signal: path) }
+    }
+
+    /// What an origin has touched or forgotten last, in no order.
+    package func subjects(of origin: Origin) -> [RecordSubject] {
+        table.withLock { $0.subjects(of: origin) }
+    }
+
+    /// What an origin has to tell of some subjects as of now.
+    package func news(of subjects: some Sequence<RecordSubject>, by origin: Origin) -> [MirrorQueue.Message] {
+        table.withLock { table in subjects.compactMap { table.news(of: $0, by: origin) } }
+    }
+
+    /// What has become of messages that have waited.
+    package func news(after messages: [MirrorQueue.Message]) -> [MirrorQueue.Message] {
+        table.withLock { table in messages.compactMap { table.news(after: $0) } }
+    }
+
+    package func moveStamps(of origin: Origin, by change: Duration) {
+        table.withLock { $0.moveStamps(of: origin, by: change) }
     }
 }

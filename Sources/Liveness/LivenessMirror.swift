@@ -20,5 +20,7 @@ public protocol SharedRecordReceiver: Sendable {
     func receive(_ touch: Touch)
 
     /// Forgets what somebody else has forgotten, unless it was touched later.
-    func receiveForget(_ subject: RecordSubject, stamp: Stamp)
+    ///
+    /// - Parameter time: When that was, by our clock.
+    func receiveForget(_ subject: RecordSubject, stamp: Stamp, at time: WallTime)
 }

@@ -7,6 +7,8 @@
 /// passes; expiry is found by asking, and an expired record keeps its document, since tools take a file that vanishes
 /// for something else than an old one. Only long after that is its memory freed, as part of some later touch.
 public struct LivenessTable: Sendable {
+    /// More things that were forgotten are not remembered: they may be brought back by others.
+    private static let mostForgotten = 65_536
     /// How long expired records are kept: a day, in which somebody may still ask who was here.
     public static let defaultRetention: Duration = .seconds(24 * 60 * 60)
     /// Fewer records than this are not worth looking for old ones.
@@ -118,16 +120,28 @@ public struct LivenessTable: Sendable {
         case .runtime(let id): runtimes[id] = nil
         case .signal(let path): signals[path] = nil
         }
-        if isShared { forgotten[subject] = Tombstone(stamp: stamp, deadline: now + retention) }
+        guard isShared, forgotten[subject] != nil || forgotten.count < Self.mostForgotten else { return }
+        forgotten[subject] = Tombstone(stamp: stamp, deadline: now + retention)
+    }
+
+    /// Drops a signal file's record without a word: it was not forgotten, but moved away or found again elsewhere.
+    public mutating func drop(signal path: [UInt8]) {
+        signals[SignalPath(bytes: path)] = nil
+    }
+
+    /// Moves the stamps of an origin, when the clock that they are taken from turns out to be another.
+    mutating func moveStamps(of origin: Origin, by change: Duration) {
+        runtimes = runtimes.mapValues { $0.moved(ifOf: origin, by: change) }
+        signals = signals.mapValues { $0.moved(ifOf: origin, by: change) }
+        forgotten = forgotten.mapValues { tombstone in
+            guard tombstone.stamp.origin == origin else { return tombstone }
+            return Tombstone(
+                stamp: Stamp(tombstone.stamp.time + change, by: origin), deadline: tombstone.deadline)
+        }
     }
 
     private func lastStamp(of subject: RecordSubject) -> Stamp? {
-        let record =
-            switch subject {
-            case .runtime(let id): runtimes[id]
-            case .signal(let path): signals[path]
-            }
-        return record?.touch.stamp ?? (isShared ? forgotten[subject]?.stamp : nil)
+        record(of: subject)?.touch.stamp ?? (isShared ? forgotten[subject]?.stamp : nil)
     }
 
     /// Frees the records that expired longer ago than the retention.
@@ -153,9 +167,38 @@ public struct LivenessTable: Sendable {
         signals[SignalPath(bytes: path)]
     }
 
-    /// All records, in no order.
-    var records: [(subject: RecordSubject, record: Record)] {
-        runtimes.map { (.runtime($0.key), $0.value) } + signals.map { (.signal($0.key), $0.value) }
+    /// What an origin has touched or forgotten last, in no order.
+    func subjects(of origin: Origin) -> [RecordSubject] {
+        var subjects: [RecordSubject] = []
+        for (id, record) in runtimes where record.touch.stamp.origin == origin { subjects.append(.runtime(id)) }
+        for (path, record) in signals where record.touch.stamp.origin == origin { subjects.append(.signal(path)) }
+        for (subject, tombstone) in forgotten where tombstone.stamp.origin == origin { subjects.append(subject) }
+        return subjects
+    }
+
+    /// What an origin has to tell of a subject as of now; nil when somebody else was there last.
+    func news(of subject: RecordSubject, by origin: Origin) -> MirrorQueue.Message? {
+        if let record = record(of: subject) {
+            return record.touch.stamp.origin == origin ? .touched(subject, record) : nil
+        }
+        guard let stamp = forgotten[subject]?.stamp, stamp.origin == origin else { return nil }
+        return .forgotten(subject, stamp)
+    }
+
+    /// What has become of a message: the same or a newer one, or nothing when others have made it void.
+    func news(after message: MirrorQueue.Message) -> MirrorQueue.Message? {
+        guard let origin = message.stamp.origin else { return message }
+        if case .forgotten(let subject, _) = message, record(of: subject) == nil, forgotten[subject] == nil {
+            return message
+        }
+        return news(of: message.subject, by: origin)
+    }
+
+    private func record(of subject: RecordSubject) -> Record? {
+        switch subject {
+        case .runtime(let id): runtimes[id]
+        case .signal(let path): signals[path]
+        }
     }
 
     /// The runtimes whose ids begin with a prefix, in no order.

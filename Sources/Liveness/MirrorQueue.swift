@@ -105,7 +105,10 @@ public struct MirrorQueue: Sendable {
         _ messages: some Sequence<Message>, wereRefused: Bool = false, at now: ContinuousClock.Instant
     ) {
         for message in messages {
-            entries[message.subject]?.told = nil
+            // What was told since is newer, and stays told.
+            if let told = entries[message.subject]?.told, told <= message.stamp {
+                entries[message.subject]?.told = nil
+            }
             if wereRefused { entries[message.subject]?.coolUntil = nil }
             note(message, at: now)
         }
@@ -120,8 +123,10 @@ public struct MirrorQueue: Sendable {
     // MARK: Emptying
 
     /// Takes up to `limit` changes that are due, longest waiting first.
-    public mutating func take(_ limit: Int, at now: ContinuousClock.Instant) -> [Message] {
-        cool(at: now)
+    ///
+    /// - Parameter isLast: Whether there will be no other time, so that nothing is to wait for its second.
+    public mutating func take(_ limit: Int, at now: ContinuousClock.Instant, isLast: Bool = false) -> [Message] {
+        cool(at: isLast ? now + interval : now)
         var messages: [Message] = []
         while messages.count < limit, let subject = ready.removeFirst() {
             guard var entry = entries[subject], let news = entry.news else { continue }

@@ -7,9 +7,11 @@ public final class Origin: Hashable, Comparable, Sendable, CustomStringConvertib
     /// The host, as people call it.
     public let host: String
 
-    /// - Parameter path: Where the town is mounted; two of one host may share a town name.
-    public convenience init(host: String, path: String) {
-        let hash = path.utf8.reduce(0x811c_9dc5 as UInt32) { ($0 ^ UInt32($1)) &* 0x0100_0193 }
+    /// - Parameters:
+    ///   - path: Where the town is mounted; two of one host may share a town name.
+    ///   - machine: What else tells it from others of the same host name and path.
+    public convenience init(host: String, path: String, machine: String = "") {
+        let hash = (path + "\0" + machine).utf8.reduce(0x811c_9dc5 as UInt32) { ($0 ^ UInt32($1)) &* 0x0100_0193 }
         let digits = String(hash, radix: 16)
         self.init(
             name: Self.sanitized(host) + "." + String(repeating: "0", count: 8 - digits.utf8.count) + digits, host: host

@@ -23,6 +23,14 @@ public final class Record: Sendable {
         now < deadline
     }
 
+    /// The same, with another stamp if it is of an origin whose clock has turned out to be another.
+    func moved(ifOf origin: Origin, by change: Duration) -> Record {
+        guard touch.stamp.origin == origin else { return self }
+        var touch = touch
+        touch.stamp.time = touch.stamp.time + change
+        return Record(touch, deadline: deadline)
+    }
+
     /// This record and a newly made one as a single record.
     ///
     /// The newcomer need not be the later of the two: threads may overtake each other between reading the clock and

@@ -27,6 +27,8 @@ public struct SharedRecord: Hashable, Sendable {
     /// With its origin.
     public let stamp: Stamp
     public let event: Event
+    /// Tells one run of an origin from others: who says it, whatever it says.
+    public var incarnation = "0"
 
     public init(subject: RecordSubject, stamp: Stamp, event: Event) {
         self.subject = subject
@@ -48,6 +50,23 @@ public struct SharedRecord: Hashable, Sendable {
         }
     }
 
+    /// How far ahead of the shared clock a stamp may be: further, it would be later than all that comes for long.
+    private static let tolerance: Duration = .seconds(300)
+
+    /// Whether it can have been made by now.
+    public func isPlausible(shared: WallTime) -> Bool {
+        stamp.time - shared <= Self.tolerance
+    }
+
+    /// When it was touched or forgotten, by our clock.
+    ///
+    /// - Parameters:
+    ///   - shared: The time now by the clock of stamps.
+    ///   - wall: The same moment by ours.
+    public func happened(shared: WallTime, wall: WallTime) -> WallTime {
+        wall + (.zero - max(.zero, shared - stamp.time))
+    }
+
     /// The touch that it tells of, as one received here.
     ///
     /// - Parameters:
@@ -58,7 +77,8 @@ public struct SharedRecord: Hashable, Sendable {
         // A stamp may be ahead of the clock by as much as clocks are compared badly, but nobody is touched tomorrow.
         let age = max(.zero, shared - stamp.time)
         var touch = Touch(
-            receivedAt: wall + (.zero - age), at: instant - age, ttl: alive, document: document, source: source,
+            receivedAt: happened(shared: shared, wall: wall), at: instant - age, ttl: alive, document: document,
+            source: source,
             stamp: stamp)
         switch subject {
         case .runtime(let id): touch.runtime = id
@@ -96,7 +116,8 @@ public struct SharedRecord: Hashable, Sendable {
                 bytes = document.bytes
             }
         }
-        text += "origin \(origin.name)\nhost \(Self.escaped(Array(origin.host.utf8)))\nstamp \(stamp.time.rfc3339)\n\n"
+        text +=
+            "incarnation \(incarnation)\norigin \(origin.name)\nhost \(Self.escaped(Array(origin.host.utf8)))\nstamp \(stamp.time.rfc3339)\n\n"
         return Array(text.utf8) + bytes
     }
 
@@ -112,6 +133,7 @@ public struct SharedRecord: Hashable, Sendable {
             words[String(decoding: parts[0], as: UTF8.self)] = String(decoding: parts[1], as: UTF8.self)
         }
         guard words["pulsefs"] == "1", let name = words["origin"], Self.isName(name),
+            let incarnation = words["incarnation"], Self.isName(incarnation),
             let host = words["host"].flatMap(Self.unescaped), let stamp = words["stamp"],
             let time = WallTime(rfc3339: stamp.utf8)
         else { return nil }
@@ -123,7 +145,10 @@ public struct SharedRecord: Hashable, Sendable {
         } else {
             return nil
         }
-        self.stamp = Stamp(time, by: Origin(name: name, host: String(decoding: host, as: UTF8.self)))
+        self.incarnation = incarnation
+        // A name that people will see in terminals.
+        let shown = host.map { (0x20..<0x7f).contains($0) ? $0 : UInt8(ascii: "?") }
+        self.stamp = Stamp(time, by: Origin(name: name, host: String(decoding: shown, as: UTF8.self)))
         switch words["event"] {
         case "forgotten": event = .forgotten
         case "touched":

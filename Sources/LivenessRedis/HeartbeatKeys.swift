@@ -14,8 +14,8 @@ struct HeartbeatKeys: Sendable {
 
     func forget(_ id: String) -> RedisCommand { RedisCommand("DEL", prefix + id) }
 
-    /// A command that changes nothing, but is refused where changes are: no runtime has an empty id.
-    var probe: RedisCommand { RedisCommand("DEL", prefix) }
+    /// A command that changes nothing, but is refused where changes are: no runtime's id has a colon.
+    var probe: RedisCommand { RedisCommand("DEL", prefix + ":probe") }
 
     /// How SET is told of a time to live: in seconds, or in milliseconds if those are not whole, rounded up.
     ///

@@ -11,8 +11,6 @@ package struct MirrorConfiguration: Sendable {
 
     /// Where the server is, asked anew at each connection.
     package var options: @Sendable () throws -> RedisOptions
-    /// The server as it may be shown.
-    package var server: String
     /// Of the keys that tell who is alive.
     package var prefix = defaultPrefix
     /// Under which records are shared.
@@ -25,9 +23,8 @@ package struct MirrorConfiguration: Sendable {
     package var runtimeIDs: String?
 
     package init(
-        server: String, townName: String, origin: Origin, options: @escaping @Sendable () throws -> RedisOptions
+        townName: String, origin: Origin, options: @escaping @Sendable () throws -> RedisOptions
     ) {
-        self.server = server
         self.townName = townName
         self.origin = origin
         self.options = options

@@ -43,18 +43,19 @@ struct MirrorKeys: Sendable {
 
     func key(named name: String) -> String { family + name }
 
-    private static let retention = "\(MirrorConfiguration.retention.milliseconds)"
-
-    /// Keeps a record and tells all who listen.
+    /// Keeps a record for as long as is left of a day since its stamp, and tells all who listen.
     ///
     /// Not by SET, which so is about heartbeats only for whoever looks on.
-    func keep(_ record: SharedRecord) -> [RedisCommand] {
+    ///
+    /// - Parameter now: By the shared clock.
+    /// - Returns: Nothing for what is over.
+    func keep(_ record: SharedRecord, at now: WallTime) -> [RedisCommand] {
+        let left = (MirrorConfiguration.retention - max(.zero, now - record.stamp.time)).milliseconds
+        guard left > 0 else { return [] }
+        let key = key(named: name(of: record.subject))
         let bytes = record.encoded(by: origin)
         return [
-            RedisCommand([
-                Array("PSETEX".utf8), Array(key(named: name(of: record.subject)).utf8), Array(Self.retention.utf8),
-                bytes,
-            ]),
+            RedisCommand([Array("PSETEX".utf8), Array(key.utf8), Array("\(left)".utf8), bytes]),
             RedisCommand([Array("PUBLISH".utf8), Array(channel.utf8), bytes]),
         ]
     }
@@ -74,8 +75,14 @@ struct MirrorKeys: Sendable {
         RedisCommand("ZREMRANGEBYSCORE", index, "-inf", "(\(now.seconds)")
     }
 
-    /// Asks for the names of all records.
-    func names(at now: WallTime) -> RedisCommand {
-        RedisCommand("ZRANGEBYSCORE", index, "\(now.seconds)", "+inf")
+    /// How many names are asked for at once.
+    static let page = 4096
+
+    /// Asks for names of records, those that end last first: what ends meanwhile moves none of the rest.
+    func names(from offset: Int, at now: WallTime) -> RedisCommand {
+        RedisCommand("ZREVRANGEBYSCORE", index, "+inf", "\(now.seconds)", "LIMIT", "\(offset)", "\(Self.page)")
     }
+
+    /// Asks whether the index is there.
+    var isIndexed: RedisCommand { RedisCommand("EXISTS", index) }
 }

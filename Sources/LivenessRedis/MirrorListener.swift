@@ -11,6 +11,8 @@ final class MirrorListener: Sendable {
     private static let patience: Duration = .seconds(2)
     /// Records asked for at once.
     private static let batchSize = 64
+    /// How long to wait for the sender to learn the time.
+    private static let patienceForTime: Duration = .seconds(3)
 
     private let mirror: RedisMirror
     private let receiver: any SharedRecordReceiver
@@ -73,26 +75,35 @@ final class MirrorListener: Sendable {
             return
         }
         // What we said ourselves is no news.
-        if record.stamp.origin != mirror.configuration.origin { take([record]) }
+        guard record.incarnation != mirror.incarnation else { return }
+        if record.stamp.origin == mirror.configuration.origin { warnOfNamesake() }
+        take([record])
     }
 
     /// Takes in all records that there are, ours of before a restart included.
     private func catchUp() throws {
+        // Stamps mean nothing before.
+        let end = ContinuousClock.now + Self.patienceForTime
+        while !mirror.clock.isKnown, !mirror.isClosing, ContinuousClock.now < end {
+            _ = wakeup.wait(until: .now + .milliseconds(20))
+        }
         let connection = try mirror.open("catch-up")
-        let asked = WallTime.now
-        let replies = try connection.pipeline([RedisCommand("TIME")])
-        mirror.clock.set(replies[0], asked: asked, answered: .now)
-        let answer = try connection.pipeline([keys.names(at: mirror.clock.shared(.now))])[0]
-        if let text = answer.error { throw RedisError(reply: text) }
-        guard case .array(let elements) = answer else { throw RedisError.protocolViolation("no list of records") }
-        var names = elements.compactMap {
-            if case .string(let name) = $0 { String(decoding: name, as: UTF8.self) } else { nil }
-        }[...]
+        var offset = 0
+        while !mirror.isClosing {
+            let answer = try connection.pipeline([keys.names(from: offset, at: mirror.clock.shared(.now))])[0].checked()
+            guard case .array(let elements) = answer else { throw RedisError.protocolViolation("no list of records") }
+            try catchUp(with: elements.compactMap(\.text), over: connection)
+            guard elements.count == MirrorKeys.page else { return }
+            offset += elements.count
+        }
+    }
+
+    private func catchUp(with names: [String], over connection: RedisConnection) throws {
+        var names = names[...]
         while !names.isEmpty, !mirror.isClosing {
             let some = names.prefix(Self.batchSize)
             names = names.dropFirst(some.count)
-            let answer = try connection.pipeline([RedisCommand(["MGET"] + some.map(keys.key(named:)))])[0]
-            if let text = answer.error { throw RedisError(reply: text) }
+            let answer = try connection.pipeline([RedisCommand(["MGET"] + some.map(keys.key(named:)))])[0].checked()
             guard case .array(let values) = answer else { throw RedisError.protocolViolation("no list of values") }
             take(
                 values.compactMap { value in
@@ -101,9 +112,22 @@ final class MirrorListener: Sendable {
                         mirror.change { $0.malformed += 1 }
                         return nil
                     }
+                    // Of our own files the disk tells more than what we said of them in an earlier life.
+                    if case .signal = record.subject, record.stamp.origin == mirror.configuration.origin { return nil }
                     return record
                 })
         }
+    }
+
+    private func warnOfNamesake() {
+        let isFirst = mirror.change { state in
+            defer { state.hasNamesake = true }
+            return !state.hasNamesake
+        }
+        guard isFirst else { return }
+        mirror.log.error(
+            "somebody else goes by our name; give one of the two machines another host name",
+            metadata: ["origin": "\(mirror.configuration.origin)"])
     }
 
     /// Hands records on; each keeps its place by its stamp, whatever the order they come in.
@@ -112,10 +136,15 @@ final class MirrorListener: Sendable {
         let wall = WallTime.now
         let shared = mirror.clock.shared(wall)
         for record in records where mirror.isShared(record.subject) {
+            guard record.isPlausible(shared: shared) else {
+                mirror.change { $0.malformed += 1 }
+                continue
+            }
             if let touch = record.touch(shared: shared, wall: wall, instant: instant) {
                 receiver.receive(touch)
             } else {
-                receiver.receiveForget(record.subject, stamp: record.stamp)
+                receiver.receiveForget(
+                    record.subject, stamp: record.stamp, at: record.happened(shared: shared, wall: wall))
             }
         }
         mirror.change { $0.received += UInt64(records.count) }

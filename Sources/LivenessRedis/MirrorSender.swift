@@ -4,19 +4,28 @@ import SystemCalls
 
 /// The thread that tells Redis what happened here.
 ///
-/// It sleeps until something is due, sends that in one batch and reads the replies. Twice in three seconds it asks the
-/// server whether changes are taken: a server that is stopped, or has become read-only, says nothing by itself.
+/// It sleeps until something is due, looks up what the table says of it now, sends that in batches and reads the replies.
+/// Twice in three seconds it asks the server whether changes are taken: a server that is stopped, or has become
+/// read-only, says nothing by itself.
 final class MirrorSender: Sendable {
     /// Between two questions; with `RedisOptions.replyTimeout` it bounds how long a status can be wrong.
-    private static let beat: Duration = .milliseconds(1500)
+    static let beat: Duration = .milliseconds(1500)
     /// Messages in a batch.
     private static let batchSize = 512
+    /// Bytes of documents in a batch, about: what a slow line carries within the time for a reply.
+    private static let batchBytes = 128 << 10
     /// Between two batches: while touches pour in, they are worth waiting for a little.
     private static let pause: Duration = .milliseconds(20)
     /// Before records are tried again that the server would not take while it took heartbeats.
     private static let recordsPause: Duration = .seconds(4)
     /// After this long a name is entered into the index once more.
     private static let indexInterval: Duration = .seconds(3600)
+    /// A connection that has lasted as long is a good one, and the next may be tried at once.
+    private static let longEnough: Duration = .seconds(5)
+    /// How long a file that is looked at may take; it may be on a disk that hangs.
+    private static let patience: Duration = .seconds(1)
+    /// By more than this, a change of the shared clock is one of what we knew of it.
+    private static let tolerance: Duration = .milliseconds(500)
 
     private let mirror: RedisMirror
     private let store: InMemoryLivenessStore
@@ -30,9 +39,9 @@ final class MirrorSender: Sendable {
 
     /// What the thread knows besides the queue.
     private struct Work {
-        var ids: RuntimeIDFile?
-        /// Records of ours that are to be sent as they are now, because the server may not have them.
-        var backlog: ArraySlice<MirrorQueue.Message> = []
+        var ids: RuntimeIDs?
+        /// What of ours is to be sent as it is then, because the server may not have it.
+        var backlog: ArraySlice<RecordSubject> = []
         /// Runtimes of which a server was told that may get to it later than it says, if it was stopped just then.
         var doubtful: Set<RuntimeID> = []
         /// The names in the index, and when they were entered.
@@ -46,16 +55,16 @@ final class MirrorSender: Sendable {
     func run() {
         var backoff = Backoff()
         var work = Work()
-        work.ids = mirror.configuration.runtimeIDs.map { RuntimeIDFile(path: $0) }
+        work.ids = mirror.configuration.runtimeIDs.map { RuntimeIDs(path: $0) }
         while !mirror.isClosing {
+            var upSince: ContinuousClock.Instant?
             do {
-                let connection = try mirror.open("mirror")
-                try serve(connection, &work, whenUp: { backoff.reset() })
+                try serve(try mirror.open("mirror"), &work, whenUp: { upSince = .now })
             } catch {
                 mirror.note(\.heartbeats, "mirror", error)
                 mirror.note(\.records, "records", error)
-                let pause = backoff.pause(needsAPerson: RedisMirror.needsAPerson(error))
-                sleep(until: .now + pause)
+                if let upSince, .now - upSince > Self.longEnough { backoff.reset() }
+                sleep(until: .now + backoff.pause(needsAPerson: RedisMirror.needsAPerson(error)))
             }
         }
     }
@@ -63,26 +72,27 @@ final class MirrorSender: Sendable {
     /// Sends over a connection until it breaks, or the mirror is closed and nothing is left.
     private func serve(_ connection: RedisConnection, _ work: inout Work, whenUp: () -> Void) throws {
         work.index = [:]
-        work.recordsAgain = nil
         try ask(connection, &work)
         try tryRecords(connection, &work)
-        work.backlog = ownRecords()
+        work.backlog = ownSubjects()
         // One without memory says yes to the question and no to what counts.
         while try send(connection, &work), !work.backlog.isEmpty {}
         mirror.note(\.heartbeats, "mirror", .up)
+        if work.takesRecords { mirror.note(\.records, "records", .up) }
         whenUp()
         while true {
             let start = ContinuousClock.now
             if start >= work.nextBeat { try ask(connection, &work) }
             if let again = work.recordsAgain, start >= again {
                 try tryRecords(connection, &work)
-                if work.takesRecords { work.backlog = ownRecords() }
+                if work.takesRecords { work.backlog = ownSubjects() }
             }
-            if try send(connection, &work) {
+            let isLast = mirror.isClosing
+            if try send(connection, &work, isLast: isLast) {
                 sleep(until: start + Self.pause)
                 continue
             }
-            guard !mirror.isClosing else { return }
+            guard !isLast else { return }
             try wait(connection, until: work.nextBeat)
         }
     }
@@ -116,102 +126,125 @@ final class MirrorSender: Sendable {
 
     // MARK: Asking
 
-    /// Asks whether the server is there and takes changes, and what time it is.
+    /// Asks whether the server is there, takes changes and has what it was told, and what time it is.
     private func ask(_ connection: RedisConnection, _ work: inout Work) throws {
-        if work.ids?.refresh() == true {
-            note(work.ids?.problem, entries: work.ids?.map.count ?? 0)
+        if let news = work.ids?.refresh(within: Self.patience) {
+            note(news)
             // Runtimes may have other names now.
-            work.backlog = ownRecords()
+            work.backlog = ownSubjects()
         }
         let asked = WallTime.now
         let start = ContinuousClock.now
-        let replies = try connection.pipeline([RedisCommand("TIME"), keys.heartbeats.probe])
-        mirror.clock.set(replies[0], asked: asked, answered: .now)
+        let replies = try connection.pipeline([RedisCommand("TIME"), keys.heartbeats.probe, keys.isIndexed])
+        let change = mirror.clock.set(replies[0], asked: asked, answered: .now)
+        if abs(change / .seconds(1)) > Self.tolerance / .seconds(1) {
+            // What was stamped by what we took the time for.
+            store.moveStamps(of: mirror.configuration.origin, by: change)
+            work.backlog = ownSubjects()
+        }
         if case .error(let text) = replies[1] { throw RedisError(reply: text) }
+        if replies[2] == .integer(0), !work.index.isEmpty {
+            // Somebody has emptied the database.
+            work.index = [:]
+            work.backlog = ownSubjects()
+        }
         let end = ContinuousClock.now
-        mirror.change { $0.roundTrip = end - start }
+        mirror.noteRoundTrip(end - start, at: end)
         work.nextBeat = end + Self.beat
     }
 
-    private func note(_ problem: String?, entries: Int) {
+    private func note(_ news: RuntimeIDs.News) {
         let path = mirror.configuration.runtimeIDs ?? ""
-        mirror.change { $0.runtimeIDs = MirrorStatus.IDMap(entries: entries, problem: problem) }
-        if let problem {
+        mirror.change { $0.runtimeIDs = MirrorStatus.IDMap(entries: news.count, problem: news.problem) }
+        if let problem = news.problem {
             mirror.log.error("runtime ids: \(problem); the map of before stays", metadata: ["file": "\(path)"])
         } else {
-            mirror.log.info("runtime ids: \(entries)", metadata: ["file": "\(path)"])
+            mirror.log.info("runtime ids: \(news.count)", metadata: ["file": "\(path)"])
         }
     }
 
-    /// Sees whether records are taken; that they are not keeps nobody from being told of as alive.
+    /// Sees whether records may be taken; that they are not keeps nobody from being told of as alive.
     private func tryRecords(_ connection: RedisConnection, _ work: inout Work) throws {
         let reply = try connection.pipeline([keys.clear(at: mirror.clock.shared(.now))])[0]
-        note(errorOfRecords: reply.error, &work)
+        if let text = reply.error { return refuseRecords(text, &work) }
+        // They are up when one was taken.
+        work.recordsAgain = nil
     }
 
-    private func note(errorOfRecords text: String?, _ work: inout Work) {
-        guard let text else {
-            work.recordsAgain = nil
-            return mirror.note(\.records, "records", .up)
-        }
+    private func refuseRecords(_ text: String, _ work: inout Work) {
+        work.index = [:]
         work.recordsAgain = .now + Self.recordsPause
         mirror.note(\.records, "records", RedisError(reply: text))
     }
 
     // MARK: Sending
 
-    /// What was touched here last, whether alive or not: for a server that may have nothing.
-    private func ownRecords() -> ArraySlice<MirrorQueue.Message> {
-        store.records.filter { subject, record in
-            mirror.isShared(subject) && record.touch.stamp.origin == mirror.configuration.origin
-        }.map { .touched($0.subject, $0.record) }[...]
+    /// What was touched or forgotten here last, whether alive or not: for a server that may have nothing.
+    private func ownSubjects() -> ArraySlice<RecordSubject> {
+        store.subjects(of: mirror.configuration.origin).filter(mirror.isShared)[...]
     }
 
     /// Sends what is due.
     ///
+    /// - Parameter isLast: Whether nothing may wait for its second any more.
     /// - Returns: Whether there was anything.
-    private func send(_ connection: RedisConnection, _ work: inout Work) throws -> Bool {
-        let now = ContinuousClock.now
+    private func send(_ connection: RedisConnection, _ work: inout Work, isLast: Bool = false) throws -> Bool {
         let refill = work.backlog.prefix(Self.batchSize)
         work.backlog = work.backlog.dropFirst(refill.count)
-        let (batch, hasOverflowed) = mirror.change { state in
-            // As if it had never been told; what is in the queue already is newer, and stays.
-            state.queue.putBack(refill, at: now)
-            return (state.queue.take(Self.batchSize, at: now), work.backlog.isEmpty && state.queue.takeOverflow())
+        let again = store.news(of: refill, by: mirror.configuration.origin)
+        let now = ContinuousClock.now
+        let (waited, hasOverflowed) = mirror.change { state in
+            // As if they had never been told.
+            state.queue.putBack(again, at: now)
+            return (
+                state.queue.take(Self.batchSize, at: now, isLast: isLast),
+                work.backlog.isEmpty && state.queue.takeOverflow()
+            )
         }
-        if hasOverflowed { work.backlog = ownRecords() }
-        guard !batch.isEmpty else { return !work.backlog.isEmpty }
-        let refusal: RedisError?
-        do {
-            refusal = try tell(batch, over: connection, &work, at: now)
-        } catch {
-            work.doubtful.formUnion(batch.lazy.compactMap(\.touchedRuntime))
-            mirror.change { $0.queue.putBack(batch, at: now) }
-            throw error
+        if hasOverflowed { work.backlog = ownSubjects() }
+        guard !waited.isEmpty else { return !work.backlog.isEmpty }
+        // Others may have been there since, and theirs is not ours to tell.
+        var rest = store.news(after: waited)[...]
+        while !rest.isEmpty {
+            let batch = rest.prefix(ofBytes: Self.batchBytes)
+            let refusal: RedisError?
+            do {
+                refusal = try tell(batch, over: connection, &work)
+            } catch {
+                work.doubtful.formUnion(batch.lazy.compactMap(\.touchedRuntime))
+                mirror.change { $0.queue.putBack(rest, at: .now) }
+                throw error
+            }
+            if let refusal {
+                mirror.change { $0.queue.putBack(rest, wereRefused: true, at: .now) }
+                throw refusal
+            }
+            if !work.doubtful.isEmpty { work.doubtful.subtract(batch.lazy.compactMap(\.touchedRuntime)) }
+            mirror.change { $0.sent += UInt64(batch.count) }
+            rest = rest.dropFirst(batch.count)
         }
-        if let refusal {
-            mirror.change { $0.queue.putBack(batch, wereRefused: true, at: now) }
-            throw refusal
-        }
-        if !work.doubtful.isEmpty { work.doubtful.subtract(batch.lazy.compactMap(\.touchedRuntime)) }
-        mirror.change { $0.sent += UInt64(batch.count) }
         return true
     }
 
     /// - Returns: Why the server does not take it, if it does not.
     private func tell(
-        _ batch: [MirrorQueue.Message], over connection: RedisConnection, _ work: inout Work,
-        at now: ContinuousClock.Instant
+        _ batch: ArraySlice<MirrorQueue.Message>, over connection: RedisConnection, _ work: inout Work
     ) throws -> RedisError? {
+        let now = ContinuousClock.now
         let heartbeats = batch.compactMap { heartbeat($0, work, at: now) }
-        let records = work.takesRecords ? self.records(batch, &work, at: now) : []
-        let start = ContinuousClock.now
-        let replies = try connection.pipeline(heartbeats + records)
-        mirror.change { $0.roundTrip = ContinuousClock.now - start }
-        if let text = replies.prefix(heartbeats.count).firstError { return RedisError(reply: text) }
-        if let text = replies.dropFirst(heartbeats.count).firstError {
-            work.index = [:]
-            note(errorOfRecords: text, &work)
+        if !heartbeats.isEmpty {
+            let replies = try connection.pipeline(heartbeats)
+            let end = ContinuousClock.now
+            mirror.noteRoundTrip(end - now, at: end)
+            if let text = replies.firstError { return RedisError(reply: text) }
+        }
+        guard work.takesRecords else { return nil }
+        let records = records(batch, &work, at: now)
+        guard !records.isEmpty else { return nil }
+        if let text = try connection.pipeline(records).firstError {
+            refuseRecords(text, &work)
+        } else {
+            mirror.note(\.records, "records", .up)
         }
         return nil
     }
@@ -221,33 +254,52 @@ final class MirrorSender: Sendable {
     ) -> RedisCommand? {
         guard case .runtime(let id) = message.subject else { return nil }
         let name = work.ids?.map[id] ?? id.description
-        return switch message {
+        switch message {
         case .touched(_, let record):
-            keys.heartbeat(record, of: name, at: now)
-                ?? (isToBeTakenBack(id, work, at: now) ? keys.heartbeats.forget(name) : nil)
-        case .forgotten: keys.heartbeats.forget(name)
+            if let command = keys.heartbeat(record, of: name, at: now) { return command }
+            return work.doubtful.contains(id) ? keys.heartbeats.forget(name) : nil
+        case .forgotten(_, let stamp):
+            // Of one that was forgotten longer ago there is no key of ours, but perhaps somebody else's.
+            let age = mirror.clock.shared(.now) - stamp.time
+            return age < MirrorConfiguration.longestHeartbeat ? keys.heartbeats.forget(name) : nil
         }
     }
 
-    /// Whether a runtime that has expired may be told of all the same, by what a server was sent long ago.
-    private func isToBeTakenBack(_ id: RuntimeID, _ work: Work, at now: ContinuousClock.Instant) -> Bool {
-        work.doubtful.contains(id) && store.record(of: id)?.isAlive(at: now) != true
-    }
-
     private func records(
-        _ batch: [MirrorQueue.Message], _ work: inout Work, at now: ContinuousClock.Instant
+        _ batch: ArraySlice<MirrorQueue.Message>, _ work: inout Work, at now: ContinuousClock.Instant
     ) -> [RedisCommand] {
         var names: [String] = []
         var commands: [RedisCommand] = []
+        let shared = mirror.clock.shared(.now)
+        if work.index.count > 2 * batch.count + 10_000 {
+            work.index = work.index.filter { now - $0.value <= Self.indexInterval }
+        }
         for message in batch {
+            var record = SharedRecord(message)
+            record.incarnation = mirror.incarnation
+            let kept = keys.keep(record, at: shared)
+            guard !kept.isEmpty else { continue }
+            commands += kept
             let name = keys.name(of: message.subject)
             if work.index[name].map({ now - $0 > Self.indexInterval }) ?? true {
                 names.append(name)
                 work.index[name] = now
             }
-            commands += keys.keep(SharedRecord(message))
         }
-        return commands + keys.enter(names, at: mirror.clock.shared(.now))
+        return commands + keys.enter(names, at: shared)
+    }
+}
+
+extension ArraySlice<MirrorQueue.Message> {
+    /// As many as have about so many bytes, and one at least.
+    fileprivate func prefix(ofBytes limit: Int) -> Self {
+        var bytes = 0
+        return prefix { message in
+            let isFirst = bytes == 0
+            bytes += 512
+            if case .touched(_, let record) = message { bytes += 2 * (record.touch.document?.bytes.count ?? 0) }
+            return isFirst || bytes <= limit
+        }
     }
 }
 

@@ -204,13 +204,21 @@ package final class RedisConnection {
         tls.moveUnsent(to: &outgoing)
     }
 
+    /// Has the kernel forget at close what was not sent yet: it would go on trying, and the server hear of it minutes later.
+    ///
+    /// The corresponding C function is `setsockopt` with `SO_LINGER`.
+    private func discardUnsent() {
+        var now = linger(l_onoff: 1, l_linger: 0)
+        setsockopt(socket.rawValue, SOL_SOCKET, SO_LINGER, &now, socklen_t(MemoryLayout.size(ofValue: now)))
+    }
+
     private func orFail<Result>(_ body: () throws(RedisError) -> Result) throws(RedisError) -> Result {
         if let failure { throw failure }
         do throws(RedisError) {
             return try body()
         } catch {
             failure = error
-            shutdown(socket.rawValue, CInt(SHUT_RDWR))
+            discardUnsent()
             throw error
         }
     }

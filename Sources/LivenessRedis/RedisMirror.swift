@@ -24,12 +24,20 @@ package final class RedisMirror: LivenessMirror {
         var sent: UInt64 = 0
         var received: UInt64 = 0
         var malformed: UInt64 = 0
+        /// Whether another run of our own origin was heard of.
+        var hasNamesake = false
         var roundTrip: Duration?
+        /// When the server last answered.
+        var heardAt: ContinuousClock.Instant?
+        /// Without credentials; of the last connection.
+        var server = "(not read yet)"
         var runtimeIDs: MirrorStatus.IDMap?
     }
 
     let configuration: MirrorConfiguration
     let clock = SharedClock()
+    /// Tells this run from others of the same origin, if there are such.
+    let incarnation = String(UInt64.random(in: 1...UInt64.max), radix: 16)
     let log: Logger
     let wakeup: Wakeup
     private let listenersWakeup: Wakeup
@@ -136,10 +144,11 @@ package final class RedisMirror: LivenessMirror {
             return true
         }
         guard isNews else { return }
+        let server = state.withLock { $0.server }
         switch news {
-        case .up, .connecting: log.info("\(name): \(news.rawValue)", metadata: ["server": "\(configuration.server)"])
-        case .down: log.warning("\(name): down: \(reason ?? "")", metadata: ["server": "\(configuration.server)"])
-        case .refused: log.error("\(name): refused: \(reason ?? "")", metadata: ["server": "\(configuration.server)"])
+        case .up, .connecting: log.info("\(name): \(news.rawValue)", metadata: ["server": "\(server)"])
+        case .down: log.warning("\(name): down: \(reason ?? "")", metadata: ["server": "\(server)"])
+        case .refused: log.error("\(name): refused: \(reason ?? "")", metadata: ["server": "\(server)"])
         }
     }
 
@@ -155,15 +164,33 @@ package final class RedisMirror: LivenessMirror {
     func open(_ role: String) throws -> RedisConnection {
         var options = try configuration.options()
         options.clientName = "pulsefs-\(role):\(configuration.origin.name)"
+        let server = options.url.description
+        state.withLock { $0.server = server }
         return try RedisConnection.open(options)
     }
 
     // MARK: Status
 
-    package var status: MirrorStatus {
+    func noteRoundTrip(_ time: Duration, at now: ContinuousClock.Instant) {
         state.withLock { state in
-            MirrorStatus(
-                server: configuration.server, heartbeats: state.heartbeats, records: state.records,
+            state.roundTrip = time
+            state.heardAt = now
+        }
+    }
+
+    /// After this long without a word from the server it is not up, whatever keeps the sender from noticing.
+    private static let longestSilence: Duration = .seconds(5)
+
+    package var status: MirrorStatus {
+        let now = ContinuousClock.now
+        return state.withLock { state in
+            var heartbeats = state.heartbeats
+            if heartbeats.state == .up, let heardAt = state.heardAt, now - heardAt > Self.longestSilence {
+                let since = WallTime.now + (heardAt - now)
+                heartbeats = MirrorStatus.Link(.down, since: since, reason: "nothing has been heard of it since")
+            }
+            return MirrorStatus(
+                server: state.server, heartbeats: heartbeats, records: state.records,
                 subscription: state.subscription, townName: configuration.townName, queueLength: state.queue.count,
                 coalesced: state.queue.coalesced, dropped: state.queue.dropped, sent: state.sent,
                 received: state.received, malformed: state.malformed,

@@ -41,10 +41,10 @@ package struct RuntimeIDMap: Sendable {
             do throws(RuntimeID.Invalid) {
                 id = try RuntimeID(word)
             } catch {
-                throw Problem(description: "'\(word.prefix(80))' is no runtime id: \(error)")
+                throw Problem(description: "'\(word.printable(upTo: 80))' is no runtime id: \(error)")
             }
             guard let uuid = UUID(uuidString: text)?.uuidString.lowercased() else {
-                throw Problem(description: "'\(text.prefix(80))' (of \(id)) is no UUID")
+                throw Problem(description: "'\(text.printable(upTo: 80))' (of \(id)) is no UUID")
             }
             if let other = owners.updateValue(word, forKey: uuid) {
                 throw Problem(description: "\(min(word, other)) and \(max(word, other)) have the same UUID")
@@ -83,10 +83,19 @@ package struct RuntimeIDFile: Sendable {
     ///
     /// - Returns: Whether it was read or missed, now and not before.
     package mutating func refresh() -> Bool {
+        let found: (version: Version, bytes: [UInt8])?
         do throws(RuntimeIDMap.Problem) {
-            guard let (version, bytes) = try readIfChanged() else { return false }
-            seen = version
-            map = try RuntimeIDMap(json: bytes)
+            found = try readIfChanged()
+        } catch {
+            // When it is there again it is to be read, whether it has changed or not.
+            seen = nil
+            defer { problem = error.description }
+            return problem != error.description
+        }
+        guard let found else { return false }
+        seen = found.version
+        do throws(RuntimeIDMap.Problem) {
+            map = try RuntimeIDMap(json: found.bytes)
             problem = nil
             return true
         } catch {

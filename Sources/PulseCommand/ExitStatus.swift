@@ -15,9 +15,11 @@ enum ExitStatus: Int32 {
 }
 
 /// Why a command ends without having done its work: a line for a person, and the exit status.
-struct Failure: Error {
+struct Failure: Error, CustomStringConvertible {
     let message: String
     let status: ExitStatus
+
+    var description: String { message }
 
     init(_ message: String, _ status: ExitStatus = .failed) {
         self.message = message

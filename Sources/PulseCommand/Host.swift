@@ -1,7 +1,16 @@
 import Glibc
+import SystemCalls
 
 /// The machine that this runs on.
 enum Host {
+    /// What tells it from other machines of the same name (machine-id(5)); empty where there is nothing.
+    static var machineID: String {
+        guard let file = try? OwnedDescriptor(opening: "/etc/machine-id", in: AT_FDCWD, O_RDONLY),
+            let text = try? file.readToEnd()
+        else { return "" }
+        return String(text.prefix { !$0.isWhitespace })
+    }
+
     /// What it is called.
     ///
     /// The corresponding C function is `gethostname`.

@@ -113,8 +113,10 @@ struct MirrorOptions: ParsableArguments {
     /// Takes the URL out of the environment, if that is where it is, and sees whether all that was given makes sense.
     ///
     /// - Returns: What keeper and worker are to inherit, if anything.
-    mutating func takeSecret() throws -> RedisSecret? {
-        let found = redis == nil && redisFile == nil ? try RedisSecret.takeFromEnvironment() : nil
+    mutating func takeSecret(for town: String) throws -> RedisSecret? {
+        // Out of the environment in any case.
+        let inEnvironment = try RedisSecret.takeFromEnvironment()
+        let found = redis == nil && redisFile == nil ? inEnvironment : nil
         redisInherited = found != nil
         guard isEnabled else {
             let unused = [
@@ -133,6 +135,15 @@ struct MirrorOptions: ParsableArguments {
         } catch let error as ValidationError {
             throw Failure("\(error)", .usage)
         }
+        for (option, file) in [("--redis-file", redisFile), ("--redis-ca", redisCa)] {
+            // The worker would wait for itself.
+            guard let file, let resolved = realpath(file, nil) else { continue }
+            defer { free(resolved) }
+            if String(cString: resolved).hasPrefix(town + "/") {
+                throw Failure(
+                    "\(file) lies in the town that is to be mounted; put what \(option) names elsewhere.", .usage)
+            }
+        }
         if let redisCa, access(redisCa, R_OK) != 0 { throw Failure("cannot read \(redisCa): \(Errno.current).") }
         if let runtimeIds {
             var file = RuntimeIDFile(path: runtimeIds)
@@ -148,7 +159,7 @@ struct MirrorOptions: ParsableArguments {
     func configuration(of town: String, secret: RedisSecret?) throws -> MirrorConfiguration? {
         guard isEnabled else { return nil }
         let host = Host.name
-        let origin = Origin(host: host, path: town)
+        let origin = Origin(host: host, path: town, machine: Host.machineID)
         let read: @Sendable () throws -> RedisURL
         if let redis {
             let url = try Self.parse(redis)
@@ -161,9 +172,7 @@ struct MirrorOptions: ParsableArguments {
             throw Failure("the Redis URL was not handed on.")
         }
         let redisCa = redisCa
-        var configuration = MirrorConfiguration(
-            server: (try? read().description) ?? "(unreadable)", townName: townName ?? origin.name, origin: origin
-        ) {
+        var configuration = MirrorConfiguration(townName: townName ?? origin.name, origin: origin) {
             RedisOptions(url: try read(), caFile: redisCa)
         }
         configuration.prefix = redisPrefix

@@ -61,7 +61,7 @@ struct Mount: ParsableCommand {
         guard status.st_mode & S_IFMT == S_IFDIR else { throw Failure("\(town) is not a directory.") }
         guard place.path != "/" else { throw Failure("the root directory cannot be a town.") }
         try KernelMount.check()
-        let secret = try options.mirror.takeSecret()
+        let secret = try options.mirror.takeSecret(for: place.path)
         if options.foreground {
             try stay(place.path, secret)
         } else {

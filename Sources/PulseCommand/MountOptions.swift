@@ -66,6 +66,7 @@ struct MountOptions: ParsableArguments {
         configuration.expiry = onExpiry
         configuration.host = Host.name
         configuration.sharesSignals = mirror.share
+        configuration.isReadOnly = restrict.contains(.readOnly)
         return configuration
     }
 
@@ -134,8 +135,10 @@ struct MountOptions: ParsableArguments {
             case (let name, _) where generic.contains(name) || name.hasPrefix("x-") || name.hasPrefix("comment"):
                 continue
             default:
+                // What follows the name may be a secret, and so may what follows a comma.
+                let isName = parts[0].utf8.allSatisfy { (0x61...0x7a).contains($0) || $0 == 0x2d || $0 == 0x5f }
                 throw ValidationError(
-                    "Unknown mount option '\(word)'. Known are ttl=, signal=, no-default-signals, on-expiry=, allow-other, log=, foreground, redis=, redis-file=, redis-ca=, redis-prefix=, town-name=, share and runtime-ids=."
+                    "Unknown mount option\(isName ? " '\(parts[0])'" : ""). Known are ttl=, signal=, no-default-signals, on-expiry=, allow-other, log=, foreground, redis=, redis-file=, redis-ca=, redis-prefix=, town-name=, share and runtime-ids=."
                 )
             }
         }

@@ -61,9 +61,9 @@ extension SignalFile {
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> Document
     ) throws(Errno) -> Bool {
         let now = town.now
-        let journaled: Bool?
+        let change: (isJournaled: Bool, noted: InMemoryLivenessStore.Noted)?
         do throws(Document.Rejection) {
-            journaled = try state.withLock { (state) throws(Document.Rejection) -> Bool? in
+            change = try state.withLock { (state) throws(Document.Rejection) in
                 let previous: Content?
                 var ownership: Ownership
                 switch state.presence {
@@ -86,19 +86,20 @@ extension SignalFile {
                     state.presence = .present(content)
                     state.revision += 1
                 }
-                town.liveness.touch(
+                let noted = town.liveness.note(
                     Touch(
                         signal: path, runtime: runtime, receivedAt: now.wall, at: now.instant,
                         ttl: town.configuration.ttl, document: document, source: source))
-                return town.journal.append(.content(content), at: path)
+                return (town.journal.append(.content(content), at: path), noted)
             }
         } catch {
             throw refuse(error, by: request)
         }
         // A removed file is written to in vain, as any unlinked file is.
-        guard let journaled else { return false }
+        guard let change else { return false }
+        town.liveness.tell(change.noted)
         town.counters.noteTouch()
-        (successor ?? self).scheduleWriteDown(isJournaled: journaled)
+        (successor ?? self).scheduleWriteDown(isJournaled: change.isJournaled)
         return true
     }
 

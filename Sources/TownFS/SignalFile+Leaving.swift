@@ -9,9 +9,8 @@ extension SignalFile {
 
     /// Removes the file, here and beneath.
     ///
-    /// - Parameter isLocal: Whether that is a deed of somebody here, and the liveness table has to be told.
     /// - Throws: ENOENT when it was not there, or what keeps the real file from being removed; then it stays.
-    func remove(in parent: Descriptor, isLocal: Bool = true) throws(Errno) {
+    func remove(in parent: Descriptor) throws(Errno) {
         if !isAwaited { _ = try status(in: parent) }
         let (former, isWritingDown) = state.withLock { state in
             defer { state.setAside(.removed) }
@@ -26,10 +25,8 @@ extension SignalFile {
             restore(former)
             throw error
         }
-        if isLocal {
-            town.liveness.forget(signal: path)
-            if let runtime { town.liveness.forget(runtime) }
-        }
+        town.liveness.forget(signal: path)
+        if let runtime { town.liveness.forget(runtime) }
         // The name may be anything from now on, and no recovery shall remove that.
         _ = town.journal.append(.settled, at: path)
         directory.drop(self)
@@ -76,11 +73,12 @@ extension SignalFile {
             guard case .present(let content) = state.presence, state.revision != state.settled else { return nil }
             return content
         }
-        town.liveness.forget(signal: path)
+        // Elsewhere, the directory may still be where it was.
+        town.liveness.drop(signal: path)
         return unsettled
     }
 
-    private func removeBeneath(in parent: Descriptor) throws(Errno) {
+    func removeBeneath(in parent: Descriptor) throws(Errno) {
         do throws(Errno) {
             _ = try name.withPointer { (name) throws(Errno) in
                 try retryingInterrupts { unlinkat(parent.rawValue, name, 0) }

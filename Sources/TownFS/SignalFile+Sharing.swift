@@ -11,7 +11,7 @@ extension SignalFile {
     /// to this file, too. Who has the file open goes on with what they have.
     ///
     /// - Returns: Nil when the file has been removed meanwhile.
-    func receive(_ touch: Touch, in parent: Descriptor) -> Void? {
+    func receive(_ touch: Touch, in parent: Descriptor) throws(Errno) -> Void? {
         var touch = touch
         let judgement = touch.document.flatMap { document in
             try? Document.judge(document.bytes, receivedAt: touch.receivedAt, previous: nil, kind: kind)
@@ -19,25 +19,33 @@ extension SignalFile {
         guard let document = judgement?.document else { return () }
         touch.document = document
         let received = touch
-        let former = try? contentBeneathIfNeeded(in: parent)
+        let former = try contentBeneathIfNeeded(in: parent)
+        let ofDirectory = try Ownership(ofOthersIn: parent)
+        let now = town.now
         let (isThere, journaled): (Bool, Bool?) = state.withLock { state in
             let ownership: Ownership
             switch state.presence {
             case .removed: return (false, nil)
-            // Its maker is about to write what is later than this.
-            case .awaited: return (true, nil)
-            case .present(let content): ownership = content.ownership
+            case .awaited(let makers): ownership = makers
+            case .present(let content):
+                // Its record may have been swept since.
+                if town.liveness.record(ofSignal: path) == nil, content.modified >= received.receivedAt {
+                    return (true, nil)
+                }
+                ownership = content.ownership
             case .beneath:
-                if let former, former.modified >= touch.receivedAt { return (true, nil) }
-                ownership = former?.ownership ?? .ofOthers
+                if let former, former.modified >= received.receivedAt { return (true, nil) }
+                ownership = former?.ownership ?? ofDirectory
             }
             // Under the lock, so that file and table agree on which came last.
             guard town.liveness.receive(received) else { return (true, nil) }
             let content = Content(
-                document: document, modified: touch.receivedAt, changed: town.now.wall, ownership: ownership,
-                deadline: touch.deadline)
+                document: document, modified: received.receivedAt, changed: now.wall, ownership: ownership,
+                deadline: received.deadline)
             state.presence = .present(content)
             state.revision += 1
+            // A mount that may not change the town shows it and leaves the real file alone.
+            if town.configuration.isReadOnly { return (true, nil) }
             return (true, town.journal.append(.content(content), at: path))
         }
         if let journaled { scheduleWriteDown(isJournaled: journaled) }
@@ -45,20 +53,38 @@ extension SignalFile {
     }
 
     /// Removes the file because it was unlinked elsewhere, unless it was touched later.
-    func receiveForget(stamp: Stamp, in parent: Descriptor) throws(Errno) -> Void? {
-        let former = try? contentBeneathIfNeeded(in: parent)
-        if let former, former.modified > stamp.time { return () }
-        guard town.liveness.receiveForget(.signal(SignalPath(bytes: path)), stamp: stamp) else { return () }
-        do throws(Errno) {
-            try remove(in: parent, isLocal: false)
-        } catch .noSuchFileOrDirectory {}
-        return ()
+    ///
+    /// - Parameter time: When it was unlinked, by our clock.
+    func receiveForget(stamp: Stamp, at time: WallTime, in parent: Descriptor) throws(Errno) {
+        guard !town.configuration.isReadOnly else { return }
+        let former = try contentBeneathIfNeeded(in: parent)
+        let isWritingDown: Bool? = state.withLock { state in
+            switch state.presence {
+            case .removed: return nil
+            // Restored since, with the times of before, it is not what was unlinked.
+            case .beneath: if let former, max(former.modified, former.changed) > time { return nil }
+            case .awaited, .present: break
+            }
+            guard town.liveness.receiveForget(.signal(SignalPath(bytes: path)), stamp: stamp) else { return nil }
+            // Its maker is about to write what is later than this.
+            if case .awaited = state.presence { return nil }
+            state.setAside(.removed)
+            _ = town.journal.append(.removed, at: path)
+            return state.isWritingDown
+        }
+        guard let isWritingDown else { return }
+        // What is being written now would be there again once the real file is gone.
+        if isWritingDown { town.writeDown.writeNow([self]) }
+        try removeBeneath(in: parent)
+        _ = town.journal.append(.settled, at: path)
+        directory.drop(self)
     }
 }
 
 extension SignalFile.Ownership {
-    /// That of a file that is here only because somebody wrote it elsewhere: the town's own user's.
-    fileprivate static var ofOthers: Self {
-        Self(mode: 0o644, user: geteuid(), group: getegid())
+    /// That of a file that is here only because somebody wrote it elsewhere: whoever has the directory may write it.
+    fileprivate init(ofOthersIn directory: Descriptor) throws(Errno) {
+        let status = try FileStatus(of: directory.rawValue)
+        self.init(mode: 0o644, user: status.st_uid, group: status.st_gid)
     }
 }

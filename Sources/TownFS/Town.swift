@@ -21,6 +21,8 @@ package final class Town: Sendable {
         package var descriptorCacheCapacity = 4096
         /// Whether documents of signal files are shared with others, and may change without anybody's doing here.
         package var sharesSignals = false
+        /// Whether nothing in the town may change, so that not even a real file is brought up to date.
+        package var isReadOnly = false
         /// Whether a directory may be found again by its kernel handle, where that is allowed.
         var usesHandles = true
         /// How long a changed document may wait before it goes to its real file.

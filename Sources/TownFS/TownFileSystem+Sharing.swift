@@ -9,36 +9,54 @@ extension TownFileSystem: SharedRecordReceiver {
             _ = town.liveness.receive(touch)
             return
         }
-        withSignalFile(at: path) { (file, parent) throws(Errno) in file.receive(touch, in: parent) }
+        withSignalFile(at: path) { (file, parent) throws(Errno) in try file.receive(touch, in: parent) }
     }
 
-    package func receiveForget(_ subject: RecordSubject, stamp: Stamp) {
+    package func receiveForget(_ subject: RecordSubject, stamp: Stamp, at time: WallTime) {
         guard case .signal(let path) = subject else {
             _ = town.liveness.receiveForget(subject, stamp: stamp)
             return
         }
         withSignalFile(at: path.bytes) { (file, parent) throws(Errno) in
-            try file.receiveForget(stamp: stamp, in: parent)
+            try file.receiveForget(stamp: stamp, at: time, in: parent)
+            if file.isRemoved { nodes.detach(file) }
+            return ()
         }
     }
 
     /// Calls `body` for the signal file at a path, if there can be one in this town.
     ///
-    /// Without a real directory there is none: in it, nobody could find the file.
+    /// Without a real directory there is none: in it, nobody could find the file. And where something else than a regular
+    /// file has the name, that is what it is.
     private func withSignalFile(
         at path: [UInt8], _ body: (SignalFile, _ parent: Descriptor) throws(Errno) -> Void?
     ) {
-        let names = path.split(separator: UInt8(ascii: "/")).map { NodeName($0) }
-        guard let name = names.last else { return }
-        var directory: SignalDirectory? = signals.root
-        for parent in names.dropLast() { directory = signals.directory(parent, in: directory) }
-        guard let directory, directory.scope.matches(name.bytes) else { return }
+        let slash = path.lastIndex(of: UInt8(ascii: "/"))
+        let name = NodeName(slash.map { path[path.index(after: $0)...] } ?? path[...])
+        let parent = slash.map { Array(path[..<$0]) } ?? []
         do throws(Errno) {
-            let parent = try town.root.directory(at: directory.path)
-            try directory.making(name) { (file) throws(Errno) in try body(file, parent) }
+            let real = try town.root.directory(at: parent)
+            var directory: SignalDirectory? = signals.root
+            for name in parent.split(separator: UInt8(ascii: "/")) {
+                directory = signals.directory(NodeName(name), in: directory)
+            }
+            guard let directory, directory.scope.matches(name.bytes), try isFree(name, in: real) else { return }
+            try directory.making(name) { (file) throws(Errno) in try body(file, real) }
+            // Nothing has come of it: nobody needs to know of it.
+            if let file = directory.known(name), file.retire() { directory.drop(file) }
         } catch .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .staleNFSFileHandle {
         } catch {
             town.log.error("cannot take in what another host did to \(String(printable: path)): \(error)")
+        }
+    }
+
+    private func isFree(_ name: NodeName, in real: Descriptor) throws(Errno) -> Bool {
+        do throws(Errno) {
+            return try name.withPointer { (name) throws(Errno) in
+                try FileStatus(of: name, in: real.rawValue)
+            }.isRegularFile
+        } catch .noSuchFileOrDirectory {
+            return true
         }
     }
 }

@@ -23,7 +23,7 @@ import Testing
         ) throws {
             let url = try RedisURL("unix://\(server.socketPath)")
             var configuration = MirrorConfiguration(
-                server: url.description, townName: town, origin: Origin(host: "here", path: path)
+                townName: town, origin: Origin(host: "here", path: path)
             ) { RedisOptions(url: url) }
             configure(&configuration)
             let mirror = try RedisMirror(configuration, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
@@ -51,7 +51,7 @@ import Testing
             _ = store.withLock { $0 }?.receive(touch)
         }
 
-        func receiveForget(_ subject: RecordSubject, stamp: Stamp) {
+        func receiveForget(_ subject: RecordSubject, stamp: Stamp, at time: WallTime) {
             _ = store.withLock { $0 }?.receiveForget(subject, stamp: stamp)
         }
     }
@@ -199,6 +199,74 @@ import Testing
             try eventually(within: .seconds(5), "it is seen all the same") {
                 other.store.record(of: try RuntimeID("round-\(round)")) != nil
             }
+        }
+    }
+
+    @Test func forgetElsewhereMakesVoidWhatWaitsToBeToldHere() throws {
+        let server = try RedisServer()
+        let one = try Mirrored(server)
+        let other = try Mirrored(server, path: "/elsewhere")
+        defer {
+            one.mirror.close(within: .seconds(1))
+            other.mirror.close(within: .seconds(1))
+        }
+        let id = try RuntimeID("max")
+        try one.touch("max")
+        eventually("it is seen") { other.store.record(of: id) != nil }
+        try one.touch("max")
+        other.store.forget(id)
+        eventually("it is forgotten here") { one.store.record(of: id) == nil }
+        eventually("nothing waits") { one.mirror.status.queueLength == 0 && other.mirror.status.queueLength == 0 }
+        // A touch that is told later says that all before it have been told.
+        try one.touch("later")
+        try eventually("the later is there") { try left("later", server) > 0 }
+        #expect(try left("max", server) == -2)
+        #expect(other.store.record(of: id) == nil)
+    }
+
+    @Test func lastTouchBeforeTheEndWaitsForNothing() throws {
+        let server = try RedisServer()
+        let one = try Mirrored(server)
+        let other = try Mirrored(server, path: "/elsewhere")
+        defer { other.mirror.close(within: .seconds(1)) }
+        let id = try RuntimeID("max")
+        try one.touch("max", document: "{\"first\":1}")
+        eventually("it is seen") { other.store.record(of: id) != nil }
+        let last = Document(Array("{\"last\":1}".utf8))
+        try one.touch("max", document: "{\"last\":1}")
+        one.mirror.close(within: .seconds(5))
+        eventually("the last is seen") { other.store.record(of: id)?.touch.document == last }
+    }
+
+    @Test func databaseThatSomebodyHasEmptiedIsFilledAgain() throws {
+        let server = try RedisServer()
+        let mirrored = try Mirrored(server)
+        defer { mirrored.mirror.close(within: .seconds(1)) }
+        try mirrored.touch("max")
+        try eventually("it is there") { try left("max", server) > 0 }
+        eventually("records are taken") { mirrored.mirror.status.records.state == .up }
+        _ = try server.cli("FLUSHALL")
+        try eventually(within: .seconds(5), "it is there again") { try left("max", server) > 0 }
+        try eventually("the record, too") { try server.cli("ZCARD", "pulsefs:town:index").contains("1") }
+    }
+
+    @Test func whatWasStampedBeforeTheServersTimeWasKnownIsStampedAnew() throws {
+        let server = try RedisServer()
+        server.kill()
+        let mirrored = try Mirrored(server)
+        defer { mirrored.mirror.close(within: .seconds(1)) }
+        // As if our clock were an hour behind.
+        let past = WallTime.now + .seconds(-3600)
+        _ = mirrored.mirror.clock.set(
+            .array(["\(past.seconds)", "0"].map { .string(Array($0.utf8)) }), asked: .now, answered: .now)
+        try mirrored.touch("max")
+        #expect(try #require(mirrored.store.record(of: RuntimeID("max"))).touch.stamp.time < past + .seconds(10))
+        try server.restart()
+        eventually("its stamp is right") {
+            guard let id = try? RuntimeID("max"), let stamp = mirrored.store.record(of: id)?.touch.stamp else {
+                return false
+            }
+            return stamp.time > past + .seconds(3590)
         }
     }
 

@@ -177,6 +177,19 @@ import Testing
         #expect(described(taken) == ["r:mayor {}"])
     }
 
+    /// A refill is a snapshot: what was told after it was taken must not be undone by it.
+    @Test func refillDoesNotUndoAForgetThatWasToldSinceItWasTaken() {
+        var queue = MirrorQueue()
+        let snapshot = touch(mayor)
+        queue.note(forget(mayor, after: .milliseconds(1)), at: clock.now)
+        let told = queue.take(10, at: clock.now)
+        #expect(described(told) == ["r:mayor forgotten"])
+        queue.putBack([snapshot], at: clock.now)
+        clock.advance(by: .milliseconds(999))
+        let taken = queue.take(10, at: clock.now)
+        #expect(described(taken).isEmpty)
+    }
+
     @Test func whatWasRefusedMayBeToldAgainAtOnce() {
         var queue = MirrorQueue()
         queue.note(touch(mayor), at: clock.now)

@@ -36,6 +36,18 @@ import Testing
         }
     }
 
+    /// A stamp is later than the last one, whatever somebody has made of that.
+    /// Or all that is touched later would have to be stamped later still.
+    @Test func stampFarAheadOfTheSharedClockIsNotPlausible() throws {
+        let subject = try subjects()[0]
+        let now = stamp.time
+        for (ahead, isPlausible) in [(-86_400, true), (0, true), (10, true), (3600, false), (250_000_000_000, false)] {
+            let record = SharedRecord(
+                subject: subject, stamp: Stamp(now + .seconds(ahead), by: origin), event: .forgotten)
+            #expect(record.isPlausible(shared: now) == isPlausible, "\(ahead) s")
+        }
+    }
+
     @Test func wordsOfALaterVersionArePassedOver() throws {
         let record = SharedRecord(subject: try subjects()[0], stamp: stamp, event: .forgotten)
         let text = String(decoding: record.encoded(by: origin), as: UTF8.self)

@@ -25,6 +25,10 @@ import Testing
             document: Document(Array(text.utf8)), source: .written, stamp: Stamp(time, by: elsewhere))
     }
 
+    private func forget(_ subject: RecordSubject, at time: WallTime, _ town: TestTown) {
+        town.fileSystem.receiveForget(subject, stamp: Stamp(time, by: elsewhere), at: time)
+    }
+
     @Test func documentOfAnotherHostIsRead() throws {
         try withSharedTown { (town) throws in
             try town.write(document("here", at: town.now), to: keepalive)
@@ -105,15 +109,29 @@ import Testing
         }
     }
 
+    /// Else others, who know of both, keep the one, and this town the other.
+    @Test func whatIsMadeHereIsStampedLaterThanWhatCameMeanwhile() throws {
+        try withSharedTown { (town) throws in
+            let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
+            // By clocks that differ by a millisecond.
+            let other = touch(document("elsewhere", at: town.now), town, age: .milliseconds(-1))
+            town.fileSystem.receive(other)
+            try town.write(document("here", at: town.now), to: handle)
+            try town.close(handle)
+            let record = try #require(town.town.liveness.record(ofSignal: Array(keepalive.utf8)))
+            #expect(record.touch.stamp > other.stamp)
+        }
+    }
+
     @Test func unlinkElsewhereRemovesTheFileUnlessItWasTouchedLater() throws {
         try withSharedTown { (town) throws in
             try town.write(document("here", at: town.now), to: keepalive)
             town.town.writeDown.writeNow(town.fileSystem.signals.root.knownFiles)
             let path = RecordSubject.signal(SignalPath(bytes: Array(keepalive.utf8)))
-            town.fileSystem.receiveForget(path, stamp: Stamp(town.now + .seconds(-1), by: elsewhere))
+            forget(path, at: town.now + .seconds(-1), town)
             #expect(try town.exists(keepalive))
             town.advance(by: .seconds(1))
-            town.fileSystem.receiveForget(path, stamp: Stamp(town.now, by: elsewhere))
+            forget(path, at: town.now, town)
             #expect(try !town.exists(keepalive))
             #expect(throws: Errno.noSuchFileOrDirectory) { try town.statBeneath(keepalive) }
             // What was on its way when it was unlinked does not bring it back.
@@ -129,8 +147,7 @@ import Testing
     func whatIsNoSignalFileHereStaysAsItIs(_ path: String) throws {
         try withSharedTown(["daemon/other.json": "mine"]) { (town) throws in
             town.fileSystem.receive(touch("{}", town, path))
-            town.fileSystem.receiveForget(
-                .signal(SignalPath(bytes: Array(path.utf8))), stamp: Stamp(town.now + .seconds(60), by: elsewhere))
+            forget(.signal(SignalPath(bytes: Array(path.utf8))), at: town.now + .seconds(60), town)
             #expect(try town.read("daemon/other.json") == "mine")
             #expect(town.town.liveness.record(ofSignal: Array(path.utf8)) == nil)
         }
@@ -140,10 +157,33 @@ import Testing
         try withSharedTown(["outside/activity.json": "{}"]) { (town) throws in
             #expect(rmdir("\(town.tree)/daemon") == 0)
             #expect(Glibc.symlink("outside", "\(town.tree)/daemon") == 0)
-            town.fileSystem.receiveForget(
-                .signal(SignalPath(bytes: Array("daemon/activity.json".utf8))),
-                stamp: Stamp(town.now + .seconds(1_000_000_000), by: elsewhere))
+            forget(
+                .signal(SignalPath(bytes: Array("daemon/activity.json".utf8))), at: town.now + .seconds(1_000_000_000),
+                town)
             #expect(try town.read("outside/activity.json") == "{}")
+        }
+    }
+
+    @Test func linkInTheFilesPlaceIsNotRemovedOrListedTwice() throws {
+        try withSharedTown(["target": "{}"]) { (town) throws in
+            #expect(Glibc.symlink("../target", "\(town.tree)/daemon/activity.json") == 0)
+            town.fileSystem.receive(touch("{\"elsewhere\":1}", town, "daemon/activity.json"))
+            town.advance(by: .seconds(1))
+            forget(
+                .signal(SignalPath(bytes: Array("daemon/activity.json".utf8))), at: town.now + .seconds(1_000_000_000),
+                town)
+            var status = Glibc.stat()
+            #expect(lstat("\(town.tree)/daemon/activity.json", &status) == 0)
+        }
+    }
+
+    @Test func whatIsNoDocumentIsNotTakenFromOthers() throws {
+        try withSharedTown { (town) throws in
+            let text = document("here", at: town.now)
+            try town.write(text, to: keepalive)
+            town.advance(by: .seconds(1))
+            town.fileSystem.receive(touch("{\"broken\": ", town))
+            #expect(try town.read(keepalive) == text)
         }
     }
 
@@ -159,7 +199,7 @@ import Testing
             #expect(report.contains(#""ttl_left_seconds" : 60"#))
             #expect(report.contains(#""last_command" : "gt mail""#))
             #expect(report.contains(#""state" : "alive""#))
-            town.fileSystem.receiveForget(.runtime(id), stamp: Stamp(town.now, by: elsewhere))
+            forget(.runtime(id), at: town.now, town)
             #expect(try !town.exists(".pulse/runtimes/\(id).json"))
         }
     }
