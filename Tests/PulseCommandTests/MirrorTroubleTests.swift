@@ -146,7 +146,7 @@ extension EndToEnd {
                         let (alive, mirror) = (try redis.alive(all), try town.mirror)
                         #expect(healed, "\(alive), \(mirror)")
                     }
-                    #expect(findings.writes > 50)
+                    #expect(findings.writes > 10)
                     #expect(findings.failures == [])
                     #expect(findings.slowest < .seconds(1))
                     try town.unmount()

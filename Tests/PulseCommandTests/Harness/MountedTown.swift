@@ -84,7 +84,10 @@ struct MountedTown: Sendable {
 
     /// Unmounts, and sees to it that nothing is left.
     func unmount() throws {
-        let outcome = try pulsefs("unmount", path)
+        var command = pulsefsCommand(["unmount", path])
+        // Longer than its own patience, lest it be killed before it has said what it waited for.
+        command.limit = .seconds(45)
+        let outcome = try command.run()
         guard outcome.status == 0 else { throw Command.Failed(description: "\(outcome)\n\(loggedText)") }
         #expect(!isMounted, "unmounted, and still in the table of mounts")
         #expect(processes == [], "unmounted, and processes are left")
