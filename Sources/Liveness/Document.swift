@@ -20,11 +20,7 @@ public struct Document: Hashable, Sendable {
 
     /// The value of a top-level string field, as a Go program would read it; nil if there is none.
     public func string(_ field: String) -> String? {
-        guard let outline = JSONOutline(bytes), let value = outline.members(named: field).last?.value else {
-            return nil
-        }
-        guard bytes[value.lowerBound] == UInt8(ascii: "\"") else { return nil }
-        return outline.string(at: value.dropFirst().dropLast())
+        JSONOutline(bytes)?.string(field)
     }
 }
 

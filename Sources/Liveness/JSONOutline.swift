@@ -47,6 +47,31 @@ struct JSONOutline {
         }
     }
 
+    /// The string that Go would store in the field tagged `name`; nil if there is none.
+    func string(_ name: String) -> String? {
+        guard let value = members(named: name).last?.value, bytes[value.lowerBound] == UInt8(ascii: "\"") else {
+            return nil
+        }
+        return string(at: value.dropFirst().dropLast())
+    }
+
+    /// The object that Go would store in the field tagged `name`, with positions of its own; nil if there is none.
+    func object(_ name: String) -> JSONOutline? {
+        members(named: name).last.flatMap(object)
+    }
+
+    /// All members that are objects, by their decoded keys, as Go reads a map.
+    var objects: [String: JSONOutline] {
+        var objects: [String: JSONOutline] = [:]
+        for member in members { objects[string(at: member.key)] = object(member) }
+        return objects
+    }
+
+    private func object(_ member: Member) -> JSONOutline? {
+        guard bytes[member.value.lowerBound] == UInt8(ascii: "{") else { return nil }
+        return JSONOutline(Array(bytes[member.value]))
+    }
+
     /// Decodes the inside of a string; a lone surrogate becomes U+FFFD, as in Go.
     func string(at range: Range<Int>) -> String {
         let text = String(decoding: bytes[range], as: UTF8.self)

@@ -1,0 +1,103 @@
+/// Whose touch it is, and by what it was told.
+public enum Attribution: Hashable, Sendable {
+    case runtime(RuntimeID, by: Evidence)
+    /// Nothing names anybody: only the signal file is touched.
+    case nobody
+    /// The writer is known to be no sign of anybody's life, whatever it carries or writes.
+    case excluded
+
+    /// What names a runtime, in the order in which it is asked; the first that names one decides.
+    ///
+    /// `GT_SESSION` and `BEADS_AGENT_NAME` are the exception: they are asked last.
+    public enum Evidence: Hashable, Sendable {
+        /// The writer is a program that runs as itself.
+        case command
+        /// The signal file is one runtime's own.
+        case path
+        case environment(Writer.Variable)
+        /// The document names an actor.
+        case document
+        /// The writer works in a directory that is one runtime's own.
+        case directory
+    }
+
+    public var runtime: RuntimeID? {
+        if case .runtime(let runtime, _) = self { runtime } else { nil }
+    }
+
+    public var evidence: Evidence? {
+        if case .runtime(_, let evidence) = self { evidence } else { nil }
+    }
+
+    /// Says which runtime a touch is by, or a process when there is neither signal nor document.
+    ///
+    /// Any bytes will do: what is not spelled as Gas Town spells it names nobody.
+    ///
+    /// - Parameters:
+    ///   - signal: The signal file, by its path in the town.
+    ///   - document: What was written to it.
+    ///   - workingDirectory: The writer's, relative to the town, as `/proc/<pid>/cwd` gives it; nil if it is elsewhere
+    ///     or unknown. Asked for only if nothing before it names anybody.
+    public init(
+        of writer: Writer, signal: [UInt8]? = nil, document: Document? = nil,
+        workingDirectory: @autoclosure () -> [UInt8]? = nil, sessions: SessionNames
+    ) {
+        switch writer.program {
+        // The tmux server runs it every few seconds, with the environment of whoever started that.
+        case .statusLine:
+            self = .excluded
+            return
+        case .daemon:
+            self = Self(Agent.daemon.runtime, by: .command) ?? .nobody
+            return
+        case .other: break
+        }
+        self =
+            Self(signal.flatMap { Self.owner(of: $0, sessions) }, by: .path)
+            ?? writer.claim.map { .runtime($0.runtime, by: .environment($0.variable)) }
+            ?? Self(document?.string("actor").flatMap { Agent(address: $0.utf8) }?.runtime, by: .document)
+            ?? Self(workingDirectory().flatMap(Agent.init(directory:))?.runtime, by: .directory)
+            ?? Self(writer.session.flatMap(sessions.runtime(of:)), by: .environment(.session))
+            ?? Self(writer.beadsAgent, by: .environment(.beadsAgentName))
+            ?? .nobody
+    }
+
+    private init?(_ runtime: RuntimeID?, by evidence: Evidence) {
+        guard let runtime else { return nil }
+        self = .runtime(runtime, by: evidence)
+    }
+
+    /// The runtime that a signal file belongs to; nil if many write it.
+    ///
+    /// A heartbeat of a session that no prefix explains is its own runtime's.
+    private static func owner(of signal: [UInt8], _ sessions: SessionNames) -> RuntimeID? {
+        switch signal[...] {
+        case "deacon/heartbeat.json", "deacon/.deacon-heartbeat": Agent.deacon.runtime
+        default: RuntimeID(heartbeatPath: signal).map { sessions.runtime(of: $0) ?? $0 }
+        }
+    }
+}
+
+extension Attribution: CustomStringConvertible {
+    /// One line for people: `gastown/polecats/nux by GT_ROLE`.
+    public var description: String {
+        switch self {
+        case .runtime(let runtime, let evidence): "\(runtime) by \(evidence)"
+        case .nobody: "nobody"
+        case .excluded: "excluded"
+        }
+    }
+}
+
+extension Attribution.Evidence: CustomStringConvertible {
+    /// The variable's name, or the word for what else decided.
+    public var description: String {
+        switch self {
+        case .command: "command"
+        case .path: "path"
+        case .environment(let variable): variable.rawValue
+        case .document: "document"
+        case .directory: "directory"
+        }
+    }
+}
