@@ -36,7 +36,6 @@ import Testing
         }
     }
 
-    /// A stamp is later than the last one, whatever somebody has made of that.
     /// Or all that is touched later would have to be stamped later still.
     @Test func stampFarAheadOfTheSharedClockIsNotPlausible() throws {
         let subject = try subjects()[0]

@@ -7,7 +7,7 @@ extension EndToEnd {
     @Suite(.needsRedis) struct MirrorTransportTests {
         /// What docs/REDIS.md asks for.
         private static let commands = """
-            +set +del +psetex +publish +subscribe +zadd +zrangebyscore +zremrangebyscore +pexpire +mget +time +ping \
+            +set +del +psetex +publish +subscribe +zadd +zrevrangebyscore +zremrangebyscore +exists +pexpire +mget +time +ping \
             +client|setname +select
             """
 
