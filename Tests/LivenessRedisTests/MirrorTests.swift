@@ -214,6 +214,8 @@ import Testing
         try one.touch("max")
         eventually("it is seen") { other.store.record(of: id) != nil }
         try one.touch("max")
+        let last = try #require(one.store.record(of: id)).touch.stamp
+        eventually("it is later by the clock of both") { other.mirror.stamp(.now) > last }
         other.store.forget(id)
         eventually("it is forgotten here") { one.store.record(of: id) == nil }
         eventually("nothing waits") { one.mirror.status.queueLength == 0 && other.mirror.status.queueLength == 0 }

@@ -1,0 +1,63 @@
+import Liveness
+import Testing
+
+@testable import LivenessRedis
+
+@Suite struct SharedClockTests {
+    private let clock = SharedClock()
+    private let wall = WallTime(seconds: 1_785_585_600)
+
+    /// An answer to a question asked now, by a server that is ahead.
+    private func answer(ahead: Duration, after time: Duration, late: Duration = .zero) -> Duration {
+        let server = wall + time / 2 + ahead + late
+        let reply = RedisReply.array(
+            ["\(server.seconds)", "\(server.nanoseconds / 1000)"].map { .string(Array($0.utf8)) })
+        return clock.set(reply, asked: wall, answered: wall + time)
+    }
+
+    private var ahead: Duration { clock.shared(wall) - wall }
+
+    @Test func itIsOurOwnUntilTheServerHasAnswered() {
+        #expect(!clock.isKnown)
+        #expect(ahead == .zero)
+        let change = answer(ahead: .seconds(3600), after: .milliseconds(2))
+        #expect(change == .seconds(3600))
+        #expect(clock.isKnown)
+        #expect(ahead == .seconds(3600))
+    }
+
+    @Test func slowAnswerDoesNotReplaceAQuickOne() {
+        _ = answer(ahead: .seconds(10), after: .milliseconds(1))
+        // Read at the very end of a second that it took: by itself it would mean half a second more.
+        let change = answer(ahead: .seconds(10), after: .seconds(1), late: .milliseconds(499))
+        #expect(change == .zero)
+        #expect(ahead == .seconds(10))
+    }
+
+    @Test func quickAnswerReplacesASlowOne() {
+        _ = answer(ahead: .seconds(10), after: .seconds(1), late: .milliseconds(499))
+        _ = answer(ahead: .seconds(10), after: .milliseconds(1))
+        #expect(ahead == .seconds(10))
+    }
+
+    @Test func answerThatCannotBeSquaredWithTheLastIsBelieved() {
+        _ = answer(ahead: .seconds(10), after: .milliseconds(1))
+        let change = answer(ahead: .seconds(12), after: .milliseconds(500))
+        #expect(change == .seconds(2))
+        #expect(ahead == .seconds(12))
+    }
+
+    @Test(
+        arguments: [
+            .null, .status("OK"), .array([]), .array([.integer(1), .integer(2)]),
+            .array([.string(Array("x".utf8)), .string(Array("0".utf8))]),
+            .array([.string(Array("1".utf8)), .string(Array("1000000".utf8))]),
+            .array([.string(Array("9223372036854775807".utf8)), .string(Array("0".utf8))]),
+            .array([.string(Array("-9223372036854775808".utf8)), .string(Array("0".utf8))]),
+        ] as [RedisReply])
+    func whatIsNoTimeChangesNothing(_ reply: RedisReply) {
+        let change = clock.set(reply, asked: wall, answered: wall + .milliseconds(1))
+        #expect(change == .zero)
+        #expect(!clock.isKnown)
+    }
+}
