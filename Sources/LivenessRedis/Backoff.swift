@@ -7,11 +7,14 @@ struct Backoff: Sendable {
     private static let longest: Duration = .seconds(2)
     private static let forAPerson: Duration = .seconds(4)
 
+    /// A connection that has lasted as long is a good one, and the next may be tried at once.
+    private static let longEnough: Duration = .seconds(5)
+
     private var next = shortest
 
-    /// The server was reached, and all was well.
-    mutating func reset() {
-        next = Self.shortest
+    /// Notes the end of a connection with which all was well since an instant, if it ever was.
+    mutating func note(upSince: ContinuousClock.Instant?, at now: ContinuousClock.Instant = .now) {
+        if let upSince, now - upSince >= Self.longEnough { next = Self.shortest }
     }
 
     /// - Parameter random: Within 0 and 1; takes away up to a third.

@@ -29,10 +29,12 @@ final class MirrorListener: Sendable {
     func run() {
         var backoff = Backoff()
         while !mirror.isClosing {
+            var upSince: ContinuousClock.Instant?
             do {
-                try listen(whenUp: { backoff.reset() })
+                try listen(whenUp: { upSince = .now })
             } catch {
                 mirror.note(\.subscription, "subscription", error)
+                backoff.note(upSince: upSince)
                 let end = ContinuousClock.now + backoff.pause(needsAPerson: RedisMirror.needsAPerson(error))
                 while !mirror.isClosing, ContinuousClock.now < end { _ = wakeup.wait(until: end) }
             }

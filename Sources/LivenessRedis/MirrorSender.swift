@@ -20,8 +20,6 @@ final class MirrorSender: Sendable {
     private static let recordsPause: Duration = .seconds(4)
     /// After this long a name is entered into the index once more.
     private static let indexInterval: Duration = .seconds(3600)
-    /// A connection that has lasted as long is a good one, and the next may be tried at once.
-    private static let longEnough: Duration = .seconds(5)
     /// How long a file that is looked at may take; it may be on a disk that hangs.
     private static let patience: Duration = .seconds(1)
     /// By more than this, a change of the shared clock is one of what we knew of it.
@@ -63,7 +61,7 @@ final class MirrorSender: Sendable {
             } catch {
                 mirror.note(\.heartbeats, "mirror", error)
                 mirror.note(\.records, "records", error)
-                if let upSince, .now - upSince > Self.longEnough { backoff.reset() }
+                backoff.note(upSince: upSince)
                 sleep(until: .now + backoff.pause(needsAPerson: RedisMirror.needsAPerson(error)))
             }
         }

@@ -65,7 +65,12 @@ import Testing
         var pauses: [Duration] = []
         for _ in 0..<7 { pauses.append(backoff.pause(needsAPerson: false, random: 0)) }
         #expect(pauses == [100, 200, 400, 800, 1600, 2000, 2000].map { .milliseconds($0) })
-        backoff.reset()
+        let now = ContinuousClock.now
+        backoff.note(upSince: nil, at: now)
+        backoff.note(upSince: now - .seconds(1), at: now)
+        let still = backoff.pause(needsAPerson: false, random: 0)
+        #expect(still == .seconds(2))
+        backoff.note(upSince: now - .seconds(10), at: now)
         let first = backoff.pause(needsAPerson: false, random: 0)
         #expect(first == .milliseconds(100))
     }
