@@ -149,6 +149,7 @@ final class MirrorListener: Sendable {
                     record.subject, stamp: record.stamp, at: record.happened(shared: shared, wall: wall))
             }
         }
-        mirror.change { $0.received += UInt64(records.count) }
+        let others = records.count { $0.stamp.origin != mirror.configuration.origin }
+        mirror.change { $0.received += UInt64(others) }
     }
 }
