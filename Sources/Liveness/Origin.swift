@@ -31,13 +31,8 @@ public final class Origin: Hashable, Comparable, Sendable, CustomStringConvertib
 
     /// A name as it may stand between the colons of a Redis key.
     private static func sanitized(_ host: String) -> String {
-        String(host.unicodeScalars.map { isPlain($0) ? Character($0) : "-" })
-    }
-
-    private static func isPlain(_ scalar: Unicode.Scalar) -> Bool {
-        switch scalar {
-        case "A"..."Z", "a"..."z", "0"..."9", "_", ".", "-": true
-        default: false
-        }
+        let dash = UInt8(ascii: "-")
+        let bytes = host.utf8.map { RuntimeID.isAllowed($0) && $0 != UInt8(ascii: "/") ? $0 : dash }
+        return String(decoding: bytes, as: UTF8.self)
     }
 }

@@ -68,7 +68,8 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
         first.description < second.description
     }
 
-    private static func isAllowed(_ byte: UInt8) -> Bool {
+    /// Whether an id may contain it, and any other name that stands in keys and paths as it is.
+    package static func isAllowed(_ byte: UInt8) -> Bool {
         switch Unicode.Scalar(byte) {
         case "A"..."Z", "a"..."z", "0"..."9", "_", ".", "/", "-": true
         default: false

@@ -171,7 +171,8 @@ public struct SharedRecord: Hashable, Sendable {
     private static let longestLife: Int64 = 3_155_760_000_000
 
     private static func isName(_ name: String) -> Bool {
-        (1...255).contains(name.utf8.count) && name.utf8.allSatisfy { isPlain($0) && $0 != UInt8(ascii: "/") }
+        (1...255).contains(name.utf8.count)
+            && name.utf8.allSatisfy { RuntimeID.isAllowed($0) && $0 != UInt8(ascii: "/") }
     }
 
     /// Relative, beneath the town, and with names that a directory may hold.
@@ -183,17 +184,10 @@ public struct SharedRecord: Hashable, Sendable {
             }
     }
 
-    private static func isPlain(_ byte: UInt8) -> Bool {
-        switch Unicode.Scalar(byte) {
-        case "A"..."Z", "a"..."z", "0"..."9", "_", ".", "/", "-": true
-        default: false
-        }
-    }
-
     private static func escaped(_ bytes: [UInt8]) -> String {
         var text = ""
         for byte in bytes {
-            if isPlain(byte) {
+            if RuntimeID.isAllowed(byte) {
                 text.unicodeScalars.append(Unicode.Scalar(byte))
             } else {
                 text += (byte < 16 ? "%0" : "%") + String(byte, radix: 16)

@@ -72,16 +72,11 @@ struct MirrorOptions: ParsableArguments {
     }
 
     private static func check(townName: String) throws {
-        let isFit = (1...100).contains(townName.utf8.count) && townName.unicodeScalars.allSatisfy(isPlain)
+        let isFit =
+            (1...100).contains(townName.utf8.count)
+            && townName.utf8.allSatisfy { RuntimeID.isAllowed($0) && $0 != UInt8(ascii: "/") }
         guard isFit else {
             throw ValidationError("--town-name may have up to 100 ASCII letters, digits and _ . -")
-        }
-    }
-
-    private static func isPlain(_ scalar: Unicode.Scalar) -> Bool {
-        switch scalar {
-        case "A"..."Z", "a"..."z", "0"..."9", "_", ".", "-": true
-        default: false
         }
     }
 
