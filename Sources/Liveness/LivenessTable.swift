@@ -66,9 +66,7 @@ public struct LivenessTable: Sendable {
     /// - Parameter touch: Of a runtime or of a signal file, not of both.
     /// - Returns: Whether it is the last touch now.
     public mutating func receive(_ touch: Touch) -> Bool {
-        guard let subject = touch.subject, lastStamp(of: subject).map({ $0 < touch.stamp }) ?? true else {
-            return false
-        }
+        guard let subject = touch.subject, isNews(touch.stamp, of: subject) else { return false }
         _ = keep(touch)
         return true
     }
@@ -110,7 +108,7 @@ public struct LivenessTable: Sendable {
     public mutating func receiveForget(
         _ subject: RecordSubject, stamp: Stamp, at now: ContinuousClock.Instant
     ) -> Bool {
-        guard lastStamp(of: subject).map({ $0 < stamp }) ?? true else { return false }
+        guard isNews(stamp, of: subject) else { return false }
         drop(subject, stamp: stamp, at: now)
         return true
     }
@@ -138,6 +136,10 @@ public struct LivenessTable: Sendable {
             return Tombstone(
                 stamp: Stamp(tombstone.stamp.time + change, by: origin), deadline: tombstone.deadline)
         }
+    }
+
+    private func isNews(_ stamp: Stamp, of subject: RecordSubject) -> Bool {
+        lastStamp(of: subject).map { $0 < stamp } ?? true
     }
 
     private func lastStamp(of subject: RecordSubject) -> Stamp? {

@@ -5,12 +5,13 @@
 ///     pulsefs 1
 ///     runtime gastown/polecats/furiosa
 ///     event touched
-///     origin build1.3f2a9c00
-///     host build1
-///     stamp 2026-11-21T18:30:00.123456789Z
 ///     source written
 ///     alive 89500
 ///     document 61
+///     incarnation 5c0ffee
+///     origin build1.3f2a9c00
+///     host build1
+///     stamp 2026-11-21T18:30:00.123456789Z
 ///
 ///     {"last_command":"gt mail send x","timestamp":"…"}
 ///
@@ -64,8 +65,11 @@ public struct SharedRecord: Hashable, Sendable {
     ///   - shared: The time now by the clock of stamps.
     ///   - wall: The same moment by ours.
     public func happened(shared: WallTime, wall: WallTime) -> WallTime {
-        wall + (.zero - max(.zero, shared - stamp.time))
+        wall + (.zero - age(shared: shared))
     }
+
+    /// A stamp may be ahead of the clock by as much as clocks are compared badly, but nobody is touched tomorrow.
+    private func age(shared: WallTime) -> Duration { max(.zero, shared - stamp.time) }
 
     /// The touch that it tells of, as one received here.
     ///
@@ -74,12 +78,10 @@ public struct SharedRecord: Hashable, Sendable {
     /// - Returns: Nil for one that was forgotten.
     public func touch(shared: WallTime, wall: WallTime, instant: ContinuousClock.Instant) -> Touch? {
         guard case .touched(let source, let alive, let document) = event else { return nil }
-        // A stamp may be ahead of the clock by as much as clocks are compared badly, but nobody is touched tomorrow.
-        let age = max(.zero, shared - stamp.time)
+        let age = age(shared: shared)
         var touch = Touch(
             receivedAt: happened(shared: shared, wall: wall), at: instant - age, ttl: alive, document: document,
-            source: source,
-            stamp: stamp)
+            source: source, stamp: stamp)
         switch subject {
         case .runtime(let id): touch.runtime = id
         case .signal(let path): touch.signal = path.bytes
@@ -99,7 +101,7 @@ public struct SharedRecord: Hashable, Sendable {
 
     // MARK: Bytes
 
-    /// The bytes, with the stamp's origin; there must be one.
+    /// The bytes, as said by the origin of the stamp.
     public func encoded(by origin: Origin) -> [UInt8] {
         var text = "pulsefs 1\n"
         switch subject {

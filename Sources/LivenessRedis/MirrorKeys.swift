@@ -63,7 +63,7 @@ struct MirrorKeys: Sendable {
     /// Enters names into the index, until a while after the end of what they name.
     func enter(_ names: [String], at now: WallTime) -> [RedisCommand] {
         guard !names.isEmpty else { return [] }
-        let end = "\((now.seconds + 2 * MirrorConfiguration.retention.components.seconds))"
+        let end = "\(now.seconds + 2 * MirrorConfiguration.retention.components.seconds)"
         return [
             RedisCommand(["ZADD", index] + names.flatMap { [end, $0] }),
             RedisCommand("PEXPIRE", index, "\(2 * MirrorConfiguration.retention.milliseconds)"),

@@ -48,7 +48,7 @@ final class MirrorListener: Sendable {
             if mirror.isClosing { return }
             throw RedisError.timedOut("confirmation")
         }
-        if let text = confirmation.error { throw RedisError(reply: text) }
+        _ = try confirmation.checked()
         try catchUp()
         mirror.note(\.subscription, "subscription", .up)
         whenUp()

@@ -140,7 +140,7 @@ final class MirrorSender: Sendable {
             store.moveStamps(of: mirror.configuration.origin, by: change)
             work.backlog = ownSubjects()
         }
-        if case .error(let text) = replies[1] { throw RedisError(reply: text) }
+        _ = try replies[1].checked()
         if replies[2] == .integer(0), !work.index.isEmpty {
             // Somebody has emptied the database.
             work.index = [:]

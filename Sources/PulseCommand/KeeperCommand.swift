@@ -27,9 +27,7 @@ struct KeeperCommand: ParsableCommand {
             let words = Mount.encode(outcome)
             _ = words.utf8CString.withUnsafeBytes { write(report.rawValue, $0.baseAddress, $0.count - 1) }
         }
-        let secret =
-            options.mirror.redisInherited
-            ? RedisSecret(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Self.secret)) : nil
+        let secret = options.mirror.inheritedSecret(Self.secret)
         let keeper: Keeper
         do {
             keeper = try Keeper.mount(over: town, options: options, secret: secret, log: Log.logger("keeper"))

@@ -148,6 +148,11 @@ struct MirrorOptions: ParsableArguments {
         return found
     }
 
+    /// What another process has handed on, under a descriptor's number; nil if nothing was.
+    func inheritedSecret(_ number: CInt) -> RedisSecret? {
+        redisInherited ? RedisSecret(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: number)) : nil
+    }
+
     /// The mirror's configuration, or nil if there is to be none.
     ///
     /// - Parameter secret: What was inherited.

@@ -36,9 +36,7 @@ final class Worker: Sendable {
     }
 
     private static func mirror(_ options: MirrorOptions, of path: String, log: Logger) throws -> RedisMirror? {
-        let secret =
-            options.redisInherited
-            ? RedisSecret(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.secret)) : nil
+        let secret = options.inheritedSecret(Keeper.WorkerDescriptor.secret)
         guard let configuration = try options.configuration(of: path, secret: secret) else { return nil }
         try RedisSecret.keepOutOfCores()
         return try RedisMirror(configuration, log: log)

@@ -76,3 +76,11 @@ extension NodeName: Hashable {
         }
     }
 }
+
+extension [UInt8] {
+    /// A path taken apart: the directory, empty for the town root, and the name in it.
+    var parentAndName: (parent: [UInt8], name: NodeName) {
+        guard let slash = lastIndex(of: UInt8(ascii: "/")) else { return ([], NodeName(self)) }
+        return (Array(self[..<slash]), NodeName(self[index(after: slash)...]))
+    }
+}

@@ -20,9 +20,7 @@ package final class Recovery: Sendable {
     /// Writes every document that its real file does not have yet; removes the files of which the last was an unlink.
     package func run() {
         for (path, event) in journal.replay() {
-            let slash = path.lastIndex(of: UInt8(ascii: "/"))
-            let parent = slash.map { Array(path[..<$0]) } ?? []
-            let name = NodeName(slash.map { path[path.index(after: $0)...] } ?? path[...])
+            let (parent, name) = path.parentAndName
             do throws(Errno) {
                 try root.withDirectory(at: parent) { (directory) throws(Errno) in
                     switch event {

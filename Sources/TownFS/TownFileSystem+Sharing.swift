@@ -31,9 +31,7 @@ extension TownFileSystem: SharedRecordReceiver {
     private func withSignalFile(
         at path: [UInt8], _ body: (SignalFile, _ parent: Descriptor) throws(Errno) -> Void?
     ) {
-        let slash = path.lastIndex(of: UInt8(ascii: "/"))
-        let name = NodeName(slash.map { path[path.index(after: $0)...] } ?? path[...])
-        let parent = slash.map { Array(path[..<$0]) } ?? []
+        let (parent, name) = path.parentAndName
         do throws(Errno) {
             let real = try town.root.directory(at: parent)
             var directory: SignalDirectory? = signals.root
