@@ -60,14 +60,17 @@ let package = Package(
         .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),
 
         .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "SystemCalls", system]),
-        .testTarget(name: "LivenessTests", dependencies: ["Liveness"]),
+        .testTarget(name: "LivenessTests", dependencies: ["Liveness", "SeededRandom"]),
 
-        // Real Redis servers for tests.
+        // For tests: random numbers that can be had again, and real Redis servers.
+        .target(name: "SeededRandom", path: "Tests/SeededRandom"),
         .target(name: "RedisServing", dependencies: ["CLinux"], path: "Tests/RedisServing"),
 
         .testTarget(
             name: "LivenessRedisTests",
-            dependencies: ["LivenessRedis", "Liveness", "RedisServing", "SystemCalls", "CLinux", system, logging]),
+            dependencies: [
+                "LivenessRedis", "Liveness", "RedisServing", "SeededRandom", "SystemCalls", "CLinux", system, logging,
+            ]),
         .testTarget(
             name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "SystemCalls", "CLinux", system, logging]),
         .testTarget(

@@ -1,3 +1,4 @@
+import SeededRandom
 import Testing
 
 @testable import LivenessRedis
@@ -115,18 +116,5 @@ import Testing
             } catch {}
             #expect(count <= bytes.count)
         }
-    }
-}
-
-/// A small generator with a seed, so that a failure can be had again. (Steele, Lea and Flood, 2014.)
-private struct SplitMix64: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var bits = state
-        bits = (bits ^ (bits >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        bits = (bits ^ (bits >> 27)) &* 0x94D0_49BB_1331_11EB
-        return bits ^ (bits >> 31)
     }
 }

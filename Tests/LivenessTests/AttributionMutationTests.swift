@@ -1,4 +1,5 @@
 import Liveness
+import SeededRandom
 import Testing
 
 /// Asks for the author of damaged and hostile touches, always the same ones: nothing traps, and nobody gets an id that
