@@ -50,31 +50,22 @@ public enum Attribution: Hashable, Sendable {
         case .daemon:
             self = Self(Agent.daemon.runtime, by: .command) ?? .nobody
             return
-        case .other: break
+        case .server, .other: break
         }
+        let writer = writer.program == .server ? nil : writer
         self =
-            Self(signal.flatMap { Self.owner(of: $0, sessions) }, by: .path)
-            ?? writer.claim.map { .runtime($0.runtime, by: .environment($0.variable)) }
+            Self(signal.flatMap { sessions.owner(of: $0) }, by: .path)
+            ?? writer?.claim.map { .runtime($0.runtime, by: .environment($0.variable)) }
             ?? Self(document?.string("actor").flatMap { Agent(address: $0.utf8) }?.runtime, by: .document)
-            ?? Self(workingDirectory().flatMap(Agent.init(directory:))?.runtime, by: .directory)
-            ?? Self(writer.session.flatMap(sessions.runtime(of:)), by: .environment(.session))
-            ?? Self(writer.beadsAgent, by: .environment(.beadsAgentName))
+            ?? Self((writer == nil ? nil : workingDirectory()).flatMap(Agent.init(directory:))?.runtime, by: .directory)
+            ?? Self(writer?.session.flatMap(sessions.runtime(of:)), by: .environment(.session))
+            ?? Self(writer?.beadsAgent, by: .environment(.beadsAgentName))
             ?? .nobody
     }
 
     private init?(_ runtime: RuntimeID?, by evidence: Evidence) {
         guard let runtime else { return nil }
         self = .runtime(runtime, by: evidence)
-    }
-
-    /// The runtime that a signal file belongs to; nil if many write it.
-    ///
-    /// A heartbeat of a session that no prefix explains is its own runtime's.
-    private static func owner(of signal: [UInt8], _ sessions: SessionNames) -> RuntimeID? {
-        switch signal[...] {
-        case "deacon/heartbeat.json", "deacon/.deacon-heartbeat": Agent.deacon.runtime
-        default: RuntimeID(heartbeatPath: signal).map { sessions.runtime(of: $0) ?? $0 }
-        }
     }
 }
 

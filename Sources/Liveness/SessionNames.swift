@@ -25,6 +25,16 @@ public struct SessionNames: Hashable, Sendable {
         self.rigOfPrefix = rigOfPrefix.filter { !shared.contains($0.key) }
     }
 
+    /// The runtime that a signal file, by its path in the town, belongs to; nil if many write it.
+    ///
+    /// A heartbeat of a session that no prefix explains is its own runtime's.
+    public func owner(of signal: [UInt8]) -> RuntimeID? {
+        switch signal[...] {
+        case "deacon/heartbeat.json", "deacon/.deacon-heartbeat": Agent.deacon.runtime
+        default: RuntimeID(heartbeatPath: signal).map { runtime(of: $0) ?? $0 }
+        }
+    }
+
     /// The agent that runs in a session; nil if the name does not tell.
     ///
     /// Of several prefixes that fit the longest counts, whatever follows it.
