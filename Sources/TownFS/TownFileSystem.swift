@@ -44,6 +44,8 @@ package final class TownFileSystem: FileSystem {
                     fileSystem: TownStatus.FileSystem(inodes: nodes.count, openFiles: files.count),
                     mirror: town.mirror?.status))
         }
+        var recollection = Recollection(of: town)
+        recollection.recall()
         pulse = PulseDirectory(of: town.liveness, status: status) { [town] id in
             town.liveness.record(of: id).map {
                 RuntimeReport(
