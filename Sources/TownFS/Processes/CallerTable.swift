@@ -14,7 +14,9 @@ final class CallerTable: Sendable {
     private let capacity: Int
     private let ignored: Set<String>
     private let isBlind: Bool
-    /// Before environments: to read one takes a lock of that process's memory, which its other threads may hold until one
+    /// Before environments.
+    ///
+    /// To read one takes a lock of that process's memory, which its other threads may hold until one
     /// of their own requests is answered. Some of ours stay free for that.
     private let gate = Gate(width: 8, patience: .milliseconds(100))
 
