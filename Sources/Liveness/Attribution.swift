@@ -58,13 +58,14 @@ public enum Attribution: Hashable, Sendable {
         case .daemon:
             self = Self(Agent.daemon.runtime, by: .command) ?? .nobody
             return
-        case .server, .other: break
+        case .server, .daemonsChild, .other: break
         }
+        let isInPlace = writer.program == .other
         let writer = writer.program == .server ? nil : writer
         let undocumented =
             Self(signal.flatMap { SessionNames.owner(of: $0, sessions()) }, by: .path)
             ?? writer?.claim.map { .runtime($0.runtime, by: .environment($0.variable)) }
-            ?? Self((writer == nil ? nil : workingDirectory()).flatMap(Agent.init(directory:))?.runtime, by: .directory)
+            ?? Self((isInPlace ? workingDirectory() : nil).flatMap(Agent.init(directory:))?.runtime, by: .directory)
             ?? Self(writer?.session.flatMap { sessions().runtime(of: $0) }, by: .environment(.session))
             ?? Self(writer?.beadsAgent, by: .environment(.beadsAgentName))
             ?? .nobody
