@@ -30,7 +30,6 @@ public final class InMemoryLivenessStore: LivenessStore {
 
         mutating func noteExit(of id: RuntimeID, _ exit: Record.Exit, origin: Origin? = nil) {
             expiry.remove(id)
-            tally.exited += 1
             var event = LivenessEvent(.exited, .runtime(id), at: exit.noticedAt)
             event.process = exit.process
             event.origin = origin
@@ -40,9 +39,10 @@ public final class InMemoryLivenessStore: LivenessStore {
         /// Waits for a runtime's end, or no longer.
         ///
         /// - Returns: Whether the watcher has to look earlier than it would.
-        mutating func await(_ id: RuntimeID) -> Bool {
+        mutating func await(_ id: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
             guard isWatched, let record = table.record(of: id) else { return false }
-            guard record.exit == nil else {
+            // What had expired when it was heard of does not do so again.
+            guard record.isAlive(at: now) else {
                 expiry.remove(id)
                 return false
             }
@@ -102,9 +102,8 @@ public final class InMemoryLivenessStore: LivenessStore {
         var noted = Noted()
         let touched = state.withLock { state in
             let touched = state.table.touch(touch)
-            state.tally.touches[touch.source, default: 0] += 1
             state.note(LivenessEvent(touch))
-            if let id = touch.runtime { noted.isEarlier = state.await(id) }
+            if let id = touch.runtime { noted.isEarlier = state.await(id, at: touch.at) }
             return touched
         }
         guard mirror != nil else { return noted }
@@ -174,8 +173,26 @@ public final class InMemoryLivenessStore: LivenessStore {
         state.withLock { $0.table.runtimes(beneath: prefix) }
     }
 
+    /// The same, and whether each is alive.
+    public func runtimesWithLife(beneath prefix: String) -> [(id: RuntimeID, isAlive: Bool)] {
+        let now = now()
+        return state.withLock { $0.table.runtimes(beneath: prefix, at: now) }
+    }
+
+    /// Whether a directory of ids, which is empty or ends in a slash, has any.
     public func hasRuntimes(beneath prefix: String) -> Bool {
         state.withLock { $0.table.hasRuntimes(beneath: prefix) }
+    }
+
+    /// Whether one of them is alive.
+    public func hasLiving(beneath prefix: String) -> Bool {
+        let now = now()
+        return state.withLock { $0.table.hasLiving(beneath: prefix, at: now) }
+    }
+
+    public func isAlive(_ id: RuntimeID) -> Bool {
+        let now = now()
+        return state.withLock { $0.table.isAlive(id, at: now) }
     }
 
     public func counts() -> LivenessTable.Counts {
@@ -189,6 +206,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     ///
     /// - Parameter exit: Of a runtime whose process has ended since.
     public func receive(_ touch: Touch, exit: Record.Exit? = nil) -> Bool {
+        let now = now()
         let (isNews, isEarlier) = state.withLock { state in
             guard state.table.receive(touch, exit: exit) else { return (false, false) }
             if let exit, let id = touch.runtime {
@@ -198,7 +216,7 @@ public final class InMemoryLivenessStore: LivenessStore {
             var event = LivenessEvent(touch)
             event.origin = touch.stamp.origin
             state.note(event)
-            return (true, touch.runtime.map { state.await($0) } ?? false)
+            return (true, touch.runtime.map { state.await($0, at: now) } ?? false)
         }
         if isNews { watcher?.noteEvent() }
         if isEarlier { watcher?.noteEarlierDeadline() }
