@@ -33,8 +33,6 @@ final class ProcessWatch: Sendable {
     private static let mostNotes = 4096
     /// Processes that are watched, each with a descriptor; the runtimes of others are left to their ttl.
     private static let mostRoots = 4096
-    /// Of a chain of parents, how many are looked at.
-    private static let mostAncestors = 64
     /// No runtime is touched more often by activity.
     private static let interval: Duration = .seconds(1)
     /// Between two searches of `/proc` for processes that are left.
@@ -211,7 +209,7 @@ final class ProcessWatch: Sendable {
         guard root(of: runtime) == nil, identity(of: caller).runtime == runtime else { return }
         var root = caller
         var parent = caller.parent
-        for _ in 0..<Self.mostAncestors where parent > 1 {
+        for _ in 0..<CallerTable.mostAncestors where parent > 1 {
             guard let ancestor = callers.caller(parent) else { break }
             if !ancestor.isIgnored, identity(of: ancestor).runtime == runtime { root = ancestor }
             parent = ancestor.parent
@@ -225,7 +223,9 @@ final class ProcessWatch: Sendable {
         let opened = try? retryingInterrupts { clinux_pidfd_open(pid) }
         let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
         let stat = ProcessFiles(number: pid).stat()
-        guard let stat, !stat.isZombie, root.thread != pid || stat.image.startTime == root.image.startTime else {
+        // Not by being a zombie: that is what its first thread is when it has ended before the others.
+        let isOver = descriptor.map { Self.hasEnded($0) } ?? false
+        guard let stat, !isOver, root.thread != pid || stat.image.startTime == root.image.startTime else {
             work.orphaned[runtime] = .init(pid: pid, startTime: 0, program: root.process.program)
             return
         }
@@ -244,6 +244,11 @@ final class ProcessWatch: Sendable {
             return true
         }
         if !isWatched { _ = clinux_epoll_add(epoll.rawValue, descriptor.rawValue, UInt64(pid)) }
+    }
+
+    private static func hasEnded(_ process: Descriptor) -> Bool {
+        var question = [pollfd(fd: process.rawValue, events: Int16(POLLIN), revents: 0)]
+        return poll(&question, until: .now)
     }
 
     /// Notes the end of a process that was watched.
