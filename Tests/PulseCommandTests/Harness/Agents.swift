@@ -104,6 +104,14 @@ func withAgents(
     _ options: String..., as user: Command.User? = nil, limit: Duration = .seconds(60),
     _ body: (MountedTown, Agents) throws -> Void
 ) throws {
+    try withAgents(options: options, as: user, limit: limit, body)
+}
+
+/// The same, with a list of options.
+func withAgents(
+    options: [String], as user: Command.User? = nil, limit: Duration = .seconds(60),
+    _ body: (MountedTown, Agents) throws -> Void
+) throws {
     try withMountedTown(options: options, as: user, limit: limit, prepare: writeRigs) { town in
         let agents = try Agents(of: town)
         defer { agents.end() }
@@ -252,9 +260,13 @@ struct HeartbeatReading {
         text = try Client.read(file)
         modified = status.modified
         size = Int(status.st_size)
-        let document = try KeepaliveDocument(text)
-        let fraction = document.timestamp.drop { $0 != "." }.prefix { $0 != "Z" }
-        timestamp = Double(document.seconds) + (Double("0\(fraction)") ?? 0)
+        timestamp = try Self.seconds(KeepaliveDocument(text).timestamp)
+    }
+
+    /// Reads RFC 3339 in UTC, as seconds since 1970.
+    static func seconds(_ time: String) throws -> Double {
+        let whole = try Date(time.prefix(19) + "Z", strategy: .iso8601).timeIntervalSince1970
+        return whole + (Double("0\(time.dropFirst(19).prefix { $0 != "Z" })") ?? 0)
     }
 
     /// In seconds, by the document.
