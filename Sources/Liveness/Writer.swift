@@ -18,7 +18,11 @@ public struct Writer: Hashable, Sendable {
     }
 
     enum Program: Hashable {
-        case daemon, statusLine
+        /// `gt status-line`, and what it starts.
+        case statusLine
+        case daemon
+        /// Started by the daemon, which looks after agents in their directories.
+        case daemonsChild
         /// Runs for everybody, with the environment and in the directory of whoever happened to start it.
         case server
         case other
@@ -29,7 +33,7 @@ public struct Writer: Hashable, Sendable {
         let variable: Variable
     }
 
-    let program: Program
+    private(set) var program: Program
     /// Who it says it is, by role or as an actor.
     let claim: Claim?
     /// The session it says it runs in, by that session's own name.
@@ -45,6 +49,17 @@ public struct Writer: Hashable, Sendable {
         claim = Self.claim(in: environment)
         session = environment[.session].flatMap { try? RuntimeID(bytes: $0[...].trimmed) }
         beadsAgent = Self.beadsAgent(in: environment)?.runtime
+    }
+
+    /// The same, as a child of another process.
+    public func started(by parent: Writer) -> Writer {
+        var child = self
+        switch (parent.program, program) {
+        case (.statusLine, _): child.program = .statusLine
+        case (.daemon, .other), (.daemonsChild, .other): child.program = .daemonsChild
+        default: break
+        }
+        return child
     }
 
     /// Takes both as `/proc/<pid>/cmdline` and `environ` hold them, each string ended by a NUL.

@@ -81,6 +81,7 @@ final class Worker: Sendable {
         if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
             configuration.descriptorCacheCapacity = min(
                 configuration.descriptorCacheCapacity, Int(clamping: limit.rlim_cur) / 4)
+            configuration.callerCapacity = min(configuration.callerCapacity, Int(clamping: limit.rlim_cur) / 8)
         }
         return configuration
     }

@@ -37,7 +37,7 @@ package final class Town: Sendable {
         /// Names of programs whose work on files is no sign of anybody's life.
         package var ignoredCommands: Set<String> = []
         /// How many callers are remembered, each with an open descriptor.
-        package var callerCapacity = 256
+        package var callerCapacity = 1024
 
         /// Whether signal files change only by what the kernel asks for, so that it may keep what it was told of them.
         var knowsOfEveryChange: Bool { expiry == .keep && !sharesSignals }

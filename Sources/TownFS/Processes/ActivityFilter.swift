@@ -9,13 +9,13 @@ import Synchronization
 /// first request of a thread in a second is handed on.
 final class ActivityFilter: Sendable {
     /// A power of two.
-    private static let slots = 1024
+    private static let slots = 4096
 
     /// Thread in the upper half, second in the lower.
     private let seen: Seen
 
     private final class Seen: Sendable {
-        let slots: InlineArray<1024, Atomic<UInt64>> = InlineArray { _ in Atomic(0) }
+        let slots: InlineArray<4096, Atomic<UInt64>> = InlineArray { _ in Atomic(0) }
     }
 
     init() { seen = Seen() }

@@ -15,30 +15,52 @@ final class Caller: Sendable {
     /// Of the thread.
     let image: ProcessStat.Image
     /// `/proc/<thread>/stat`, which goes on to mean this thread and no other.
-    private let stat: OwnedDescriptor
+    private let stat: Descriptor
     /// Whom it has touched last in the upper half, and in which second in the lower.
     private let touched = Atomic<UInt64>(0)
 
-    /// Nil when there is no such thread, or it cannot be seen.
-    ///
-    /// - Parameter ignored: Names of programs.
-    init?(thread: pid_t, ignoring ignored: Set<String>) {
-        let files = ProcessFiles(number: thread)
-        guard let stat = try? files.open("stat") else { return nil }
-        while true {
-            guard let before = ProcessFiles.stat(stat.rawValue), let process = files.process() else { return nil }
-            let (writer, name) = files.writer()
-            // Between two programs it may have shown something of both.
-            guard let after = ProcessFiles.stat(stat.rawValue) else { return nil }
-            guard before.image == after.image else { continue }
-            self.thread = thread
-            self.stat = stat
-            self.writer = writer
-            self.process = Touch.Process(pid: process, program: after.program)
-            parent = after.parent
-            image = after.image
-            isIgnored = ignored.contains(after.program) || ignored.contains(name)
-            return
+    /// - Parameters:
+    ///   - parent: Whoever has started it; what holds for them may hold for it.
+    ///   - ignored: Names of programs.
+    init(_ reading: Reading, startedBy parent: Caller?, ignoring ignored: Set<String>) {
+        thread = reading.thread
+        stat = reading.file
+        image = reading.stat.image
+        self.parent = reading.stat.parent
+        process = Touch.Process(pid: reading.process, program: reading.stat.program)
+        writer = parent.map { reading.writer.started(by: $0.writer) } ?? reading.writer
+        isIgnored =
+            ignored.contains(reading.stat.program) || ignored.contains(reading.name) || parent?.isIgnored == true
+    }
+
+    /// What `/proc` says of a thread at one moment.
+    struct Reading {
+        let thread: pid_t
+        let process: pid_t
+        let stat: ProcessStat
+        fileprivate let writer: Writer
+        /// What it was started as, in full.
+        fileprivate let name: String
+        fileprivate let file: Descriptor
+
+        /// Nil when there is no such thread, or it cannot be seen.
+        init?(of thread: pid_t) {
+            let files = ProcessFiles(number: thread)
+            guard let file = try? Descriptor(files.open("stat")) else { return nil }
+            while true {
+                guard let before = ProcessFiles.stat(file.rawValue), let process = files.process() else { return nil }
+                let (writer, name) = files.writer()
+                // Between two programs it may have shown something of both.
+                guard let after = ProcessFiles.stat(file.rawValue) else { return nil }
+                guard before.image == after.image else { continue }
+                self.thread = thread
+                self.process = process
+                self.writer = writer
+                self.name = name
+                self.file = file
+                stat = after
+                return
+            }
         }
     }
 

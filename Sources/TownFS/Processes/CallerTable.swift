@@ -8,13 +8,18 @@ import SystemCalls
 /// A look-up costs one read of a file that is kept open, by which a number that has been given to another thread is
 /// noticed, and a thread that has called execve(2).
 final class CallerTable: Sendable {
+    /// Of a chain of parents, how many are looked at.
+    static let mostAncestors = 64
+
     private let callers = Mutex<[pid_t: Caller]>([:])
     private let town: [UInt8]
     private let sessions: TownSessions
     private let capacity: Int
     private let ignored: Set<String>
     private let isBlind: Bool
-    /// Before environments: to read one takes a lock of that process's memory, which its other threads may hold until one
+    /// Before environments.
+    ///
+    /// To read one takes a lock of that process's memory, which its other threads may hold until one
     /// of their own requests is answered. Some of ours stay free for that.
     private let gate = Gate(width: 8, patience: .milliseconds(100))
 
@@ -36,13 +41,21 @@ final class CallerTable: Sendable {
     /// Nil for a thread of another pid namespace, one that has ended, and one that cannot be seen, or not in time.
     func caller(_ thread: pid_t) -> Caller? {
         guard thread > 0, !isBlind else { return nil }
+        return caller(thread, generation: 0)
+    }
+
+    private func caller(_ thread: pid_t, generation: Int) -> Caller? {
         if let known = callers.withLock({ $0[thread] }), case .same = known.condition { return known }
-        guard let caller = gate.pass({ Caller(thread: thread, ignoring: ignored) }) else { return nil }
+        guard let caller = read(thread, generation: generation) else { return nil }
         // Let go of outside the lock: with them go descriptors.
         let dropped = callers.withLock { callers in
-            let dropped = callers.count >= capacity && callers[thread] == nil ? callers : [:]
-            if !dropped.isEmpty { callers = [:] }
-            return (dropped, callers.updateValue(caller, forKey: thread))
+            var dropped: [Caller?] = []
+            if callers.count >= capacity, callers[thread] == nil {
+                for other in callers.keys.prefix(capacity / 2 + 1) {
+                    dropped.append(callers.removeValue(forKey: other))
+                }
+            }
+            return dropped + [callers.updateValue(caller, forKey: thread)]
         }
         withExtendedLifetime(dropped) {}
         return caller
@@ -50,7 +63,15 @@ final class CallerTable: Sendable {
 
     /// A process that has asked for nothing, and is not remembered.
     func passerby(_ process: pid_t) -> Caller? {
-        Caller(thread: process, ignoring: ignored)
+        read(process, generation: 0)
+    }
+
+    private func read(_ thread: pid_t, generation: Int) -> Caller? {
+        guard let reading = gate.pass({ Caller.Reading(of: thread) }) else { return nil }
+        // Whoever started it is usually known already: an agent, or its shell.
+        let hasParent = reading.stat.parent > 1 && generation < Self.mostAncestors
+        let parent = hasParent ? caller(reading.stat.parent, generation: generation + 1) : nil
+        return Caller(reading, startedBy: parent, ignoring: ignored)
     }
 
     // MARK: Whose they are

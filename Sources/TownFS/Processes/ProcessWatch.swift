@@ -33,8 +33,6 @@ final class ProcessWatch: Sendable {
     private static let mostNotes = 4096
     /// Processes that are watched, each with a descriptor; the runtimes of others are left to their ttl.
     private static let mostRoots = 4096
-    /// Of a chain of parents, how many are looked at.
-    private static let mostAncestors = 64
     /// No runtime is touched more often by activity.
     private static let interval: Duration = .seconds(1)
     /// Between two searches of `/proc` for processes that are left.
@@ -210,7 +208,7 @@ final class ProcessWatch: Sendable {
         guard root(of: runtime) == nil, identity(of: caller).runtime == runtime else { return }
         var root = caller
         var parent = caller.parent
-        for _ in 0..<Self.mostAncestors where parent > 1 {
+        for _ in 0..<CallerTable.mostAncestors where parent > 1 {
             guard let ancestor = callers.caller(parent) else { break }
             if !ancestor.isIgnored, identity(of: ancestor).runtime == runtime { root = ancestor }
             parent = ancestor.parent
