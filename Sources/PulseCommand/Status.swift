@@ -18,17 +18,7 @@ struct Status: ParsableCommand {
     func run() throws {
         let place = try TownPath(town)
         guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
-        switch try StatusFile.read(of: mount.path) {
-        case .text(let text): try show(text)
-        case .dead:
-            throw Failure(
-                "\(mount.path) is mounted, but nobody serves it any more. 'pulsefs mount \(mount.path)' heals it.",
-                .couldNotTell)
-        case .denied: throw Failure("\(mount.path) was mounted by another user.", .couldNotTell)
-        case .failed(let error): throw Failure("\(mount.path) answers with an error: \(error)", .couldNotTell)
-        case .silent:
-            throw Failure("\(mount.path) does not answer within \(StatusFile.patience).", .couldNotTell)
-        }
+        try show(StatusFile.read(of: mount.path).get(from: mount))
     }
 
     private func show(_ text: String) throws {

@@ -52,8 +52,8 @@ struct Unmount: ParsableCommand {
     }
 
     /// The keeper, to wait for its end; nil for a dead mount, or another user's.
-    private func keeper(by answer: StatusFile.Outcome) -> OwnedDescriptor? {
-        guard case .text(let text) = answer, let status = StatusFile.decode(text),
+    private func keeper(by answer: TownAnswer<String>) -> OwnedDescriptor? {
+        guard case .value(let text) = answer, let status = StatusFile.decode(text),
             let descriptor = try? retryingInterrupts({ clinux_pidfd_open(status.keeperPid) })
         else { return nil }
         return OwnedDescriptor(takingOwnershipOf: descriptor)
