@@ -82,6 +82,17 @@ public final class InMemoryLivenessStore: LivenessStore {
         mirror?.noteForgotten(subject, stamp: forgotten)
     }
 
+    /// Notes that the process which a runtime is has ended.
+    ///
+    /// - Returns: Whether that is news.
+    @discardableResult
+    public func exit(_ id: RuntimeID, _ exit: Record.Exit) -> Bool {
+        let stamp = mirror?.stamp(exit.noticedAt) ?? Stamp(exit.noticedAt)
+        guard let record = table.withLock({ $0.exit(id, exit, stamp: stamp) }) else { return false }
+        mirror?.note(record, of: .runtime(id))
+        return true
+    }
+
     public func record(of id: RuntimeID) -> Record? {
         table.withLock { $0.record(of: id) }
     }
@@ -107,8 +118,10 @@ public final class InMemoryLivenessStore: LivenessStore {
     // MARK: Of others, and for them
 
     /// Takes in what somebody else has touched; false when something later is known.
-    public func receive(_ touch: Touch) -> Bool {
-        table.withLock { $0.receive(touch) }
+    ///
+    /// - Parameter exit: Of a runtime whose process has ended since.
+    public func receive(_ touch: Touch, exit: Record.Exit? = nil) -> Bool {
+        table.withLock { $0.receive(touch, exit: exit) }
     }
 
     /// Drops what somebody else has forgotten; false when it was touched later.

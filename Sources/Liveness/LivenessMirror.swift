@@ -17,7 +17,9 @@ public protocol LivenessMirror: Sendable {
 /// Where the records of others go.
 public protocol SharedRecordReceiver: Sendable {
     /// Takes in a touch of a runtime or of a signal file, unless something later is known.
-    func receive(_ touch: Touch)
+    ///
+    /// - Parameter exit: Of a runtime whose process has ended since.
+    func receive(_ touch: Touch, exit: Record.Exit?)
 
     /// Forgets what somebody else has forgotten, unless it was touched later.
     ///

@@ -63,11 +63,16 @@ public struct LivenessTable: Sendable {
 
     /// Takes in what somebody else has touched, unless something later is known.
     ///
-    /// - Parameter touch: Of a runtime or of a signal file, not of both.
+    /// - Parameters:
+    ///   - touch: Of a runtime or of a signal file, not of both.
+    ///   - exit: Of a runtime whose process has ended since.
     /// - Returns: Whether it is the last touch now.
-    public mutating func receive(_ touch: Touch) -> Bool {
+    public mutating func receive(_ touch: Touch, exit: Record.Exit? = nil) -> Bool {
         guard let subject = touch.subject, isNews(touch.stamp, of: subject) else { return false }
-        _ = keep(touch)
+        let kept = keep(touch)
+        if let exit, let id = touch.runtime, let record = kept.runtime {
+            runtimes[id] = record.ended(by: exit, stamp: touch.stamp)
+        }
         return true
     }
 
@@ -85,6 +90,21 @@ public struct LivenessTable: Sendable {
         }
         if runtimes.count + signals.count + forgotten.count > nextSweep { sweep(at: touch.at) }
         return kept
+    }
+
+    /// Notes that the process which a runtime is has ended: it is not alive any more, whatever its deadline.
+    ///
+    /// A record that somebody else was the last to touch stays: their runtime of this name does not live here.
+    ///
+    /// - Parameter stamp: When that is; it becomes later than the last touch.
+    /// - Returns: The record as it is now; nil if that changed nothing.
+    public mutating func exit(_ id: RuntimeID, _ exit: Record.Exit, stamp: Stamp) -> Record? {
+        guard let record = runtimes[id], record.touch.at <= exit.at, record.exit == nil,
+            record.touch.stamp.origin == nil || record.touch.stamp.origin == stamp.origin
+        else { return nil }
+        let ended = record.ended(by: exit, stamp: stamp.later(than: record.touch.stamp))
+        runtimes[id] = ended
+        return ended
     }
 
     /// Drops what is known of a runtime or a signal file.
@@ -236,10 +256,15 @@ public struct LivenessTable: Sendable {
         public struct Tally: Hashable, Sendable {
             public var alive = 0
             public var expired = 0
+            public var exited = 0
 
             fileprivate init(_ records: some Sequence<Record>, at now: ContinuousClock.Instant) {
                 for record in records {
-                    if record.isAlive(at: now) { alive += 1 } else { expired += 1 }
+                    switch record.state(at: now) {
+                    case .alive: alive += 1
+                    case .expired: expired += 1
+                    case .exited: exited += 1
+                    }
                 }
             }
         }
@@ -252,8 +277,8 @@ public struct LivenessTable: Sendable {
 extension Dictionary where Value == Record {
     fileprivate mutating func removeRecords(expiredBy oldest: ContinuousClock.Instant) {
         // Most sweeps find nothing, and need not pay for a copy.
-        guard values.contains(where: { !$0.isAlive(at: oldest) }) else { return }
-        self = filter { $0.value.isAlive(at: oldest) }
+        guard values.contains(where: { $0.end <= oldest }) else { return }
+        self = filter { $0.value.end > oldest }
     }
 }
 

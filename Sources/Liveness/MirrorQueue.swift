@@ -23,7 +23,8 @@ public struct MirrorQueue: Sendable {
             }
         }
 
-        fileprivate var isTouch: Bool { if case .touched = self { true } else { false } }
+        /// Whether it tells of life, rather than of its end.
+        fileprivate var isTouch: Bool { if case .touched(_, let record) = self { record.exit == nil } else { false } }
     }
 
     private struct Entry {

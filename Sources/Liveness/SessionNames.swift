@@ -25,6 +25,18 @@ public struct SessionNames: Hashable, Sendable {
         self.rigOfPrefix = rigOfPrefix.filter { !shared.contains($0.key) }
     }
 
+    /// The runtime that a signal file, by its path in the town, belongs to; nil if many write it.
+    ///
+    /// A heartbeat of a session that no prefix explains is its own runtime's.
+    ///
+    /// - Parameter sessions: Asked for only if the path names a session.
+    public static func owner(of signal: [UInt8], _ sessions: @autoclosure () -> SessionNames) -> RuntimeID? {
+        switch signal[...] {
+        case "deacon/heartbeat.json", "deacon/.deacon-heartbeat": Agent.deacon.runtime
+        default: RuntimeID(heartbeatPath: signal).map { sessions().runtime(of: $0) ?? $0 }
+        }
+    }
+
     /// The agent that runs in a session; nil if the name does not tell.
     ///
     /// Of several prefixes that fit the longest counts, whatever follows it.

@@ -15,12 +15,16 @@
 ///
 ///     {"last_command":"gt mail send x","timestamp":"…"}
 ///
-/// `alive` is for how many milliseconds after the stamp it proves life. A signal file has `signal` with its path in place
+/// `alive` is for how many milliseconds after the stamp it proves life. Where the process has ended that a runtime is,
+/// `exited` has its number and its program, and `silent` says for how many milliseconds it had not been touched by then.
+/// A signal file has `signal` with its path in place
 /// of `runtime`. Bytes of paths and hosts beyond `[A-Za-z0-9_./-]` are written as `%` and two hexadecimal digits. Words
 /// that a reader does not know are passed over, so that a later version may add some.
 public struct SharedRecord: Hashable, Sendable {
     public enum Event: Hashable, Sendable {
         case touched(source: Touch.Source, alive: Duration, document: Document?)
+        /// The stamp is of the end, and the last touch was some time before.
+        case exited(Touch.Process, silent: Duration, source: Touch.Source, document: Document?)
         case forgotten
     }
 
@@ -41,6 +45,14 @@ public struct SharedRecord: Hashable, Sendable {
     public init(_ message: MirrorQueue.Message) {
         switch message {
         case .touched(let subject, let record):
+            if let exit = record.exit {
+                self.init(
+                    subject: subject, stamp: record.touch.stamp,
+                    event: .exited(
+                        exit.process, silent: max(.zero, exit.at - record.touch.at), source: record.touch.source,
+                        document: record.touch.document))
+                return
+            }
             self.init(
                 subject: subject, stamp: record.touch.stamp,
                 event: .touched(
@@ -75,13 +87,28 @@ public struct SharedRecord: Hashable, Sendable {
     ///
     /// - Parameters:
     ///   - shared: The time now by the clock of stamps; `wall` and `instant` are the same moment by ours.
-    /// - Returns: Nil for one that was forgotten.
-    public func touch(shared: WallTime, wall: WallTime, instant: ContinuousClock.Instant) -> Touch? {
-        guard case .touched(let source, let alive, let document) = event else { return nil }
+    /// - Returns: Nil for one that was forgotten. The exit is that of a runtime whose process has ended.
+    public func touch(
+        shared: WallTime, wall: WallTime, instant: ContinuousClock.Instant
+    ) -> (touch: Touch, exit: Record.Exit?)? {
         let age = age(shared: shared)
-        var touch = Touch(
-            receivedAt: happened(shared: shared, wall: wall), at: instant - age, ttl: alive, document: document,
-            source: source, stamp: stamp)
+        let happened = happened(shared: shared, wall: wall)
+        switch event {
+        case .forgotten: return nil
+        case .touched(let source, let alive, let document):
+            let touch = Touch(
+                receivedAt: happened, at: instant - age, ttl: alive, document: document, source: source, stamp: stamp)
+            return (about(touch), nil)
+        case .exited(let process, let silent, let source, let document):
+            let touch = Touch(
+                receivedAt: happened + (.zero - silent), at: instant - age - silent, ttl: .zero, document: document,
+                source: source, stamp: stamp)
+            return (about(touch), Record.Exit(of: process, noticedAt: happened, at: instant - age))
+        }
+    }
+
+    private func about(_ touch: Touch) -> Touch {
+        var touch = touch
         switch subject {
         case .runtime(let id): touch.runtime = id
         case .signal(let path): touch.signal = path.bytes
@@ -108,19 +135,21 @@ public struct SharedRecord: Hashable, Sendable {
         case .runtime(let id): text += "runtime \(id)\n"
         case .signal(let path): text += "signal \(Self.escaped(path.bytes))\n"
         }
-        var bytes: [UInt8] = []
+        var document: Document?
         switch event {
         case .forgotten: text += "event forgotten\n"
-        case .touched(let source, let alive, let document):
+        case .touched(let source, let alive, let brought):
             text += "event touched\nsource \(source.rawValue)\nalive \(max(0, alive.milliseconds))\n"
-            if let document {
-                text += "document \(document.bytes.count)\n"
-                bytes = document.bytes
-            }
+            document = brought
+        case .exited(let process, let silent, let source, let brought):
+            text += "event exited\nsource \(source.rawValue)\nsilent \(max(0, silent.milliseconds))\n"
+            text += "exited \(process.pid) \(Self.escaped(Array(process.program.utf8)))\n"
+            document = brought
         }
+        if let document { text += "document \(document.bytes.count)\n" }
         text +=
             "incarnation \(incarnation)\norigin \(origin.name)\nhost \(Self.escaped(Array(origin.host.utf8)))\nstamp \(stamp.time.rfc3339)\n\n"
-        return Array(text.utf8) + bytes
+        return Array(text.utf8) + (document?.bytes ?? [])
     }
 
     /// Reads a record; nil for anything that is not one, whole and within its bounds.
@@ -148,25 +177,39 @@ public struct SharedRecord: Hashable, Sendable {
             return nil
         }
         self.incarnation = incarnation
-        // A name that people will see in terminals.
-        let shown = host.map { (0x20..<0x7f).contains($0) ? $0 : UInt8(ascii: "?") }
-        self.stamp = Stamp(time, by: Origin(name: name, host: String(decoding: shown, as: UTF8.self)))
+        self.stamp = Stamp(time, by: Origin(name: name, host: Self.shown(host)))
         switch words["event"] {
         case "forgotten": event = .forgotten
-        case "touched":
+        case let word? where word == "touched" || word == "exited":
             let rest = bytes[end.upperBound...]
-            guard let source = words["source"].flatMap(Touch.Source.init),
-                let alive = words["alive"].flatMap(Int64.init),
-                (0...Self.longestLife).contains(alive)
-            else { return nil }
             var document: Document?
             if let size = words["document"] {
                 guard Int(size) == rest.count, rest.count <= Document.maximumSize else { return nil }
                 document = Document(Array(rest))
             }
-            event = .touched(source: source, alive: .milliseconds(alive), document: document)
+            guard let source = words["source"].flatMap(Touch.Source.init),
+                let duration = words[word == "touched" ? "alive" : "silent"].flatMap(Int64.init),
+                (0...Self.longestLife).contains(duration)
+            else { return nil }
+            if word == "touched" {
+                event = .touched(source: source, alive: .milliseconds(duration), document: document)
+            } else {
+                guard let process = words["exited"].flatMap(Self.process) else { return nil }
+                event = .exited(process, silent: .milliseconds(duration), source: source, document: document)
+            }
         default: return nil
         }
+    }
+
+    private static func process(_ text: String) -> Touch.Process? {
+        let parts = text.split(separator: " ", omittingEmptySubsequences: false)
+        guard parts.count == 2, let pid = Int32(parts[0]), let program = unescaped(String(parts[1])) else { return nil }
+        return Touch.Process(pid: pid, program: shown(program))
+    }
+
+    /// Of text that people will see in terminals.
+    private static func shown(_ bytes: [UInt8]) -> String {
+        String(decoding: bytes.map { (0x20..<0x7f).contains($0) ? $0 : UInt8(ascii: "?") }, as: UTF8.self)
     }
 
     /// In milliseconds: a hundred years, as for a ttl.

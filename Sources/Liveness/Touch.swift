@@ -13,6 +13,30 @@ public struct Touch: Hashable, Sendable {
         case attributes
         /// A request to pulsefs itself, by command or by the store's `touch`.
         case command
+        /// Work on ordinary files of the town.
+        case activity
+    }
+
+    /// Where a touch came from: one process of this host, as it was then.
+    public final class Process: Hashable, Sendable {
+        /// In the pid namespace of whoever serves the town.
+        public let pid: Int32
+        /// What the kernel calls the program, `comm` in proc(5).
+        public let program: String
+
+        public init(pid: Int32, program: String) {
+            self.pid = pid
+            self.program = program
+        }
+
+        public static func == (one: Process, other: Process) -> Bool {
+            one.pid == other.pid && one.program == other.program
+        }
+
+        public func hash(into hasher: inout Hasher) {
+            hasher.combine(pid)
+            hasher.combine(program)
+        }
     }
 
     /// The signal file, by its path in the town; nil if the touch did not come through one.
@@ -22,6 +46,10 @@ public struct Touch: Hashable, Sendable {
     /// When it was received, for documents and file times.
     public var receivedAt: WallTime
     public var source: Source
+    /// What named the runtime; nil if nothing had to, or if it was named elsewhere.
+    public var evidence: Attribution.Evidence?
+    /// Who made the touch, where that is known.
+    public var process: Process?
     /// When it was received, for the deadline.
     ///
     /// `ContinuousClock` reads CLOCK_BOOTTIME on Linux (`swift_get_time` in the Swift runtime's
@@ -39,12 +67,15 @@ public struct Touch: Hashable, Sendable {
 
     public init(
         signal: [UInt8]? = nil, runtime: RuntimeID? = nil, receivedAt: WallTime, at: ContinuousClock.Instant,
-        ttl: Duration = Touch.defaultTTL, document: Document?, source: Source, stamp: Stamp? = nil
+        ttl: Duration = Touch.defaultTTL, document: Document?, source: Source, evidence: Attribution.Evidence? = nil,
+        process: Process? = nil, stamp: Stamp? = nil
     ) {
         self.signal = signal
         self.runtime = runtime
         self.receivedAt = receivedAt
         self.source = source
+        self.evidence = evidence
+        self.process = process
         self.at = at
         self.ttl = ttl
         self.document = document

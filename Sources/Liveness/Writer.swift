@@ -18,7 +18,10 @@ public struct Writer: Hashable, Sendable {
     }
 
     enum Program: Hashable {
-        case daemon, statusLine, other
+        case daemon, statusLine
+        /// Runs for everybody, with the environment and in the directory of whoever happened to start it.
+        case server
+        case other
     }
 
     struct Claim: Hashable {
@@ -108,6 +111,8 @@ extension Writer.Program {
         switch (name, words.next()?[...]) {
         case ("gt", "status-line"?): self = .statusLine
         case ("gt", "daemon"?): self = words.next().map { "run" ~= $0[...] } == true ? .daemon : .other
+        // tmux calls its server by the words that started it; screen, by a name of its own.
+        case ("tmux", _), ("tmux: server", _), ("screen", _), ("SCREEN", _), ("pulsefs", _): self = .server
         default: self = .other
         }
     }

@@ -142,8 +142,8 @@ final class MirrorListener: Sendable {
                 mirror.change { $0.malformed += 1 }
                 continue
             }
-            if let touch = record.touch(shared: shared, wall: wall, instant: instant) {
-                receiver.receive(touch)
+            if let (touch, exit) = record.touch(shared: shared, wall: wall, instant: instant) {
+                receiver.receive(touch, exit: exit)
             } else {
                 receiver.receiveForget(
                     record.subject, stamp: record.stamp, at: record.happened(shared: shared, wall: wall))

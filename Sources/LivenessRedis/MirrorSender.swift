@@ -254,6 +254,9 @@ final class MirrorSender: Sendable {
         let name = work.ids?.map[id] ?? id.description
         switch message {
         case .touched(_, let record):
+            if let exit = record.exit {
+                return now - exit.at < MirrorConfiguration.longestHeartbeat ? keys.heartbeats.forget(name) : nil
+            }
             if let command = keys.heartbeat(record, of: name, at: now) { return command }
             return work.doubtful.contains(id) ? keys.heartbeats.forget(name) : nil
         case .forgotten(_, let stamp):

@@ -4,9 +4,9 @@ import SystemPackage
 
 /// Records of others who share the town's name, as the mirror brings them.
 extension TownFileSystem: SharedRecordReceiver {
-    package func receive(_ touch: Touch) {
+    package func receive(_ touch: Touch, exit: Record.Exit? = nil) {
         guard let path = touch.signal else {
-            _ = town.liveness.receive(touch)
+            _ = town.liveness.receive(touch, exit: exit)
             return
         }
         withSignalFile(at: path) { (file, parent) throws(Errno) in try file.receive(touch, in: parent) }

@@ -47,8 +47,8 @@ import Testing
     private final class Receiver: SharedRecordReceiver {
         let store = Mutex<InMemoryLivenessStore?>(nil)
 
-        func receive(_ touch: Touch) {
-            _ = store.withLock { $0 }?.receive(touch)
+        func receive(_ touch: Touch, exit: Record.Exit?) {
+            _ = store.withLock { $0 }?.receive(touch, exit: exit)
         }
 
         func receiveForget(_ subject: RecordSubject, stamp: Stamp, at time: WallTime) {

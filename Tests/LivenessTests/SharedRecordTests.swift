@@ -90,11 +90,11 @@ import Testing
         let instant = ContinuousClock.now
         // Our own clock is an hour ahead of the shared one.
         let wall = stamp.time + .seconds(3620)
-        let touch = try #require(record.touch(shared: stamp.time + .seconds(20), wall: wall, instant: instant))
+        let touch = try #require(record.touch(shared: stamp.time + .seconds(20), wall: wall, instant: instant)).touch
         #expect(touch.at == instant - .seconds(20))
         #expect(touch.receivedAt == stamp.time + .seconds(3600))
         #expect(touch.deadline == instant + .seconds(70))
-        let early = try #require(record.touch(shared: stamp.time + .seconds(-20), wall: wall, instant: instant))
+        let early = try #require(record.touch(shared: stamp.time + .seconds(-20), wall: wall, instant: instant)).touch
         #expect(early.at == instant)
     }
 }
