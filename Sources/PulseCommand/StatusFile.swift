@@ -25,9 +25,14 @@ enum StatusFile {
 
 /// JSON as `.pulse` and the command spell it: keys in snake case.
 enum JSONText {
-    static func decode<Value: Decodable>(_ text: String) -> Value? {
+    enum Keys {
+        case inSnakeCase
+        case asTheyAre
+    }
+
+    static func decode<Value: Decodable>(_ text: String, keys: Keys = .inSnakeCase) -> Value? {
         let decoder = JSONDecoder()
-        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        if keys == .inSnakeCase { decoder.keyDecodingStrategy = .convertFromSnakeCase }
         return try? decoder.decode(Value.self, from: Data(text.utf8))
     }
 
