@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/fsuid.h>
@@ -150,6 +151,19 @@ static const unsigned int clinux_get_flags = FS_IOC_GETFLAGS;
 static const unsigned int clinux_set_flags = FS_IOC_SETFLAGS;
 static const unsigned int clinux_get_fsx = FS_IOC_FSGETXATTR;
 static const unsigned int clinux_set_fsx = FS_IOC_FSSETXATTR;
+
+// epoll(7): struct epoll_event is packed and holds a union. A descriptor is watched for input under a tag of the caller's;
+// waiting fills in the tags of those that have some, and returns how many.
+static inline int clinux_epoll_add(int epoll, int descriptor, uint64_t tag) {
+    struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = tag}};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event);
+}
+static inline int clinux_epoll_wait(int epoll, uint64_t *tags, int most, int milliseconds) {
+    struct epoll_event events[64];
+    int count = epoll_wait(epoll, events, most < 64 ? most : 64, milliseconds);
+    for (int i = 0; i < count; i++) tags[i] = events[i].data.u64;
+    return count;
+}
 
 // environ(7): declared twice.
 static inline char *const *clinux_environment(void) { return environ; }

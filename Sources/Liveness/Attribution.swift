@@ -19,6 +19,12 @@ public enum Attribution: Hashable, Sendable {
         case document
         /// The writer works in a directory that is one runtime's own.
         case directory
+
+        /// All there are, in the order in which they are asked.
+        public static let all: [Evidence] = [
+            .command, .path, .environment(.role), .environment(.beadsActor), .document, .directory,
+            .environment(.session), .environment(.beadsAgentName),
+        ]
     }
 
     public var runtime: RuntimeID? {
@@ -38,9 +44,10 @@ public enum Attribution: Hashable, Sendable {
     ///   - document: What was written to it.
     ///   - workingDirectory: The writer's, relative to the town, as `/proc/<pid>/cwd` gives it; nil if it is elsewhere
     ///     or unknown. Asked for only if nothing before it names anybody.
+    ///   - sessions: Asked for only if there is a session's name to be understood.
     public init(
         of writer: Writer, signal: [UInt8]? = nil, document: Document? = nil,
-        workingDirectory: @autoclosure () -> [UInt8]? = nil, sessions: SessionNames
+        workingDirectory: @autoclosure () -> [UInt8]? = nil, sessions: @autoclosure () -> SessionNames
     ) {
         switch writer.program {
         // The tmux server runs it every few seconds, with the environment of whoever started that.
@@ -54,13 +61,28 @@ public enum Attribution: Hashable, Sendable {
         }
         let writer = writer.program == .server ? nil : writer
         self =
-            Self(signal.flatMap { sessions.owner(of: $0) }, by: .path)
+            Self(signal.flatMap { SessionNames.owner(of: $0, sessions()) }, by: .path)
             ?? writer?.claim.map { .runtime($0.runtime, by: .environment($0.variable)) }
-            ?? Self(document?.string("actor").flatMap { Agent(address: $0.utf8) }?.runtime, by: .document)
+            ?? Self(document.flatMap(Self.actor), by: .document)
             ?? Self((writer == nil ? nil : workingDirectory()).flatMap(Agent.init(directory:))?.runtime, by: .directory)
-            ?? Self(writer?.session.flatMap(sessions.runtime(of:)), by: .environment(.session))
+            ?? Self(writer?.session.flatMap { sessions().runtime(of: $0) }, by: .environment(.session))
             ?? Self(writer?.beadsAgent, by: .environment(.beadsAgentName))
             ?? .nobody
+    }
+
+    /// The same once the document is known, for whoever may not ask about the process at that moment.
+    public func consulting(_ document: Document) -> Attribution {
+        switch self {
+        case .excluded, .runtime(_, .command), .runtime(_, .path), .runtime(_, .document),
+            .runtime(_, .environment(.role)), .runtime(_, .environment(.beadsActor)):
+            self
+        case .nobody, .runtime(_, .directory), .runtime(_, .environment):
+            Self(Self.actor(of: document), by: .document) ?? self
+        }
+    }
+
+    private static func actor(of document: Document) -> RuntimeID? {
+        document.string("actor").flatMap { Agent(address: $0.utf8) }?.runtime
     }
 
     private init?(_ runtime: RuntimeID?, by evidence: Evidence) {

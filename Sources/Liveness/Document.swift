@@ -18,6 +18,11 @@ public struct Document: Hashable, Sendable {
         self.bytes = bytes
     }
 
+    /// The time that readers take its age from; nil if there is none that Go would read.
+    public var timestamp: WallTime? {
+        string(Self.timestampField).flatMap { WallTime(rfc3339: $0.utf8) }
+    }
+
     /// The value of a top-level string field, as a Go program would read it; nil if there is none.
     public func string(_ field: String) -> String? {
         JSONOutline(bytes)?.string(field)

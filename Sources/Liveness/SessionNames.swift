@@ -28,10 +28,12 @@ public struct SessionNames: Hashable, Sendable {
     /// The runtime that a signal file, by its path in the town, belongs to; nil if many write it.
     ///
     /// A heartbeat of a session that no prefix explains is its own runtime's.
-    public func owner(of signal: [UInt8]) -> RuntimeID? {
+    ///
+    /// - Parameter sessions: Asked for only if the path names a session.
+    public static func owner(of signal: [UInt8], _ sessions: @autoclosure () -> SessionNames) -> RuntimeID? {
         switch signal[...] {
         case "deacon/heartbeat.json", "deacon/.deacon-heartbeat": Agent.deacon.runtime
-        default: RuntimeID(heartbeatPath: signal).map { runtime(of: $0) ?? $0 }
+        default: RuntimeID(heartbeatPath: signal).map { sessions().runtime(of: $0) ?? $0 }
         }
     }
 

@@ -27,6 +27,24 @@ struct MountOptions: ParsableArguments {
     var onExpiry = Town.Expiry.keep
 
     @Flag(
+        help:
+            "Do not look at processes: only paths and documents say whose a touch is, work on files counts for nothing, and nobody is seen to exit."
+    )
+    var noAttribution = false
+
+    @Option(
+        help:
+            "What work on ordinary files counts for: off, observe as life in pulsefs's own answers, or beat, by which tools read it in an agent's heartbeat, too."
+    )
+    var activity = Town.Activity.observe
+
+    @Option(
+        help: ArgumentHelp(
+            "A program whose work on files is no sign of anybody's life, such as an indexer, by its name. May be given several times.",
+            valueName: "name"))
+    var ignoreCommand: [String] = []
+
+    @Flag(
         help: ArgumentHelp(
             "Let other users in, with the permissions that files and directories give them. Files they make are theirs if root mounts. For ordinary users /etc/fuse.conf has to allow it."
         ))
@@ -50,6 +68,12 @@ struct MountOptions: ParsableArguments {
     /// - Throws: what is wrong, in a sentence, for an unknown option, a bad duration or a bad glob.
     func validate() throws {
         _ = try patterns()
+        if noAttribution, activity == .beat {
+            throw ValidationError("--activity=beat needs attribution, which --no-attribution turns off.")
+        }
+        for name in ignoreCommand where name.isEmpty || name.contains("/") {
+            throw ValidationError("--ignore-command takes the name of a program, not '\(name)'.")
+        }
     }
 
     func patterns() throws -> SignalPatterns {
@@ -64,6 +88,9 @@ struct MountOptions: ParsableArguments {
         var configuration = Town.Configuration(path: town, patterns: try patterns())
         configuration.ttl = ttl
         configuration.expiry = onExpiry
+        configuration.looksAtCallers = !noAttribution
+        configuration.activity = activity
+        configuration.ignoredCommands = Town.Configuration.commonIndexers.union(ignoreCommand)
         configuration.host = Host.name
         configuration.sharesSignals = mirror.share
         configuration.isReadOnly = restrict.contains(.readOnly)
@@ -74,6 +101,9 @@ struct MountOptions: ParsableArguments {
     var arguments: [String] {
         var arguments = ["--ttl", "\(ttl.nanoseconds)ns", "--on-expiry", onExpiry.rawValue]
         for glob in signal { arguments += ["--signal", glob] }
+        if noAttribution { arguments.append("--no-attribution") }
+        if activity != .observe { arguments += ["--activity", activity.rawValue] }
+        for name in ignoreCommand { arguments += ["--ignore-command", name] }
         if noDefaultSignals { arguments.append("--no-default-signals") }
         if allowOther { arguments.append("--allow-other") }
         for restriction in restrict { arguments += ["--restrict", restriction.rawValue] }
@@ -114,7 +144,7 @@ struct MountOptions: ParsableArguments {
 
     private static let withValue: Set<String> = [
         "ttl", "signal", "on-expiry", "log", "redis", "redis-file", "redis-ca", "redis-prefix", "town-name",
-        "runtime-ids",
+        "runtime-ids", "activity", "ignore-command",
     ]
 
     /// Turns the words of `-o` into options of the long kind: `ttl=90s` into `--ttl 90s`.
@@ -125,7 +155,8 @@ struct MountOptions: ParsableArguments {
             switch (parts[0], parts.dropFirst().first) {
             case (let name, let value?) where withValue.contains(name):
                 arguments += ["--\(name)", value]
-            case ("no-default-signals", nil), ("foreground", nil), ("allow-other", nil), ("share", nil):
+            case ("no-default-signals", nil), ("no-attribution", nil), ("foreground", nil), ("allow-other", nil),
+                ("share", nil):
                 arguments.append("--\(parts[0])")
             // mount(8)'s word for it.
             case ("allow_other", nil):
@@ -138,7 +169,7 @@ struct MountOptions: ParsableArguments {
                 // What follows the name may be a secret, and so may what follows a comma.
                 let isName = parts[0].utf8.allSatisfy { (0x61...0x7a).contains($0) || $0 == 0x2d || $0 == 0x5f }
                 throw ValidationError(
-                    "Unknown mount option\(isName ? " '\(parts[0])'" : ""). Known are ttl=, signal=, no-default-signals, on-expiry=, allow-other, log=, foreground, redis=, redis-file=, redis-ca=, redis-prefix=, town-name=, share and runtime-ids=."
+                    "Unknown mount option\(isName ? " '\(parts[0])'" : ""). Known are ttl=, signal=, no-default-signals, on-expiry=, no-attribution, activity=, ignore-command=, allow-other, log=, foreground, redis=, redis-file=, redis-ca=, redis-prefix=, town-name=, share and runtime-ids=."
                 )
             }
         }
@@ -165,6 +196,7 @@ enum MountRestriction: String, ExpressibleByArgument {
 }
 
 extension Town.Expiry: ExpressibleByArgument {}
+extension Town.Activity: ExpressibleByArgument {}
 
 extension Duration {
     /// Whole nanoseconds.

@@ -8,23 +8,24 @@ extension SignalFile {
     /// Judges bytes as the file's new document, and takes them for a touch.
     ///
     /// - Parameters:
+    ///   - caller: Who wrote them, whoever it was that closed the file; nil if that is not known.
     ///   - replacement: Mode and owner of a file that was renamed over this one.
     ///   - successor: The file of this name from then on, a new one, this one being unlinked by that.
     /// - Returns: False when the file has been removed: nothing comes of the bytes then.
     /// - Throws: EINVAL when they are no document: the last one stays. EFBIG when they are too many.
     @discardableResult
     func commit(
-        _ bytes: [UInt8], source: Touch.Source, by request: Request, in parent: Descriptor,
+        _ bytes: [UInt8], source: Touch.Source, by request: Request, as caller: Caller?, in parent: Descriptor,
         replacement: Ownership? = nil, successor: SignalFile? = nil
     ) throws(Errno) -> Bool {
         let former = try contentBeneathIfNeeded(in: parent)
         return try change(
-            by: request, former: former, source: source, replacement: replacement, successor: successor
+            by: request, as: caller, former: former, source: source, replacement: replacement, successor: successor
         ) {
             (previous, now) throws(Document.Rejection) in
             let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
             if judgement.outcome == .timestampFromFuture { town.counters.noteFromFuture() }
-            return judgement.document
+            return (judgement.document, isWritten: judgement.outcome != .empty)
         }
     }
 
@@ -34,34 +35,38 @@ extension SignalFile {
     func touch(by request: Request, in parent: Descriptor) throws(Errno) {
         if isAwaited, state.withLock({ $0.handles }).contains(where: \.hasBeenWritten) { return }
         let former = try contentBeneathIfNeeded(in: parent)
-        try change(by: request, former: former, source: .attributes, replacement: nil) {
+        let caller = town.callers.caller(request.thread)
+        try change(by: request, as: caller, former: former, source: .attributes, replacement: nil) {
             (previous, now) throws(Document.Rejection) in
-            try Document.refreshed(previous, at: now, kind: kind)
+            (try Document.refreshed(previous, at: now, kind: kind), isWritten: false)
         }
     }
 
     /// Takes an emptied draft that may yet be written to for a touch, and leaves the document alone.
     ///
     /// Does nothing where there is no document yet: nobody shall find an empty one.
-    func touchKeepingDocument(by request: Request, in parent: Descriptor) throws(Errno) {
+    func touchKeepingDocument(by request: Request, as caller: Caller?, in parent: Descriptor) throws(Errno) {
         let former = try contentBeneathIfNeeded(in: parent)
         let hasDocument = state.withLock { state in
             if case .present = state.presence { true } else { former != nil }
         }
         guard hasDocument else { return }
-        try change(by: request, former: former, source: .written, replacement: nil) { previous, _ in
-            previous ?? Document()
+        try change(by: request, as: caller, former: former, source: .written, replacement: nil) { previous, _ in
+            (previous ?? Document(), isWritten: false)
         }
     }
 
+    /// - Parameter judge: Says what the document is from now on, and whether it is the caller's own words.
     @discardableResult
     private func change(
-        by request: Request, former: Content?, source: Touch.Source, replacement: Ownership?,
+        by request: Request, as caller: Caller?, former: Content?, source: Touch.Source, replacement: Ownership?,
         successor: SignalFile? = nil,
-        _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> Document
+        _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> (Document, isWritten: Bool)
     ) throws(Errno) -> Bool {
+        // Before the lock, as it asks `/proc`.
+        let attributed = town.callers.attribution(of: caller, signal: path)
         let now = town.now
-        let change: (isJournaled: Bool, noted: InMemoryLivenessStore.Noted)?
+        let change: (isJournaled: Bool, noted: InMemoryLivenessStore.Noted, attribution: Attribution)?
         do throws(Document.Rejection) {
             change = try state.withLock { (state) throws(Document.Rejection) in
                 let previous: Content?
@@ -73,7 +78,8 @@ extension SignalFile {
                 case .beneath: (previous, ownership) = (former, former?.ownership ?? .ordinary(of: request))
                 }
                 if let replacement { ownership = replacement }
-                let document = try judge(previous?.document, now.wall)
+                let (document, isWritten) = try judge(previous?.document, now.wall)
+                let attribution = isWritten ? attributed.consulting(document) : attributed
                 let content = Content(
                     document: document, modified: now.wall, changed: now.wall, ownership: ownership,
                     deadline: now.instant + town.configuration.ttl)
@@ -88,9 +94,10 @@ extension SignalFile {
                 }
                 let noted = town.liveness.note(
                     Touch(
-                        signal: path, runtime: runtime, receivedAt: now.wall, at: now.instant,
-                        ttl: town.configuration.ttl, document: document, source: source))
-                return (town.journal.append(.content(content), at: path), noted)
+                        signal: path, runtime: attribution.runtime, receivedAt: now.wall, at: now.instant,
+                        ttl: town.configuration.ttl, document: document, source: source,
+                        evidence: attribution.evidence, process: caller?.process))
+                return (town.journal.append(.content(content), at: path), noted, attribution)
             }
         } catch {
             throw refuse(error, by: request)
@@ -98,7 +105,9 @@ extension SignalFile {
         // A removed file is written to in vain, as any unlinked file is.
         guard let change else { return false }
         town.liveness.tell(change.noted)
-        town.counters.noteTouch()
+        town.counters.noteTouch(source)
+        town.counters.note(change.attribution)
+        if let caller, let runtime = change.attribution.runtime { town.processes.noteTouch(of: runtime, by: caller) }
         (successor ?? self).scheduleWriteDown(isJournaled: change.isJournaled)
         return true
     }

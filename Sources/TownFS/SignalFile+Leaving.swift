@@ -26,7 +26,7 @@ extension SignalFile {
             throw error
         }
         town.liveness.forget(signal: path)
-        if let runtime { town.liveness.forget(runtime) }
+        if let owner = town.callers.owner(of: path) { town.liveness.forget(owner) }
         // The name may be anything from now on, and no recovery shall remove that.
         _ = town.journal.append(.settled, at: path)
         directory.drop(self)

@@ -51,8 +51,8 @@ final class SignalFile: Sendable {
     /// `st_ino`: made from the path, so that it is the same in every mount and whatever is renamed over the name.
     let number: ino_t
     let kind: SignalKind
-    /// Whose heartbeat it is.
-    let runtime: RuntimeID?
+    /// Whether it is one runtime's own, by its path.
+    let hasOwner: Bool
     let town: Town
     /// Not for others than this type, whose parts lie in several files.
     let state: Mutex<State>
@@ -67,7 +67,7 @@ final class SignalFile: Sendable {
         path = directory.path.isEmpty ? name : directory.path + [UInt8(ascii: "/")] + name
         number = Self.inodeNumber(of: path)
         kind = SignalKind(fileName: name)
-        runtime = RuntimeID(heartbeatPath: path)
+        hasOwner = SessionNames.owner(of: path, SessionNames()) != nil
     }
 
     var isRemoved: Bool {
@@ -97,7 +97,7 @@ final class SignalFile: Sendable {
             }
         }
         let status = try current.get()
-        guard town.configuration.knowsOfEveryChange, handles.allSatisfy({ $0.agrees(with: status) }) else {
+        guard town.configuration.knowsOfEveryChange, !beats, handles.allSatisfy({ $0.agrees(with: status) }) else {
             return StatusReply(status: status, timeout: 0)
         }
         return StatusReply(status: status, timeout: TownFileSystem.backingTimeout)
@@ -122,11 +122,13 @@ final class SignalFile: Sendable {
         switch presence {
         case .beneath:
             let real = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: parent.rawValue) }
-            guard real.isRegularFile, isShown(real) else { throw .noSuchFileOrDirectory }
+            guard real.isRegularFile else { throw .noSuchFileOrDirectory }
+            if let content = try livelier(than: real, in: parent) { return status(of: content) }
+            guard isShown(real) else { throw .noSuchFileOrDirectory }
             return status(of: real)
-        case .present(let content):
-            guard isShown(content) else { throw .noSuchFileOrDirectory }
-            return status(of: content)
+        case .present(let stored):
+            guard isShown(stored) else { throw .noSuchFileOrDirectory }
+            return status(of: livelier(than: stored) ?? stored)
         case .awaited, .removed:
             throw .noSuchFileOrDirectory
         }
@@ -151,7 +153,7 @@ final class SignalFile: Sendable {
     }
 
     func isShown(_ content: Content) -> Bool {
-        town.configuration.expiry == .keep || town.now.instant < content.deadline
+        town.configuration.expiry == .keep || town.now.instant < (livelier(than: content) ?? content).deadline
     }
 
     func isShown(_ status: FileStatus) -> Bool {
@@ -167,12 +169,15 @@ final class SignalFile: Sendable {
         let snapshot: SignalHandle.Snapshot
         switch presence {
         case .beneath:
-            guard let file = try RealFile.open(name, in: parent.rawValue), isShown(file.status) else {
-                throw .noSuchFileOrDirectory
+            guard let file = try RealFile.open(name, in: parent.rawValue) else { throw .noSuchFileOrDirectory }
+            if let content = try livelier(than: file.status, in: parent) {
+                snapshot = SignalHandle.Snapshot(of: content, as: self)
+            } else {
+                guard isShown(file.status) else { throw .noSuchFileOrDirectory }
+                snapshot = SignalHandle.Snapshot(of: file, as: self)
             }
-            snapshot = SignalHandle.Snapshot(of: file, as: self)
-        case .present(let content) where isShown(content):
-            snapshot = SignalHandle.Snapshot(of: content, as: self)
+        case .present(let stored) where isShown(stored):
+            snapshot = SignalHandle.Snapshot(of: livelier(than: stored) ?? stored, as: self)
         case .awaited(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
             // Who made the file finds it by its name, too.
             snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)

@@ -54,6 +54,8 @@ final class SignalHandle: Sendable {
 
     private struct State {
         var draft: Draft?
+        /// Who wrote to the draft last, as they were then: at the last close there may be nobody left to ask.
+        var writer: Caller?
         var hasReadToTheEnd = false
     }
 
@@ -216,8 +218,11 @@ final class SignalHandle: Sendable {
     /// Takes bytes into the draft.
     ///
     /// EFBIG beyond what a document may hold.
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool) throws(Errno) -> Int {
-        try change { (draft) throws(Errno) in
+    func write(
+        _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
+    ) throws(Errno) -> Int {
+        let writer = file.town.callers.caller(request.thread)
+        try change(as: writer) { (draft) throws(Errno) in
             let start = appending ? draft.bytes.count : Int(offset)
             guard start >= 0, start <= Document.maximumSize, bytes.count <= Document.maximumSize - start else {
                 throw .fileTooLarge
@@ -244,7 +249,9 @@ final class SignalHandle: Sendable {
         }
     }
 
-    private func change(_ body: (inout Draft) throws(Errno) -> Void) throws(Errno) {
+    private func change(
+        as writer: Caller? = nil, _ body: (inout Draft) throws(Errno) -> Void
+    ) throws(Errno) {
         // Read before the lock: a real file beneath means a system call.
         let initial = try state.withLock { $0.draft == nil } ? snapshotBytes() : []
         try state.withLock { (state) throws(Errno) in
@@ -260,6 +267,7 @@ final class SignalHandle: Sendable {
             draft.verdict = .unjudged
             draft.revision += 1
             state.draft = draft
+            if let writer { state.writer = writer }
             if draft.isTooLarge { throw .fileTooLarge }
         }
     }
@@ -289,9 +297,9 @@ final class SignalHandle: Sendable {
     /// Judges the draft, as each close(2) does.
     ///
     /// - Throws: EINVAL when it is no document; again at the next close, unless more was written.
-    func flush() throws(Errno) {
+    func flush(by request: Request) throws(Errno) {
         do throws(Errno) {
-            try judge(isLast: false)
+            try judge(isLast: false, by: request)
         } catch {
             state.withLock { state in
                 if case .refused = state.draft?.verdict { state.draft?.verdict = .refused(error, atClose: true) }
@@ -301,8 +309,8 @@ final class SignalHandle: Sendable {
     }
 
     /// Judges the draft as a close does, though the writer goes on to hold it open.
-    func fsync() throws(Errno) {
-        try judge(isLast: false)
+    func fsync(by request: Request) throws(Errno) {
+        try judge(isLast: false, by: request)
     }
 
     /// Judges what is left after the last close, whose caller is gone.
@@ -318,7 +326,8 @@ final class SignalHandle: Sendable {
         if isNoted { try? judge(isLast: true) }
     }
 
-    private func judge(isLast: Bool) throws(Errno) {
+    /// - Parameter closer: Who asks; nil when there is nobody, as at the last close.
+    private func judge(isLast: Bool, by closer: Request? = nil) throws(Errno) {
         guard let draft = state.withLock({ $0.draft }) else { return }
         switch draft.verdict {
         case .committed: return
@@ -326,16 +335,17 @@ final class SignalHandle: Sendable {
         case .noted where !isLast: return
         case .noted, .unjudged: break
         }
+        let writer = writer(or: closer)
         var verdict = Verdict.committed
         do throws(Errno) {
             // `echo x > FILE` closes the file once, through the descriptor that the shell opened, before it writes.
             if draft.isTooLarge {
                 throw file.refuse(.tooLarge, by: request)
             } else if draft.bytes.isEmpty, !draft.isWritten, !isLast, file.kind == .document {
-                try file.touchKeepingDocument(by: request, in: parent)
+                try file.touchKeepingDocument(by: request, as: writer, in: parent)
                 verdict = .noted
             } else {
-                try file.commit(draft.bytes, source: .written, by: request, in: parent)
+                try file.commit(draft.bytes, source: .written, by: request, as: writer, in: parent)
             }
         } catch {
             verdict = .refused(error, atClose: false)
@@ -344,5 +354,13 @@ final class SignalHandle: Sendable {
             if state.draft?.revision == draft.revision { state.draft?.verdict = verdict }
         }
         if case .refused(let error, _) = verdict { throw error }
+    }
+
+    /// Who wrote the draft, or who closes it where it was only emptied.
+    private func writer(or closer: Request?) -> Caller? {
+        if let writer = state.withLock({ $0.writer }) { return writer }
+        guard let closer, let caller = file.town.callers.caller(closer.thread) else { return nil }
+        state.withLock { $0.writer = caller }
+        return caller
     }
 }

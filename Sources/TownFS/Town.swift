@@ -30,8 +30,23 @@ package final class Town: Sendable {
         /// The promise to users is 30 s; the rest is for a slow disk.
         var writeDownDelay: Duration = .seconds(20)
 
+        /// Whether callers are looked at in `/proc`; else only paths and documents say whose a touch is.
+        package var looksAtCallers = true
+        /// What work on ordinary files counts for.
+        package var activity = Activity.observe
+        /// Names of programs whose work on files is no sign of anybody's life.
+        package var ignoredCommands: Set<String> = []
+        /// How many callers are remembered, each with an open descriptor.
+        package var callerCapacity = 256
+
         /// Whether signal files change only by what the kernel asks for, so that it may keep what it was told of them.
         var knowsOfEveryChange: Bool { expiry == .keep && !sharesSignals }
+
+        /// Programs that go through everybody's files, and are started by whoever happens to be there.
+        package static let commonIndexers: Set<String> = [
+            "updatedb", "updatedb.plocate", "updatedb.mlocate", "tracker-miner-fs-3", "tracker-extract-3",
+            "baloo_file", "baloo_file_extractor", "watchman", "fsnotifier", "restic", "borg", "duplicity",
+        ]
 
         package init(path: String, patterns: SignalPatterns) {
             self.path = path
@@ -45,6 +60,16 @@ package final class Town: Sendable {
         case keep
         /// ENOENT.
         case absent
+    }
+
+    /// What work on ordinary files counts for: opening, creating, renaming, removing and changing them.
+    package enum Activity: String, Sendable, CaseIterable {
+        /// Nothing.
+        case off
+        /// It is evidence of life in pulsefs's own answers.
+        case observe
+        /// The same; and in a runtime's own heartbeat, tools read the later of its timestamp and the last sign of life.
+        case beat
     }
 
     /// The two readings of one moment: one for documents and file times, one for deadlines.
@@ -63,6 +88,8 @@ package final class Town: Sendable {
     let writeDown: WriteDown
     let counters = Counters()
     let refusals: Refusals
+    let callers: CallerTable
+    let processes: ProcessWatch
     let log: Logger
     private let clock: @Sendable () -> Moment
 
@@ -97,6 +124,12 @@ package final class Town: Sendable {
             table: LivenessTable(isShared: mirror != nil), mirror: mirror, now: { clock().instant },
             wallTime: { clock().wall })
         writeDown = try WriteDown(root: self.root, delay: configuration.writeDownDelay, log: log)
+        callers = CallerTable(
+            in: configuration.path, sessions: TownSessions(root: root, log: log),
+            capacity: configuration.callerCapacity,
+            ignoring: configuration.ignoredCommands, isBlind: !configuration.looksAtCallers)
+        processes = try ProcessWatch(
+            callers, liveness: liveness, counters: counters, configuration: configuration, log: log, clock: clock)
     }
 
     var now: Moment { clock() }
@@ -107,7 +140,8 @@ package final class Town: Sendable {
     ///
     /// - Returns: how many documents could not be written; the log says which and why.
     package func close() -> Int {
-        writeDown.close()
+        processes.close()
+        return writeDown.close()
     }
 }
 

@@ -47,7 +47,9 @@ extension TownFileSystem {
     ) throws(Errno) -> StatusReply {
         switch try subject(inode) {
         case .pulse: throw .notPermitted
-        case .backing: try change(inode, changes, handle: handle)
+        case .backing:
+            town.processes.noteActivity(request)
+            try change(inode, changes, handle: handle)
         case .signal(let file, let parent): try change(file, in: parent, changes, handle: handle, for: request)
         }
         return try getattr(inode, for: request)
@@ -154,7 +156,7 @@ extension TownFileSystem {
         let opened = try file.open(flags: O_WRONLY, for: request, in: parent)
         defer { opened.close() }
         try opened.truncate(to: size)
-        try opened.flush()
+        try opened.flush(by: request)
     }
 
     // MARK: The file system as a whole

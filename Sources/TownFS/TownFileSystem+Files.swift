@@ -8,10 +8,13 @@ extension TownFileSystem {
     package func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
         switch try subject(inode) {
         case .backing:
+            town.processes.noteActivity(request)
             let file = try nodes.descriptor(of: inode)
             return reply(OpenFile(inode, .backing(try Self.reopen(file, flags))))
         case .signal(let file, let parent):
             do throws(Errno) {
+                // Whoever writes is about to touch it, which says more.
+                if flags & O_ACCMODE == O_RDONLY { town.processes.noteActivity(request) }
                 let opened = try file.open(flags: flags, for: request, in: parent)
                 return reply(OpenFile(inode, .signal(opened)))
             } catch .noSuchFileOrDirectory {
@@ -41,6 +44,7 @@ extension TownFileSystem {
             let entry = entry(of: file, in: directory, status: StatusReply(status: opened.ownStatus, timeout: 0))
             return (entry, reply(OpenFile(entry.inode, .signal(opened))))
         case .backing:
+            town.processes.noteActivity(request)
             let moment = nodes.moment
             let opened: Descriptor
             do throws(Errno) {
@@ -128,13 +132,14 @@ extension TownFileSystem {
     ) throws(Errno) -> Int {
         switch try files[handle].target {
         case .backing(let file):
+            town.processes.noteActivity(request)
             return try retryingInterrupts {
                 appending
                     ? clinux_append(file.rawValue, bytes.baseAddress, bytes.count)
                     : pwrite(file.rawValue, bytes.baseAddress, bytes.count, offset)
             }
         case .signal(let file):
-            return try file.write(bytes, at: offset, appending: appending)
+            return try file.write(bytes, at: offset, appending: appending, by: request)
         case .text:
             throw .badFileDescriptor
         }
@@ -147,7 +152,7 @@ extension TownFileSystem {
             let duplicate = try retryingInterrupts { fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0) }
             if close(duplicate) == -1, Errno.current != .interrupted { throw .current }
         case .signal(let file):
-            try file.flush()
+            try file.flush(by: request)
         case .text: break
         }
     }
@@ -162,7 +167,7 @@ extension TownFileSystem {
             _ = try retryingInterrupts { dataOnly ? fdatasync(file.rawValue) : Glibc.fsync(file.rawValue) }
         case .signal(let file):
             // Whoever asks for it shall have the document in the real file; a touch alone never waits for a disk.
-            try file.fsync()
+            try file.fsync(by: request)
             if let failure = town.writeDown.writeNow([file.file], isDurable: true) { throw failure }
         case .text: break
         }

@@ -34,6 +34,7 @@ extension TownFileSystem {
         _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
     ) throws(Errno) -> Entry {
         let directory = try directory(forMaking: name, in: parent)
+        town.processes.noteActivity(request)
         // A regular file is made by `create`, unless somebody calls mknod(2) for it: then it is the signal file, empty.
         if mode & S_IFMT == S_IFREG, case .signal(let signals) = try meaning(of: name, in: directory) {
             let (file, opened) = try make(
@@ -50,6 +51,7 @@ extension TownFileSystem {
         _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
     ) throws(Errno) -> Entry {
         let directory = try directory(forMaking: name, in: parent)
+        town.processes.noteActivity(request)
         try refuseSignal(name, in: directory, for: request)
         _ = try retryingInterrupts { mkdirat(directory.descriptor.rawValue, name.pointer, mode) }
         return try entry(ofBacking: name, in: directory)
@@ -59,6 +61,7 @@ extension TownFileSystem {
         to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> Entry {
         let directory = try directory(forMaking: name, in: parent)
+        town.processes.noteActivity(request)
         try refuseSignal(name, in: directory, for: request)
         _ = try retryingInterrupts { symlinkat(target, directory.descriptor.rawValue, name.pointer) }
         return try entry(ofBacking: name, in: directory)
@@ -69,6 +72,7 @@ extension TownFileSystem {
     ) throws(Errno) -> Entry {
         guard case .backing = try subject(inode) else { throw .notPermitted }
         let directory = try directory(forMaking: name, in: parent)
+        town.processes.noteActivity(request)
         if case .signal = try meaning(of: name, in: directory) {
             try refuseSignal(name, in: directory, for: request)
             throw .notPermitted
@@ -137,6 +141,7 @@ extension TownFileSystem {
             try file.remove(in: directory.descriptor)
             nodes.detach(file)
         case .backing:
+            town.processes.noteActivity(request)
             try pinning(name, in: directory) { () throws(Errno) in
                 _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, 0) }
             }
@@ -152,6 +157,7 @@ extension TownFileSystem {
             _ = try signals.file(NodeName(name)).status(for: request, in: directory.descriptor)
             throw .notDirectory
         case .backing:
+            town.processes.noteActivity(request)
             let below = signals.directory(NodeName(name), in: directory.signals)
             if let below { try emptyBeneath(below, name, in: directory) }
             try pinning(name, in: directory) { () throws(Errno) in

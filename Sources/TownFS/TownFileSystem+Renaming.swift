@@ -18,8 +18,10 @@ extension TownFileSystem {
         case (.pulse, _), (_, .pulse):
             throw .notPermitted
         case (.backing, .backing):
+            town.processes.noteActivity(request)
             try renameBacking(source, target, flags)
         case (.backing, .signal) where try canOnlyBeBacking(source, target, for: request):
+            town.processes.noteActivity(request)
             try renameBacking(source, target, flags)
         case (_, .signal(let signals)):
             // Two names change places, or one leaves a whiteout behind: neither is a touch.
@@ -204,7 +206,8 @@ extension TownFileSystem {
             let isOther = file.needsSuccessor(for: content.ownership, in: target.directory.descriptor)
             let successor = isOther ? SignalFile(name: file.name, in: targetSignals, town: town) : nil
             let isCommitted = try file.commit(
-                content.document.bytes, source: .renamed, by: request, in: target.directory.descriptor,
+                content.document.bytes, source: .renamed, by: request, as: town.callers.caller(request.thread),
+                in: target.directory.descriptor,
                 replacement: content.ownership, successor: successor)
             guard isCommitted else { return nil }
             guard let successor else { return file }

@@ -46,7 +46,8 @@ package final class TownFileSystem: FileSystem {
         }
         pulse = PulseDirectory(of: town.liveness, status: status) { [town] id in
             town.liveness.record(of: id).map {
-                RuntimeReport(id, $0, at: town.now.instant, host: town.configuration.host, root: nil)
+                RuntimeReport(
+                    id, $0, at: town.now.instant, host: town.configuration.host, root: town.processes.root(of: id))
             }
         }
     }

@@ -273,7 +273,7 @@ import Testing
         let id = other.withLock { $0 }
         #expect(id != gettid())
         #expect(ProcessIdentity.isSame(id, gettid()))
-        #expect(ProcessIdentity.process(of: id) == getpid())
+        #expect(ProcessFiles(number: id).process() == getpid())
         mayEnd.raise()
         thread.join()
     }
@@ -286,7 +286,7 @@ import Testing
 
     @Test func endedProcessHasNone() {
         // Beyond any pid that the kernel gives out.
-        #expect(ProcessIdentity.process(of: 1 << 30) == nil)
+        #expect(ProcessFiles(number: 1 << 30).process() == nil)
         #expect(!ProcessIdentity.isSame(1 << 30, gettid()))
     }
 }

@@ -1,0 +1,67 @@
+import Glibc
+import Liveness
+import Synchronization
+
+/// Who the threads are that ask: read from `/proc` once for each program that a thread runs.
+///
+/// A look-up costs one read of a file that is kept open, by which a number that has been given to another thread is
+/// noticed, and a thread that has called execve(2).
+final class CallerTable: Sendable {
+    private let callers = Mutex<[pid_t: Caller]>([:])
+    private let town: [UInt8]
+    private let sessions: TownSessions
+    private let capacity: Int
+    private let ignored: Set<String>
+    private let isBlind: Bool
+
+    /// - Parameters:
+    ///   - town: The town root's path, as working directories begin.
+    ///   - capacity: How many are remembered, each with an open descriptor.
+    ///   - ignored: Names of programs whose work on files is no sign of life.
+    ///   - isBlind: Whether nobody is to be looked at.
+    init(
+        in town: String, sessions: TownSessions, capacity: Int, ignoring ignored: Set<String>, isBlind: Bool = false
+    ) {
+        self.isBlind = isBlind
+        self.town = Array(town.utf8)
+        self.sessions = sessions
+        self.capacity = capacity
+        self.ignored = ignored
+    }
+
+    /// Nil for a thread of another pid namespace, one that has ended, and one that cannot be seen.
+    func caller(_ thread: pid_t) -> Caller? {
+        guard thread > 0, !isBlind else { return nil }
+        if let known = callers.withLock({ $0[thread] }), case .same = known.condition { return known }
+        guard let caller = Caller(thread: thread, ignoring: ignored) else { return nil }
+        // Let go of outside the lock: with them go descriptors.
+        let dropped = callers.withLock { callers in
+            let dropped = callers.count >= capacity && callers[thread] == nil ? callers : [:]
+            if !dropped.isEmpty { callers = [:] }
+            return (dropped, callers.updateValue(caller, forKey: thread))
+        }
+        withExtendedLifetime(dropped) {}
+        return caller
+    }
+
+    /// A process that has asked for nothing, and is not remembered.
+    func passerby(_ process: pid_t) -> Caller? {
+        Caller(thread: process, ignoring: ignored)
+    }
+
+    // MARK: Whose they are
+
+    /// Whose a touch of a signal file is, as far as that can be said without its document; or, without a file, who
+    /// somebody says they are by themselves.
+    func attribution(of caller: Caller?, signal: [UInt8]? = nil) -> Attribution {
+        Attribution(
+            of: caller?.writer ?? Writer(), signal: signal,
+            workingDirectory: caller.flatMap { ProcessFiles(number: $0.thread).workingDirectory(in: town) },
+            sessions: sessions.names)
+    }
+
+    /// The runtime that a signal file belongs to, whoever writes it.
+    func owner(of signal: [UInt8]) -> RuntimeID? {
+        SessionNames.owner(of: signal, sessions.names)
+    }
+}

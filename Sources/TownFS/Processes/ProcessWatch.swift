@@ -1,0 +1,290 @@
+import CLinux
+import Fuse
+import Glibc
+import Liveness
+import Logging
+import Synchronization
+import SystemCalls
+import SystemPackage
+
+/// The thread that finds out, when requests have been answered, who was at work, and notices when they end.
+///
+///     request ──▶ ActivityFilter ──once a second──▶ notes ──▶ /proc ──▶ an activity touch
+///                                                               └────▶ the runtime's root process ──▶ pidfd
+///                                                                        its end ──▶ exited, or another process
+///
+/// It starts with the first note and sleeps without a limit when there is nothing to do. What does not fit in the notes is
+/// dropped, and counted: activity proves life, its absence proves nothing.
+final class ProcessWatch: Sendable {
+    private enum Note {
+        /// A thread was at work on ordinary files.
+        case activity(pid_t)
+        /// A process has touched a runtime.
+        case touch(Caller, RuntimeID)
+    }
+
+    private struct State {
+        var notes: [Note] = []
+        var hasStarted = false
+        var isClosing = false
+        var roots = RootProcesses()
+    }
+
+    private static let mostNotes = 4096
+    /// Processes that are watched, each with a descriptor; the runtimes of others are left to their ttl.
+    private static let mostRoots = 4096
+    /// Of a chain of parents, how many are looked at.
+    private static let mostAncestors = 64
+    /// No runtime is touched more often by activity.
+    private static let interval: Duration = .seconds(1)
+    /// Between two searches of `/proc` for processes that are left.
+    private static let searchPause: Duration = .milliseconds(50)
+    /// The tag of `wakeup`; pids are positive.
+    private static let wakeupTag: UInt64 = 0
+
+    private let callers: CallerTable
+    private let liveness: InMemoryLivenessStore
+    private let counters: Counters
+    private let mode: Town.Activity
+    private let ttl: Duration
+    private let clock: @Sendable () -> Town.Moment
+    private let log: Logger
+    private let activity = ActivityFilter()
+    private let touches = ActivityFilter()
+    private let state = Mutex(State())
+    private let wakeup: Wakeup
+    private let hasEnded: Wakeup
+    private let epoll: OwnedDescriptor
+
+    init(
+        _ callers: CallerTable, liveness: InMemoryLivenessStore, counters: Counters, configuration: Town.Configuration,
+        log: Logger, clock: @escaping @Sendable () -> Town.Moment
+    ) throws(Errno) {
+        self.callers = callers
+        self.liveness = liveness
+        self.counters = counters
+        self.clock = clock
+        self.log = log
+        mode = configuration.looksAtCallers ? configuration.activity : .off
+        ttl = configuration.ttl
+        wakeup = try Wakeup()
+        hasEnded = try Wakeup()
+        epoll = OwnedDescriptor(takingOwnershipOf: try retryingInterrupts { epoll_create1(CInt(EPOLL_CLOEXEC)) })
+        _ = try retryingInterrupts { clinux_epoll_add(epoll.rawValue, wakeup.descriptor, Self.wakeupTag) }
+    }
+
+    // MARK: Any thread
+
+    /// Notes that whoever asks is at work on the town's files.
+    func noteActivity(_ request: Request) {
+        guard mode != .off, request.thread > 0, activity.isNews(of: request.thread) else {
+            return
+        }
+        note(.activity(request.thread))
+    }
+
+    /// Notes which process has touched a runtime, so that its end will be noticed.
+    func noteTouch(of runtime: RuntimeID, by caller: Caller) {
+        if touches.isNews(of: caller.thread) { note(.touch(caller, runtime)) }
+    }
+
+    private func note(_ note: Note) {
+        let (isFirst, mustStart) = state.withLock { state in
+            guard !state.isClosing, state.notes.count < Self.mostNotes else {
+                counters.noteActivityDropped()
+                return (false, false)
+            }
+            state.notes.append(note)
+            defer { state.hasStarted = true }
+            return (state.notes.count == 1, !state.hasStarted)
+        }
+        if mustStart { start() }
+        if isFirst { wakeup.raise() }
+    }
+
+    /// A root process of a runtime, if one is watched.
+    func root(of runtime: RuntimeID) -> pid_t? {
+        state.withLock { $0.roots.root(of: runtime) }
+    }
+
+    var rootCount: Int { state.withLock { $0.roots.count } }
+
+    private func start() {
+        do throws(Errno) {
+            _ = try Thread(named: "processes") { self.run() }
+        } catch {
+            log.error("cannot watch processes: \(error)")
+            state.withLock { $0.isClosing = true }
+            hasEnded.raise()
+        }
+    }
+
+    /// Ends the thread, and waits for that.
+    func close() {
+        let isRunning = state.withLock { state in
+            state.isClosing = true
+            return state.hasStarted
+        }
+        guard isRunning else { return }
+        wakeup.raise()
+        hasEnded.wait()
+        // For whoever closes a second time.
+        hasEnded.raise()
+    }
+
+    // MARK: The thread
+
+    /// What only the thread knows.
+    private struct Work {
+        /// When runtimes were last touched by activity.
+        var touched: [RuntimeID: ContinuousClock.Instant] = [:]
+        /// Runtimes whose last known root process has ended, with it.
+        var orphaned: [RuntimeID: RootProcesses.Process] = [:]
+        var nextSearch = ContinuousClock.now
+
+        /// Whether a runtime has not been touched for as long as it should be; then it is about to be.
+        mutating func isDue(_ runtime: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
+            if let last = touched[runtime], now - last < ProcessWatch.interval { return false }
+            if touched.count >= ProcessWatch.mostNotes {
+                touched = touched.filter { now - $0.value < ProcessWatch.interval }
+            }
+            touched[runtime] = now
+            return true
+        }
+    }
+
+    private func run() {
+        var work = Work()
+        var tags = [UInt64](repeating: 0, count: 64)
+        while !state.withLock({ $0.isClosing }) {
+            // While somebody's fate is open, only until it may be looked into.
+            let limit: CInt = work.orphaned.isEmpty ? -1 : Self.milliseconds(until: work.nextSearch)
+            let count = clinux_epoll_wait(epoll.rawValue, &tags, CInt(tags.count), limit)
+            for tag in tags.prefix(Int(max(0, count))) {
+                if tag == Self.wakeupTag { _ = wakeup.wait(until: .now) } else { end(pid_t(tag), &work) }
+            }
+            let notes = state.withLock { state in
+                defer { state.notes.removeAll(keepingCapacity: true) }
+                return state.notes
+            }
+            for note in notes { take(note, &work) }
+            if !work.orphaned.isEmpty, ContinuousClock.now >= work.nextSearch { settle(&work) }
+        }
+        hasEnded.raise()
+    }
+
+    private static func milliseconds(until instant: ContinuousClock.Instant) -> CInt {
+        CInt(clamping: max(0, (instant - .now).milliseconds + 1))
+    }
+
+    private func take(_ note: Note, _ work: inout Work) {
+        switch note {
+        case .touch(let caller, let runtime): watchRoot(of: runtime, from: caller, &work)
+        case .activity(let thread):
+            // Whoever has ended meanwhile is no sign of life any more.
+            guard let caller = callers.caller(thread), !caller.isIgnored,
+                case .runtime(let runtime, let evidence) = identity(of: caller)
+            else { return }
+            let now = clock()
+            if work.isDue(runtime, at: now.instant) {
+                counters.noteTouch(.activity)
+                liveness.touch(
+                    Touch(
+                        runtime: runtime, receivedAt: now.wall, at: now.instant, ttl: ttl,
+                        document: nil, source: .activity, evidence: evidence, process: caller.process))
+            }
+            watchRoot(of: runtime, from: caller, &work)
+        }
+    }
+
+    /// Who a process says it is, by itself.
+    private func identity(of caller: Caller) -> Attribution {
+        callers.attribution(of: caller)
+    }
+
+    // MARK: Root processes
+
+    /// Watches the topmost process above a caller, or the caller's own, that carries the runtime's identity.
+    ///
+    /// A caller that carries it not itself, as a person who writes somebody's heartbeat, says nothing of processes.
+    private func watchRoot(of runtime: RuntimeID, from caller: Caller, _ work: inout Work) {
+        guard root(of: runtime) == nil, identity(of: caller).runtime == runtime else { return }
+        var root = caller
+        var parent = caller.parent
+        for _ in 0..<Self.mostAncestors where parent > 1 {
+            guard let ancestor = callers.caller(parent) else { break }
+            if !ancestor.isIgnored, identity(of: ancestor).runtime == runtime { root = ancestor }
+            parent = ancestor.parent
+        }
+        watch(root, for: runtime, &work)
+    }
+
+    private func watch(_ root: Caller, for runtime: RuntimeID, _ work: inout Work) {
+        let pid = root.process.pid
+        // Its number may be another's by the time it is opened; then it has ended.
+        let opened = try? retryingInterrupts { clinux_pidfd_open(pid) }
+        let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
+        let stat = ProcessFiles(number: pid).stat()
+        guard let stat, !stat.isZombie, root.thread != pid || stat.image.startTime == root.image.startTime else {
+            work.orphaned[runtime] = .init(pid: pid, startTime: 0, program: root.process.program)
+            return
+        }
+        guard let descriptor else { return }
+        let process = RootProcesses.Process(
+            pid: pid, startTime: stat.image.startTime, program: root.process.program)
+        if let known = state.withLock({ $0.roots.process(pid) }), known != process { end(pid, &work) }
+        let isWatched = state.withLock { state in
+            if state.roots.process(pid) == nil {
+                guard state.roots.count < Self.mostRoots else { return true }
+                state.roots.watch(process, descriptor)
+                state.roots.add(runtime, to: pid)
+                return false
+            }
+            state.roots.add(runtime, to: pid)
+            return true
+        }
+        if !isWatched { _ = clinux_epoll_add(epoll.rawValue, descriptor.rawValue, UInt64(pid)) }
+    }
+
+    /// Notes the end of a process that was watched.
+    private func end(_ pid: pid_t, _ work: inout Work) {
+        guard let ended = state.withLock({ $0.roots.end(pid) }) else { return }
+        for runtime in ended.runtimes { work.orphaned[runtime] = ended.process }
+    }
+
+    /// Decides what has become of runtimes whose root process has ended: another process of theirs lives, or they have
+    /// exited.
+    private func settle(_ work: inout Work) {
+        var orphaned = work.orphaned
+        work.orphaned = [:]
+        // Found by a request meanwhile.
+        orphaned = orphaned.filter { root(of: $0.key) == nil }
+        // Before the search: who begins during it lives.
+        let now = clock()
+        forEachProcess { caller in
+            guard let runtime = identity(of: caller).runtime, orphaned[runtime] != nil else { return !orphaned.isEmpty }
+            watchRoot(of: runtime, from: caller, &work)
+            if root(of: runtime) != nil { orphaned[runtime] = nil }
+            return !orphaned.isEmpty
+        }
+        for (runtime, process) in orphaned {
+            let exit = Record.Exit(of: process.described, noticedAt: now.wall, at: now.instant)
+            if liveness.exit(runtime, exit) { counters.noteExit() }
+        }
+        work.nextSearch = .now + Self.searchPause
+    }
+
+    /// Calls `body` for each process that can be seen and whose work counts, until it says false.
+    private func forEachProcess(_ body: (Caller) -> Bool) {
+        guard let directory = opendir("/proc") else { return }
+        defer { closedir(directory) }
+        while let entry = readdir(directory) {
+            let pid = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { pid_t(String(cString: $0)) }
+            }
+            guard let pid, let caller = callers.passerby(pid), !caller.isIgnored, !caller.image.isWithoutMemory
+            else { continue }
+            guard body(caller) else { return }
+        }
+    }
+}
