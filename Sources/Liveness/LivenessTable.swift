@@ -216,7 +216,7 @@ public struct LivenessTable: Sendable {
         return news(of: message.subject, by: origin)
     }
 
-    private func record(of subject: RecordSubject) -> Record? {
+    func record(of subject: RecordSubject) -> Record? {
         switch subject {
         case .runtime(let id): runtimes[id]
         case .signal(let path): signals[path]

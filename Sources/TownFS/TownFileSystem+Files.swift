@@ -121,6 +121,11 @@ extension TownFileSystem {
         }
     }
 
+    package func wait(_ read: WaitingRead, on handle: FileHandle) {
+        // Nothing here has its readers wait.
+        read.fail(.resourceTemporarilyUnavailable)
+    }
+
     package func write(
         _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool,
         for request: Request
@@ -217,7 +222,7 @@ extension TownFileSystem {
         _ = try retryingInterrupts { clinux_ioctl(real.rawValue, command, argument.baseAddress) }
     }
 
-    package func poll(_ handle: FileHandle) throws(Errno) -> UInt32 {
+    package func poll(_ handle: FileHandle, waker: PollWaker?) throws(Errno) -> UInt32 {
         // Files on a disk always are ready, and so are these.
         _ = try files[handle]
         return UInt32(POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)
