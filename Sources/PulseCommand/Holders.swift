@@ -16,6 +16,22 @@ enum Holders {
         }
     }
 
+    /// Whether nobody has anything of the mount open but `pulsefs watch` and its like, in `.pulse`: those close it as
+    /// soon as the mount is gone.
+    static func areWatchersOnly(of mount: MountEntry) -> Bool {
+        let pulse = mount.path + "/.pulse"
+        let users = processes().filter { use(of: mount, by: $0) != nil }
+        return !users.isEmpty
+            && users.allSatisfy { pid in
+                guard name(pid) == "pulsefs", !links.contains(where: { isOf(mount, link: "/proc/\(pid)/\($0.0)") })
+                else { return false }
+                return names("/proc/\(pid)/fd").allSatisfy { number in
+                    !isOf(mount, info: "/proc/\(pid)/fdinfo/\(number)")
+                        || isWithin(pulse, target("/proc/\(pid)/fd/\(number)") ?? "")
+                }
+            }
+    }
+
     /// What was found out by looking at every process.
     struct Scan {
         var holders: [TownFacts.Holder] = []
@@ -53,9 +69,11 @@ enum Holders {
         (try? text("/proc/\(pid)/comm"))?.split(separator: "\n").first.map(String.init) ?? "?"
     }
 
+    private static let links = [("cwd", "its current directory"), ("root", "its root"), ("exe", "its program")]
+
     /// - Parameter directory: Only what lies in it counts; nil is everything of the mount.
     private static func use(of mount: MountEntry, within directory: String? = nil, by pid: pid_t) -> String? {
-        for (link, use) in [("cwd", "its current directory"), ("root", "its root"), ("exe", "its program")] {
+        for (link, use) in links {
             let link = "/proc/\(pid)/\(link)"
             if let target = target(link), isWithin(directory, target), isOf(mount, link: link) { return use }
         }

@@ -119,7 +119,7 @@ struct Manual: ParsableCommand {
     private static let files = [
         ("TOWN/.pulse/status.json", "How the town is doing."),
         ("TOWN/.pulse/runtimes/ID.json", "What is known of a runtime."),
-        ("TOWN/.pulse/alive/ID", "There while the runtime is alive; to touch it is to say so, to remove it to forget it."),
+        ("TOWN/.pulse/alive/ID", "There while the runtime is alive; to touch it says so, to remove it forgets it."),
         ("TOWN/.pulse/events", "What happens, a JSON object a line."),
         ("TOWN/.pulse/metrics", "For Prometheus."),
         ("/var/log/pulsefs", "Logs of towns that root has mounted; those of others are in ~/.local/state/pulsefs."),

@@ -121,12 +121,11 @@ final class TownFollower: Sendable {
         }
         // In their place something of which nothing is ever heard.
         let events = opened ?? OwnedDescriptor(takingOwnershipOf: eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)))
-        let runtimes = try OwnedDescriptor(openingPulse: "runtimes", of: mount)
         var stale = Stale(everything: true)
         var rest: [UInt8] = []
         while true {
             if interest == .table {
-                try refresh(stale, in: runtimes, of: mount)
+                try refresh(stale, of: mount)
                 stale = Stale(everything: !hasEvents)
             }
             state.withLock {
@@ -204,9 +203,8 @@ final class TownFollower: Sendable {
         }
     }
 
-    private func refresh(
-        _ stale: Stale, in runtimes: borrowing OwnedDescriptor, of mount: MountEntry
-    ) throws(Errno) {
+    private func refresh(_ stale: Stale, of mount: MountEntry) throws(Errno) {
+        let runtimes = try OwnedDescriptor(openingPulse: "runtimes", of: mount)
         let status = try OwnedDescriptor(opening: "\(mount.path)/.pulse/status.json", in: AT_FDCWD, O_RDONLY)
             .readToEnd()
         let mirror = StatusFile.decode(status)?.mirror

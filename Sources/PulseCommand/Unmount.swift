@@ -31,7 +31,7 @@ struct Unmount: ParsableCommand {
         let keeper = keeper(by: answer)
         if keeper != nil { try writeDown(mount.path) }
         do throws(Errno) {
-            try KernelMount.unmount(mount.path, isLazy: lazy)
+            try unmount(mount)
         } catch .resourceBusy {
             let holders = Holders.of(mount)
             let names = holders.isEmpty ? "a process that cannot be seen by this user" : holders.joined(separator: ", ")
@@ -48,6 +48,16 @@ struct Unmount: ParsableCommand {
         if question.revents == 0 {
             throw Failure(
                 "\(mount.path) is unmounted, but documents are still being written to their files; see the log.")
+        }
+    }
+
+    /// Unmounts; who only watches does not count as a user.
+    private func unmount(_ mount: MountEntry) throws(Errno) {
+        do throws(Errno) {
+            try KernelMount.unmount(mount.path, isLazy: lazy)
+        } catch .resourceBusy {
+            guard Holders.areWatchersOnly(of: mount) else { throw .resourceBusy }
+            try KernelMount.unmount(mount.path, isLazy: true)
         }
     }
 
