@@ -34,7 +34,7 @@ extension TownFacts {
     }
 
     private static func mounting(_ mount: MountEntry?) throws -> Mounting {
-        guard let mount else { return .none }
+        guard let mount else { return .absent }
         return switch try StatusFile.read(of: mount.path) {
         case .value(let text): StatusFile.decode(text).map(Mounting.served) ?? .strange
         case .dead: .dead

@@ -23,7 +23,7 @@ extension TownFacts {
     var mount: Finding {
         let name = "mount"
         switch mounting {
-        case .none: return .ok(name, "\(town) is not mounted; what follows is about mounting it")
+        case .absent: return .ok(name, "\(town) is not mounted; what follows is about mounting it")
         case .served(let status) where layers > 1:
             return .problem(
                 name, "\(layers) mounts of pulsefs lie upon each other, the topmost of worker \(status.workerPid)",

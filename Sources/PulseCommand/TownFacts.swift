@@ -6,7 +6,7 @@ import TownFS
 struct TownFacts: Sendable {
     /// How the town is mounted.
     enum Mounting: Sendable {
-        case none
+        case absent
         case served(TownStatus)
         /// It answers what this version does not understand.
         case strange
@@ -99,6 +99,6 @@ struct TownFacts: Sendable {
     }
 
     var isMounted: Bool {
-        if case .none = mounting { false } else { true }
+        if case .absent = mounting { false } else { true }
     }
 }
