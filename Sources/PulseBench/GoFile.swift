@@ -43,6 +43,11 @@ struct GoFile {
         return bytes
     }
 
+    /// Opens the file for reading and closes it.
+    func openAndClose() throws(Errno) {
+        guard close(try open(O_RDONLY | O_CLOEXEC)) == 0 else { throw Errno(rawValue: errno) }
+    }
+
     private func open(_ flags: Int32) throws(Errno) -> Int32 {
         let descriptor = Glibc.open(path, flags, 0o644)
         guard descriptor >= 0 else { throw Errno(rawValue: errno) }

@@ -15,11 +15,14 @@ struct RoleCommand: ParsableCommand {
     /// Times touches, then reads.
     struct Latency: ParsableCommand {
         @Argument var file: String
+        @Option var ordinary: String
         @Option var samples: Int
         @Flag var polling = false
 
         func run() throws {
-            try report(TouchTimes(of: GoFile(path: file, polling: polling), samples: samples))
+            try report(
+                TouchTimes(
+                    of: GoFile(path: file, polling: polling), ordinary: GoFile(path: ordinary), samples: samples))
         }
     }
 
@@ -43,15 +46,17 @@ struct RoleCommand: ParsableCommand {
         }
     }
 
-    /// Makes the touched file and, where asked for, a tree of ordinary files.
+    /// Makes the touched file, an ordinary one and, where asked for, a tree of such.
     struct Plant: ParsableCommand {
         @Argument var file: String
+        @Option var ordinary: String
         @Option var tree: String?
         @Option var files: Int = 0
 
         func run() throws {
             let made = try makeDirectories(above: file)
             try GoFile(path: file).write(CheckedDocument(number: 0, length: 16).bytes)
+            try GoFile(path: ordinary).write(CheckedDocument(number: 0, length: 16).bytes)
             if let tree { try SourceTree(root: tree).plant(files: files) }
             try report(made)
         }
@@ -66,14 +71,16 @@ struct RoleCommand: ParsableCommand {
         }
     }
 
-    /// Removes what `Plant` has made: the file, the directories it needed, the tree.
+    /// Removes what `Plant` has made: the files, the directories they needed, the tree.
     struct Uproot: ParsableCommand {
         @Argument var file: String
+        @Option var ordinary: String
         @Option var tree: String?
         @Option var made: [String] = []
 
         func run() throws {
             unlink(file)
+            unlink(ordinary)
             for directory in made.reversed() { rmdir(directory) }
             if let tree { try FileManager.default.removeItem(atPath: tree) }
             try report(true)

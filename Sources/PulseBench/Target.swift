@@ -1,3 +1,4 @@
+import Glibc
 import SystemPackage
 
 /// One place where the same thing is measured.
@@ -7,6 +8,8 @@ struct Target {
         case mount
         /// Another town, with a mirror in Redis.
         case mirrored
+        /// Another town, which looks at no processes.
+        case unattributed
         /// A plain directory on the file system that holds the town, or would.
         case plain
         /// A directory in memory: what a file costs at the least.
@@ -22,6 +25,8 @@ struct Target {
     let fileSystem: String
 
     var file: String { "\(directory)/\(signalFile)" }
+    /// A file like any other in a town.
+    var ordinaryFile: String { "\(directory)/pulsefs-bench-\(getpid()).txt" }
 
     init(name: Name, directory: String, signalFile: String) throws(Errno) {
         self.name = name

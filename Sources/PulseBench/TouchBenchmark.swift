@@ -16,8 +16,9 @@ struct TouchBenchmark {
         }
         for (index, target) in targets.enumerated() {
             let treeOptions = index == 0 ? ["--tree", tree] : []
-            planted.append(["role", "uproot", target.file] + treeOptions)
-            let made: [String] = try supervisor.play(["plant", target.file, "--files", "\(files)"] + treeOptions)
+            let options = ["--ordinary", target.ordinaryFile] + treeOptions
+            planted.append(["role", "uproot", target.file] + options)
+            let made: [String] = try supervisor.play(["plant", target.file, "--files", "\(files)"] + options)
             planted[index] += made.flatMap { ["--made", $0] }
         }
         return try body(tree)
@@ -39,6 +40,7 @@ struct TouchBenchmark {
                 fileSystem: targets[index].fileSystem,
                 write: try .init(rounds: times[index].map(\.writes)),
                 read: try .init(rounds: times[index].map(\.reads)),
+                open: try .init(rounds: times[index].map(\.opens)),
                 torn: .init(torn[index])
             )
         }
@@ -74,7 +76,8 @@ struct TouchBenchmark {
 
     private func touchTimes(on target: Target) throws -> TouchTimes {
         try supervisor.play(
-            ["latency", target.file, "--samples", "\(settings.samples)"] + (settings.polling ? ["--polling"] : [])
+            ["latency", target.file, "--ordinary", target.ordinaryFile, "--samples", "\(settings.samples)"]
+                + (settings.polling ? ["--polling"] : [])
         )
     }
 

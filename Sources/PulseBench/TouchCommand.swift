@@ -26,6 +26,10 @@ struct TouchCommand: ParsableCommand {
             "Measure a second town of its own, with a mirror in this Redis: what a mirror costs a touch.",
             valueName: "url"))
     var redis: String?
+    @Flag(
+        help: "Measure a second town of its own that looks at no processes: what attribution costs a touch and an open."
+    )
+    var attribution = false
     @Option(help: ArgumentHelp("Where the town of its own and the plain directory are made.", valueName: "dir"))
     var directory = "/var/tmp"
     @Option(help: ArgumentHelp("A directory on a tmpfs.", valueName: "dir"))
@@ -66,18 +70,29 @@ struct TouchCommand: ParsableCommand {
             try withScratchDirectory(in: directory) { scratch in
                 let plain = try makeDirectory("\(scratch)/plain")
                 let own = try makeDirectory("\(scratch)/town")
-                func measureAll(_ mirrored: String?) throws -> TouchReport {
-                    if let town {
-                        return try measure(try mounted(town), mirrored, plain, memory, supervisor, pulsefs)
-                    }
+                func measureAll(_ beside: [(Target.Name, String)]) throws -> TouchReport {
+                    let others = beside + [(.plain, plain), (.tmpfs, memory)]
+                    if let town { return try measure(try mounted(town), others, supervisor, pulsefs) }
                     return try withMountedTown(own, by: pulsefs, options: mountOptions) {
-                        try measure(own, mirrored, plain, memory, supervisor, pulsefs)
+                        try measure(own, others, supervisor, pulsefs)
                     }
                 }
-                guard let redis else { return try measureAll(nil) }
-                let mirrored = try makeDirectory("\(scratch)/mirrored")
-                let options = [mountOptions, "redis=\(redis)"].compactMap(\.self).joined(separator: ",")
-                return try withMountedTown(mirrored, by: pulsefs, options: options) { try measureAll(mirrored) }
+                /// With one town more than there are, mounted with an option of its own.
+                func beside(
+                    _ name: Target.Name, _ option: String?, body: ([(Target.Name, String)]) throws -> TouchReport
+                ) throws -> TouchReport {
+                    guard let option else { return try body([]) }
+                    let directory = try makeDirectory("\(scratch)/\(name.rawValue)")
+                    let options = [mountOptions, option].compactMap(\.self).joined(separator: ",")
+                    return try withMountedTown(directory, by: pulsefs, options: options) {
+                        try body([(name, directory)])
+                    }
+                }
+                return try beside(.mirrored, redis.map { "redis=\($0)" }) { mirrored in
+                    try beside(.unattributed, attribution ? "no-attribution" : nil) { unattributed in
+                        try measureAll(mirrored + unattributed)
+                    }
+                }
             }
         }
         print(json ? try report.json : report.markdown)
@@ -86,20 +101,15 @@ struct TouchCommand: ParsableCommand {
     /// All figures, with the touched file and the tree in place.
     private func measure(
         _ town: String,
-        _ mirrored: String?,
-        _ plain: String,
-        _ memory: String,
+        _ others: [(Target.Name, String)],
         _ supervisor: Supervisor,
         _ pulsefs: Pulsefs
     ) throws -> TouchReport {
         // Only a runtime is mirrored, and that is who has a heartbeat file.
         let isOwn = self.town == nil && redis == nil
         let signalFile = isOwn ? ".runtime/keepalive.json" : ".runtime/heartbeats/pulsefs-bench-\(getpid()).json"
-        let places: [(Target.Name, String?)] = [
-            (.mount, town), (.mirrored, mirrored), (.plain, plain), (.tmpfs, memory),
-        ]
-        let targets = try places.compactMap { name, directory in
-            try directory.map { try Target(name: name, directory: $0, signalFile: signalFile) }
+        let targets = try ([(.mount, town)] + others).map { name, directory in
+            try Target(name: name, directory: directory, signalFile: signalFile)
         }
         let benchmark = TouchBenchmark(
             supervisor: supervisor,

@@ -4,20 +4,24 @@ extension TouchReport {
         var lines = [
             "pulsefs \(version ?? "(version unknown)") on Linux \(machine.kernel) \(machine.architecture), "
                 + "\(machine.cores) cores" + (machine.processor.map { ", \($0)" } ?? ""),
-            "\(settings.rounds) rounds, order of targets rotated; each \(settings.samples) writes and \(settings.samples) reads, "
+            "\(settings.rounds) rounds, order of targets rotated; each \(settings.samples) writes, reads, and openings of an ordinary file, "
                 + "then \(number(settings.tornSeconds)) s of one writer and one reader"
                 + (settings.polling ? "; each open file polled, as Go does" : ""),
             "µs, medians over the rounds; ± is the spread of the round medians",
             "",
         ]
         lines += table(
-            ["", "file system", "write p50", "p99", "±", "read p50", "p99", "±", "torn reads"],
+            ["", "file system", "write p50", "p99", "±", "read p50", "p99", "±", "open p50", "p99", "±", "torn reads"],
             targets.map { figures in
                 [figures.target.rawValue, figures.fileSystem] + cells(figures.write) + cells(figures.read)
+                    + cells(figures.open)
                     + ["\(percent(figures.torn.share, digits: 2)) of \(figures.torn.reads)"]
             }
                 + ratios.map { ratio in
-                    ["mount ÷ \(ratio.to.rawValue)", "", number(ratio.write), "", "", number(ratio.read), "", "", ""]
+                    [
+                        "mount ÷ \(ratio.to.rawValue)", "", number(ratio.write), "", "", number(ratio.read), "", "",
+                        number(ratio.open), "", "", "",
+                    ]
                 }
         )
         lines += ["", "Torn: " + targets.map(tornLine).joined(separator: "; ")]

@@ -14,7 +14,7 @@ struct TouchReport: Codable {
 
     struct Settings: Codable {
         let rounds: Int
-        /// Writes, and as many reads, a round and target.
+        /// Writes, as many reads and as many openings, a round and target.
         let samples: Int
         /// How long writer and reader ran side by side, a round and target.
         let tornSeconds: Double
@@ -29,6 +29,8 @@ struct TouchReport: Codable {
         let fileSystem: String
         let write: Operation
         let read: Operation
+        /// open(2) and close(2) of an ordinary file.
+        let open: Operation
         let torn: Torn
     }
 
@@ -77,6 +79,7 @@ struct TouchReport: Codable {
         let to: Target.Name
         let write: Double
         let read: Double
+        let open: Double
     }
 
     /// The processes behind the mount.
@@ -108,7 +111,8 @@ struct TouchReport: Codable {
             Ratio(
                 to: other.target,
                 write: mount.write.p50 / other.write.p50,
-                read: mount.read.p50 / other.read.p50
+                read: mount.read.p50 / other.read.p50,
+                open: mount.open.p50 / other.open.p50
             )
         }
     }

@@ -124,8 +124,9 @@ final class Worker: Sendable {
                 version: PulseFS.version, town: snapshot.configuration.path, keeperPid: keeper, workerPid: getpid(),
                 mountedAt: mountedAt, uptimeSeconds: (ContinuousClock.now - start).components.seconds,
                 ttlSeconds: snapshot.configuration.ttl / .seconds(1), onExpiry: snapshot.configuration.expiry.rawValue,
-                signalFiles: .init(snapshot.counts.signals), runtimes: .init(snapshot.counts.runtimes),
-                documents: snapshot.documents, fileSystem: snapshot.fileSystem, mirror: snapshot.mirror)
+                signalFiles: .init(snapshot.counts.signals), runtimes: .init(runtimes: snapshot.counts.runtimes),
+                documents: snapshot.documents, fileSystem: snapshot.fileSystem, activity: snapshot.activity,
+                rootProcesses: snapshot.rootProcesses, mirror: snapshot.mirror)
         }
     }
 }
@@ -133,6 +134,10 @@ final class Worker: Sendable {
 extension TownStatus.Tally {
     fileprivate init(_ tally: LivenessTable.Counts.Tally) {
         self.init(alive: tally.alive, expired: tally.expired)
+    }
+
+    fileprivate init(runtimes tally: LivenessTable.Counts.Tally) {
+        self.init(alive: tally.alive, expired: tally.expired, exited: tally.exited)
     }
 }
 

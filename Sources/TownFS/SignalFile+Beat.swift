@@ -1,45 +1,54 @@
 import Fuse
 import Glibc
 import Liveness
+import Synchronization
 import SystemPackage
 
 /// A runtime's own heartbeat, where work counts as a beat (`--activity=beat`): tools that know only the file read in it
 /// the later of its own timestamp and the last sign of life of that runtime, and do not kill who is busy.
-///
-/// What is kept and written down stays what the runtime wrote.
 extension SignalFile {
     /// Whether it may change without anybody's writing to it.
     var beats: Bool { hasOwner && town.configuration.activity == .beat }
 
-    /// The content with a sign of life that is later than it; nil if there is none.
-    func livelier(than content: Content) -> Content? {
-        guard let record = signOfLife(after: content.modified),
-            let document = try? Document.refreshed(content.document, at: record.touch.receivedAt, kind: kind)
-        else { return nil }
-        // Its writer's clock may be ahead.
-        if let own = content.document.timestamp, own >= record.touch.receivedAt { return nil }
-        var content = content
-        content.document = document
-        content.modified = record.touch.receivedAt
-        content.changed = max(content.changed, record.touch.receivedAt)
-        content.deadline = max(content.deadline, record.deadline)
-        return content
-    }
-
-    /// The same of a real file that nobody has touched since the mount.
+    /// Gives the document the time of the last sign of life, if that is later.
     ///
-    /// One that is too large for a document is left alone.
-    func livelier(than real: FileStatus, in parent: Descriptor) throws(Errno) -> Content? {
-        guard signOfLife(after: WallTime(real.st_mtim)) != nil, real.st_size <= Document.maximumSize,
-            let content = try contentBeneathIfNeeded(in: parent)
-        else { return nil }
-        return livelier(than: content)
-    }
-
-    private func signOfLife(after time: WallTime) -> Record? {
+    /// From then on it is the file's content, which is written down like any other: what tools have read they find again
+    /// after an unmount or a crash.
+    func catchUp(in parent: Descriptor) throws(Errno) {
         guard beats, let owner = town.callers.owner(of: path), let record = town.liveness.record(of: owner),
-            record.exit == nil, record.touch.receivedAt > time
+            record.exit == nil
+        else { return }
+        let former = try contentBeneathIfNeeded(in: parent)
+        let changed = town.now.wall
+        let journaled: Bool? = state.withLock { state in
+            let content: Content
+            switch state.presence {
+            case .present(let current): content = current
+            case .beneath: if let former { content = former } else { return nil }
+            case .awaited, .removed: return nil
+            }
+            guard let beaten = content.beaten(by: record, kind: kind, changed: changed) else { return nil }
+            state.presence = .present(beaten)
+            state.revision += 1
+            // A mount that may not change the town shows it and leaves the real file alone.
+            return town.configuration.isReadOnly ? nil : town.journal.append(.content(beaten), at: path)
+        }
+        if let journaled { scheduleWriteDown(isJournaled: journaled) }
+    }
+}
+
+extension SignalFile.Content {
+    /// Nil if the last sign of life is no later than what the document says itself, or its writer's clock is ahead.
+    fileprivate func beaten(by record: Record, kind: SignalKind, changed: WallTime) -> Self? {
+        let time = record.touch.receivedAt
+        guard time > modified, document.timestamp.map({ $0 < time }) ?? true,
+            let document = try? Document.refreshed(document, at: time, kind: kind)
         else { return nil }
-        return record
+        var beaten = self
+        beaten.document = document
+        beaten.modified = time
+        beaten.changed = changed
+        beaten.deadline = max(deadline, record.deadline)
+        return beaten
     }
 }

@@ -86,6 +86,7 @@ final class SignalFile: Sendable {
     /// - Throws: ENOENT when there is no such file, or its record has expired and that is to mean absence.
     func status(for request: Request, in parent: Descriptor) throws(Errno) -> StatusReply {
         let handles = settle(for: request)
+        try catchUp(in: parent)
         let presence = state.withLock { $0.presence }
         let current = Result { () throws(Errno) in try currentStatus(presence, in: parent) }
         let agreed = try? current.get()
@@ -122,13 +123,11 @@ final class SignalFile: Sendable {
         switch presence {
         case .beneath:
             let real = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: parent.rawValue) }
-            guard real.isRegularFile else { throw .noSuchFileOrDirectory }
-            if let content = try livelier(than: real, in: parent) { return status(of: content) }
-            guard isShown(real) else { throw .noSuchFileOrDirectory }
+            guard real.isRegularFile, isShown(real) else { throw .noSuchFileOrDirectory }
             return status(of: real)
-        case .present(let stored):
-            guard isShown(stored) else { throw .noSuchFileOrDirectory }
-            return status(of: livelier(than: stored) ?? stored)
+        case .present(let content):
+            guard isShown(content) else { throw .noSuchFileOrDirectory }
+            return status(of: content)
         case .awaited, .removed:
             throw .noSuchFileOrDirectory
         }
@@ -153,7 +152,7 @@ final class SignalFile: Sendable {
     }
 
     func isShown(_ content: Content) -> Bool {
-        town.configuration.expiry == .keep || town.now.instant < (livelier(than: content) ?? content).deadline
+        town.configuration.expiry == .keep || town.now.instant < content.deadline
     }
 
     func isShown(_ status: FileStatus) -> Bool {
@@ -165,19 +164,17 @@ final class SignalFile: Sendable {
     /// Opens the file as it is: a snapshot for reading, a draft for writing.
     func open(flags: CInt, for request: Request, in parent: Descriptor) throws(Errno) -> SignalHandle {
         let handles = settle(for: request)
+        try catchUp(in: parent)
         let presence = state.withLock { $0.presence }
         let snapshot: SignalHandle.Snapshot
         switch presence {
         case .beneath:
-            guard let file = try RealFile.open(name, in: parent.rawValue) else { throw .noSuchFileOrDirectory }
-            if let content = try livelier(than: file.status, in: parent) {
-                snapshot = SignalHandle.Snapshot(of: content, as: self)
-            } else {
-                guard isShown(file.status) else { throw .noSuchFileOrDirectory }
-                snapshot = SignalHandle.Snapshot(of: file, as: self)
+            guard let file = try RealFile.open(name, in: parent.rawValue), isShown(file.status) else {
+                throw .noSuchFileOrDirectory
             }
-        case .present(let stored) where isShown(stored):
-            snapshot = SignalHandle.Snapshot(of: livelier(than: stored) ?? stored, as: self)
+            snapshot = SignalHandle.Snapshot(of: file, as: self)
+        case .present(let content) where isShown(content):
+            snapshot = SignalHandle.Snapshot(of: content, as: self)
         case .awaited(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
             // Who made the file finds it by its name, too.
             snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)

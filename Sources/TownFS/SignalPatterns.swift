@@ -44,11 +44,13 @@ package struct SignalPatterns: Sendable {
         package var hasSignals: Bool { remainders.contains { $0.count == 1 } }
 
         /// The scope of the directory called `name` in this one.
-        package func entering(_ name: some Collection<UInt8>) -> Scope {
+        ///
+        /// - Parameter passingStars: Whether a `**` may stand for it.
+        package func entering(_ name: some Collection<UInt8>, passingStars: Bool = true) -> Scope {
             var child = Scope()
             for remainder in remainders {
                 switch remainder.first {
-                case .directories where !name.isHidden: child.add(remainder)
+                case .directories where passingStars && !name.isHidden: child.add(remainder)
                 case .name(let glob) where remainder.count > 1 && glob.matches(name): child.add(remainder.dropFirst())
                 default: break
                 }

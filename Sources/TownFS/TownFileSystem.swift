@@ -42,8 +42,14 @@ package final class TownFileSystem: FileSystem {
                         touches: town.counters.touches, refused: town.counters.refused,
                         fromFuture: town.counters.fromFuture, notWrittenDown: town.writeDown.pendingCount),
                     fileSystem: TownStatus.FileSystem(inodes: nodes.count, openFiles: files.count),
+                    activity: TownStatus.ActivityTally(
+                        mode: town.configuration.activity.rawValue, observed: town.counters.touches(by: .activity),
+                        dropped: town.counters.activityDropped),
+                    rootProcesses: town.processes.rootCount,
                     mirror: town.mirror?.status))
         }
+        var recollection = Recollection(of: town)
+        recollection.recall()
         pulse = PulseDirectory(of: town.liveness, status: status) { [town] id in
             town.liveness.record(of: id).map {
                 RuntimeReport(
@@ -58,6 +64,8 @@ package final class TownFileSystem: FileSystem {
         package let counts: LivenessTable.Counts
         package let documents: TownStatus.Documents
         package let fileSystem: TownStatus.FileSystem
+        package let activity: TownStatus.ActivityTally
+        package let rootProcesses: Int
         package let mirror: MirrorStatus?
     }
 

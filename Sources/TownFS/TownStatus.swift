@@ -7,10 +7,13 @@ package struct TownStatus: Codable, Sendable {
     package struct Tally: Codable, Sendable {
         package var alive: Int
         package var expired: Int
+        /// Of runtimes only.
+        package var exited: Int?
 
-        package init(alive: Int, expired: Int) {
+        package init(alive: Int, expired: Int, exited: Int? = nil) {
             self.alive = alive
             self.expired = expired
+            self.exited = exited
         }
     }
 
@@ -23,6 +26,16 @@ package struct TownStatus: Codable, Sendable {
         package var fromFuture: UInt64
         /// Changed, and not in their real files yet.
         package var notWrittenDown: Int
+    }
+
+    /// Work on ordinary files, as a sign of life.
+    package struct ActivityTally: Codable, Sendable {
+        /// `off`, `observe` or `beat`.
+        package var mode: String
+        /// Touches that it has led to, since the mount.
+        package var observed: UInt64
+        /// Not looked at, as there was too much of it.
+        package var dropped: UInt64
     }
 
     package struct FileSystem: Codable, Sendable {
@@ -47,13 +60,18 @@ package struct TownStatus: Codable, Sendable {
     package var runtimes: Tally
     package var documents: Documents
     package var fileSystem: FileSystem
+    /// Nil from a pulsefs that does not say.
+    package var activity: ActivityTally?
+    /// Processes that runtimes are, as far as they are watched.
+    package var rootProcesses: Int?
     /// Nil without a mirror.
     package var mirror: MirrorStatus?
 
     package init(
         version: String, town: String, keeperPid: Int32, workerPid: Int32, mountedAt: String, uptimeSeconds: Int64,
         ttlSeconds: Double, onExpiry: String, signalFiles: Tally, runtimes: Tally, documents: Documents,
-        fileSystem: FileSystem, mirror: MirrorStatus? = nil
+        fileSystem: FileSystem, activity: ActivityTally? = nil, rootProcesses: Int? = nil,
+        mirror: MirrorStatus? = nil
     ) {
         self.version = version
         self.town = town
@@ -67,6 +85,8 @@ package struct TownStatus: Codable, Sendable {
         self.runtimes = runtimes
         self.documents = documents
         self.fileSystem = fileSystem
+        self.activity = activity
+        self.rootProcesses = rootProcesses
         self.mirror = mirror
     }
 }

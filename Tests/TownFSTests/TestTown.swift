@@ -25,7 +25,8 @@ final class TestTown: Sendable {
 
     init(
         tree: String, patterns: [String], expiry: Town.Expiry, cacheCapacity: Int, journal: Journal?,
-        writeDownDelay: Duration? = nil, usesHandles: Bool = true, mirror: (any LivenessMirror)? = nil
+        writeDownDelay: Duration? = nil, usesHandles: Bool = true, activity: Town.Activity = .observe,
+        mirror: (any LivenessMirror)? = nil
     ) throws {
         self.tree = tree
         clock = FakeClock()
@@ -35,6 +36,7 @@ final class TestTown: Sendable {
         configuration.expiry = expiry
         configuration.descriptorCacheCapacity = cacheCapacity
         configuration.usesHandles = usesHandles
+        configuration.activity = activity
         configuration.sharesSignals = mirror != nil
         if let writeDownDelay { configuration.writeDownDelay = writeDownDelay }
         town = try Town(
@@ -261,7 +263,7 @@ final class TestTown: Sendable {
 func withTown(
     _ files: [String: String] = [:], patterns: [String] = SignalPatterns.defaults, expiry: Town.Expiry = .keep,
     cacheCapacity: Int = 64, journal: Journal? = nil, writeDownDelay: Duration? = nil, usesHandles: Bool = true,
-    mirror: (any LivenessMirror)? = nil, _ body: (TestTown) throws -> Void
+    activity: Town.Activity = .observe, mirror: (any LivenessMirror)? = nil, _ body: (TestTown) throws -> Void
 ) throws {
     try withTemporaryTree { tree in
         for directory in [".runtime/heartbeats", "daemon", "deacon"] { try makeDirectories("\(tree)/\(directory)") }
@@ -274,7 +276,7 @@ func withTown(
         }
         let town = try TestTown(
             tree: tree, patterns: patterns, expiry: expiry, cacheCapacity: cacheCapacity, journal: journal,
-            writeDownDelay: writeDownDelay, usesHandles: usesHandles, mirror: mirror)
+            writeDownDelay: writeDownDelay, usesHandles: usesHandles, activity: activity, mirror: mirror)
         defer { _ = town.town.close() }
         try body(town)
     }

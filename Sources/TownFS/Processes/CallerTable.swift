@@ -60,6 +60,8 @@ final class CallerTable: Sendable {
             sessions: sessions.names)
     }
 
+    var sessionNames: SessionNames { sessions.names }
+
     /// The runtime that a signal file belongs to, whoever writes it.
     func owner(of signal: [UInt8]) -> RuntimeID? {
         SessionNames.owner(of: signal, sessions.names)

@@ -23,7 +23,9 @@ struct RootProcesses: Sendable {
         var runtimes: Set<RuntimeID> = []
     }
 
-    /// One that has ended. Whoever gets it closes the descriptor by letting go.
+    /// One that has ended.
+    ///
+    /// Whoever gets it closes the descriptor by letting go.
     struct Ended {
         let process: Process
         /// Those that have no other root process.
@@ -42,7 +44,9 @@ struct RootProcesses: Sendable {
     /// The process that is watched under a number.
     func process(_ pid: pid_t) -> Process? { watched[pid]?.process }
 
-    /// Watches a process, by its pidfd. None may be watched under its number.
+    /// Watches a process, by its pidfd.
+    ///
+    /// None may be watched under its number.
     mutating func watch(_ process: Process, _ descriptor: Descriptor) {
         watched[process.pid] = Watched(process: process, descriptor: descriptor)
     }

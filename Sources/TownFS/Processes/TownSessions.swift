@@ -33,7 +33,9 @@ final class TownSessions: Sendable {
         self.log = log
     }
 
-    /// As of now. While the file is broken, as it is for a moment when it is written, the names of before count.
+    /// As of now.
+    ///
+    /// While the file is broken, as it is for a moment when it is written, the names of before count.
     var names: SessionNames {
         let status = try? FileStatus(of: Self.path, in: root.rawValue)
         let version = status.flatMap { status in
