@@ -20,6 +20,8 @@ final class TownFollower: Sendable {
 
     /// What there is to be told.
     struct Seen: Sendable {
+        /// Nothing has been heard of the town yet.
+        var isBlank = false
         var rows: [WatchScreen.Row] = []
         var mirror: MirrorStatus?
         /// What is wrong with the town as a whole, for as long as it is.
@@ -36,6 +38,7 @@ final class TownFollower: Sendable {
         var trouble: String?
         var lines: [Substring] = []
         var failure: Failure?
+        var hasLooked = false
         var lastSign = ContinuousClock.now
     }
 
@@ -88,6 +91,7 @@ final class TownFollower: Sendable {
             if silence > Self.patience {
                 seen.trouble = "\(town) has not answered for \(describe(seconds: silence / .seconds(1)))"
             }
+            seen.isBlank = !state.hasLooked && seen.trouble == nil
             return seen
         }
     }
@@ -130,6 +134,7 @@ final class TownFollower: Sendable {
             }
             state.withLock {
                 $0.lastSign = .now
+                $0.hasLooked = true
                 $0.trouble = nil
             }
             changed.raise()

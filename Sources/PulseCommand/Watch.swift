@@ -135,13 +135,14 @@ struct Watch: ParsableCommand {
 
             guard drawn + (hasChanged ? Self.pause : Self.tick) <= .now, !terminal.isWaiting else { continue }
             let seen = follower.look()
+            drawn = .now
+            hasChanged = false
             if let failure = seen.failure {
                 terminal.leave()
                 throw failure
             }
+            if seen.isBlank { continue }
             (screen.rows, screen.mirror, screen.trouble) = (seen.rows, seen.mirror, seen.trouble)
-            drawn = .now
-            hasChanged = false
             terminal.show(screen.lines(terminal.size, at: drawn, from: first))
         }
     }
