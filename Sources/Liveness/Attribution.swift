@@ -8,7 +8,8 @@ public enum Attribution: Hashable, Sendable {
 
     /// What names a runtime, in the order in which it is asked; the first that names one decides.
     ///
-    /// `GT_SESSION` and `BEADS_AGENT_NAME` are the exception: they are asked last.
+    /// `GT_SESSION` and `BEADS_AGENT_NAME` are the exception: they are asked last. And a document that contradicts the
+    /// environment outranks it.
     public enum Evidence: Hashable, Sendable {
         /// The writer is a program that runs as itself.
         case command
@@ -43,7 +44,7 @@ public enum Attribution: Hashable, Sendable {
     ///   - signal: The signal file, by its path in the town.
     ///   - document: What was written to it.
     ///   - workingDirectory: The writer's, relative to the town, as `/proc/<pid>/cwd` gives it; nil if it is elsewhere
-    ///     or unknown. Asked for only if nothing before it names anybody.
+    ///     or unknown. Asked for only if neither path nor environment names anybody.
     ///   - sessions: Asked for only if there is a session's name to be understood.
     public init(
         of writer: Writer, signal: [UInt8]? = nil, document: Document? = nil,
@@ -60,29 +61,31 @@ public enum Attribution: Hashable, Sendable {
         case .server, .other: break
         }
         let writer = writer.program == .server ? nil : writer
-        self =
+        let undocumented =
             Self(signal.flatMap { SessionNames.owner(of: $0, sessions()) }, by: .path)
             ?? writer?.claim.map { .runtime($0.runtime, by: .environment($0.variable)) }
-            ?? Self(document.flatMap(Self.actor), by: .document)
             ?? Self((writer == nil ? nil : workingDirectory()).flatMap(Agent.init(directory:))?.runtime, by: .directory)
             ?? Self(writer?.session.flatMap { sessions().runtime(of: $0) }, by: .environment(.session))
             ?? Self(writer?.beadsAgent, by: .environment(.beadsAgentName))
             ?? .nobody
+        self = document.map(undocumented.consulting) ?? undocumented
     }
 
     /// The same once the document is known, for whoever may not ask about the process at that moment.
+    ///
+    /// An environment that the document contradicts is somebody else's, leaked through a parent (gastown 2d16602cc): what
+    /// is written of this very touch outranks it.
     public func consulting(_ document: Document) -> Attribution {
         switch self {
-        case .excluded, .runtime(_, .command), .runtime(_, .path), .runtime(_, .document),
-            .runtime(_, .environment(.role)), .runtime(_, .environment(.beadsActor)):
-            self
-        case .nobody, .runtime(_, .directory), .runtime(_, .environment):
-            Self(Self.actor(of: document), by: .document) ?? self
+        case .excluded, .runtime(_, .command), .runtime(_, .path), .runtime(_, .document): return self
+        case .nobody, .runtime(_, .directory), .runtime(_, .environment): break
         }
-    }
-
-    private static func actor(of document: Document) -> RuntimeID? {
-        document.string("actor").flatMap { Agent(address: $0.utf8) }?.runtime
+        guard document.mayHold("actor"), let actor = document.string("actor"),
+            let runtime = Agent(address: actor.utf8)?.runtime
+        else { return self }
+        if case .runtime(runtime, .environment(.role)) = self { return self }
+        if case .runtime(runtime, .environment(.beadsActor)) = self { return self }
+        return .runtime(runtime, by: .document)
     }
 
     private init?(_ runtime: RuntimeID?, by evidence: Evidence) {

@@ -23,6 +23,18 @@ public struct Document: Hashable, Sendable {
         string(Self.timestampField).flatMap { WallTime(rfc3339: $0.utf8) }
     }
 
+    /// Whether it is worth looking for a field of this name, in lower case: much cheaper than reading the document.
+    func mayHold(_ field: StaticString) -> Bool {
+        // A name may be spelled with escapes.
+        if bytes.contains(UInt8(ascii: "\\")) { return true }
+        return field.withUTF8Buffer { field in
+            bytes.indices.dropLast(field.count - 1).contains { start in
+                bytes[start] | 0x20 == field[0]
+                    && field.indices.allSatisfy { bytes[start + $0] | 0x20 == field[$0] }
+            }
+        }
+    }
+
     /// The value of a top-level string field, as a Go program would read it; nil if there is none.
     public func string(_ field: String) -> String? {
         JSONOutline(bytes)?.string(field)

@@ -242,7 +242,11 @@ import Testing
         Case([.role: "daemon/plugin", .beadsActor: "daemon"], is: "daemon by BD_ACTOR"),
         Case([.role: "boot", .beadsActor: "deacon-boot"], is: "deacon/boot by GT_ROLE"),
         // 3 before 4
-        Case([.beadsActor: "gastown/crew/max"], document: #"{"actor":"mayor"}"#, is: "gastown/crew/max by BD_ACTOR"),
+        Case([.beadsActor: "gastown/crew/max"], document: #"{"actor":"mayor"}"#, is: "mayor by document"),
+        Case([.beadsActor: "mayor"], document: #"{"actor":"mayor"}"#, is: "mayor by BD_ACTOR"),
+        Case([.beadsActor: "gastown/crew/max"], document: #"{"actor":"jane"}"#, is: "gastown/crew/max by BD_ACTOR"),
+        Case([.role: "mayor"], document: #"{"\u0061ctor":"deacon"}"#, is: "deacon by document"),
+        Case([.role: "mayor"], document: #"{"ACTOR":"deacon"}"#, is: "deacon by document"),
         Case([.beadsActor: "Jane Doe"], document: #"{"actor":"mayor"}"#, is: "mayor by document"),
         // 4 before 5
         Case(document: #"{"actor":"mayor"}"#, in: "gastown/crew/max", is: "mayor by document"),

@@ -1,6 +1,7 @@
 import Glibc
 import Liveness
 import Synchronization
+import SystemCalls
 
 /// Who the threads are that ask: read from `/proc` once for each program that a thread runs.
 ///
@@ -13,6 +14,11 @@ final class CallerTable: Sendable {
     private let capacity: Int
     private let ignored: Set<String>
     private let isBlind: Bool
+    /// Before environments.
+    ///
+    /// To read one takes a lock of that process's memory, which its other threads may hold until one
+    /// of their own requests is answered. Some of ours stay free for that.
+    private let gate = Gate(width: 8, patience: .milliseconds(100))
 
     /// - Parameters:
     ///   - town: The town root's path, as working directories begin.
@@ -29,11 +35,11 @@ final class CallerTable: Sendable {
         self.ignored = ignored
     }
 
-    /// Nil for a thread of another pid namespace, one that has ended, and one that cannot be seen.
+    /// Nil for a thread of another pid namespace, one that has ended, and one that cannot be seen, or not in time.
     func caller(_ thread: pid_t) -> Caller? {
         guard thread > 0, !isBlind else { return nil }
         if let known = callers.withLock({ $0[thread] }), case .same = known.condition { return known }
-        guard let caller = Caller(thread: thread, ignoring: ignored) else { return nil }
+        guard let caller = gate.pass({ Caller(thread: thread, ignoring: ignored) }) else { return nil }
         // Let go of outside the lock: with them go descriptors.
         let dropped = callers.withLock { callers in
             let dropped = callers.count >= capacity && callers[thread] == nil ? callers : [:]

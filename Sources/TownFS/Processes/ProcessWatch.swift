@@ -225,7 +225,9 @@ final class ProcessWatch: Sendable {
         let opened = try? retryingInterrupts { clinux_pidfd_open(pid) }
         let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
         let stat = ProcessFiles(number: pid).stat()
-        guard let stat, !stat.isZombie, root.thread != pid || stat.image.startTime == root.image.startTime else {
+        // Not by being a zombie: that is what its first thread is when it has ended before the others.
+        let isOver = descriptor.map { Self.hasEnded($0) } ?? false
+        guard let stat, !isOver, root.thread != pid || stat.image.startTime == root.image.startTime else {
             work.orphaned[runtime] = .init(pid: pid, startTime: 0, program: root.process.program)
             return
         }
@@ -244,6 +246,11 @@ final class ProcessWatch: Sendable {
             return true
         }
         if !isWatched { _ = clinux_epoll_add(epoll.rawValue, descriptor.rawValue, UInt64(pid)) }
+    }
+
+    private static func hasEnded(_ process: Descriptor) -> Bool {
+        var question = [pollfd(fd: process.rawValue, events: Int16(POLLIN), revents: 0)]
+        return poll(&question, until: .now)
     }
 
     /// Notes the end of a process that was watched.

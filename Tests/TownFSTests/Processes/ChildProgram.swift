@@ -26,7 +26,9 @@ final class ChildProgram {
         posix_spawn_file_actions_adddup2(&actions, fromChild[1], 1)
         posix_spawn_file_actions_addchdir_np(&actions, directory)
         let words = ["sh", "-c", script].map { (text: String) in strdup(text) }
-        let variables = environment.merging(["PATH": "/usr/bin:/bin"]) { mine, _ in mine }.map { name, value in strdup("\(name)=\(value)") }
+        let variables = environment.merging(["PATH": "/usr/bin:/bin"]) { mine, _ in mine }.map { name, value in
+            strdup("\(name)=\(value)")
+        }
         defer { for text in words + variables { free(text) } }
         var pid: pid_t = 0
         let failure = posix_spawn(&pid, "/bin/sh", &actions, nil, words + [nil], variables + [nil])
