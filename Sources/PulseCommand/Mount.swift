@@ -14,7 +14,7 @@ struct Mount: ParsableCommand {
             plain files again. Works for root, and for ordinary users through fusermount3.
             """)
 
-    @Argument(help: ArgumentHelp("The directory to mount over.", valueName: "town"))
+    @Argument(help: ArgumentHelp("The directory to mount over.", valueName: "town"), completion: .directory)
     var town: String
 
     @OptionGroup var options: MountOptions

@@ -9,7 +9,7 @@ struct Status: ParsableCommand {
         abstract: "Say how a town is doing.",
         discussion: "The same is in TOWN/.pulse/status.json.")
 
-    @Argument(help: ArgumentHelp("The mounted directory.", valueName: "town"))
+    @Argument(help: .town, completion: .directory)
     var town: String
 
     @Flag(help: "Print .pulse/status.json as it is.")

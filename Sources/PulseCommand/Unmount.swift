@@ -14,7 +14,7 @@ struct Unmount: ParsableCommand {
             town, and says who; --lazy takes it out of sight all the same.
             """)
 
-    @Argument(help: ArgumentHelp("The mounted directory.", valueName: "town"))
+    @Argument(help: .town, completion: .directory)
     var town: String
 
     @Flag(help: "Detach the town now, whoever uses it; open files go on working until they are closed.")
