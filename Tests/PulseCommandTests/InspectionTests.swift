@@ -123,6 +123,59 @@ extension EndToEnd {
             }
         }
 
+        // MARK: touch and forget
+
+        private func state(_ id: String, in town: MountedTown) throws -> String {
+            let answer: Answer = try decode(town.pulsefs("alive", "--json", town.path, id).output)
+            return answer.runtimes.map(\.state).joined()
+        }
+
+        /// Each beneath the one before it, so that all but the last have to be told from directories.
+        private static let ids = ["deacon", "deacon/boot", "deacon/boot/x", "gastown/polecats/furiosa"]
+
+        @Test func touchedIsAliveAndForgottenIsNever() throws {
+            try withMountedTown("--ttl", "1h") { town in
+                for id in Self.ids + Self.ids.reversed() {
+                    let outcome = try town.pulsefs("touch", town.path, id)
+                    #expect(outcome.status == 0 && outcome.output == "" && outcome.errors == "", "\(outcome)")
+                }
+                for id in Self.ids { #expect(try state(id, in: town) == "alive", "\(id)") }
+                for id in Self.ids {
+                    #expect(try town.pulsefs("forget", town.path, id).status == 0, "\(id)")
+                    #expect(try state(id, in: town) == "never", "\(id)")
+                }
+                // Once more, and somebody who never was.
+                for id in Self.ids + ["nobody", "no/bo/dy"] {
+                    let outcome = try town.pulsefs("forget", town.path, id)
+                    #expect(outcome.status == 0 && outcome.errors == "", "\(outcome)")
+                }
+                #expect(try Client.names(in: "\(town.path)/.pulse/alive") == [])
+            }
+        }
+
+        @Test func touchProvesLifeForItsTTL() throws {
+            try withMountedTown("--ttl", "1h") { town in
+                #expect(try town.pulsefs("touch", town.path, "brief", "--ttl", "50ms").status == 0)
+                #expect(try eventually { try state("brief", in: town) == "expired" })
+                // The expired can be forgotten as well.
+                #expect(try town.pulsefs("forget", town.path, "brief").status == 0)
+                #expect(try state("brief", in: town) == "never")
+                let wrong = try town.pulsefs("touch", town.path, "brief", "--ttl", "90")
+                #expect(wrong.status == 64 && wrong.errors.contains("90"), "\(wrong)")
+                #expect(try state("brief", in: town) == "never")
+            }
+        }
+
+        @Test func touchNeedsAMount() throws {
+            try withTown { town in
+                for command in ["touch", "forget"] {
+                    let outcome = try town.pulsefs(command, town.path, "mayor")
+                    #expect(outcome.status == 3 && outcome.errors.contains(town.path), "\(outcome)")
+                }
+                #expect(!Client.exists("\(town.path)/.pulse"))
+            }
+        }
+
         // MARK: doctor
 
         @Test func doctorFindsNothingWrongWithAMountedTown() throws {

@@ -211,5 +211,77 @@ extension EndToEnd {
                 #expect(try eventually { try session.screen().contains("after 0") })
             }
         }
+
+        // MARK: In a pipe
+
+        /// What `watch` prints into a pipe until `body` is done.
+        private func printed(
+            by town: MountedTown, _ options: String..., during body: (RunningCommand) throws -> Void
+        ) throws -> Command.Outcome {
+            let watch = try town.pulsefsCommand(["watch", town.path] + options).start()
+            // Its eye is open once the town has a reader of events.
+            #expect(try eventually { try town.status().events?.readers == 1 })
+            try body(watch)
+            watch.send(SIGTERM)
+            return try watch.wait()
+        }
+
+        @Test func pipeGetsALineForEachEvent() throws {
+            try withMountedTown("--ttl", "1h") { town in
+                let outcome = try printed(by: town) { watch in
+                    try town.pulsefs("touch", town.path, "mayor", "--ttl", "20ms").expectSuccess()
+                    // Line by line, as it happens.
+                    #expect(eventually { watch.printed.contains("expired      mayor\n") }, "\(watch.printed)")
+                    try town.pulsefs("forget", town.path, "mayor").expectSuccess()
+                    #expect(eventually { watch.printed.contains("forgotten    mayor\n") }, "\(watch.printed)")
+                }
+                #expect(outcome.errors == "")
+                #expect(!outcome.output.contains("\u{1b}"))
+                let lines = outcome.output.split(separator: "\n")
+                #expect(lines.first?.contains("Z  touched      mayor  command") == true, "\(lines)")
+            }
+        }
+
+        @Test func jsonLinesAreThoseOfTheTown() throws {
+            try withMountedTown("--ttl", "1h") { town in
+                let outcome = try printed(by: town, "--json") { watch in
+                    for id in ["a", "b/c"] { try town.pulsefs("touch", town.path, id).expectSuccess() }
+                    #expect(eventually { watch.printed.split(separator: "\n").count == 2 }, "\(watch.printed)")
+                }
+                let events = try outcome.output.split(separator: "\n").map {
+                    try #require(JSONText.decode(String($0)) as TownEvent?)
+                }
+                #expect(events.map(\.seq) == [1, 2])
+                #expect(events.map(\.event) == ["touched", "touched"])
+                #expect(events.map(\.runtime) == ["a", "b/c"])
+            }
+        }
+
+        @Test func pipeHearsOfAnotherMountAndNothingEndsBadly() throws {
+            try withMountedTown("--ttl", "1h") { town in
+                let outcome = try printed(by: town) { watch in
+                    try town.pulsefs("unmount", town.path).expectSuccess()
+                    #expect(eventually { watch.printedErrors.contains("is not mounted any more; waiting.") })
+                    try town.mount(["--ttl", "1h"])
+                    #expect(eventually { watch.printedErrors.contains("answers again.") })
+                    try town.pulsefs("touch", town.path, "newcomer").expectSuccess()
+                    #expect(eventually { watch.printed.contains("newcomer") }, "\(watch.printed)")
+                }
+                #expect(outcome.status == 128 + SIGTERM)
+            }
+        }
+
+        @Test func watchEndsWhenNobodyReadsItsPipe() throws {
+            try withMountedTown("--ttl", "1h") { town in
+                let words = ["sh", "-c", "'\(MountedTown.program)' watch '\(town.path)' | head -n 1"]
+                let pipeline = try Command(words).start()
+                #expect(try eventually { try town.status().events?.readers == 1 })
+                try town.pulsefs("touch", town.path, "mayor").expectSuccess()
+                let outcome = try pipeline.wait()
+                #expect(outcome.status == 0 && outcome.errors == "", "\(outcome)")
+                #expect(outcome.output.contains("mayor"))
+                #expect(eventually { watchers(of: town).isEmpty })
+            }
+        }
     }
 }
