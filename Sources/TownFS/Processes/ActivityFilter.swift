@@ -22,13 +22,18 @@ final class ActivityFilter: Sendable {
 
     /// Whether this is news of the thread.
     func isNews(of thread: pid_t) -> Bool {
-        var now = timespec()
-        // As coarse as the scheduler's tick, and some ten times as cheap as the exact one.
-        clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
-        let mark = UInt64(UInt32(bitPattern: thread)) << 32 | UInt64(UInt32(truncatingIfNeeded: now.tv_sec))
+        let mark = UInt64(UInt32(bitPattern: thread)) << 32 | UInt64(Self.second)
         let slot = Int(thread) & (Self.slots - 1)
         guard seen.slots[slot].load(ordering: .relaxed) != mark else { return false }
         seen.slots[slot].store(mark, ordering: .relaxed)
         return true
+    }
+
+    /// Of some clock, to tell one from the next.
+    static var second: UInt32 {
+        var now = timespec()
+        // As coarse as the scheduler's tick, and some ten times as cheap as the exact one.
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
+        return UInt32(truncatingIfNeeded: now.tv_sec)
     }
 }

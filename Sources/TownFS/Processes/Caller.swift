@@ -1,5 +1,6 @@
 import Glibc
 import Liveness
+import Synchronization
 import SystemCalls
 
 /// A thread that has asked for something, and who it says it is: as read once, for as long as it runs one program.
@@ -15,6 +16,8 @@ final class Caller: Sendable {
     let image: ProcessStat.Image
     /// `/proc/<thread>/stat`, which goes on to mean this thread and no other.
     private let stat: Descriptor
+    /// Whom it has touched last in the upper half, and in which second in the lower.
+    private let touched = Atomic<UInt64>(0)
 
     /// - Parameters:
     ///   - parent: Whoever has started it; what holds for them may hold for it.
@@ -59,6 +62,12 @@ final class Caller: Sendable {
                 return
             }
         }
+    }
+
+    /// Whether this is the first touch of the runtime by it in this second, if it touches none but that.
+    func isNews(of runtime: RuntimeID) -> Bool {
+        let mark = UInt64(UInt32(truncatingIfNeeded: runtime.hashValue)) << 32 | UInt64(ActivityFilter.second)
+        return touched.exchange(mark, ordering: .relaxed) != mark
     }
 
     enum Condition {

@@ -48,7 +48,6 @@ final class ProcessWatch: Sendable {
     private let clock: @Sendable () -> Town.Moment
     private let log: Logger
     private let activity = ActivityFilter()
-    private let touches = ActivityFilter()
     private let state = Mutex(State())
     private let wakeup: Wakeup
     private let hasEnded: Wakeup
@@ -83,7 +82,7 @@ final class ProcessWatch: Sendable {
 
     /// Notes which process has touched a runtime, so that its end will be noticed.
     func noteTouch(of runtime: RuntimeID, by caller: Caller) {
-        if touches.isNews(of: caller.thread) { note(.touch(caller, runtime)) }
+        if caller.isNews(of: runtime) { note(.touch(caller, runtime)) }
     }
 
     private func note(_ note: Note) {

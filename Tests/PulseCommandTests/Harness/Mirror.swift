@@ -39,10 +39,23 @@ struct Mirror: Decodable {
 
 /// What `.pulse/runtimes/<id>.json` says.
 struct RuntimeView: Decodable {
+    struct Evidence: Decodable {
+        let source: String
+        let by: String?
+        let signal: String?
+        let receivedAt: String
+        let pid: pid_t?
+        let program: String?
+    }
     let state: String
+    let evidence: Evidence
     let ageSeconds: Double
     let ttlLeftSeconds: Double
+    let exitedAt: String?
+    let rootPid: pid_t?
     let lastCommand: String?
+    let reportedState: String?
+    let document: String?
 }
 
 extension MountedTown {
@@ -58,7 +71,15 @@ extension MountedTown {
     /// Nil for one that was never heard of, or is forgotten.
     func runtime(_ id: String) throws -> RuntimeView? {
         let file = "\(path)/.pulse/runtimes/\(id).json"
-        guard Client.exists(file), let text = try? Client.read(file) else { return nil }
+        let text: String
+        if let user {
+            let outcome = try Command("cat", file, as: user).run()
+            if outcome.status != 0 { return nil }
+            text = outcome.output
+        } else {
+            guard Client.exists(file), let read = try? Client.read(file) else { return nil }
+            text = read
+        }
         let decoder = JSONDecoder()
         decoder.keyDecodingStrategy = .convertFromSnakeCase
         return try decoder.decode(RuntimeView.self, from: Data(text.utf8))

@@ -1,0 +1,281 @@
+import Glibc
+import SystemPackage
+import Testing
+
+extension EndToEnd {
+    /// Who is alive though nobody says so, and who is not though somebody does.
+    @Suite(.needs("python3", "cc", "make")) struct ActivityTests {
+        private static let nux = "gastown/polecats/nux"
+        private static let max = "gastown/crew/max"
+
+        // MARK: Work
+
+        /// For three ttls it edits files and builds, and touches nothing.
+        @Test func agentThatWorksInSilenceIsAlive() throws {
+            let ttl = 2.5
+            try withAgents("--ttl", "2500ms") { observing, agents in
+                try withAgents("--ttl", "2500ms", "--activity", "beat") { beating, others in
+                    let workers = [try agents.start(Self.nux), try others.start(Self.nux)]
+                    for worker in workers {
+                        try worker.perform(
+                            "beat('gt-nux'); open('Makefile', 'w').write('main: main.c; cc -o main main.c\\n')")
+                    }
+                    let file = beating.heartbeat("gt-nux")
+                    let written = try Client.read(file)
+                    let former = try HeartbeatReading(observing.heartbeat("gt-nux"))
+                    let start = ContinuousClock.now
+                    for worker in workers {
+                        try worker.begin("result = work(lambda: (edit('main.c'), run('make', '-s')))")
+                    }
+                    let isOver = try eventually(within: .seconds(30)) {
+                        #expect(try observing.state(of: Self.nux) == "alive")
+                        #expect(try beating.state(of: Self.nux) == "alive")
+                        let reading = try HeartbeatReading(file)
+                        #expect(reading.age < ttl)
+                        #expect(abs(reading.modified - reading.timestamp) < 0.001 || reading.text == written)
+                        #expect(reading.size == reading.text.utf8.count)
+                        return ContinuousClock.now - start > .seconds(3 * ttl)
+                    }
+                    #expect(isOver)
+                    for worker in workers { #expect(try worker.endWork() > 3) }
+                    for town in [observing, beating] {
+                        let view = try #require(try town.runtime(Self.nux))
+                        #expect(view.evidence.source == "activity" && view.evidence.by == "GT_ROLE")
+                        #expect(view.reportedState == "working")
+                    }
+                    // Whoever knows the file alone sees the difference.
+                    #expect(try HeartbeatReading(observing.heartbeat("gt-nux")).text == former.text)
+                    #expect(try HeartbeatReading(observing.heartbeat("gt-nux")).age > 3 * ttl)
+                    // And on the disk is what was written.
+                    try Client.synchronize(directory: "\(beating.path)/.runtime/heartbeats")
+                    #expect(try Client.read("\(beating.beneath)/.runtime/heartbeats/gt-nux.json") == written)
+                    #expect(try HeartbeatReading(file).age < 3 * ttl)
+                    // When the work is over, it is as silent as it seems.
+                    for town in [observing, beating] { #expect(try town.becomes("expired", Self.nux)) }
+                }
+            }
+        }
+
+        /// Something that goes on in an agent's name, and is no sign of its life.
+        struct Noise: Sendable, CustomTestStringConvertible {
+            let testDescription: String
+            var options: [String] = []
+            var program = "claude"
+            /// An expression in Python.
+            let code: String
+        }
+
+        static let noises = [
+            Noise(
+                testDescription: "an ignored watcher", options: ["--ignore-command", "watcher"], program: "watcher",
+                code: "(edit('a.c'), os.unlink('a.c'))"),
+            Noise(
+                testDescription: "reading attributes",
+                code: "(os.stat('.'), run('sh', '-euc', 'ls -lR; find . -type f; stat *; test -e file.c; du -s .'))"),
+            Noise(testDescription: "gt status-line", code: "run('gt', 'status-line')"),
+            Noise(
+                testDescription: "work, where it does not count", options: ["--activity", "off"],
+                code: "(edit('a.c'), os.unlink('a.c'))"),
+            Noise(
+                testDescription: "work and touches, where nobody is looked at", options: ["--no-attribution"],
+                code: "(edit('a.c'), touch('gt prime'))"),
+        ]
+
+        @Test(arguments: noises) func noiseKeepsNobodyAlive(_ noise: Noise) throws {
+            let ttl = Duration.milliseconds(1200)
+            try withAgents(options: ["--ttl", "1200ms"] + noise.options) { town, agents in
+                let agent = try agents.start(Self.nux)
+                let noisy = try agents.start(Self.nux, program: noise.program)
+                let other = try agents.start(Self.max)
+                try noisy.perform("open('file.c', 'w').close()")
+                try other.perform("beat('gt-crew-max')")
+                let before = ContinuousClock.now
+                try agent.perform("beat('gt-nux')")
+                try noisy.begin("result = work(lambda: \(noise.code))")
+                let isExpired = try town.becomes("expired", Self.nux)
+                #expect(isExpired)
+                #expect(ContinuousClock.now - before >= ttl, "a ttl is a lower bound")
+                // And it stays so, whatever goes on.
+                #expect(try noisy.endWork() > 0)
+                try noisy.perform("for _ in range(20):\n  \(noise.code)")
+                try other.perform("edit('b.c'); beat('gt-crew-max')")
+                #expect(try town.becomes("alive", Self.max))
+                let view = try #require(try town.runtime(Self.nux))
+                #expect(view.state == "expired")
+                #expect(view.evidence.source == "written" && view.evidence.by == "path")
+            }
+        }
+
+        @Test func runtimeIsTouchedByActivityOnceASecondAtMost() throws {
+            try withAgents { town, agents in
+                let workers = try (0..<4).map { _ in try agents.start(Self.nux) }
+                for worker in workers { try worker.begin("result = work(lambda: edit('%d.c' % os.getpid()))") }
+                var times: [Double] = []
+                let isSeen = try eventually {
+                    guard let view = try town.runtime(Self.nux), view.evidence.source == "activity" else {
+                        return false
+                    }
+                    let time = try HeartbeatReading.seconds(view.evidence.receivedAt)
+                    if times.last != time { times.append(time) }
+                    return times.count >= 4
+                }
+                #expect(isSeen)
+                for worker in workers { #expect(try worker.endWork() > 20) }
+                #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 >= 0.999 }, "\(times)")
+                // Nor much less often, while there is work all the time.
+                #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 < 2.5 }, "\(times)")
+            }
+        }
+
+        // MARK: The end
+
+        @Test func killedAgentHasExitedWithinASecond() throws {
+            try withAgents { town, agents in
+                for number in 1...8 {
+                    let id = "gastown/polecats/p\(number)"
+                    let agent = try agents.start(id)
+                    // By a touch, by a tool's, or by work alone.
+                    try agent.perform(["beat('gt-p\(number)')", "run('gt', 'prime')", "edit('a.c')"][number % 3])
+                    let isWatched = try eventually { try town.runtime(id)?.rootPid == agent.pid }
+                    #expect(isWatched)
+                    let end = try agent.kill()
+                    let hasExited = try town.becomes("exited", id)
+                    let taken = ContinuousClock.now - end
+                    #expect(hasExited && taken < .seconds(1))
+                    let view = try #require(try town.runtime(id))
+                    #expect(view.rootPid == agent.pid && view.exitedAt != nil && view.ttlLeftSeconds == 0)
+                }
+            }
+        }
+
+        /// However it ends, and whoever is its parent.
+        @Test(arguments: ["os._exit(0)", "sys.exit('an error')", "os.abort()", "os.kill(os.getpid(), 15)", "1 / 0"])
+        func agentThatEndsHasExited(way: String) throws {
+            try withAgents { town, agents in
+                let parent = try agents.start(environment: [:])
+                try parent.perform(
+                    """
+                    def body():
+                        os.environ["GT_ROLE"] = "\(Self.nux)"
+                        os.execvp("claude", ["claude", "-ISc", '''
+                    import os, sys
+                    open("\(town.keepalive)", "w").write("gt prime")
+                    sys.stdin.readline()
+                    \(way)
+                    '''])
+                    told = Signal()
+                    def start_():
+                        os.dup2(told.reading, 0)
+                        body()
+                    child = fork(start_)
+                    """)
+                #expect(try town.becomes("alive", Self.nux))
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid != nil })
+                try parent.perform("os.write(told.writing, b'\\n'); os.waitpid(child, 0)")
+                #expect(try town.becomes("exited", Self.nux, within: .seconds(1)))
+                // One who comes back lives.
+                try parent.perform("run('gt', 'prime', env={**os.environ, 'GT_ROLE': '\(Self.nux)'})")
+                let view = try #require(try town.runtime(Self.nux))
+                #expect(view.evidence.source == "written")
+            }
+        }
+
+        /// Its first process is not all of it.
+        @Test func runtimeHasExitedWhenTheLastOfItsProcessesHas() throws {
+            try withAgents { town, agents in
+                let agent = try agents.start(Self.nux)
+                let bystander = try agents.start(Self.max)
+                try agent.perform("beat('gt-nux')")
+                // One of the same identity that does nothing, in a session of its own; and one of another.
+                let pids = try agent.perform(
+                    """
+                    left = start("sleep", "1000", before=os.setsid)
+                    other = start("sleep", "1000", before=os.setsid, env={**os.environ, "GT_ROLE": "\(Self.max)"})
+                    result = "%d %d" % (left, other)
+                    """)
+                let (left, other) = try Self.pair(pids)
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
+                try agent.kill()
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid == left })
+                #expect(try town.state(of: Self.nux) == "alive")
+                #expect(try town.runtime(Self.nux)?.exitedAt == nil)
+                kill(left, SIGKILL)
+                let end = ContinuousClock.now
+                #expect(try town.becomes("exited", Self.nux))
+                #expect(ContinuousClock.now - end < .seconds(1))
+                #expect(try town.runtime(Self.nux)?.rootPid == left)
+                #expect(kill(other, 0) == 0)
+                withExtendedLifetime(bystander) {}
+            }
+        }
+
+        /// A program that outlives everybody by intention is no agent, whoever has started it.
+        @Test func ignoredProcessThatIsLeftIsNotItsAgent() throws {
+            try withAgents("--ignore-command", "watcher") { town, agents in
+                let agent = try agents.start(Self.nux)
+                try agents.name("watcher", for: "/bin/sleep")
+                try agent.perform("beat('gt-nux'); left = start('watcher', '1000', before=os.setsid)")
+                let left = pid_t(try agent.number("result = left"))
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
+                try agent.kill()
+                #expect(try town.becomes("exited", Self.nux, within: .seconds(1)))
+                #expect(kill(left, 0) == 0)
+            }
+        }
+
+        private static func pair(_ text: String) throws -> (pid_t, pid_t) {
+            let numbers = text.split(separator: " ").compactMap { pid_t($0) }
+            try #require(numbers.count == 2)
+            return (numbers[0], numbers[1])
+        }
+
+        @Test func manyAgentsEndAtOnce() throws {
+            try withAgents { town, agents in
+                let ids = (1...20).map { "gastown/polecats/p\($0)" }
+                let mother = try agents.start(environment: [:])
+                try mother.perform(
+                    """
+                    told = Signal()
+                    children = []
+                    for i in range(1, 21):
+                        def stay():
+                            os.dup2(told.reading, 0)
+                            os.environ["GT_ROLE"] = "gastown/polecats/p%d" % i
+                            os.execvp("sh", ["sh", "-c", "gt prime; read line; exit 0"])
+                        children.append(fork(stay))
+                    """)
+                let areAlive = try eventually { try ids.allSatisfy { try town.runtime($0)?.rootPid != nil } }
+                #expect(areAlive)
+                let roots = Set(try ids.compactMap { try town.runtime($0)?.rootPid })
+                #expect(roots.count == 20)
+                try mother.perform("os.write(told.writing, b'\\n' * 20)\nfor child in children: os.waitpid(child, 0)")
+                let end = ContinuousClock.now
+                let haveExited = try eventually { try ids.allSatisfy { try town.state(of: $0) == "exited" } }
+                #expect(haveExited && ContinuousClock.now - end < .seconds(1))
+            }
+        }
+
+        // MARK: Mounts
+
+        @Test(arguments: [false, true]) func processesAreFoundAnewAfterARemount(workerDies: Bool) throws {
+            try withAgents { town, agents in
+                // An agent that stays must not keep the town from being unmounted.
+                let agent = try agents.start(environment: ["GT_ROLE": Self.nux])
+                try agent.perform("os.chdir('/'); beat('gt-nux')")
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
+                if workerDies {
+                    kill(try town.status().workerPid, SIGKILL)
+                    #expect(eventually { town.processes.isEmpty && !town.isMounted })
+                    try town.mount()
+                } else {
+                    try town.remount()
+                }
+                try agent.perform("touch('gt prime')")
+                #expect(try town.state(of: Self.nux) == "alive")
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
+                try agent.kill()
+                #expect(try town.becomes("exited", Self.nux, within: .seconds(1)))
+            }
+        }
+    }
+}

@@ -1,0 +1,454 @@
+import Glibc
+import RedisServing
+import SystemPackage
+import Testing
+
+extension EndToEnd {
+    /// What went wrong in the field, each report a scenario with the verdict that pulsefs gives.
+    ///
+    /// A heartbeat file's reader here is a tool that knows nothing of pulsefs and kills whoever it takes for dead.
+    @Suite(.needs("python3", "cc", "make")) struct FieldReportTests {
+        private static let nux = "gastown/polecats/nux"
+        private static let max = "gastown/crew/max"
+
+        /// gastown 379f7b055: with truncating writes, readers at the same time got partial JSON.
+        ///
+        /// At length in `ConcurrencyTests`.
+        @Test(.needs("node")) func readersNextToTruncatingWritersNeverGetPartialJSON() throws {
+            try withAgents { town, agents in
+                let writers = try (1...3).map { try agents.start("gastown/polecats/p\($0)") }
+                try writers[0].perform("touch('gt 0')")
+                for writer in writers {
+                    try writer.begin("result = work(lambda: touch('gt ' + 'x' * (time.time_ns() % 5000)))")
+                }
+                let node = """
+                    const fs = require('fs');
+                    for (let i = 0; i < 500; i++) JSON.parse(fs.readFileSync(process.argv[1])).timestamp.length;
+                    """
+                let reader = try Command("node", "-e", node, town.keepalive).start()
+                for _ in 0..<1000 { _ = try KeepaliveDocument(Client.read(town.keepalive)) }
+                #expect(try reader.wait().status == 0)
+                for writer in writers { #expect(try writer.endWork() > 20) }
+            }
+        }
+
+        /// gastown#4468, #4681: a healthy agent in one long tool call, without a `gt` command for longer than tools wait,
+        /// was killed, and then the next.
+        @Test func agentInOneLongToolCallIsAliveAndItsHeartbeatIsFresh() throws {
+            let ttl = 2.5
+            try withAgents("--ttl", "2500ms", "--activity", "beat") { town, agents in
+                let busy = try agents.start(Self.nux)
+                let idle = try agents.start(Self.max)
+                for (agent, session) in [(busy, "gt-nux"), (idle, "gt-crew-max")] {
+                    try agent.perform("beat('\(session)')")
+                }
+                let start = ContinuousClock.now
+                // It waits, and the tool works.
+                try busy.perform(
+                    """
+                    open("Makefile", "w").write("all:\\n\\twhile test ! -e enough; do echo 'int a;' > a.c && cc -c a.c; done\\n")
+                    """)
+                try busy.begin("run('make', '-s')")
+                let isOver = try eventually(within: .seconds(20)) {
+                    #expect(try town.state(of: Self.nux) == "alive")
+                    #expect(try HeartbeatReading(town.heartbeat("gt-nux")).age < ttl)
+                    let ended = try town.state(of: Self.max) == "expired"
+                    return ended && ContinuousClock.now - start > .seconds(2 * ttl)
+                }
+                // Who did nothing reads as old as it is.
+                #expect(isOver)
+                #expect(try HeartbeatReading(town.heartbeat("gt-crew-max")).age > ttl)
+                try idle.perform("open('../../polecats/nux/enough', 'w').close()")
+                try busy.answer()
+            }
+        }
+
+        /// gastown#4793: a writer updated one place and the killer read another; six healthy agents died in a day.
+        @Test(.needsRedis) func oneRecordAnswersFileTimePulseAndRedis() throws {
+            let redis = try RedisServer.onSocket()
+            try withAgents("--ttl", "3s", "--redis", redis.url) { town, agents in
+                #expect(try eventually { try town.mirror.isUp })
+                let agent = try agents.start(Self.nux)
+                try agent.perform("beat('gt-nux')")
+                let touched = ContinuousClock.now
+                #expect(try eventually { try redis.isAlive(Self.nux) })
+                func expectAgreement() throws {
+                    let reading = try HeartbeatReading(town.heartbeat("gt-nux"))
+                    let view = try #require(try town.runtime(Self.nux))
+                    let now = HeartbeatReading.now
+                    #expect(abs(reading.timestamp - reading.modified) < 0.5)
+                    #expect(abs(now - reading.modified - view.ageSeconds) < 0.5)
+                    #expect(view.document == reading.text)
+                    #expect(try (view.state == "alive") == redis.isAlive(Self.nux))
+                }
+                try expectAgreement()
+                // At the deadline all of them turn, and none before.
+                #expect(try town.becomes("expired", Self.nux))
+                #expect(ContinuousClock.now - touched >= .milliseconds(2900))
+                #expect(try eventually(within: .seconds(1)) { try !redis.isAlive(Self.nux) })
+                try expectAgreement()
+                try agent.perform("beat('gt-nux', 'idle')")
+                #expect(try eventually { try redis.isAlive(Self.nux) })
+                #expect(try town.runtime(Self.nux)?.reportedState == "idle")
+                try expectAgreement()
+            }
+        }
+
+        /// gastown#3877: an agent that had just been heard of was 18 days old, by a second store.
+        @Test func noOtherStoreMakesAnAgentOlderThanItsLastTouch() throws {
+            let days = 18 * 86400
+            try withTown { town in
+                try writeRigs(to: town.path)
+                let file = town.heartbeat("gt-nux")
+                let old = #"{"timestamp":"\#(KeepaliveDocument.timestamp(age: days))","state":"working"}"#
+                try Client.write(old, to: file)
+                try Client.setModified(file, seconds: Client.now - days)
+                try town.mount()
+                try Agents.with(in: town) { agents in
+                    #expect(try Client.read(file) == old)
+                    #expect(try town.state(of: Self.nux) != "alive")
+                    let agent = try agents.start(Self.nux)
+                    try agent.perform("beat('gt-nux'); touch('gt prime')")
+                    for _ in 0..<2 {
+                        let view = try #require(try town.runtime(Self.nux))
+                        #expect(view.state == "alive" && view.ageSeconds < 60)
+                        let reading = try HeartbeatReading(file)
+                        #expect(reading.age < 60 && HeartbeatReading.now - reading.modified < 60)
+                        // Also on the disk, for who comes after us.
+                        try Client.synchronize(directory: "\(town.path)/.runtime/heartbeats")
+                        #expect(try HeartbeatReading("\(town.beneath)/.runtime/heartbeats/gt-nux.json").age < 60)
+                        try agent.perform("os.chdir('/')")
+                        try town.remount()
+                        try agent.perform("touch('gt prime')")
+                    }
+                }
+                try town.unmount()
+            }
+        }
+
+        /// gastown#3846: who had never beaten and who was dead were one class.
+        @Test func neverExpiredAndExitedAreThreeThings() throws {
+            try withAgents("--ttl", "500ms") { town, agents in
+                let silent = try agents.start(Self.max)
+                let quiet = try agents.start("gastown/witness")
+                let dead = try agents.start(Self.nux)
+                try quiet.perform("touch('gt prime')")
+                try dead.perform("touch('gt prime')")
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid == dead.pid })
+                try dead.kill()
+                #expect(try town.becomes("exited", Self.nux))
+                #expect(try town.becomes("expired", "gastown/witness"))
+                #expect(try town.state(of: Self.max) == "never")
+                #expect(try town.state(of: "gastown/polecats/unheard") == "never")
+                // It stays exited, and is no more expired by time.
+                #expect(try town.state(of: Self.nux) == "exited")
+                #expect(try town.runtimes() == [Self.nux, "gastown/witness"])
+                withExtendedLifetime(silent) {}
+            }
+        }
+
+        /// gastown#4704: a fresh file hid a dead agent.
+        @Test(.needsRedis) func deadAgentHasExitedHoweverFreshItsFileIs() throws {
+            let redis = try RedisServer.onSocket()
+            try withAgents("--redis", redis.url) { town, agents in
+                #expect(try eventually { try town.mirror.isUp })
+                let agent = try agents.start(Self.nux)
+                try agent.perform("beat('gt-nux')")
+                #expect(try eventually { try redis.isAlive(Self.nux) })
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
+                let end = try agent.kill()
+                #expect(try town.becomes("exited", Self.nux))
+                #expect(ContinuousClock.now - end < .seconds(1))
+                #expect(try HeartbeatReading(town.heartbeat("gt-nux")).age < 60)
+                #expect(try town.runtime(Self.nux)?.ttlLeftSeconds == 0)
+                #expect(try town.status().runtimes.alive == 0)
+                #expect(try eventually(within: .seconds(2)) { try !redis.isAlive(Self.nux) })
+            }
+        }
+
+        /// gastown f3bbc27db, b3c6e5a17: a number was taken for a process, and had been given to another since.
+        ///
+        /// - Parameter unseen: Whether the worker has no time to look while one process follows the other.
+        @Test(.needsRoot, arguments: [false, true]) func recycledNumberDeceivesNobody(unseen: Bool) throws {
+            try withAgents { town, agents in
+                let mother = try agents.start(environment: [:])
+                let recycled = pid_t(
+                    try mother.number(
+                        """
+                        told = Signal()
+                        def become(role, command):
+                            os.dup2(told.reading, 0)
+                            environment = dict(os.environ)
+                            if role: environment["GT_ROLE"] = role
+                            os.execvpe("sh", ["sh", "-c", command + "; read line"], environment)
+                        child = fork(lambda: become("\(Self.nux)", "gt prime; touch $GT_ROOT/a.c"))
+                        # One like it, who gets the same number.
+                        def again(number, role, command):
+                            while True:
+                                try: open("/proc/sys/kernel/ns_last_pid", "w").write(str(number - 1))
+                                except OSError: pass
+                                heard = os.pipe()
+                                def begin():
+                                    os.close(heard[1])
+                                    if os.getpid() == number and os.read(heard[0], 1): become(role, command)
+                                other = fork(begin)
+                                os.close(heard[0])
+                                if other == number:
+                                    os.write(heard[1], b"!")
+                                    os.close(heard[1])
+                                    return other
+                                os.close(heard[1])
+                                os.waitpid(other, 0)
+                        result = child
+                        """))
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid == recycled })
+                let worker = try town.status().workerPid
+                if unseen { kill(worker, SIGSTOP) }
+                defer { kill(worker, SIGCONT) }
+                try mother.perform(
+                    """
+                    os.kill(child, 9)
+                    os.waitpid(child, 0)
+                    again(child, "\(Self.max)", "gt mail; touch $GT_ROOT/a.c")
+                    """)
+                if unseen { kill(worker, SIGCONT) }
+                #expect(try town.becomes("exited", Self.nux))
+                #expect(try eventually { try town.runtime(Self.max)?.rootPid == recycled })
+                let first = try #require(try town.runtime(Self.nux))
+                #expect(first.lastCommand == "gt prime" && first.rootPid == recycled)
+                let second = try #require(try town.runtime(Self.max))
+                #expect(second.state == "alive" && second.evidence.by == "GT_ROLE")
+                #expect(second.lastCommand == "gt mail")
+                // And once more, by somebody who is nobody.
+                try mother.perform("os.kill(child, 9); os.waitpid(child, 0); again(child, None, 'gt nobody')")
+                #expect(
+                    try eventually { try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt nobody" })
+                #expect(try town.becomes("exited", Self.max))
+                #expect(try town.state(of: Self.nux) == "exited")
+                #expect(try town.runtime(Self.max)?.lastCommand == "gt mail")
+                #expect(try town.runtimes() == [Self.nux, Self.max])
+                try mother.perform("os.kill(child, 9); os.waitpid(child, 0)")
+            }
+        }
+
+        /// gastown 2d16602cc: what an agent had started carried its identity on, to other agents and for ever.
+        @Test(.needs("tmux")) func identityDoesNotLeakFromWhoStartedTheServer() throws {
+            try withAgents { town, agents in
+                let mayor = try agents.start("mayor")
+                try mayor.perform(
+                    """
+                    tmux = ["tmux", "-f", "/dev/null", "-S", "\(town.scratch.path)/tmux.sock"]
+                    run(*tmux, "new-session", "-d", "-s", "gt-nux", "-c", "/", "-e", "GT_ROLE=\(Self.nux)",
+                        "gt mail inbox; sleep 1000")
+                    """)
+                // In its session an agent is who it is told to be,
+                #expect(try town.becomes("alive", Self.nux))
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid != nil })
+                #expect(try town.runtime(Self.nux)?.lastCommand == "gt mail inbox")
+                // the path of a heartbeat outranks what its writer carries,
+                try mayor.perform("beat('gt-crew-max')")
+                #expect(try town.runtime(Self.max)?.evidence.by == "path")
+                // the daemon is the daemon,
+                try mayor.perform("start('gt', 'daemon', 'run', before=os.setsid)")
+                #expect(try town.becomes("alive", "daemon"))
+                #expect(try town.runtime("daemon")?.evidence.by == "command")
+                // and what the server runs for its status line is nobody.
+                try mayor.perform(
+                    "run(*tmux, 'run-shell', 'cd $GT_ROOT/mayor && gt status-line && touch $GT_ROOT/seen')")
+                #expect(eventually { Client.exists("\(town.path)/seen") })
+                #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt status-line")
+                for id in ["mayor", Self.max, Self.nux, "daemon"] {
+                    #expect(try town.runtime(id)?.lastCommand != "gt status-line")
+                }
+                // Nor do they live on for whoever has started them.
+                try mayor.perform("touch('gt prime')")
+                #expect(try eventually { try town.runtime("mayor")?.rootPid == mayor.pid })
+                try mayor.kill()
+                #expect(try town.becomes("exited", "mayor", within: .seconds(1)))
+                #expect(try town.state(of: Self.nux) == "alive")
+                #expect(try town.state(of: "daemon") == "alive")
+            }
+        }
+
+        /// gastown "restart loop": a document with its time under another key was 292 years old, and the town restarted.
+        @Test(arguments: [
+            #"{"ts":"2026-01-02T03:04:05Z","state":"working"}"#, "{}", #"{"timestamp":"0001-01-01T00:00:00Z"}"#,
+        ])
+        func documentWithoutATimeGetsThatOfItsReceipt(text: String) throws {
+            try withAgents { town, agents in
+                let agent = try agents.start(Self.nux)
+                try agent.perform("write(heartbeat('gt-nux'), '\(text)')")
+                let reading = try HeartbeatReading(town.heartbeat("gt-nux"))
+                #expect(abs(reading.timestamp - reading.modified) < 0.001)
+                #expect(reading.age < 10)
+                #expect(try town.state(of: Self.nux) == "alive")
+                #expect(!text.contains("working") || reading.text.contains(#""state":"working""#))
+                try agent.perform("os.chdir('/')")
+                try town.unmount()
+                #expect(try HeartbeatReading(town.heartbeat("gt-nux")).timestamp == reading.timestamp)
+            }
+        }
+
+        /// gastown#589, #590: a file from before a crash killed each agent that came after it.
+        @Test func whatWasExpiredBeforeACrashIsAsOldAfterIt() throws {
+            try withAgents("--ttl", "1s") { town, agents in
+                let agent = try agents.start(Self.nux)
+                try agent.perform("beat('gt-nux'); os.chdir('/')")
+                let file = town.heartbeat("gt-nux")
+                let written = try HeartbeatReading(file)
+                try Client.synchronize(directory: "\(town.path)/.runtime/heartbeats")
+                let status = try town.status()
+                for pid in [status.keeperPid, status.workerPid] { kill(pid, SIGSTOP) }
+                try agent.kill()
+                for pid in [status.workerPid, status.keeperPid] { kill(pid, SIGKILL) }
+                #expect(eventually { town.processes.isEmpty })
+                #expect(eventually { HeartbeatReading.now - written.modified > 1.2 })
+                // A mount clears away what the crash has left.
+                try town.mount(["--ttl", "1s"])
+                let reading = try HeartbeatReading(file)
+                #expect(reading.text == written.text && abs(reading.modified - written.modified) < 0.001)
+                let view = try #require(try town.runtime(Self.nux))
+                #expect(view.state == "expired")
+                #expect(abs(HeartbeatReading.now - written.modified - view.ageSeconds) < 0.5)
+                // And who comes after it is alive at its first touch.
+                let next = try agents.start(Self.nux)
+                try next.perform("beat('gt-nux')")
+                #expect(try town.state(of: Self.nux) == "alive")
+                #expect(try HeartbeatReading(file).age < 1)
+            }
+        }
+
+        /// multica#164: a runtime was online for ever once the daemon that refreshed it had crashed.
+        ///
+        /// To the millisecond in `MirrorEndTests`.
+        @Test(.needsRedis) func keysExpireByThemselvesWhateverDies() throws {
+            let redis = try RedisServer.onSocket()
+            try withAgents("--redis", redis.url, "--ttl", "2s") { town, agents in
+                #expect(try eventually { try town.mirror.isUp })
+                let monitor = try Monitor(redis)
+                let agent = try agents.start(environment: ["GT_ROLE": Self.nux])
+                try agent.perform("os.chdir('/'); beat('gt-nux')")
+                #expect(try eventually { try redis.isAlive(Self.nux) })
+                // Its process lives, and that alone refreshes nothing.
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
+                #expect(try eventually { try !redis.isAlive(Self.nux) })
+                #expect(monitor.lines(with: #""SET" "mul:runtime:hb:\#(Self.nux)""#).count == 1)
+                try agent.perform("beat('gt-nux')")
+                #expect(try eventually { try redis.isAlive(Self.nux) })
+                let status = try town.status()
+                kill(status.keeperPid, SIGSTOP)
+                for pid in [status.workerPid, status.keeperPid] { kill(pid, SIGKILL) }
+                let end = ContinuousClock.now
+                #expect(eventually { town.processes.isEmpty })
+                #expect(try eventually { try !redis.isAlive(Self.nux) })
+                #expect(ContinuousClock.now - end < .milliseconds(2400))
+                try town.unmount()
+            }
+        }
+
+        /// multica#825: beats waited for the store, and healthy runtimes were offline.
+        @Test(.needsRedis) func touchWaitsForNoRedis() throws {
+            let redis = try RedisServer.onSocket()
+            try withAgents("--redis", redis.url) { town, agents in
+                #expect(try eventually { try town.mirror.isUp })
+                let agent = try agents.start(Self.nux)
+                redis.pause()
+                defer { redis.resume() }
+                let slowest = try Self.slowest(of: 300, by: agent)
+                #expect(slowest < 250, "\(slowest) ms")
+                #expect(try town.state(of: Self.nux) == "alive")
+                redis.resume()
+                #expect(try eventually { try redis.isAlive(Self.nux) })
+            }
+        }
+
+        /// The same of the disk: the town lies on a file system that is frozen.
+        @Test(.needsRoot, .needs("mkfs.ext4", "fsfreeze", "losetup")) func touchWaitsForNoDisk() throws {
+            try withTown { town in
+                let image = "\(town.scratch.path)/disk"
+                try Command("sh", "-euc", "truncate -s 32M \(image); mkfs.ext4 -q \(image)").output()
+                let disk = "\(town.path)/disk"
+                try Command("sh", "-euc", "mkdir \(disk); mount -o loop \(image) \(disk)").output()
+                var isFrozen = false
+                defer {
+                    if isFrozen { _ = try? Command("fsfreeze", "-u", disk).run() }
+                    _ = try? Command("umount", disk).run()
+                }
+                try Command("mkdir", "-p", "\(disk)/.runtime").output()
+                try town.mount(["--signal", "disk/.runtime/*.json"])
+                try Agents.with(in: town) { agents in
+                    let agent = try agents.start(Self.nux)
+                    let file = "\(disk)/.runtime/keepalive.json"
+                    try agent.perform("keepalive = '\(file)'; touch('gt 0')")
+                    let frozen = try Client.open("\(town.beneath)/disk", O_RDONLY)
+                    defer { try? Client.close(frozen) }
+                    try Command("fsfreeze", "-f", "/proc/\(getpid())/fd/\(frozen.rawValue)").output()
+                    isFrozen = true
+                    defer {
+                        _ = try? Command("fsfreeze", "-u", "/proc/\(getpid())/fd/\(frozen.rawValue)").run()
+                        isFrozen = false
+                    }
+                    let slowest = try Self.slowest(of: 300, by: agent)
+                    #expect(slowest < 250, "\(slowest) ms")
+                    #expect(try town.state(of: Self.nux) == "alive")
+                    #expect(try KeepaliveDocument(Client.read(file)).lastCommand == "gt 299")
+                }
+                try town.unmount()
+            }
+        }
+
+        /// In milliseconds, by the agent's own clock.
+        private static func slowest(of count: Int, by agent: Agent) throws -> Int {
+            try agent.number(
+                """
+                slowest = 0
+                for i in range(\(count)):
+                    begin = time.monotonic()
+                    touch("gt %d" % i)
+                    slowest = max(slowest, time.monotonic() - begin)
+                result = int(slowest * 1000)
+                """)
+        }
+
+        /// multica#2121: each beat was a row written.
+        @Test(.needsRedis) func touchesCostNoDiskWriteAndOneSetASecond() throws {
+            let redis = try RedisServer.onSocket()
+            try withAgents("--redis", redis.url) { town, agents in
+                #expect(try eventually { try town.mirror.isUp })
+                let agent = try agents.start(Self.nux)
+                try agent.perform("beat('gt-nux'); touch('gt prime')")
+                // What there was to be written is.
+                try Client.synchronize(directory: town.path)
+                let monitor = try Monitor(redis)
+                let worker = try town.status().workerPid
+                let files = [
+                    "\(town.beneath)/.runtime/heartbeats/gt-nux.json", "\(town.beneath)/.runtime/keepalive.json",
+                ]
+                let former = try files.map { try FileStatus($0) }
+                let written = try Self.written(by: worker)
+                let start = ContinuousClock.now
+                try agent.begin("result = work(lambda: (beat('gt-nux'), touch('gt prime')))")
+                let isOver = eventually { ContinuousClock.now - start > .milliseconds(2300) }
+                #expect(isOver)
+                let touches = 2 * (try agent.endWork())
+                let taken = ContinuousClock.now - start
+                #expect(touches > 100)
+                #expect(try Self.written(by: worker) == written, "\(touches) touches")
+                for (file, former) in zip(files, former) {
+                    let now = try FileStatus(file)
+                    #expect(now.st_ino == former.st_ino && now.modified == former.modified)
+                }
+                #expect(monitor.waitForSilence())
+                let times = monitor.lines(with: #""SET" "mul:runtime:hb:\#(Self.nux)""#).map(\.time)
+                #expect(times.count <= Int(taken / .seconds(1)) + 2 && times.count >= 2, "\(times)")
+                #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 > 0.98 }, "\(times)")
+            }
+        }
+
+        /// Bytes that a process has had written to disks.
+        private static func written(by pid: pid_t) throws -> Int {
+            let line = try Client.read("/proc/\(pid)/io").split(separator: "\n").first { $0.hasPrefix("write_bytes:") }
+            return try #require(line.flatMap { Int($0.split(separator: " ")[1]) })
+        }
+    }
+}

@@ -1,0 +1,135 @@
+/// What agents and the tools that they run are made of.
+enum AgentPrograms {
+    /// Does what it is told, line by line, and says when it is done.
+    ///
+    /// An order is a line with Python's own code in JSON, an answer one with a value or an error.
+    static let agent = #"""
+        import json, os, select, signal, sys, time, traceback
+
+        orders = open(sys.argv[1], "rb", buffering=0)
+        answers = open(sys.argv[2], "wb", buffering=0)
+        town = os.environ["GT_ROOT"]
+        keepalive = town + "/.runtime/keepalive.json"
+        activity = town + "/daemon/activity.json"
+
+        def heartbeat(session): return town + "/.runtime/heartbeats/" + session + ".json"
+
+        def now():
+            t = time.time_ns()
+            return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(t // 10**9)) + ".%09dZ" % (t % 10**9)
+
+        def document(**fields): return json.dumps({**fields, "timestamp": now()}, separators=(",", ":"))
+
+        # As Go's os.WriteFile.
+        def write(path, text, mode=0o644):
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+            try: os.write(file, text.encode())
+            finally: os.close(file)
+
+        def beat(session, state="working"): write(heartbeat(session), document(state=state))
+        def touch(command): write(keepalive, document(last_command=command))
+
+        # As bd replaces a file.
+        def replace(path, text):
+            write(path + ".tmp", text)
+            os.rename(path + ".tmp", path)
+
+        def bd(**fields): replace(activity, document(last_command="bd list", **fields))
+
+        # As an editor does: beside it, and renamed.
+        def edit(name, text="int main(void) { return 0; }\n"):
+            write(name + "~", text)
+            os.rename(name + "~", name)
+
+        # Starts a program, by default with the agent's environment and in its directory.
+        def start(*words, before=None, env=None, name=None):
+            child = os.fork()
+            if child: return child
+            try:
+                if before: before()
+                os.execvpe(name or words[0], words, os.environ if env is None else env)
+            finally: os._exit(127)
+
+        def fork(body):
+            child = os.fork()
+            if child: return child
+            try:
+                body()
+                os._exit(0)
+            except BaseException: traceback.print_exc()
+            finally: os._exit(1)
+
+        def wait(child):
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if status: raise Exception("%d has ended with %d" % (child, status))
+            return child
+
+        def run(*words, **how): return wait(start(*words, **how))
+
+        # Works, step by step, until the next order is there, and says how many steps it were.
+        def work(step):
+            count = 0
+            while not select.select([orders], [], [], 0)[0]:
+                step()
+                count += 1
+            return count
+
+        # A line, for whoever waits in another process.
+        class Signal:
+            def __init__(self): self.reading, self.writing = os.pipe()
+            def raise_(self): os.write(self.writing, b"!")
+            def wait(self): os.read(self.reading, 1)
+
+        answers.write(b'{"value":""}\n')
+        while line := orders.readline():
+            scope = globals()
+            scope["result"] = ""
+            try:
+                exec(json.loads(line), scope)
+                answer = {"value": str(result)}
+            except Exception: answer = {"error": traceback.format_exc()}
+            answers.write(json.dumps(answer).encode() + b"\n")
+        """#
+
+    /// `gt`, as far as its files go.
+    ///
+    /// `gt daemon run` stays; what else it is told is over at once.
+    static let gt = #"""
+        #include <fcntl.h>
+        #include <stdio.h>
+        #include <stdlib.h>
+        #include <string.h>
+        #include <time.h>
+        #include <unistd.h>
+
+        static void put(const char *name, const char *command)
+        {
+            char path[8192], document[8192], seconds[64];
+            struct timespec now;
+            struct tm parts;
+            clock_gettime(CLOCK_REALTIME, &now);
+            strftime(seconds, sizeof seconds, "%Y-%m-%dT%H:%M:%S", gmtime_r(&now.tv_sec, &parts));
+            int length = snprintf(document, sizeof document, "{\"last_command\":\"%s\",\"timestamp\":\"%s.%09ldZ\"}",
+                                  command, seconds, now.tv_nsec);
+            snprintf(path, sizeof path, "%s/%s", getenv("GT_ROOT"), name);
+            int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+            if (file < 0 || write(file, document, length) != length || close(file) != 0) {
+                perror(path);
+                exit(1);
+            }
+        }
+
+        int main(int count, char **words)
+        {
+            char command[4096] = "gt";
+            for (int i = 1; i < count; i++) {
+                strcat(command, " ");
+                strcat(command, words[i]);
+            }
+            put(".runtime/keepalive.json", command);
+            put("daemon/activity.json", command);
+            if (strcmp(command, "gt daemon run") == 0) for (;;) pause();
+            return 0;
+        }
+        """#
+}
