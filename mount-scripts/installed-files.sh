@@ -24,7 +24,7 @@ case $prefix in
 *) units=/etc/systemd ;;
 esac
 
-# source (relative to the repository), destination, mode
+# source (relative to the repository, or "made:" and what install has the program print), destination, mode
 # shellcheck disable=SC2034
 installed_files=(
     ".build/release/pulsefs $prefix/bin/pulsefs 755"
@@ -33,6 +33,11 @@ installed_files=(
     "mount-scripts/mount.fuse.pulsefs /sbin/mount.fuse.pulsefs 755"
     "mount-scripts/pulsefs@.service $units/system/pulsefs@.service 644"
     "mount-scripts/pulsefs@.service $units/user/pulsefs@.service 644"
+    "made:manual $prefix/share/man/man1/pulsefs.1 644"
+    # Where each shell looks by itself.
+    "made:bash $prefix/share/bash-completion/completions/pulsefs 644"
+    "made:zsh $prefix/share/zsh/site-functions/_pulsefs 644"
+    "made:fish $prefix/share/fish/vendor_completions.d/pulsefs.fish 644"
 )
 
 # Only a running systemd has something to reload, and only about its own files.

@@ -96,7 +96,14 @@ public protocol FileSystem: AnyObject, Sendable {
     ) throws(Errno) -> (Entry, OpenReply)
 
     /// Fills `bytes` from `offset` on, and returns how many there were; fewer than asked is the end of the file.
+    ///
+    /// EAGAIN when there is nothing yet: a caller that will not wait is told so, for any other `wait` is asked.
     func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int
+
+    /// Takes over a read that has found nothing yet, to answer it when there is something.
+    ///
+    /// That may have come meanwhile. No thread waits; whoever answers may be any thread, this one included.
+    func wait(_ read: WaitingRead, on handle: FileHandle)
 
     /// Writes `bytes` at `offset`, and returns how many it took. With `appending` (the file was opened with `O_APPEND`)
     /// they go to the end, and `offset` is only where the kernel believes that to be.
@@ -134,7 +141,10 @@ public protocol FileSystem: AnyObject, Sendable {
     /// What poll(2) would say of the file now, as a mask of `POLLIN` and its kind.
     ///
     /// Never ENOSYS: the kernel would take it for the whole mount and for ever.
-    func poll(_ handle: FileHandle) throws(Errno) -> UInt32
+    ///
+    /// - Parameter waker: Where somebody waits for this to change; to be kept until it has been raised, another one comes
+    ///   or the handle is released. Nil when nobody does.
+    func poll(_ handle: FileHandle, waker: PollWaker?) throws(Errno) -> UInt32
 
     // MARK: Directories
 

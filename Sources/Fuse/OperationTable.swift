@@ -154,9 +154,7 @@ enum OperationTable {
             }
         }
         table.read = { request, _, size, offset, info in
-            PendingReply(request!).bytes(capacity: size) { (fileSystem, _, room) throws(Errno) in
-                try fileSystem.read(FileHandle(info!), into: room, at: offset)
-            }
+            PendingReply(request!).read(FileHandle(info!), capacity: size, at: offset, flags: info!.pointee.flags)
         }
         table.write = { request, _, bytes, size, offset, info in
             let losesSetIDs = info!.pointee.takeLosesSetIDs()
@@ -209,8 +207,8 @@ enum OperationTable {
             }
         }
         table.poll = { request, _, info, waker in
-            PendingReply(request!).events(waker: waker) { (fileSystem) throws(Errno) in
-                try fileSystem.poll(FileHandle(info!))
+            PendingReply(request!).events(waker: waker) { (fileSystem, waker) throws(Errno) in
+                try fileSystem.poll(FileHandle(info!), waker: waker)
             }
         }
     }

@@ -8,18 +8,17 @@ import SystemPackage
 /// an open file) is undone.
 struct PendingReply {
     private let request: fuse_req_t
-    private let fileSystem: any FileSystem
-    private let isRoot: Bool
+    private let served: Session.Served
+    private var fileSystem: any FileSystem { served.fileSystem }
+    private var isRoot: Bool { served.isRoot }
 
     /// The kernel never asks for more at a time (`FUSE_MAX_MAX_PAGES`).
-    private static let largestReply = 1 << 20
+    static let largestReply = 1 << 20
 
     /// `request` must carry a `Session.Served` as its user data.
     init(_ request: fuse_req_t) {
         self.request = request
-        let served = Session.Served.of(fuse_req_userdata(request))
-        fileSystem = served.fileSystem
-        isRoot = served.isRoot
+        served = Session.Served.of(fuse_req_userdata(request))
     }
 
     private var caller: Request {
@@ -101,7 +100,10 @@ struct PendingReply {
         do throws(Errno) {
             let opened = try changing(losesSetIDs) { () throws(Errno) in try operation(fileSystem, caller) }
             var reply = fuse_file_info(opened, flags: info?.pointee.flags ?? 0)
-            if fuse_reply_open(request, &reply) == -ENOENT { undo(fileSystem)(opened.handle) }
+            let outcome =
+                opened.isStream
+                ? served.streams.replying { fuse_reply_open(request, &reply) } : fuse_reply_open(request, &reply)
+            if outcome == -ENOENT { undo(fileSystem)(opened.handle) }
         } catch {
             fail(error)
         }
@@ -146,6 +148,21 @@ struct PendingReply {
             do throws(Errno) {
                 let count = try fill(fileSystem, caller, room)
                 fuse_reply_buf(request, room.baseAddress?.assumingMemoryBound(to: CChar.self), count)
+            } catch {
+                fail(error)
+            }
+        }
+    }
+
+    /// Answers read(2), now or, if there is nothing yet and the caller waits for it, when the file system sees to it.
+    func read(_ handle: FileHandle, capacity: Int, at offset: off_t, flags: CInt) {
+        let capacity = min(capacity, Self.largestReply)
+        ReplyBuffer.withBytes(capacity) { room in
+            do throws(Errno) {
+                let count = try fileSystem.read(handle, into: room, at: offset)
+                fuse_reply_buf(request, room.baseAddress?.assumingMemoryBound(to: CChar.self), count)
+            } catch .resourceTemporarilyUnavailable where flags & O_NONBLOCK == 0 {
+                fileSystem.wait(served.waiting.add(request, capacity: capacity, of: served), on: handle)
             } catch {
                 fail(error)
             }
@@ -229,11 +246,13 @@ struct PendingReply {
         }
     }
 
-    /// Answers poll; `waker` is libfuse's handle for a later notification, which nothing here needs.
-    func events(waker: OpaquePointer?, _ operation: (any FileSystem) throws(Errno) -> UInt32) {
-        if let waker { fuse_pollhandle_destroy(waker) }
+    /// Answers poll; `waker` is libfuse's handle for a later notification, if somebody waits for one.
+    func events(
+        waker: OpaquePointer?, _ operation: (any FileSystem, PollWaker?) throws(Errno) -> UInt32
+    ) {
+        let waker = waker.map { PollWaker(takingOwnershipOf: $0, of: served) }
         do throws(Errno) {
-            fuse_reply_poll(request, try operation(fileSystem))
+            fuse_reply_poll(request, try operation(fileSystem, waker))
         } catch {
             fail(error)
         }

@@ -47,11 +47,18 @@ public struct OpenReply {
     public var usesDirectIO: Bool
     /// Whether `flush` shall be called at each close; without it the kernel need not ask (`FOPEN_NOFLUSH`).
     public var needsFlush: Bool
+    /// Whether it has no position, as a pipe has none, and reads of it may wait (`FOPEN_STREAM`).
+    ///
+    /// Not for directories.
+    public var isStream: Bool
 
-    public init(handle: FileHandle, usesDirectIO: Bool = false, needsFlush: Bool = true) {
+    public init(
+        handle: FileHandle, usesDirectIO: Bool = false, needsFlush: Bool = true, isStream: Bool = false
+    ) {
         self.handle = handle
         self.usesDirectIO = usesDirectIO
         self.needsFlush = needsFlush
+        self.isStream = isStream
     }
 }
 

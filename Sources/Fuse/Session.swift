@@ -19,7 +19,20 @@ public final class Session: Sendable {
         let handshake = Handshake()
         /// Whether threads act as the caller where that makes a difference.
         let isRoot = geteuid() == 0
+        let streams = StreamOpening()
+        /// Reads that are answered when there is something to be read.
+        let waiting = WaitingReads()
+        // because it is set once, before there is anybody to look, and libfuse guards what it points to by a lock.
+        private nonisolated(unsafe) var session: OpaquePointer?
+
         init(_ fileSystem: any FileSystem) { self.fileSystem = fileSystem }
+
+        /// Whoever may yet answer or notify holds this object, and with it what that takes.
+        deinit {
+            if let session { fuse_session_destroy(session) }
+        }
+
+        fileprivate func own(_ session: OpaquePointer) { self.session = session }
 
         /// The object behind libfuse's user data.
         static func of(_ userData: UnsafeMutableRawPointer?) -> Served {
@@ -28,7 +41,7 @@ public final class Session: Sendable {
         }
     }
 
-    // because libfuse guards a session with a lock of its own; only `deinit`, when nobody serves any more, frees it.
+    // because libfuse guards a session with a lock of its own; it is freed with `served`, when nobody serves any more.
     private nonisolated(unsafe) let session: OpaquePointer
     private let served: Served
     /// Whether a thread is lingering.
@@ -59,7 +72,7 @@ public final class Session: Sendable {
         let name = strdup("pulsefs")
         defer { free(name) }
         var arguments = [name]
-        // because the session keeps `served` alive, and is destroyed before it.
+        // because the session is destroyed by `served`, as the last thing that it does.
         let userData = Unmanaged.passUnretained(served).toOpaque()
         let session = arguments.withUnsafeMutableBufferPointer { arguments in
             var parsed = fuse_args(argc: 1, argv: arguments.baseAddress, allocated: 0)
@@ -74,6 +87,7 @@ public final class Session: Sendable {
         var transport = fuse_custom_io(
             writev: { descriptor, parts, count, served in
                 Served.of(served).handshake.completeReply(parts!, count: count)
+                Served.of(served).streams.completeReply(parts!, count: count)
                 return Session.write(parts!, count: count, to: descriptor)
             },
             read: { descriptor, bytes, count, served in
@@ -100,10 +114,7 @@ public final class Session: Sendable {
             throw Errno(rawValue: abs(outcome))
         }
         self.session = session
-    }
-
-    deinit {
-        fuse_session_destroy(session)
+        served.own(session)
     }
 
     /// Lets a process that is root make files in the name of those who ask.
@@ -123,6 +134,7 @@ public final class Session: Sendable {
         let watch = try Thread(named: "fuse watch") { crew.watch() }
         let outcome = Result { () throws(Errno) in try serve(on: threads, of: crew) }
         watch.join()
+        served.waiting.end()
         try outcome.get()
         if let failure = crew.failure { throw failure }
     }
@@ -188,6 +200,7 @@ public final class Session: Sendable {
             send(statx.reply(from: served.fileSystem))
         } else {
             fuse_session_process_buf(session, &request)
+            served.waiting.answerInterrupted()
         }
     }
 

@@ -15,6 +15,8 @@ public struct LivenessTable: Sendable {
     private static let smallestSweep = 1024
 
     private var runtimes: [RuntimeID: Record] = [:]
+    /// How many runtimes there are beneath each directory of ids, `gastown/` and `gastown/polecats/`.
+    private var directories: [String: Int] = [:]
     private var signals: [SignalPath: Record] = [:]
     /// What was forgotten and when, lest others bring it back; only where there are others.
     private var forgotten: [RecordSubject: Tombstone] = [:]
@@ -85,7 +87,11 @@ public struct LivenessTable: Sendable {
             if isShared { forgotten[.signal(path)] = nil }
         }
         if let runtime = touch.runtime {
+            let count = runtimes.count
             kept.runtime = runtimes[runtime].merge(record)
+            if runtimes.count > count {
+                for directory in runtime.directories { directories[directory, default: 0] += 1 }
+            }
             if isShared { forgotten[.runtime(runtime)] = nil }
         }
         if runtimes.count + signals.count + forgotten.count > nextSweep { sweep(at: touch.at) }
@@ -135,7 +141,12 @@ public struct LivenessTable: Sendable {
 
     private mutating func drop(_ subject: RecordSubject, stamp: Stamp, at now: ContinuousClock.Instant) {
         switch subject {
-        case .runtime(let id): runtimes[id] = nil
+        case .runtime(let id):
+            guard runtimes.removeValue(forKey: id) != nil else { break }
+            for directory in id.directories {
+                let count = directories[directory, default: 1] - 1
+                directories[directory] = count == 0 ? nil : count
+            }
         case .signal(let path): signals[path] = nil
         }
         guard isShared, forgotten[subject] != nil || forgotten.count < Self.mostForgotten else { return }
@@ -173,7 +184,12 @@ public struct LivenessTable: Sendable {
     /// again: whoever serves it must have its document elsewhere by then.
     public mutating func sweep(at now: ContinuousClock.Instant) {
         let oldest = now - retention
+        let count = runtimes.count
         runtimes.removeRecords(expiredBy: oldest)
+        if runtimes.count < count {
+            directories = [:]
+            for id in runtimes.keys { for directory in id.directories { directories[directory, default: 0] += 1 } }
+        }
         signals.removeRecords(expiredBy: oldest)
         if isShared { forgotten = forgotten.filter { now < $0.value.deadline } }
         nextSweep = max(Self.smallestSweep, 2 * (runtimes.count + signals.count + forgotten.count))
@@ -216,7 +232,7 @@ public struct LivenessTable: Sendable {
         return news(of: message.subject, by: origin)
     }
 
-    private func record(of subject: RecordSubject) -> Record? {
+    func record(of subject: RecordSubject) -> Record? {
         switch subject {
         case .runtime(let id): runtimes[id]
         case .signal(let path): signals[path]
@@ -228,8 +244,21 @@ public struct LivenessTable: Sendable {
         runtimes.keys.filter { $0.description.utf8.starts(with: prefix.utf8) }
     }
 
+    /// The same, and whether each is alive.
+    func runtimes(beneath prefix: String, at now: ContinuousClock.Instant) -> [(id: RuntimeID, isAlive: Bool)] {
+        runtimes.filter { $0.key.description.utf8.starts(with: prefix.utf8) }
+            .map { ($0.key, $0.value.isAlive(at: now)) }
+    }
+
+    /// Whether a directory of ids, which is empty or ends in a slash, has any.
     func hasRuntimes(beneath prefix: String) -> Bool {
-        runtimes.keys.contains { $0.description.utf8.starts(with: prefix.utf8) }
+        prefix.isEmpty ? !runtimes.isEmpty : directories[prefix] != nil
+    }
+
+    /// Whether one of them is alive: where there are any, found by looking for one.
+    func hasLiving(beneath prefix: String, at now: ContinuousClock.Instant) -> Bool {
+        hasRuntimes(beneath: prefix)
+            && runtimes.contains { $0.key.description.utf8.starts(with: prefix.utf8) && $0.value.isAlive(at: now) }
     }
 
     /// False for a runtime that was never heard of.

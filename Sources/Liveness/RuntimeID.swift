@@ -64,6 +64,12 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
         try? self.init(bytes: file.dropLast(suffix.count))
     }
 
+    /// The directories that the id lies in, outermost first: `a/` and `a/b/` of `a/b/c`.
+    var directories: [String] {
+        let bytes = description.utf8
+        return bytes.indices.filter { bytes[$0] == UInt8(ascii: "/") }.map { String(description[...$0]) }
+    }
+
     public static func < (first: RuntimeID, second: RuntimeID) -> Bool {
         first.description < second.description
     }

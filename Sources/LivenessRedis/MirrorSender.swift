@@ -59,7 +59,9 @@ final class MirrorSender: Sendable {
             do {
                 try serve(try mirror.open("mirror"), &work, whenUp: { upSince = .now })
             } catch {
-                mirror.note(\.heartbeats, "mirror", error)
+                if mirror.note(\.heartbeats, "mirror", error) {
+                    store.noteMirror(isUp: false, reason: "\(error)")
+                }
                 mirror.note(\.records, "records", error)
                 backoff.note(upSince: upSince)
                 sleep(until: .now + backoff.pause(needsAPerson: RedisMirror.needsAPerson(error)))
@@ -75,7 +77,7 @@ final class MirrorSender: Sendable {
         work.backlog = ownSubjects()
         // One without memory says yes to the question and no to what counts.
         while try send(connection, &work), !work.backlog.isEmpty {}
-        mirror.note(\.heartbeats, "mirror", .up)
+        if mirror.note(\.heartbeats, "mirror", .up) { store.noteMirror(isUp: true, reason: nil) }
         if work.takesRecords { mirror.note(\.records, "records", .up) }
         whenUp()
         while true {

@@ -128,32 +128,39 @@ package final class RedisMirror: LivenessMirror {
     }
 
     /// Notes how a link is doing; says so in the log when that is news.
+    ///
+    /// - Returns: Whether it does otherwise than before, and not just for another reason.
+    @discardableResult
     func note(
         _ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ news: MirrorStatus.State,
         reason: String? = nil
-    ) {
+    ) -> Bool {
         let now = WallTime.now
-        let isNews = state.withLock { state in
+        let (isNews, isOther) = state.withLock { state in
             let old = state[keyPath: link]
-            guard old.state != news || old.reason != reason else { return false }
+            guard old.state != news || old.reason != reason else { return (false, false) }
             if old.state == news {
                 state[keyPath: link].reason = reason
             } else {
                 state[keyPath: link] = MirrorStatus.Link(news, since: now, reason: reason)
             }
-            return true
+            return (true, old.state != news)
         }
-        guard isNews else { return }
+        guard isNews else { return false }
         let server = state.withLock { $0.server }
         switch news {
         case .up, .connecting: log.info("\(name): \(news.rawValue)", metadata: ["server": "\(server)"])
         case .down: log.warning("\(name): down: \(reason ?? "")", metadata: ["server": "\(server)"])
         case .refused: log.error("\(name): refused: \(reason ?? "")", metadata: ["server": "\(server)"])
         }
+        return isOther
     }
 
     /// Notes what has ended a link.
-    func note(_ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ error: any Error) {
+    @discardableResult
+    func note(
+        _ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ error: any Error
+    ) -> Bool {
         note(link, name, Self.needsAPerson(error) ? .refused : .down, reason: "\(error)")
     }
 

@@ -1,5 +1,5 @@
 /// What the program's exit status says.
-enum ExitStatus: Int32 {
+enum ExitStatus: Int32, CaseIterable {
     case success = 0
     case failed = 1
     case couldNotTell = 2
@@ -9,9 +9,20 @@ enum ExitStatus: Int32 {
     /// ArgumentParser's own for wrong arguments, `EX_USAGE` in sysexits.h.
     case usage = 64
 
-    static let overview = """
-        Exit status: 0 done, 1 failed, 2 could not tell, 3 not mounted, 4 already mounted, 5 in use, 64 wrong arguments.
-        """
+    var meaning: String {
+        switch self {
+        case .success: "done"
+        case .failed: "failed"
+        case .couldNotTell: "could not tell"
+        case .notMounted: "not mounted"
+        case .alreadyMounted: "already mounted"
+        case .busy: "in use"
+        case .usage: "wrong arguments"
+        }
+    }
+
+    static let overview =
+        "Exit status: " + allCases.map { "\($0.rawValue) \($0.meaning)" }.joined(separator: ", ") + "."
 }
 
 /// Why a command ends without having done its work: a line for a person, and the exit status.

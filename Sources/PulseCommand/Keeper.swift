@@ -43,7 +43,7 @@ struct Keeper: ~Copyable {
     static func mount(
         over town: String, options: MountOptions, secret: RedisSecret?, log: Logger
     ) throws -> Keeper {
-        let signals = try Self.blockTerminationSignals()
+        let signals = try OwnedDescriptor(blocking: [SIGTERM, SIGINT, SIGHUP])
         // Before anything is mounted over it: from then on its path leads into the mount.
         let root = try OwnedDescriptor(opening: town, in: AT_FDCWD, O_PATH | O_DIRECTORY)
         let turn = try takeTurn(at: town, root: root.rawValue)
@@ -149,15 +149,6 @@ struct Keeper: ~Copyable {
         init(lock: consuming OwnedDescriptor) { self.lock = lock }
     }
 
-    private static func blockTerminationSignals() throws(Errno) -> OwnedDescriptor {
-        var set = sigset_t()
-        sigemptyset(&set)
-        for signal in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&set, signal) }
-        sigprocmask(SIG_BLOCK, &set, nil)
-        return OwnedDescriptor(
-            takingOwnershipOf: try retryingInterrupts { signalfd(-1, &set, CInt(SFD_CLOEXEC | SFD_NONBLOCK)) })
-    }
-
     /// What comes of asking the mount something only the worker can answer.
     private final class Answer: Sendable {
         let raised: Wakeup
@@ -190,9 +181,8 @@ struct Keeper: ~Copyable {
 
     /// Ends the mount because we are told to: in order if nobody uses it, else out of everybody's sight.
     private borrowing func endOnSignal() {
-        var info = signalfd_siginfo()
-        _ = read(signals.rawValue, &info, MemoryLayout.size(ofValue: info))
-        log.info("ending", metadata: ["town": "\(entry.path)", "signal": "\(info.ssi_signo)"])
+        let signal = signals.nextSignal().map { "\($0)" } ?? "none"
+        log.info("ending", metadata: ["town": "\(entry.path)", "signal": "\(signal)"])
         do throws(Errno) {
             try KernelMount.unmount(try MountTable().entry(entry.id)?.path ?? entry.path, isLazy: false)
         } catch {

@@ -18,6 +18,7 @@ enum Log {
 
     /// Opens the log of a town for appending, making its directory where it is the default one.
     static func open(_ file: String?, for town: String) throws -> OwnedDescriptor {
+        if file == nil { try makeDefaultDirectory() }
         let path = try file ?? defaultPath(for: town)
         var status = FileStatus()
         if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size > largest {
@@ -31,23 +32,23 @@ enum Log {
     }
 
     /// `/var/log/pulsefs/home-anna-gt.log` for root, else below `$XDG_STATE_HOME` or `~/.local/state`.
-    private static func defaultPath(for town: String) throws -> String {
-        let directory: String
-        if geteuid() == 0 {
-            directory = "/var/log/pulsefs"
-        } else if let state = environment("XDG_STATE_HOME") {
-            directory = state + "/pulsefs"
-        } else if let home = environment("HOME") {
-            directory = home + "/.local/state/pulsefs"
-        } else {
-            throw Failure("there is no place for the log, as HOME is not set. Choose a file with --log.")
-        }
+    static func defaultPath(for town: String) throws -> String {
+        try defaultDirectory() + "/" + town.split(separator: "/").joined(separator: "-").suffix(200) + ".log"
+    }
+
+    private static func defaultDirectory() throws -> String {
+        if geteuid() == 0 { return "/var/log/pulsefs" }
+        if let state = environment("XDG_STATE_HOME") { return state + "/pulsefs" }
+        if let home = environment("HOME") { return home + "/.local/state/pulsefs" }
+        throw Failure("there is no place for the log, as HOME is not set. Choose a file with --log.")
+    }
+
+    private static func makeDefaultDirectory() throws {
         var made = ""
-        for component in directory.split(separator: "/") {
+        for component in try defaultDirectory().split(separator: "/") {
             made += "/" + component
             mkdir(made, 0o700)
         }
-        return directory + "/" + town.split(separator: "/").joined(separator: "-").suffix(200) + ".log"
     }
 
     private static func environment(_ name: String) -> String? {

@@ -14,7 +14,7 @@ struct Mount: ParsableCommand {
             plain files again. Works for root, and for ordinary users through fusermount3.
             """)
 
-    @Argument(help: ArgumentHelp("The directory to mount over.", valueName: "town"))
+    @Argument(help: ArgumentHelp("The directory to mount over.", valueName: "town"), completion: .directory)
     var town: String
 
     @OptionGroup var options: MountOptions
@@ -72,7 +72,7 @@ struct Mount: ParsableCommand {
     /// Refuses where a town is mounted already, and clears away what a dead keeper and worker have left.
     private func replaceIfDead(_ mount: MountEntry) throws {
         switch try StatusFile.read(of: mount.path) {
-        case .text(let text):
+        case .value(let text):
             let first = StatusFile.decode(text).map { " by keeper \($0.keeperPid), since \($0.mountedAt)" } ?? ""
             throw Failure("\(mount.path) is already mounted\(first).", .alreadyMounted)
         case .denied:

@@ -112,26 +112,15 @@ struct MountOptions: ParsableArguments {
 
     // MARK: Durations
 
-    private static let units: [(suffix: String, nanoseconds: Int64)] = [
-        ("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000),
-        ("h", 3_600_000_000_000),
-    ]
-
     /// Reads a whole number and a unit, `90s`.
     ///
     /// More than nothing, and at most 100 years.
     static func parseDuration(_ text: String) throws -> Duration {
-        let digits = text.prefix { $0.isASCII && $0.isNumber }
-        let unit = units.first { $0.suffix == text.dropFirst(digits.count) }
-        guard let unit, let count = Int64(digits), count > 0 else {
-            throw ValidationError(
-                "'\(text)' is no duration: write a whole number above 0 and a unit, as in 500ms, 90s, 5m, 1h.")
+        do {
+            return try Duration(spelled: text)
+        } catch {
+            throw ValidationError("\(error)")
         }
-        let (nanoseconds, overflow) = count.multipliedReportingOverflow(by: unit.nanoseconds)
-        guard !overflow, nanoseconds <= 3_155_760_000_000_000_000 else {
-            throw ValidationError("'\(text)' is longer than 100 years.")
-        }
-        return .nanoseconds(nanoseconds)
     }
 
     // MARK: -o

@@ -37,6 +37,16 @@ struct MountTable {
         entries.first { $0.id == id }
     }
 
+    /// The mount that a town lies on, whatever is mounted over the town itself.
+    func enclosing(_ path: String) -> MountEntry? {
+        let candidates = entries.filter { entry in
+            if entry.path == path { return !entry.isPulseFS }
+            return entry.path == "/" || path.hasPrefix(entry.path + "/")
+        }
+        // Of several at one path the last is on top.
+        return candidates.reversed().max { $0.path.utf8.count < $1.path.utf8.count }
+    }
+
     /// The mount of a town, the topmost if there are several.
     func town(at path: String) -> MountEntry? {
         entries.last { $0.path == path }.flatMap { $0.isPulseFS ? $0 : nil }

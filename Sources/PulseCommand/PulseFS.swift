@@ -23,7 +23,10 @@ struct PulseFS: ParsableCommand {
             \(ExitStatus.overview)
             """,
         version: version,
-        subcommands: [Mount.self, Unmount.self, Status.self, KeeperCommand.self, WorkerCommand.self]
+        subcommands: [
+            Mount.self, Unmount.self, Status.self, Alive.self, TouchCommand.self, ForgetCommand.self, Watch.self,
+            Doctor.self, Manual.self, KeeperCommand.self, WorkerCommand.self,
+        ]
     )
 
     static func main() {

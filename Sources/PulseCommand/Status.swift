@@ -9,7 +9,7 @@ struct Status: ParsableCommand {
         abstract: "Say how a town is doing.",
         discussion: "The same is in TOWN/.pulse/status.json.")
 
-    @Argument(help: ArgumentHelp("The mounted directory.", valueName: "town"))
+    @Argument(help: .town, completion: .directory)
     var town: String
 
     @Flag(help: "Print .pulse/status.json as it is.")
@@ -18,22 +18,12 @@ struct Status: ParsableCommand {
     func run() throws {
         let place = try TownPath(town)
         guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
-        switch try StatusFile.read(of: mount.path) {
-        case .text(let text): try show(text)
-        case .dead:
-            throw Failure(
-                "\(mount.path) is mounted, but nobody serves it any more. 'pulsefs mount \(mount.path)' heals it.",
-                .couldNotTell)
-        case .denied: throw Failure("\(mount.path) was mounted by another user.", .couldNotTell)
-        case .failed(let error): throw Failure("\(mount.path) answers with an error: \(error)", .couldNotTell)
-        case .silent:
-            throw Failure("\(mount.path) does not answer within \(StatusFile.patience).", .couldNotTell)
-        }
+        try show(StatusFile.read(of: mount.path).get(from: mount))
     }
 
     private func show(_ text: String) throws {
         if json { return print(text.trimmedAtEnd) }
-        guard let status = StatusFile.decode(text) else {
+        guard let status = StatusFile.decode(text), let news: StatusNews = JSONText.decode(text) else {
             throw Failure("\(town) says something that this version does not understand.", .couldNotTell)
         }
         print(
@@ -42,11 +32,12 @@ struct Status: ParsableCommand {
             up              \(status.uptimeSeconds) s, since \(status.mountedAt)
             processes       keeper \(status.keeperPid), worker \(status.workerPid), pulsefs \(status.version)
             signal files    \(status.signalFiles.alive) alive, \(status.signalFiles.expired) expired (ttl \(status.ttlSeconds) s, on expiry \(status.onExpiry))
-            runtimes        \(status.runtimes.alive) alive, \(status.runtimes.expired) expired
+            runtimes        \(status.runtimes.alive) alive, \(status.runtimes.expired) expired\(news.exited)
             touches         \(status.documents.touches), \(status.documents.refused) refused, \(status.documents.fromFuture) with a clock ahead
             to write down   \(status.documents.notWrittenDown)
             inodes          \(status.fileSystem.inodes) known, \(status.fileSystem.openFiles) files open
             """)
+        news.lines.forEach { print($0) }
         if let mirror = status.mirror { show(mirror) }
     }
 
@@ -66,6 +57,50 @@ struct Status: ParsableCommand {
 
     private func describe(_ link: MirrorStatus.Link) -> String {
         "\(link.state.rawValue) since \(link.since)\(link.reason.map { ", \($0)" } ?? "")"
+    }
+}
+
+/// What not every worker that may be mounted tells.
+struct StatusNews: Decodable {
+    struct Runtimes: Decodable {
+        var exited: Int?
+    }
+
+    struct Events: Decodable {
+        var lastSeq: UInt64?
+        var readers: Int?
+        var lost: UInt64?
+    }
+
+    struct Activity: Decodable {
+        var mode: String?
+        var observed: UInt64?
+        var dropped: UInt64?
+    }
+
+    var runtimes: Runtimes?
+    var expiryLagSeconds: Double?
+    var events: Events?
+    var activity: Activity?
+    var rootProcesses: Int?
+
+    /// To be added to how many are alive and how many expired.
+    var exited: String { runtimes?.exited.map { ", \($0) exited" } ?? "" }
+
+    /// A line each for what is told.
+    var lines: [String] {
+        var lines: [String] = []
+        if let activity {
+            let dropped = activity.dropped.map { $0 > 0 ? ", \($0) missed" : "" } ?? ""
+            lines.append("activity        \(activity.mode ?? "?"), \(activity.observed ?? 0) seen\(dropped)")
+        }
+        if let rootProcesses { lines.append("root processes  \(rootProcesses) watched") }
+        if let events {
+            let lost = events.lost.map { $0 > 0 ? ", \($0) lost to slow ones" : "" } ?? ""
+            lines.append("events          \(events.lastSeq ?? 0), \(events.readers ?? 0) readers\(lost)")
+        }
+        if let lag = expiryLagSeconds { lines.append("expiry lag      \(Int((lag * 1000).rounded())) ms") }
+        return lines
     }
 }
 

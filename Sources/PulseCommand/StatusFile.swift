@@ -6,41 +6,41 @@ import TownFS
 
 /// What a mounted town says of itself, read from `.pulse/status.json`.
 enum StatusFile {
-    enum Outcome: Sendable {
-        case text(String)
-        /// The mount is there, but whoever served it is not.
-        case dead
-        /// It is somebody else's mount.
-        case denied
-        case failed(Errno)
-        case silent
-    }
-
     /// How long a town may take to answer.
     static let patience: Duration = .seconds(5)
 
-    static func read(of town: String) throws(Errno) -> Outcome {
-        let outcome: Outcome? = try within(patience) {
-            do throws(Errno) {
-                let file = try OwnedDescriptor(opening: town + "/.pulse/status.json", in: AT_FDCWD, O_RDONLY)
-                return .text(try file.readToEnd())
-            } catch .socketNotConnected, .connectionAbort {
-                return .dead
-            } catch .permissionDenied {
-                return .denied
-            } catch {
-                return .failed(error)
-            }
+    static func read(of town: String) throws(Errno) -> TownAnswer<String> {
+        try .ask { () throws(Errno) in
+            try OwnedDescriptor(opening: town + "/.pulse/status.json", in: AT_FDCWD, O_RDONLY).readToEnd()
         }
-        return outcome ?? .silent
     }
 
     /// Decodes the text.
     ///
     /// Keys that a newer worker adds are passed over.
     static func decode(_ text: String) -> TownStatus? {
+        JSONText.decode(text)
+    }
+}
+
+/// JSON as `.pulse` and the command spell it: keys in snake case.
+enum JSONText {
+    enum Keys {
+        case inSnakeCase
+        case asTheyAre
+    }
+
+    static func decode<Value: Decodable>(_ text: String, keys: Keys = .inSnakeCase) -> Value? {
         let decoder = JSONDecoder()
-        decoder.keyDecodingStrategy = .convertFromSnakeCase
-        return try? decoder.decode(TownStatus.self, from: Data(text.utf8))
+        if keys == .inSnakeCase { decoder.keyDecodingStrategy = .convertFromSnakeCase }
+        return try? decoder.decode(Value.self, from: Data(text.utf8))
+    }
+
+    /// With keys in order, over several lines.
+    static func encode(_ value: some Encodable) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        encoder.keyEncodingStrategy = .convertToSnakeCase
+        return String(decoding: try encoder.encode(value), as: UTF8.self)
     }
 }

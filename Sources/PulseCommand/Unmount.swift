@@ -14,7 +14,7 @@ struct Unmount: ParsableCommand {
             town, and says who; --lazy takes it out of sight all the same.
             """)
 
-    @Argument(help: ArgumentHelp("The mounted directory.", valueName: "town"))
+    @Argument(help: .town, completion: .directory)
     var town: String
 
     @Flag(help: "Detach the town now, whoever uses it; open files go on working until they are closed.")
@@ -31,7 +31,7 @@ struct Unmount: ParsableCommand {
         let keeper = keeper(by: answer)
         if keeper != nil { try writeDown(mount.path) }
         do throws(Errno) {
-            try KernelMount.unmount(mount.path, isLazy: lazy)
+            try unmount(mount)
         } catch .resourceBusy {
             let holders = Holders.of(mount)
             let names = holders.isEmpty ? "a process that cannot be seen by this user" : holders.joined(separator: ", ")
@@ -51,9 +51,19 @@ struct Unmount: ParsableCommand {
         }
     }
 
+    /// Unmounts; who only watches does not count as a user.
+    private func unmount(_ mount: MountEntry) throws(Errno) {
+        do throws(Errno) {
+            try KernelMount.unmount(mount.path, isLazy: lazy)
+        } catch .resourceBusy {
+            guard Holders.areWatchersOnly(of: mount) else { throw .resourceBusy }
+            try KernelMount.unmount(mount.path, isLazy: true)
+        }
+    }
+
     /// The keeper, to wait for its end; nil for a dead mount, or another user's.
-    private func keeper(by answer: StatusFile.Outcome) -> OwnedDescriptor? {
-        guard case .text(let text) = answer, let status = StatusFile.decode(text),
+    private func keeper(by answer: TownAnswer<String>) -> OwnedDescriptor? {
+        guard case .value(let text) = answer, let status = StatusFile.decode(text),
             let descriptor = try? retryingInterrupts({ clinux_pidfd_open(status.keeperPid) })
         else { return nil }
         return OwnedDescriptor(takingOwnershipOf: descriptor)

@@ -11,6 +11,8 @@ final class OpenFile: Sendable {
         case signal(SignalHandle)
         /// A file that is made up when it is opened.
         case text([UInt8])
+        case alive(AliveHandle)
+        case events(EventReader)
     }
 
     let inode: InodeNumber

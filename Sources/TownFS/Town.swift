@@ -86,6 +86,8 @@ package final class Town: Sendable {
     let mirror: (any LivenessMirror)?
     let journal: Journal
     let writeDown: WriteDown
+    let events: EventStream
+    let expiry: ExpiryWatch
     let counters = Counters()
     let refusals: Refusals
     let callers: CallerTable
@@ -120,9 +122,12 @@ package final class Town: Sendable {
         self.clock = clock
         refusals = Refusals(log: log)
         self.mirror = mirror
+        let bell = try EventBell()
         liveness = InMemoryLivenessStore(
-            table: LivenessTable(isShared: mirror != nil), mirror: mirror, now: { clock().instant },
+            table: LivenessTable(isShared: mirror != nil), mirror: mirror, watcher: bell, now: { clock().instant },
             wallTime: { clock().wall })
+        events = try EventStream(of: liveness, bell: bell, wallTime: { clock().wall })
+        expiry = try ExpiryWatch(over: liveness, wakeup: bell.deadlines, now: { clock().instant })
         writeDown = try WriteDown(root: self.root, delay: configuration.writeDownDelay, log: log)
         callers = CallerTable(
             in: configuration.path, sessions: TownSessions(root: root, log: log),
@@ -141,6 +146,8 @@ package final class Town: Sendable {
     /// - Returns: how many documents could not be written; the log says which and why.
     package func close() -> Int {
         processes.close()
+        expiry.close()
+        events.close()
         return writeDown.close()
     }
 }

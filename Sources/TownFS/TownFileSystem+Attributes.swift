@@ -25,7 +25,7 @@ extension TownFileSystem {
                 throw .staleNFSFileHandle
             }
         case .pulse:
-            return StatusReply(status: try pulse.status(of: inode, size: textSize(inode, for: request)), timeout: 0)
+            return StatusReply(status: try pulse.status(of: inode, opened: opened(inode, for: request)), timeout: 0)
         }
     }
 
@@ -34,19 +34,27 @@ extension TownFileSystem {
         return try ExtendedStatus(of: nodes.descriptor(of: inode).rawValue).birth?.timespec
     }
 
-    /// The size of the text that the caller's process has open, so that an fstat agrees with what read returns.
-    private func textSize(_ inode: InodeNumber, for request: Request) -> Int? {
-        for opened in files.all where opened.inode == inode && ProcessIdentity.isSame(opened.thread, request.thread) {
-            if case .text(let text) = opened.target { return text.count }
-        }
-        return nil
+    /// What the caller's process has open of a file of `.pulse`, so that an fstat agrees with what read returns; of one
+    /// that is not there for others yet, what anybody has.
+    private func opened(_ inode: InodeNumber, for request: Request) -> OpenFile.Target? {
+        let all = files.all.filter { $0.inode == inode }
+        let own = all.first { ProcessIdentity.isSame($0.thread, request.thread) }
+        return (own ?? all.first { if case .alive = $0.target { true } else { false } })?.target
+    }
+
+    private func changePulse(
+        _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
+    ) throws(Errno) {
+        var own: AliveHandle?
+        if let handle, case .alive(let opened) = try files[handle].target { own = opened }
+        try pulse.change(inode, changes, handle: own, for: request)
     }
 
     package func setattr(
         _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
     ) throws(Errno) -> StatusReply {
         switch try subject(inode) {
-        case .pulse: throw .notPermitted
+        case .pulse: try changePulse(inode, changes, handle: handle, for: request)
         case .backing:
             town.processes.noteActivity(request)
             try change(inode, changes, handle: handle)
@@ -116,7 +124,8 @@ extension TownFileSystem {
         switch try files[handle].target {
         case .backing(let opened): _ = try retryingInterrupts { ftruncate(opened.rawValue, size) }
         case .signal(let opened): try opened.truncate(to: size)
-        case .text: throw .invalidArgument
+        case .alive(let opened): try opened.truncate(to: size)
+        case .text, .events: throw .invalidArgument
         }
     }
 

@@ -22,15 +22,20 @@ extension TownFileSystem {
                 throw .staleNFSFileHandle
             }
         case .pulse:
-            guard flags & O_ACCMODE == O_RDONLY else { throw .permissionDenied }
-            return reply(OpenFile(inode, .text(try pulse.text(of: inode)), thread: request.thread))
+            return reply(OpenFile(inode, try pulse.open(inode, flags: flags, for: request), thread: request.thread))
         }
     }
 
     package func create(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply) {
-        if PulseDirectory.contains(parent) { throw .notPermitted }
+        if PulseInodes.contains(parent) {
+            // Without a name it would be nobody's.
+            guard flags & clinux_tmpfile != clinux_tmpfile else { throw .notSupported }
+            let (inode, status, handle) = try pulse.create(name, in: parent, for: request)
+            let entry = Entry(inode: inode, status: status, nameTimeout: 0, statusTimeout: 0)
+            return (entry, reply(OpenFile(inode, .alive(handle), thread: request.thread)))
+        }
         let directory = try directory(parent)
         try refuseTemporary(name, in: directory)
         if flags & clinux_tmpfile == clinux_tmpfile {
@@ -101,6 +106,9 @@ extension TownFileSystem {
         case .signal(let file):
             OpenReply(handle: files.insert(opened), usesDirectIO: true, needsFlush: file.isWritable)
         case .text: OpenReply(handle: files.insert(opened), usesDirectIO: true, needsFlush: false)
+        case .alive: OpenReply(handle: files.insert(opened), usesDirectIO: true)
+        case .events:
+            OpenReply(handle: files.insert(opened), usesDirectIO: true, needsFlush: false, isStream: true)
         }
     }
 
@@ -114,10 +122,26 @@ extension TownFileSystem {
             return try retryingInterrupts { pread(file.rawValue, bytes.baseAddress, bytes.count, offset) }
         case .signal(let file):
             return try file.read(into: bytes, at: offset)
+        case .events(let reader):
+            return try reader.read(into: bytes)
+        case .alive(let handle):
+            let part = handle.text.dropFirst(Int(clamping: offset)).prefix(bytes.count)
+            bytes.copyBytes(from: part)
+            return part.count
         case .text(let text):
             let part = text.dropFirst(Int(clamping: offset)).prefix(bytes.count)
             bytes.copyBytes(from: part)
             return part.count
+        }
+    }
+
+    package func wait(_ read: WaitingRead, on handle: FileHandle) {
+        do throws(Errno) {
+            // Nothing else has its readers wait.
+            guard case .events(let reader) = try files[handle].target else { throw .resourceTemporarilyUnavailable }
+            reader.wait(read)
+        } catch {
+            read.fail(error)
         }
     }
 
@@ -135,7 +159,9 @@ extension TownFileSystem {
             }
         case .signal(let file):
             return try file.write(bytes, at: offset, appending: appending, by: request)
-        case .text:
+        case .alive(let handle):
+            return try handle.write(bytes, at: offset, appending: appending)
+        case .text, .events:
             throw .badFileDescriptor
         }
     }
@@ -148,12 +174,18 @@ extension TownFileSystem {
             if close(duplicate) == -1, Errno.current != .interrupted { throw .current }
         case .signal(let file):
             try file.flush(by: request)
-        case .text: break
+        case .alive(let handle): try pulse.flush(handle)
+        case .text, .events: break
         }
     }
 
     package func release(_ handle: FileHandle) {
-        if case .signal(let file) = files.remove(handle)?.target { file.close() }
+        switch files.remove(handle)?.target {
+        case .signal(let file): file.close()
+        case .events(let reader): reader.close()
+        case .alive(let handle): pulse.close(handle)
+        case .backing, .text, nil: break
+        }
     }
 
     package func fsync(_ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno) {
@@ -164,7 +196,8 @@ extension TownFileSystem {
             // Whoever asks for it shall have the document in the real file; a touch alone never waits for a disk.
             try file.fsync(by: request)
             if let failure = town.writeDown.writeNow([file.file], isDurable: true) { throw failure }
-        case .text: break
+        case .alive(let handle): try pulse.flush(handle)
+        case .text, .events: break
         }
     }
 
@@ -179,7 +212,7 @@ extension TownFileSystem {
         switch try files[handle].target {
         case .backing(let file): return try retryingInterrupts { Glibc.lseek(file.rawValue, offset, whence) }
         case .signal(let file): return try file.lseek(offset: offset, whence: whence)
-        case .text: throw .invalidArgument
+        case .text, .alive, .events: throw .invalidArgument
         }
     }
 
@@ -217,9 +250,9 @@ extension TownFileSystem {
         _ = try retryingInterrupts { clinux_ioctl(real.rawValue, command, argument.baseAddress) }
     }
 
-    package func poll(_ handle: FileHandle) throws(Errno) -> UInt32 {
+    package func poll(_ handle: FileHandle, waker: PollWaker?) throws(Errno) -> UInt32 {
+        if case .events(let reader) = try files[handle].target { return reader.poll(waker: waker) }
         // Files on a disk always are ready, and so are these.
-        _ = try files[handle]
         return UInt32(POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)
     }
 }

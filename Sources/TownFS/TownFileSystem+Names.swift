@@ -7,11 +7,11 @@ import SystemPackage
 
 extension TownFileSystem {
     package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
-        if PulseDirectory.contains(parent) { return try entry(ofPulse: pulse.lookup(name, in: parent)) }
+        if PulseInodes.contains(parent) { return try entry(ofPulse: pulse.lookup(name, in: parent, for: request)) }
         let directory = try directory(parent)
         switch try meaning(of: name, in: directory) {
         case .backing: return try entry(ofBacking: name, in: directory)
-        case .pulse: return try entry(ofPulse: PulseDirectory.directory)
+        case .pulse: return try entry(ofPulse: PulseInodes.top)
         case .signal(let signals):
             let file = signals.file(NodeName(name))
             do throws(Errno) {
@@ -24,7 +24,7 @@ extension TownFileSystem {
     }
 
     package func forget(_ inode: InodeNumber, count: UInt64) {
-        if PulseDirectory.contains(inode) { return pulse.forget(inode, count: count) }
+        if PulseInodes.contains(inode) { return pulse.forget(inode, count: count) }
         nodes.forget(inode, count: count)
     }
 
@@ -33,6 +33,9 @@ extension TownFileSystem {
     package func mknod(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
     ) throws(Errno) -> Entry {
+        if PulseInodes.contains(parent), mode & S_IFMT == S_IFREG {
+            return try entry(ofPulse: pulse.make(name, in: parent, for: request))
+        }
         let directory = try directory(forMaking: name, in: parent)
         town.processes.noteActivity(request)
         // A regular file is made by `create`, unless somebody calls mknod(2) for it: then it is the signal file, empty.
@@ -50,6 +53,7 @@ extension TownFileSystem {
     package func mkdir(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
     ) throws(Errno) -> Entry {
+        if PulseInodes.contains(parent) { return try entry(ofPulse: pulse.makeDirectory(name, in: parent)) }
         let directory = try directory(forMaking: name, in: parent)
         town.processes.noteActivity(request)
         try refuseSignal(name, in: directory, for: request)
@@ -101,9 +105,9 @@ extension TownFileSystem {
 
     /// The directory in which something shall be made.
     ///
-    /// In `.pulse` nothing can, and `.pulse` is there.
+    /// In `.pulse` nothing can but what its own functions make, and `.pulse` is there.
     private func directory(forMaking name: FileName, in parent: InodeNumber) throws(Errno) -> Directory {
-        if PulseDirectory.contains(parent) { throw .notPermitted }
+        if PulseInodes.contains(parent) { throw .notPermitted }
         let directory = try directory(parent)
         if case .pulse = try meaning(of: name, in: directory) { throw .fileExists }
         try refuseTemporary(name, in: directory)
@@ -132,7 +136,7 @@ extension TownFileSystem {
     // MARK: Removing
 
     package func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        if PulseDirectory.contains(parent) { throw .notPermitted }
+        if PulseInodes.contains(parent) { return try pulse.remove(name, in: parent) }
         let directory = try directory(parent)
         switch try meaning(of: name, in: directory) {
         case .pulse: throw .isDirectory
@@ -149,7 +153,7 @@ extension TownFileSystem {
     }
 
     package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        if PulseDirectory.contains(parent) { throw .notPermitted }
+        if PulseInodes.contains(parent) { return try pulse.removeDirectory(name, in: parent) }
         let directory = try directory(parent)
         switch try meaning(of: name, in: directory) {
         case .pulse: throw .notPermitted

@@ -31,11 +31,13 @@ package final class TownFileSystem: FileSystem {
         others = OtherDevices(rootDevice: identity.device)
         nodes = NodeStore(
             root: town.root, identity: identity, signals: signals.root,
-            firstInode: PulseDirectory.firstFreeInode, cacheCapacity: town.configuration.descriptorCacheCapacity,
+            firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
             reliesOnBirths: try !town.root.isOnOverlay,
             handles: town.configuration.usesHandles ? KernelHandle.FileSystem(of: town.root) : nil)
-        let status: @Sendable () -> TownStatus = { [town, nodes, files] in
-            describe(
+        var recollection = Recollection(of: town)
+        recollection.recall()
+        pulse = PulseDirectory(of: town) { [town, nodes, files] in
+            var status = describe(
                 Snapshot(
                     configuration: town.configuration, counts: town.liveness.counts(),
                     documents: TownStatus.Documents(
@@ -47,14 +49,10 @@ package final class TownFileSystem: FileSystem {
                         dropped: town.counters.activityDropped),
                     rootProcesses: town.processes.rootCount,
                     mirror: town.mirror?.status))
-        }
-        var recollection = Recollection(of: town)
-        recollection.recall()
-        pulse = PulseDirectory(of: town.liveness, status: status) { [town] id in
-            town.liveness.record(of: id).map {
-                RuntimeReport(
-                    id, $0, at: town.now.instant, host: town.configuration.host, root: town.processes.root(of: id))
-            }
+            status.expiryLagSeconds = town.liveness.tally.expiryLag.map { $0 / .seconds(1) }
+            status.events = TownStatus.Events(
+                lastSeq: town.liveness.lastEvent, readers: town.events.readerCount, lost: town.events.lost)
+            return status
         }
     }
 
@@ -175,7 +173,7 @@ package final class TownFileSystem: FileSystem {
     }
 
     func subject(_ inode: InodeNumber) throws(Errno) -> Subject {
-        if PulseDirectory.contains(inode) { return .pulse }
+        if PulseInodes.contains(inode) { return .pulse }
         let node = try nodes.node(inode)
         guard let file = node.signalFile else { return .backing }
         return .signal(file, try nodes.descriptor(of: node.parent))

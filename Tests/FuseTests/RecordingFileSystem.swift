@@ -6,12 +6,24 @@ import SystemPackage
 /// A file system that writes down what it is asked, and gives fixed answers or one errno to everything.
 final class RecordingFileSystem: FileSystem {
     private let failure: Errno?
+    private let isEmpty: Bool
     private let before: @Sendable (String) -> Void
     private let recorded = Mutex<[String]>([])
 
-    /// - Parameter before: Is told of each call before it is answered, on the thread that serves it.
-    init(failingWith failure: Errno? = nil, before: @escaping @Sendable (_ call: String) -> Void = { _ in }) {
+    /// Reads that wait, in the order in which they came.
+    let waiting = Mutex<[WaitingRead]>([])
+    /// What polls left to be raised, in the order in which they came.
+    let wakers = Mutex<[PollWaker]>([])
+
+    /// - Parameters:
+    ///   - isEmpty: Whether reads find nothing yet.
+    ///   - before: Is told of each call before it is answered, on the thread that serves it.
+    init(
+        failingWith failure: Errno? = nil, isEmpty: Bool = false,
+        before: @escaping @Sendable (_ call: String) -> Void = { _ in }
+    ) {
         self.failure = failure
+        self.isEmpty = isEmpty
         self.before = before
     }
 
@@ -56,6 +68,9 @@ final class RecordingFileSystem: FileSystem {
     static var opened: OpenReply {
         OpenReply(handle: FileHandle(rawValue: 1 << 41), usesDirectIO: true, needsFlush: false)
     }
+
+    /// An inode whose openings have no position.
+    static let stream = InodeNumber(rawValue: 99)
 
     /// What readdir lists, by offset; offsets need not be dense.
     static let names: [(name: String, number: ino_t, mode: mode_t, nextOffset: off_t)] = [
@@ -204,7 +219,9 @@ final class RecordingFileSystem: FileSystem {
 
     func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
         try note("open \(inode.rawValue) flags \(flags) \(text(request))")
-        return Self.opened
+        var opened = Self.opened
+        opened.isStream = inode == Self.stream
+        return opened
     }
 
     func create(
@@ -217,9 +234,15 @@ final class RecordingFileSystem: FileSystem {
 
     func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
         try note("read \(handle.rawValue) at \(offset) room \(bytes.count)")
+        if isEmpty { throw .resourceTemporarilyUnavailable }
         let part = "some bytes".utf8.prefix(bytes.count)
         bytes.copyBytes(from: part)
         return part.count
+    }
+
+    func wait(_ read: WaitingRead, on handle: FileHandle) {
+        try? note("wait \(handle.rawValue) room \(read.capacity)")
+        waiting.withLock { $0.append(read) }
     }
 
     func write(
@@ -269,8 +292,9 @@ final class RecordingFileSystem: FileSystem {
         if !argument.isEmpty { argument.storeBytes(of: 0xAB, as: UInt8.self) }
     }
 
-    func poll(_ handle: FileHandle) throws(Errno) -> UInt32 {
+    func poll(_ handle: FileHandle, waker: PollWaker?) throws(Errno) -> UInt32 {
         try note("poll \(handle.rawValue)")
+        if let waker { wakers.withLock { $0.append(waker) } }
         return 0x45
     }
 

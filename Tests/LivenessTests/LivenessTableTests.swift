@@ -156,6 +156,24 @@ import Testing
         #expect(copy.isAlive(mayor, at: start))
     }
 
+    // MARK: Directories of ids
+
+    @Test func directoryIsThereWhileARuntimeIsBeneathIt() throws {
+        var table = LivenessTable(retention: .seconds(100))
+        let ids = try ["a/b/c", "a/b/d", "a", "e"].map { try RuntimeID($0) }
+        for id in ids { table.touch(touch(id)) }
+        table.touch(touch(ids[0], after: .seconds(50)))
+        #expect(["", "a/", "a/b/"].allSatisfy { table.hasRuntimes(beneath: $0) })
+        #expect(["a/b/c/", "e/", "b/"].allSatisfy { !table.hasRuntimes(beneath: $0) })
+        #expect(table.hasLiving(beneath: "a/b/", at: start + .seconds(139)))
+        #expect(!table.hasLiving(beneath: "a/b/", at: start + .seconds(140)))
+        table.sweep(at: start + .seconds(190))
+        #expect(table.hasRuntimes(beneath: "a/b/"))
+        table.forget(ids[0])
+        table.forget(ids[0])
+        #expect(["", "a/", "a/b/"].allSatisfy { !table.hasRuntimes(beneath: $0) })
+    }
+
     // MARK: Sweeping
 
     @Test func sweepFreesOnlyWhatExpiredLongAgo() {

@@ -251,7 +251,10 @@ extension EndToEnd {
                 try Client.close(file)
                 #expect(try Command("cat", "\(town.path)/.pulse/status.json").output().utf8.count == size)
                 #expect(try town.status().town == town.path)
-                #expect(try Client.names(in: "\(town.path)/.pulse") == ["runtimes", "status.json"])
+                #expect(
+                    try Client.names(in: "\(town.path)/.pulse") == [
+                        "alive", "events", "metrics", "runtimes", "status.json",
+                    ])
             }
         }
 

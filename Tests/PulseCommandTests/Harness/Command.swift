@@ -49,6 +49,10 @@ struct Command: Sendable {
         let output: String
         let errors: String
 
+        func expectSuccess() throws {
+            guard status == 0 else { throw Failed(description: description) }
+        }
+
         var description: String {
             "\(words.joined(separator: " ").prefix(300)): status \(status)\n\(output.suffix(2000))\n\(errors.suffix(2000))"
         }

@@ -118,6 +118,9 @@ struct MountedTown: Sendable {
         struct FileSystem: Decodable {
             let openFiles: Int
         }
+        struct Events: Decodable {
+            let readers: Int
+        }
         let town: String
         let keeperPid: pid_t
         let workerPid: pid_t
@@ -127,6 +130,7 @@ struct MountedTown: Sendable {
         let runtimes: Tally
         let documents: Documents
         let fileSystem: FileSystem
+        let events: Events?
         /// Nil without a mirror.
         let mirror: Mirror?
 

@@ -44,6 +44,15 @@ package struct TownStatus: Codable, Sendable {
         package var openFiles: Int
     }
 
+    package struct Events: Codable, Sendable {
+        /// The number of the last one; 0 before the first.
+        package var lastSeq: UInt64
+        /// How many have `.pulse/events` open.
+        package var readers: Int
+        /// Events that readers were too slow for.
+        package var lost: UInt64
+    }
+
     /// Of pulsefs.
     package var version: String
     /// The town root.
@@ -60,6 +69,9 @@ package struct TownStatus: Codable, Sendable {
     package var runtimes: Tally
     package var documents: Documents
     package var fileSystem: FileSystem
+    /// How long after its deadline the last runtime was seen to have expired; nil before the first.
+    package var expiryLagSeconds: Double?
+    package var events: Events?
     /// Nil from a pulsefs that does not say.
     package var activity: ActivityTally?
     /// Processes that runtimes are, as far as they are watched.

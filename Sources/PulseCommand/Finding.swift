@@ -1,0 +1,44 @@
+/// One thing that `pulsefs doctor` has looked at.
+struct Finding: Codable, Hashable, Sendable {
+    enum Level: String, Codable, Sendable {
+        case ok
+        /// Not wrong, but it may surprise.
+        case warning
+        case problem
+        /// It could not be looked at.
+        case unknown
+    }
+
+    /// What was looked at; a name that stays the same.
+    let check: String
+    let level: Level
+    /// What was found.
+    let finding: String
+    /// What it means; nil where that goes without saying.
+    let meaning: String?
+    /// What to do about it.
+    let advice: String?
+
+    static func ok(_ check: String, _ finding: String) -> Finding {
+        Finding(check: check, level: .ok, finding: finding, meaning: nil, advice: nil)
+    }
+
+    static func warning(_ check: String, _ finding: String, _ meaning: String, do advice: String) -> Finding {
+        Finding(check: check, level: .warning, finding: finding, meaning: meaning, advice: advice)
+    }
+
+    static func problem(_ check: String, _ finding: String, _ meaning: String, do advice: String) -> Finding {
+        Finding(check: check, level: .problem, finding: finding, meaning: meaning, advice: advice)
+    }
+
+    static func unknown(_ check: String, _ finding: String, do advice: String) -> Finding {
+        Finding(check: check, level: .unknown, finding: finding, meaning: nil, advice: advice)
+    }
+
+    /// One printable line.
+    var line: String {
+        let words = [finding, meaning, advice].compactMap { $0 }.map { $0.hasSuffix(".") ? $0 : $0 + "." }
+        return TerminalText.printable(
+            "\(TerminalText.fitted(level.rawValue, to: 7))  \(check): \(words.joined(separator: " "))")
+    }
+}

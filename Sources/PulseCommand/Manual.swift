@@ -1,0 +1,222 @@
+import ArgumentParser
+
+/// `pulsefs manual`: prints the manual page, in roff (man(7)), made from the command's own help.
+struct Manual: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Print the manual page, as mount-scripts/install does.", shouldDisplay: false)
+
+    func run() throws {
+        guard let page = Self.page(help: PulseFS._dumpHelp()) else {
+            throw Failure("the help cannot be read.")
+        }
+        print(page, terminator: "")
+    }
+
+    /// When the commands last changed in what they do.
+    private static let date = "2026-11-21"
+
+    // MARK: The help, as ArgumentParser tells it
+
+    private struct Help: Decodable {
+        let command: Command
+    }
+
+    private struct Command: Decodable {
+        let commandName: String
+        let shouldDisplay: Bool?
+        let abstract: String?
+        let discussion: String?
+        let subcommands: [Command]?
+        let arguments: [Argument]?
+
+        var visibleArguments: [Argument] { (arguments ?? []).filter { $0.shouldDisplay && !$0.isForEveryCommand } }
+        var positionals: [Argument] { visibleArguments.filter { $0.kind == "positional" } }
+        var options: [Argument] { visibleArguments.filter { $0.kind != "positional" } }
+    }
+
+    private struct Argument: Decodable {
+        struct Name: Decodable {
+            let kind: String
+            let name: String
+
+            var spelled: String { kind == "long" ? "--\(name)" : "-\(name)" }
+        }
+
+        /// `positional`, `option` or `flag`.
+        let kind: String
+        let shouldDisplay: Bool
+        let isOptional: Bool
+        let isRepeating: Bool
+        let names: [Name]?
+        let valueName: String?
+        let defaultValue: String?
+        let allValues: [String]?
+        let abstract: String?
+
+        var isForEveryCommand: Bool { names?.contains { $0.name == "help" || $0.name == "version" } ?? false }
+    }
+
+    // MARK: The page
+
+    /// - Parameter help: What `--experimental-dump-help` prints; nil for anything else.
+    static func page(help: String) -> String? {
+        guard let help: Help = JSONText.decode(help, keys: .asTheyAre) else { return nil }
+        let top = help.command
+        let commands = (top.subcommands ?? []).filter { $0.shouldDisplay != false && $0.commandName != "help" }
+        var page = Roff()
+        page.request("TH", "PULSEFS", "1", date, "pulsefs \(PulseFS.version)", "User Commands")
+        page.request("SH", "NAME")
+        page.line("pulsefs \\- " + Roff.escaped(top.abstract?.withoutFullStop ?? ""))
+        page.request("SH", "SYNOPSIS")
+        page.unfilled(commands.map { synopsis(of: $0) })
+        page.request("SH", "DESCRIPTION")
+        // What they mean has a section of its own.
+        page.text((top.discussion ?? "").replacing(ExitStatus.overview, with: ""))
+        page.request("SH", "COMMANDS")
+        for command in commands {
+            page.request("SS", "pulsefs \(command.commandName)")
+            page.text("\(command.abstract ?? "")\n\n\(command.discussion ?? "")")
+            for argument in command.positionals + command.options { page.entry(term(argument), described(argument)) }
+        }
+        page.request("SH", "EXIT STATUS")
+        for status in ExitStatus.allCases { page.entry("\\fB\(status.rawValue)\\fR", status.meaning + ".") }
+        page.request("SH", "FILES")
+        for (path, meaning) in files { page.entry("\\fI\(Roff.escaped(path))\\fR", meaning) }
+        page.request("SH", "ENVIRONMENT")
+        for (name, meaning) in environment { page.entry("\\fB\(name)\\fR", meaning) }
+        page.request("SH", "SEE ALSO")
+        page.line("\\fBfusermount3\\fR(1), \\fBmount\\fR(8), \\fBfuse\\fR(4)")
+        return page.text
+    }
+
+    private static func synopsis(of command: Command) -> String {
+        let options = command.options.map { option in
+            let words = "[" + term(option) + "]"
+            return option.isRepeating ? words + "..." : words
+        }
+        // A command with more has them listed beneath its name.
+        let shortened = options.count > 3 ? ["[\\fIoptions\\fR]"] : options
+        let positionals = command.positionals.map { argument in
+            "\\fI\(Roff.escaped(argument.valueName ?? ""))\\fR" + (argument.isRepeating ? "..." : "")
+        }
+        return (["\\fBpulsefs \(command.commandName)\\fR"] + shortened + positionals).joined(separator: " ")
+    }
+
+    private static func term(_ argument: Argument) -> String {
+        let value = "\\fI\(Roff.escaped(argument.valueName ?? ""))\\fR"
+        if argument.kind == "positional" { return value }
+        let names = (argument.names ?? []).map { "\\fB\(Roff.escaped($0.spelled))\\fR" }.joined(separator: ", ")
+        return argument.kind == "option" ? "\(names) \(value)" : names
+    }
+
+    private static func described(_ argument: Argument) -> String {
+        var words = argument.abstract ?? ""
+        if let values = argument.allValues, !values.isEmpty { words += " One of \(values.joined(separator: ", "))." }
+        if let value = argument.defaultValue { words += " By default \(value)." }
+        return words
+    }
+
+    private static let files = [
+        ("TOWN/.pulse/status.json", "How the town is doing."),
+        ("TOWN/.pulse/runtimes/ID.json", "What is known of a runtime."),
+        ("TOWN/.pulse/alive/ID", "There while the runtime is alive; to touch it says so, to remove it forgets it."),
+        ("TOWN/.pulse/events", "What happens, a JSON object a line."),
+        ("TOWN/.pulse/metrics", "For Prometheus."),
+        ("/var/log/pulsefs", "Logs of towns that root has mounted; those of others are in ~/.local/state/pulsefs."),
+    ]
+
+    private static let environment = [
+        ("PULSEFS_REDIS_URL", "Where the mirror is, for a URL with a password in it."),
+        ("NO_COLOR", "If it is set and not empty, 'pulsefs watch' uses no colours."),
+    ]
+}
+
+/// A page of man(7) that is being written.
+private struct Roff {
+    private(set) var text = ""
+
+    mutating func line(_ line: String) {
+        // A line that began with one of these would be a request.
+        text += (line.hasPrefix(".") || line.hasPrefix("'") ? "\\&" : "") + line + "\n"
+    }
+
+    mutating func request(_ name: String, _ arguments: String...) {
+        // Words of our own, with nothing in them that would need more.
+        text += ([".\(name)"] + arguments.map { "\"\($0)\"" }).joined(separator: " ") + "\n"
+    }
+
+    /// Lines that stay as they are broken; marked up already.
+    mutating func unfilled(_ lines: [String]) {
+        request("nf")
+        for line in lines { self.line(line) }
+        request("fi")
+    }
+
+    /// Paragraphs, between which there is an empty line; lines that begin with two spaces are examples.
+    mutating func text(_ words: String) {
+        var isFirst = true
+        var isAfterGap = false
+        var isExample = false
+        for line in words.split(separator: "\n", omittingEmptySubsequences: false) {
+            guard !line.isEmpty else {
+                isAfterGap = true
+                continue
+            }
+            if isExample != line.hasPrefix("  ") {
+                isExample.toggle()
+                if isExample { request("PP") }
+                request(isExample ? "nf" : "fi")
+            }
+            if isAfterGap, !isFirst, !isExample { request("PP") }
+            (isFirst, isAfterGap) = (false, false)
+            if isExample { self.line(Self.escaped(String(line))) } else { filled(String(line)) }
+        }
+        if isExample { request("fi") }
+    }
+
+    /// A term, marked up already, and what it means.
+    mutating func entry(_ term: String, _ meaning: String) {
+        request("TP")
+        line(term)
+        filled(meaning)
+    }
+
+    /// A paragraph, in lines of at most 80 bytes.
+    private mutating func filled(_ words: String) {
+        var line = ""
+        for word in words.split(separator: " ").map({ Self.escaped(String($0)) }) {
+            if !line.isEmpty, line.utf8.count + 1 + word.utf8.count > 80 {
+                self.line(line)
+                line = ""
+            }
+            line += line.isEmpty ? word : " " + word
+        }
+        self.line(line)
+    }
+
+    /// Text in which nothing means anything to roff.
+    static func escaped(_ text: String) -> String {
+        text.unicodeScalars.map { scalar in
+            switch scalar {
+            case "\\": "\\e"
+            case "-": "\\-"
+            case "'": "\\(aq"
+            case "`": "\\(ga"
+            case "~": "\\(ti"
+            case "^": "\\(ha"
+            case _ where !scalar.isASCII: "\\[u" + Self.hexadecimal(scalar.value) + "]"
+            default: String(scalar)
+            }
+        }.joined()
+    }
+
+    /// At least four digits, in capitals.
+    private static func hexadecimal(_ value: UInt32) -> String {
+        let digits = String(value, radix: 16, uppercase: true)
+        return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+    }
+}
+
+extension String {
+    fileprivate var withoutFullStop: String { hasSuffix(".") ? String(dropLast()) : self }
+}

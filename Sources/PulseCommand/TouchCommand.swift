@@ -1,0 +1,68 @@
+import ArgumentParser
+import Glibc
+import SystemPackage
+
+/// `pulsefs touch`.
+struct TouchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "touch",
+        abstract: "Say that a runtime is alive.",
+        discussion: """
+            For tools that write no signal file. The same as 'touch TOWN/.pulse/alive/ID', or with --ttl as \
+            'echo 90s > TOWN/.pulse/alive/ID'. No document changes.
+            """)
+
+    @Argument(help: .town, completion: .directory)
+    var town: String
+
+    @Argument(help: .runtime, completion: .runtimes)
+    var id: String
+
+    @Option(
+        help: ArgumentHelp(
+            "For how long this proves life: 500ms, 90s, 5m, 1h. By default what the town was mounted with.",
+            valueName: "duration"))
+    var ttl: String?
+
+    func validate() throws {
+        _ = try parseRuntimeID(id)
+        if let ttl { _ = try MountOptions.parseDuration(ttl) }
+    }
+
+    func run() throws {
+        let place = try TownPath(town)
+        guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
+        let answer = try AliveDirectory.touch(try parseRuntimeID(id), ttl: ttl, of: mount)
+        if case .failed(let error) = answer { throw Failure("cannot touch \(id): \(error)") }
+        try answer.get(from: mount)
+    }
+}
+
+/// `pulsefs forget`.
+struct ForgetCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "forget",
+        abstract: "Drop what is known of a runtime.",
+        discussion: """
+            It is 'never' from then on, until it is touched again. Signal files keep their documents. A runtime that is \
+            not known is forgotten already: that is no error.
+            """)
+
+    @Argument(help: .town, completion: .directory)
+    var town: String
+
+    @Argument(help: .runtime, completion: .runtimes)
+    var id: String
+
+    func validate() throws {
+        _ = try parseRuntimeID(id)
+    }
+
+    func run() throws {
+        let place = try TownPath(town)
+        guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
+        let answer = try AliveDirectory.forget(try parseRuntimeID(id), of: mount)
+        if case .failed(let error) = answer { throw Failure("cannot forget \(id): \(error)") }
+        try answer.get(from: mount)
+    }
+}

@@ -1,0 +1,214 @@
+import CLinux
+import Fuse
+import Glibc
+import Liveness
+import SystemCalls
+import SystemPackage
+
+extension TownFacts {
+    /// Looks at a town and its machine.
+    ///
+    /// Nothing in a mounted town is touched but its `.pulse/status.json`, and that with a limit.
+    static func gather(_ place: TownPath) throws -> TownFacts {
+        var facts = TownFacts(town: place.path, user: geteuid(), mounting: try mounting(place.mount))
+        facts.mounter = place.mount?.user
+        if let table = try? MountTable() {
+            facts.layers = table.entries.count { $0.path == place.path && $0.isPulseFS }
+            facts.enclosing = table.enclosing(place.path).map { Place(path: $0.path, type: $0.type) }
+            facts.hidepid = table.entries.last { $0.path == "/proc" }?.superOptions
+                .first { $0.hasPrefix("hidepid=") }.map { String($0.dropFirst("hidepid=".count)) }
+            if let enclosing = table.enclosing(place.path) {
+                facts.lookAtProcesses(on: enclosing, keeper: facts.status?.keeperPid)
+            }
+        }
+        if let status = facts.status {
+            facts.keeperIsThere = isProcess(status.keeperPid, named: "pulsefs-keeper")
+            facts.workerIsThere = isProcess(status.workerPid, named: "pulsefs-worker")
+            facts.openFilesLimit = openFilesLimit(of: status.workerPid)
+            facts.hasRealPulse = exists("/proc/\(status.workerPid)/fd/\(Keeper.WorkerDescriptor.root)/.pulse")
+        }
+        if place.mount == nil { try facts.lookIntoPlainTown() }
+        facts.lookAtMachine()
+        facts.log = Log.read(of: place.path, keeper: facts.status?.keeperPid)
+        return facts
+    }
+
+    private static func mounting(_ mount: MountEntry?) throws -> Mounting {
+        guard let mount else { return .absent }
+        return switch try StatusFile.read(of: mount.path) {
+        case .value(let text): StatusFile.decode(text).map(Mounting.served) ?? .strange
+        case .dead: .dead
+        case .denied: .denied
+        case .silent: .silent
+        case .failed(let error): .failed(error)
+        }
+    }
+
+    // MARK: Processes
+
+    private mutating func lookAtProcesses(on enclosing: MountEntry, keeper: pid_t?) {
+        let sockets = Self.sockets(in: town)
+        let listeners = Set(sockets.keys)
+        let scan = Holders.scan(on: enclosing, within: town, for: listeners)
+        holders = scan.holders
+        hiddenProcesses = scan.hidden
+        let start = keeper.flatMap(Self.startTime)
+        oldSockets = sockets.filter { inode, _ in
+            guard isMounted else { return true }
+            // Without its owner nothing can be said.
+            guard let owner = scan.owners[inode], let start, let other = Self.startTime(owner) else { return false }
+            return other < start
+        }.values.sorted()
+    }
+
+    /// Unix sockets bound to a path in the town, by inode number (proc(5): `/proc/net/unix`).
+    private static func sockets(in town: String) -> [String: String] {
+        guard let text = try? text("/proc/net/unix") else { return [:] }
+        var sockets: [String: String] = [:]
+        for line in text.split(separator: "\n").dropFirst() {
+            let fields = line.split(separator: " ", maxSplits: 7, omittingEmptySubsequences: true)
+            // A socket that listens has the flag __SO_ACCEPTCON; one that was accepted has the same path.
+            guard fields.count == 8, fields[7].hasPrefix(town + "/"), fields[3] == "00010000" || fields[4] == "0002"
+            else {
+                continue
+            }
+            sockets[String(fields[6])] = String(fields[7])
+        }
+        return sockets
+    }
+
+    /// In clock ticks since boot: the 22nd field, of which the second may contain anything.
+    private static func startTime(_ pid: pid_t) -> UInt64? {
+        guard let text = try? text("/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else { return nil }
+        let fields = text[end...].split(separator: " ")
+        return fields.count > 20 ? UInt64(fields[20]) : nil
+    }
+
+    private static func isProcess(_ pid: pid_t, named name: String) -> Bool? {
+        guard access("/proc/self", F_OK) == 0 else { return nil }
+        return (try? text("/proc/\(pid)/comm"))?.hasPrefix(name) ?? false
+    }
+
+    private static func openFilesLimit(of pid: pid_t) -> UInt64? {
+        guard let text = try? text("/proc/\(pid)/limits"),
+            let line = text.split(separator: "\n").first(where: { $0.hasPrefix("Max open files") })
+        else { return nil }
+        // Name, soft limit, hard limit, unit.
+        let fields = line.dropFirst("Max open files".count).split(separator: " ")
+        return fields.count > 1 ? UInt64(fields[1]) ?? .max : nil
+    }
+
+    // MARK: The town
+
+    /// What can be seen in a town that is not mounted; a disk may be slow, too.
+    private mutating func lookIntoPlainTown() throws {
+        let town = town
+        let seen = try TownAnswer.ask { () throws(Errno) in
+            var newest: (name: String, modified: Int)?
+            let heartbeats = Holders.names(town + "/.runtime/heartbeats").filter { $0.hasSuffix(".json") }
+                .map { ".runtime/heartbeats/" + $0 }
+            let names = [
+                ".runtime/keepalive.json", "daemon/activity.json", "deacon/heartbeat.json", "deacon/.deacon-heartbeat",
+            ]
+            for name in names + heartbeats {
+                var status = FileStatus()
+                guard lstat("\(town)/\(name)", &status) == 0, status.st_mode & S_IFMT == S_IFREG else { continue }
+                if status.st_mtim.tv_sec > newest?.modified ?? .min { newest = (name, status.st_mtim.tv_sec) }
+            }
+            let hasRealPulse = Self.exists(town + "/.pulse")
+            return (newest, hasRealPulse)
+        }
+        guard case .value(let (newest, hasRealPulse)) = seen else { return }
+        lastHeartbeat = newest.map { ($0.name, Double(max(0, time(nil) - $0.modified))) }
+        self.hasRealPulse = hasRealPulse
+    }
+
+    /// Nil where that cannot be seen.
+    private static func exists(_ path: String) -> Bool? {
+        var status = FileStatus()
+        if lstat(path, &status) == 0 { return true }
+        return Errno.current == .noSuchFileOrDirectory ? false : nil
+    }
+
+    // MARK: The machine
+
+    private mutating func lookAtMachine() {
+        fusermount = Self.inPath("fusermount3")
+        deviceFile = Self.file(KernelMount.device)
+        deviceIsOpenable = access(KernelMount.device, R_OK | W_OK) == 0
+        kernelHasFUSE = deviceFile != nil || (try? Self.text("/proc/filesystems"))?.contains("\tfuse\n") ?? true
+        kernel =
+            ((try? Self.text("/proc/sys/kernel/osrelease")) ?? "").split(separator: "\n").first.map(String.init) ?? ""
+        isSystemAdministrator = Self.hasSystemAdministration
+        allowsOthers =
+            (try? Self.text("/etc/fuse.conf"))?.split(separator: "\n")
+            .contains { $0.split(whereSeparator: \.isWhitespace) == ["user_allow_other"] } ?? false
+        inotifyWatches = (try? Self.text("/proc/sys/fs/inotify/max_user_watches"))
+            .flatMap { UInt64($0.prefix { $0.isNumber }) }
+        if openFilesLimit == nil {
+            var limit = rlimit()
+            if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
+                openFilesLimit = UInt64(limit.rlim_max)
+            }
+        }
+        clock = Int64(time(nil))
+        var state = timex()
+        let answer = adjtimex(&state)
+        if answer >= 0 { clockIsSynchronized = answer != TIME_ERROR && state.status & STA_UNSYNC == 0 }
+    }
+
+    private static var hasSystemAdministration: Bool {
+        var words = [__user_cap_data_struct](repeating: .init(), count: 2)
+        guard clinux_capabilities(&words) == 0 else { return false }
+        return words[0].effective & (1 << UInt32(CAP_SYS_ADMIN)) != 0
+    }
+
+    private static func inPath(_ program: String) -> File? {
+        let path = getenv("PATH").map { String(cString: $0) } ?? "/usr/bin:/bin"
+        return path.split(separator: ":").lazy.compactMap { file("\($0)/\(program)") }.first
+    }
+
+    private static func file(_ path: String) -> File? {
+        var status = FileStatus()
+        guard stat(path, &status) == 0 else { return nil }
+        return File(mode: status.st_mode, owner: status.st_uid)
+    }
+
+    fileprivate static func text(_ path: String) throws(Errno) -> String {
+        try OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY).readToEnd()
+    }
+}
+
+extension TownFacts.Log {
+    /// The log of a town: what its keeper logs to, else the file where logs go by default; nil without a file.
+    fileprivate static func read(of town: String, keeper: pid_t?) -> TownFacts.Log? {
+        let path = keeper.flatMap { Holders.target("/proc/\($0)/fd/2") } ?? (try? Log.defaultPath(for: town))
+        guard let path, path.hasPrefix("/"),
+            let file = try? OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_NONBLOCK)
+        else { return nil }
+        var status = FileStatus()
+        guard fstat(file.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+        // The end is enough: it is set aside when it is larger.
+        lseek(file.rawValue, max(0, status.st_size - (1 << 20)), SEEK_SET)
+        guard let text = try? file.readToEnd() else { return nil }
+        return TownFacts.Log(path: path, text: text)
+    }
+
+    /// - Parameter text: Lines as swift-log's StreamLogHandler writes them: `… [source] message`.
+    init(path: String, text: String) {
+        self.init(path: path)
+        for line in text.split(separator: "\n") {
+            // Names of towns and files come before and after it; the message is one that is known, or none.
+            guard let bracket = line.firstIndex(of: "]"), line[bracket...].hasPrefix("] ") else { continue }
+            let message = line[bracket...].dropFirst(2)
+            if message == "mounted" {
+                (refusals, unwritten, lastProblem) = (0, 0, nil)
+            } else if message.hasPrefix("refused a write to ") {
+                refusals += 1
+                lastProblem = String(message)
+            } else if message.hasPrefix("cannot write ") {
+                unwritten += 1
+            }
+        }
+    }
+}

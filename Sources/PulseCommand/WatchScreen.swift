@@ -1,0 +1,249 @@
+import Liveness
+
+/// What `pulsefs watch` shows on a terminal: a value, from which the lines of a screen are worked out.
+struct WatchScreen: Sendable {
+    /// What the town said of a runtime, and when.
+    struct Row: Sendable {
+        var runtime: RuntimeFile
+        var readAt: ContinuousClock.Instant
+    }
+
+    struct Size: Hashable, Sendable {
+        var columns: Int
+        var rows: Int
+    }
+
+    enum Style: Sendable {
+        case plain
+        case bold
+        case faint
+        case good
+        case doubtful
+        case bad
+        case heading
+    }
+
+    /// A piece of a line; printable text only.
+    struct Span: Sendable {
+        var text: String
+        var style: Style
+    }
+
+    typealias Line = [Span]
+
+    /// The town root.
+    var town: String
+    /// This host, which goes without saying.
+    var host: String
+    var rows: [Row] = []
+    var mirror: MirrorStatus?
+    /// What is wrong with the town as a whole, while that lasts; the rows are what was known before.
+    var trouble: String?
+
+    // MARK: Lines
+
+    /// The lines of a screen, at most as many as it has, none wider than it is.
+    ///
+    /// - Parameter first: The first row shown, where not all have room.
+    func lines(_ size: Size, at now: ContinuousClock.Instant, from first: Int = 0) -> [Line] {
+        let sorted = rows.sorted { Self.comesFirst($0.runtime, $1.runtime) }
+        var lines = [heading(size.columns), subheading(size.columns)]
+        let columns = columns(of: sorted, at: now, width: size.columns)
+        lines.append([Span(text: columns.heading(size.columns), style: .heading)])
+        if sorted.isEmpty {
+            let words = trouble == nil ? "nobody has been seen yet" : ""
+            lines.append([Span(text: TerminalText.cut(words, to: size.columns), style: .faint)])
+        }
+        let shown = Self.shown(of: sorted.count, room: size.rows - lines.count, from: first)
+        lines += sorted[shown].map { line($0, columns, at: now) }
+        let more = sorted.count - shown.count
+        if more > 0 {
+            lines.append([Span(text: TerminalText.cut("… and \(more) more", to: size.columns), style: .faint)])
+        }
+        return Array(lines.prefix(max(0, size.rows)))
+    }
+
+    /// Which rows have room, with a line for how many have not.
+    private static func shown(of count: Int, room: Int, from first: Int) -> Range<Int> {
+        guard count > room else { return 0..<count }
+        let room = max(0, room - 1)
+        let start = max(0, min(first, count - room))
+        return start..<start + room
+    }
+
+    /// How far down one may scroll.
+    func lastFirst(_ size: Size) -> Int {
+        max(0, rows.count - max(0, size.rows - 4))
+    }
+
+    /// Trouble first; then by name, so that lines stay where they are.
+    private static func comesFirst(_ one: RuntimeFile, _ other: RuntimeFile) -> Bool {
+        (rank(one), one.id) < (rank(other), other.id)
+    }
+
+    private static func rank(_ runtime: RuntimeFile) -> Int {
+        switch (runtime.state, runtime.reportedState) {
+        case ("exited", _): 0
+        case ("expired", _): 1
+        case ("alive", "stuck"): 2
+        case ("alive", _): 4
+        default: 3
+        }
+    }
+
+    private func heading(_ width: Int) -> Line {
+        var counts: [(state: String, count: Int)] = []
+        for state in ["alive", "expired", "exited"] {
+            let count = rows.count { $0.runtime.state == state }
+            if count > 0 || state == "alive" { counts.append((state, count)) }
+        }
+        let tally = TerminalText.cut(counts.map { "\($0.count) \($0.state)" }.joined(separator: ", "), to: width)
+        let room = width - TerminalText.width(tally) - 2
+        guard room > 0 else { return [Span(text: tally, style: .bold)] }
+        return [
+            Span(text: TerminalText.fitted(TerminalText.printable(town), to: room, keeping: .end), style: .bold),
+            Span(text: "  " + tally, style: .plain),
+        ]
+    }
+
+    private func subheading(_ width: Int) -> Line {
+        if let trouble {
+            return [Span(text: TerminalText.cut(TerminalText.printable(trouble), to: width), style: .bad)]
+        }
+        guard let mirror else { return [Span(text: TerminalText.cut("no mirror", to: width), style: .faint)] }
+        let link = mirror.heartbeats.state == .up ? mirror.records : mirror.heartbeats
+        let words = "mirror \(mirror.server): \(link.state.rawValue)\(link.reason.map { ", \($0)" } ?? "")"
+        let style: Style =
+            switch link.state {
+            case .up: .plain
+            case .connecting: .doubtful
+            case .down, .refused: .bad
+            }
+        return [Span(text: TerminalText.cut(TerminalText.printable(words), to: width), style: style)]
+    }
+
+    // MARK: Columns
+
+    private enum Column: Int, CaseIterable {
+        case state, id, age, left, says, command, evidence
+
+        var title: String {
+            switch self {
+            case .state: "STATE"
+            case .id: "RUNTIME"
+            case .age: "AGE"
+            case .left: "LEFT"
+            case .says: "SAYS"
+            case .command: "LAST COMMAND"
+            case .evidence: "EVIDENCE"
+            }
+        }
+
+        var isNumber: Bool { self == .age || self == .left }
+
+        /// Narrower than this, it had better not be there; numbers and states are never cut.
+        func leastWidth(on width: Int) -> Int {
+            switch self {
+            case .state: 7
+            case .id: max(12, width * 3 / 10)
+            case .age, .left: 6
+            case .says: 7
+            case .command: 12
+            case .evidence: 16
+            }
+        }
+    }
+
+    /// How wide each column is that has room.
+    private struct Columns {
+        var widths: [(column: Column, width: Int)] = []
+
+        func line(_ text: (Column) -> String) -> [(column: Column, text: String)] {
+            widths.enumerated().map { index, entry in
+                let text = text(entry.column)
+                let gap = index == 0 ? "" : "  "
+                if entry.column.isNumber {
+                    let padding = String(repeating: " ", count: max(0, entry.width - TerminalText.width(text)))
+                    return (entry.column, gap + padding + TerminalText.cut(text, to: entry.width))
+                }
+                // Of an id, the last name is who it is.
+                let side: TerminalText.Side = entry.column == .id ? .end : .beginning
+                return (entry.column, gap + TerminalText.fitted(text, to: entry.width, keeping: side))
+            }
+        }
+
+        func heading(_ width: Int) -> String {
+            TerminalText.cut(line(\.title).map(\.text).joined(), to: width)
+        }
+    }
+
+    /// As many columns as have room, the later ones being the first to go; what is left over goes to those that would
+    /// be cut.
+    private func columns(of rows: [Row], at now: ContinuousClock.Instant, width: Int) -> Columns {
+        var columns = Columns()
+        var wanted: [Int] = []
+        var used = -2
+        for column in Column.allCases {
+            let widest = rows.reduce(column.title.count) { max($0, TerminalText.width(text(column, of: $1, at: now))) }
+            var least = column.leastWidth(on: width)
+            if !column.isNumber, column != .state { least = min(least, widest) }
+            guard used + 2 + least <= width else { break }
+            used += 2 + least
+            columns.widths.append((column, least))
+            wanted.append(max(least, widest))
+        }
+        for index in columns.widths.indices {
+            let more = min(wanted[index] - columns.widths[index].width, width - used)
+            columns.widths[index].width += more
+            used += more
+        }
+        return columns
+    }
+
+    /// A cell, printable and in full.
+    private func text(_ column: Column, of row: Row, at now: ContinuousClock.Instant) -> String {
+        let runtime = row.runtime
+        let passed = max(.zero, now - row.readAt) / .seconds(1)
+        switch column {
+        case .state: return TerminalText.printable(runtime.state)
+        case .id: return TerminalText.printable(runtime.id)
+        case .age: return runtime.ageSeconds.map { describe(seconds: $0 + passed) } ?? ""
+        case .left:
+            guard runtime.isAlive, let left = runtime.ttlLeftSeconds else { return "-" }
+            return describe(seconds: left - passed)
+        case .says: return TerminalText.printable(runtime.reportedState ?? "")
+        case .command: return TerminalText.printable(runtime.lastCommand ?? "")
+        case .evidence: return TerminalText.printable(runtime.evidence?.words(on: host) ?? "")
+        }
+    }
+
+    private func line(_ row: Row, _ columns: Columns, at now: ContinuousClock.Instant) -> Line {
+        columns.line { text($0, of: row, at: now) }.map { column, text in
+            Span(text: text, style: trouble == nil ? style(column, of: row.runtime) : .faint)
+        }
+    }
+
+    private func style(_ column: Column, of runtime: RuntimeFile) -> Style {
+        switch column {
+        case .state:
+            switch runtime.state {
+            case "alive": .good
+            case "expired": .doubtful
+            default: .bad
+            }
+        case .says where runtime.reportedState == "stuck": .bad
+        case .id: .bold
+        case .evidence: .faint
+        default: .plain
+        }
+    }
+}
+
+extension WatchScreen.Line {
+    /// Without styles, and without the spaces at its end.
+    var text: String {
+        var text = map(\.text).joined()[...]
+        while text.last == " " { text.removeLast() }
+        return String(text)
+    }
+}

@@ -1,0 +1,77 @@
+import CLinux
+import Glibc
+import Liveness
+import Synchronization
+import SystemCalls
+import SystemPackage
+
+/// The thread that says when runtimes have expired.
+///
+/// It sleeps until the next deadline, and without a limit when nobody is alive. Its clock is that of deadlines, which
+/// counts through suspend: who has expired in the meantime is named when the machine wakes up.
+final class ExpiryWatch: Sendable {
+    /// How many runtimes are looked at while touches have to wait: some tenths of a millisecond.
+    private static let batch = 256
+
+    private let liveness: InMemoryLivenessStore
+    private let wakeup: Wakeup
+    private let ended: Wakeup
+    private let timer: OwnedDescriptor
+    private let now: @Sendable () -> ContinuousClock.Instant
+    private let isClosing = Atomic(false)
+
+    /// - Parameter wakeup: Raised by whoever moves the next deadline up.
+    init(
+        over liveness: InMemoryLivenessStore, wakeup: Wakeup, now: @escaping @Sendable () -> ContinuousClock.Instant
+    ) throws(Errno) {
+        self.liveness = liveness
+        self.wakeup = wakeup
+        self.now = now
+        ended = try Wakeup()
+        timer = OwnedDescriptor(
+            takingOwnershipOf: try retryingInterrupts {
+                timerfd_create(CLOCK_BOOTTIME, CInt(TFD_CLOEXEC | TFD_NONBLOCK))
+            })
+        // Not joined: `close` waits for `ended`.
+        _ = try Thread(named: "expiry") { self.run() }
+    }
+
+    func close() {
+        isClosing.store(true, ordering: .releasing)
+        wakeup.raise()
+        ended.wait()
+        // For whoever asks again.
+        ended.raise()
+    }
+
+    private func run() {
+        while !isClosing.load(ordering: .acquiring) {
+            let next = liveness.noteExpired(limit: Self.batch)
+            let left = next.map { $0 - now() }
+            if let left, left <= .zero {
+                // There are more; whoever touches comes in between.
+                sched_yield()
+                continue
+            }
+            sleep(for: left)
+        }
+        ended.raise()
+    }
+
+    /// - Parameter limit: Nil is for ever.
+    private func sleep(for limit: Duration?) {
+        var setting = itimerspec()
+        if let limit {
+            let (seconds, attoseconds) = limit.components
+            // A little late rather than a little early, which would mean a second round.
+            setting.it_value = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000) + 1)
+            if setting.it_value.tv_nsec == 1_000_000_000 {
+                setting.it_value = timespec(tv_sec: Int(seconds) + 1, tv_nsec: 0)
+            }
+        }
+        timerfd_settime(timer.rawValue, 0, &setting, nil)
+        var questions = [wakeup.descriptor, timer.rawValue].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        poll(&questions, until: nil)
+        wakeup.wait(until: .now)
+    }
+}

@@ -1,0 +1,235 @@
+import Fuse
+import Glibc
+import Liveness
+import Synchronization
+import SystemPackage
+
+/// `.pulse/alive`: a file for each runtime while it is alive, which to touch is to say so, and to remove, to forget.
+///
+///     alive/mayor
+///     alive/deacon/@                    the id `deacon`, as there are others beneath it
+///     alive/deacon/boot
+///     alive/gastown@/polecats@/@        `gastown/polecats`, whatever there is
+///
+/// A directory is there while somebody beneath it is alive, or once it has been made. Whether an id is a file or a
+/// directory changes with who is known; by its other name, with an `@`, each is a directory at any time, so that a program
+/// can touch an id without looking.
+final class AliveDirectory: Sendable {
+    /// More directories are not made: each is kept until it is removed.
+    private static let mostDirectories = 4096
+
+    private let town: Town
+    /// Directories that were made, as ids begin in them.
+    private let made = Mutex<Set<String>>([])
+    /// Files that are open, of which something may have to be said yet.
+    private let opened = Mutex<[ObjectIdentifier: AliveHandle]>([:])
+
+    init(of town: Town) {
+        self.town = town
+    }
+
+    private var liveness: InMemoryLivenessStore { town.liveness }
+
+    // MARK: What is there
+
+    /// What a name in a directory stands for, for looking.
+    ///
+    /// ENOENT, ENAMETOOLONG.
+    func place(_ name: String, in parent: PulsePlace) throws(Errno) -> PulsePlace {
+        let named: PulsePlace
+        do throws(Errno) {
+            named = try self.named(name, in: parent)
+        } catch .invalidArgument {
+            throw .noSuchFileOrDirectory
+        }
+        switch named {
+        case .way: return named
+        case .living(let id):
+            let directory = PulsePlace.livingBeneath("\(id)/")
+            if name != String(PulsePlace.at), isThere(directory) { return directory }
+            guard liveness.isAlive(id) else { throw .noSuchFileOrDirectory }
+            return named
+        default: throw .noSuchFileOrDirectory
+        }
+    }
+
+    /// What a name would stand for, a directory's other name or an id.
+    ///
+    /// EINVAL for a name that is none of an id, ENAMETOOLONG.
+    func named(_ name: String, in parent: PulsePlace) throws(Errno) -> PulsePlace {
+        let prefix: String
+        switch parent {
+        case .livingBeneath(let ids), .way(let ids): prefix = ids
+        default: throw .invalidArgument
+        }
+        if name == String(PulsePlace.at) { return .living(try id(String(prefix.dropLast()))) }
+        if name.last == PulsePlace.at { return .way("\(try id(prefix + name.dropLast()))/") }
+        // By their other names, directories lead to directories only.
+        if case .way = parent { throw .invalidArgument }
+        return .living(try id(prefix + name))
+    }
+
+    private func id(_ text: String) throws(Errno) -> RuntimeID {
+        do {
+            return try RuntimeID(text)
+        } catch .tooLong, .nameTooLong {
+            throw .fileNameTooLong
+        } catch {
+            throw .invalidArgument
+        }
+    }
+
+    func isThere(_ place: PulsePlace) -> Bool {
+        switch place {
+        case .living(let id): return liveness.isAlive(id)
+        case .way, .livingBeneath(""): return true
+        case .livingBeneath(let prefix):
+            if made.withLock({ $0.contains { $0.hasPrefix(prefix) } }) { return true }
+            return liveness.hasRuntimes(beneath: prefix) && isSomebodyAlive(in: prefix)
+        default: return false
+        }
+    }
+
+    /// Whether the runtime of that id, or one beneath it, is alive.
+    private func isSomebodyAlive(in prefix: String) -> Bool {
+        if let id = try? RuntimeID(String(prefix.dropLast())), liveness.isAlive(id) { return true }
+        return liveness.hasLiving(beneath: prefix)
+    }
+
+    /// What a directory lists, by name; the places are what the names stand for.
+    func entries(of place: PulsePlace) -> [(name: String, place: PulsePlace)] {
+        let prefix: String
+        switch place {
+        case .livingBeneath(let ids): prefix = ids
+        case .way(let ids):
+            let own = try? RuntimeID(String(ids.dropLast()))
+            return own.flatMap { liveness.isAlive($0) ? [(String(PulsePlace.at), .living($0))] : [] } ?? []
+        default: return []
+        }
+        var directories: [String: Bool] = [:]
+        var files: Set<String> = []
+        for (id, isAlive) in liveness.runtimesWithLife(beneath: prefix) {
+            let rest = id.description.dropFirst(prefix.count)
+            if let slash = rest.firstIndex(of: "/") {
+                let name = String(rest[..<slash])
+                directories[name] = directories[name, default: false] || isAlive
+            } else if isAlive {
+                files.insert(String(rest))
+            }
+        }
+        for directory in made.withLock({ $0.filter { $0.hasPrefix(prefix) && $0 != prefix } }) {
+            let rest = directory.dropFirst(prefix.count)
+            directories[String(rest.prefix { $0 != "/" })] = true
+        }
+        var entries: [(name: String, place: PulsePlace)] = []
+        for (name, isThere) in directories where isThere || files.contains(name) {
+            entries.append((name, .livingBeneath("\(prefix)\(name)/")))
+        }
+        for name in files where directories[name] == nil {
+            if let id = try? RuntimeID(prefix + name) { entries.append((name, .living(id))) }
+        }
+        if let own = try? RuntimeID(String(prefix.dropLast())), liveness.isAlive(own) {
+            entries.append((String(PulsePlace.at), .living(own)))
+        }
+        return entries.sorted { $0.name < $1.name }
+    }
+
+    // MARK: Changes
+
+    /// EEXIST, EINVAL, ENAMETOOLONG, ENOSPC.
+    func makeDirectory(_ name: String, in parent: PulsePlace) throws(Errno) -> PulsePlace {
+        guard case .living(let id) = try named(name, in: parent), name != String(PulsePlace.at),
+            case .livingBeneath = parent
+        else { throw .invalidArgument }
+        let place = PulsePlace.livingBeneath("\(id)/")
+        guard !liveness.isAlive(id), !isThere(place) else { throw .fileExists }
+        try made.withLock { (made) throws(Errno) in
+            guard made.count < Self.mostDirectories else { throw .noSpace }
+            made.insert("\(id)/")
+        }
+        return place
+    }
+
+    /// ENOTEMPTY while somebody beneath it is alive; ENOENT, ENOTDIR.
+    func removeDirectory(_ name: String, in parent: PulsePlace) throws(Errno) -> PulsePlace {
+        let place = try place(name, in: parent)
+        guard case .livingBeneath(let prefix) = place else {
+            if case .way = place { throw .notPermitted }
+            throw .notDirectory
+        }
+        guard !isSomebodyAlive(in: prefix) else { throw .directoryNotEmpty }
+        try made.withLock { (made) throws(Errno) in
+            guard !made.contains(where: { $0.hasPrefix(prefix) && $0 != prefix }) else { throw .directoryNotEmpty }
+            made.remove(prefix)
+        }
+        return place
+    }
+
+    /// Forgets a runtime.
+    ///
+    /// ENOENT for one that is not alive, EISDIR.
+    func remove(_ name: String, in parent: PulsePlace) throws(Errno) -> PulsePlace {
+        let place = try place(name, in: parent)
+        guard case .living(let id) = place else { throw .isDirectory }
+        liveness.forget(id)
+        return place
+    }
+
+    /// Takes a request for somebody's sign of life.
+    ///
+    /// - Parameter ttl: Nil is what the town says.
+    func touch(_ id: RuntimeID, ttl: Duration? = nil, by process: Touch.Process?) {
+        let now = town.now
+        liveness.touch(
+            Touch(
+                runtime: id, receivedAt: now.wall, at: now.instant, ttl: ttl ?? town.configuration.ttl, document: nil,
+                source: .command, process: process))
+        town.counters.noteTouch(.command)
+    }
+
+    func process(of request: Request) -> Touch.Process? { town.callers.caller(request.thread)?.process }
+
+    // MARK: Open files
+
+    func open(_ id: RuntimeID, text: [UInt8], isTouching: Bool, for request: Request) -> AliveHandle {
+        let handle = AliveHandle(
+            id, text: text, isTouching: isTouching, thread: request.thread, process: process(of: request))
+        opened.withLock { $0[ObjectIdentifier(handle)] = handle }
+        return handle
+    }
+
+    /// Judges what has been written, at each close.
+    ///
+    /// EINVAL.
+    func flush(_ handle: AliveHandle) throws(Errno) {
+        if let ttl = try handle.flush() { touch(handle.id, ttl: ttl, by: handle.process) }
+    }
+
+    func close(_ handle: AliveHandle) {
+        opened.withLock { $0[ObjectIdentifier(handle)] = nil }
+        if handle.settle(isReleased: true) { touch(handle.id, by: handle.process) }
+    }
+
+    /// Lets a caller who made or emptied files and closed them see that as done, though the kernel has not said so yet.
+    func settle(for request: Request) {
+        let own = opened.withLock { $0.values.filter { $0.thread == request.thread } }
+        for handle in own where handle.settle(isReleased: false) { touch(handle.id, by: handle.process) }
+    }
+
+    /// Notes that an id has been touched by its name.
+    func noteTouch(of id: RuntimeID) {
+        let handles = opened.withLock { $0.values.filter { $0.id == id } }
+        for handle in handles { handle.noteTouch() }
+    }
+
+    /// The id that a directory is beside.
+    ///
+    /// Nil for the top one.
+    static func id(of place: PulsePlace) -> RuntimeID? {
+        switch place {
+        case .living(let id): id
+        case .livingBeneath(let prefix), .way(let prefix): try? RuntimeID(String(prefix.dropLast()))
+        default: nil
+        }
+    }
+}

@@ -1,0 +1,116 @@
+import Synchronization
+import Testing
+
+@testable import Liveness
+
+/// What a store tells whoever watches it.
+@Suite struct WatchedStoreTests {
+    private final class Watcher: LivenessWatcher {
+        let events = Atomic(0)
+        let earlier = Atomic(0)
+        func noteEvent() { events.add(1, ordering: .relaxed) }
+        func noteEarlierDeadline() { earlier.add(1, ordering: .relaxed) }
+    }
+
+    private let clock = FakeClock()
+    private let watcher = Watcher()
+    private let store: InMemoryLivenessStore
+
+    init() {
+        let clock = clock
+        store = InMemoryLivenessStore(watcher: watcher, now: { clock.now }, wallTime: { clock.wallTime })
+    }
+
+    private func touch(_ id: String, signal: String? = nil, ttl: Duration = .seconds(90)) throws {
+        store.touch(
+            Touch(
+                signal: signal.map { Array($0.utf8) }, runtime: try RuntimeID(id), receivedAt: clock.wallTime,
+                at: clock.now, ttl: ttl, document: nil, source: .written))
+    }
+
+    private var told: [String] {
+        store.events(from: 1, limit: 1000).events.map { event in
+            [event.kind.rawValue, event.runtime?.description, event.signal.map { String(decoding: $0, as: UTF8.self) }]
+                .compactMap { $0 }.joined(separator: " ")
+        }
+    }
+
+    @Test func whatHappensIsToldInItsOrder() throws {
+        try touch("mayor", signal: "a.json")
+        store.forget(try RuntimeID("mayor"))
+        store.forget(try RuntimeID("mayor"))
+        store.forget(signal: Array("a.json".utf8))
+        try touch("deacon")
+        let process = Touch.Process(pid: 7, program: "claude")
+        let exit = Record.Exit(of: process, noticedAt: clock.wallTime, at: clock.now)
+        #expect(store.exit(try RuntimeID("deacon"), exit))
+        #expect(!store.exit(try RuntimeID("deacon"), exit))
+        store.noteMirror(isUp: false, reason: "refused")
+        #expect(
+            told == [
+                "touched mayor a.json", "forgotten mayor", "forgotten a.json", "touched deacon", "exited deacon",
+                "mirror_down",
+            ])
+        #expect(store.lastEvent == 6)
+        #expect(store.tally.forgotten == 2)
+    }
+
+    @Test func expiryIsToldOnceForEachLife() throws {
+        try touch("mayor")
+        #expect(watcher.earlier.load(ordering: .relaxed) == 1)
+        #expect(store.noteExpired(limit: 10) == FakeClock.start + .seconds(90))
+        clock.advance(by: .seconds(60))
+        try touch("mayor")
+        // Nobody has to look earlier for that.
+        #expect(watcher.earlier.load(ordering: .relaxed) == 1)
+        clock.advance(by: .seconds(30))
+        #expect(store.noteExpired(limit: 10) == FakeClock.start + .seconds(150))
+        clock.advance(by: .seconds(61))
+        #expect(store.noteExpired(limit: 10) == nil)
+        #expect(store.noteExpired(limit: 10) == nil)
+        #expect(told == ["touched mayor", "touched mayor", "expired mayor"])
+        #expect(store.tally.expiryLag == .seconds(1))
+        try touch("mayor", ttl: .seconds(5))
+        #expect(watcher.earlier.load(ordering: .relaxed) == 2)
+        clock.advance(by: .seconds(5))
+        #expect(store.noteExpired(limit: 10) == nil)
+        #expect(told.suffix(2) == ["touched mayor", "expired mayor"])
+    }
+
+    @Test func whoHasExitedOrIsForgottenDoesNotExpire() throws {
+        for id in ["mayor", "deacon"] { try touch(id) }
+        let process = Touch.Process(pid: 7, program: "claude")
+        store.exit(try RuntimeID("mayor"), Record.Exit(of: process, noticedAt: clock.wallTime, at: clock.now))
+        store.forget(try RuntimeID("deacon"))
+        clock.advance(by: .seconds(900))
+        #expect(store.noteExpired(limit: 10) == nil)
+        #expect(store.tally.expired == 0)
+        // A life that begins anew ends as any other, and may be shorter than the one before promised.
+        try touch("mayor", ttl: .seconds(1))
+        try touch("deacon", ttl: .seconds(2))
+        clock.advance(by: .seconds(2))
+        _ = store.noteExpired(limit: 10)
+        #expect(told.suffix(2) == ["expired mayor", "expired deacon"])
+    }
+
+    @Test func manyThatExpireAtOnceAreToldInBatches() throws {
+        for number in 0..<1000 { try touch("r\(number)") }
+        #expect(watcher.earlier.load(ordering: .relaxed) == 1)
+        clock.advance(by: .seconds(90))
+        var batches = 0
+        while let next = store.noteExpired(limit: 100) {
+            #expect(next <= clock.now)
+            batches += 1
+        }
+        #expect(batches == 9)
+        #expect(store.tally.expired == 1000)
+    }
+
+    @Test func whatNobodyWatchesIsNotKept() throws {
+        let clock = clock
+        let store = InMemoryLivenessStore(now: { clock.now }, wallTime: { clock.wallTime })
+        try store.touch(try RuntimeID("mayor"), ttl: .seconds(1))
+        #expect(store.lastEvent == 0)
+        #expect(store.noteExpired(limit: 10) == nil)
+    }
+}

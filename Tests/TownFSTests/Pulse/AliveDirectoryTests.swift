@@ -1,0 +1,295 @@
+import Fuse
+import Glibc
+import Liveness
+import SystemPackage
+import Testing
+
+@testable import TownFS
+
+@Suite struct AliveDirectoryTests {
+    private let alive = ".pulse/alive"
+
+    private func isAlive(_ id: String, in town: TestTown) throws -> Bool {
+        town.town.liveness.isAlive(try RuntimeID(id))
+    }
+
+    private func ttlLeft(_ id: String, in town: TestTown) throws -> Duration? {
+        town.town.liveness.record(of: try RuntimeID(id)).map { $0.deadline - town.town.now.instant }
+    }
+
+    // MARK: Touching
+
+    @Test func fileThatIsMadeIsTouchedWhenItIsClosed() throws {
+        try withTown { town in
+            let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
+            #expect(try !isAlive("mayor", in: town))
+            #expect(try !town.exists("\(alive)/nobody"))
+            try town.close(handle)
+            #expect(try isAlive("mayor", in: town))
+            #expect(try town.exists("\(alive)/mayor"))
+            #expect(try town.stat("\(alive)/mayor").st_mode & 0o7777 == 0o644)
+            #expect(town.town.liveness.lastEvent == 1)
+            town.advance(by: .seconds(90))
+            #expect(try !town.exists("\(alive)/mayor"))
+            #expect(try town.names(alive) == [])
+        }
+    }
+
+    /// As bash does: of the descriptor that it has opened it closes a copy before it writes.
+    @Test func durationIsSaidOnce() throws {
+        try withTown { town in
+            let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT | O_TRUNC)
+            try town.fileSystem.flush(handle, for: .me)
+            try town.write("30s\n", to: handle)
+            try town.close(handle)
+            #expect(try ttlLeft("mayor", in: town) == .seconds(30))
+            #expect(town.town.liveness.lastEvent == 1)
+            try town.write("5m", to: "\(alive)/mayor")
+            #expect(try ttlLeft("mayor", in: town) == .seconds(300))
+            // A life that was promised is not shortened.
+            try town.write("1s\n", to: "\(alive)/mayor")
+            #expect(try ttlLeft("mayor", in: town) == .seconds(300))
+        }
+    }
+
+    @Test(arguments: ["forever", "0s", "30", "30 s", "s", "-5s", "1s\n2s", "99999999999999h", "30s\0"])
+    func whatIsNoDurationIsRefused(_ text: String) throws {
+        try withTown { town in
+            #expect(throws: Errno.invalidArgument) { try town.write(text, to: "\(alive)/mayor") }
+            #expect(throws: Errno.invalidArgument) { try town.write(text + "\n", to: "\(alive)/mayor") }
+            let isAlive = try isAlive("mayor", in: town)
+            #expect(!isAlive)
+            #expect(town.town.liveness.lastEvent == 0)
+        }
+    }
+
+    @Test func moreThanADurationIsTooMuch() throws {
+        try withTown { town in
+            let text = String(repeating: "1", count: 100)
+            #expect(throws: Errno.fileTooLarge) { try town.write(text, to: "\(alive)/mayor") }
+            let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
+            #expect(throws: Errno.invalidArgument) { try town.write("1", to: handle, at: 5) }
+            #expect(throws: Errno.fileTooLarge) { try town.write("1", to: handle, at: .max) }
+            try town.write("3", to: handle)
+            try town.write("0s", to: handle, appending: true)
+            try town.close(handle)
+            #expect(try ttlLeft("mayor", in: town) == .seconds(30))
+        }
+    }
+
+    @Test func settingTheTimeTouches() throws {
+        try withTown { town in
+            // As touch(1) does: made, a copy closed, the time set, closed.
+            let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
+            try town.fileSystem.flush(handle, for: .me)
+            let inode = try #require(town.fileSystem.files.all.first { $0.inode != .root }?.inode)
+            var changes = StatusChanges()
+            changes.accessed = .now
+            _ = try town.fileSystem.setattr(inode, changes, handle: nil, for: .me)
+            #expect(try !isAlive("mayor", in: town))
+            changes.modified = .now
+            _ = try town.fileSystem.setattr(inode, changes, handle: nil, for: .me)
+            #expect(try isAlive("mayor", in: town))
+            try town.close(handle)
+            #expect(town.town.liveness.lastEvent == 1)
+            town.advance(by: .seconds(60))
+            try town.setattr("\(alive)/mayor") { $0.modified = .at(timespec(tv_sec: 1, tv_nsec: 0)) }
+            #expect(try ttlLeft("mayor", in: town) == .seconds(90))
+            for change in [{ $0.mode = 0o600 }, { $0.user = 5 }] as [(inout StatusChanges) -> Void] {
+                #expect(throws: Errno.notPermitted) { try town.setattr("\(alive)/mayor", change) }
+            }
+            #expect(throws: Errno.invalidArgument) { try town.setattr("\(alive)/mayor") { $0.size = 5 } }
+            #expect(throws: Errno.notPermitted) { try town.setattr(alive) { $0.modified = .now } }
+            #expect(throws: Errno.notPermitted) { try town.setattr(".pulse") { $0.modified = .now } }
+        }
+    }
+
+    /// The kernel says later that nobody can write to it any more; whoever has closed it need not wait for that.
+    @Test func closedFileIsThereForWhoeverHasClosedIt() throws {
+        try withTown { town in
+            let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
+            #expect(try !town.exists("\(alive)/mayor"))
+            try town.fileSystem.flush(handle, for: .me)
+            #expect(try !town.exists("\(alive)/mayor", by: .other))
+            #expect(try town.exists("\(alive)/mayor"))
+            town.fileSystem.release(handle)
+            #expect(town.town.liveness.lastEvent == 1)
+        }
+    }
+
+    @Test func readingTellsOfTheRuntime() throws {
+        try withTown { town in
+            try town.write("", to: "\(alive)/mayor")
+            let text = try town.read("\(alive)/mayor")
+            #expect(text == (try town.read(".pulse/runtimes/mayor.json")))
+            let handle = try town.open("\(alive)/mayor")
+            town.advance(by: .seconds(1000))
+            #expect(try town.read(handle) == text)
+            town.fileSystem.release(handle)
+        }
+    }
+
+    // MARK: Forgetting
+
+    @Test func removedFileIsForgottenAndItsSuccessorIsAnother() throws {
+        try withTown { town in
+            try town.write("", to: "\(alive)/mayor")
+            let former = try town.lookup("\(alive)/mayor").inode
+            try town.unlink("\(alive)/mayor")
+            #expect(town.town.liveness.record(of: try RuntimeID("mayor")) == nil)
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.unlink("\(alive)/mayor") }
+            try town.write("", to: "\(alive)/mayor")
+            let new = try town.lookup("\(alive)/mayor")
+            #expect(new.inode != former)
+            #expect(new.status.st_ino == (try town.stat("\(alive)/mayor").st_ino))
+            town.fileSystem.forget(former, count: 1)
+            #expect(try town.lookup("\(alive)/mayor").inode == new.inode)
+        }
+    }
+
+    // MARK: Directories
+
+    @Test func directoriesComeAndGoWithWhoLivesBeneath() throws {
+        try withTown { town in
+            for id in ["mayor", "gastown/polecats/nux"] {
+                try town.town.liveness.touch(RuntimeID(id), ttl: .seconds(90))
+            }
+            try town.town.liveness.touch(RuntimeID("gastown/witness"), ttl: .seconds(10))
+            #expect(try town.names(alive) == ["gastown", "mayor"])
+            #expect(try town.names("\(alive)/gastown") == ["polecats", "witness"])
+            #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("\(alive)/gastown") }
+            #expect(throws: Errno.notDirectory) { try town.rmdir("\(alive)/mayor") }
+            #expect(throws: Errno.isDirectory) { try town.unlink("\(alive)/gastown") }
+            town.advance(by: .seconds(10))
+            #expect(try town.names("\(alive)/gastown") == ["polecats"])
+            town.advance(by: .seconds(80))
+            #expect(try town.names(alive) == [])
+            #expect(try !town.exists("\(alive)/gastown"))
+        }
+    }
+
+    @Test func idWithOthersBeneathItIsADirectory() throws {
+        try withTown { town in
+            try town.town.liveness.touch(RuntimeID("deacon"), ttl: .seconds(90))
+            #expect(try town.names(alive) == ["deacon"])
+            #expect(try town.stat("\(alive)/deacon").isRegularFile)
+            try town.town.liveness.touch(RuntimeID("deacon/boot"), ttl: .seconds(10))
+            #expect(try town.stat("\(alive)/deacon").isDirectory)
+            #expect(try town.names("\(alive)/deacon") == ["@", "boot"])
+            town.advance(by: .seconds(10))
+            #expect(try town.names("\(alive)/deacon") == ["@"])
+            try town.write("10m", to: "\(alive)/deacon/@")
+            #expect(try ttlLeft("deacon", in: town) == .seconds(600))
+            town.advance(by: .seconds(60))
+            try town.setattr("\(alive)/deacon") { $0.modified = .now }
+            #expect(town.town.liveness.record(of: try RuntimeID("deacon"))?.touch.at == town.town.now.instant)
+            try town.unlink("\(alive)/deacon/@")
+            #expect(try !town.exists("\(alive)/deacon"))
+        }
+    }
+
+    @Test func directoryThatIsMadeStays() throws {
+        try withTown { town in
+            try town.mkdir("\(alive)/a")
+            try town.mkdir("\(alive)/a/b")
+            #expect(throws: Errno.fileExists) { try town.mkdir("\(alive)/a") }
+            #expect(try town.names(alive) == ["a"])
+            try town.write("", to: "\(alive)/a/b/c")
+            #expect(try isAlive("a/b/c", in: town))
+            #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("\(alive)/a/b") }
+            #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("\(alive)/a") }
+            town.advance(by: .seconds(90))
+            #expect(try town.names("\(alive)/a/b") == [])
+            try town.rmdir("\(alive)/a/b")
+            try town.rmdir("\(alive)/a")
+            #expect(try town.names(alive) == [])
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.rmdir("\(alive)/a") }
+            try town.write("", to: "\(alive)/m")
+            #expect(throws: Errno.fileExists) { try town.mkdir("\(alive)/m") }
+        }
+    }
+
+    @Test func directoriesAreBounded() throws {
+        try withTown { town in
+            for number in 0..<4096 { try town.mkdir("\(alive)/d\(number)") }
+            #expect(throws: Errno.noSpace) { try town.mkdir("\(alive)/one-more") }
+            try town.rmdir("\(alive)/d7")
+            try town.mkdir("\(alive)/one-more")
+        }
+    }
+
+    @Test func otherNameLeadsToAnyId() throws {
+        try withTown { town in
+            try town.write("", to: "\(alive)/deacon")
+            // There is a file of that name, and no directory can be made.
+            try town.write("", to: "\(alive)/deacon@/boot@/@")
+            try town.write("", to: "\(alive)/new@/@")
+            #expect(try town.names(alive) == ["deacon", "new"])
+            #expect(try town.names("\(alive)/deacon") == ["@", "boot"])
+            #expect(try town.names("\(alive)/deacon@") == ["@"])
+            #expect(try isAlive("deacon/boot", in: town))
+            try town.unlink("\(alive)/deacon@/boot@/@")
+            #expect(try !isAlive("deacon/boot", in: town))
+            for name in ["deacon@/boot", "@", "deacon@@", "@@", "x@/y"] {
+                #expect(throws: Errno.invalidArgument, "\(name)") { try town.write("", to: "\(alive)/\(name)") }
+            }
+            #expect(throws: Errno.notPermitted) { try town.rmdir("\(alive)/deacon@") }
+            #expect(throws: Errno.invalidArgument) { try town.mkdir("\(alive)/deacon@/x") }
+        }
+    }
+
+    // MARK: Names that are none
+
+    @Test(arguments: ["a b", "a\nb", "\u{7F}", "é", "a:b", "*", "\\", " "])
+    func nameThatIsNoIdsIsRefused(_ name: String) throws {
+        try withTown { town in
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.lookup("\(alive)/\(name)") }
+            #expect(throws: Errno.invalidArgument) { try town.write("", to: "\(alive)/\(name)") }
+            #expect(throws: Errno.invalidArgument) { try town.mkdir("\(alive)/\(name)") }
+            #expect(town.town.liveness.lastEvent == 0)
+        }
+    }
+
+    @Test func idIsNoLongerThanAPath() throws {
+        try withTown { town in
+            let name = String(repeating: "n", count: 255)
+            #expect(throws: Errno.fileNameTooLong) { try town.write("", to: "\(alive)/\(name)n") }
+            #expect(throws: Errno.fileNameTooLong) { try town.lookup("\(alive)/\(name)n") }
+            try town.write("", to: "\(alive)/\(name)")
+            var path = alive
+            for _ in 0..<15 {
+                path += "/\(name)@"
+                _ = try town.lookup(path)
+            }
+            // 15 × 256 is 3,840.
+            try town.write("", to: "\(path)/\(String(repeating: "m", count: 255))@/@")
+            let last = "\(path)/\(String(repeating: "m", count: 255))@"
+            #expect(throws: Errno.fileNameTooLong) { try town.write("", to: "\(last)/x@/@") }
+        }
+    }
+
+    @Test func nothingElseIsMadeThere() throws {
+        try withTown { town in
+            try town.write("", to: "\(alive)/mayor")
+            try town.write("x", to: "plain")
+            let inode = try town.lookup(alive).inode
+            #expect(throws: Errno.notPermitted) { try town.link("plain", to: "\(alive)/x") }
+            #expect(throws: Errno.notPermitted) { try town.link("\(alive)/mayor", to: "x") }
+            #expect(throws: Errno.notPermitted) { try town.rename("\(alive)/mayor", to: "\(alive)/x") }
+            #expect(throws: Errno.notPermitted) { try town.rename("plain", to: "\(alive)/x") }
+            try Array("x".utf8).asFileName { (name) throws(Errno) in
+                #expect(throws: Errno.notPermitted) {
+                    try town.fileSystem.symlink(to: name.pointer, named: name, in: inode, for: .me)
+                }
+                #expect(throws: Errno.notPermitted) {
+                    try town.fileSystem.mknod(name, in: inode, mode: S_IFIFO | 0o644, device: 0, for: .me)
+                }
+                #expect(throws: Errno.notSupported) {
+                    try town.fileSystem.create(name, in: inode, mode: 0o644, flags: O_RDWR | 0o20200000, for: .me)
+                }
+                _ = try town.fileSystem.mknod(name, in: inode, mode: S_IFREG | 0o644, device: 0, for: .me)
+            }
+            #expect(try town.names(alive) == ["mayor", "x"])
+        }
+    }
+}
