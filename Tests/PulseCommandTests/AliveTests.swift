@@ -1,0 +1,131 @@
+import Glibc
+import SystemPackage
+import Testing
+
+extension EndToEnd {
+    /// `.pulse/alive`, by ordinary tools.
+    @Suite struct AliveTests {
+        @Test func toolsTouchAskAndForget() throws {
+            try withMountedTown { town in
+                try town.shell(
+                    """
+                    cd .pulse/alive
+                    test ! -e mayor
+                    touch mayor; test -e mayor; test -f mayor
+                    [ "$(ls)" = mayor ]
+                    : > empty; test -e empty; rm empty
+                    grep -q '"state" : "alive"' mayor
+                    cmp mayor ../runtimes/mayor.json || true
+                    rm mayor; test ! -e mayor; ! rm mayor; rm -f mayor
+                    echo 30m > nux
+                    grep -q '"ttl_left_seconds" : 1799\\|"ttl_left_seconds" : 1800' nux
+                    ! sh -c 'echo forever > x' 2> /dev/null; test ! -e x
+                    ! touch gastown/polecats/furiosa 2> /dev/null
+                    mkdir -p gastown/polecats; touch gastown/polecats/furiosa
+                    [ "$(find . | sort | tr '\\n' ' ')" = '. ./gastown ./gastown/polecats ./gastown/polecats/furiosa ./nux ' ]
+                    ! rmdir gastown 2> /dev/null
+                    touch gastown@/witness@/@; test -f gastown/witness
+                    touch deacon; touch deacon@/boot@/@; test -d deacon; test -f deacon/@; test -f deacon/boot
+                    rm deacon/boot; test -f deacon
+                    stat -c '%U %a' nux gastown | sort -u
+                    """)
+                let number = try FileStatus("\(town.path)/.pulse/alive/nux").st_ino
+                #expect(number >> 48 == 0x7070)
+            }
+        }
+
+        @Test(.needs("git")) func nothingThatWalksOrRemovesMeetsIt() throws {
+            try withMountedTown { town in
+                try town.shell("touch .pulse/alive/mayor; echo x > file; git init -q .; git add -A; git commit -qm all")
+                let seen = try town.shell("git ls-files; find .; ls -aR; cp -a . ../copy; find ../copy; rm -rf ../copy")
+                #expect(!seen.contains("pulse"))
+                try town.shell("rm -rf * ; test -e .pulse/alive/mayor; test -e .pulse/status.json")
+                try town.shell("mkdir .runtime 2> /dev/null || true; rm -rf .[!.p]*; test -e .pulse/alive/mayor")
+            }
+        }
+
+        /// Names as somebody would choose them who means no good.
+        @Test(.needs("python3")) func namesThatAreNoIdsLeadNowhere() throws {
+            try withMountedTown { town in
+                let script = """
+                    import errno, os, sys
+                    os.chdir(sys.argv[1] + "/.pulse/alive")
+                    def fails(number, call, *arguments):
+                        try: call(*arguments)
+                        except OSError as error: assert error.errno == number, (arguments, error)
+                        else: assert False, arguments
+                    def make(name): os.close(os.open(name, os.O_WRONLY | os.O_CREAT))
+                    bad = [b"a b", b"a\\nb", b"\\x7f", b"\\xff\\xfe", "é".encode(), b"a:b", b"*", b"{\\"x\\":1}", b"a\\x1b[31m", b"...;", b"@", b"a@b"]
+                    for name in bad:
+                        fails(errno.EINVAL, make, name)
+                        fails(errno.EINVAL, os.mkdir, name)
+                        fails(errno.ENOENT, os.stat, name)
+                        fails(errno.ENOENT, os.unlink, name)
+                    make(b"n" * 255)
+                    fails(errno.ENAMETOOLONG, make, b"n" * 256)
+                    fails(errno.ENAMETOOLONG, os.stat, b"n" * 256)
+                    # An id of 4 KiB, one directory after the other; the last one is too long.
+                    top = os.open(".", os.O_RDONLY)
+                    for depth in range(16):
+                        if depth < 15: os.mkdir("d" * 255)
+                        else: fails(errno.ENAMETOOLONG, os.mkdir, "d" * 256)
+                        if depth < 15: os.chdir("d" * 255)
+                    make("e" * 255)
+                    os.mkdir("f" * 255)
+                    fails(errno.ENAMETOOLONG, make, "f" * 255 + "/g")
+                    os.fchdir(top)
+                    assert os.stat("..").st_ino == os.stat(sys.argv[1] + "/.pulse").st_ino
+                    fails(errno.EPERM, os.rename, "n" * 255, "m")
+                    fails(errno.EPERM, os.link, "n" * 255, "m")
+                    fails(errno.EPERM, os.symlink, "x", "m")
+                    fails(errno.EPERM, os.mkfifo, "m")
+                    fails(errno.EPERM, os.chmod, "n" * 255, 0o600)
+                    fails(errno.EPERM, os.rename, sys.argv[1] + "/daemon", "m")
+                    fails(errno.EPERM, os.mkdir, "../runtimes/x")
+                    print("done")
+                    """
+                let printed = try Command("python3", "-c", script, town.path).output()
+                #expect(printed.contains("done"))
+                #expect(try town.status().town == town.path)
+            }
+        }
+
+        @Test(.needsRoot, .needs("setpriv", "python3")) func otherUsersLookAndChangeNothing() throws {
+            try withMountedTown("--allow-other") { town in
+                try town.shell("touch .pulse/alive/mayor")
+                let script = """
+                    cd \(town.path)/.pulse
+                    ls alive runtimes > /dev/null; cat alive/mayor metrics > /dev/null; test -e alive/mayor
+                    ! touch alive/mayor; ! touch alive/x; ! rm -f alive/mayor; ! mkdir alive/d; ! touch alive/d@/@
+                    ! sh -c 'echo 1h > alive/mayor'
+                    timeout 0.2 cat events; [ $? = 124 ]
+                    """
+                chmod(town.scratch.path, 0o755)
+                let outcome = try Command("sh", "-uc", "set -e; \(script)", as: .nobody).run()
+                #expect(outcome.status == 0, "\(outcome)")
+                #expect(Client.exists("\(town.path)/.pulse/alive/mayor"))
+            }
+        }
+
+        @Test func readOnlyTownIsNotTouched() throws {
+            try withMountedTown("-o", "ro") { town in
+                #expect(throws: Errno.readOnlyFileSystem) { try Client.write("", to: "\(town.path)/.pulse/alive/x") }
+                #expect(try Client.names(in: "\(town.path)/.pulse/alive") == [])
+            }
+        }
+
+        // MARK: Metrics
+
+        /// The parser that Prometheus's own Python library has for its text format.
+        @Test(.needs("promtool")) func metricsAreWhatPrometheusReads() throws {
+            try withMountedTown { town in
+                try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
+                try town.shell("touch .pulse/alive/mayor; touch .pulse/alive/a@/b@/@")
+                let judged = try town.shell("promtool check metrics < .pulse/metrics 2>&1")
+                #expect(judged == "")
+                let text = try Client.read("\(town.path)/.pulse/metrics")
+                #expect(text.contains("pulsefs_runtimes{state=\"alive\"} 2\n"))
+            }
+        }
+    }
+}
