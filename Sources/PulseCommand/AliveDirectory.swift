@@ -16,8 +16,6 @@ enum AliveDirectory {
     /// - Parameter ttl: As a person writes it, `90s`; nil is the town's own.
     static func touch(_ id: RuntimeID, ttl: String?, of mount: MountEntry) throws(Errno) -> TownAnswer<Void> {
         try .ask { () throws(Errno) in
-            // Who touches is told by the name of the thread that does.
-            clinux_name_this_thread("pulsefs")
             try touch(id, ttl: ttl, in: try OwnedDescriptor(openingPulse: name, of: mount))
         }
     }
@@ -25,6 +23,8 @@ enum AliveDirectory {
     private static func touch(
         _ id: RuntimeID, ttl: String? = nil, in top: borrowing OwnedDescriptor
     ) throws(Errno) {
+        // Who touches is told by the name of the thread that does.
+        clinux_name_this_thread("pulsefs")
         let file = try OwnedDescriptor(opening: path(of: id), in: top.rawValue, O_WRONLY | O_CREAT, mode: 0o644)
         if let ttl {
             let text = ttl + "\n"
