@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Liveness
 import SystemCalls
@@ -15,6 +16,8 @@ enum AliveDirectory {
     /// - Parameter ttl: As a person writes it, `90s`; nil is the town's own.
     static func touch(_ id: RuntimeID, ttl: String?, of mount: MountEntry) throws(Errno) -> TownAnswer<Void> {
         try .ask { () throws(Errno) in
+            // Who touches is told by the name of the thread that does.
+            clinux_name_this_thread("pulsefs")
             try touch(id, ttl: ttl, in: try OwnedDescriptor(openingPulse: name, of: mount))
         }
     }

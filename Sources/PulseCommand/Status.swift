@@ -23,7 +23,7 @@ struct Status: ParsableCommand {
 
     private func show(_ text: String) throws {
         if json { return print(text.trimmedAtEnd) }
-        guard let status = StatusFile.decode(text), let news: StatusNews = JSONText.decode(text) else {
+        guard let status = StatusFile.decode(text) else {
             throw Failure("\(town) says something that this version does not understand.", .couldNotTell)
         }
         print(
@@ -32,13 +32,27 @@ struct Status: ParsableCommand {
             up              \(status.uptimeSeconds) s, since \(status.mountedAt)
             processes       keeper \(status.keeperPid), worker \(status.workerPid), pulsefs \(status.version)
             signal files    \(status.signalFiles.alive) alive, \(status.signalFiles.expired) expired (ttl \(status.ttlSeconds) s, on expiry \(status.onExpiry))
-            runtimes        \(status.runtimes.alive) alive, \(status.runtimes.expired) expired\(news.exited)
+            runtimes        \(status.runtimes.alive) alive, \(status.runtimes.expired) expired\(status.runtimes.exited.map { ", \($0) exited" } ?? "")
             touches         \(status.documents.touches), \(status.documents.refused) refused, \(status.documents.fromFuture) with a clock ahead
             to write down   \(status.documents.notWrittenDown)
             inodes          \(status.fileSystem.inodes) known, \(status.fileSystem.openFiles) files open
             """)
-        news.lines.forEach { print($0) }
+        showNews(of: status)
         if let mirror = status.mirror { show(mirror) }
+    }
+
+    /// What not every worker that may be mounted tells.
+    private func showNews(of status: TownStatus) {
+        if let activity = status.activity {
+            let dropped = activity.dropped > 0 ? ", \(activity.dropped) missed" : ""
+            print("activity        \(activity.mode), \(activity.observed) touches\(dropped)")
+        }
+        if let processes = status.rootProcesses { print("root processes  \(processes) watched") }
+        if let events = status.events {
+            let lost = events.lost > 0 ? ", \(events.lost) lost to slow ones" : ""
+            print("events          \(events.lastSeq), \(events.readers) readers\(lost)")
+        }
+        if let lag = status.expiryLagSeconds { print("expiry lag      \(Int((lag * 1000).rounded())) ms") }
     }
 
     private func show(_ mirror: MirrorStatus) {
@@ -57,50 +71,6 @@ struct Status: ParsableCommand {
 
     private func describe(_ link: MirrorStatus.Link) -> String {
         "\(link.state.rawValue) since \(link.since)\(link.reason.map { ", \($0)" } ?? "")"
-    }
-}
-
-/// What not every worker that may be mounted tells.
-struct StatusNews: Decodable {
-    struct Runtimes: Decodable {
-        var exited: Int?
-    }
-
-    struct Events: Decodable {
-        var lastSeq: UInt64?
-        var readers: Int?
-        var lost: UInt64?
-    }
-
-    struct Activity: Decodable {
-        var mode: String?
-        var observed: UInt64?
-        var dropped: UInt64?
-    }
-
-    var runtimes: Runtimes?
-    var expiryLagSeconds: Double?
-    var events: Events?
-    var activity: Activity?
-    var rootProcesses: Int?
-
-    /// To be added to how many are alive and how many expired.
-    var exited: String { runtimes?.exited.map { ", \($0) exited" } ?? "" }
-
-    /// A line each for what is told.
-    var lines: [String] {
-        var lines: [String] = []
-        if let activity {
-            let dropped = activity.dropped.map { $0 > 0 ? ", \($0) missed" : "" } ?? ""
-            lines.append("activity        \(activity.mode ?? "?"), \(activity.observed ?? 0) seen\(dropped)")
-        }
-        if let rootProcesses { lines.append("root processes  \(rootProcesses) watched") }
-        if let events {
-            let lost = events.lost.map { $0 > 0 ? ", \($0) lost to slow ones" : "" } ?? ""
-            lines.append("events          \(events.lastSeq ?? 0), \(events.readers ?? 0) readers\(lost)")
-        }
-        if let lag = expiryLagSeconds { lines.append("expiry lag      \(Int((lag * 1000).rounded())) ms") }
-        return lines
     }
 }
 

@@ -9,7 +9,7 @@ extension EndToEnd {
         private static let preamble = """
             import errno, fcntl, json, os, resource, select, signal, subprocess, sys, threading, time
             os.chdir(sys.argv[1])
-            def touch(name="mayor"): os.close(os.open(f".pulse/alive/{name}", os.O_WRONLY | os.O_CREAT))
+            def touch(name="mayor"): os.close(os.open(f".pulse/alive/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
             def open_events(name="events", flags=0): return os.open(f".pulse/{name}", os.O_RDONLY | flags)
             def events(text):
                 assert text.endswith(b"\\n"), text[-100:]
@@ -87,6 +87,7 @@ extension EndToEnd {
                     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
                     threading.Timer(0.3, lambda: subprocess.run(["touch", ".pulse/alive/nux"])).start()
                     assert events(os.read(file, 4096))[0]["runtime"] == "nux"
+                    signal.setitimer(signal.ITIMER_REAL, 0)
                     print("done")
                     """, in: town)
                 #expect(printed.contains("done"))
