@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import Testing
 
@@ -31,7 +32,8 @@ extension EndToEnd {
                 try Agents.with(in: town) { agents in
                     let program = try agents.compile(AgentPrograms.crowd, as: "claude-of-many")
                     let done = "\(town.scratch.path)/done"
-                    let start = ContinuousClock.now
+                    let reader = try Command("cat", "\(town.path)/.pulse/events", limit: .seconds(230)).start()
+                    #expect(try eventually { try town.status().events?.readers == 1 })
                     let crowd = try Command(
                         program, done, "\(Self.agents)", environment: agents.environment, limit: .seconds(200)
                     ).start()
@@ -52,6 +54,9 @@ extension EndToEnd {
                     let lines = try town.shell("cat gastown/polecats/p*/*.log | wc -l")
                     #expect(lines == "20000\n")
 
+                    try expectEvents(from: reader, in: town)
+                    try expectMetrics(in: town)
+
                     // All of them end at once.
                     let areWatched = try eventually {
                         try (0..<Self.agents).allSatisfy {
@@ -65,10 +70,76 @@ extension EndToEnd {
                     let haveExited = try eventually {
                         try town.status().runtimes.alive == (0..<Self.agents).count { Self.evidence($0) == "document" }
                     }
-                    #expect(haveExited)
+                    #expect(haveExited && ContinuousClock.now - end < .seconds(1))
+                    let exits = try Self.metric("pulsefs_runtime_exits_total", in: town)
+                    #expect(exits == (0..<Self.agents).count { Self.evidence($0) != "document" })
+                    reader.send(SIGTERM)
+                    _ = try reader.wait()
                 }
                 try town.unmount()
             }
+        }
+
+        private struct Event: Decodable {
+            let seq: Int?
+            let event: String
+            let runtime: String?
+            let signal: String?
+            let source: String?
+            let by: String?
+        }
+
+        /// Complete, in order, and each touch its own.
+        private func expectEvents(from reader: RunningCommand, in town: MountedTown) throws {
+            let last = try #require(try town.status().events?.lastSeq)
+            var events: [Event] = []
+            let isWhole = eventually(within: .seconds(20)) {
+                let end = reader.printed.split(separator: "\n").last ?? ""
+                let event = try? JSONDecoder().decode(Event.self, from: Data(end.utf8))
+                return event?.seq ?? 0 >= last
+            }
+            #expect(isWhole)
+            for line in reader.printed.split(separator: "\n") {
+                events.append(try JSONDecoder().decode(Event.self, from: Data(line.utf8)))
+            }
+            #expect(events.prefix(last).map(\.seq) == (1...last).map { $0 })
+            #expect(Set(events.map(\.event)) == ["touched"])
+            let touches = events.filter { $0.source == "written" || $0.source == "renamed" }
+            #expect(touches.count == 20_000 + 2 * Self.agents)
+            let named = Dictionary(grouping: touches) { $0.runtime ?? "nobody" }
+            for number in 0..<Self.agents {
+                let own = named[Self.id(number)] ?? []
+                #expect(own.count == 100)
+                let isOwnPath = { (event: Event) in event.signal == ".runtime/heartbeats/gt-p\(number).json" }
+                #expect(own.filter { $0.by == "path" }.allSatisfy(isOwnPath))
+                #expect(own.filter { $0.by != "path" }.allSatisfy { $0.by == Self.evidence(number) && !isOwnPath($0) })
+            }
+            // `gt status-line` is the rest.
+            #expect(named["nobody"]?.count == 2 * Self.agents && named.count == Self.agents + 1)
+            let ids = Set((0..<Self.agents).map(Self.id))
+            #expect(events.filter { $0.source == "activity" }.allSatisfy { ids.contains($0.runtime ?? "") })
+        }
+
+        private func expectMetrics(in town: MountedTown) throws {
+            // Of 20 agents in 200 each kind has its share; every fourth touch but for tools' is to an own file.
+            let expected = [
+                "path": 180 * 32 + 20 * 36, "GT_ROLE": 80 * 68, "BD_ACTOR": 40 * 68, "directory": 20 * 68,
+                "GT_SESSION": 40 * 68, "document": 20 * 64, "excluded": 400, "nobody": 0,
+            ]
+            for (by, count) in expected {
+                #expect(try Self.metric(#"pulsefs_attributions_total{by="\#(by)"}"#, in: town) == count, "\(by)")
+            }
+            #expect(try Self.metric(#"pulsefs_touches_total{source="written"}"#, in: town) == 14_000)
+            #expect(try Self.metric(#"pulsefs_touches_total{source="renamed"}"#, in: town) == 6_400)
+            #expect(try Self.metric(#"pulsefs_runtimes{state="alive"}"#, in: town) == Self.agents)
+            #expect(try Self.metric("pulsefs_events_lost_total", in: town) == 0)
+            #expect(try Self.metric("pulsefs_refused_writes_total", in: town) == 0)
+        }
+
+        private static func metric(_ name: String, in town: MountedTown) throws -> Int {
+            let lines = try Client.read("\(town.path)/.pulse/metrics").split(separator: "\n")
+            let line = try #require(lines.first { $0.hasPrefix("\(name) ") }, "\(name) is not there")
+            return try #require(Int(line.dropFirst(name.count + 1)))
         }
     }
 }

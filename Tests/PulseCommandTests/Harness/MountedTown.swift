@@ -120,6 +120,7 @@ struct MountedTown: Sendable {
         }
         struct Events: Decodable {
             let readers: Int
+            let lastSeq: Int
         }
         let town: String
         let keeperPid: pid_t
