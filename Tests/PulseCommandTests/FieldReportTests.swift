@@ -143,6 +143,10 @@ extension EndToEnd {
                 // It stays exited, and is no more expired by time.
                 #expect(try town.state(of: Self.nux) == "exited")
                 #expect(try town.runtimes() == [Self.nux, "gastown/witness"])
+                let answer = try town.pulsefs("alive", town.path, Self.max, "gastown/witness", Self.nux)
+                #expect(answer.status == 1)
+                let words = answer.output.split(separator: "\n").map { $0.prefix { $0 != " " } }
+                #expect(words == ["never", "expired", "exited"])
                 withExtendedLifetime(silent) {}
             }
         }
@@ -156,9 +160,11 @@ extension EndToEnd {
                 try agent.perform("beat('gt-nux')")
                 #expect(try eventually { try redis.isAlive(Self.nux) })
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
+                #expect(Client.exists("\(town.path)/.pulse/alive/\(Self.nux)"))
                 let end = try agent.kill()
                 #expect(try town.becomes("exited", Self.nux))
                 #expect(ContinuousClock.now - end < .seconds(1))
+                #expect(!Client.exists("\(town.path)/.pulse/alive/\(Self.nux)"))
                 #expect(try HeartbeatReading(town.heartbeat("gt-nux")).age < 60)
                 #expect(try town.runtime(Self.nux)?.ttlLeftSeconds == 0)
                 #expect(try town.status().runtimes.alive == 0)
