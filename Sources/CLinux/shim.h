@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <sched.h>
-#include <semaphore.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -165,11 +164,6 @@ static inline int clinux_epoll_wait(int epoll, uint64_t *tags, int most, int mil
     int count = epoll_wait(epoll, events, most < 64 ? most : 64, milliseconds);
     for (int i = 0; i < count; i++) tags[i] = events[i].data.u64;
     return count;
-}
-
-// sem_clockwait(3): glibc's own.
-static inline int clinux_sem_wait(sem_t *semaphore, const struct timespec *limit) {
-    return sem_clockwait(semaphore, CLOCK_MONOTONIC, limit);
 }
 
 // environ(7): declared twice.

@@ -1,7 +1,6 @@
 import Glibc
 import Liveness
 import Synchronization
-import SystemCalls
 
 /// Who the threads are that ask: read from `/proc` once for each program that a thread runs.
 ///
@@ -17,11 +16,7 @@ final class CallerTable: Sendable {
     private let capacity: Int
     private let ignored: Set<String>
     private let isBlind: Bool
-    /// Before environments.
-    ///
-    /// To read one takes a lock of that process's memory, which its other threads may hold until one
-    /// of their own requests is answered. Some of ours stay free for that.
-    private let gate = Gate(width: 8, patience: .milliseconds(100))
+    private let reader = ProcessReader()
 
     /// - Parameters:
     ///   - town: The town root's path, as working directories begin.
@@ -39,14 +34,16 @@ final class CallerTable: Sendable {
     }
 
     /// Nil for a thread of another pid namespace, one that has ended, and one that cannot be seen, or not in time.
-    func caller(_ thread: pid_t) -> Caller? {
+    ///
+    /// - Parameter isAsking: Whether it waits for our answer.
+    func caller(_ thread: pid_t, isAsking: Bool = true) -> Caller? {
         guard thread > 0, !isBlind else { return nil }
-        return caller(thread, generation: 0)
+        return caller(thread, generation: 0, isAsking: isAsking)
     }
 
-    private func caller(_ thread: pid_t, generation: Int) -> Caller? {
+    private func caller(_ thread: pid_t, generation: Int, isAsking: Bool) -> Caller? {
         if let known = callers.withLock({ $0[thread] }), case .same = known.condition { return known }
-        guard let caller = read(thread, generation: generation) else { return nil }
+        guard let caller = read(thread, generation: generation, isAsking: isAsking) else { return nil }
         // Let go of outside the lock: with them go descriptors.
         let dropped = callers.withLock { callers in
             var dropped: [Caller?] = []
@@ -63,14 +60,14 @@ final class CallerTable: Sendable {
 
     /// A process that has asked for nothing, and is not remembered.
     func passerby(_ process: pid_t) -> Caller? {
-        read(process, generation: 0)
+        read(process, generation: 0, isAsking: false)
     }
 
-    private func read(_ thread: pid_t, generation: Int) -> Caller? {
-        guard let reading = gate.pass({ Caller.Reading(of: thread) }) else { return nil }
+    private func read(_ thread: pid_t, generation: Int, isAsking: Bool) -> Caller? {
+        guard let reading = reader.read(thread, isAsking: isAsking) else { return nil }
         // Whoever started it is usually known already: an agent, or its shell.
         let hasParent = reading.stat.parent > 1 && generation < Self.mostAncestors
-        let parent = hasParent ? caller(reading.stat.parent, generation: generation + 1) : nil
+        let parent = hasParent ? caller(reading.stat.parent, generation: generation + 1, isAsking: false) : nil
         return Caller(reading, startedBy: parent, ignoring: ignored)
     }
 

@@ -21,6 +21,10 @@ struct ProcessStat: Hashable, Sendable {
     /// What the kernel calls the program, at most 15 bytes.
     let program: String
     let isZombie: Bool
+    /// Whether it is in a sleep that only what it waits for ends, such as a page fault's.
+    let isWaitingForDisk: Bool
+    /// How many the process has.
+    let threads: Int
 
     /// Enough for all fields and the longest name.
     static let room = 1024
@@ -40,10 +44,12 @@ struct ProcessStat: Hashable, Sendable {
         var startCode: UInt64 = 0
         var startStack: UInt64 = 0
         var state: UInt8 = 0
+        var threads: UInt64 = 0
         for byte in text[(close + 1)...] {
             if byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\n") {
                 switch field {
                 case 4: parent = pid_t(truncatingIfNeeded: value)
+                case 20: threads = value
                 case 22: startTime = value
                 case 26: startCode = value
                 case 28: startStack = value
@@ -60,7 +66,9 @@ struct ProcessStat: Hashable, Sendable {
         }
         guard field > 28 else { return nil }
         self.parent = parent
+        self.threads = Int(clamping: threads)
         isZombie = "ZXx".utf8.contains(state)
+        isWaitingForDisk = state == UInt8(ascii: "D")
         image = Image(
             startTime: startTime, startCode: startCode, startStack: startStack,
             name: startStack <= 1 ? program : "", isWithoutMemory: startStack == 0)

@@ -179,7 +179,7 @@ final class ProcessWatch: Sendable {
         case .touch(let caller, let runtime): watchRoot(of: runtime, from: caller, &work)
         case .activity(let thread):
             // Whoever has ended meanwhile is no sign of life any more.
-            guard let caller = callers.caller(thread), !caller.isIgnored,
+            guard let caller = callers.caller(thread, isAsking: false), !caller.isIgnored,
                 case .runtime(let runtime, let evidence) = identity(of: caller)
             else { return }
             let now = clock()
@@ -209,7 +209,7 @@ final class ProcessWatch: Sendable {
         var root = caller
         var parent = caller.parent
         for _ in 0..<CallerTable.mostAncestors where parent > 1 {
-            guard let ancestor = callers.caller(parent) else { break }
+            guard let ancestor = callers.caller(parent, isAsking: false) else { break }
             if !ancestor.isIgnored, identity(of: ancestor).runtime == runtime { root = ancestor }
             parent = ancestor.parent
         }
