@@ -159,7 +159,9 @@ import Testing
             let events = town.town.liveness.lastEvent
             try town.unlink(".pulse/runtimes/gastown/mayor.json")
             #expect(town.town.liveness.record(of: try RuntimeID("gastown/mayor")) == nil)
-            #expect(town.town.liveness.lastEvent == events + 1)
+            // That they have expired is said when somebody looks.
+            let said = town.town.liveness.events(from: events + 1, limit: 10).events.map(\.kind)
+            #expect(said.contains(.forgotten) && !said.contains(.touched))
             #expect(try town.names(".pulse/runtimes") == ["mayor.json"])
             #expect(throws: Errno.noSuchFileOrDirectory) { try town.unlink(".pulse/runtimes/nobody.json") }
         }
