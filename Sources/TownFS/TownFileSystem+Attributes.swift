@@ -21,6 +21,7 @@ extension TownFileSystem {
                     status.st_nlink = 0
                     return StatusReply(status: status, timeout: 0)
                 }
+                if let status = file.awaitedStatus(for: request) { return StatusReply(status: status, timeout: 0) }
                 // The kernel still has the name. ESTALE makes it look once more.
                 throw .staleNFSFileHandle
             }
