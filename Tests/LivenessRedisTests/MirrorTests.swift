@@ -19,7 +19,7 @@ import Testing
 
         init(
             _ server: RedisServer, town: String = "town", path: String = "/gt",
-            _ configure: (inout MirrorConfiguration) -> Void = { _ in }
+            watcher: (any LivenessWatcher)? = nil, _ configure: (inout MirrorConfiguration) -> Void = { _ in }
         ) throws {
             let url = try RedisURL("unix://\(server.socketPath)")
             var configuration = MirrorConfiguration(
@@ -28,7 +28,7 @@ import Testing
             configure(&configuration)
             let mirror = try RedisMirror(configuration, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
             let store = InMemoryLivenessStore(
-                table: LivenessTable(isShared: true), mirror: mirror, wallTime: { .now })
+                table: LivenessTable(isShared: true), mirror: mirror, watcher: watcher, wallTime: { .now })
             receiver.store.withLock { $0 = store }
             try mirror.start(mirroring: store, receiver: receiver)
             self.mirror = mirror
@@ -70,6 +70,29 @@ import Testing
 
     private func left(_ id: String, _ server: RedisServer) throws -> Int {
         Int(try server.cli("PTTL", "mul:runtime:hb:\(id)").trimmingCharacters(in: .whitespacesAndNewlines)) ?? -3
+    }
+
+    // MARK: Events
+
+    private final class Watcher: LivenessWatcher {
+        func noteEvent() {}
+        func noteEarlierDeadline() {}
+    }
+
+    @Test func upAndDownAreToldOnceEach() throws {
+        let server = try RedisServer()
+        let mirrored = try Mirrored(server, watcher: Watcher())
+        defer { mirrored.mirror.close(within: .seconds(1)) }
+        func told() -> [LivenessEvent] { mirrored.store.events(from: 1, limit: 100).events }
+        eventually("the mirror is up") { told().count == 1 }
+        server.kill()
+        try mirrored.touch("mayor")
+        eventually("the mirror is down") { told().contains { $0.kind == .mirrorDown } }
+        try server.restart()
+        eventually("the mirror is up again") { told().last?.kind == .mirrorUp }
+        let links = told().filter { $0.kind != .touched }
+        #expect(links.map(\.kind) == [.mirrorUp, .mirrorDown, .mirrorUp])
+        #expect(links.map { $0.reason == nil } == [true, false, true])
     }
 
     // MARK: Time to live

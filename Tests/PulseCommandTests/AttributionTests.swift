@@ -278,6 +278,30 @@ extension EndToEnd {
             }
         }
 
+        /// In a namespace with the `/proc` of another, a number is somebody else there.
+        @Test(.needsRoot) func processesOfAnotherNamespacesProcAreNobody() throws {
+            try withTown { town in
+                try writeRigs(to: town.path)
+                try Agents.with(in: town) { agents in
+                    let namesake = try agents.start(Self.nux)
+                    let script = """
+                        '\(MountedTown.program)' mount --log '\(town.scratch.path)/home/log' $GT_ROOT
+                        # Whoever comes next has the number that the agent has outside.
+                        echo \(namesake.pid - 1) > /proc/sys/kernel/ns_last_pid
+                        sh -c 'echo $$; echo "gt inside" > $GT_ROOT/.runtime/keepalive.json; :'
+                        find $GT_ROOT/.pulse/runtimes -name '*.json'
+                        '\(MountedTown.program)' unmount $GT_ROOT
+                        """
+                    let printed = try Command(
+                        ["unshare", "-pf", "--kill-child", "sh", "-euc", script], environment: agents.environment
+                    ).output()
+                    #expect(printed == "\(namesake.pid)\n")
+                    #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt inside")
+                    withExtendedLifetime(namesake) {}
+                }
+            }
+        }
+
         private static func child(of pid: pid_t) throws -> pid_t {
             let children = try Client.read("/proc/\(pid)/task/\(pid)/children")
             return try #require(children.split(separator: " ").first.flatMap { pid_t($0) })

@@ -143,6 +143,10 @@ extension EndToEnd {
                 // It stays exited, and is no more expired by time.
                 #expect(try town.state(of: Self.nux) == "exited")
                 #expect(try town.runtimes() == [Self.nux, "gastown/witness"])
+                let answer = try town.pulsefs("alive", town.path, Self.max, "gastown/witness", Self.nux)
+                #expect(answer.status == 1)
+                let words = answer.output.split(separator: "\n").map { $0.prefix { $0 != " " } }
+                #expect(words == ["never", "expired", "exited"])
                 withExtendedLifetime(silent) {}
             }
         }
@@ -156,9 +160,11 @@ extension EndToEnd {
                 try agent.perform("beat('gt-nux')")
                 #expect(try eventually { try redis.isAlive(Self.nux) })
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
+                #expect(Client.exists("\(town.path)/.pulse/alive/\(Self.nux)"))
                 let end = try agent.kill()
                 #expect(try town.becomes("exited", Self.nux))
                 #expect(ContinuousClock.now - end < .seconds(1))
+                #expect(!Client.exists("\(town.path)/.pulse/alive/\(Self.nux)"))
                 #expect(try HeartbeatReading(town.heartbeat("gt-nux")).age < 60)
                 #expect(try town.runtime(Self.nux)?.ttlLeftSeconds == 0)
                 #expect(try town.status().runtimes.alive == 0)
@@ -178,9 +184,9 @@ extension EndToEnd {
                         told = Signal()
                         def become(role, command):
                             os.dup2(told.reading, 0)
-                            environment = dict(os.environ)
+                            environment = {**os.environ, "READY": "\(town.scratch.path)/ready-" + str(role).replace("/", "-")}
                             if role: environment["GT_ROLE"] = role
-                            os.execvpe("sh", ["sh", "-c", command + "; read line"], environment)
+                            os.execvpe("sh", ["sh", "-c", command + "; : > $READY; read line"], environment)
                         child = fork(lambda: become("\(Self.nux)", "gt prime; touch $GT_ROOT/a.c"))
                         # One like it, who gets the same number.
                         def again(number, role, command):
@@ -202,7 +208,10 @@ extension EndToEnd {
                         result = child
                         """))
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == recycled })
+                // It is alone again.
+                func isReady(_ role: String) -> Bool { Client.exists("\(town.scratch.path)/ready-\(role)") }
                 let worker = try town.status().workerPid
+                #expect(eventually { isReady("gastown-polecats-nux") })
                 if unseen { kill(worker, SIGSTOP) }
                 defer { kill(worker, SIGCONT) }
                 try mother.perform(
@@ -219,6 +228,7 @@ extension EndToEnd {
                 let second = try #require(try town.runtime(Self.max))
                 #expect(second.state == "alive" && second.evidence.by == "GT_ROLE")
                 #expect(second.lastCommand == "gt mail")
+                #expect(eventually { isReady("gastown-crew-max") })
                 // And once more, by somebody who is nobody.
                 try mother.perform("os.kill(child, 9); os.waitpid(child, 0); again(child, None, 'gt nobody')")
                 #expect(

@@ -1,5 +1,7 @@
 import Fuse
 import Glibc
+import Liveness
+import SystemPackage
 import Testing
 
 @testable import TownFS
@@ -21,6 +23,26 @@ import Testing
             let awaited = try town.open("deacon/heartbeat.json", O_WRONLY | O_CREAT, by: writer)
             #expect(try !town.exists("deacon/heartbeat.json", by: reader))
             town.fileSystem.release(awaited)
+        }
+    }
+
+    /// The kernel asks for the attributes of what it has just made before open(2) returns.
+    @Test func callerWithoutANumberMakesAFile() throws {
+        try withTown { town in
+            let writer = Request(user: 0, group: 0, thread: 0)
+            let made = try town.open("deacon/heartbeat.json", O_WRONLY | O_CREAT | O_TRUNC, by: writer)
+            let inode = try town.fileSystem.files[made].inode
+            let before = try town.fileSystem.getattr(inode, for: writer)
+            #expect(before.status.st_size == 0)
+            #expect(before.timeout == 0)
+            #expect(throws: Errno.staleNFSFileHandle) {
+                try town.fileSystem.getattr(inode, for: Request(user: 0, group: 0, thread: 1))
+            }
+            try town.write("{}", to: made, by: writer)
+            try town.close(made, by: writer)
+            let after = try town.fileSystem.getattr(inode, for: writer)
+            #expect(after.status.st_size > 2)
+            #expect(town.town.liveness.record(of: try RuntimeID("deacon"))?.touch.evidence == .path)
         }
     }
 }

@@ -144,12 +144,24 @@ import Testing
             for name in [".pulse/runtimes", ".pulse/runtimes/gastown"] {
                 #expect(throws: Errno.notPermitted) { try town.mkdir("\(name)/x") }
                 #expect(throws: Errno.notPermitted) { try town.rmdir("\(name)/mayor.json") }
-                #expect(throws: Errno.notPermitted) { try town.unlink("\(name)/mayor.json") }
                 #expect(throws: Errno.notPermitted) { try town.write("", to: "\(name)/x") }
                 #expect(throws: Errno.notPermitted) { try town.rename("\(name)/mayor.json", to: "x") }
                 #expect(throws: Errno.notPermitted) { try town.rename("daemon", to: "\(name)/x") }
             }
             #expect(throws: Errno.permissionDenied) { try town.open(".pulse/runtimes/gastown/mayor.json", O_WRONLY) }
+        }
+    }
+
+    @Test func removingFromAmongRuntimesForgetsAlsoWhoIsNotAlive() throws {
+        try withTown { town in
+            for id in ["mayor", "gastown/mayor"] { try town.town.liveness.touch(RuntimeID(id), ttl: .seconds(90)) }
+            town.advance(by: .seconds(91))
+            let events = town.town.liveness.lastEvent
+            try town.unlink(".pulse/runtimes/gastown/mayor.json")
+            #expect(town.town.liveness.record(of: try RuntimeID("gastown/mayor")) == nil)
+            #expect(town.town.liveness.lastEvent == events + 1)
+            #expect(try town.names(".pulse/runtimes") == ["mayor.json"])
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.unlink(".pulse/runtimes/nobody.json") }
         }
     }
 

@@ -27,10 +27,10 @@ final class Caller: Sendable {
         stat = reading.file
         image = reading.stat.image
         self.parent = reading.stat.parent
-        process = Touch.Process(pid: reading.process, program: reading.stat.program)
+        process = Touch.Process(pid: reading.process, program: reading.program)
         writer = parent.map { reading.writer.started(by: $0.writer) } ?? reading.writer
         isIgnored =
-            ignored.contains(reading.stat.program) || ignored.contains(reading.name) || parent?.isIgnored == true
+            ignored.contains(reading.program) || ignored.contains(reading.name) || parent?.isIgnored == true
     }
 
     /// What `/proc` says of a thread at one moment.
@@ -39,6 +39,8 @@ final class Caller: Sendable {
         let process: pid_t
         let stat: ProcessStat
         fileprivate let writer: Writer
+        /// What the process calls itself: its threads may have names of their own.
+        fileprivate let program: String
         /// What it was started as, in full.
         fileprivate let name: String
         fileprivate let file: Descriptor
@@ -57,6 +59,8 @@ final class Caller: Sendable {
                 self.process = process
                 self.writer = writer
                 self.name = name
+                let leader = process == thread ? after : ProcessFiles(number: process).stat()
+                program = leader?.program ?? after.program
                 self.file = file
                 stat = after
                 return

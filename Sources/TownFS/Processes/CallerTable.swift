@@ -31,7 +31,7 @@ final class CallerTable: Sendable {
     init(
         in town: String, sessions: TownSessions, capacity: Int, ignoring ignored: Set<String>, isBlind: Bool = false
     ) {
-        self.isBlind = isBlind
+        self.isBlind = isBlind || !ProcessFiles.areOfOurNumbers
         self.town = Array(town.utf8)
         self.sessions = sessions
         self.capacity = capacity

@@ -15,6 +15,12 @@ struct ProcessFiles {
     /// Of a command line only the first words count.
     private static let commandLineRoom = 4096
 
+    /// Whether `/proc` is that of our own pid namespace: in another's, the numbers that requests carry are other processes.
+    static let areOfOurNumbers: Bool = withUnsafeTemporaryAllocation(of: CChar.self, capacity: 32) { room in
+        let count = readlink("/proc/self", room.baseAddress!, room.count)
+        return count > 0 && "\(getpid())".utf8.elementsEqual(room[..<count].lazy.map(UInt8.init(bitPattern:)))
+    }
+
     /// Nil when there is no such process, or it cannot be seen.
     func stat() -> ProcessStat? {
         guard let file = try? open("stat") else { return nil }

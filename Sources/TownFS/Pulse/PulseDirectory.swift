@@ -206,7 +206,7 @@ final class PulseDirectory: Sendable {
         }
     }
 
-    // MARK: Changes, in `alive` alone
+    // MARK: Changes, in `alive`, and forgetting in `runtimes`
 
     /// Makes a file of `alive`, which is there for others when it is closed.
     ///
@@ -238,13 +238,19 @@ final class PulseDirectory: Sendable {
         inodes.detach(try alive.removeDirectory(name.text, in: try changeable(parent)))
     }
 
-    /// Forgets a runtime.
+    /// Forgets a runtime: in `alive` one that is alive, in `runtimes` any that is known.
     func remove(_ name: FileName, in parent: InodeNumber) throws(Errno) {
-        inodes.detach(try alive.remove(name.text, in: try changeable(parent)))
+        let directory = try place(parent)
+        guard case .runtimes = directory else {
+            return inodes.detach(try alive.remove(name.text, in: try changeable(parent)))
+        }
+        let place = try place(name.text, in: directory)
+        guard case .runtime(let id) = place else { throw .isDirectory }
+        liveness.forget(id)
+        inodes.detach(place)
     }
 
     /// Takes a change of times for a touch; other changes are refused, but for a size of 0, which is one, too.
-    ///
     func change(
         _ inode: InodeNumber, _ changes: StatusChanges, handle: AliveHandle?, for request: Request
     ) throws(Errno) {

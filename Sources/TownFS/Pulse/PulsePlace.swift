@@ -39,8 +39,8 @@ enum PulsePlace: Hashable, Sendable {
     /// Permissions, of which the kernel takes care.
     var permissions: mode_t {
         switch self {
-        case .top, .runtimes: 0o555
-        case .livingBeneath, .way: 0o755
+        case .top: 0o555
+        case .runtimes, .livingBeneath, .way: 0o755
         case .living: 0o644
         case .status, .metrics, .events, .eventsFrom, .runtime: 0o444
         }

@@ -4,7 +4,7 @@ import Liveness
 import SystemCalls
 import SystemPackage
 
-/// Touches and forgets runtimes of a mounted town, by its `.pulse/alive`.
+/// Touches and forgets runtimes of a mounted town, by its `.pulse`.
 ///
 /// An id is a file there, or a directory if others are beneath it, and that may change at any time; but
 /// `gastown@/witness@/@` is the id `gastown/witness` always.
@@ -16,15 +16,15 @@ enum AliveDirectory {
     /// - Parameter ttl: As a person writes it, `90s`; nil is the town's own.
     static func touch(_ id: RuntimeID, ttl: String?, of mount: MountEntry) throws(Errno) -> TownAnswer<Void> {
         try .ask { () throws(Errno) in
-            // Who touches is told by the name of the thread that does.
-            clinux_name_this_thread("pulsefs")
             try touch(id, ttl: ttl, in: try OwnedDescriptor(openingPulse: name, of: mount))
         }
     }
 
     private static func touch(
-        _ id: RuntimeID, ttl: String? = nil, in top: borrowing OwnedDescriptor
+        _ id: RuntimeID, ttl: String?, in top: borrowing OwnedDescriptor
     ) throws(Errno) {
+        // Who touches is told by the name of the thread that does.
+        clinux_name_this_thread("pulsefs")
         let file = try OwnedDescriptor(opening: path(of: id), in: top.rawValue, O_WRONLY | O_CREAT, mode: 0o644)
         if let ttl {
             let text = ttl + "\n"
@@ -39,24 +39,11 @@ enum AliveDirectory {
     /// Forgets a runtime; one that is not known is forgotten already.
     static func forget(_ id: RuntimeID, of mount: MountEntry) throws(Errno) -> TownAnswer<Void> {
         try .ask { () throws(Errno) in
-            let top = try OwnedDescriptor(openingPulse: name, of: mount)
-            if try remove(id, from: top) { return }
-            // One that is not alive is no file there, and must be one to be removed.
-            guard try RuntimeFile.read(id, in: OwnedDescriptor(openingPulse: "runtimes", of: mount)) != nil else {
-                return
-            }
-            try touch(id, in: top)
-            _ = try remove(id, from: top)
-        }
-    }
-
-    /// False for one that is not alive.
-    private static func remove(_ id: RuntimeID, from top: borrowing OwnedDescriptor) throws(Errno) -> Bool {
-        do throws(Errno) {
-            _ = try retryingInterrupts { unlinkat(top.rawValue, path(of: id), 0) }
-            return true
-        } catch .noSuchFileOrDirectory {
-            return false
+            // Not in `alive`, where an expired one is not.
+            let runtimes = try OwnedDescriptor(openingPulse: "runtimes", of: mount)
+            do throws(Errno) {
+                _ = try retryingInterrupts { unlinkat(runtimes.rawValue, "\(id).json", 0) }
+            } catch .noSuchFileOrDirectory {}
         }
     }
 

@@ -183,8 +183,8 @@ final class TownFollower: Sendable {
             } catch .wouldBlock {
                 return
             }
-            // The mount ends; the table of mounts will tell.
-            guard count > 0 else { return }
+            // The mount ends; the table of mounts will tell, in a moment.
+            guard count > 0 else { break }
             rest += block.prefix(count)
             guard let end = rest.lastIndex(of: UInt8(ascii: "\n")) else { continue }
             let lines = String(decoding: rest[..<end], as: UTF8.self).split(separator: "\n")

@@ -23,7 +23,8 @@ enum Holders {
         let users = processes().filter { use(of: mount, by: $0) != nil }
         return !users.isEmpty
             && users.allSatisfy { pid in
-                guard name(pid).hasPrefix("pulsefs"), !links.contains(where: { isOf(mount, link: "/proc/\(pid)/\($0.0)") })
+                guard name(pid).hasPrefix("pulsefs"),
+                    !links.contains(where: { isOf(mount, link: "/proc/\(pid)/\($0.0)") })
                 else { return false }
                 return names("/proc/\(pid)/fd").allSatisfy { number in
                     !isOf(mount, info: "/proc/\(pid)/fdinfo/\(number)")
