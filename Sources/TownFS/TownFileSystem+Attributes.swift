@@ -27,6 +27,7 @@ extension TownFileSystem {
                 if request.thread == 0, let handle = handles.last(where: { $0.thread == 0 }) {
                     return StatusReply(status: handle.ownStatus, timeout: 0)
                 }
+                if let status = file.awaitedStatus(for: request) { return StatusReply(status: status, timeout: 0) }
                 // The kernel still has the name. ESTALE makes it look once more.
                 throw .staleNFSFileHandle
             }

@@ -208,5 +208,51 @@ extension EndToEnd {
                 #expect(try town.status().signalFiles.alive == 8)
             }
         }
+
+        /// Each succeeds, as on the directory beneath; and readers never meet what is not there yet.
+        @Test(.needs("cc")) func processesThatMakeOneFileAtOnceAllSucceed() throws {
+            let source = #"""
+                #include <errno.h>
+                #include <fcntl.h>
+                #include <sched.h>
+                #include <stdio.h>
+                #include <stdlib.h>
+                #include <string.h>
+                #include <sys/mman.h>
+                #include <sys/wait.h>
+                #include <unistd.h>
+                int main(int count, char **words)
+                {
+                    int rounds = atoi(words[2]), writers = atoi(words[3]), bad = 0, status;
+                    volatile int *at = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+                    for (int process = 0; process <= writers; process++) {
+                        if (fork() != 0) continue;
+                        for (int round = 0; round < rounds; round++) {
+                            char path[4096], text[8];
+                            __sync_fetch_and_add(at, 1);
+                            while (*at <= round * (writers + 1) + writers) sched_yield();
+                            snprintf(path, sizeof path, "%s/gt-m%d.json", words[1], round);
+                            int isReader = process == writers;
+                            int file = open(path, isReader ? O_RDONLY : O_WRONLY | O_CREAT | O_TRUNC, 0644);
+                            if (file < 0 && isReader && (errno == ENOENT || errno == ESTALE)) continue;
+                            if (file < 0 || (isReader ? read(file, text, 8) <= 2 : write(file, "{}", 2) != 2) || close(file) != 0) {
+                                printf("round %d, process %d: %s\n", round, process, strerror(errno));
+                                exit(1);
+                            }
+                        }
+                        exit(0);
+                    }
+                    while (wait(&status) > 0) bad |= status;
+                    return bad != 0;
+                }
+                """#
+            try withMountedTown { town in
+                let program = "\(town.scratch.path)/makers"
+                try Client.write(source, to: program + ".c")
+                try Command("cc", "-O1", "-o", program, program + ".c").output()
+                try Command(program, "\(town.path)/.runtime/heartbeats", "400", "4").output()
+                #expect(try town.status().documents.touches == 1600)
+            }
+        }
     }
 }

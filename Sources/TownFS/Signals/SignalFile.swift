@@ -114,6 +114,17 @@ final class SignalFile: Sendable {
         return handles
     }
 
+    /// The status of a file that is being made by the caller, or by another process of the same user: nil if it is not.
+    ///
+    /// For whoever has been given it by the kernel, who asks before it opens what somebody else was faster to make, and
+    /// whose number is not known in another pid namespace. Nobody finds it by its name for that.
+    func awaitedStatus(for request: Request) -> FileStatus? {
+        guard case .awaited(let ownership) = state.withLock({ $0.presence }), ownership.user == request.user else {
+            return nil
+        }
+        return status(of: nothing(ownership))
+    }
+
     /// The status that everybody sees.
     func status(in parent: Descriptor) throws(Errno) -> FileStatus {
         try currentStatus(state.withLock { $0.presence }, in: parent)
@@ -177,6 +188,9 @@ final class SignalFile: Sendable {
             snapshot = SignalHandle.Snapshot(of: content, as: self)
         case .awaited(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
             // Who made the file finds it by its name, too.
+            snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
+        case .awaited(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.user:
+            // Who would make the file while somebody else does is given theirs by the kernel.
             snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
         case .present, .awaited, .removed:
             throw .noSuchFileOrDirectory

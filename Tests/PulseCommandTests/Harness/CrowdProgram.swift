@@ -64,7 +64,7 @@ extension AgentPrograms {
         {
             char path[8192];
             sprintf(path, "%s/gastown/polecats/p%d/%d.log", town, number, process);
-            for (int round = process == 0 ? 1 : 0; round < (kind == 9 ? 25 : 24); round++) touch(process, round);
+            for (int round = 0; round < (kind == 9 ? 25 : 24); round++) touch(process, round);
             for (int round = 0; round < 25; round++) put(path, "line\n", O_APPEND);
         }
 
@@ -82,8 +82,6 @@ extension AgentPrograms {
         static void agent(void)
         {
             pid_t children[3];
-            // The first of all, and then all of them.
-            touch(0, 0);
             for (int process = 0; process < 3; process++) {
                 children[process] = fork();
                 if (children[process] == 0) {
