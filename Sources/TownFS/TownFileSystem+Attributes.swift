@@ -17,15 +17,9 @@ extension TownFileSystem {
             } catch .noSuchFileOrDirectory {
                 // Unlinked, and open to somebody: to a process that inherited the descriptor, perhaps, or that had the
                 // file open before it was renamed onto this one.
-                let handles = signalHandles(of: inode).map(\.1)
-                if file.isRemoved, var status = handles.last?.ownStatus {
+                if file.isRemoved, var status = signalHandles(of: inode).last?.1.ownStatus {
                     status.st_nlink = 0
                     return StatusReply(status: status, timeout: 0)
-                }
-                // Just made by somebody of another pid namespace, who has no number here. By its name it is not to be
-                // found; whoever asks by inode has it from the answer to its making.
-                if request.thread == 0, let handle = handles.last(where: { $0.thread == 0 }) {
-                    return StatusReply(status: handle.ownStatus, timeout: 0)
                 }
                 if let status = file.awaitedStatus(for: request) { return StatusReply(status: status, timeout: 0) }
                 // The kernel still has the name. ESTALE makes it look once more.

@@ -36,7 +36,7 @@ import Testing
             #expect(before.status.st_size == 0)
             #expect(before.timeout == 0)
             #expect(throws: Errno.staleNFSFileHandle) {
-                try town.fileSystem.getattr(inode, for: Request(user: 0, group: 0, thread: 1))
+                try town.fileSystem.getattr(inode, for: Request(user: 1, group: 1, thread: 1))
             }
             try town.write("{}", to: made, by: writer)
             try town.close(made, by: writer)
