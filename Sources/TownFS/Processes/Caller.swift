@@ -34,7 +34,7 @@ final class Caller: Sendable {
     }
 
     /// What `/proc` says of a thread at one moment.
-    struct Reading {
+    struct Reading: Sendable {
         let thread: pid_t
         let process: pid_t
         let stat: ProcessStat

@@ -43,7 +43,8 @@ final class CallerTable: Sendable {
 
     private func caller(_ thread: pid_t, generation: Int, isAsking: Bool) -> Caller? {
         if let known = callers.withLock({ $0[thread] }), case .same = known.condition { return known }
-        guard let caller = read(thread, generation: generation, isAsking: isAsking) else { return nil }
+        guard let reading = reader.read(thread, isAsking: isAsking) else { return nil }
+        let caller = caller(reading, generation: generation)
         // Let go of outside the lock: with them go descriptors.
         let dropped = callers.withLock { callers in
             var dropped: [Caller?] = []
@@ -58,13 +59,12 @@ final class CallerTable: Sendable {
         return caller
     }
 
-    /// A process that has asked for nothing, and is not remembered.
-    func passerby(_ process: pid_t) -> Caller? {
-        read(process, generation: 0, isAsking: false)
+    /// Processes that have asked for nothing, and are not remembered.
+    func passersby(_ processes: [pid_t]) -> [Caller] {
+        reader.read(processes).map { caller($0, generation: 0) }
     }
 
-    private func read(_ thread: pid_t, generation: Int, isAsking: Bool) -> Caller? {
-        guard let reading = reader.read(thread, isAsking: isAsking) else { return nil }
+    private func caller(_ reading: Caller.Reading, generation: Int) -> Caller {
         // Whoever started it is usually known already: an agent, or its shell.
         let hasParent = reading.stat.parent > 1 && generation < Self.mostAncestors
         let parent = hasParent ? caller(reading.stat.parent, generation: generation + 1, isAsking: false) : nil

@@ -2,29 +2,24 @@ import Glibc
 import Liveness
 import Synchronization
 import SystemCalls
+import SystemPackage
 
 /// Reads what `/proc` says of processes, and does not wait for those that hold it up.
 ///
 /// To read a command line or an environment takes a lock of that process's memory. A thread of it that waits in a page
-/// fault, for a disk that hangs, for another mount whose server is stopped, or for us, may hold that for ever: ps(1) hangs
-/// then, too. So each is read on a thread of its own, which is left to itself if it takes too long. Only of a process whose
-/// one thread waits for our answer, or for no disk, it is known that nobody holds the lock.
+/// fault or in munmap(2), for a disk that hangs, for another mount whose server is stopped, or for us, may hold that for
+/// ever: ps(1) hangs then, too. So reading is done by a thread that is left behind when it hangs, and nobody is sent after
+/// it until it comes back. Only of a process whose one thread waits for our answer, or for no disk, it is known that nobody
+/// holds the lock.
 final class ProcessReader: Sendable {
-    private struct State {
-        /// Threads that have not come back yet.
-        var reading = 0
-        /// Processes that did not let themselves be read, and when.
-        var unreadable: [pid_t: (startTime: UInt64, at: ContinuousClock.Instant)] = [:]
-    }
-
     /// A healthy process is read in some ten microseconds, but the machine may be busy.
-    private static let patience: Duration = .milliseconds(100)
-    /// Before a process is tried again that took longer.
-    private static let pause: Duration = .seconds(1)
-    private static let mostThreads = 16
-    private static let mostUnreadable = 1024
+    private static let patience: Duration = .milliseconds(500)
+    /// With one of many, whoever waits for all of them has less.
+    private static let patienceInSearch: Duration = .milliseconds(200)
+    /// When so many hang, nobody is read any more.
+    private static let mostHanging = 64
 
-    private let state = Mutex(State())
+    private let hanging = Mutex<Set<pid_t>>([])
 
     /// Nil when there is no such thread, when it cannot be seen, or not in time.
     ///
@@ -32,35 +27,85 @@ final class ProcessReader: Sendable {
     func read(_ thread: pid_t, isAsking: Bool) -> Caller.Reading? {
         guard let stat = ProcessFiles(number: thread).stat() else { return nil }
         if stat.threads == 1, isAsking || !stat.isWaitingForDisk { return Caller.Reading(of: thread) }
-        let now = ContinuousClock.now
-        let mayTry = state.withLock { state in
-            if let known = state.unreadable[thread] {
-                guard known.startTime != stat.image.startTime || now - known.at > Self.pause else { return false }
-                state.unreadable[thread] = nil
-            }
-            guard state.reading < Self.mostThreads else { return false }
-            state.reading += 1
-            return true
-        }
-        guard mayTry else { return nil }
-        do {
-            let outcome = try within(Self.patience) { [self] in
-                defer { state.withLock { $0.reading -= 1 } }
-                return Outcome(reading: Caller.Reading(of: thread))
-            }
-            if let outcome { return outcome.reading }
-            state.withLock { state in
-                if state.unreadable.count >= Self.mostUnreadable { state.unreadable = [:] }
-                state.unreadable[thread] = (stat.image.startTime, now)
-            }
-        } catch {
-            // No thread could be had.
-            state.withLock { $0.reading -= 1 }
-        }
-        return nil
+        return read([thread], patience: Self.patience).first
     }
 
-    private struct Outcome: Sendable {
-        let reading: Caller.Reading?
+    /// Those of many that can be seen in time, in their order.
+    func read(_ processes: [pid_t]) -> [Caller.Reading] {
+        read(processes, patience: Self.patienceInSearch)
+    }
+
+    private func read(_ processes: [pid_t], patience: Duration) -> [Caller.Reading] {
+        var readings: [Caller.Reading] = []
+        var rest = processes[...]
+        while !rest.isEmpty {
+            let hanging = hanging.withLock { $0 }
+            guard hanging.count < Self.mostHanging else { break }
+            let reachable = rest.filter { !hanging.contains($0) }
+            guard let batch = try? Batch(of: reachable, self) else { break }
+            let (read, count) = batch.wait(patience)
+            readings += read
+            rest = reachable[count...]
+        }
+        return readings
+    }
+
+    /// Processes that one thread reads in turn.
+    private final class Batch: Sendable {
+        private struct State {
+            var readings: [Caller.Reading] = []
+            /// How many have been read.
+            var count = 0
+            var isLeftBehind = false
+        }
+
+        private let processes: [pid_t]
+        private let reader: ProcessReader
+        private let state = Mutex(State())
+        private let done: Wakeup
+
+        init(of processes: [pid_t], _ reader: ProcessReader) throws(Errno) {
+            self.processes = processes
+            self.reader = reader
+            done = try Wakeup()
+            _ = try Thread(named: "reading") { self.run() }
+        }
+
+        private func run() {
+            for process in processes {
+                let reading = Caller.Reading(of: process)
+                let isLeftBehind = state.withLock { state in
+                    if let reading { state.readings.append(reading) }
+                    state.count += 1
+                    return state.isLeftBehind
+                }
+                if isLeftBehind {
+                    reader.hanging.withLock { _ = $0.remove(process) }
+                    return
+                }
+            }
+            done.raise()
+        }
+
+        /// - Parameter patience: How long each may take.
+        /// - Returns: What was read, and of how many processes; of the last of them nothing if it hangs.
+        func wait(_ patience: Duration) -> (readings: [Caller.Reading], count: Int) {
+            var before = 0
+            while true {
+                let isDone = done.wait(until: .now + patience)
+                let outcome: (readings: [Caller.Reading], count: Int)? = state.withLock { state in
+                    if isDone || state.count == processes.count { return (state.readings, processes.count) }
+                    guard state.count == before else {
+                        before = state.count
+                        return nil
+                    }
+                    state.isLeftBehind = true
+                    // Before its thread can see that, and take it out again.
+                    reader.hanging.withLock { _ = $0.insert(processes[state.count]) }
+                    return (state.readings, state.count + 1)
+                }
+                if let outcome { return outcome }
+            }
+        }
     }
 }

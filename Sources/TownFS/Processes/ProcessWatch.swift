@@ -37,6 +37,8 @@ final class ProcessWatch: Sendable {
     private static let interval: Duration = .seconds(1)
     /// Between two searches of `/proc` for processes that are left.
     private static let searchPause: Duration = .milliseconds(50)
+    /// Processes that are read together.
+    private static let searchBatch = 128
     /// The tag of `wakeup`; pids are positive.
     private static let wakeupTag: UInt64 = 0
 
@@ -265,11 +267,17 @@ final class ProcessWatch: Sendable {
         orphaned = orphaned.filter { root(of: $0.key) == nil }
         // Before the search: who begins during it lives.
         let now = clock()
-        forEachProcess { caller in
-            guard let runtime = identity(of: caller).runtime, orphaned[runtime] != nil else { return !orphaned.isEmpty }
-            watchRoot(of: runtime, from: caller, &work)
-            if root(of: runtime) != nil { orphaned[runtime] = nil }
-            return !orphaned.isEmpty
+        var rest = Self.processes()[...]
+        while !rest.isEmpty, !orphaned.isEmpty {
+            // Each comes with a descriptor.
+            for caller in callers.passersby(Array(rest.prefix(Self.searchBatch))) {
+                guard !caller.isIgnored, !caller.image.isWithoutMemory, let runtime = identity(of: caller).runtime,
+                    orphaned[runtime] != nil
+                else { continue }
+                watchRoot(of: runtime, from: caller, &work)
+                if root(of: runtime) != nil { orphaned[runtime] = nil }
+            }
+            rest = rest.dropFirst(Self.searchBatch)
         }
         for (runtime, process) in orphaned {
             let exit = Record.Exit(of: process.described, noticedAt: now.wall, at: now.instant)
@@ -278,17 +286,17 @@ final class ProcessWatch: Sendable {
         work.nextSearch = .now + Self.searchPause
     }
 
-    /// Calls `body` for each process that can be seen and whose work counts, until it says false.
-    private func forEachProcess(_ body: (Caller) -> Bool) {
-        guard let directory = opendir("/proc") else { return }
+    /// The processes there are, for whoever wants to look at them.
+    private static func processes() -> [pid_t] {
+        guard let directory = opendir("/proc") else { return [] }
         defer { closedir(directory) }
+        var processes: [pid_t] = []
         while let entry = readdir(directory) {
             let pid = withUnsafePointer(to: &entry.pointee.d_name) {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { pid_t(String(cString: $0)) }
             }
-            guard let pid, let caller = callers.passerby(pid), !caller.isIgnored, !caller.image.isWithoutMemory
-            else { continue }
-            guard body(caller) else { return }
+            if let pid { processes.append(pid) }
         }
+        return processes
     }
 }

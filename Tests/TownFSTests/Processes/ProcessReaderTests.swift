@@ -1,0 +1,30 @@
+import CLinux
+import Glibc
+import SystemCalls
+import Testing
+
+@testable import TownFS
+
+@Suite struct ProcessReaderTests {
+    @Test func processesAreReadInTheirOrderAndThoseThatAreNotThereAreLeftOut() throws {
+        let children = try (0..<3).map { _ in try ChildProgram("echo; read x") }
+        let asked = [children[2].pid, 1 << 30, children[0].pid, getpid(), children[1].pid]
+        let read = ProcessReader().read(asked)
+        #expect(read.map(\.thread) == [children[2].pid, children[0].pid, getpid(), children[1].pid])
+        #expect(ProcessReader().read([]).isEmpty)
+    }
+
+    /// One of several threads is read by a thread of its own, and one that has only one at once.
+    @Test func processOfAnyNumberOfThreadsIsRead() throws {
+        let child = try ChildProgram("echo; read x", environment: ["GT_ROLE": "mayor"])
+        let reader = ProcessReader()
+        #expect(reader.read(child.pid, isAsking: true)?.stat.threads == 1)
+        let mayEnd = try Wakeup()
+        let thread = try Thread(named: "other") { mayEnd.wait() }
+        let own = reader.read(gettid(), isAsking: false)
+        #expect(try #require(own).stat.threads > 1)
+        #expect(own?.process == getpid())
+        mayEnd.raise()
+        thread.join()
+    }
+}
