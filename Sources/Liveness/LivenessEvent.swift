@@ -94,16 +94,17 @@ private struct JSONLine {
         begin(key)
         let quote = UInt8(ascii: "\"")
         text.append(quote)
-        for byte in value.utf8 {
-            switch byte {
-            case quote, UInt8(ascii: "\\"):
+        for scalar in value.unicodeScalars {
+            switch scalar.value {
+            case 0x22, 0x5C:
                 text.append(UInt8(ascii: "\\"))
-                text.append(byte)
-            case 0..<0x20, 0x7F:
+                text.append(UInt8(scalar.value))
+            case 0..<0x20, 0x7F..<0xA0:
                 // A line of its own making would be taken for another event, and a terminal obeys some of these.
+                let byte = UInt8(scalar.value)
                 text += "\\u00".utf8
                 text += [byte >> 4, byte & 0xF].map { $0 + ($0 < 10 ? UInt8(ascii: "0") : UInt8(ascii: "a") - 10) }
-            default: text.append(byte)
+            default: text += String(scalar).utf8
             }
         }
         text.append(quote)
