@@ -3,7 +3,7 @@
 /// Whoever reads keeps a number and nothing else, so a reader that does not come back costs nothing. Memory is taken as
 /// it is needed.
 public struct EventLog: Sendable {
-    /// Some minutes of a busy town, in less than 2 MB.
+    /// Some minutes of a busy town; in less than 2 MB unless its ids and paths are long.
     public static let defaultCapacity = 16_384
 
     /// The number of the last event; 0 before the first.

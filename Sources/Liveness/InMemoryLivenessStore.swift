@@ -102,7 +102,10 @@ public final class InMemoryLivenessStore: LivenessStore {
         var noted = Noted()
         let touched = state.withLock { state in
             let touched = state.table.touch(touch)
-            state.note(LivenessEvent(touch))
+            var event = LivenessEvent(touch)
+            // Made before the runtime's process ended, and told after it: that was the end all the same.
+            if touched.runtime?.exit != nil { event.runtime = nil }
+            if event.runtime != nil || event.signal != nil { state.note(event) }
             if let id = touch.runtime { noted.isEarlier = state.await(id, at: touch.at) }
             return touched
         }

@@ -211,6 +211,28 @@ extension EndToEnd {
             }
         }
 
+        /// Without a descriptor to spare there is no looking for who is left.
+        @Test func nobodyIsSaidToHaveExitedWhoCouldNotBeLookedFor() throws {
+            try withAgents { town, agents in
+                let agent = try agents.start(Self.nux)
+                try agent.perform("beat('gt-nux')")
+                let left = pid_t(try agent.number("result = start('sleep', '1000', before=os.setsid)"))
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
+                let worker = try town.status().workerPid
+                func limitDescriptors(_ most: Int) throws {
+                    try #require(try Command("prlimit", "--pid", "\(worker)", "--nofile=\(most):").run().status == 0)
+                }
+                try limitDescriptors(3)
+                try agent.kill()
+                #expect(try !town.becomes("exited", Self.nux, within: .milliseconds(500)))
+                try limitDescriptors(1024)
+                #expect(try eventually { try town.runtime(Self.nux)?.rootPid == left })
+                #expect(try town.runtime(Self.nux)?.exitedAt == nil)
+                kill(left, SIGKILL)
+                #expect(try town.becomes("exited", Self.nux))
+            }
+        }
+
         /// A program that outlives everybody by intention is no agent, whoever has started it.
         @Test func ignoredProcessThatIsLeftIsNotItsAgent() throws {
             try withAgents("--ignore-command", "watcher") { town, agents in

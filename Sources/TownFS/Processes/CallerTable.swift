@@ -59,9 +59,17 @@ final class CallerTable: Sendable {
         return caller
     }
 
-    /// Processes that have asked for nothing, and are not remembered.
-    func passersby(_ processes: [pid_t]) -> [Caller] {
-        reader.read(processes).map { caller($0, generation: 0) }
+    /// Processes that have asked for nothing, and are not remembered: those that by themselves claim to be somebody who is
+    /// looked for.
+    func passersby(_ processes: [pid_t], claiming isLookedFor: (RuntimeID) -> Bool) -> [Caller] {
+        reader.read(processes).compactMap { reading in
+            guard !reading.stat.image.isWithoutMemory,
+                let claimed = attribution(of: Caller(reading, startedBy: nil, ignoring: ignored)).runtime,
+                isLookedFor(claimed)
+            else { return nil }
+            // Whoever has started them may make them nobody.
+            return caller(reading, generation: 0)
+        }
     }
 
     private func caller(_ reading: Caller.Reading, generation: Int) -> Caller {

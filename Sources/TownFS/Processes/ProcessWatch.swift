@@ -17,8 +17,8 @@ import SystemPackage
 /// dropped, and counted: activity proves life, its absence proves nothing.
 final class ProcessWatch: Sendable {
     private enum Note {
-        /// A thread was at work on ordinary files.
-        case activity(pid_t)
+        /// A thread was at work on ordinary files; of one that has ended since, whoever started it is left to ask.
+        case activity(pid_t, parent: pid_t)
         /// A process has touched a runtime.
         case touch(Caller, RuntimeID)
     }
@@ -37,6 +37,8 @@ final class ProcessWatch: Sendable {
     private static let interval: Duration = .seconds(1)
     /// Between two searches of `/proc` for processes that are left.
     private static let searchPause: Duration = .milliseconds(50)
+    /// The same, after one that saw nothing.
+    private static let blindPause: Duration = .seconds(1)
     /// Processes that are read together.
     private static let searchBatch = 128
     /// The tag of `wakeup`; pids are positive.
@@ -79,7 +81,8 @@ final class ProcessWatch: Sendable {
         guard mode != .off, request.thread > 0, activity.isNews(of: request.thread) else {
             return
         }
-        note(.activity(request.thread))
+        // Most tools are gone before they can be looked into.
+        note(.activity(request.thread, parent: ProcessFiles(number: request.thread).stat()?.parent ?? 0))
     }
 
     /// Notes which process has touched a runtime, so that its end will be noticed.
@@ -179,9 +182,8 @@ final class ProcessWatch: Sendable {
     private func take(_ note: Note, _ work: inout Work) {
         switch note {
         case .touch(let caller, let runtime): watchRoot(of: runtime, from: caller, &work)
-        case .activity(let thread):
-            // Whoever has ended meanwhile is no sign of life any more.
-            guard let caller = callers.caller(thread, isAsking: false), !caller.isIgnored,
+        case .activity(let thread, let parent):
+            guard let caller = worker(thread, parent: parent), !caller.isIgnored,
                 case .runtime(let runtime, let evidence) = identity(of: caller)
             else { return }
             let now = clock()
@@ -194,6 +196,13 @@ final class ProcessWatch: Sendable {
             }
             watchRoot(of: runtime, from: caller, &work)
         }
+    }
+
+    /// Who was at work: a thread or, if it has ended meanwhile, whoever started it, and must have been alive for that.
+    private func worker(_ thread: pid_t, parent: pid_t) -> Caller? {
+        let caller = callers.caller(thread, isAsking: false)
+        if let caller, !caller.image.isWithoutMemory { return caller }
+        return parent > 1 ? callers.caller(parent, isAsking: false) : nil
     }
 
     /// Who a process says it is, by itself.
@@ -261,29 +270,42 @@ final class ProcessWatch: Sendable {
     /// Decides what has become of runtimes whose root process has ended: another process of theirs lives, or they have
     /// exited.
     private func settle(_ work: inout Work) {
-        var orphaned = work.orphaned
+        // Some have been found by a request meanwhile.
+        var orphaned = work.orphaned.filter { root(of: $0.key) == nil }
         work.orphaned = [:]
-        // Found by a request meanwhile.
-        orphaned = orphaned.filter { root(of: $0.key) == nil }
         // Before the search: who begins during it lives.
         let now = clock()
-        var rest = Self.processes()[...]
-        while !rest.isEmpty, !orphaned.isEmpty {
-            // Each comes with a descriptor.
-            for caller in callers.passersby(Array(rest.prefix(Self.searchBatch))) {
-                guard !caller.isIgnored, !caller.image.isWithoutMemory, let runtime = identity(of: caller).runtime,
-                    orphaned[runtime] != nil
-                else { continue }
-                watchRoot(of: runtime, from: caller, &work)
-                if root(of: runtime) != nil { orphaned[runtime] = nil }
-            }
-            rest = rest.dropFirst(Self.searchBatch)
+        guard search(for: &orphaned, &work) else {
+            // Nobody has exited who could not be looked for.
+            work.orphaned = orphaned
+            work.nextSearch = .now + Self.blindPause
+            return
         }
         for (runtime, process) in orphaned {
             let exit = Record.Exit(of: process.described, noticedAt: now.wall, at: now.instant)
             if liveness.exit(runtime, exit) { counters.noteExit() }
         }
         work.nextSearch = .now + Self.searchPause
+    }
+
+    /// Takes those out of which another process is found, which is watched from then on.
+    ///
+    /// - Returns: Whether there was anything to be seen: without a descriptor to spare, there is not.
+    private func search(for orphaned: inout [RuntimeID: RootProcesses.Process], _ work: inout Work) -> Bool {
+        var rest = Self.processes()[...]
+        while !rest.isEmpty, !orphaned.isEmpty {
+            // Each comes with a descriptor.
+            for caller in callers.passersby(Array(rest.prefix(Self.searchBatch)), claiming: { orphaned[$0] != nil }) {
+                guard !caller.isIgnored, let runtime = identity(of: caller).runtime, orphaned[runtime] != nil else {
+                    continue
+                }
+                watchRoot(of: runtime, from: caller, &work)
+                if root(of: runtime) != nil { orphaned[runtime] = nil }
+            }
+            rest = rest.dropFirst(Self.searchBatch)
+        }
+        // Whoever cannot read of itself has not read of others.
+        return orphaned.isEmpty || ProcessFiles(number: getpid()).stat() != nil
     }
 
     /// The processes there are, for whoever wants to look at them.

@@ -61,8 +61,8 @@ struct Recollection {
             of: Writer(), signal: path, document: document, sessions: town.callers.sessionNames)
         guard case .runtime(let runtime, let evidence) = attribution else { return }
         let modified = WallTime(file.status.st_mtim)
-        // Of two times the one that can be: nobody has written tomorrow.
-        let written = [document.timestamp ?? modified, modified].first { $0 <= now.wall } ?? now.wall
+        // Of two times the one that can be: nobody has written tomorrow. Who has by both is not alive for that.
+        guard let written = [document.timestamp ?? modified, modified].first(where: { $0 <= now.wall }) else { return }
         _ = town.liveness.receive(
             Touch(
                 runtime: runtime, receivedAt: written, at: now.instant - (now.wall - written),
