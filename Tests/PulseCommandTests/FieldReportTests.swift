@@ -27,7 +27,8 @@ extension EndToEnd {
                     """
                 let reader = try Command("node", "-e", node, town.keepalive).start()
                 for _ in 0..<1000 { _ = try KeepaliveDocument(Client.read(town.keepalive)) }
-                #expect(try reader.wait().status == 0)
+                let outcome = try reader.wait()
+                #expect(outcome.status == 0, "\(outcome)")
                 for writer in writers { #expect(try writer.endWork() > 20) }
             }
         }

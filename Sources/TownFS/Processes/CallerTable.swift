@@ -59,6 +59,11 @@ final class CallerTable: Sendable {
         return caller
     }
 
+    /// Whether work of a program of this name counts for nothing; of a long name the kernel tells only the beginning.
+    func ignores(_ program: String) -> Bool {
+        ignored.contains { $0 == program || program.utf8.count == 15 && $0.hasPrefix(program) }
+    }
+
     /// Processes that have asked for nothing, and are not remembered: those that by themselves claim to be somebody who is
     /// looked for.
     func passersby(_ processes: [pid_t], claiming isLookedFor: (RuntimeID) -> Bool) -> [Caller] {

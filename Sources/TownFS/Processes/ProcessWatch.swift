@@ -82,7 +82,9 @@ final class ProcessWatch: Sendable {
             return
         }
         // Most tools are gone before they can be looked into.
-        note(.activity(request.thread, parent: ProcessFiles(number: request.thread).stat()?.parent ?? 0))
+        let stat = ProcessFiles(number: request.thread).stat()
+        let counts = stat.map { !callers.ignores($0.program) } ?? false
+        note(.activity(request.thread, parent: counts ? stat?.parent ?? 0 : 0))
     }
 
     /// Notes which process has touched a runtime, so that its end will be noticed.
