@@ -36,8 +36,7 @@ extension TownFileSystem {
         if PulseInodes.contains(parent), mode & S_IFMT == S_IFREG {
             return try entry(ofPulse: pulse.make(name, in: parent, for: request))
         }
-        let directory = try directory(forMaking: name, in: parent)
-        town.processes.noteActivity(request)
+        let directory = try directory(forMaking: name, in: parent, for: request)
         // A regular file is made by `create`, unless somebody calls mknod(2) for it: then it is the signal file, empty.
         if mode & S_IFMT == S_IFREG, case .signal(let signals) = try meaning(of: name, in: directory) {
             let (file, opened) = try make(
@@ -54,8 +53,7 @@ extension TownFileSystem {
         _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
     ) throws(Errno) -> Entry {
         if PulseInodes.contains(parent) { return try entry(ofPulse: pulse.makeDirectory(name, in: parent)) }
-        let directory = try directory(forMaking: name, in: parent)
-        town.processes.noteActivity(request)
+        let directory = try directory(forMaking: name, in: parent, for: request)
         try refuseSignal(name, in: directory, for: request)
         _ = try retryingInterrupts { mkdirat(directory.descriptor.rawValue, name.pointer, mode) }
         return try entry(ofBacking: name, in: directory)
@@ -64,8 +62,7 @@ extension TownFileSystem {
     package func symlink(
         to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> Entry {
-        let directory = try directory(forMaking: name, in: parent)
-        town.processes.noteActivity(request)
+        let directory = try directory(forMaking: name, in: parent, for: request)
         try refuseSignal(name, in: directory, for: request)
         _ = try retryingInterrupts { symlinkat(target, directory.descriptor.rawValue, name.pointer) }
         return try entry(ofBacking: name, in: directory)
@@ -75,8 +72,7 @@ extension TownFileSystem {
         _ inode: InodeNumber, to name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> Entry {
         guard case .backing = try subject(inode) else { throw .notPermitted }
-        let directory = try directory(forMaking: name, in: parent)
-        town.processes.noteActivity(request)
+        let directory = try directory(forMaking: name, in: parent, for: request)
         if case .signal = try meaning(of: name, in: directory) {
             try refuseSignal(name, in: directory, for: request)
             throw .notPermitted
@@ -106,11 +102,14 @@ extension TownFileSystem {
     /// The directory in which something shall be made.
     ///
     /// In `.pulse` nothing can but what its own functions make, and `.pulse` is there.
-    private func directory(forMaking name: FileName, in parent: InodeNumber) throws(Errno) -> Directory {
+    private func directory(
+        forMaking name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Directory {
         if PulseInodes.contains(parent) { throw .notPermitted }
         let directory = try directory(parent)
         if case .pulse = try meaning(of: name, in: directory) { throw .fileExists }
         try refuseTemporary(name, in: directory)
+        town.processes.noteActivity(request)
         return directory
     }
 

@@ -88,15 +88,7 @@ struct RuntimeFile: Codable, Hashable, Sendable {
             return []
         }
         guard let stream = fdopendir(opened.release()) else { throw .current }
-        defer { closedir(stream) }
-        var names: [(String, Bool)] = []
-        while let entry = readdir(stream) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name != ".", name != ".." { names.append((name, Int32(entry.pointee.d_type) == Int32(DT_DIR))) }
-        }
-        return names
+        return directoryEntries(closing: stream).map { ($0.name, $0.kind == CInt(DT_DIR)) }
     }
 }
 

@@ -134,15 +134,6 @@ enum Holders {
 
     /// The names in a directory; none where there is none.
     static func names(_ directory: String) -> [String] {
-        guard let stream = opendir(directory) else { return [] }
-        defer { closedir(stream) }
-        var names: [String] = []
-        while let entry = readdir(stream) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            names.append(name)
-        }
-        return names
+        directoryEntries(closing: opendir(directory)).map(\.name)
     }
 }

@@ -67,11 +67,8 @@ struct ProcessFiles {
 
     /// The process (`Tgid` in proc(5)) that a thread belongs to; nil when it has ended.
     func process() -> pid_t? {
-        guard let file = try? open("status") else { return nil }
         // Tgid is among the first few lines, well within this.
-        let text = [UInt8](unsafeUninitializedCapacity: 512) { room, count in
-            count = (try? retryingInterrupts { read(file.rawValue, room.baseAddress, room.count) }) ?? 0
-        }
+        let text = bytes(of: "status", atMost: 512)
         let line = text.split(separator: UInt8(ascii: "\n")).first { $0.starts(with: "Tgid:".utf8) }
         return line.flatMap { pid_t(String(decoding: $0.dropFirst(6), as: UTF8.self)) }
     }

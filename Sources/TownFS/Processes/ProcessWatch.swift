@@ -312,15 +312,6 @@ final class ProcessWatch: Sendable {
 
     /// The processes there are, for whoever wants to look at them.
     private static func processes() -> [pid_t] {
-        guard let directory = opendir("/proc") else { return [] }
-        defer { closedir(directory) }
-        var processes: [pid_t] = []
-        while let entry = readdir(directory) {
-            let pid = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { pid_t(String(cString: $0)) }
-            }
-            if let pid { processes.append(pid) }
-        }
-        return processes
+        directoryEntries(closing: opendir("/proc")).compactMap { pid_t($0.name) }
     }
 }
