@@ -75,6 +75,25 @@ static inline unsigned int clinux_minor(dev_t device) { return minor(device); }
 // fstatfs(2) of an overlayfs: the constant is in a header that is not always installed.
 static const long clinux_overlayfs = 0x794c7630;
 
+// fstatfs(2): file systems that have no flush operation, so that close(2) cannot fail there. All but a few numbers are
+// those of <linux/magic.h>.
+static inline _Bool clinux_is_local_disk(long type) {
+    switch ((unsigned long)type) {
+    case 0xEF53:     // ext2, ext3, ext4
+    case 0x58465342: // xfs
+    case 0x9123683E: // btrfs
+    case 0xF2F52010: // f2fs
+    case 0xCA451A4E: // bcachefs
+    case 0x01021994: // tmpfs
+    case 0x858458F6: // ramfs
+        return 1;
+    default: return 0;
+    }
+}
+
+// open(2): hidden behind _GNU_SOURCE.
+static const int clinux_noatime = O_NOATIME;
+
 // pwritev2(2): O_APPEND for one write alone, whatever the descriptor was opened with. Hidden behind _GNU_SOURCE.
 static inline ssize_t clinux_append(int descriptor, const void *bytes, size_t count) {
     struct iovec part = {.iov_base = (void *)bytes, .iov_len = count};
@@ -164,6 +183,24 @@ static inline int clinux_epoll_wait(int epoll, uint64_t *tags, int most, int mil
     int count = epoll_wait(epoll, events, most < 64 ? most : 64, milliseconds);
     for (int i = 0; i < count; i++) tags[i] = events[i].data.u64;
     return count;
+}
+
+// linux/fuse.h since protocol 7.40, which Debian 12's headers are older than: files that the kernel reads and writes by itself.
+enum {
+    clinux_fuse_passthrough_high = 1 << (37 - 32), // FUSE_PASSTHROUGH, among the upper 32 flags of INIT
+    clinux_fopen_passthrough = 1 << 7,             // FOPEN_PASSTHROUGH
+};
+struct clinux_fuse_backing_map {
+    int32_t descriptor;
+    uint32_t flags;
+    uint64_t padding;
+};
+static inline int clinux_fuse_backing_open(int connection, int descriptor) {
+    struct clinux_fuse_backing_map map = {.descriptor = descriptor};
+    return ioctl(connection, _IOW(229, 1, struct clinux_fuse_backing_map), &map);
+}
+static inline int clinux_fuse_backing_close(int connection, uint32_t file) {
+    return ioctl(connection, _IOW(229, 2, uint32_t), &file);
 }
 
 // environ(7): declared twice.

@@ -30,6 +30,12 @@ enum CallerIdentity {
         }
     }
 
+    /// Whether the calling thread has CAP_SYS_ADMIN, in whatever user namespace.
+    static var mayAdminister: Bool {
+        var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
+        return words.withCapabilities { clinux_capabilities($0) } == 0 && words[0].effective & 1 << CAP_SYS_ADMIN != 0
+    }
+
     /// Gives the calling thread a umask of its own.
     ///
     /// - Throws: EPERM where a seccomp filter forbids it.

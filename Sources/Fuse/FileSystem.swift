@@ -12,6 +12,12 @@ import SystemPackage
 ///
 /// The corresponding C type is `struct fuse_lowlevel_ops`.
 public protocol FileSystem: AnyObject, Sendable {
+    /// What of the kernel's is of use to this file system.
+    var features: Features { get }
+
+    /// Hands over the kernel's end, before the first request.
+    func connected(to connection: Connection)
+
     // MARK: Names
 
     /// Finds a name in a directory. ENOENT when it is not there.
@@ -95,6 +101,12 @@ public protocol FileSystem: AnyObject, Sendable {
         _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply)
 
+    /// Which way the bytes of a file go that has just been opened and `mayBeLent`.
+    ///
+    /// Called by a thread that acts for itself, not for the caller: what the kernel is lent it uses in the name of whoever
+    /// lends it.
+    func dataPath(of handle: FileHandle) -> OpenReply.DataPath
+
     /// Fills `bytes` from `offset` on, and returns how many there were; fewer than asked is the end of the file.
     ///
     /// EAGAIN when there is nothing yet: a caller that will not wait is told so, for any other `wait` is asked.
@@ -148,7 +160,7 @@ public protocol FileSystem: AnyObject, Sendable {
 
     // MARK: Directories
 
-    func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenReply
+    func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply
 
     /// Lists a directory from `offset` on: 0, or what came with an earlier entry.
     func readdir(

@@ -12,22 +12,41 @@ import Synchronization
 /// - `FUSE_SETXATTR_EXT`: setxattr says when an access control list takes the set-group-id bit away; see `Dialect`.
 /// - `FUSE_PARALLEL_DIROPS`: several callers may look names up and list in one directory at a time. libfuse 3.14 knows
 ///   it, and forgets to say so.
+/// - `FUSE_PASSTHROUGH`, if the file system asks for it: the kernel reads and writes files beneath by itself. It is among
+///   the flags of a second word, which `FUSE_INIT_EXT` announces.
 ///
 /// Shapes: `struct fuse_in_header` (40 bytes), `struct fuse_init_in`; `struct fuse_out_header` (16 bytes), `struct
 /// fuse_init_out`, both of linux/fuse.h.
 final class Handshake: Sendable {
     private enum Stage {
         case awaitingRequest
-        case awaitingReply(unique: UInt64, offered: UInt32)
+        case awaitingReply(unique: UInt64, offered: Offer)
         case done
     }
 
+    /// The flags of INIT, both words of them.
+    private struct Offer {
+        let flags: UInt32
+        /// None without `FUSE_INIT_EXT`.
+        let moreFlags: UInt32
+    }
+
+    private let features: Features
+    private let connection: Connection
     private let stage = Mutex(Stage.awaitingRequest)
     /// Spares the lock for every reply after the first.
     private let isDone = Atomic(false)
 
     /// Whether setxattr comes in its longer form.
     let hasLongSetxattr = Atomic(false)
+
+    init(_ features: Features, on connection: Connection) {
+        self.features = features
+        self.connection = connection
+    }
+
+    /// Whether the reply to INIT has been sent.
+    var hasEnded: Bool { isDone.load(ordering: .relaxed) }
 
     /// Looks at what was read from the connection.
     func noteRequest(_ bytes: UnsafeRawBufferPointer) {
@@ -37,10 +56,15 @@ final class Handshake: Sendable {
                 bytes.count >= MemoryLayout<fuse_in_header>.size + 16,
                 bytes.loadUnaligned(as: fuse_in_header.self).opcode == FUSE_INIT.rawValue
             else { return }
-            // fuse_init_in: major, minor, max_readahead, flags, of 4 bytes each.
-            let flags = bytes.loadUnaligned(fromByteOffset: MemoryLayout<fuse_in_header>.size + 12, as: UInt32.self)
+            // fuse_init_in: major, minor, max_readahead, flags, and flags2 if it is that long, of 4 bytes each.
+            let start = MemoryLayout<fuse_in_header>.size
+            let flags = bytes.loadUnaligned(fromByteOffset: start + 12, as: UInt32.self)
+            let isLong = flags & UInt32(FUSE_INIT_EXT) != 0 && bytes.count >= start + 20
             stage = .awaitingReply(
-                unique: bytes.loadUnaligned(as: fuse_in_header.self).unique, offered: flags)
+                unique: bytes.loadUnaligned(as: fuse_in_header.self).unique,
+                offered: Offer(
+                    flags: flags,
+                    moreFlags: isLong ? bytes.loadUnaligned(fromByteOffset: start + 16, as: UInt32.self) : 0))
         }
     }
 
@@ -59,10 +83,25 @@ final class Handshake: Sendable {
             else { return }
             let accepted = body.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
             let wanted = UInt32(FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_PARALLEL_DIROPS)
-            body.storeBytes(of: accepted | offered & wanted, toByteOffset: 12, as: UInt32.self)
-            hasLongSetxattr.store(offered & UInt32(FUSE_SETXATTR_EXT) != 0, ordering: .relaxed)
+            body.storeBytes(of: accepted | offered.flags & wanted, toByteOffset: 12, as: UInt32.self)
+            hasLongSetxattr.store(offered.flags & UInt32(FUSE_SETXATTR_EXT) != 0, ordering: .relaxed)
+            agreeOnPassthrough(offered, in: UnsafeMutableRawBufferPointer(start: body, count: parts[1].iov_len))
             stage = .done
             isDone.store(true, ordering: .relaxed)
         }
+    }
+
+    private func agreeOnPassthrough(_ offered: Offer, in body: UnsafeMutableRawBufferPointer) {
+        // fuse_init_out: flags2 at 32 and max_stack_depth at 36, of 4 bytes each.
+        guard let depth = features.passthroughDepth, CallerIdentity.mayAdminister, body.count >= 40,
+            offered.moreFlags & UInt32(clinux_fuse_passthrough_high) != 0
+        else { return }
+        let flags = body.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
+        body.storeBytes(of: flags | UInt32(FUSE_INIT_EXT), toByteOffset: 12, as: UInt32.self)
+        let moreFlags = body.loadUnaligned(fromByteOffset: 32, as: UInt32.self)
+        body.storeBytes(
+            of: moreFlags | UInt32(clinux_fuse_passthrough_high), toByteOffset: 32, as: UInt32.self)
+        body.storeBytes(of: depth, toByteOffset: 36, as: UInt32.self)
+        connection.agree(onPassthrough: true)
     }
 }

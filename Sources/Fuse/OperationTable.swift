@@ -5,7 +5,7 @@ import SystemPackage
 /// libfuse's table of operations, each entry decoding its arguments for a `FileSystem` and handing its result to a
 /// `PendingReply`.
 ///
-/// Policy lives in neither.
+/// Policy lives in neither. What comes most often is not here but in `DirectRequest`.
 ///
 /// The closures capture nothing, as C demands, and stand in a function of a plain file: formed at the top level of a
 /// main file they would belong to the main actor and trap on libfuse's threads.
@@ -16,7 +16,7 @@ enum OperationTable {
         addAttributes(to: &table)
         addFiles(to: &table)
         addDirectories(to: &table)
-        table.`init` = { _, connection in
+        table.`init` = { served, connection in
             guard let connection else { return }
             // The kernel clears set-id bits itself and says so by setattr: a daemon that runs as root would not lose
             // them by writing.
@@ -25,26 +25,16 @@ enum OperationTable {
             // a directory has a default list.
             let lists = UInt32(FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK)
             connection.pointee.want |= connection.pointee.capable & lists
+            if Session.Served.of(served).fileSystem.features.isExclusive {
+                connection.pointee.want &= ~UInt32(FUSE_CAP_AUTO_INVAL_DATA)
+                connection.pointee.want |=
+                    connection.pointee.capable & UInt32(FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_CACHE_SYMLINKS)
+            }
         }
         return table
     }
 
     private static func addNames(to table: inout fuse_lowlevel_ops) {
-        table.lookup = { request, parent, name in
-            PendingReply(request!).entry { (fileSystem, caller) throws(Errno) in
-                try fileSystem.lookup(FileName(name), in: InodeNumber(rawValue: parent), for: caller)
-            }
-        }
-        table.forget = { request, inode, count in
-            PendingReply(request!).silence { $0.forget(InodeNumber(rawValue: inode), count: count) }
-        }
-        table.forget_multi = { request, count, forgotten in
-            PendingReply(request!).silence { fileSystem in
-                for one in UnsafeBufferPointer(start: forgotten, count: count) {
-                    fileSystem.forget(InodeNumber(rawValue: one.ino), count: one.nlookup)
-                }
-            }
-        }
         table.mknod = { request, parent, name, mode, device in
             PendingReply(request!).newEntry { (fileSystem, caller) throws(Errno) in
                 try fileSystem.mknod(
@@ -93,11 +83,6 @@ enum OperationTable {
     }
 
     private static func addAttributes(to table: inout fuse_lowlevel_ops) {
-        table.getattr = { request, inode, _ in
-            PendingReply(request!).status { (fileSystem, caller) throws(Errno) in
-                try fileSystem.getattr(InodeNumber(rawValue: inode), for: caller)
-            }
-        }
         table.setattr = { request, inode, values, selection, info in
             // A change of owner takes them away by itself, whoever makes it.
             let losesSetIDs =
@@ -139,20 +124,6 @@ enum OperationTable {
     }
 
     private static func addFiles(to table: inout fuse_lowlevel_ops) {
-        table.open = { request, inode, info in
-            PendingReply(request!).open(
-                info,
-                { (fileSystem, caller) throws(Errno) in
-                    try fileSystem.open(InodeNumber(rawValue: inode), flags: info!.pointee.flags, for: caller)
-                }, undo: { $0.release })
-        }
-        table.create = { request, parent, name, mode, info in
-            PendingReply(request!).create(info) { (fileSystem, caller) throws(Errno) in
-                try fileSystem.create(
-                    FileName(name), in: InodeNumber(rawValue: parent), mode: mode, flags: info!.pointee.flags,
-                    for: caller)
-            }
-        }
         table.read = { request, _, size, offset, info in
             PendingReply(request!).read(FileHandle(info!), capacity: size, at: offset, flags: info!.pointee.flags)
         }
@@ -165,14 +136,6 @@ enum OperationTable {
                     FileHandle(info!), UnsafeRawBufferPointer(start: bytes, count: size), at: offset,
                     appending: appending, for: caller)
             }
-        }
-        table.flush = { request, _, info in
-            PendingReply(request!).nothing { (fileSystem, caller) throws(Errno) in
-                try fileSystem.flush(FileHandle(info!), for: caller)
-            }
-        }
-        table.release = { request, _, info in
-            PendingReply(request!).nothing { (fileSystem, _) throws(Errno) in fileSystem.release(FileHandle(info!)) }
         }
         table.fsync = { request, _, dataOnly, info in
             PendingReply(request!).nothing { (fileSystem, caller) throws(Errno) in
@@ -214,13 +177,6 @@ enum OperationTable {
     }
 
     private static func addDirectories(to table: inout fuse_lowlevel_ops) {
-        table.opendir = { request, inode, info in
-            PendingReply(request!).open(
-                info,
-                { (fileSystem, caller) throws(Errno) in
-                    try fileSystem.opendir(InodeNumber(rawValue: inode), for: caller)
-                }, undo: { $0.releasedir })
-        }
         table.readdir = { request, inode, size, offset, info in
             PendingReply(request!).directory(capacity: size) { (fileSystem, caller, reply) throws(Errno) in
                 try fileSystem.readdir(
@@ -231,11 +187,6 @@ enum OperationTable {
             PendingReply(request!).directory(capacity: size) { (fileSystem, caller, reply) throws(Errno) in
                 try fileSystem.readdirplus(
                     InodeNumber(rawValue: inode), FileHandle(info!), from: offset, into: &reply, for: caller)
-            }
-        }
-        table.releasedir = { request, _, info in
-            PendingReply(request!).nothing { (fileSystem, _) throws(Errno) in
-                fileSystem.releasedir(FileHandle(info!))
             }
         }
         table.fsyncdir = { request, inode, dataOnly, info in

@@ -91,46 +91,6 @@ struct PendingReply {
         }
     }
 
-    func open(
-        _ info: UnsafeMutablePointer<fuse_file_info>?,
-        _ operation: (any FileSystem, Request) throws(Errno) -> OpenReply,
-        undo: (any FileSystem) -> (FileHandle) -> Void
-    ) {
-        let losesSetIDs = info?.pointee.takeLosesSetIDs() ?? false
-        do throws(Errno) {
-            let opened = try changing(losesSetIDs) { () throws(Errno) in try operation(fileSystem, caller) }
-            var reply = fuse_file_info(opened, flags: info?.pointee.flags ?? 0)
-            let outcome =
-                opened.isStream
-                ? served.streams.replying { fuse_reply_open(request, &reply) } : fuse_reply_open(request, &reply)
-            if outcome == -ENOENT { undo(fileSystem)(opened.handle) }
-        } catch {
-            fail(error)
-        }
-    }
-
-    func create(
-        _ info: UnsafeMutablePointer<fuse_file_info>?,
-        _ operation: (any FileSystem, Request) throws(Errno) -> (Entry, OpenReply)
-    ) {
-        // What is made has no set-id bits to lose but those that the caller may give it.
-        _ = info?.pointee.takeLosesSetIDs()
-        do throws(Errno) {
-            let caller = caller
-            let (entry, opened) = try CallerIdentity.making(for: caller, isShared: isRoot) { () throws(Errno) in
-                try operation(fileSystem, caller)
-            }
-            var parameters = fuse_entry_param(entry)
-            var reply = fuse_file_info(opened, flags: info?.pointee.flags ?? 0)
-            if fuse_reply_create(request, &parameters, &reply) == -ENOENT {
-                fileSystem.release(opened.handle)
-                fileSystem.forget(entry.inode, count: 1)
-            }
-        } catch {
-            fail(error)
-        }
-    }
-
     func count(
         losingSetIDs losesSetIDs: Bool = false, _ operation: (any FileSystem, Request) throws(Errno) -> Int
     ) {
@@ -264,13 +224,5 @@ extension fuse_file_info {
     mutating func takeLosesSetIDs() -> Bool {
         defer { flags &= ~Dialect.losesSetIDs }
         return flags & Dialect.losesSetIDs != 0
-    }
-
-    fileprivate init(_ opened: OpenReply, flags: CInt) {
-        self.init()
-        self.flags = flags
-        fh = opened.handle.rawValue
-        direct_io = opened.usesDirectIO ? 1 : 0
-        noflush = opened.needsFlush ? 0 : 1
     }
 }

@@ -11,7 +11,7 @@ public typealias FileSystemStatus = statvfs
 /// The answer to a lookup, and to everything that makes a name: which inode it is, and for how long the kernel may
 /// believe that without asking again.
 ///
-/// Every entry that reaches the kernel counts as one lookup, to be given back by `forget`.
+/// Every entry that reaches the kernel counts as one lookup, to be given back by `forget`, unless it is `absent`.
 public struct Entry {
     public var inode: InodeNumber
     public var status: FileStatus
@@ -28,6 +28,15 @@ public struct Entry {
     }
 }
 
+extension Entry {
+    /// The answer to a lookup of what is not there, which the kernel may go on to believe for some seconds.
+    ///
+    /// Counts as no lookup.
+    public static func absent(for seconds: Double) -> Entry {
+        Entry(inode: InodeNumber(rawValue: 0), status: FileStatus(), nameTimeout: seconds, statusTimeout: 0)
+    }
+}
+
 /// The answer to `getattr` and `setattr`.
 public struct StatusReply {
     public var status: FileStatus
@@ -40,25 +49,54 @@ public struct StatusReply {
     }
 }
 
-/// The answer to `open`, `opendir` and, beside an entry, `create`.
+/// The answer to `open` and, beside an entry, `create`.
 public struct OpenReply {
+    /// Which way the bytes of an open file go.
+    ///
+    /// All that have one inode open at a time have to agree on whether it is `cached` or `lent`; `direct` goes with either.
+    public enum DataPath: Sendable, Equatable {
+        /// Through the kernel's page cache, in requests; what an earlier opening left there counts if it `isKept`.
+        case cached(isKept: Bool)
+        /// Every read and write is a request of its own (`FOPEN_DIRECT_IO`).
+        case direct
+        /// Past us: the kernel reads, writes and maps the file beneath (`FOPEN_PASSTHROUGH`).
+        case lent(Connection.BackingID)
+    }
+
     public var handle: FileHandle
-    /// Every read and write becomes a request of its own; the page cache is left out (`FOPEN_DIRECT_IO`).
-    public var usesDirectIO: Bool
+    public var dataPath: DataPath
+    /// Whether `dataPath(of:)` is to be asked for another way.
+    public var mayBeLent: Bool
     /// Whether `flush` shall be called at each close; without it the kernel need not ask (`FOPEN_NOFLUSH`).
     public var needsFlush: Bool
     /// Whether it has no position, as a pipe has none, and reads of it may wait (`FOPEN_STREAM`).
     ///
-    /// Not for directories.
+    /// Without, the kernel would hold a lock of the open file while a read of it waits, and whoever shares the descriptor
+    /// and reads, too, could not even be killed.
     public var isStream: Bool
 
     public init(
-        handle: FileHandle, usesDirectIO: Bool = false, needsFlush: Bool = true, isStream: Bool = false
+        handle: FileHandle, dataPath: DataPath = .cached(isKept: false), mayBeLent: Bool = false, needsFlush: Bool = true,
+        isStream: Bool = false
     ) {
         self.handle = handle
-        self.usesDirectIO = usesDirectIO
+        self.dataPath = dataPath
+        self.mayBeLent = mayBeLent
         self.needsFlush = needsFlush
         self.isStream = isStream
+    }
+}
+
+/// The answer to `opendir`.
+public struct OpenDirectoryReply {
+    public var handle: FileHandle
+    /// Whether the kernel may keep the listing, for this and later openings (`FOPEN_CACHE_DIR`, `FOPEN_KEEP_CACHE`), until
+    /// it makes or removes a name in the directory itself.
+    public var isListingKept: Bool
+
+    public init(handle: FileHandle, isListingKept: Bool = false) {
+        self.handle = handle
+        self.isListingKept = isListingKept
     }
 }
 

@@ -16,19 +16,24 @@ public final class Session: Sendable {
     /// What libfuse carries as its user data.
     final class Served: Sendable {
         let fileSystem: any FileSystem
-        let handshake = Handshake()
+        let handshake: Handshake
         /// Whether threads act as the caller where that makes a difference.
         let isRoot = geteuid() == 0
-        let streams = StreamOpening()
+        let connection: Connection
         /// Reads that are answered when there is something to be read.
         let waiting = WaitingReads()
         // because it is set once, before there is anybody to look, and libfuse guards what it points to by a lock.
         private nonisolated(unsafe) var session: OpaquePointer?
 
-        init(_ fileSystem: any FileSystem) { self.fileSystem = fileSystem }
+        init(_ fileSystem: any FileSystem, on descriptor: CInt) {
+            self.fileSystem = fileSystem
+            connection = Connection(descriptor)
+            handshake = Handshake(fileSystem.features, on: connection)
+        }
 
         /// Whoever may yet answer or notify holds this object, and with it what that takes.
         deinit {
+            connection.end()
             if let session { fuse_session_destroy(session) }
         }
 
@@ -59,7 +64,7 @@ public final class Session: Sendable {
     ///
     /// - Throws: `invalidArgument` when libfuse refuses, `noMemory`, `badFileDescriptor`.
     public init(takingOwnershipOf descriptor: CInt, serving fileSystem: any FileSystem) throws(Errno) {
-        served = Served(fileSystem)
+        served = Served(fileSystem, on: descriptor)
         do throws(Errno) {
             // So that a look for a request and its reading are one system call.
             let flags = try retryingInterrupts { fcntl(descriptor, F_GETFL) }
@@ -87,8 +92,7 @@ public final class Session: Sendable {
         var transport = fuse_custom_io(
             writev: { descriptor, parts, count, served in
                 Served.of(served).handshake.completeReply(parts!, count: count)
-                Served.of(served).streams.completeReply(parts!, count: count)
-                return Session.write(parts!, count: count, to: descriptor)
+                return Connection.write(parts!, count: count, to: descriptor)
             },
             read: { descriptor, bytes, count, served in
                 let received = clinux_read(descriptor, bytes, count)
@@ -115,6 +119,7 @@ public final class Session: Sendable {
         }
         self.session = session
         served.own(session)
+        fileSystem.connected(to: served.connection)
     }
 
     /// Lets a process that is root make files in the name of those who ask.
@@ -182,20 +187,12 @@ public final class Session: Sendable {
         }
     }
 
-    /// Writes one message, as writev(2) does; for a socket that is full it waits, and `/dev/fuse` never is.
-    private static func write(_ parts: UnsafePointer<iovec>, count: CInt, to descriptor: CInt) -> Int {
-        while true {
-            let written = clinux_writev(descriptor, parts, count)
-            guard written == -1, errno == EAGAIN else { return written }
-            var question = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-            poll(&question, 1, -1)
-        }
-    }
-
     private func answer(_ request: inout fuse_buf) {
         let bytes = UnsafeRawBufferPointer(start: request.mem, count: request.size)
         if !RequestShape.isWhole(bytes) {
             RawReply.refusal(of: bytes, with: .ioError).map(send)
+        } else if served.handshake.hasEnded, DirectRequest(bytes, to: served).answer() {
+            return
         } else if let statx = StatxRequest(bytes) {
             send(statx.reply(from: served.fileSystem))
         } else {
@@ -208,11 +205,7 @@ public final class Session: Sendable {
     ///
     /// That fails only when the caller has gone, and nothing has to be undone then.
     private func send(_ reply: RawReply) {
-        reply.bytes.withUnsafeBytes { reply in
-            // because writev(2) only reads.
-            var part = iovec(iov_base: UnsafeMutableRawPointer(mutating: reply.baseAddress), iov_len: reply.count)
-            _ = Self.write(&part, count: 1, to: fuse_session_fd(session))
-        }
+        _ = reply.bytes.withUnsafeBytes { served.connection.send($0) }
     }
 
     /// Reads the next request, for however long that takes.

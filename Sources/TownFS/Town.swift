@@ -21,6 +21,10 @@ package final class Town: Sendable {
         package var descriptorCacheCapacity = 4096
         /// Whether documents of signal files are shared with others, and may change without anybody's doing here.
         package var sharesSignals = false
+        /// Whether somebody else may change the backing tree while it is mounted, so that the kernel had better ask often.
+        package var sharesBacking = false
+        /// Whether the kernel may read and write ordinary files beneath by itself, where it can.
+        package var lendsFiles = true
         /// Whether nothing in the town may change, so that not even a real file is brought up to date.
         package var isReadOnly = false
         /// Whether a directory may be found again by its kernel handle, where that is allowed.

@@ -9,8 +9,11 @@ extension TownFileSystem {
         switch try subject(inode) {
         case .backing:
             let status = try status(ofBacking: inode)
+            let node = try nodes.node(inode)
             return StatusReply(
-                status: others.shown(status), timeout: Self.statusTimeout(status, in: try nodes.signals(around: inode)))
+                status: others.shown(status),
+                timeout: statusTimeout(
+                    status, in: try nodes.node(node.parent).signals, below: node.signals, mayBeMapped: node.mayBeMapped))
         case .signal(let file, let parent):
             do throws(Errno) {
                 return try file.status(for: request, in: parent)
@@ -88,7 +91,7 @@ extension TownFileSystem {
 
     private func openDescriptor(of inode: InodeNumber) -> Descriptor? {
         for opened in files.all where opened.inode == inode {
-            if case .backing(let file) = opened.target { return file }
+            if case .backing(let file) = opened.target { return file.path }
         }
         return nil
     }
@@ -123,7 +126,9 @@ extension TownFileSystem {
         }
         // Through what was opened, and never through a name, which may be another file's by now.
         switch try files[handle].target {
-        case .backing(let opened): _ = try retryingInterrupts { ftruncate(opened.rawValue, size) }
+        case .backing(let opened):
+            let descriptor = try opened.descriptor
+            _ = try retryingInterrupts { ftruncate(descriptor.rawValue, size) }
         case .signal(let opened): try opened.truncate(to: size)
         case .alive(let opened): try opened.truncate(to: size)
         case .text, .events: throw .invalidArgument

@@ -5,8 +5,9 @@ import SystemCalls
 import SystemPackage
 
 extension TownFileSystem {
-    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenReply {
+    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
         let opened: OpenDirectory
+        var isListingKept = false
         switch try subject(inode) {
         case .pulse:
             let entries = try pulse.entries(of: inode).map { entry in
@@ -14,20 +15,22 @@ extension TownFileSystem {
                     name: NodeName(Array(entry.name.utf8)), number: entry.number,
                     kind: entry.isDirectory ? S_IFDIR : S_IFREG)
             }
-            opened = OpenDirectory(listing: { () throws(Errno) in entries })
+            opened = OpenDirectory(inode, listing: { () throws(Errno) in entries })
         case .signal:
             throw .notDirectory
         case .backing:
             let directory = try directory(inode)
             let real = try directory.descriptor.reopened(O_RDONLY | O_DIRECTORY)
             if let signals = directory.signals {
-                opened = OpenDirectory(real: real, listing: { () throws(Errno) in try signals.listing(over: real) })
+                opened = OpenDirectory(inode, real: real, listing: { () throws(Errno) in try signals.listing(over: real) })
             } else {
                 let device = try nodes.node(inode).identity?.device ?? 0
-                opened = OpenDirectory(streaming: real) { [others] in others.number($0, on: device) }
+                opened = OpenDirectory(inode, streaming: real) { [others] in others.number($0, on: device) }
             }
+            // Signal files come and go without the kernel's doing.
+            isListingKept = features.isExclusive && directory.signals?.scope.hasSignals != true
         }
-        return OpenReply(handle: directories.insert(opened))
+        return OpenDirectoryReply(handle: directories.insert(opened), isListingKept: isListingKept)
     }
 
     package func readdir(
@@ -57,7 +60,7 @@ extension TownFileSystem {
                 }
                 do throws(Errno) {
                     return reply.add(
-                        name, entry: try lookup(name, in: inode, for: request), nextOffset: listed.nextOffset)
+                        name, entry: try find(name, in: inode, for: request), nextOffset: listed.nextOffset)
                 } catch .noSuchFileOrDirectory {
                     // Gone since it was read: not listed, as if it had gone before.
                     return true

@@ -9,8 +9,11 @@ extension TownFileSystem {
         switch try subject(inode) {
         case .backing:
             town.processes.noteActivity(request)
-            let file = try nodes.descriptor(of: inode)
-            return reply(OpenFile(inode, .backing(try Self.reopen(file, flags))))
+            let path = try nodes.descriptor(of: inode)
+            let file =
+                Self.onlyReads(flags) && dataPaths.canLend
+                ? BackingFile(reading: path) : BackingFile(try Self.reopen(path, flags), of: path, flags: flags)
+            return reply(OpenFile(inode, .backing(file)), flags: flags)
         case .signal(let file, let parent):
             do throws(Errno) {
                 // Whoever writes is about to touch it, which says more.
@@ -64,7 +67,7 @@ extension TownFileSystem {
             }
             let found = try ExtendedStatus(of: opened.rawValue)
             let entry = entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
-            return (entry, reply(OpenFile(entry.inode, .backing(opened))))
+            return (entry, reply(OpenFile(entry.inode, .backing(BackingFile(opened, flags: flags))), flags: flags))
         }
     }
 
@@ -79,8 +82,8 @@ extension TownFileSystem {
         let found = try ExtendedStatus(of: opened.rawValue)
         let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
         let entry = Entry(
-            inode: inode, status: others.shown(found.status), nameTimeout: 0, statusTimeout: Self.backingTimeout)
-        return (entry, reply(OpenFile(inode, .backing(opened))))
+            inode: inode, status: others.shown(found.status), nameTimeout: 0, statusTimeout: 0)
+        return (entry, reply(OpenFile(inode, .backing(BackingFile(opened, flags: flags))), flags: flags))
     }
 
     private static func reopen(_ file: Descriptor, _ flags: CInt) throws(Errno) -> Descriptor {
@@ -100,16 +103,44 @@ extension TownFileSystem {
         flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_APPEND | O_DIRECT | O_NOFOLLOW)
     }
 
-    private func reply(_ opened: OpenFile) -> OpenReply {
+    /// Whether these are the flags of somebody who reads and nothing else, which never fails once the kernel has allowed it.
+    private static func onlyReads(_ flags: CInt) -> Bool {
+        flags & (O_ACCMODE | O_TRUNC | O_DIRECT | clinux_noatime) == O_RDONLY
+    }
+
+    /// - Parameter flags: The caller's, for a backing file.
+    private func reply(_ opened: OpenFile, flags: CInt = O_RDONLY) -> OpenReply {
         switch opened.target {
-        case .backing: OpenReply(handle: files.insert(opened))
+        case .backing(let file):
+            // What the file system beneath thinks of direct I/O is between it and our own descriptor.
+            let isDirect = flags & O_DIRECT != 0 && dataPaths.canLend
+            return OpenReply(
+                handle: files.insert(opened), dataPath: isDirect ? .direct : .cached(isKept: false), mayBeLent: !isDirect,
+                needsFlush: file.isWritable && others.mayFailAtClose(file.path))
         case .signal(let file):
-            OpenReply(handle: files.insert(opened), usesDirectIO: true, needsFlush: file.isWritable)
-        case .text: OpenReply(handle: files.insert(opened), usesDirectIO: true, needsFlush: false)
-        case .alive: OpenReply(handle: files.insert(opened), usesDirectIO: true)
+            return OpenReply(handle: files.insert(opened), dataPath: .direct, needsFlush: file.isWritable)
+        case .text: return OpenReply(handle: files.insert(opened), dataPath: .direct, needsFlush: false)
+        case .alive: return OpenReply(handle: files.insert(opened), dataPath: .direct)
         case .events:
-            OpenReply(handle: files.insert(opened), usesDirectIO: true, needsFlush: false, isStream: true)
+            return OpenReply(handle: files.insert(opened), dataPath: .direct, needsFlush: false, isStream: true)
         }
+    }
+
+    package func dataPath(of handle: FileHandle) -> OpenReply.DataPath {
+        // It may have been renamed onto a signal file in this very moment.
+        guard let opened = try? files[handle], case .backing(let file) = opened.target,
+            let node = try? nodes.node(opened.inode)
+        else { return .direct }
+        // What is written beside signal files is about to be renamed onto one, more often than not, and we go on to see
+        // what is written then.
+        let isBesideSignals = (try? nodes.node(node.parent))?.signals?.scope.hasSignals == true
+        let path = dataPaths.enter(
+            opened.inode, file.path, isLendable: !isBesideSignals, isKept: !node.hasChangedMeaning)
+        opened.path = path
+        if case .lent = path, file.isMappable, nodes.noteMapping(of: opened.inode) {
+            dataPaths.connection?.invalidateAttributes(of: opened.inode)
+        }
+        return path
     }
 
     // MARK: Data
@@ -119,7 +150,8 @@ extension TownFileSystem {
     ) throws(Errno) -> Int {
         switch try files[handle].target {
         case .backing(let file):
-            return try retryingInterrupts { pread(file.rawValue, bytes.baseAddress, bytes.count, offset) }
+            let descriptor = try file.descriptor
+            return try retryingInterrupts { pread(descriptor.rawValue, bytes.baseAddress, bytes.count, offset) }
         case .signal(let file):
             return try file.read(into: bytes, at: offset)
         case .events(let reader):
@@ -152,10 +184,11 @@ extension TownFileSystem {
         switch try files[handle].target {
         case .backing(let file):
             town.processes.noteActivity(request)
+            let descriptor = try file.descriptor
             return try retryingInterrupts {
                 appending
-                    ? clinux_append(file.rawValue, bytes.baseAddress, bytes.count)
-                    : pwrite(file.rawValue, bytes.baseAddress, bytes.count, offset)
+                    ? clinux_append(descriptor.rawValue, bytes.baseAddress, bytes.count)
+                    : pwrite(descriptor.rawValue, bytes.baseAddress, bytes.count, offset)
             }
         case .signal(let file):
             return try file.write(bytes, at: offset, appending: appending, by: request)
@@ -170,7 +203,8 @@ extension TownFileSystem {
         switch try files[handle].target {
         case .backing(let file):
             // What the file system beneath has to say at close, such as a full quota over a network.
-            let duplicate = try retryingInterrupts { fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0) }
+            let descriptor = try file.descriptor
+            let duplicate = try retryingInterrupts { fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0) }
             if close(duplicate) == -1, Errno.current != .interrupted { throw .current }
         case .signal(let file):
             try file.flush(by: request)
@@ -180,18 +214,25 @@ extension TownFileSystem {
     }
 
     package func release(_ handle: FileHandle) {
-        switch files.remove(handle)?.target {
-        case .signal(let file): file.close()
+        guard let opened = files.remove(handle) else { return }
+        if opened.path != nil { dataPaths.leave(opened.inode) }
+        switch opened.target {
+        case .signal(let file):
+            if let left = opened.leftBehind { file.takeOver(left) }
+            file.close()
         case .events(let reader): reader.close()
         case .alive(let handle): pulse.close(handle)
-        case .backing, .text, nil: break
+        case .backing, .text: break
         }
     }
 
     package func fsync(_ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno) {
         switch try files[handle].target {
         case .backing(let file):
-            _ = try retryingInterrupts { dataOnly ? fdatasync(file.rawValue) : Glibc.fsync(file.rawValue) }
+            let descriptor = try file.descriptor
+            _ = try retryingInterrupts {
+                dataOnly ? fdatasync(descriptor.rawValue) : Glibc.fsync(descriptor.rawValue)
+            }
         case .signal(let file):
             // Whoever asks for it shall have the document in the real file; a touch alone never waits for a disk.
             try file.fsync(by: request)
@@ -205,12 +246,15 @@ extension TownFileSystem {
         _ handle: FileHandle, mode: CInt, offset: off_t, length: off_t
     ) throws(Errno) {
         guard case .backing(let file) = try files[handle].target else { throw .notSupported }
-        _ = try retryingInterrupts { CLinux.fallocate(file.rawValue, mode, offset, length) }
+        let descriptor = try file.descriptor
+        _ = try retryingInterrupts { CLinux.fallocate(descriptor.rawValue, mode, offset, length) }
     }
 
     package func lseek(_ handle: FileHandle, offset: off_t, whence: CInt) throws(Errno) -> off_t {
         switch try files[handle].target {
-        case .backing(let file): return try retryingInterrupts { Glibc.lseek(file.rawValue, offset, whence) }
+        case .backing(let file):
+            let descriptor = try file.descriptor
+            return try retryingInterrupts { Glibc.lseek(descriptor.rawValue, offset, whence) }
         case .signal(let file): return try file.lseek(offset: offset, whence: whence)
         case .text, .alive, .events: throw .invalidArgument
         }
@@ -221,9 +265,10 @@ extension TownFileSystem {
         flags: CInt
     ) throws(Errno) -> Int {
         // EXDEV makes the kernel copy by reading and writing; ENOSYS would make it do so for every file.
-        guard case .backing(let input) = try files[source].target,
-            case .backing(let output) = try files[target].target
+        guard case .backing(let source) = try files[source].target,
+            case .backing(let target) = try files[target].target
         else { throw .improperLink }
+        let (input, output) = (try source.descriptor, try target.descriptor)
         var from = sourceOffset
         var to = targetOffset
         return try retryingInterrupts {
@@ -244,10 +289,15 @@ extension TownFileSystem {
         if isDirectory {
             real = try directories[handle].real
         } else if case .backing(let file) = try files[handle].target {
-            real = file
+            real = try file.descriptor
         }
         guard let real else { throw .inappropriateIOCTLForDevice }
         _ = try retryingInterrupts { clinux_ioctl(real.rawValue, command, argument.baseAddress) }
+        // The time of change is another, of which the kernel knows nothing.
+        if command == clinux_set_flags || command == clinux_set_fsx {
+            let inode = isDirectory ? try directories[handle].inode : try files[handle].inode
+            dataPaths.connection?.invalidateAttributes(of: inode)
+        }
     }
 
     package func poll(_ handle: FileHandle, waker: PollWaker?) throws(Errno) -> UInt32 {

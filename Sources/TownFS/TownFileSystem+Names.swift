@@ -7,6 +7,22 @@ import SystemPackage
 
 extension TownFileSystem {
     package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
+        do throws(Errno) {
+            return try find(name, in: parent, for: request)
+        } catch .noSuchFileOrDirectory where isLastingAbsence(of: name, in: parent) {
+            return .absent(for: backingTimeout)
+        }
+    }
+
+    /// Whether nothing will be found under a name until the kernel itself makes it.
+    private func isLastingAbsence(of name: FileName, in parent: InodeNumber) -> Bool {
+        guard features.isExclusive, !PulseInodes.contains(parent), let node = try? nodes.node(parent) else { return false }
+        // What is no signal file now may become one where others make them, or take them away, without the kernel.
+        return node.signals?.scope.hasSignals != true
+    }
+
+    /// Finds what a name means, and counts it as looked up.
+    func find(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
         if PulseInodes.contains(parent) { return try entry(ofPulse: pulse.lookup(name, in: parent, for: request)) }
         let directory = try directory(parent)
         switch try meaning(of: name, in: directory) {

@@ -168,7 +168,7 @@ extension TownFileSystem {
                 ftruncate(file.rawValue, 0)
                 _ = draft.withUnsafeBytes { pwrite(file.rawValue, $0.baseAddress, $0.count, 0) }
             }
-            opened.retarget(.backing(file))
+            opened.retarget(.backing(BackingFile(file, flags: handle.isWritable ? O_RDWR : O_RDONLY)))
             handle.close()
         }
     }
@@ -223,7 +223,9 @@ extension TownFileSystem {
         nodes.assign(inode, to: file, named: target.nodeName, in: target.directory.inode)
         for opened in files.all where opened.inode == inode {
             guard case .backing = opened.target else { continue }
-            opened.retarget(.signal(file.adopt(content, by: request, in: target.directory.descriptor)))
+            opened.retarget(
+                .signal(file.adopt(content, by: request, in: target.directory.descriptor)),
+                leaving: content.document.bytes)
         }
     }
 

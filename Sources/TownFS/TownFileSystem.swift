@@ -10,10 +10,14 @@ import SystemPackage
 /// Whether a name is a signal file is decided once, at lookup, by its directory (`SignalDirectory`); from then on its
 /// node says so. The operations are in extensions by topic: names, attributes, files, directories.
 package final class TownFileSystem: FileSystem {
-    /// For how many seconds the kernel may believe what it was told of backing files.
+    /// For how many seconds the kernel may believe what it was told of signal files, when it may at all.
+    static let signalTimeout = 1.0
+
+    /// For how many seconds the kernel may believe what it was told of backing files, and that there are none of a name.
     ///
-    /// The mount covers its own source, but processes that were there before it still reach the files beneath.
-    static let backingTimeout = 1.0
+    /// The mount covers its own source, and so nothing changes but through the kernel, which then knows. Only processes that
+    /// were there before the mount still reach the files beneath, and whoever has another way to them.
+    let backingTimeout: Double
 
     let town: Town
     let nodes: NodeStore
@@ -22,17 +26,25 @@ package final class TownFileSystem: FileSystem {
     let others: OtherDevices
     let files = HandleTable<OpenFile>()
     let directories = HandleTable<OpenDirectory>()
+    let dataPaths: DataPaths
+    package let features: Features
 
     /// - Parameter describe: Fills in what only the process knows (version, pids, uptime) of the status in `.pulse`.
     package init(_ town: Town, describe: @escaping @Sendable (Snapshot) -> TownStatus) throws(Errno) {
         self.town = town
+        backingTimeout = town.configuration.sharesBacking ? 1 : 86_400
+        let isOnOverlay = try town.root.isOnOverlay
+        features = Features(
+            isExclusive: !town.configuration.sharesBacking,
+            passthroughDepth: town.configuration.lendsFiles ? (isOnOverlay ? 2 : 1) : nil)
+        dataPaths = DataPaths(isKept: !town.configuration.sharesBacking)
         signals = SignalDirectories(town: town)
         let identity = try FileStatus(of: town.root.rawValue).identity
-        others = OtherDevices(rootDevice: identity.device)
+        others = OtherDevices(rootDevice: identity.device, isRootLocal: try town.root.isOnLocalDisk)
         nodes = NodeStore(
             root: town.root, identity: identity, signals: signals.root,
             firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
-            reliesOnBirths: try !town.root.isOnOverlay,
+            reliesOnBirths: !isOnOverlay,
             handles: town.configuration.usesHandles ? KernelHandle.FileSystem(of: town.root) : nil)
         var recollection = Recollection(of: town)
         recollection.recall()
@@ -54,6 +66,10 @@ package final class TownFileSystem: FileSystem {
                 lastSeq: town.liveness.lastEvent, readers: town.events.readerCount, lost: town.events.lost)
             return status
         }
+    }
+
+    package func connected(to connection: Connection) {
+        dataPaths.connect(to: connection)
     }
 
     /// What the file system knows of its state.
@@ -123,21 +139,27 @@ package final class TownFileSystem: FileSystem {
     ) -> Entry {
         let status = found.status
         let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
-        let inode = nodes.remember(
+        let (inode, mayBeMapped) = nodes.remember(
             found, named: name, in: directory.inode, signals: below, seenAt: moment)
         return Entry(
-            inode: inode, status: others.shown(status), nameTimeout: Self.backingTimeout,
-            statusTimeout: Self.statusTimeout(status, in: directory.signals))
+            inode: inode, status: others.shown(status), nameTimeout: backingTimeout,
+            statusTimeout: statusTimeout(status, in: directory.signals, below: below, mayBeMapped: mayBeMapped))
     }
 
     /// For how long a backing file's status may be believed.
     ///
     /// Not at all beside signal files: it may be about to be renamed onto one, and the kernel would go on telling its own
-    /// size and times for the signal file's.
+    /// size and times for the signal file's. Not for long if it is a directory of such: documents are written down in it.
     /// Nor when it has set-id bits, which a write may take away without the kernel's asking for more than times and size.
-    static func statusTimeout(_ status: FileStatus, in directory: SignalDirectory?) -> Double {
-        guard status.isRegularFile else { return backingTimeout }
-        let isVolatile = directory?.scope.hasSignals == true || status.st_mode & (S_ISUID | S_ISGID) != 0
+    /// Nor once it may have been mapped for writing without our knowing.
+    func statusTimeout(
+        _ status: FileStatus, in directory: SignalDirectory?, below: SignalDirectory?, mayBeMapped: Bool
+    ) -> Double {
+        guard status.isRegularFile else {
+            return below?.scope.hasSignals == true ? min(Self.signalTimeout, backingTimeout) : backingTimeout
+        }
+        let isVolatile =
+            directory?.scope.hasSignals == true || status.st_mode & (S_ISUID | S_ISGID) != 0 || mayBeMapped
         return isVolatile ? 0 : backingTimeout
     }
 
@@ -147,7 +169,7 @@ package final class TownFileSystem: FileSystem {
         // Names come and go through the kernel, which so knows of it; only expiry and other hosts do not.
         let isLasting = town.configuration.knowsOfEveryChange
         return Entry(
-            inode: inode, status: status.status, nameTimeout: isLasting ? Self.backingTimeout : 0,
+            inode: inode, status: status.status, nameTimeout: isLasting ? backingTimeout : 0,
             statusTimeout: status.timeout)
     }
 

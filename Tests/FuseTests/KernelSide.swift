@@ -74,8 +74,11 @@ final class KernelSide: Sendable {
 
     /// Opens the conversation as a kernel that offers `flags`, and returns what was accepted.
     @discardableResult
-    func greet(offering flags: UInt32 = 0x3fff_ffff, minor: UInt32 = 38) throws -> fuse_init_out {
+    func greet(
+        offering flags: UInt32 = 0x3fff_ffff, _ moreFlags: UInt32 = 0, minor: UInt32 = 38
+    ) throws -> fuse_init_out {
         var greeting = fuse_init_in()
+        greeting.flags2 = moreFlags
         greeting.major = 7
         greeting.minor = minor
         greeting.max_readahead = 131_072

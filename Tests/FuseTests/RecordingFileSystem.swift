@@ -19,12 +19,20 @@ final class RecordingFileSystem: FileSystem {
     ///   - isEmpty: Whether reads find nothing yet.
     ///   - before: Is told of each call before it is answered, on the thread that serves it.
     init(
-        failingWith failure: Errno? = nil, isEmpty: Bool = false,
+        failingWith failure: Errno? = nil, isEmpty: Bool = false, features: Features = Features(),
         before: @escaping @Sendable (_ call: String) -> Void = { _ in }
     ) {
         self.failure = failure
+        self.features = features
         self.isEmpty = isEmpty
         self.before = before
+    }
+
+    let features: Features
+    let connection = Mutex<Connection?>(nil)
+
+    func connected(to connection: Connection) {
+        self.connection.withLock { $0 = connection }
     }
 
     /// One line a call: the operation and its arguments.
@@ -66,7 +74,7 @@ final class RecordingFileSystem: FileSystem {
     }
 
     static var opened: OpenReply {
-        OpenReply(handle: FileHandle(rawValue: 1 << 41), usesDirectIO: true, needsFlush: false)
+        OpenReply(handle: FileHandle(rawValue: 1 << 41), dataPath: .direct, needsFlush: false)
     }
 
     /// An inode whose openings have no position.
@@ -82,7 +90,7 @@ final class RecordingFileSystem: FileSystem {
 
     func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
         try note("lookup \(text(name)) in \(parent.rawValue) \(text(request))")
-        return Self.entry
+        return text(name) == "absent" ? .absent(for: 4.5) : Self.entry
     }
 
     func forget(_ inode: InodeNumber, count: UInt64) {
@@ -221,6 +229,7 @@ final class RecordingFileSystem: FileSystem {
         try note("open \(inode.rawValue) flags \(flags) \(text(request))")
         var opened = Self.opened
         opened.isStream = inode == Self.stream
+        opened.mayBeLent = inode == Self.lendable
         return opened
     }
 
@@ -229,7 +238,21 @@ final class RecordingFileSystem: FileSystem {
     ) throws(Errno) -> (Entry, OpenReply) {
         try note(
             "create \(text(name)) in \(parent.rawValue) mode \(String(mode, radix: 8)) flags \(flags) \(text(request))")
-        return (Self.entry, Self.opened)
+        var opened = Self.opened
+        opened.mayBeLent = text(name) == "lent"
+        return (Self.entry, opened)
+    }
+
+    /// A directory whose listing may be kept.
+    static let kept = InodeNumber(rawValue: 97)
+
+    /// An inode whose openings may be lent, and then go this way.
+    static let lendable = InodeNumber(rawValue: 98)
+    static let loan = OpenReply.DataPath.lent(Connection.BackingID(rawValue: 77))
+
+    func dataPath(of handle: FileHandle) -> OpenReply.DataPath {
+        try? note("data path of \(handle.rawValue)")
+        return Self.loan
     }
 
     func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
@@ -300,9 +323,9 @@ final class RecordingFileSystem: FileSystem {
 
     // MARK: Directories
 
-    func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenReply {
+    func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
         try note("opendir \(inode.rawValue) \(text(request))")
-        return OpenReply(handle: Self.opened.handle)
+        return OpenDirectoryReply(handle: Self.opened.handle, isListingKept: inode == Self.kept)
     }
 
     func readdir(

@@ -377,7 +377,10 @@ extension [UInt8] {
 
 extension TownFileSystem {
     func lookup(_ name: [UInt8], in parent: InodeNumber, by caller: Request = .me) throws(Errno) -> Entry {
-        try name.asFileName { (name) throws(Errno) in try lookup(name, in: parent, for: caller) }
+        let entry = try name.asFileName { (name) throws(Errno) in try lookup(name, in: parent, for: caller) }
+        // As the kernel takes an absence that may be believed for a while.
+        guard entry.inode.rawValue != 0 else { throw .noSuchFileOrDirectory }
+        return entry
     }
 
     fileprivate func create(

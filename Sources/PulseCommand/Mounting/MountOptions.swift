@@ -45,6 +45,18 @@ struct MountOptions: ParsableArguments {
     var ignoreCommand: [String] = []
 
     @Flag(
+        help:
+            "Somebody else changes files of the town while it is mounted, not through it: ask the file system beneath every second, and keep no more than that."
+    )
+    var sharedBacking = false
+
+    @Flag(
+        help:
+            "Let every byte read or written pass through pulsefs, where the kernel could do without: work on files that stay open counts as activity then."
+    )
+    var noPassthrough = false
+
+    @Flag(
         help: ArgumentHelp(
             "Let other users in, with the permissions that files and directories give them. Files they make are theirs if root mounts. For ordinary users /etc/fuse.conf has to allow it."
         ))
@@ -93,6 +105,8 @@ struct MountOptions: ParsableArguments {
         configuration.ignoredCommands = Town.Configuration.commonIndexers.union(ignoreCommand)
         configuration.host = Host.name
         configuration.sharesSignals = mirror.share
+        configuration.sharesBacking = sharedBacking
+        configuration.lendsFiles = !noPassthrough
         configuration.isReadOnly = restrict.contains(.readOnly)
         return configuration
     }
@@ -105,6 +119,8 @@ struct MountOptions: ParsableArguments {
         if activity != .observe { arguments += ["--activity", activity.rawValue] }
         for name in ignoreCommand { arguments += ["--ignore-command", name] }
         if noDefaultSignals { arguments.append("--no-default-signals") }
+        if sharedBacking { arguments.append("--shared-backing") }
+        if noPassthrough { arguments.append("--no-passthrough") }
         if allowOther { arguments.append("--allow-other") }
         for restriction in restrict { arguments += ["--restrict", restriction.rawValue] }
         return arguments + mirror.arguments
@@ -145,7 +161,7 @@ struct MountOptions: ParsableArguments {
             case (let name, let value?) where withValue.contains(name):
                 arguments += ["--\(name)", value]
             case ("no-default-signals", nil), ("no-attribution", nil), ("foreground", nil), ("allow-other", nil),
-                ("share", nil):
+                ("share", nil), ("shared-backing", nil), ("no-passthrough", nil):
                 arguments.append("--\(parts[0])")
             // mount(8)'s word for it.
             case ("allow_other", nil):
@@ -158,7 +174,7 @@ struct MountOptions: ParsableArguments {
                 // What follows the name may be a secret, and so may what follows a comma.
                 let isName = parts[0].utf8.allSatisfy { (0x61...0x7a).contains($0) || $0 == 0x2d || $0 == 0x5f }
                 throw ValidationError(
-                    "Unknown mount option\(isName ? " '\(parts[0])'" : ""). Known are ttl=, signal=, no-default-signals, on-expiry=, no-attribution, activity=, ignore-command=, allow-other, log=, foreground, redis=, redis-file=, redis-ca=, redis-prefix=, town-name=, share and runtime-ids=."
+                    "Unknown mount option\(isName ? " '\(parts[0])'" : ""). Known are ttl=, signal=, no-default-signals, on-expiry=, no-attribution, activity=, ignore-command=, allow-other, log=, shared-backing, no-passthrough, foreground, redis=, redis-file=, redis-ca=, redis-prefix=, town-name=, share and runtime-ids=."
                 )
             }
         }

@@ -26,10 +26,23 @@ final class Descriptor: Sendable {
         }
     }
 
+    /// Whether it is open on a file system of this machine's own disks or memory, whose close(2) has nothing to say.
+    var isOnLocalDisk: Bool {
+        get throws(Errno) {
+            var status = statfs()
+            _ = try retryingInterrupts { fstatfs(rawValue, &status) }
+            return clinux_is_local_disk(Int(status.f_type))
+        }
+    }
+
     /// Opens the same file anew, for more than `O_PATH` allows; close-on-exec whatever `flags` say.
     func reopened(_ flags: CInt) throws(Errno) -> Descriptor {
-        let opened = try callByPath { openat(AT_FDCWD, $0, flags | O_CLOEXEC) }
-        return Descriptor(OwnedDescriptor(takingOwnershipOf: opened))
+        Descriptor(try ownedReopened(flags))
+    }
+
+    /// The same, for whoever is to be its only owner.
+    func ownedReopened(_ flags: CInt) throws(Errno) -> OwnedDescriptor {
+        OwnedDescriptor(takingOwnershipOf: try callByPath { openat(AT_FDCWD, $0, flags | O_CLOEXEC) })
     }
 
     /// Makes a system call that wants a path, or a descriptor that is more than `O_PATH`: by this descriptor's name in

@@ -23,6 +23,10 @@ struct Node: Sendable {
     var children: UInt32 = 0
     /// The descriptor is the only way left to the file, as its name has been removed.
     var isPinned = false
+    /// Somebody may change it through a mapping that the kernel tells nobody of.
+    var mayBeMapped = false
+    /// It has been a signal file, or a signal file has been it.
+    var hasChangedMeaning = false
 
     /// Of a signal file's node, of no file: number 0.
     private var file = Node.noFile
@@ -42,6 +46,7 @@ struct Node: Sendable {
         self.lookups = lookups
         self.isPinned = isPinned
         self.meaning = meaning
+        hasChangedMeaning = false
         if signals != nil { self.signals = signals }
         if descriptor != nil { self.descriptor = descriptor }
     }
@@ -51,6 +56,8 @@ struct Node: Sendable {
         set {
             // Another file, of which nothing else is known yet.
             born = Self.unborn
+            mayBeMapped = false
+            hasChangedMeaning = true
             switch newValue {
             case .backing(let identity):
                 file = identity

@@ -74,9 +74,15 @@ final class NodeStore: Sendable {
         return node
     }
 
-    /// Where signal files can lie in the directory that holds an inode.
-    func signals(around inode: InodeNumber) throws(Errno) -> SignalDirectory? {
-        try node(node(inode).parent).signals
+    /// Notes that a file may be changed through a mapping from now on.
+    ///
+    /// - Returns: Whether that is news.
+    func noteMapping(of inode: InodeNumber) -> Bool {
+        state.withLock { state in
+            guard let node = state.nodes[inode], !node.mayBeMapped else { return false }
+            state.nodes[inode]?.mayBeMapped = true
+            return true
+        }
     }
 
     /// How many inodes the kernel knows.
@@ -150,7 +156,7 @@ final class NodeStore: Sendable {
     func remember(
         _ found: ExtendedStatus, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?,
         seenAt moment: Moment
-    ) -> InodeNumber {
+    ) -> (inode: InodeNumber, mayBeMapped: Bool) {
         let identity = found.status.identity
         let birth = reliesOnBirths ? found.birth : nil
         var removed: [Node] = []
@@ -161,14 +167,14 @@ final class NodeStore: Sendable {
                 let inode = state.add(.backing(identity), named: name, in: parent, signals: signals)
                 state.nodes.index(inode)
                 state.nodes[inode]?.birth = birth
-                return inode
+                return (inode, false)
             }
             state.nodes[known]?.lookups += 1
             state.nodes[known]?.birth = birth
             if known != .root, node.placed <= moment.renames {
                 state.place(known, at: name, in: parent, signals: signals, removing: &removed)
             }
-            return known
+            return (known, node.mayBeMapped)
         }
     }
 

@@ -39,6 +39,7 @@ final class OpenDirectory: Sendable {
         case listing(@Sendable () throws(Errno) -> [Listed])
     }
 
+    let inode: InodeNumber
     private let source: Source
     /// What a listing found when it was last read from the start.
     private let listed = Mutex<[Listed]?>(nil)
@@ -46,12 +47,14 @@ final class OpenDirectory: Sendable {
     let real: Descriptor?
 
     /// - Parameter shown: What an inode number beneath is shown as.
-    init(streaming real: Descriptor, shown: @escaping @Sendable (ino_t) -> ino_t) {
+    init(_ inode: InodeNumber, streaming real: Descriptor, shown: @escaping @Sendable (ino_t) -> ino_t) {
+        self.inode = inode
         source = .stream(DirectoryStream(real), shown: shown)
         self.real = real
     }
 
-    init(real: Descriptor? = nil, listing: @escaping @Sendable () throws(Errno) -> [Listed]) {
+    init(_ inode: InodeNumber, real: Descriptor? = nil, listing: @escaping @Sendable () throws(Errno) -> [Listed]) {
+        self.inode = inode
         source = .listing(listing)
         self.real = real
     }

@@ -6,8 +6,7 @@ import SystemPackage
 /// One opening of a file, and what requests about it are done to.
 final class OpenFile: Sendable {
     enum Target: Sendable {
-        /// A file of the backing tree, opened with the caller's flags.
-        case backing(Descriptor)
+        case backing(BackingFile)
         case signal(SignalHandle)
         /// A file that is made up when it is opened.
         case text([UInt8])
@@ -18,26 +17,55 @@ final class OpenFile: Sendable {
     let inode: InodeNumber
     /// The thread that opened it, where that matters.
     let thread: pid_t
-    private let current: Mutex<Target>
+    private struct State {
+        var target: Target
+        /// Which way the bytes go, once that is settled.
+        var path: OpenReply.DataPath?
+        /// What the kernel goes on to write to by itself, though the name has become a signal file's.
+        var leftBehind: LeftBehind?
+    }
+
+    /// A file that was open and lent when it was renamed onto a signal file.
+    struct LeftBehind: Sendable {
+        let file: BackingFile
+        /// What it held then.
+        let bytes: [UInt8]
+    }
+
+    private let state: Mutex<State>
 
     init(_ inode: InodeNumber, _ target: Target, thread: pid_t = 0) {
         self.inode = inode
         self.thread = thread
-        current = Mutex(target)
+        state = Mutex(State(target: target))
     }
 
-    var target: Target { current.withLock { $0 } }
+    var target: Target { state.withLock { $0.target } }
+
+    /// Which way the bytes go; nil for what is no backing file.
+    var path: OpenReply.DataPath? {
+        get { state.withLock { $0.path } }
+        set { state.withLock { $0.path = newValue } }
+    }
 
     /// Puts another target in the place of this one, for a file that has been renamed onto a signal file or away from
     /// it while it was open.
-    func retarget(_ target: Target) {
+    ///
+    /// - Parameter leaving: What the former one held, for a file that becomes a signal file.
+    func retarget(_ target: Target, leaving bytes: [UInt8]? = nil) {
         // The former one is let go of outside the lock: with it may go a descriptor.
-        let former = current.withLock { current in
-            defer { current = target }
-            return current
+        let former = state.withLock { state in
+            if let bytes, case .lent = state.path, case .backing(let file) = state.target, file.isWritable {
+                state.leftBehind = LeftBehind(file: file, bytes: bytes)
+            }
+            defer { state.target = target }
+            return state.target
         }
         withExtendedLifetime(former) {}
     }
+
+    /// What was left behind, if anything.
+    var leftBehind: LeftBehind? { state.withLock { $0.leftBehind } }
 }
 
 /// A table from file handles to what they stand for.

@@ -9,10 +9,18 @@ import Synchronization
 /// 1, and so on, in the upper 16 bits, which disk file systems leave 0.
 final class OtherDevices: Sendable {
     private let root: dev_t
+    private let isRootLocal: Bool
     private let tags = Mutex<[dev_t: UInt16]>([:])
 
-    init(rootDevice: dev_t) {
+    init(rootDevice: dev_t, isRootLocal: Bool) {
         root = rootDevice
+        self.isRootLocal = isRootLocal
+    }
+
+    /// Whether close(2) of a file may report an error, as it does where what was written is only then sent somewhere.
+    func mayFailAtClose(_ file: Descriptor) -> Bool {
+        guard isRootLocal, let status = try? FileStatus(of: file.rawValue) else { return true }
+        return status.st_dev != root
     }
 
     /// The status as the mount shows it.

@@ -26,6 +26,17 @@ struct RealFile: ~Copyable {
         }
     }
 
+    private init(descriptor: consuming OwnedDescriptor, status: FileStatus) {
+        self.descriptor = descriptor
+        self.status = status
+    }
+
+    /// A file that is open for reading.
+    init(_ descriptor: consuming OwnedDescriptor) throws(Errno) {
+        status = try FileStatus(of: descriptor.rawValue)
+        self.descriptor = descriptor
+    }
+
     /// Gives the open descriptor to a new owner.
     consuming func takeDescriptor() -> OwnedDescriptor {
         descriptor

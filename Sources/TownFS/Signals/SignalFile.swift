@@ -101,7 +101,7 @@ final class SignalFile: Sendable {
         guard town.configuration.knowsOfEveryChange, !beats, handles.allSatisfy({ $0.agrees(with: status) }) else {
             return StatusReply(status: status, timeout: 0)
         }
-        return StatusReply(status: status, timeout: TownFileSystem.backingTimeout)
+        return StatusReply(status: status, timeout: TownFileSystem.signalTimeout)
     }
 
     /// Lets a caller who emptied the file and closed it see that as done, though the kernel has not said so yet.

@@ -1,0 +1,282 @@
+import CLinux
+import Glibc
+import SystemPackage
+
+/// A request of those that nearly all traffic consists of: taken apart here, and answered in one system call.
+///
+/// Between the kernel and the file system nothing is allocated and no lock is taken, as libfuse does for each request; and
+/// libfuse 3.14 has no words for what an opening may be answered with (`FOPEN_PASSTHROUGH`, `FOPEN_STREAM`).
+///
+/// When the kernel takes no answer because the caller has been interrupted meanwhile, what the answer stood for (a lookup,
+/// an open file) is undone.
+///
+/// Shapes: linux/fuse.h, after `Dialect` has had its way and `RequestShape` has seen that all of it is there.
+struct DirectRequest {
+    private let header: fuse_in_header
+    /// What follows the header.
+    private let arguments: UnsafeRawBufferPointer
+    private let served: Session.Served
+    private var fileSystem: any FileSystem { served.fileSystem }
+
+    /// - Parameter request: A whole one.
+    init(_ request: UnsafeRawBufferPointer, to served: Session.Served) {
+        header = request.loadUnaligned(as: fuse_in_header.self)
+        arguments = UnsafeRawBufferPointer(rebasing: request[MemoryLayout<fuse_in_header>.size...])
+        self.served = served
+    }
+
+    /// Answers.
+    ///
+    /// - Returns: False for a request of another kind, which is left alone.
+    func answer() -> Bool {
+        switch fuse_opcode(header.opcode) {
+        case FUSE_LOOKUP: lookup()
+        case FUSE_FORGET: forget()
+        case FUSE_BATCH_FORGET: forgetSeveral()
+        case FUSE_GETATTR: getattr()
+        case FUSE_OPEN: open()
+        case FUSE_CREATE: create()
+        case FUSE_FLUSH: flush()
+        case FUSE_RELEASE: release()
+        case FUSE_OPENDIR: opendir()
+        case FUSE_RELEASEDIR: releasedir()
+        default: return false
+        }
+        return true
+    }
+
+    private var inode: InodeNumber { InodeNumber(rawValue: header.nodeid) }
+
+    private func caller(umask: mode_t = 0) -> Request {
+        Request(user: header.uid, group: header.gid, thread: pid_t(bitPattern: header.pid), umask: umask)
+    }
+
+    private func argument<Argument: BitwiseCopyable>(as _: Argument.Type) -> Argument {
+        arguments.loadUnaligned(as: Argument.self)
+    }
+
+    /// The name at the end of the arguments.
+    private func name(after offset: Int = 0) -> FileName {
+        // because there is at least the NUL of the name.
+        FileName(borrowing: (arguments.baseAddress! + offset).assumingMemoryBound(to: CChar.self))
+    }
+
+    // MARK: Names
+
+    private func lookup() {
+        answer { () throws(Errno) in
+            try fileSystem.lookup(name(), in: inode, for: caller())
+        } with: { entry in
+            fuse_entry_out(entry)
+        } undo: { entry in
+            fileSystem.forget(entry.inode, count: 1)
+        }
+    }
+
+    private func forget() {
+        fileSystem.forget(inode, count: argument(as: fuse_forget_in.self).nlookup)
+    }
+
+    private func forgetSeveral() {
+        let stride = MemoryLayout<fuse_forget_one>.stride
+        for index in 0..<Int(argument(as: fuse_batch_forget_in.self).count) {
+            let one = arguments.loadUnaligned(
+                fromByteOffset: MemoryLayout<fuse_batch_forget_in>.size + index * stride, as: fuse_forget_one.self)
+            fileSystem.forget(InodeNumber(rawValue: one.nodeid), count: one.nlookup)
+        }
+    }
+
+    private func getattr() {
+        answer { () throws(Errno) in
+            try fileSystem.getattr(inode, for: caller())
+        } with: { reply in
+            fuse_attr_out(reply)
+        }
+    }
+
+    // MARK: Files
+
+    private func open() {
+        let flags = CInt(bitPattern: argument(as: fuse_open_in.self).flags)
+        answer { () throws(Errno) in
+            choosingPath(try open(flags: flags & ~Dialect.losesSetIDs, losingSetIDs: flags & Dialect.losesSetIDs != 0))
+        } with: { opened in
+            fuse_open_out(opened)
+        } undo: { opened in
+            fileSystem.release(opened.handle)
+        }
+    }
+
+    private func open(flags: CInt, losingSetIDs losesSetIDs: Bool) throws(Errno) -> OpenReply {
+        let caller = caller()
+        guard losesSetIDs, served.isRoot else { return try fileSystem.open(inode, flags: flags, for: caller) }
+        return try CallerIdentity.losingSetIDs(for: caller) { () throws(Errno) in
+            try fileSystem.open(inode, flags: flags, for: caller)
+        }
+    }
+
+    private func choosingPath(_ opened: OpenReply) -> OpenReply {
+        guard opened.mayBeLent else { return opened }
+        var opened = opened
+        opened.dataPath = fileSystem.dataPath(of: opened.handle)
+        return opened
+    }
+
+    private func create() {
+        let arguments = argument(as: fuse_create_in.self)
+        // What is made has no set-id bits to lose but those that the caller may give it.
+        let flags = CInt(bitPattern: arguments.flags) & ~Dialect.losesSetIDs
+        answer { () throws(Errno) in
+            let caller = caller(umask: mode_t(arguments.umask))
+            let (entry, opened) = try CallerIdentity.making(for: caller, isShared: served.isRoot) { () throws(Errno) in
+                try fileSystem.create(
+                    name(after: MemoryLayout<fuse_create_in>.size), in: inode, mode: mode_t(arguments.mode), flags: flags,
+                    for: caller)
+            }
+            return (entry, choosingPath(opened))
+        } with: { entry, opened in
+            Created(entry: fuse_entry_out(entry), opened: fuse_open_out(opened))
+        } undo: { entry, opened in
+            fileSystem.release(opened.handle)
+            fileSystem.forget(entry.inode, count: 1)
+        }
+    }
+
+    /// The reply to FUSE_CREATE: two structures in a row.
+    private struct Created: BitwiseCopyable {
+        var entry: fuse_entry_out
+        var opened: fuse_open_out
+    }
+
+    private func flush() {
+        answer { () throws(Errno) in
+            try fileSystem.flush(FileHandle(rawValue: argument(as: fuse_flush_in.self).fh), for: caller())
+        }
+    }
+
+    private func release() {
+        fileSystem.release(FileHandle(rawValue: argument(as: fuse_release_in.self).fh))
+        acknowledge()
+    }
+
+    // MARK: Directories
+
+    private func opendir() {
+        answer { () throws(Errno) in
+            try fileSystem.opendir(inode, for: caller())
+        } with: { opened in
+            fuse_open_out(opened)
+        } undo: { opened in
+            fileSystem.releasedir(opened.handle)
+        }
+    }
+
+    private func releasedir() {
+        fileSystem.releasedir(FileHandle(rawValue: argument(as: fuse_release_in.self).fh))
+        acknowledge()
+    }
+
+    // MARK: Replies
+
+    /// Runs an operation and sends what it returns, or its errno.
+    private func answer<Result, Body: BitwiseCopyable>(
+        _ operation: () throws(Errno) -> Result, with body: (Result) -> Body, undo: (Result) -> Void = { _ in }
+    ) {
+        do throws(Errno) {
+            let result = try operation()
+            var reply = Connection.Reply(header: fuse_out_header(len: 0, error: 0, unique: header.unique), body: body(result))
+            if served.connection.send(&reply) == .noSuchFileOrDirectory { undo(result) }
+        } catch {
+            acknowledge(error)
+        }
+    }
+
+    /// Runs an operation that returns nothing.
+    private func answer(_ operation: () throws(Errno) -> Void) {
+        do throws(Errno) {
+            try operation()
+            acknowledge()
+        } catch {
+            acknowledge(error)
+        }
+    }
+
+    /// Sends a reply without a body.
+    ///
+    /// That fails only when the caller has gone, and nothing has to be undone then.
+    private func acknowledge(_ error: Errno? = nil) {
+        var reply = fuse_out_header(
+            len: UInt32(MemoryLayout<fuse_out_header>.size), error: -(error?.rawValue ?? 0), unique: header.unique)
+        _ = withUnsafeBytes(of: &reply) { served.connection.send($0) }
+    }
+}
+
+extension fuse_entry_out {
+    fileprivate init(_ entry: Entry) {
+        self.init()
+        nodeid = entry.inode.rawValue
+        (entry_valid, entry_valid_nsec) = kernelTime(entry.nameTimeout)
+        (attr_valid, attr_valid_nsec) = kernelTime(entry.statusTimeout)
+        attr = fuse_attr(entry.status)
+    }
+}
+
+extension fuse_attr_out {
+    fileprivate init(_ reply: StatusReply) {
+        self.init()
+        (attr_valid, attr_valid_nsec) = kernelTime(reply.timeout)
+        attr = fuse_attr(reply.status)
+    }
+}
+
+extension fuse_attr {
+    fileprivate init(_ status: FileStatus) {
+        self.init()
+        ino = UInt64(status.st_ino)
+        size = UInt64(bitPattern: Int64(status.st_size))
+        blocks = UInt64(bitPattern: Int64(status.st_blocks))
+        atime = UInt64(bitPattern: Int64(status.st_atim.tv_sec))
+        mtime = UInt64(bitPattern: Int64(status.st_mtim.tv_sec))
+        ctime = UInt64(bitPattern: Int64(status.st_ctim.tv_sec))
+        atimensec = UInt32(truncatingIfNeeded: status.st_atim.tv_nsec)
+        mtimensec = UInt32(truncatingIfNeeded: status.st_mtim.tv_nsec)
+        ctimensec = UInt32(truncatingIfNeeded: status.st_ctim.tv_nsec)
+        mode = UInt32(status.st_mode)
+        nlink = UInt32(truncatingIfNeeded: status.st_nlink)
+        uid = status.st_uid
+        gid = status.st_gid
+        rdev = UInt32(truncatingIfNeeded: status.st_rdev)
+        blksize = UInt32(truncatingIfNeeded: status.st_blksize)
+    }
+}
+
+extension fuse_open_out {
+    fileprivate init(_ opened: OpenReply) {
+        self.init()
+        fh = opened.handle.rawValue
+        switch opened.dataPath {
+        case .cached(let isKept): open_flags = isKept ? UInt32(FOPEN_KEEP_CACHE) : 0
+        case .direct: open_flags = UInt32(FOPEN_DIRECT_IO)
+        case .lent(let file):
+            open_flags = UInt32(clinux_fopen_passthrough)
+            // `backing_id`, since protocol 7.40.
+            padding = UInt32(bitPattern: file.rawValue)
+        }
+        if !opened.needsFlush { open_flags |= UInt32(FOPEN_NOFLUSH) }
+        if opened.isStream { open_flags |= UInt32(FOPEN_STREAM) }
+    }
+
+    fileprivate init(_ opened: OpenDirectoryReply) {
+        self.init()
+        fh = opened.handle.rawValue
+        if opened.isListingKept { open_flags = UInt32(FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE) }
+    }
+}
+
+/// A timeout as the protocol has it: whole seconds, and nanoseconds.
+///
+/// - Parameter seconds: 0 or more.
+private func kernelTime(_ seconds: Double) -> (UInt64, UInt32) {
+    let whole = seconds.rounded(.down)
+    return (UInt64(whole), UInt32((seconds - whole) * 1_000_000_000))
+}

@@ -1,0 +1,20 @@
+/// What a file system wants of the kernel; granted where the kernel can.
+public struct Features: Sendable {
+    /// Whether files and names change through this connection alone, so that what the kernel has of a file stays good until
+    /// it is told otherwise.
+    ///
+    /// Else the kernel drops a file's pages when its size or time of modification is not what it was.
+    public var isExclusive: Bool
+
+    /// Up to how many file systems may be stacked on each other, this one included, if the kernel shall read and write files
+    /// beneath by itself; nil if it shall not.
+    ///
+    /// 1 is for ordinary file systems, 2 for an overlayfs, which then cannot have this one for a layer of its own. Takes
+    /// CAP_SYS_ADMIN.
+    public var passthroughDepth: UInt32?
+
+    public init(isExclusive: Bool = false, passthroughDepth: UInt32? = nil) {
+        self.isExclusive = isExclusive
+        self.passthroughDepth = passthroughDepth
+    }
+}
