@@ -130,7 +130,8 @@ struct DirectRequest {
             let caller = caller(umask: mode_t(arguments.umask))
             let (entry, opened) = try CallerIdentity.making(for: caller, isShared: served.isRoot) { () throws(Errno) in
                 try fileSystem.create(
-                    name(after: MemoryLayout<fuse_create_in>.size), in: inode, mode: mode_t(arguments.mode), flags: flags,
+                    name(after: MemoryLayout<fuse_create_in>.size), in: inode, mode: mode_t(arguments.mode),
+                    flags: flags,
                     for: caller)
             }
             return (entry, choosingPath(opened))
@@ -184,7 +185,8 @@ struct DirectRequest {
     ) {
         do throws(Errno) {
             let result = try operation()
-            var reply = Connection.Reply(header: fuse_out_header(len: 0, error: 0, unique: header.unique), body: body(result))
+            var reply = Connection.Reply(
+                header: fuse_out_header(len: 0, error: 0, unique: header.unique), body: body(result))
             if served.connection.send(&reply) == .noSuchFileOrDirectory { undo(result) }
         } catch {
             acknowledge(error)

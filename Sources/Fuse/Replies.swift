@@ -76,7 +76,8 @@ public struct OpenReply {
     public var isStream: Bool
 
     public init(
-        handle: FileHandle, dataPath: DataPath = .cached(isKept: false), mayBeLent: Bool = false, needsFlush: Bool = true,
+        handle: FileHandle, dataPath: DataPath = .cached(isKept: false), mayBeLent: Bool = false,
+        needsFlush: Bool = true,
         isStream: Bool = false
     ) {
         self.handle = handle

@@ -52,11 +52,7 @@ public final class Session: Sendable {
     /// Whether a thread is lingering.
     private let isLingering = Atomic(false)
 
-    /// For how long a thread looks out for a next request before it sleeps.
-    ///
-    /// Most come from a client that makes several in a row, and being woken costs more than answering: up to 75 µs where
-    /// the client runs on another core. An idle connection costs nothing.
-    private static let lingering: Duration = .microseconds(40)
+    private let patience = Patience()
 
     /// Takes a connection whose first request, INIT, has not been read yet.
     ///
@@ -215,20 +211,29 @@ public final class Session: Sendable {
     /// - Returns: The request's size, less than 1 at the end of the connection; and whether it was there at once.
     private func receive(into buffer: inout fuse_buf) -> (size: CInt, wasThere: Bool) {
         if let size = receiveWithoutWaiting(into: &buffer) { return (size, true) }
-        if isLingering.compareExchange(expected: false, desired: true, ordering: .relaxed).exchanged {
+        let start = Self.nanoseconds()
+        defer { patience.note(Self.nanoseconds() - start) }
+        let limit = patience.limit
+        if limit > 0, isLingering.compareExchange(expected: false, desired: true, ordering: .relaxed).exchanged {
             defer { isLingering.store(false, ordering: .relaxed) }
-            let limit = ContinuousClock.now + Self.lingering
             repeat {
                 // The client may have only this core to run on.
                 sched_yield()
                 if let size = receiveWithoutWaiting(into: &buffer) { return (size, false) }
-            } while ContinuousClock.now < limit
+            } while Self.nanoseconds() - start < limit
         }
         while true {
             var question = pollfd(fd: fuse_session_fd(session), events: Int16(POLLIN), revents: 0)
             poll(&question, 1, -1)
             if let size = receiveWithoutWaiting(into: &buffer) { return (size, false) }
         }
+    }
+
+    /// A clock that costs no system call.
+    private static func nanoseconds() -> UInt64 {
+        var now = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
     }
 
     /// Nil when there is no request now.

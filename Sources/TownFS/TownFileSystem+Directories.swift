@@ -22,7 +22,8 @@ extension TownFileSystem {
             let directory = try directory(inode)
             let real = try directory.descriptor.reopened(O_RDONLY | O_DIRECTORY)
             if let signals = directory.signals {
-                opened = OpenDirectory(inode, real: real, listing: { () throws(Errno) in try signals.listing(over: real) })
+                opened = OpenDirectory(
+                    inode, real: real, listing: { () throws(Errno) in try signals.listing(over: real) })
             } else {
                 let device = try nodes.node(inode).identity?.device ?? 0
                 opened = OpenDirectory(inode, streaming: real) { [others] in others.number($0, on: device) }

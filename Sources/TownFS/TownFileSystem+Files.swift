@@ -13,7 +13,7 @@ extension TownFileSystem {
             let file =
                 Self.onlyReads(flags) && dataPaths.canLend
                 ? BackingFile(reading: path) : BackingFile(try Self.reopen(path, flags), of: path, flags: flags)
-            return reply(OpenFile(inode, .backing(file)), flags: flags)
+            return reply(OpenFile(inode, .backing(file)))
         case .signal(let file, let parent):
             do throws(Errno) {
                 // Whoever writes is about to touch it, which says more.
@@ -67,7 +67,7 @@ extension TownFileSystem {
             }
             let found = try ExtendedStatus(of: opened.rawValue)
             let entry = entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
-            return (entry, reply(OpenFile(entry.inode, .backing(BackingFile(opened, flags: flags))), flags: flags))
+            return (entry, reply(OpenFile(entry.inode, .backing(BackingFile(opened, flags: flags)))))
         }
     }
 
@@ -83,7 +83,7 @@ extension TownFileSystem {
         let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
         let entry = Entry(
             inode: inode, status: others.shown(found.status), nameTimeout: 0, statusTimeout: 0)
-        return (entry, reply(OpenFile(inode, .backing(BackingFile(opened, flags: flags))), flags: flags))
+        return (entry, reply(OpenFile(inode, .backing(BackingFile(opened, flags: flags)))))
     }
 
     private static func reopen(_ file: Descriptor, _ flags: CInt) throws(Errno) -> Descriptor {
@@ -108,14 +108,11 @@ extension TownFileSystem {
         flags & (O_ACCMODE | O_TRUNC | O_DIRECT | clinux_noatime) == O_RDONLY
     }
 
-    /// - Parameter flags: The caller's, for a backing file.
-    private func reply(_ opened: OpenFile, flags: CInt = O_RDONLY) -> OpenReply {
+    private func reply(_ opened: OpenFile) -> OpenReply {
         switch opened.target {
         case .backing(let file):
-            // What the file system beneath thinks of direct I/O is between it and our own descriptor.
-            let isDirect = flags & O_DIRECT != 0 && dataPaths.canLend
             return OpenReply(
-                handle: files.insert(opened), dataPath: isDirect ? .direct : .cached(isKept: false), mayBeLent: !isDirect,
+                handle: files.insert(opened), mayBeLent: true,
                 needsFlush: file.isWritable && others.mayFailAtClose(file.path))
         case .signal(let file):
             return OpenReply(handle: files.insert(opened), dataPath: .direct, needsFlush: file.isWritable)
@@ -131,6 +128,7 @@ extension TownFileSystem {
         guard let opened = try? files[handle], case .backing(let file) = opened.target,
             let node = try? nodes.node(opened.inode)
         else { return .direct }
+        if dataPaths.canLend, file.needsUs { return .direct }
         // What is written beside signal files is about to be renamed onto one, more often than not, and we go on to see
         // what is written then.
         let isBesideSignals = (try? nodes.node(node.parent))?.signals?.scope.hasSignals == true

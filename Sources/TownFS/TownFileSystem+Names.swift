@@ -10,14 +10,17 @@ extension TownFileSystem {
         do throws(Errno) {
             return try find(name, in: parent, for: request)
         } catch .noSuchFileOrDirectory where isLastingAbsence(of: name, in: parent) {
-            return .absent(for: backingTimeout)
+            // Others may make signal files here that the kernel knows nothing of, and in a directory that is renamed to where
+            // they lie, it has looked for them before.
+            return .absent(for: town.configuration.sharesSignals ? Self.signalTimeout : backingTimeout)
         }
     }
 
     /// Whether nothing will be found under a name until the kernel itself makes it.
     private func isLastingAbsence(of name: FileName, in parent: InodeNumber) -> Bool {
-        guard features.isExclusive, !PulseInodes.contains(parent), let node = try? nodes.node(parent) else { return false }
-        // What is no signal file now may become one where others make them, or take them away, without the kernel.
+        guard features.isExclusive, !PulseInodes.contains(parent), let node = try? nodes.node(parent) else {
+            return false
+        }
         return node.signals?.scope.hasSignals != true
     }
 

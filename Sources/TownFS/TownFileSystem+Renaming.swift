@@ -148,6 +148,7 @@ extension TownFileSystem {
             nodes.assign(settler.inode, to: real.identity, named: settler.name, in: settler.parent)
             releaseHandles(of: settler.inode)
         }
+        dataPaths.connection?.invalidateAttributes(of: settler.inode)
     }
 
     func signalHandles(of inode: InodeNumber) -> [(OpenFile, SignalHandle)] {
@@ -221,6 +222,7 @@ extension TownFileSystem {
         }
         guard let inode else { return }
         nodes.assign(inode, to: file, named: target.nodeName, in: target.directory.inode)
+        dataPaths.connection?.invalidateAttributes(of: inode)
         for opened in files.all where opened.inode == inode {
             guard case .backing = opened.target else { continue }
             opened.retarget(
@@ -267,6 +269,7 @@ extension TownFileSystem {
             nodes.assign(
                 inode, to: try target.status().identity, named: target.nodeName, in: target.directory.inode)
             releaseHandles(of: inode)
+            dataPaths.connection?.invalidateAttributes(of: inode)
         }
     }
 }

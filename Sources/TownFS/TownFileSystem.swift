@@ -142,8 +142,13 @@ package final class TownFileSystem: FileSystem {
         let (inode, mayBeMapped) = nodes.remember(
             found, named: name, in: directory.inode, signals: below, seenAt: moment)
         return Entry(
-            inode: inode, status: others.shown(status), nameTimeout: backingTimeout,
+            inode: inode, status: others.shown(status), nameTimeout: nameTimeout(in: directory.signals),
             statusTimeout: statusTimeout(status, in: directory.signals, below: below, mayBeMapped: mayBeMapped))
+    }
+
+    /// For how long a name may be taken to mean a backing file: not for long where it may come to mean a signal file.
+    private func nameTimeout(in directory: SignalDirectory?) -> Double {
+        directory?.scope.hasSignals == true ? min(Self.signalTimeout, backingTimeout) : backingTimeout
     }
 
     /// For how long a backing file's status may be believed.

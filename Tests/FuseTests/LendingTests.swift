@@ -24,11 +24,12 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        // Not wanted; not offered; offered in a word that is not announced.
-        (Features(), 0x7fff_ffff, passthrough), (Features(passthroughDepth: 1), 0x7fff_ffff, 0),
-        (Features(passthroughDepth: 1), 0x3fff_ffff, passthrough),
-    ] as [(Features, UInt32, UInt32)])
+    @Test(
+        arguments: [
+            // Not wanted; not offered; offered in a word that is not announced.
+            (Features(), 0x7fff_ffff, passthrough), (Features(passthroughDepth: 1), 0x7fff_ffff, 0),
+            (Features(passthroughDepth: 1), 0x3fff_ffff, passthrough),
+        ] as [(Features, UInt32, UInt32)])
     func passthroughIsNotAccepted(features: Features, flags: UInt32, moreFlags: UInt32) throws {
         let fileSystem = RecordingFileSystem(features: features)
         try withSession(serving: fileSystem, isGreeted: false) { kernel in

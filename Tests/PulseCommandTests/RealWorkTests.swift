@@ -10,7 +10,8 @@ extension EndToEnd {
         ///
         /// - Parameter unlike: Names of files of which the content may differ, as they hold inode numbers or times.
         private func expectSameWork(
-            _ script: String, unlike: [String] = [], prepare: (Scratch) throws -> Void = { _ in }
+            _ script: String, _ mode: MountMode, unlike: [String] = [],
+            prepare: (Scratch) throws -> Void = { _ in }
         ) throws {
             try withTown(limit: .seconds(180)) { town in
                 try prepare(town.scratch)
@@ -32,7 +33,7 @@ extension EndToEnd {
                 }
                 let plain = try work("plain")
                 try Command("rm", "-rf", rig).output()
-                try town.mount()
+                try town.mount(mode.options)
                 let start = Client.now - 1
                 let mounted = try work("mounted")
                 #expect(mounted.printed == plain.printed)
@@ -110,7 +111,9 @@ extension EndToEnd {
             "GIT_CONFIG_KEY_2": "init.defaultBranch", "GIT_CONFIG_VALUE_2": "main",
         ]
 
-        @Test(.needs("git", "python3")) func gitClonesCommitsAndCollects() throws {
+        @Test(.needs("git", "python3"), arguments: MountMode.distinct) func gitClonesCommitsAndCollects(mode: MountMode)
+            throws
+        {
             try expectSameWork(
                 """
                 git clone -q --no-local "$SCRATCH/origin" clone 2>&1
@@ -127,10 +130,12 @@ extension EndToEnd {
                 git fsck --full --strict
                 git status --porcelain
                 git ls-files -s | sha1sum
-                """, unlike: ["index"], prepare: Self.makeRepository(in:))
+                """, mode, unlike: ["index"], prepare: Self.makeRepository(in:))
         }
 
-        @Test(.needs("git", "python3")) func worktreesShareABareRepository() throws {
+        @Test(.needs("git", "python3"), arguments: MountMode.distinct) func worktreesShareABareRepository(
+            mode: MountMode
+        ) throws {
             try expectSameWork(
                 """
                 mkdir rig; git clone -q --bare --no-local "$SCRATCH/origin" rig/.repo.git 2>&1
@@ -144,10 +149,12 @@ extension EndToEnd {
                 git -C rig/.repo.git worktree list | sed "s|$PWD||"
                 git -C rig/.repo.git gc -q --prune=now
                 git -C rig/.repo.git fsck --full --strict
-                """, unlike: ["index"], prepare: Self.makeRepository(in:))
+                """, mode, unlike: ["index"], prepare: Self.makeRepository(in:))
         }
 
-        @Test(.needs("python3", "sqlite3")) func twoProcessesShareADatabaseInWALMode() throws {
+        @Test(.needs("python3", "sqlite3"), arguments: MountMode.distinct) func twoProcessesShareADatabaseInWALMode(
+            mode: MountMode
+        ) throws {
             try expectSameWork(
                 """
                 sqlite3 beads.db 'pragma journal_mode=wal; create table t (writer, n);'
@@ -168,10 +175,12 @@ extension EndToEnd {
                 sqlite3 beads.db 'pragma integrity_check;'
                 ls
                 rm -f "$SCRATCH/writer"
-                """, unlike: ["beads.db"])
+                """, mode, unlike: ["beads.db"])
         }
 
-        @Test(.needs("git", "python3", "tar")) func treesAreArchivedCopiedAndRemoved() throws {
+        @Test(.needs("git", "python3", "tar"), arguments: MountMode.distinct) func treesAreArchivedCopiedAndRemoved(
+            mode: MountMode
+        ) throws {
             try expectSameWork(
                 """
                 tar -C "$SCRATCH/origin" -cf - --exclude .git . | tar -xpf -
@@ -188,10 +197,12 @@ extension EndToEnd {
                 [ "$(stat -c %b sparse)" -lt 100 ] && [ "$(stat -c %b copy/sparse)" -lt 100 ] && echo still sparse
                 rm -rf copy/src; rmdir copy 2>&1 || true; find extracted -type f | wc -l
                 rm all.tar
-                """, prepare: Self.makeRepository(in:))
+                """, mode, prepare: Self.makeRepository(in:))
         }
 
-        @Test(.needs("make", "cc")) func programIsBuiltAndRunInPlace() throws {
+        @Test(.needs("make", "cc"), arguments: MountMode.distinct) func programIsBuiltAndRunInPlace(mode: MountMode)
+            throws
+        {
             try expectSameWork(
                 """
                 mkdir project; cd project
@@ -202,10 +213,12 @@ extension EndToEnd {
                 printf 'main: $(patsubst %%.c,%%.o,$(wildcard *.c))\\n\\tcc -o $@ $^\\nclean:\\n\\trm -f *.o main\\n' > Makefile
                 make -s -j2; ./main; make -s; touch f3.c; make -n | wc -l; make -s; ./main; make -s clean; ls | wc -l; make -s
                 cp main renamed; ./renamed
-                """)
+                """, mode)
         }
 
-        @Test(.needs("python3")) func linesAppendedByManyProcessesAreAllThere() throws {
+        @Test(.needs("python3"), arguments: MountMode.distinct) func linesAppendedByManyProcessesAreAllThere(
+            mode: MountMode
+        ) throws {
             try expectSameWork(
                 """
                 for writer in 1 2 3 4 5 6; do
@@ -217,10 +230,12 @@ extension EndToEnd {
                 done
                 wait
                 sort logs | sha1sum; wc -l < logs; rm logs
-                """)
+                """, mode)
         }
 
-        @Test(.needs("python3")) func fileSharedByMappingIsSeenByBoth() throws {
+        @Test(.needs("python3"), arguments: MountMode.distinct) func fileSharedByMappingIsSeenByBoth(mode: MountMode)
+            throws
+        {
             try expectSameWork(
                 """
                 python3 - <<'END'
@@ -239,10 +254,12 @@ extension EndToEnd {
                 os.pwrite(f.fileno(), b'by write', 0)
                 print(m[:8]); m.flush(); m.close()
                 END
-                """)
+                """, mode)
         }
 
-        @Test(.needs("python3")) func locksAreKeptBetweenProcesses() throws {
+        @Test(.needs("python3"), arguments: MountMode.distinct) func locksAreKeptBetweenProcesses(mode: MountMode)
+            throws
+        {
             try expectSameWork(
                 """
                 python3 - <<'END'
@@ -264,10 +281,12 @@ extension EndToEnd {
                     fcntl.flock(f, fcntl.LOCK_UN); fcntl.lockf(f, fcntl.LOCK_UN)
                     print([child(way) for way in (whole, part, other)])
                 END
-                """)
+                """, mode)
         }
 
-        @Test(.needs("python3")) func socketsAndFifosConnectProcesses() throws {
+        @Test(.needs("python3"), arguments: MountMode.distinct) func socketsAndFifosConnectProcesses(mode: MountMode)
+            throws
+        {
             try expectSameWork(
                 """
                 python3 - <<'END'
@@ -286,10 +305,12 @@ extension EndToEnd {
                 threading.Thread(target=lambda: open('fifo', 'w').write('through')).start()
                 print(open('fifo').read())
                 END
-                """)
+                """, mode)
         }
 
-        @Test(.needs("inotifywait")) func changesMadeThroughTheMountAreNoticed() throws {
+        @Test(.needs("inotifywait"), arguments: MountMode.distinct) func changesMadeThroughTheMountAreNoticed(
+            mode: MountMode
+        ) throws {
             try expectSameWork(
                 """
                 mkdir queue
@@ -304,7 +325,7 @@ extension EndToEnd {
                 kill $watcher; wait $watcher || true
                 grep -v probe "$SCRATCH/events"
                 rm "$SCRATCH/events"
-                """)
+                """, mode)
         }
 
         @Test(.needs("inotifywait")) func watcherOfASignalNoticesTouches() throws {
@@ -437,20 +458,10 @@ extension EndToEnd {
             os.umask(umask)
             """#
 
-        @Test(.needs("python3")) func systemCallsReturnWhatTheyDoBeneath() throws {
-            try expectSameWork("python3 - <<'END'\n\(Self.calls)\nEND\n")
-        }
-
-        @Test(.needs("python3")) func ordinaryFilesChangedBeneathAreSeenAboveAndTheOtherWayRound() throws {
-            try withMountedTown { town in
-                try Client.write("above", to: "\(town.path)/file")
-                #expect(try Client.read("\(town.beneath)/file") == "above")
-                try Client.write("beneath, longer", to: "\(town.beneath)/file")
-                #expect(try eventually { try Client.read("\(town.path)/file") == "beneath, longer" })
-                #expect(try FileStatus("\(town.path)/file").st_ino == FileStatus("\(town.beneath)/file").st_ino)
-                try Client.unlink("\(town.beneath)/file")
-                #expect(eventually { !Client.exists("\(town.path)/file") })
-            }
+        @Test(.needs("python3"), arguments: MountMode.distinct) func systemCallsReturnWhatTheyDoBeneath(mode: MountMode)
+            throws
+        {
+            try expectSameWork("python3 - <<'END'\n\(Self.calls)\nEND\n", mode)
         }
     }
 }

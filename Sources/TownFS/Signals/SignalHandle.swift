@@ -252,7 +252,9 @@ final class SignalHandle: Sendable {
     /// Takes over what the kernel has written by itself to a file that was open and lent to it when it was renamed here.
     func takeOver(_ left: OpenFile.LeftBehind) {
         // Without a way to read it, it stays what it was when it was renamed.
-        guard let bytes = try? RealFile(left.file.path.ownedReopened(O_RDONLY)).bytes(), bytes != left.bytes else { return }
+        guard let bytes = try? RealFile(left.file.path.ownedReopened(O_RDONLY)).bytes(), bytes != left.bytes else {
+            return
+        }
         try? change { draft in
             draft.bytes = bytes
             draft.isWritten = true

@@ -1,0 +1,34 @@
+import Synchronization
+
+/// For how long it is worth to look out for the next request before going to sleep: judged by how soon the last ones came.
+///
+/// A client that makes one request after the other has the next ready some microseconds after it has its answer, and being
+/// woken costs more than answering: up to 75 µs where the client runs on another core. A client that thinks for longer
+/// than that is not worth a busy core, and neither is one that has gone.
+struct Patience: ~Copyable {
+    /// Nobody is awaited for longer than this, in nanoseconds.
+    static let most: UInt64 = 200_000
+    /// A look that is shorter than this might as well be none.
+    private static let least: UInt64 = 20_000
+    /// What counts as one long pause: a person's, or a compiler's.
+    private static let longest: UInt64 = 1_000_000
+
+    /// How soon requests have come of late, in nanoseconds after the thread was ready for them: a moving average.
+    private let usual = Atomic<UInt64>(Patience.least)
+
+    /// For how many nanoseconds to look out, from the moment at which the thread is ready.
+    ///
+    /// 0 where the next request is not to be expected so soon.
+    var limit: UInt64 {
+        let usual = usual.load(ordering: .relaxed)
+        guard usual < Self.most else { return 0 }
+        return min(max(usual * 3, Self.least), Self.most)
+    }
+
+    /// Notes when a request has come, in nanoseconds after the thread was ready for it.
+    func note(_ pause: UInt64) {
+        // Threads may overwrite each other's notes: it is an estimate.
+        let usual = usual.load(ordering: .relaxed)
+        self.usual.store((usual * 7 + min(pause, Self.longest)) / 8, ordering: .relaxed)
+    }
+}

@@ -1,0 +1,47 @@
+import Testing
+
+@testable import Fuse
+
+/// For how long a thread looks out for the next request.
+@Suite struct PatienceTests {
+    @Test func quickClientIsLookedOutFor() {
+        let patience = Patience()
+        for _ in 0..<100 { patience.note(15_000) }
+        let limit = patience.limit
+        #expect(limit > 15_000 && limit <= Patience.most)
+    }
+
+    @Test func slowClientIsNot() {
+        let patience = Patience()
+        for _ in 0..<100 { patience.note(400_000) }
+        let limit = patience.limit
+        #expect(limit == 0)
+    }
+
+    /// One that comes back is noticed, though nobody has looked out for it.
+    @Test func clientThatIsQuickAgainIsLookedOutForAgain() {
+        let patience = Patience()
+        for _ in 0..<100 { patience.note(10_000_000_000) }
+        for _ in 0..<20 { patience.note(10_000) }
+        let limit = patience.limit
+        #expect(limit > 10_000)
+    }
+
+    /// One long pause, as between two commands of a script, does not count for more than it is.
+    @Test func onePauseIsForgottenSoon() {
+        let patience = Patience()
+        for _ in 0..<100 { patience.note(10_000) }
+        patience.note(3_600_000_000_000)
+        let limit = patience.limit
+        #expect(limit > 0)
+    }
+
+    @Test func nobodyIsAwaitedForLongerThanTheMost() {
+        let patience = Patience()
+        for pause in stride(from: 0 as UInt64, to: 2_000_000, by: 1_000) {
+            patience.note(pause)
+            let limit = patience.limit
+            #expect(limit <= Patience.most)
+        }
+    }
+}

@@ -1,0 +1,164 @@
+import Glibc
+import Testing
+
+extension EndToEnd {
+    /// Files whose bytes the kernel reads and writes by itself.
+    @Suite(.needsRoot) struct PassthroughTests {
+        /// Nobody answers, and what is open, known or known to be absent needs no answer.
+        @Test func nobodyIsAskedAboutWhatTheKernelKnows() throws {
+            try withMountedTown { town in
+                let path = "\(town.path)/file"
+                try Client.write("before", to: path)
+                let file = try Client.open(path, O_RDWR)
+                let other = try Client.open(path, O_RDONLY)
+                #expect(try Client.read(path) == "before")
+                #expect(!Client.exists("\(town.path)/nothing"))
+                _ = try Client.names(in: town.path)
+                let worker = try town.status().workerPid
+                kill(worker, SIGSTOP)
+                defer { kill(worker, SIGCONT) }
+                #expect(pwrite(file.rawValue, "beyond", 6, 0) == 6)
+                var bytes = [UInt8](repeating: 0, count: 10)
+                #expect(pread(other.rawValue, &bytes, 10, 0) == 6)
+                #expect(bytes.prefix(6).elementsEqual("beyond".utf8))
+                #expect(!Client.exists("\(town.path)/nothing"))
+                #expect(access(path, F_OK) == 0)
+                kill(worker, SIGCONT)
+                try Client.close(file)
+                try Client.close(other)
+                #expect(try Client.read("\(town.beneath)/file") == "beyond")
+            }
+        }
+
+        /// Whatever order the openings come in, none fails because another is open in another way.
+        @Test(.needs("python3"), arguments: MountMode.all) func openingsOfOneFileGoTogether(mode: MountMode) throws {
+            try withMountedTown(options: mode.options) { town in
+                let said = try Command("python3", "-c", Self.openings, town.path).output()
+                #expect(said == "fine\n")
+            }
+        }
+
+        private static let openings = """
+            import itertools, mmap, os, sys
+            os.chdir(sys.argv[1])
+            ways = [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDONLY | os.O_DIRECT,
+                    os.O_RDWR | os.O_SYNC, os.O_RDONLY | os.O_NOATIME]
+            for number, order in enumerate(itertools.permutations(ways, 4)):
+                name = f'f{number % 5}'
+                with open(name, 'wb') as f: f.write(b'x' * 8192)
+                fds = [os.open(name, way) for way in order]
+                for fd, way in zip(fds, order):
+                    if way & os.O_ACCMODE != os.O_RDONLY: os.write(fd, b'y')
+                    os.fsync(fd)
+                    os.fstat(fd)
+                appended = sum(1 for way in order if way & os.O_APPEND)
+                assert os.stat(name).st_size == 8192 + appended, (order, os.stat(name).st_size)
+                if order[0] == os.O_RDWR:
+                    m = mmap.mmap(fds[0], 8192)
+                    before = os.stat(name).st_mtime_ns
+                    m[100] = ord('z')
+                    m.flush()
+                    assert os.pread(fds[0], 1, 100) == b'z'
+                    os.close(fds.pop(0))
+                    m[101] = ord('w'); m.flush()
+                    with open(name, 'rb') as f: assert f.read()[100:102] == b'zw'
+                for fd in fds: os.close(fd)
+                if number % 7 == 0: os.truncate(name, 10); assert os.stat(name).st_size == 10
+            print('fine')
+            """
+
+        /// Time and size are true while a mapping is written to, though nobody tells of it.
+        @Test(.needs("python3")) func timeOfAMappedFileIsTrue() throws {
+            try withMountedTown { town in
+                let said = try Command(
+                    "python3", "-c",
+                    """
+                    import mmap, os, sys, time
+                    os.chdir(sys.argv[1])
+                    open('f', 'wb').write(b'x' * 4096); os.utime('f', (1, 1)); os.stat('f'); os.stat('f')
+                    fd = os.open('f', os.O_RDWR); m = mmap.mmap(fd, 4096); os.close(fd)
+                    assert os.stat('f').st_mtime == 1
+                    m[0] = 65
+                    print(os.stat('f').st_mtime > 1)
+                    """, town.path
+                ).output()
+                #expect(said == "True\n")
+            }
+        }
+
+        /// What is written to a file that was open, and lent, when it was renamed onto a signal.
+        @Test(arguments: MountMode.all) func writerGoesOnAfterTheRenameFromElsewhere(mode: MountMode) throws {
+            try withMountedTown(options: mode.options) { town in
+                try Client.makeDirectory("\(town.path)/elsewhere")
+                let path = "\(town.path)/elsewhere/new"
+                try Client.write(KeepaliveDocument.text("first"), to: path)
+                let file = try Client.open(path, O_RDWR)
+                try Client.rename(path, to: town.keepalive)
+                #expect(try Client.read(town.keepalive) == KeepaliveDocument.text("first"))
+                let second = KeepaliveDocument.text("second, and longer")
+                #expect(pwrite(file.rawValue, second, second.utf8.count, 0) == second.utf8.count)
+                try Client.close(file)
+                #expect(try eventually { try Client.read(town.keepalive) == second })
+                // Somebody who only had it open has changed nothing.
+                let third = KeepaliveDocument.text("third")
+                try Client.write(third, to: path)
+                let reader = try Client.open(path, O_RDWR)
+                try Client.rename(path, to: town.keepalive)
+                let touches = try town.status().documents.touches
+                try Client.close(reader)
+                #expect(try eventually { try town.status().fileSystem.openFiles == 0 })
+                #expect(try town.status().documents.touches == touches)
+                #expect(try Client.read(town.keepalive) == third)
+            }
+        }
+
+        /// A signal file's document goes on as an ordinary file, under the same inode, and is lent from then on.
+        @Test(arguments: MountMode.all) func signalRenamedAwayIsAnOrdinaryFile(mode: MountMode) throws {
+            try withMountedTown(options: mode.options) { town in
+                try Client.write(KeepaliveDocument.text("away"), to: town.keepalive)
+                let reader = try Client.open(town.keepalive, O_RDONLY)
+                let path = "\(town.path)/away.json"
+                try Client.rename(town.keepalive, to: path)
+                let writer = try Client.open(path, O_WRONLY | O_APPEND)
+                #expect(write(writer.rawValue, "more", 4) == 4)
+                try Client.close(writer)
+                #expect(try Client.read(path) == KeepaliveDocument.text("away") + "more")
+                try Client.close(reader)
+                #expect(try FileStatus(path).st_size == KeepaliveDocument.text("away").utf8.count + 4)
+            }
+        }
+
+        /// The other way to share a tree: what is done beneath is seen within a second.
+        @Test func changesBeneathAreSeenWhereTheBackingIsShared() throws {
+            try withMountedTown("--shared-backing") { town in
+                try Client.write("above", to: "\(town.path)/file")
+                #expect(!Client.exists("\(town.path)/new"))
+                #expect(try Client.names(in: town.path).contains("file"))
+                #expect(try Client.read("\(town.beneath)/file") == "above")
+                #expect(try FileStatus("\(town.path)/file").st_ino == FileStatus("\(town.beneath)/file").st_ino)
+                try Client.write("beneath, longer", to: "\(town.beneath)/file")
+                try Client.write("new", to: "\(town.beneath)/new")
+                #expect(try eventually { try Client.read("\(town.path)/file") == "beneath, longer" })
+                #expect(try eventually { try FileStatus("\(town.path)/file").st_size == 15 })
+                #expect(eventually { Client.exists("\(town.path)/new") })
+                #expect(try eventually { try Client.names(in: town.path).contains("new") })
+                try Client.unlink("\(town.beneath)/file")
+                #expect(eventually { !Client.exists("\(town.path)/file") })
+            }
+        }
+    }
+}
+
+/// The ways in which a mount may handle ordinary files.
+enum MountMode: String, CaseIterable, CustomTestStringConvertible {
+    case usual
+    case withoutPassthrough = "--no-passthrough"
+    case sharedBacking = "--shared-backing"
+
+    /// For most of what an agent does, the third is the first or the second.
+    static let all = allCases
+    static let distinct = [MountMode.usual, .withoutPassthrough]
+
+    var options: [String] { self == .usual ? [] : [rawValue] }
+    var testDescription: String { rawValue }
+}
