@@ -259,8 +259,8 @@ extension fuse_open_out {
         switch opened.dataPath {
         case .cached(let isKept): open_flags = isKept ? UInt32(FOPEN_KEEP_CACHE) : 0
         case .direct: open_flags = UInt32(FOPEN_DIRECT_IO)
-        case .lent(let file):
-            open_flags = UInt32(clinux_fopen_passthrough)
+        case .lent(let file, let inRequests):
+            open_flags = UInt32(clinux_fopen_passthrough) | (inRequests ? UInt32(FOPEN_DIRECT_IO) : 0)
             // `backing_id`, since protocol 7.40.
             padding = UInt32(bitPattern: file.rawValue)
         }

@@ -53,14 +53,15 @@ public struct StatusReply {
 public struct OpenReply {
     /// Which way the bytes of an open file go.
     ///
-    /// All that have one inode open at a time have to agree on whether it is `cached` or `lent`; `direct` goes with either.
+    /// All that have one inode open at a time have to agree: if one of them is `lent`, all are, and the same file; else each
+    /// is `cached` or `direct`.
     public enum DataPath: Sendable, Equatable {
         /// Through the kernel's page cache, in requests; what an earlier opening left there counts if it `isKept`.
         case cached(isKept: Bool)
         /// Every read and write is a request of its own (`FOPEN_DIRECT_IO`).
         case direct
-        /// Past us: the kernel reads, writes and maps the file beneath (`FOPEN_PASSTHROUGH`).
-        case lent(Connection.BackingID)
+        /// Past us: the kernel reads, writes and maps the file beneath (`FOPEN_PASSTHROUGH`); if `inRequests`, it only maps.
+        case lent(Connection.BackingID, inRequests: Bool = false)
     }
 
     public var handle: FileHandle

@@ -115,7 +115,8 @@ extension TownFileSystem {
                 handle: files.insert(opened), mayBeLent: true,
                 needsFlush: file.isWritable && others.mayFailAtClose(file.path))
         case .signal(let file):
-            return OpenReply(handle: files.insert(opened), dataPath: .direct, needsFlush: file.isWritable)
+            return OpenReply(
+                handle: files.insert(opened), dataPath: .direct, mayBeLent: true, needsFlush: file.isWritable)
         case .text: return OpenReply(handle: files.insert(opened), dataPath: .direct, needsFlush: false)
         case .alive: return OpenReply(handle: files.insert(opened), dataPath: .direct)
         case .events:
@@ -124,19 +125,27 @@ extension TownFileSystem {
     }
 
     package func dataPath(of handle: FileHandle) -> OpenReply.DataPath {
-        // It may have been renamed onto a signal file in this very moment.
-        guard let opened = try? files[handle], case .backing(let file) = opened.target,
-            let node = try? nodes.node(opened.inode)
-        else { return .direct }
-        if dataPaths.canLend, file.needsUs { return .direct }
+        guard let opened = try? files[handle] else { return .direct }
+        // By now it may have been renamed onto a signal file.
+        if case .backing(let file) = opened.target, let path = dataPath(of: file, opened.inode) {
+            opened.path = path
+            return path
+        }
+        opened.path = dataPaths.enterIfLent(opened.inode)
+        return opened.path ?? .direct
+    }
+
+    /// Nil for what is gone.
+    private func dataPath(of file: BackingFile, _ inode: InodeNumber) -> OpenReply.DataPath? {
+        guard let node = try? nodes.node(inode) else { return nil }
         // What is written beside signal files is about to be renamed onto one, more often than not, and we go on to see
         // what is written then.
         let isBesideSignals = (try? nodes.node(node.parent))?.signals?.scope.hasSignals == true
         let path = dataPaths.enter(
-            opened.inode, file.path, isLendable: !isBesideSignals, isKept: !node.hasChangedMeaning)
-        opened.path = path
-        if case .lent = path, file.isMappable, nodes.noteMapping(of: opened.inode) {
-            dataPaths.connection?.invalidateAttributes(of: opened.inode)
+            inode, file.path, isLendable: !isBesideSignals, inRequests: file.needsUs,
+            isKept: !node.hasChangedMeaning)
+        if case .lent = path, file.isMappable, nodes.noteMapping(of: inode) {
+            dataPaths.connection?.invalidateAttributes(of: inode)
         }
         return path
     }

@@ -62,8 +62,9 @@ import Testing
         }
     }
 
-    @Test(arguments: [FUSE_OPEN, FUSE_CREATE]) func loanIsSaidInTheReply(opcode: fuse_opcode) throws {
-        let fileSystem = RecordingFileSystem()
+    @Test(arguments: [FUSE_OPEN, FUSE_CREATE], [false, true])
+    func loanIsSaidInTheReply(opcode: fuse_opcode, inRequests: Bool) throws {
+        let fileSystem = RecordingFileSystem(lendingInRequests: inRequests)
         try withSession(serving: fileSystem) { kernel in
             let isOpen = opcode == FUSE_OPEN
             let node = isOpen ? RecordingFileSystem.lendable.rawValue : 7
@@ -72,7 +73,8 @@ import Testing
             let opened = reply.body.suffix(MemoryLayout<fuse_open_out>.size).withUnsafeBytes {
                 $0.loadUnaligned(as: fuse_open_out.self)
             }
-            #expect(opened.open_flags == UInt32(clinux_fopen_passthrough) | UInt32(FOPEN_NOFLUSH))
+            let direct = inRequests ? UInt32(FOPEN_DIRECT_IO) : 0
+            #expect(opened.open_flags == UInt32(clinux_fopen_passthrough) | UInt32(FOPEN_NOFLUSH) | direct)
             // `backing_id`.
             #expect(opened.padding == 77)
             #expect(fileSystem.calls.last == "data path of \(opened.fh)")

@@ -20,15 +20,18 @@ final class RecordingFileSystem: FileSystem {
     ///   - before: Is told of each call before it is answered, on the thread that serves it.
     init(
         failingWith failure: Errno? = nil, isEmpty: Bool = false, features: Features = Features(),
+        lendingInRequests lendsInRequests: Bool = false,
         before: @escaping @Sendable (_ call: String) -> Void = { _ in }
     ) {
         self.failure = failure
         self.features = features
+        self.lendsInRequests = lendsInRequests
         self.isEmpty = isEmpty
         self.before = before
     }
 
     let features: Features
+    private let lendsInRequests: Bool
     let connection = Mutex<Connection?>(nil)
 
     func connected(to connection: Connection) {
@@ -248,11 +251,10 @@ final class RecordingFileSystem: FileSystem {
 
     /// An inode whose openings may be lent, and then go this way.
     static let lendable = InodeNumber(rawValue: 98)
-    static let loan = OpenReply.DataPath.lent(Connection.BackingID(rawValue: 77))
 
     func dataPath(of handle: FileHandle) -> OpenReply.DataPath {
         try? note("data path of \(handle.rawValue)")
-        return Self.loan
+        return .lent(Connection.BackingID(rawValue: 77), inRequests: lendsInRequests)
     }
 
     func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {

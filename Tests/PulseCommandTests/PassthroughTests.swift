@@ -9,10 +9,12 @@ extension EndToEnd {
             try withMountedTown { town in
                 let path = "\(town.path)/file"
                 try Client.write("before", to: path)
+                try Client.write("known", to: "\(town.path)/known")
                 let file = try Client.open(path, O_RDWR)
                 let other = try Client.open(path, O_RDONLY)
                 #expect(try Client.read(path) == "before")
                 #expect(!Client.exists("\(town.path)/nothing"))
+                #expect(try FileStatus("\(town.path)/known").st_size == 5)
                 _ = try Client.names(in: town.path)
                 let worker = try town.status().workerPid
                 kill(worker, SIGSTOP)
@@ -22,7 +24,7 @@ extension EndToEnd {
                 #expect(pread(other.rawValue, &bytes, 10, 0) == 6)
                 #expect(bytes.prefix(6).elementsEqual("beyond".utf8))
                 #expect(!Client.exists("\(town.path)/nothing"))
-                #expect(access(path, F_OK) == 0)
+                #expect(try FileStatus("\(town.path)/known").st_size == 5)
                 kill(worker, SIGCONT)
                 try Client.close(file)
                 try Client.close(other)
@@ -48,7 +50,7 @@ extension EndToEnd {
                 with open(name, 'wb') as f: f.write(b'x' * 8192)
                 fds = [os.open(name, way) for way in order]
                 for fd, way in zip(fds, order):
-                    if way & os.O_ACCMODE != os.O_RDONLY: os.write(fd, b'y')
+                    if way & os.O_ACCMODE != os.O_RDONLY: assert os.write(fd, b'y') == 1
                     os.fsync(fd)
                     os.fstat(fd)
                 appended = sum(1 for way in order if way & os.O_APPEND)
