@@ -1,5 +1,6 @@
 import FoundationEssentials
 import Glibc
+import SystemPackage
 
 /// The `pulsefs` program, called as a person calls it.
 struct Pulsefs {
@@ -44,4 +45,17 @@ struct Pulsefs {
         }
         return printed
     }
+}
+
+/// A program in the same directory as this one.
+func neighbour(_ name: String) throws -> String {
+    guard let own = realpath("/proc/self/exe", nil) else {
+        throw BenchFailure("cannot find this program's own file", Errno(rawValue: errno))
+    }
+    defer { free(own) }
+    let path = FilePath(String(cString: own)).removingLastComponent().appending(name).string
+    guard access(path, X_OK) == 0 else {
+        throw BenchFailure("there is no \(path): build it, or name it with --\(name)")
+    }
+    return path
 }

@@ -9,7 +9,7 @@ struct RoleCommand: ParsableCommand {
         commandName: "role",
         abstract: "One step of a benchmark, in a process of its own.",
         shouldDisplay: false,
-        subcommands: [Latency.self, Writer.self, Reader.self, Plant.self, Walk.self, Uproot.self]
+        subcommands: [Latency.self, Writer.self, Reader.self, Plant.self, Walk.self, Uproot.self, Step.self]
     )
 
     /// Times touches, then reads.
@@ -84,6 +84,29 @@ struct RoleCommand: ParsableCommand {
             for directory in made.reversed() { rmdir(directory) }
             if let tree { try FileManager.default.removeItem(atPath: tree) }
             try report(true)
+        }
+    }
+}
+
+/// One step of `tree` on one target.
+extension RoleCommand {
+    struct Step: ParsableCommand {
+        @Argument var name: String
+        @Option var directory: String
+        @Option var inputs: String
+        @Option var keep: String
+        @Option var pattern: String
+        @Option var megabytes: Int
+
+        func run() throws {
+            guard let step = TreeStep.named(name) else { throw BenchFailure("no step \(name)") }
+            guard chdir(directory) == 0 else { throw BenchFailure("cannot enter \(directory)", Errno(rawValue: errno)) }
+            let variables = StepVariables(inputs: inputs, keep: keep, pattern: pattern, megabytes: megabytes)
+            do {
+                try report(StepRun.Result.done(try StepRun(step: step, variables: variables).perform()))
+            } catch let failure as BenchFailure {
+                try report(StepRun.Result.failed(failure.description))
+            }
         }
     }
 }

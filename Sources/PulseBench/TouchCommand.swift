@@ -95,7 +95,7 @@ struct TouchCommand: ParsableCommand {
                 }
             }
         }
-        print(json ? try report.json : report.markdown)
+        print(json ? try reportJSON(report) : report.markdown)
     }
 
     /// All figures, with the touched file and the tree in place.
@@ -140,34 +140,5 @@ struct TouchCommand: ParsableCommand {
             throw ValidationError("Nothing is mounted on \(path), going by /proc/self/mountinfo.")
         }
         return path
-    }
-}
-
-/// A program in the same directory as this one.
-private func neighbour(_ name: String) throws -> String {
-    guard let own = realpath("/proc/self/exe", nil) else {
-        throw BenchFailure("cannot find this program's own file", Errno(rawValue: errno))
-    }
-    defer { free(own) }
-    let path = FilePath(String(cString: own)).removingLastComponent().appending(name).string
-    guard access(path, X_OK) == 0 else {
-        throw BenchFailure("there is no \(path): build it, or name it with --\(name)")
-    }
-    return path
-}
-
-private func makeDirectory(_ path: String) throws -> String {
-    guard mkdir(path, 0o755) == 0 else { throw BenchFailure("cannot make \(path)", Errno(rawValue: errno)) }
-    return path
-}
-
-extension TouchReport {
-    fileprivate var json: String {
-        get throws {
-            let encoder = JSONEncoder()
-            encoder.keyEncodingStrategy = .convertToSnakeCase
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-            return String(decoding: try encoder.encode(self), as: UTF8.self)
-        }
     }
 }

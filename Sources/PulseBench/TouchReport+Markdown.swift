@@ -10,7 +10,7 @@ extension TouchReport {
             "µs, medians over the rounds; ± is the spread of the round medians",
             "",
         ]
-        lines += table(
+        lines += markdownTable(
             ["", "file system", "write p50", "p99", "±", "read p50", "p99", "±", "open p50", "p99", "±", "torn reads"],
             targets.map { figures in
                 [figures.target.rawValue, figures.fileSystem] + cells(figures.write) + cells(figures.read)
@@ -31,7 +31,7 @@ extension TouchReport {
                 "Memory after a walk over \(servers.walkedFiles) files, and CPU time in \(number(servers.idleSeconds)) s without requests:",
                 "",
             ]
-            lines += table(
+            lines += markdownTable(
                 ["", "RSS KiB", "PSS KiB", "CPU ms"],
                 [("keeper", servers.keeper), ("worker", servers.worker)].map { name, cost in
                     [name, "\(cost.rss)", "\(cost.pss)", number(cost.idleCPUMilliseconds)]
@@ -50,36 +50,4 @@ extension TouchReport {
         return "\(figures.target.rawValue) \(torn.empty) empty, \(torn.unparsable) unparsable, \(torn.mixed) mixed "
             + "beside \(torn.writes) writes"
     }
-}
-
-/// Three significant digits or, from 100 up, all those before the point.
-private func number(_ value: Double) -> String {
-    decimal(value, digits: value >= 100 ? 0 : value >= 10 ? 1 : 2)
-}
-
-private func percent(_ share: Double, digits: Int) -> String {
-    "\(decimal(share * 100, digits: digits)) %"
-}
-
-/// A number that is not negative, with a fixed count of digits after the point, for which FoundationEssentials has no format.
-private func decimal(_ value: Double, digits: Int) -> String {
-    let scale = (0..<digits).reduce(1) { product, _ in product * 10 }
-    let scaled = Int((value * Double(scale)).rounded())
-    let fraction = String(scaled % scale)
-    guard digits > 0 else { return "\(scaled)" }
-    return "\(scaled / scale)." + String(repeating: "0", count: digits - fraction.count) + fraction
-}
-
-/// A Markdown table with its columns padded to one width; the first column is text, the others are ranged right.
-private func table(_ head: [String], _ rows: [[String]]) -> [String] {
-    let widths = head.indices.map { column in ([head] + rows).map { $0[column].count }.max() ?? 0 }
-    func line(_ cells: [String]) -> String {
-        let padded = zip(cells, widths).enumerated().map { column, cell in
-            let padding = String(repeating: " ", count: cell.1 - cell.0.count)
-            return column == 0 ? cell.0 + padding : padding + cell.0
-        }
-        return "| " + padded.joined(separator: " | ") + " |"
-    }
-    let rule = widths.enumerated().map { String(repeating: "-", count: $1 - 1) + ($0 == 0 ? "-" : ":") }
-    return [line(head), "| " + rule.joined(separator: " | ") + " |"] + rows.map(line)
 }

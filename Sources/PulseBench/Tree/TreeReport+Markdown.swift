@@ -1,0 +1,58 @@
+extension TreeReport {
+    /// The report for people: Markdown that also reads well as it is.
+    var markdown: String {
+        var lines = preamble + [""]
+        lines += markdownTable(["step"] + targets.map { "\($0.name) ms" } + ["±"], steps.map(timeRow))
+        let others = targets.dropFirst()
+        if !others.isEmpty {
+            lines += ["", "As a multiple of the plain directory's time:", ""]
+            lines += markdownTable(
+                ["step"] + others.map(\.name) + compared.map { "\($0.name) ÷ best peer" }, steps.map(ratioRow))
+        }
+        let failures = failures
+        if !failures.isEmpty { lines += ["", "Failed:", ""] + failures.map { "- \($0)" } }
+        return lines.joined(separator: "\n")
+    }
+
+    /// What is held against the peers; nothing without peers.
+    private var compared: [Place] {
+        targets.contains { $0.kind.isPeer } ? targets.filter { $0.kind == .pulsefs } : []
+    }
+
+    private var preamble: [String] {
+        let source =
+            settings.repository.map { "repository \($0)" } ?? "seeded repository (seed \(settings.seed ?? 0))"
+        let megabytes = number(Double(tree.bytes) / 1e6)
+        return [
+            machine.line + (settings.loadAfter.map { ", \(number($0)) at the end" } ?? ""),
+            "",
+            "\(source): \(tree.files) files, \(megabytes) MB, \(tree.commits) commits, at \(tree.head.prefix(12)); targets on \(settings.fileSystem)",
+            "\(settings.rounds) rounds, order of targets rotated, new directories and mounts in each; medians over the rounds; "
+                + "± is the widest spread of the round medians in a row",
+            "",
+        ]
+            + targets.compactMap { place in
+                place.command.map { "- \(place.name) \(place.version ?? ""): `\($0)`" }
+            }
+    }
+
+    private func timeRow(_ step: Step) -> [String] {
+        let times = step.results.map { $0.median.map { number($0 * 1_000) } ?? "failed" }
+        return [step.name] + times + [step.results.compactMap(\.spread).max().map { percent($0, digits: 0) } ?? ""]
+    }
+
+    private func ratioRow(_ step: Step) -> [String] {
+        let names = Set(compared.map(\.name))
+        let toPlain = step.results.dropFirst().map { $0.toPlain.map(number) ?? "failed" }
+        let toPeer = step.results.filter { names.contains($0.target) }.map { $0.toBestPeer.map(number) ?? "" }
+        return [step.name] + toPlain + toPeer
+    }
+}
+
+extension Machine {
+    /// In one line, as a report begins.
+    var line: String {
+        "Linux \(kernel) \(architecture), \(cores) cores" + (processor.map { ", \($0)" } ?? "")
+            + (user.map { ", as \($0)" } ?? "") + (load.map { "; load average \(number($0)) at the start" } ?? "")
+    }
+}
