@@ -54,7 +54,7 @@ let package = Package(
         ),
 
         // The `pulsefs-bench` program. Measures from outside, so it imports nothing of ours.
-        .executableTarget(name: "PulseBench", dependencies: [argumentParser, system]),
+        .executableTarget(name: "PulseBench", dependencies: ["CLinux", argumentParser, system]),
 
         // For the parity tests: system calls past glibc.
         .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),

@@ -40,6 +40,16 @@ struct TouchCommand: ParsableCommand {
     var samples = 200
     @Option(help: "How long a writer and a reader race, a round and target.")
     var tornSeconds = 1.0
+    @Option(help: "Clients that work at once, each with a file of its own; 0 for none.")
+    var clients = 8
+    @Option(help: "How long they do, a round and target.")
+    var clientSeconds = 1.0
+    @Option(help: "Bursts of touches after which the CPU time of the worker is watched; 0 for none.")
+    var bursts = 10
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Measure with caller and worker on one core, too (a town of its own only).")
+    var oneCore = true
     @Option(help: "How long to watch the CPU time of an idle mount.")
     var idleSeconds = 10.0
     @Option(help: "Files in the tree that is walked before memory is read.")
@@ -54,6 +64,9 @@ struct TouchCommand: ParsableCommand {
     func validate() throws {
         guard rounds > 0, samples > 0, files > 0 else {
             throw ValidationError("--rounds, --samples and --files must be at least 1.")
+        }
+        guard clients >= 0, bursts >= 0, clientSeconds > 0 else {
+            throw ValidationError("--clients and --bursts must not be below 0, --client-seconds must be above.")
         }
         guard tornSeconds > 0, idleSeconds >= 0, patienceSeconds > 0 else {
             throw ValidationError("--torn-seconds and --patience-seconds must be above 0, --idle-seconds not below.")
@@ -114,20 +127,34 @@ struct TouchCommand: ParsableCommand {
         let benchmark = TouchBenchmark(
             supervisor: supervisor,
             targets: targets,
-            settings: .init(rounds: rounds, samples: samples, tornSeconds: tornSeconds, polling: polling)
+            settings: .init(
+                rounds: rounds, samples: samples, tornSeconds: tornSeconds, polling: polling,
+                clients: clients > 0 ? clients : nil, clientSeconds: clients > 0 ? clientSeconds : nil)
         )
         return try benchmark.withPlantedTargets(files: files) { tree in
             let servers = try benchmark.servers(of: pulsefs, tree: tree, idle: .seconds(idleSeconds))
             let figures = try benchmark.figures()
+            let workers = try targets.map { try worker(of: $0, pulsefs) }
+            let burst = try workers[0].flatMap { worker in
+                bursts > 0 ? try benchmark.burst(worker: worker, bursts: bursts) : nil
+            }
             return TouchReport(
                 machine: Machine(),
                 version: servers?.version,
                 settings: benchmark.settings,
                 targets: figures,
                 ratios: TouchReport.ratios(among: figures),
+                oneCore: oneCore && self.town == nil ? try benchmark.oneCore(workers: workers) : nil,
+                clients: try benchmark.crowds(),
+                burst: burst,
                 servers: servers?.costs
             )
         }
+    }
+
+    /// The process that serves a target, where that is a pulsefs.
+    private func worker(of target: Target, _ pulsefs: Pulsefs) throws -> pid_t? {
+        target.fileSystem == "fuse.pulsefs" ? try pulsefs.status(target.directory).workerPID : nil
     }
 
     /// A given town as the mount table spells it.

@@ -66,10 +66,13 @@ struct TreeBenchmark {
         func median(of kinds: (TreeTarget.Kind) -> Bool) -> Double? {
             zip(targets, alone).filter { kinds($0.0.kind) }.compactMap(\.1.median).min()
         }
+        let town = zip(targets, alone).first { $0.0.kind == .pulsefs }?.1
         return TreeReport.Step(
             name: step.name, summary: step.summary, warm: step.isWarm, samples: step.samples,
-            results: alone.map { result in
-                result.compared(withPlain: median { $0 == .plain }, bestPeer: median { $0.isPeer })
+            results: zip(targets, alone).map { target, result in
+                result.compared(
+                    withPlain: median { $0 == .plain }, bestPeer: median { $0.isPeer },
+                    town: target.kind == .pulsefs ? town : nil)
             })
     }
 

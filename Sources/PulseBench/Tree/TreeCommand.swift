@@ -69,8 +69,8 @@ struct TreeCommand: ParsableCommand {
             warn("built for debugging: use a release build of pulsefs")
         #endif
         let supervisor = Supervisor(patience: .seconds(patienceSeconds))
-        let targets = try self.targets()
-        let report = try withScratchDirectory(in: directory) { try measure(targets, in: $0, supervisor) }
+        let own = try ownTargets()
+        let report = try withScratchDirectory(in: directory) { try measure(own, in: $0, supervisor) }
         print(json ? try reportJSON(report) : report.markdown)
         guard report.failures.isEmpty else {
             for failure in report.failures { warn(failure) }
@@ -78,8 +78,11 @@ struct TreeCommand: ParsableCommand {
         }
     }
 
-    private func measure(_ targets: [TreeTarget], in scratch: String, _ supervisor: Supervisor) throws -> TreeReport {
+    private func measure(_ own: [TreeTarget], in scratch: String, _ supervisor: Supervisor) throws -> TreeReport {
         let machine = Machine()
+        let peers = TreeTarget.peers.filter { isWanted($0.name) }
+        let obstacles = try peers.map { try $0.obstacle(in: scratch, supervisor: supervisor) }
+        let targets = own + zip(peers, obstacles).filter { $0.1 == nil }.map(\.0)
         let inputs = TreeInputs(directory: "\(scratch)/inputs", supervisor: supervisor)
         try inputs.make(from: repository.map { .given($0) } ?? .seeded(SeededRepository(seed: seed, files: files)))
         let fileSystem = try MountTable.current().mount(holding: scratch)?.type ?? "unknown"
@@ -100,20 +103,24 @@ struct TreeCommand: ParsableCommand {
                     name: target.name, kind: target.kind, version: try target.version(by: supervisor),
                     command: target.command, fileSystem: fileSystem)
             },
+            absent: zip(peers, obstacles).compactMap { peer, obstacle in
+                obstacle.map { TreeReport.Absent(name: peer.name, reason: $0) }
+            },
             steps: steps)
     }
 
-    private func targets() throws -> [TreeTarget] {
+    /// The directory as it is, and all towns.
+    private func ownTargets() throws -> [TreeTarget] {
         let program = try self.pulsefs ?? neighbour("pulsefs")
-        let wanted = { (name: String) in target.isEmpty || target.contains(name) }
-        let own = TreeTarget(name: "pulsefs", kind: .pulsefs, program: program, options: mountOptions)
+        let town = TreeTarget(name: "pulsefs", kind: .pulsefs, program: program, options: mountOptions)
         let variants = variant.map { variant in
             TreeTarget(
                 name: variant.name, kind: .pulsefs, program: variant.program ?? program, options: variant.options)
         }
-        let peers = TreeTarget.installedPeers().filter { wanted($0.name) }
-        return [.plain] + (wanted("pulsefs") ? [own] : []) + variants + peers
+        return [.plain] + (isWanted("pulsefs") ? [town] : []) + variants
     }
+
+    private func isWanted(_ name: String) -> Bool { target.isEmpty || target.contains(name) }
 }
 
 /// A town beside the first: `NAME=OPTIONS`, `NAME@PROGRAM` or `NAME@PROGRAM=OPTIONS`.

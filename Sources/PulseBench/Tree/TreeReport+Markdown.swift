@@ -7,17 +7,19 @@ extension TreeReport {
         if !others.isEmpty {
             lines += ["", "As a multiple of the plain directory's time:", ""]
             lines += markdownTable(
-                ["step"] + others.map(\.name) + compared.map { "\($0.name) ÷ best peer" }, steps.map(ratioRow))
+                ["step"] + others.map(\.name) + compared.map { "\($0.name) ÷ best peer" }
+                    + variants.map { "\($0.name) ÷ \(towns[0].name)" }, steps.map(ratioRow))
         }
         let failures = failures
         if !failures.isEmpty { lines += ["", "Failed:", ""] + failures.map { "- \($0)" } }
         return lines.joined(separator: "\n")
     }
 
+    private var towns: [Place] { targets.filter { $0.kind == .pulsefs } }
     /// What is held against the peers; nothing without peers.
-    private var compared: [Place] {
-        targets.contains { $0.kind.isPeer } ? targets.filter { $0.kind == .pulsefs } : []
-    }
+    private var compared: [Place] { targets.contains { $0.kind.isPeer } ? towns : [] }
+    /// What is held against the first town.
+    private var variants: [Place] { Array(towns.dropFirst()) }
 
     private var preamble: [String] {
         let source =
@@ -33,7 +35,7 @@ extension TreeReport {
         ]
             + targets.compactMap { place in
                 place.command.map { "- \(place.name) \(place.version ?? ""): `\($0)`" }
-            }
+            } + absent.map { "- \($0.name) is not measured: \($0.reason)" }
     }
 
     private func timeRow(_ step: Step) -> [String] {
@@ -42,10 +44,14 @@ extension TreeReport {
     }
 
     private func ratioRow(_ step: Step) -> [String] {
-        let names = Set(compared.map(\.name))
-        let toPlain = step.results.dropFirst().map { $0.toPlain.map(number) ?? "failed" }
-        let toPeer = step.results.filter { names.contains($0.target) }.map { $0.toBestPeer.map(number) ?? "" }
-        return [step.name] + toPlain + toPeer
+        func cells(of places: [Place], _ ratio: KeyPath<Result, Double?>) -> [String] {
+            places.map { place in
+                let result = step.results.first { $0.target == place.name }
+                return result?[keyPath: ratio].map(number) ?? (result?.failure == nil ? "" : "failed")
+            }
+        }
+        return [step.name] + cells(of: Array(targets.dropFirst()), \.toPlain) + cells(of: compared, \.toBestPeer)
+            + cells(of: variants, \.toTown)
     }
 }
 

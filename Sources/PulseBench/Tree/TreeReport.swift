@@ -7,6 +7,8 @@ struct TreeReport: Codable {
     let settings: Settings
     let tree: Tree
     let targets: [Place]
+    /// Peers that could not be measured, and why.
+    let absent: [Absent]
     let steps: [Step]
 
     struct Settings: Codable {
@@ -42,6 +44,11 @@ struct TreeReport: Codable {
         let fileSystem: String
     }
 
+    struct Absent: Codable {
+        let name: String
+        let reason: String
+    }
+
     struct Step: Codable {
         let name: String
         let summary: String
@@ -65,6 +72,8 @@ struct TreeReport: Codable {
         /// The median as a multiple of the plain directory's, and of the faster peer's.
         var toPlain: Double?
         var toBestPeer: Double?
+        /// For a variant: the median over the rounds of its time as a multiple of the first town's in the same round.
+        var toTown: Double?
         /// Why there is no figure.
         var failure: String?
     }
@@ -88,9 +97,12 @@ extension TreeReport.Result {
     }
 
     /// The same, compared with the others of its step.
-    func compared(withPlain plain: Double?, bestPeer: Double?) -> Self {
+    func compared(withPlain plain: Double?, bestPeer: Double?, town: Self?) -> Self {
         var compared = self
         guard let median else { return self }
+        if let town, town.target != target, town.rounds.count == rounds.count {
+            compared.toTown = Percentiles(zip(rounds, town.rounds).map { $0 / $1 })?.median
+        }
         compared.toPlain = plain.map { median / $0 }
         compared.toBestPeer = bestPeer.map { median / $0 }
         return compared

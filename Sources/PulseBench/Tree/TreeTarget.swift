@@ -22,18 +22,31 @@ struct TreeTarget {
 
     static let plain = TreeTarget(name: "plain", kind: .plain)
 
-    /// The peers that this machine has.
+    /// What pulsefs is compared with.
     ///
     /// bindfs is taken as it is by default, with one thread; more would, says its manual, let others see files with a wrong
     /// owner. mergerfs gets what its manual recommends where mmap is needed (SQLite needs it), but keeps cached pages of unchanged
     /// files from one open to the next, which is faster.
-    static func installedPeers() -> [TreeTarget] {
-        [
-            TreeTarget(name: "bindfs", kind: .bindfs, program: "bindfs", options: "no-allow-other"),
-            TreeTarget(
-                name: "mergerfs", kind: .mergerfs, program: "mergerfs",
-                options: "use_ino,cache.files=auto-full,category.create=mfs,minfreespace=0"),
-        ].filter { isInstalled($0.name) }
+    static let peers = [
+        TreeTarget(name: "bindfs", kind: .bindfs, program: "bindfs", options: "no-allow-other"),
+        TreeTarget(
+            name: "mergerfs", kind: .mergerfs, program: "mergerfs",
+            options: "use_ino,cache.files=auto-full,category.create=mfs,minfreespace=0"),
+    ]
+
+    /// Why a peer cannot be measured here, found out by mounting it once in `scratch`; nil when it can.
+    ///
+    /// mergerfs, for one, brings a helper for ordinary users that is not always installed so that it may mount.
+    func obstacle(in scratch: String, supervisor: Supervisor) throws -> String? {
+        guard isInstalled(program ?? name) else { return "not installed" }
+        return try withScratchDirectory(in: scratch) { place in
+            do {
+                try withDirectory(in: place, supervisor: supervisor) { _ in }
+                return nil
+            } catch let failure as BenchFailure {
+                return failure.description.replacing(place, with: "…")
+            }
+        }
     }
 
     /// What a person would type.
