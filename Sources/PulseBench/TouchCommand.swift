@@ -58,8 +58,7 @@ struct TouchCommand: ParsableCommand {
     var patienceSeconds = 30.0
     @Flag(help: "Poll each opened file: the request that Go's runtime causes by registering it with epoll.")
     var polling = false
-    @Flag(help: "Print the report as JSON.")
-    var json = false
+    @OptionGroup var output: ReportOutput
 
     func validate() throws {
         guard rounds > 0, samples > 0, files > 0 else {
@@ -108,7 +107,7 @@ struct TouchCommand: ParsableCommand {
                 }
             }
         }
-        print(json ? try reportJSON(report) : report.markdown)
+        try output.write(report)
     }
 
     /// All figures, with the touched file and the tree in place.
@@ -131,6 +130,7 @@ struct TouchCommand: ParsableCommand {
                 rounds: rounds, samples: samples, tornSeconds: tornSeconds, polling: polling,
                 clients: clients > 0 ? clients : nil, clientSeconds: clients > 0 ? clientSeconds : nil)
         )
+        let watch = Noise.Watch()
         return try benchmark.withPlantedTargets(files: files) { tree in
             let servers = try benchmark.servers(of: pulsefs, tree: tree, idle: .seconds(idleSeconds))
             let figures = try benchmark.figures()
@@ -138,14 +138,17 @@ struct TouchCommand: ParsableCommand {
             let burst = try workers[0].flatMap { worker in
                 bursts > 0 ? try benchmark.burst(worker: worker, bursts: bursts) : nil
             }
+            let oneCore = self.oneCore && self.town == nil ? try benchmark.oneCore(workers: workers) : nil
+            let clients = try benchmark.crowds()
             return TouchReport(
                 machine: Machine(),
+                noise: watch.finish(),
                 version: servers?.version,
                 settings: benchmark.settings,
                 targets: figures,
                 ratios: TouchReport.ratios(among: figures),
-                oneCore: oneCore && self.town == nil ? try benchmark.oneCore(workers: workers) : nil,
-                clients: try benchmark.crowds(),
+                oneCore: oneCore,
+                clients: clients,
                 burst: burst,
                 servers: servers?.costs
             )

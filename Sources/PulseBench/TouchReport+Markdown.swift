@@ -6,6 +6,11 @@ extension TouchReport {
             "\(settings.rounds) rounds, order of targets rotated; each \(settings.samples) writes, reads, and openings of an ordinary file, "
                 + "then \(number(settings.tornSeconds)) s of one writer and one reader"
                 + (settings.polling ? "; each open file polled, as Go does" : ""),
+        ]
+        if let noise {
+            lines.append(noise.line(spreads: targets.flatMap { [$0.write.spread, $0.read.spread, $0.open.spread] }))
+        }
+        lines += [
             "µs, medians over the rounds; ± is the spread of the round medians",
             "",
         ]

@@ -3,8 +3,9 @@
 /// `schema` names this shape. A key may be added under the same name; whatever changes or goes gets a new one. Times are
 /// microseconds, memory is KiB. An absent key means "not measured".
 struct TouchReport: Codable {
-    var schema = "pulsefs-bench/touch/1"
+    var schema = schemaName
     let machine: Machine
+    var noise: Noise?
     /// Of the `pulsefs` behind the mount.
     let version: String?
     let settings: Settings

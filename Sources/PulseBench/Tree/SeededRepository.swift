@@ -10,8 +10,8 @@ struct SeededRepository {
     let files: Int
     var commits = 24
 
-    /// A word that stands in most of the files.
-    static let commonWord = "return"
+    /// A word that stands in one line of four hundred.
+    static let searchedWord = "heartbeat"
 
     /// The whole stream.
     func fastImportStream() -> [UInt8] {
@@ -64,6 +64,7 @@ struct SeededRepository {
                 bytes.append(contentsOf: Self.wordBytes.randomElement(using: &random)!)  // because there are some
                 bytes.append(UInt8(ascii: " "))
             }
+            if Int.random(in: 0..<400, using: &random) == 0 { bytes.append(contentsOf: "\(Self.searchedWord) ".utf8) }
             bytes.append(contentsOf: "x\(UInt16.random(in: 0...UInt16.max, using: &random));\n".utf8)
         }
         return bytes
@@ -73,7 +74,7 @@ struct SeededRepository {
         "agent", "beat", "cache", "daemon", "edge", "files", "graph", "handle", "index", "journal", "keeper", "lease",
         "mount",
         "node", "order", "parse", "queue", "record", "signal", "table", "unit", "value", "watch", "yield",
-        "if", "let", "for", "func", "import", commonWord, "struct", "switch",
+        "if", "let", "for", "func", "import", "return", "struct", "switch",
     ]
     private static let wordBytes = words.map { Array($0.utf8) }
 }

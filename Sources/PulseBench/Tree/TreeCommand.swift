@@ -42,14 +42,13 @@ struct TreeCommand: ParsableCommand {
     var seed: UInt64 = 1
     @Option(help: "Files in the seeded repository.")
     var files = 1_400
-    @Option(help: "The word that is searched for.")
-    var pattern = SeededRepository.commonWord
+    @Option(help: "The word that is searched for (default: 'heartbeat', in a given repository 'return').")
+    var pattern: String?
     @Option(help: "The size of the big file, in MiB.")
     var megabytes = 256
     @Option(help: "How long a step may take before the benchmark gives up.")
     var patienceSeconds = 300.0
-    @Flag(help: "Print the report as JSON.")
-    var json = false
+    @OptionGroup var output: ReportOutput
 
     func validate() throws {
         guard rounds > 0, files > 0, megabytes > 0, patienceSeconds > 0 else {
@@ -71,7 +70,7 @@ struct TreeCommand: ParsableCommand {
         let supervisor = Supervisor(patience: .seconds(patienceSeconds))
         let own = try ownTargets()
         let report = try withScratchDirectory(in: directory) { try measure(own, in: $0, supervisor) }
-        print(json ? try reportJSON(report) : report.markdown)
+        try output.write(report)
         guard report.failures.isEmpty else {
             for failure in report.failures { warn(failure) }
             throw ExitCode.failure
@@ -79,7 +78,7 @@ struct TreeCommand: ParsableCommand {
     }
 
     private func measure(_ own: [TreeTarget], in scratch: String, _ supervisor: Supervisor) throws -> TreeReport {
-        let machine = Machine()
+        let watch = Noise.Watch()
         let peers = TreeTarget.peers.filter { isWanted($0.name) }
         let obstacles = try peers.map { try $0.obstacle(in: scratch, supervisor: supervisor) }
         let targets = own + zip(peers, obstacles).filter { $0.1 == nil }.map(\.0)
@@ -89,14 +88,14 @@ struct TreeCommand: ParsableCommand {
         let benchmark = TreeBenchmark(
             supervisor: supervisor, targets: targets,
             steps: TreeStep.all.filter { step.isEmpty || step.contains($0.name) }, rounds: rounds,
-            inputs: inputs.directory, pattern: pattern, megabytes: megabytes,
+            inputs: inputs.directory, pattern: searchedWord, megabytes: megabytes,
             progress: isatty(STDERR_FILENO) == 1 ? { warn($0) } : { _ in })
         let steps = try benchmark.measure(in: scratch)
         return TreeReport(
-            machine: machine,
+            machine: Machine(), noise: watch.finish(),
             settings: .init(
                 rounds: rounds, directory: directory, fileSystem: fileSystem, repository: repository,
-                seed: repository == nil ? seed : nil, pattern: pattern, megabytes: megabytes, loadAfter: Machine().load),
+                seed: repository == nil ? seed : nil, pattern: searchedWord, megabytes: megabytes),
             tree: try inputs.describe(),
             targets: try targets.map { target in
                 TreeReport.Place(
@@ -119,6 +118,8 @@ struct TreeCommand: ParsableCommand {
         }
         return [.plain] + (isWanted("pulsefs") ? [town] : []) + variants
     }
+
+    private var searchedWord: String { pattern ?? (repository == nil ? SeededRepository.searchedWord : "return") }
 
     private func isWanted(_ name: String) -> Bool { target.isEmpty || target.contains(name) }
 }

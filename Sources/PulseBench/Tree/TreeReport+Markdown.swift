@@ -17,7 +17,7 @@ extension TreeReport {
 
     private var towns: [Place] { targets.filter { $0.kind == .pulsefs } }
     /// What is held against the peers; nothing without peers.
-    private var compared: [Place] { targets.contains { $0.kind.isPeer } ? towns : [] }
+    private var compared: [Place] { targets.contains { $0.kind.isPeer } ? Array(towns.prefix(1)) : [] }
     /// What is held against the first town.
     private var variants: [Place] { Array(towns.dropFirst()) }
 
@@ -26,7 +26,9 @@ extension TreeReport {
             settings.repository.map { "repository \($0)" } ?? "seeded repository (seed \(settings.seed ?? 0))"
         let megabytes = number(Double(tree.bytes) / 1e6)
         return [
-            machine.line + (settings.loadAfter.map { ", \(number($0)) at the end" } ?? ""),
+            machine.line,
+            "",
+            noise.line(spreads: steps.flatMap(\.results).compactMap(\.spread)),
             "",
             "\(source): \(tree.files) files, \(megabytes) MB, \(tree.commits) commits, at \(tree.head.prefix(12)); targets on \(settings.fileSystem)",
             "\(settings.rounds) rounds, order of targets rotated, new directories and mounts in each; medians over the rounds; "
@@ -59,6 +61,6 @@ extension Machine {
     /// In one line, as a report begins.
     var line: String {
         "Linux \(kernel) \(architecture), \(cores) cores" + (processor.map { ", \($0)" } ?? "")
-            + (user.map { ", as \($0)" } ?? "") + (load.map { "; load average \(number($0)) at the start" } ?? "")
+            + (user.map { ", as \($0)" } ?? "")
     }
 }

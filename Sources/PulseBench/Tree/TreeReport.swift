@@ -2,8 +2,9 @@
 ///
 /// `schema` names this shape. A key may be added under the same name; whatever changes or goes gets a new one. Times are seconds.
 struct TreeReport: Codable {
-    var schema = "pulsefs-bench/tree/1"
+    var schema = schemaName
     let machine: Machine
+    let noise: Noise
     let settings: Settings
     let tree: Tree
     let targets: [Place]
@@ -21,8 +22,6 @@ struct TreeReport: Codable {
         let seed: UInt64?
         let pattern: String
         let megabytes: Int
-        /// The load average of the last minute when the run was over.
-        let loadAfter: Double?
     }
 
     /// What the cloned repository held at its last commit.
