@@ -60,6 +60,7 @@ let package = Package(
         .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),
 
         .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "SystemCalls", system]),
+        .testTarget(name: "PulseBenchTests", dependencies: ["PulseBench", argumentParser]),
         .testTarget(name: "LivenessTests", dependencies: ["Liveness", "SeededRandom"]),
 
         // For tests: random numbers that can be had again, and real Redis servers.

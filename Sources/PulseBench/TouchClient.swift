@@ -18,7 +18,9 @@ struct TouchClient: Codable {
             p99 = percentiles[0.99]
         }
     }
+}
 
+extension TouchClient {
     /// Begins at `start`, so that all clients do at once, and goes on for some time.
     init(of file: GoFile, start: MonotonicTime, for time: Duration) throws {
         let clock = ContinuousClock()

@@ -58,6 +58,11 @@ struct TreeCommand: ParsableCommand {
         for name in target where !["pulsefs", "bindfs", "mergerfs"].contains(name) {
             throw ValidationError("There is no target '\(name)'.")
         }
+        let names = ["plain", "pulsefs", "bindfs", "mergerfs"] + variant.map(\.name)
+        guard Set(names).count == names.count else {
+            throw ValidationError(
+                "A variant needs a name of its own, unlike \(names.prefix(4).joined(separator: ", ")).")
+        }
         for name in ["git", "sqlite3", "make", "cc", "tar"] where !isInstalled(name) {
             throw ValidationError("\(name) is needed and is not installed.")
         }
