@@ -145,8 +145,8 @@ extension RoleCommand {
             let variables = StepVariables(inputs: inputs, keep: keep, pattern: pattern, megabytes: megabytes)
             do {
                 try report(StepRun.Result.done(try StepRun(step: step, variables: variables).perform()))
-            } catch let failure as BenchFailure {
-                try report(StepRun.Result.failed(failure.description))
+            } catch {
+                try report(StepRun.Result.failed("\(error)"))
             }
         }
     }

@@ -32,25 +32,24 @@ struct StepRun {
             try run(script: step.given)
             seconds.append(try timed() / .seconds(1))
         }
-        try run(script: step.check, output: "\(variables.values["KEEP"]!)/check")  // because every step has it
-        let check = try GoFile(path: "\(variables.values["KEEP"]!)/check").read()  // because every step has it
+        let printed = "\(variables.keep)/check"
+        try run(script: step.check, output: printed)
+        let check = try GoFile(path: printed).read()
         return Outcome(seconds: seconds, check: String(decoding: check, as: UTF8.self))
     }
 
     @discardableResult
     private func timed() throws -> Duration {
         switch step.work {
-        case .program(let command): try run(variables.words(of: command), output: out)
-        case .script(let script): try run(script: script, output: out)
+        case .program(let command): try run(variables.words(of: command), output: variables.out)
+        case .script(let script): try run(script: script, output: variables.out)
         case .mappedReads(let file, let count): try mappedReads(of: file, count: count)
         }
     }
 
-    private var out: String { variables.values["OUT"]! }  // because every step has it
-
     @discardableResult
     private func run(script: String, output: String? = nil) throws -> Duration {
-        try run(["sh", "-e", "-c", script], output: output ?? "\(out).given")
+        try run(["sh", "-e", "-c", script], output: output ?? "\(variables.out).given")
     }
 
     /// From the moment it is started to the moment it has ended; its output goes to a file, never to /dev/null, which some
@@ -91,7 +90,7 @@ struct StepRun {
         }
         munmap(memory, size)
         let time = start.duration(to: clock.now)
-        try GoFile(path: out).write(Array("\(sum)\n".utf8))
+        try GoFile(path: variables.out).write(Array("\(sum)\n".utf8))
         return time
     }
 }

@@ -1,20 +1,27 @@
 /// The variables of a step: for its scripts in the environment, for its programs put in for `$NAME`.
 struct StepVariables {
-    private(set) var values: [String: String]
+    private let values: [String: String]
+    /// The file that the work prints to.
+    let out: String
+    /// A directory beside the targets.
+    let keep: String
 
     /// - `SOURCE`: the bare repository that is cloned.
     /// - `INPUTS`: the directory of what all targets are given alike.
     /// - `KEEP`: a directory beside the targets, for what a step writes elsewhere.
     /// - `PATTERN`: the word that is searched for.
     /// - `MEGABYTES`: the size of the big file.
+    /// - `OUT`: the file that the work prints to.
     init(inputs: String, keep: String, pattern: String, megabytes: Int) {
+        self.keep = keep
+        out = "\(keep)/out"
         values = [
             "SOURCE": "\(inputs)/source.git",
             "INPUTS": inputs,
             "KEEP": keep,
             "PATTERN": pattern,
             "MEGABYTES": "\(megabytes)",
-            "OUT": "\(keep)/out",
+            "OUT": out,
         ]
     }
 

@@ -15,53 +15,66 @@ struct TreeBenchmark {
     /// Told what is being done.
     var progress: (String) -> Void = { _ in }
 
-    /// What is known of a step on a target.
+    /// What is known of a step: its targets' samples, and what its check prints.
     private struct Record {
-        var samples: [[Double]] = []
-        var failure: String?
+        let step: TreeStep
+        /// By target, then by round.
+        var samples: [[[Double]]]
+        /// By target. What has failed is not tried again.
+        var failures: [String?]
+        /// What the first target's check has printed, by which the others are judged.
+        var expected: String?
+
+        init(of step: TreeStep, targets: Int) {
+            self.step = step
+            samples = Array(repeating: [], count: targets)
+            failures = Array(repeating: nil, count: targets)
+        }
+
+        mutating func note(_ result: StepRun.Result, target: Int) {
+            switch result {
+            case .failed(let failure):
+                failures[target] = failure
+            case .done(let outcome) where outcome.check == expected ?? outcome.check:
+                expected = outcome.check
+                samples[target].append(outcome.seconds)
+            case .done(let outcome):
+                failures[target] = "the check printed \(outcome.check), elsewhere \(expected ?? "")"
+            }
+        }
     }
 
     /// The steps' results; `scratch` is where the targets are made.
     func measure(in scratch: String) throws -> [TreeReport.Step] {
-        var records = steps.map { _ in targets.map { _ in Record() } }
-        var expected = [String?](repeating: nil, count: steps.count)
+        var records = steps.map { Record(of: $0, targets: targets.count) }
         for round in 0..<rounds {
-            try withTargets(in: scratch, round: round) { directories, keep in
-                let order = targets.indices.map { ($0 + round) % targets.count }
-                for (stepIndex, step) in steps.enumerated() {
-                    for index in order where records[stepIndex][index].failure == nil {
-                        progress("round \(round + 1) of \(rounds): \(step.name) on \(targets[index].name)")
-                        let result = perform(step, in: directories[index], keep: keep[index])
-                        switch try result.get() {
-                        case .failed(let failure): records[stepIndex][index].failure = failure
-                        case .done(let outcome):
-                            if expected[stepIndex] == nil { expected[stepIndex] = outcome.check }
-                            if outcome.check == expected[stepIndex] {
-                                records[stepIndex][index].samples.append(outcome.seconds)
-                            } else {
-                                records[stepIndex][index].failure =
-                                    "the check printed \(outcome.check), elsewhere \(expected[stepIndex] ?? "")"
-                            }
-                        }
+            let order = targets.indices.map { ($0 + round) % targets.count }
+            try withTargets(in: scratch) { directories, keep in
+                for step in steps.indices {
+                    for target in order where records[step].failures[target] == nil {
+                        progress("round \(round + 1) of \(rounds): \(steps[step].name) on \(targets[target].name)")
+                        let result = try perform(steps[step], in: directories[target], keep: keep[target])
+                        records[step].note(result, target: target)
                     }
                 }
             }
         }
-        return steps.indices.map { step in results(of: steps[step], records[step]) }
+        return records.map(results)
     }
 
-    private func perform(_ step: TreeStep, in directory: String, keep: String) -> Result<StepRun.Result, any Error> {
-        Result {
-            try supervisor.play([
-                "step", step.name, "--directory", directory, "--inputs", inputs, "--keep", keep, "--pattern", pattern,
-                "--megabytes", "\(megabytes)",
-            ])
-        }
+    private func perform(_ step: TreeStep, in directory: String, keep: String) throws -> StepRun.Result {
+        try supervisor.play([
+            "step", step.name, "--directory", directory, "--inputs", inputs, "--keep", keep, "--pattern", pattern,
+            "--megabytes", "\(megabytes)",
+        ])
     }
 
-    private func results(of step: TreeStep, _ records: [Record]) -> TreeReport.Step {
-        let alone = zip(targets, records).map { target, record in
-            TreeReport.Result(target: target.name, rounds: record.samples, failure: record.failure)
+    /// A step's figures, each compared with the others.
+    private func results(of record: Record) -> TreeReport.Step {
+        let step = record.step
+        let alone = targets.indices.map { target in
+            TreeReport.Result(
+                target: targets[target].name, rounds: record.samples[target], failure: record.failures[target])
         }
         func median(of kinds: (TreeTarget.Kind) -> Bool) -> Double? {
             zip(targets, alone).filter { kinds($0.0.kind) }.compactMap(\.1.median).min()
@@ -77,7 +90,7 @@ struct TreeBenchmark {
     }
 
     /// Lends a round its directories, mounted, and beside each one a directory for what steps write elsewhere.
-    private func withTargets(in scratch: String, round: Int, body: ([String], [String]) throws -> Void) throws {
+    private func withTargets(in scratch: String, body: ([String], [String]) throws -> Void) throws {
         try withScratchDirectory(in: scratch) { place in
             let keep = try targets.map { try makeDirectory("\(place)/\($0.name).keep") }
             func mount(_ rest: ArraySlice<TreeTarget>, _ directories: [String]) throws {
