@@ -20,7 +20,7 @@ struct TreeBenchmark {
         let step: TreeStep
         /// By target, then by round.
         var samples: [[[Double]]]
-        /// By target. What has failed is not tried again.
+        /// By target; what has failed is not tried again.
         var failures: [String?]
         /// What the first target's check has printed, by which the others are judged.
         var expected: String?
