@@ -54,12 +54,13 @@ let package = Package(
         ),
 
         // The `pulsefs-bench` program. Measures from outside, so it imports nothing of ours.
-        .executableTarget(name: "PulseBench", dependencies: [argumentParser, system]),
+        .executableTarget(name: "PulseBench", dependencies: ["CLinux", argumentParser, system]),
 
         // For the parity tests: system calls past glibc.
         .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),
 
         .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "SystemCalls", system]),
+        .testTarget(name: "PulseBenchTests", dependencies: ["PulseBench", argumentParser]),
         .testTarget(name: "LivenessTests", dependencies: ["Liveness", "SeededRandom"]),
 
         // For tests: random numbers that can be had again, and real Redis servers.

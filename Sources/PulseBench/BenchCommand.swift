@@ -6,8 +6,8 @@ import SystemPackage
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "pulsefs-bench",
-        abstract: "Measures pulsefs beside a plain directory and a tmpfs, in one run.",
-        subcommands: [TouchCommand.self, RoleCommand.self]
+        abstract: "Measures pulsefs beside plain directories and other file systems, in one run.",
+        subcommands: [TouchCommand.self, TreeCommand.self, RenderCommand.self, RoleCommand.self]
     )
 }
 

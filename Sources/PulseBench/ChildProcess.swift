@@ -12,10 +12,10 @@ struct ChildProcess: ~Copyable {
     private var waitStatus: Int32?
 
     /// Starts `executable` in a process group of its own (a terminal's ^C is the parent's to judge), no signal blocked.
-    init(spawning executable: String, _ arguments: [String]) throws {
+    init(spawning executable: String, _ arguments: [String], environment: [String: String] = [:]) throws {
         let output = try unnamedFile()
         do {
-            pid = try spawn([executable] + arguments, output: output)
+            pid = try spawn([executable] + arguments, output: output, group: .own, environment: environment)
         } catch {
             try? output.close()
             throw BenchFailure("cannot start \(executable)", error)
@@ -54,32 +54,6 @@ struct ChildProcess: ~Copyable {
     func printed() throws(Errno) -> [UInt8] {
         try GoFile(path: "/proc/self/fd/\(output.rawValue)").read()
     }
-}
-
-/// Starts a program, found by the PATH, with its standard output going to `output` and nothing to read.
-private func spawn(_ arguments: [String], output: FileDescriptor) throws(Errno) -> pid_t {
-    var actions = posix_spawn_file_actions_t()
-    posix_spawn_file_actions_init(&actions)
-    defer { posix_spawn_file_actions_destroy(&actions) }
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
-    posix_spawn_file_actions_adddup2(&actions, output.rawValue, STDOUT_FILENO)
-
-    var attributes = posix_spawnattr_t()
-    posix_spawnattr_init(&attributes)
-    defer { posix_spawnattr_destroy(&attributes) }
-    var noSignals = sigset_t()
-    sigemptyset(&noSignals)
-    posix_spawnattr_setsigmask(&attributes, &noSignals)
-    posix_spawnattr_setpgroup(&attributes, 0)
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP))
-
-    var argv: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) }
-    argv.append(nil)
-    defer { for argument in argv { free(argument) } }
-    var pid: pid_t = 0
-    let code = posix_spawnp(&pid, arguments[0], &actions, &attributes, argv, environ)
-    guard code == 0 else { throw Errno(rawValue: code) }
-    return pid
 }
 
 /// A file in /tmp that has lost its name.

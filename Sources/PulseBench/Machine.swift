@@ -7,6 +7,8 @@ struct Machine: Codable {
     let cores: Int
     /// As `/proc/cpuinfo` calls it, where it does.
     let processor: String?
+    /// Who ran it.
+    var user: String?
 
     init() {
         var names = utsname()
@@ -16,6 +18,7 @@ struct Machine: Codable {
         cores = sysconf(Int32(_SC_NPROCESSORS_ONLN))
         let cpuinfo = String(decoding: (try? GoFile(path: "/proc/cpuinfo").read()) ?? [], as: UTF8.self)
         let model = cpuinfo.split(separator: "\n").first { $0.hasPrefix("model name") }
+        user = getpwuid(geteuid()).map { String(cString: $0.pointee.pw_name) } ?? "\(geteuid())"
         processor = model?.split(separator: ":").last.map { String($0.drop { $0 == " " }) }
     }
 }

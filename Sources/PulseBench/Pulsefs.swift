@@ -1,5 +1,6 @@
 import FoundationEssentials
 import Glibc
+import SystemPackage
 
 /// The `pulsefs` program, called as a person calls it.
 struct Pulsefs {
@@ -24,7 +25,8 @@ struct Pulsefs {
 
     func mount(_ town: String, options: String?) throws {
         // A mount half made would be nobody's to unmount, so a request to stop waits until it stands.
-        try call(["mount", town] + (options.map { ["-o", $0] } ?? []), uninterrupted: true)
+        // Beside the town, which is in a directory of the benchmark's own: nothing is left in the user's.
+        try call(["mount", town, "--log", "\(town).log"] + (options.map { ["-o", $0] } ?? []), uninterrupted: true)
     }
 
     func unmount(_ town: String) throws {
@@ -44,4 +46,17 @@ struct Pulsefs {
         }
         return printed
     }
+}
+
+/// A program in the same directory as this one.
+func neighbour(_ name: String) throws -> String {
+    guard let own = realpath("/proc/self/exe", nil) else {
+        throw BenchFailure("cannot find this program's own file", Errno(rawValue: errno))
+    }
+    defer { free(own) }
+    let path = FilePath(String(cString: own)).removingLastComponent().appending(name).string
+    guard access(path, X_OK) == 0 else {
+        throw BenchFailure("there is no \(path): build it, or name it with --\(name)")
+    }
+    return path
 }

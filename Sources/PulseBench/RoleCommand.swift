@@ -9,7 +9,10 @@ struct RoleCommand: ParsableCommand {
         commandName: "role",
         abstract: "One step of a benchmark, in a process of its own.",
         shouldDisplay: false,
-        subcommands: [Latency.self, Writer.self, Reader.self, Plant.self, Walk.self, Uproot.self]
+        subcommands: [
+            Latency.self, Client.self, Burst.self, Writer.self, Reader.self, Plant.self, Walk.self, Uproot.self,
+            Step.self,
+        ]
     )
 
     /// Times touches, then reads.
@@ -18,11 +21,46 @@ struct RoleCommand: ParsableCommand {
         @Option var ordinary: String
         @Option var samples: Int
         @Flag var polling = false
+        /// The one core to run on.
+        @Option var core: Int?
 
         func run() throws {
+            if let core { try CoreAffinity(only: core).apply(toThread: 0) }
             try report(
                 TouchTimes(
                     of: GoFile(path: file, polling: polling), ordinary: GoFile(path: ordinary), samples: samples))
+        }
+    }
+
+    /// Times touches and reads in turn, beside others that do the same.
+    struct Client: ParsableCommand {
+        @Argument var file: String
+        /// On the monotonic clock, in nanoseconds.
+        @Option var start: Int
+        @Option var milliseconds: Int
+        @Flag var polling = false
+
+        func run() throws {
+            try report(
+                TouchClient(
+                    of: GoFile(path: file, polling: polling), start: MonotonicTime(nanoseconds: start),
+                    for: .milliseconds(milliseconds)))
+        }
+    }
+
+    /// Touches in bursts and looks at another process's CPU time after each.
+    struct Burst: ParsableCommand {
+        @Argument var file: String
+        @Option var touches: Int
+        @Option var process: Int32
+        @Option var milliseconds: Int
+        @Option var bursts: Int
+
+        func run() throws {
+            try report(
+                TouchBurst.cpuAfterBursts(
+                    of: touches, on: GoFile(path: file), process: process, window: .milliseconds(milliseconds),
+                    bursts: bursts))
         }
     }
 
@@ -46,16 +84,19 @@ struct RoleCommand: ParsableCommand {
         }
     }
 
-    /// Makes the touched file, an ordinary one and, where asked for, a tree of such.
+    /// Makes the touched files, an ordinary one and, where asked for, a tree of such.
     struct Plant: ParsableCommand {
-        @Argument var file: String
+        @Argument var touched: [String]
         @Option var ordinary: String
         @Option var tree: String?
         @Option var files: Int = 0
 
         func run() throws {
-            let made = try makeDirectories(above: file)
-            try GoFile(path: file).write(CheckedDocument(number: 0, length: 16).bytes)
+            var made: [String] = []
+            for file in touched {
+                made += try makeDirectories(above: file)
+                try GoFile(path: file).write(CheckedDocument(number: 0, length: 16).bytes)
+            }
             try GoFile(path: ordinary).write(CheckedDocument(number: 0, length: 16).bytes)
             if let tree { try SourceTree(root: tree).plant(files: files) }
             try report(made)
@@ -73,17 +114,40 @@ struct RoleCommand: ParsableCommand {
 
     /// Removes what `Plant` has made: the files, the directories they needed, the tree.
     struct Uproot: ParsableCommand {
-        @Argument var file: String
+        @Argument var touched: [String]
         @Option var ordinary: String
         @Option var tree: String?
         @Option var made: [String] = []
 
         func run() throws {
-            unlink(file)
+            for file in touched { unlink(file) }
             unlink(ordinary)
             for directory in made.reversed() { rmdir(directory) }
             if let tree { try FileManager.default.removeItem(atPath: tree) }
             try report(true)
+        }
+    }
+}
+
+/// One step of `tree` on one target.
+extension RoleCommand {
+    struct Step: ParsableCommand {
+        @Argument var name: String
+        @Option var directory: String
+        @Option var inputs: String
+        @Option var keep: String
+        @Option var pattern: String
+        @Option var megabytes: Int
+
+        func run() throws {
+            guard let step = TreeStep.named(name) else { throw BenchFailure("no step \(name)") }
+            guard chdir(directory) == 0 else { throw BenchFailure("cannot enter \(directory)", Errno(rawValue: errno)) }
+            let variables = StepVariables(inputs: inputs, keep: keep, pattern: pattern, megabytes: megabytes)
+            do {
+                try report(StepRun.Result.done(try StepRun(step: step, variables: variables).perform()))
+            } catch {
+                try report(StepRun.Result.failed("\(error)"))
+            }
         }
     }
 }

@@ -46,9 +46,10 @@ final class Supervisor {
     func run(
         _ program: String,
         _ arguments: [String],
+        environment: [String: String] = [:],
         uninterrupted: Bool = false
     ) throws -> (exitCode: Int32, printed: [UInt8]) {
-        var child = try ChildProcess(spawning: program, arguments)
+        var child = try ChildProcess(spawning: program, arguments, environment: environment)
         try wait(for: &child, taking: .zero, uninterrupted: uninterrupted)
         return (child.exitCode ?? 0, try child.printed())
     }

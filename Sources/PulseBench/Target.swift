@@ -3,7 +3,7 @@ import SystemPackage
 
 /// One place where the same thing is measured.
 struct Target {
-    enum Name: String, Codable, CaseIterable {
+    enum Name: String, Codable {
         /// The town, through the mount.
         case mount
         /// Another town, with a mirror in Redis.
@@ -25,6 +25,10 @@ struct Target {
     let fileSystem: String
 
     var file: String { "\(directory)/\(signalFile)" }
+    /// The touched files of clients that work at once.
+    func clientFiles(_ count: Int) -> [String] {
+        (0..<count).map { "\(directory)/.runtime/heartbeats/pulsefs-bench-\(getpid())-\($0).json" }
+    }
     /// A file like any other in a town.
     var ordinaryFile: String { "\(directory)/pulsefs-bench-\(getpid()).txt" }
 

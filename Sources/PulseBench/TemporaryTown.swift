@@ -58,6 +58,12 @@ func withMountedTown<Result>(
     return try result.get()
 }
 
+/// Makes a directory and gives its path.
+func makeDirectory(_ path: String) throws -> String {
+    guard mkdir(path, 0o755) == 0 else { throw BenchFailure("cannot make \(path)", Errno(rawValue: errno)) }
+    return path
+}
+
 /// Says on standard error what the report cannot say.
 func warn(_ message: String) {
     _ = try? FileDescriptor.standardError.writeAll("pulsefs-bench: \(message)\n".utf8)

@@ -17,8 +17,9 @@ struct TouchBenchmark {
         for (index, target) in targets.enumerated() {
             let treeOptions = index == 0 ? ["--tree", tree] : []
             let options = ["--ordinary", target.ordinaryFile] + treeOptions
-            planted.append(["role", "uproot", target.file] + options)
-            let made: [String] = try supervisor.play(["plant", target.file, "--files", "\(files)"] + options)
+            let touched = [target.file] + target.clientFiles(settings.clients ?? 0)
+            planted.append(["role", "uproot"] + touched + options)
+            let made: [String] = try supervisor.play(["plant"] + touched + ["--files", "\(files)"] + options)
             planted[index] += made.flatMap { ["--made", $0] }
         }
         return try body(tree)
@@ -74,10 +75,10 @@ struct TouchBenchmark {
         )
     }
 
-    private func touchTimes(on target: Target) throws -> TouchTimes {
+    func touchTimes(on target: Target, core: Int? = nil) throws -> TouchTimes {
         try supervisor.play(
             ["latency", target.file, "--ordinary", target.ordinaryFile, "--samples", "\(settings.samples)"]
-                + (settings.polling ? ["--polling"] : [])
+                + (settings.polling ? ["--polling"] : []) + (core.map { ["--core", "\($0)"] } ?? [])
         )
     }
 

@@ -40,6 +40,16 @@ struct TouchCommand: ParsableCommand {
     var samples = 200
     @Option(help: "How long a writer and a reader race, a round and target.")
     var tornSeconds = 1.0
+    @Option(help: "Clients that work at once, each with a file of its own; 0 for none.")
+    var clients = 8
+    @Option(help: "How long they do, a round and target.")
+    var clientSeconds = 1.0
+    @Option(help: "Bursts of touches after which the CPU time of the worker is watched; 0 for none.")
+    var bursts = 10
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Measure with caller and worker on one core, too (a town of its own only).")
+    var oneCore = true
     @Option(help: "How long to watch the CPU time of an idle mount.")
     var idleSeconds = 10.0
     @Option(help: "Files in the tree that is walked before memory is read.")
@@ -48,12 +58,14 @@ struct TouchCommand: ParsableCommand {
     var patienceSeconds = 30.0
     @Flag(help: "Poll each opened file: the request that Go's runtime causes by registering it with epoll.")
     var polling = false
-    @Flag(help: "Print the report as JSON.")
-    var json = false
+    @OptionGroup var output: ReportOutput
 
     func validate() throws {
         guard rounds > 0, samples > 0, files > 0 else {
             throw ValidationError("--rounds, --samples and --files must be at least 1.")
+        }
+        guard clients >= 0, bursts >= 0, clientSeconds > 0 else {
+            throw ValidationError("--clients and --bursts must not be below 0, --client-seconds must be above.")
         }
         guard tornSeconds > 0, idleSeconds >= 0, patienceSeconds > 0 else {
             throw ValidationError("--torn-seconds and --patience-seconds must be above 0, --idle-seconds not below.")
@@ -95,7 +107,7 @@ struct TouchCommand: ParsableCommand {
                 }
             }
         }
-        print(json ? try report.json : report.markdown)
+        try output.write(report)
     }
 
     /// All figures, with the touched file and the tree in place.
@@ -114,20 +126,38 @@ struct TouchCommand: ParsableCommand {
         let benchmark = TouchBenchmark(
             supervisor: supervisor,
             targets: targets,
-            settings: .init(rounds: rounds, samples: samples, tornSeconds: tornSeconds, polling: polling)
+            settings: .init(
+                rounds: rounds, samples: samples, tornSeconds: tornSeconds, polling: polling,
+                clients: clients > 0 ? clients : nil, clientSeconds: clients > 0 ? clientSeconds : nil)
         )
+        let watch = Noise.Watch()
         return try benchmark.withPlantedTargets(files: files) { tree in
             let servers = try benchmark.servers(of: pulsefs, tree: tree, idle: .seconds(idleSeconds))
             let figures = try benchmark.figures()
+            let workers = try targets.map { try worker(of: $0, pulsefs) }
+            let burst = try workers[0].flatMap { worker in
+                bursts > 0 ? try benchmark.burst(worker: worker, bursts: bursts) : nil
+            }
+            let oneCore = self.oneCore && self.town == nil ? try benchmark.oneCore(workers: workers) : nil
+            let clients = try benchmark.crowds()
             return TouchReport(
                 machine: Machine(),
+                noise: watch.finish(),
                 version: servers?.version,
                 settings: benchmark.settings,
                 targets: figures,
                 ratios: TouchReport.ratios(among: figures),
+                oneCore: oneCore,
+                clients: clients,
+                burst: burst,
                 servers: servers?.costs
             )
         }
+    }
+
+    /// The process that serves a target, where that is a pulsefs.
+    private func worker(of target: Target, _ pulsefs: Pulsefs) throws -> pid_t? {
+        target.fileSystem == "fuse.pulsefs" ? try pulsefs.status(target.directory).workerPID : nil
     }
 
     /// A given town as the mount table spells it.
@@ -140,34 +170,5 @@ struct TouchCommand: ParsableCommand {
             throw ValidationError("Nothing is mounted on \(path), going by /proc/self/mountinfo.")
         }
         return path
-    }
-}
-
-/// A program in the same directory as this one.
-private func neighbour(_ name: String) throws -> String {
-    guard let own = realpath("/proc/self/exe", nil) else {
-        throw BenchFailure("cannot find this program's own file", Errno(rawValue: errno))
-    }
-    defer { free(own) }
-    let path = FilePath(String(cString: own)).removingLastComponent().appending(name).string
-    guard access(path, X_OK) == 0 else {
-        throw BenchFailure("there is no \(path): build it, or name it with --\(name)")
-    }
-    return path
-}
-
-private func makeDirectory(_ path: String) throws -> String {
-    guard mkdir(path, 0o755) == 0 else { throw BenchFailure("cannot make \(path)", Errno(rawValue: errno)) }
-    return path
-}
-
-extension TouchReport {
-    fileprivate var json: String {
-        get throws {
-            let encoder = JSONEncoder()
-            encoder.keyEncodingStrategy = .convertToSnakeCase
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-            return String(decoding: try encoder.encode(self), as: UTF8.self)
-        }
     }
 }

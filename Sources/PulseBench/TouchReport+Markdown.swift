@@ -2,15 +2,19 @@ extension TouchReport {
     /// The report for people: Markdown that also reads well as it is.
     var markdown: String {
         var lines = [
-            "pulsefs \(version ?? "(version unknown)") on Linux \(machine.kernel) \(machine.architecture), "
-                + "\(machine.cores) cores" + (machine.processor.map { ", \($0)" } ?? ""),
+            "pulsefs \(version ?? "(version unknown)") on \(machine.line)",
             "\(settings.rounds) rounds, order of targets rotated; each \(settings.samples) writes, reads, and openings of an ordinary file, "
                 + "then \(number(settings.tornSeconds)) s of one writer and one reader"
                 + (settings.polling ? "; each open file polled, as Go does" : ""),
+        ]
+        if let noise {
+            lines.append(noise.line(spreads: targets.flatMap { [$0.write.spread, $0.read.spread, $0.open.spread] }))
+        }
+        lines += [
             "µs, medians over the rounds; ± is the spread of the round medians",
             "",
         ]
-        lines += table(
+        lines += markdownTable(
             ["", "file system", "write p50", "p99", "±", "read p50", "p99", "±", "open p50", "p99", "±", "torn reads"],
             targets.map { figures in
                 [figures.target.rawValue, figures.fileSystem] + cells(figures.write) + cells(figures.read)
@@ -25,13 +29,22 @@ extension TouchReport {
                 }
         )
         lines += ["", "Torn: " + targets.map(tornLine).joined(separator: "; ")]
+        if let oneCore { lines += ["", "Caller and worker both on core \(oneCore.core):", ""] + oneCoreTable(oneCore) }
+        if let clients { lines += [""] + crowdLines(clients) }
+        if let burst {
+            lines += [
+                "",
+                "CPU time of the worker from 1 ms after a burst of \(burst.touches) touches, in \(number(burst.windowSeconds * 1_000)) ms: "
+                    + "median \(number(burst.median)) µs, at worst \(number(burst.worst)) µs, of \(burst.microseconds.count) bursts",
+            ]
+        }
         if let servers {
             lines += [
                 "",
                 "Memory after a walk over \(servers.walkedFiles) files, and CPU time in \(number(servers.idleSeconds)) s without requests:",
                 "",
             ]
-            lines += table(
+            lines += markdownTable(
                 ["", "RSS KiB", "PSS KiB", "CPU ms"],
                 [("keeper", servers.keeper), ("worker", servers.worker)].map { name, cost in
                     [name, "\(cost.rss)", "\(cost.pss)", number(cost.idleCPUMilliseconds)]
@@ -39,6 +52,37 @@ extension TouchReport {
             )
         }
         return lines.joined(separator: "\n")
+    }
+
+    private func oneCoreTable(_ oneCore: OneCore) -> [String] {
+        markdownTable(
+            ["", "write p50", "p99", "±", "read p50", "p99", "±", "open p50", "p99", "±"],
+            oneCore.targets.map { [$0.target.rawValue] + cells($0.write) + cells($0.read) + cells($0.open) }
+                + oneCore.ratios.map { ratio in
+                    [
+                        "mount ÷ \(ratio.to.rawValue)", number(ratio.write), "", "", number(ratio.read), "", "",
+                        number(ratio.open), "", "",
+                    ]
+                })
+    }
+
+    private func crowdLines(_ crowds: [Crowd]) -> [String] {
+        [
+            "\(settings.clients ?? 0) clients at once, each writing and reading a file of its own; lowest and highest of all clients:",
+            "",
+        ]
+            + markdownTable(
+                ["", "write p50", "p99", "worst p99 ÷ p50", "read p50", "p99", "worst p99 ÷ p50"],
+                crowds.map { crowd in
+                    func range(_ figure: KeyPath<Client, Double>) -> String {
+                        let figures = crowd.clients.map { $0[keyPath: figure] }
+                        return "\(number(figures.min() ?? 0))–\(number(figures.max() ?? 0))"
+                    }
+                    return [
+                        crowd.target.rawValue, range(\.write.p50), range(\.write.p99), number(crowd.worstWriteTail),
+                        range(\.read.p50), range(\.read.p99), number(crowd.worstReadTail),
+                    ]
+                })
     }
 
     private func cells(_ operation: Operation) -> [String] {
@@ -50,36 +94,4 @@ extension TouchReport {
         return "\(figures.target.rawValue) \(torn.empty) empty, \(torn.unparsable) unparsable, \(torn.mixed) mixed "
             + "beside \(torn.writes) writes"
     }
-}
-
-/// Three significant digits or, from 100 up, all those before the point.
-private func number(_ value: Double) -> String {
-    decimal(value, digits: value >= 100 ? 0 : value >= 10 ? 1 : 2)
-}
-
-private func percent(_ share: Double, digits: Int) -> String {
-    "\(decimal(share * 100, digits: digits)) %"
-}
-
-/// A number that is not negative, with a fixed count of digits after the point, for which FoundationEssentials has no format.
-private func decimal(_ value: Double, digits: Int) -> String {
-    let scale = (0..<digits).reduce(1) { product, _ in product * 10 }
-    let scaled = Int((value * Double(scale)).rounded())
-    let fraction = String(scaled % scale)
-    guard digits > 0 else { return "\(scaled)" }
-    return "\(scaled / scale)." + String(repeating: "0", count: digits - fraction.count) + fraction
-}
-
-/// A Markdown table with its columns padded to one width; the first column is text, the others are ranged right.
-private func table(_ head: [String], _ rows: [[String]]) -> [String] {
-    let widths = head.indices.map { column in ([head] + rows).map { $0[column].count }.max() ?? 0 }
-    func line(_ cells: [String]) -> String {
-        let padded = zip(cells, widths).enumerated().map { column, cell in
-            let padding = String(repeating: " ", count: cell.1 - cell.0.count)
-            return column == 0 ? cell.0 + padding : padding + cell.0
-        }
-        return "| " + padded.joined(separator: " | ") + " |"
-    }
-    let rule = widths.enumerated().map { String(repeating: "-", count: $1 - 1) + ($0 == 0 ? "-" : ":") }
-    return [line(head), "| " + rule.joined(separator: " | ") + " |"] + rows.map(line)
 }

@@ -3,13 +3,19 @@
 /// `schema` names this shape. A key may be added under the same name; whatever changes or goes gets a new one. Times are
 /// microseconds, memory is KiB. An absent key means "not measured".
 struct TouchReport: Codable {
-    var schema = "pulsefs-bench/touch/1"
+    var schema = schemaName
     let machine: Machine
+    var noise: Noise?
     /// Of the `pulsefs` behind the mount.
     let version: String?
     let settings: Settings
     let targets: [Figures]
     let ratios: [Ratio]
+    /// The same with caller and worker on one core; absent where the worker was not the benchmark's own.
+    var oneCore: OneCore?
+    /// Many clients at once, a target each.
+    var clients: [Crowd]?
+    var burst: Burst?
     let servers: Servers?
 
     struct Settings: Codable {
@@ -20,10 +26,28 @@ struct TouchReport: Codable {
         let tornSeconds: Double
         /// Whether each opened file was polled, as Go's runtime does.
         let polling: Bool
+        /// How many clients worked at once, and for how long, a round and target.
+        var clients: Int?
+        var clientSeconds: Double?
+    }
+
+    /// What one caller meets, all on one core.
+    struct OneCore: Codable {
+        let core: Int
+        let targets: [Latencies]
+        let ratios: [Ratio]
+    }
+
+    /// One target, without torn reads.
+    struct Latencies: Codable, TouchLatencies {
+        let target: Target.Name
+        let write: Operation
+        let read: Operation
+        let open: Operation
     }
 
     /// One target.
-    struct Figures: Codable {
+    struct Figures: Codable, TouchLatencies {
         let target: Target.Name
         let directory: String
         let fileSystem: String
@@ -82,30 +106,8 @@ struct TouchReport: Codable {
         let open: Double
     }
 
-    /// The processes behind the mount.
-    struct Servers: Codable {
-        /// Files met by the walk (readdir and lstat of each) after which the memory was read.
-        let walkedFiles: Int
-        let idleSeconds: Double
-        let keeper: Cost
-        let worker: Cost
-    }
-
-    struct Cost: Codable {
-        let pid: Int32
-        let rss: Int
-        let pss: Int
-        /// CPU time in the idle window, in milliseconds; the kernel counts in steps, mostly of 10 ms.
-        let idleCPUMilliseconds: Double
-
-        enum CodingKeys: String, CodingKey {
-            case pid, rss, pss
-            case idleCPUMilliseconds = "idle_cpu_milliseconds"
-        }
-    }
-
     /// The mount's ratios to whatever else was measured; none without a mount.
-    static func ratios(among figures: [Figures]) -> [Ratio] {
+    static func ratios(among figures: [some TouchLatencies]) -> [Ratio] {
         guard let mount = figures.first(where: { $0.target == .mount }) else { return [] }
         return figures.filter { $0.target != .mount }.map { other in
             Ratio(
@@ -116,4 +118,12 @@ struct TouchReport: Codable {
             )
         }
     }
+}
+
+/// What was measured of a target, for comparison with another's.
+protocol TouchLatencies {
+    var target: Target.Name { get }
+    var write: TouchReport.Operation { get }
+    var read: TouchReport.Operation { get }
+    var open: TouchReport.Operation { get }
 }
