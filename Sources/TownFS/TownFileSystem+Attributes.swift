@@ -62,7 +62,7 @@ extension TownFileSystem {
         case .pulse: try changePulse(inode, changes, handle: handle, for: request)
         case .backing:
             town.processes.noteActivity(request)
-            try change(inode, changes, handle: handle)
+            try change(inode, changes, handle: handle, for: request)
         case .signal(let file, let parent): try change(file, in: parent, changes, handle: handle, for: request)
         }
         return try getattr(inode, for: request)
@@ -97,10 +97,12 @@ extension TownFileSystem {
         return nil
     }
 
-    private func change(_ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?) throws(Errno) {
+    private func change(
+        _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
+    ) throws(Errno) {
         let file = try descriptor(of: inode)
         try changeOwnership(of: file, changes)
-        if let size = changes.size { try truncate(file, to: size, handle: handle) }
+        if let size = changes.size { try truncate(file, to: size, handle: handle, for: request) }
         if changes.accessed != nil || changes.modified != nil {
             let times = [timespec(changes.accessed), timespec(changes.modified)]
             _ = try retryingInterrupts { utimensat(file.rawValue, "", times, AT_EMPTY_PATH) }
@@ -120,7 +122,9 @@ extension TownFileSystem {
         }
     }
 
-    private func truncate(_ file: Descriptor, to size: off_t, handle: FileHandle?) throws(Errno) {
+    private func truncate(
+        _ file: Descriptor, to size: off_t, handle: FileHandle?, for request: Request
+    ) throws(Errno) {
         guard let handle else {
             _ = try file.callByPath { Glibc.truncate($0, size) }
             return
@@ -130,7 +134,7 @@ extension TownFileSystem {
         case .backing(let opened):
             let descriptor = try opened.descriptor
             _ = try retryingInterrupts { ftruncate(descriptor.rawValue, size) }
-        case .signal(let opened): try opened.truncate(to: size)
+        case .signal(let opened): try opened.truncate(to: size, by: request)
         case .alive(let opened): try opened.truncate(to: size)
         case .text, .events: throw .invalidArgument
         }
@@ -167,12 +171,14 @@ extension TownFileSystem {
     private func truncate(
         _ file: SignalFile, in parent: Descriptor, to size: off_t, handle: FileHandle?, for request: Request
     ) throws(Errno) {
-        if let handle, case .signal(let opened) = try files[handle].target { return try opened.truncate(to: size) }
+        if let handle, case .signal(let opened) = try files[handle].target {
+            return try opened.truncate(to: size, by: request)
+        }
         // By name, as truncate(1) does: opened, cut and closed in one.
         let opened = try file.open(flags: O_WRONLY, for: request, in: parent)
         defer { opened.close() }
-        try opened.truncate(to: size)
-        try opened.flush(by: request)
+        try opened.truncate(to: size, by: request)
+        try opened.flush()
     }
 
     // MARK: The file system as a whole

@@ -214,7 +214,7 @@ extension TownFileSystem {
             let duplicate = try retryingInterrupts { fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0) }
             if close(duplicate) == -1, Errno.current != .interrupted { throw .current }
         case .signal(let file):
-            try file.flush(by: request)
+            try file.flush()
         case .alive(let handle): try pulse.flush(handle)
         case .text, .events: break
         }
@@ -242,7 +242,7 @@ extension TownFileSystem {
             }
         case .signal(let file):
             // Whoever asks for it shall have the document in the real file; a touch alone never waits for a disk.
-            try file.fsync(by: request)
+            try file.fsync()
             if let failure = town.writeDown.writeNow([file.file], isDurable: true) { throw failure }
         case .alive(let handle): try pulse.flush(handle)
         case .text, .events: break

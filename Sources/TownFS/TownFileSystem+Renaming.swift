@@ -207,9 +207,9 @@ extension TownFileSystem {
             let isOther = file.needsSuccessor(for: content.ownership, in: target.directory.descriptor)
             let successor = isOther ? SignalFile(name: file.name, in: targetSignals, town: town) : nil
             let isCommitted = try file.commit(
-                content.document.bytes, source: .renamed, by: request, as: town.callers.caller(request.thread),
-                in: target.directory.descriptor,
-                replacement: content.ownership, successor: successor)
+                content.document.bytes, source: .renamed, by: request,
+                as: town.callers.author(request.thread, of: file.path),
+                in: target.directory.descriptor, replacement: content.ownership, successor: successor)
             guard isCommitted else { return nil }
             guard let successor else { return file }
             nodes.detach(file)

@@ -3,6 +3,16 @@ import Liveness
 import Synchronization
 import SystemCalls
 
+/// Somebody who has opened, written or changed a signal file, and whose touch that is, as of then.
+///
+/// When the file is closed nobody may be looked at any more. execve(2) closes files too, holding a lock of the process
+/// (`exec_update_lock`) that most of `/proc/<pid>` takes, and waits for our answer with it.
+struct Author: Sendable {
+    let caller: Caller
+    /// As far as it can be said without the document.
+    let attribution: Attribution
+}
+
 /// A thread that has asked for something, and who it says it is: as read once, for as long as it runs one program.
 final class Caller: Sendable {
     let thread: pid_t

@@ -95,6 +95,11 @@ final class CallerTable: Sendable {
             sessions: sessions.names)
     }
 
+    /// Whoever asks for something of a signal file, and whose touch that would be; nil as for `caller`.
+    func author(_ thread: pid_t, of signal: [UInt8]) -> Author? {
+        caller(thread).map { Author(caller: $0, attribution: attribution(of: $0, signal: signal)) }
+    }
+
     var sessionNames: SessionNames { sessions.names }
 
     /// The runtime that a signal file belongs to, whoever writes it.

@@ -8,19 +8,19 @@ extension SignalFile {
     /// Judges bytes as the file's new document, and takes them for a touch.
     ///
     /// - Parameters:
-    ///   - caller: Who wrote them, whoever it was that closed the file; nil if that is not known.
+    ///   - author: Who wrote them, whoever it was that closed the file; nil if that is not known.
     ///   - replacement: Mode and owner of a file that was renamed over this one.
     ///   - successor: The file of this name from then on, a new one, this one being unlinked by that.
     /// - Returns: False when the file has been removed: nothing comes of the bytes then.
     /// - Throws: EINVAL when they are no document: the last one stays. EFBIG when they are too many.
     @discardableResult
     func commit(
-        _ bytes: [UInt8], source: Touch.Source, by request: Request, as caller: Caller?, in parent: Descriptor,
+        _ bytes: [UInt8], source: Touch.Source, by request: Request, as author: Author?, in parent: Descriptor,
         replacement: Ownership? = nil, successor: SignalFile? = nil
     ) throws(Errno) -> Bool {
         let former = try contentBeneathIfNeeded(in: parent)
         return try change(
-            by: request, as: caller, former: former, source: source, replacement: replacement, successor: successor
+            by: request, as: author, former: former, source: source, replacement: replacement, successor: successor
         ) {
             (previous, now) throws(Document.Rejection) in
             let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
@@ -35,8 +35,8 @@ extension SignalFile {
     func touch(by request: Request, in parent: Descriptor) throws(Errno) {
         if isAwaited, state.withLock({ $0.handles }).contains(where: \.hasBeenWritten) { return }
         let former = try contentBeneathIfNeeded(in: parent)
-        let caller = town.callers.caller(request.thread)
-        try change(by: request, as: caller, former: former, source: .attributes, replacement: nil) {
+        let author = town.callers.author(request.thread, of: path)
+        try change(by: request, as: author, former: former, source: .attributes, replacement: nil) {
             (previous, now) throws(Document.Rejection) in
             (try Document.refreshed(previous, at: now, kind: kind), isWritten: false)
         }
@@ -45,13 +45,13 @@ extension SignalFile {
     /// Takes an emptied draft that may yet be written to for a touch, and leaves the document alone.
     ///
     /// Does nothing where there is no document yet: nobody shall find an empty one.
-    func touchKeepingDocument(by request: Request, as caller: Caller?, in parent: Descriptor) throws(Errno) {
+    func touchKeepingDocument(by request: Request, as author: Author?, in parent: Descriptor) throws(Errno) {
         let former = try contentBeneathIfNeeded(in: parent)
         let hasDocument = state.withLock { state in
             if case .present = state.presence { true } else { former != nil }
         }
         guard hasDocument else { return }
-        try change(by: request, as: caller, former: former, source: .written, replacement: nil) { previous, _ in
+        try change(by: request, as: author, former: former, source: .written, replacement: nil) { previous, _ in
             (previous ?? Document(), isWritten: false)
         }
     }
@@ -59,12 +59,11 @@ extension SignalFile {
     /// - Parameter judge: Says what the document is from now on, and whether it is the caller's own words.
     @discardableResult
     private func change(
-        by request: Request, as caller: Caller?, former: Content?, source: Touch.Source, replacement: Ownership?,
+        by request: Request, as author: Author?, former: Content?, source: Touch.Source, replacement: Ownership?,
         successor: SignalFile? = nil,
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> (Document, isWritten: Bool)
     ) throws(Errno) -> Bool {
-        // Before the lock, as it asks `/proc`.
-        let attributed = town.callers.attribution(of: caller, signal: path)
+        let attributed = author?.attribution ?? town.callers.attribution(of: nil, signal: path)
         let now = town.now
         let change: (isJournaled: Bool, noted: InMemoryLivenessStore.Noted, attribution: Attribution)?
         do throws(Document.Rejection) {
@@ -96,7 +95,7 @@ extension SignalFile {
                     Touch(
                         signal: path, runtime: attribution.runtime, receivedAt: now.wall, at: now.instant,
                         ttl: town.configuration.ttl, document: document, source: source,
-                        evidence: attribution.evidence, process: caller?.process))
+                        evidence: attribution.evidence, process: author?.caller.process))
                 return (town.journal.append(.content(content), at: path), noted, attribution)
             }
         } catch {
@@ -107,7 +106,9 @@ extension SignalFile {
         town.liveness.tell(change.noted)
         town.counters.noteTouch(source)
         town.counters.note(change.attribution)
-        if let caller, let runtime = change.attribution.runtime { town.processes.noteTouch(of: runtime, by: caller) }
+        if let author, let runtime = change.attribution.runtime {
+            town.processes.noteTouch(of: runtime, by: author.caller)
+        }
         (successor ?? self).scheduleWriteDown(isJournaled: change.isJournaled)
         return true
     }

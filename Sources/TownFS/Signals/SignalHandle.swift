@@ -54,8 +54,8 @@ final class SignalHandle: Sendable {
 
     private struct State {
         var draft: Draft?
-        /// Who wrote to the draft last, as they were then: at the last close there may be nobody left to ask.
-        var writer: Caller?
+        /// Who changed the draft last: nobody is looked at when it is closed.
+        var author: Author?
         var hasReadToTheEnd = false
     }
 
@@ -80,7 +80,10 @@ final class SignalHandle: Sendable {
         thread = request.thread
         isWritable = flags & O_ACCMODE != O_RDONLY
         let isEmptied = flags & O_TRUNC != 0 && isWritable
-        state = Mutex(State(draft: isEmptied ? Draft(bytes: []) : nil))
+        state = Mutex(
+            isEmptied
+                ? State(draft: Draft(bytes: []), author: file.town.callers.author(request.thread, of: file.path))
+                : State())
     }
 
     /// For a file that has been committed by being renamed over the signal file, and may still be written to.
@@ -104,7 +107,15 @@ final class SignalHandle: Sendable {
         snapshot = former.snapshot
         thread = former.thread
         isWritable = former.isWritable
-        state = Mutex(former.state.withLock { $0 })
+        var state = former.state.withLock { $0 }
+        // Where they were then is not known any more.
+        state.author = state.author.map { author in
+            Author(
+                caller: author.caller,
+                attribution: Attribution(
+                    of: author.caller.writer, signal: file.path, sessions: file.town.callers.sessionNames))
+        }
+        self.state = Mutex(state)
     }
 
     /// What was written and has not been committed.
@@ -221,8 +232,8 @@ final class SignalHandle: Sendable {
     func write(
         _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
     ) throws(Errno) -> Int {
-        let writer = file.town.callers.caller(request.thread)
-        try change(as: writer) { (draft) throws(Errno) in
+        let author = file.town.callers.author(request.thread, of: file.path)
+        try change(as: author) { (draft) throws(Errno) in
             let start = appending ? draft.bytes.count : Int(offset)
             guard start >= 0, start <= Document.maximumSize, bytes.count <= Document.maximumSize - start else {
                 throw .fileTooLarge
@@ -238,9 +249,10 @@ final class SignalHandle: Sendable {
     }
 
     /// Sets the length of the draft, as ftruncate(2) does.
-    func truncate(to size: off_t) throws(Errno) {
+    func truncate(to size: off_t, by request: Request) throws(Errno) {
         guard size >= 0, size <= Document.maximumSize else { throw .fileTooLarge }
-        try change { draft in
+        let author = file.town.callers.author(request.thread, of: file.path)
+        try change(as: author) { draft in
             if draft.bytes.count > size {
                 draft.bytes.removeLast(draft.bytes.count - Int(size))
             } else {
@@ -262,7 +274,7 @@ final class SignalHandle: Sendable {
     }
 
     private func change(
-        as writer: Caller? = nil, _ body: (inout Draft) throws(Errno) -> Void
+        as author: Author? = nil, _ body: (inout Draft) throws(Errno) -> Void
     ) throws(Errno) {
         // Read before the lock: a real file beneath means a system call.
         let initial = try state.withLock { $0.draft == nil } ? snapshotBytes() : []
@@ -279,7 +291,7 @@ final class SignalHandle: Sendable {
             draft.verdict = .unjudged
             draft.revision += 1
             state.draft = draft
-            if let writer { state.writer = writer }
+            if let author { state.author = author }
             if draft.isTooLarge { throw .fileTooLarge }
         }
     }
@@ -309,9 +321,9 @@ final class SignalHandle: Sendable {
     /// Judges the draft, as each close(2) does.
     ///
     /// - Throws: EINVAL when it is no document; again at the next close, unless more was written.
-    func flush(by request: Request) throws(Errno) {
+    func flush() throws(Errno) {
         do throws(Errno) {
-            try judge(isLast: false, by: request)
+            try judge(isLast: false)
         } catch {
             state.withLock { state in
                 if case .refused = state.draft?.verdict { state.draft?.verdict = .refused(error, atClose: true) }
@@ -321,8 +333,8 @@ final class SignalHandle: Sendable {
     }
 
     /// Judges the draft as a close does, though the writer goes on to hold it open.
-    func fsync(by request: Request) throws(Errno) {
-        try judge(isLast: false, by: request)
+    func fsync() throws(Errno) {
+        try judge(isLast: false)
     }
 
     /// Judges what is left after the last close, whose caller is gone.
@@ -338,26 +350,25 @@ final class SignalHandle: Sendable {
         if isNoted { try? judge(isLast: true) }
     }
 
-    /// - Parameter closer: Who asks; nil when there is nobody, as at the last close.
-    private func judge(isLast: Bool, by closer: Request? = nil) throws(Errno) {
-        guard let draft = state.withLock({ $0.draft }) else { return }
+    private func judge(isLast: Bool) throws(Errno) {
+        let (draft, author) = state.withLock { ($0.draft, $0.author) }
+        guard let draft else { return }
         switch draft.verdict {
         case .committed: return
         case .refused(let error, _): throw error
         case .noted where !isLast: return
         case .noted, .unjudged: break
         }
-        let writer = writer(or: closer)
         var verdict = Verdict.committed
         do throws(Errno) {
             // `echo x > FILE` closes the file once, through the descriptor that the shell opened, before it writes.
             if draft.isTooLarge {
                 throw file.refuse(.tooLarge, by: request)
             } else if draft.bytes.isEmpty, !draft.isWritten, !isLast, file.kind == .document {
-                try file.touchKeepingDocument(by: request, as: writer, in: parent)
+                try file.touchKeepingDocument(by: request, as: author, in: parent)
                 verdict = .noted
             } else {
-                try file.commit(draft.bytes, source: .written, by: request, as: writer, in: parent)
+                try file.commit(draft.bytes, source: .written, by: request, as: author, in: parent)
             }
         } catch {
             verdict = .refused(error, atClose: false)
@@ -366,13 +377,5 @@ final class SignalHandle: Sendable {
             if state.draft?.revision == draft.revision { state.draft?.verdict = verdict }
         }
         if case .refused(let error, _) = verdict { throw error }
-    }
-
-    /// Who wrote the draft, or who closes it where it was only emptied.
-    private func writer(or closer: Request?) -> Caller? {
-        if let writer = state.withLock({ $0.writer }) { return writer }
-        guard let closer, let caller = file.town.callers.caller(closer.thread) else { return nil }
-        state.withLock { $0.writer = caller }
-        return caller
     }
 }

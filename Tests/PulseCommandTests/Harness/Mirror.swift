@@ -2,6 +2,7 @@ import FoundationEssentials
 import Glibc
 import RedisServing
 import SystemPackage
+import Testing
 
 /// What `.pulse/status.json` says of a town's mirror.
 struct Mirror: Decodable {
@@ -46,6 +47,9 @@ struct RuntimeView: Decodable {
         let receivedAt: String
         let pid: pid_t?
         let program: String?
+
+        /// `receivedAt`, in seconds since 1970.
+        var received: Double { get throws { try HeartbeatReading.seconds(receivedAt) } }
     }
     let state: String
     let evidence: Evidence
@@ -108,6 +112,21 @@ extension RedisServer {
     }
 
     func isAlive(_ id: String) throws -> Bool { try alive([id]) == [id] }
+
+    /// Asks until a runtime is not alive any more.
+    ///
+    /// - Returns: The last moment of which it is known that it still was, or when it was asked first.
+    func lastSeenAlive(_ id: String) throws -> ContinuousClock.Instant {
+        var last = ContinuousClock.now
+        let isGone = try eventually {
+            let asked = ContinuousClock.now
+            guard try isAlive(id) else { return true }
+            last = asked
+            return false
+        }
+        #expect(isGone)
+        return last
+    }
 }
 
 /// Everything that clients say to a server, from the moment it is made on.

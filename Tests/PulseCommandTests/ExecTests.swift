@@ -1,0 +1,82 @@
+import Testing
+
+extension EndToEnd {
+    /// Files that execve(2) closes, with a lock held that `/proc` takes, too: to look at whoever closes them, or at whoever
+    /// has written to them and is the same, would be to wait for ever.
+    @Suite(.needs("python3", "cc")) struct ExecTests {
+        private static let nux = "gastown/polecats/nux"
+
+        /// How somebody is known.
+        struct Way: Sendable, CustomTestStringConvertible {
+            let by: String
+            var environment: [String: String] = [:]
+            var testDescription: String { by }
+        }
+
+        static let ways = [Way(by: "GT_ROLE", environment: ["GT_ROLE": nux]), Way(by: "directory")]
+
+        private func expectNoHang(
+            _ way: Way, _ code: String, says command: String, _ location: SourceLocation = #_sourceLocation
+        ) throws {
+            try withAgents(limit: .seconds(20)) { town, agents in
+                let agent = try agents.start(environment: way.environment, in: Self.nux)
+                try Client.write(KeepaliveDocument.text("gt sling"), to: town.keepalive)
+                #expect(try town.runtimes() == [], sourceLocation: location)
+                try agent.perform(code, within: .seconds(5))
+                let seen = try eventually { try town.runtime(Self.nux)?.lastCommand == command }
+                #expect(seen, sourceLocation: location)
+                let view = try #require(try town.runtime(Self.nux), sourceLocation: location)
+                #expect(view.evidence.by == way.by, sourceLocation: location)
+                #expect(view.evidence.source == "written", sourceLocation: location)
+                #expect(view.evidence.program == "claude", sourceLocation: location)
+            }
+        }
+
+        /// What happens to an agent with threads: one starts a tool while another is about to write.
+        @Test(arguments: ways) func toolThatIsStartedBeforeTheWriteIsNotHeldUp(_ way: Way) throws {
+            try expectNoHang(
+                way,
+                """
+                file = os.open(keepalive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
+                run("true")
+                os.write(file, document(last_command="gt prime").encode())
+                os.close(file)
+                """, says: "gt prime")
+        }
+
+        @Test(arguments: ways) func whoeverBecomesAnotherProgramAfterTheWriteIsNotHeldUp(_ way: Way) throws {
+            try expectNoHang(
+                way,
+                """
+                def write_and_go():
+                    file = os.open(keepalive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
+                    os.write(file, document(last_command="gt prime").encode())
+                    os.execvp("true", ["true"])
+                wait(fork(write_and_go))
+                """, says: "gt prime")
+        }
+
+        @Test(arguments: ways) func whoeverBecomesAnotherProgramAfterEmptyingIsNotHeldUp(_ way: Way) throws {
+            try expectNoHang(
+                way,
+                """
+                def empty_and_go():
+                    file = os.open(keepalive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
+                    os.execvp("true", ["true"])
+                wait(fork(empty_and_go))
+                """, says: "gt sling")
+        }
+
+        @Test(arguments: ways) func whoeverBecomesAnotherProgramAfterCuttingIsNotHeldUp(_ way: Way) throws {
+            try expectNoHang(
+                way,
+                """
+                def cut_and_go():
+                    file = os.open(keepalive, os.O_WRONLY | os.O_CLOEXEC)
+                    os.ftruncate(file, 0)
+                    os.execvp("true", ["true"])
+                wait(fork(cut_and_go))
+                """, says: "gt sling")
+        }
+    }
+}
