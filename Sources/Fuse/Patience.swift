@@ -5,6 +5,8 @@ import Synchronization
 /// A client that makes one request after the other has the next ready some microseconds after it has its answer, and being
 /// woken costs more than answering: up to 75 µs where the client runs on another core. A client that thinks for longer
 /// than that is not worth a busy core, and neither is one that has gone.
+/// Nor is anybody where other programs want the core: who keeps it busy is made to wait behind them, and who sleeps is
+/// woken before them.
 struct Patience: ~Copyable {
     /// Nobody is awaited for longer than this, in nanoseconds.
     static let most: UInt64 = 200_000
@@ -13,6 +15,14 @@ struct Patience: ~Copyable {
     /// What counts as one long pause: a person's, or a compiler's.
     private static let longest: UInt64 = 1_000_000
 
+    /// A look that takes this long has let somebody else have the core.
+    static let crowded: UInt64 = 50_000
+    /// For how many requests nobody looks out then.
+    private static let crowdedRequests: UInt64 = 256
+
+    /// For how many requests more others are believed to want the core.
+    private let crowdedFor = Atomic<UInt64>(0)
+
     /// How soon requests have come of late, in nanoseconds after the thread was ready for them: a moving average.
     private let usual = Atomic<UInt64>(Patience.least)
 
@@ -20,9 +30,23 @@ struct Patience: ~Copyable {
     ///
     /// 0 where the next request is not to be expected so soon.
     var limit: UInt64 {
+        let crowdedFor = crowdedFor.load(ordering: .relaxed)
+        if crowdedFor > 0 {
+            self.crowdedFor.store(crowdedFor - 1, ordering: .relaxed)
+            return 0
+        }
         let usual = usual.load(ordering: .relaxed)
         guard usual < Self.most else { return 0 }
         return min(max(usual * 3, Self.least), Self.most)
+    }
+
+    /// Notes how many nanoseconds one look has taken, with a yield to whoever wanted the core.
+    ///
+    /// - Returns: Whether it is better to sleep now.
+    func isCrowded(_ look: UInt64) -> Bool {
+        guard look > Self.crowded else { return false }
+        crowdedFor.store(Self.crowdedRequests, ordering: .relaxed)
+        return true
     }
 
     /// Notes when a request has come, in nanoseconds after the thread was ready for it.

@@ -216,11 +216,15 @@ public final class Session: Sendable {
         let limit = patience.limit
         if limit > 0, isLingering.compareExchange(expected: false, desired: true, ordering: .relaxed).exchanged {
             defer { isLingering.store(false, ordering: .relaxed) }
+            var now = start
             repeat {
                 // The client may have only this core to run on.
                 sched_yield()
                 if let size = receiveWithoutWaiting(into: &buffer) { return (size, false) }
-            } while Self.nanoseconds() - start < limit
+                let before = now
+                now = Self.nanoseconds()
+                if patience.isCrowded(now - before) { break }
+            } while now - start < limit
         }
         while true {
             var question = pollfd(fd: fuse_session_fd(session), events: Int16(POLLIN), revents: 0)

@@ -36,6 +36,19 @@ import Testing
         #expect(limit > 0)
     }
 
+    /// Where others want the core, a thread that sleeps is woken before them, and one that looks out waits behind them.
+    @Test func coreIsLeftToOthersWhoWantIt() {
+        let patience = Patience()
+        for _ in 0..<100 { patience.note(10_000) }
+        let isQuiet = patience.isCrowded(2_000)
+        let isCrowded = patience.isCrowded(3_000_000)
+        #expect(!isQuiet)
+        #expect(isCrowded)
+        let limits = (0..<1_000).map { _ in patience.limit }
+        #expect(limits.prefix(100).allSatisfy { $0 == 0 })
+        #expect(limits.last != 0)
+    }
+
     @Test func nobodyIsAwaitedForLongerThanTheMost() {
         let patience = Patience()
         for pause in stride(from: 0 as UInt64, to: 2_000_000, by: 1_000) {

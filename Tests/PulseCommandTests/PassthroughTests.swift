@@ -16,6 +16,8 @@ extension EndToEnd {
                 #expect(!Client.exists("\(town.path)/nothing"))
                 #expect(try FileStatus("\(town.path)/known").st_size == 5)
                 _ = try Client.names(in: town.path)
+                // The kernel asks once whether there are capabilities to be taken away.
+                #expect(pwrite(file.rawValue, "before", 6, 0) == 6)
                 let worker = try town.status().workerPid
                 kill(worker, SIGSTOP)
                 defer { kill(worker, SIGCONT) }
