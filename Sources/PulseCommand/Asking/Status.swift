@@ -18,7 +18,7 @@ struct Status: ParsableCommand {
     func run() throws {
         let place = try TownPath(town)
         guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
-        try show(StatusFile.read(of: mount.path).get(from: mount))
+        try show(StatusFile.read(of: mount.town).get(from: mount))
     }
 
     private func show(_ text: String) throws {

@@ -35,7 +35,7 @@ extension TownFacts {
 
     private static func mounting(_ mount: MountEntry?) throws -> Mounting {
         guard let mount else { return .absent }
-        return switch try StatusFile.read(of: mount.path) {
+        return switch try StatusFile.read(of: mount.town) {
         case .value(let text): StatusFile.decode(text).map(Mounting.served) ?? .strange
         case .dead: .dead
         case .denied: .denied

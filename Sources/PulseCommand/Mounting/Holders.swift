@@ -19,7 +19,7 @@ enum Holders {
     /// Whether nobody has anything of the mount open but `pulsefs watch` and its like, in `.pulse`: those close it as
     /// soon as the mount is gone.
     static func areWatchersOnly(of mount: MountEntry) -> Bool {
-        let pulse = mount.path + "/.pulse"
+        let pulse = mount.town + "/.pulse"
         let users = processes().filter { use(of: mount, by: $0) != nil }
         return !users.isEmpty
             && users.allSatisfy { pid in

@@ -21,6 +21,9 @@ package final class BackingTree: Sendable {
         self.root = root
     }
 
+    /// The root's, borrowed for a system call.
+    package var rawRoot: CInt { root.rawValue }
+
     /// Notes that the directory at a path is about to be mounted over.
     ///
     /// - Parameter directory: The same, opened before.

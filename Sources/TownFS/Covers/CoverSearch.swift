@@ -38,12 +38,17 @@ package struct CoverSearch: ~Copyable {
     private var found: Set<[UInt8]> = []
 
     /// - Parameter root: The town root, in which nothing is mounted that this has not found.
-    package init(of patterns: SignalPatterns, in root: borrowing OwnedDescriptor) throws(Errno) {
-        let copy = try retryingInterrupts { [descriptor = root.rawValue] in fcntl(descriptor, F_DUPFD_CLOEXEC, 0) }
-        self.root = Descriptor(OwnedDescriptor(takingOwnershipOf: copy))
+    package init(of patterns: SignalPatterns, in root: CInt) throws(Errno) {
+        let copy = OwnedDescriptor(takingOwnershipOf: try retryingInterrupts { fcntl(root, F_DUPFD_CLOEXEC, 0) })
+        let notices = OwnedDescriptor(
+            takingOwnershipOf: try retryingInterrupts { inotify_init1(CInt(IN_CLOEXEC | IN_NONBLOCK)) })
+        self.init(of: patterns, in: Descriptor(copy), notices: notices)
+    }
+
+    private init(of patterns: SignalPatterns, in root: Descriptor, notices: consuming OwnedDescriptor) {
+        self.root = root
+        self.notices = notices
         scope = patterns.root
-        notices = OwnedDescriptor(
-            takingOwnershipOf: try retryingInterrupts { inotify_init1(CInt(IN_CLOEXEC.rawValue | IN_NONBLOCK.rawValue)) })
     }
 
     /// Readable when there is something for `catchUp`.

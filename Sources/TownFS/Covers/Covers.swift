@@ -68,7 +68,7 @@ package final class Covers: Sendable {
     /// What is known of runtimes stays.
     package func remove(_ path: [UInt8]) {
         let directories = signals.all(beneath: path)
-        town.writeDown.writeNow(directories.flatMap(\.knownFiles))
+        writeDown(path)
         for (file, content) in signals.drop(directories) {
             // Touched meanwhile.
             try? town.backing.withDirectory(at: file.directory.path) { (real) throws(Errno) in
@@ -77,6 +77,11 @@ package final class Covers: Sendable {
         }
         mounts.byPath.withLock { $0[path] = nil }
         town.backing.uncover(path)
+    }
+
+    /// Has the documents of all signal files at and beneath a directory in their real files.
+    package func writeDown(_ path: [UInt8]) {
+        town.writeDown.writeNow(signals.allFiles(beneath: path))
     }
 
     private func fileSystem(holding path: [UInt8]) -> TownFileSystem? {
