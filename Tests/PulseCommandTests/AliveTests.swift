@@ -4,7 +4,7 @@ import Testing
 
 extension EndToEnd {
     /// `.pulse/alive`, by ordinary tools.
-    @Suite struct AliveTests {
+    @Suite(.inEachScope) struct AliveTests {
         @Test func toolsTouchAskAndForget() throws {
             try withMountedTown { town in
                 try town.shell(

@@ -3,7 +3,7 @@ import Testing
 
 extension EndToEnd {
     /// Whose a touch is, as real processes make it.
-    @Suite(.needs("python3", "cc")) struct AttributionTests {
+    @Suite(.inEachScope, .needs("python3", "cc")) struct AttributionTests {
         private static let nux = "gastown/polecats/nux"
         private static let max = "gastown/crew/max"
 

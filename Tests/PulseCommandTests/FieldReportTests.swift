@@ -7,7 +7,7 @@ extension EndToEnd {
     /// What went wrong in the field, each report a scenario with the verdict that pulsefs gives.
     ///
     /// A heartbeat file's reader here is a tool that knows nothing of pulsefs and kills whoever it takes for dead.
-    @Suite(.needs("python3", "cc", "make")) struct FieldReportTests {
+    @Suite(.inEachScope, .needs("python3", "cc", "make")) struct FieldReportTests {
         private static let nux = "gastown/polecats/nux"
         private static let max = "gastown/crew/max"
 
@@ -456,7 +456,7 @@ extension EndToEnd {
                 let agent = try agents.start(Self.nux)
                 try agent.perform("beat('gt-nux'); touch('gt prime')")
                 // What there was to be written is.
-                try Client.synchronize(directory: town.path)
+                try town.synchronize()
                 let monitor = try Monitor(redis)
                 let worker = try town.status().workerPid
                 let files = [

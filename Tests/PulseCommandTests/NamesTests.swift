@@ -5,7 +5,7 @@ import Testing
 
 extension EndToEnd {
     /// Signal files that are removed, renamed and linked, and what lies in their place from before the mount.
-    @Suite struct NamesTests {
+    @Suite(.inEachScope) struct NamesTests {
         // MARK: Removing
 
         @Test func removedSignalIsAbsentUntilTheNextTouch() throws {
@@ -15,7 +15,7 @@ extension EndToEnd {
                     let text = KeepaliveDocument.text("round \(round)")
                     try Client.write(text, to: path)
                     #expect(try Client.read(path) == text)
-                    if round == 2 { try Client.synchronize(directory: town.path) }
+                    if round == 2 { try town.synchronize() }
                     try Client.unlink(path)
                     #expect(throws: Errno.noSuchFileOrDirectory) { try Client.read(path) }
                     #expect(throws: Errno.noSuchFileOrDirectory) { try FileStatus(path) }
@@ -172,7 +172,7 @@ extension EndToEnd {
                 for name in ["a", "b", "c"] {
                     try Client.write(KeepaliveDocument.text(name), to: "\(town.path)/.runtime/heartbeats/\(name).json")
                 }
-                try Client.synchronize(directory: town.path)
+                try town.synchronize()
                 try Client.write(KeepaliveDocument.text("d"), to: "\(town.path)/.runtime/heartbeats/d.json")
                 try town.shell("rm -rf .runtime")
                 #expect(!Client.exists("\(town.path)/.runtime"))

@@ -3,7 +3,7 @@ import Testing
 
 extension EndToEnd {
     /// A user without rights, whose mounts `fusermount3` makes.
-    @Suite(.needsRoot, .needs("fusermount3", "setpriv")) struct OrdinaryUserTests {
+    @Suite(.inEachScope, .needsRoot, .needs("fusermount3", "setpriv")) struct OrdinaryUserTests {
         @Test func userMountsTouchesAndUnmounts() throws {
             try withMountedTown(as: .nobody) { town in
                 let text = KeepaliveDocument.text("gt prime")
