@@ -82,7 +82,9 @@ extension TownFileSystem {
     package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
         guard case .backing = try subject(inode) else {
             // Of `.pulse`: every document there is, wherever it lies.
-            if pulse.isTop(inode), let failure = town.writeDown.writeNow(signals.allFiles(beneath: [])) { throw failure }
+            if pulse.isTop(inode), let failure = town.writeDown.writeNow(signals.allFiles(beneath: [])) {
+                throw failure
+            }
             return
         }
         let node = try nodes.node(inode)

@@ -101,14 +101,26 @@ import TownFS
         Fault("error of the mount", "mount", .problem, naming: "findmnt", .failed(.ioError)),
         Fault("status of another version", "mount", .unknown, naming: "understand", .strange),
         Fault("two mounts", "mount", .problem, naming: "2 mounts") { $0.layers = 2 },
-        Fault("directories that are not covered", "scope", .problem, naming: "daemon and 1 more", .served(signals { $0.uncovered = [
-            .init(directory: "daemon", reason: "it was unmounted"), .init(directory: "deacon", reason: "x"),
-        ] })),
-        Fault("beats without activity", "scope", .warning, naming: "--scope=town", .served(signals {
-            $0.activity = .init(mode: "beat", observed: 0, dropped: 0)
-        })),
-        Fault("many files without passthrough", "scope", .warning, naming: "--scope=signals", .served(status { $0.fileSystem.inodes = 60_000 })),
-        Fault("large town without passthrough", "scope", .warning, naming: "--scope=signals /gt", .absent) { $0.names = 50_000 },
+        Fault(
+            "directories that are not covered", "scope", .problem, naming: "daemon and 1 more",
+            .served(
+                signals {
+                    $0.uncovered = [
+                        .init(directory: "daemon", reason: "it was unmounted"), .init(directory: "deacon", reason: "x"),
+                    ]
+                })),
+        Fault(
+            "beats without activity", "scope", .warning, naming: "--scope=town",
+            .served(
+                signals {
+                    $0.activity = .init(mode: "beat", observed: 0, dropped: 0)
+                })),
+        Fault(
+            "many files without passthrough", "scope", .warning, naming: "--scope=signals",
+            .served(status { $0.fileSystem.inodes = 60_000 })),
+        Fault("large town without passthrough", "scope", .warning, naming: "--scope=signals /gt", .absent) {
+            $0.names = 50_000
+        },
         Fault("worker gone", "processes", .warning, naming: "worker 11") { $0.workerIsThere = false },
         Fault("keeper gone", "processes", .warning, naming: "keeper 10") { $0.keeperIsThere = false },
         Fault("no table of mounts", "place", .unknown, naming: "/proc") { $0.enclosing = nil },

@@ -177,7 +177,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(.needsRoot) func documentsAreWrittenDownAtAPlainUmount() throws {
+        @Test(.needsRoot, .inTownScopeAlone("it is not the town that is mounted"))
+        func documentsAreWrittenDownAtAPlainUmount() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)

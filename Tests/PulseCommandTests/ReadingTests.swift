@@ -239,7 +239,8 @@ extension EndToEnd {
 
         // MARK: .pulse
 
-        @Test func pulseIsFoundByNameAndByNothingThatWalks() throws {
+        @Test(.inTownScopeAlone("elsewhere it is a mount: ScopeTests"))
+        func pulseIsFoundByNameAndByNothingThatWalks() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 try town.shell("git init -q . && git add -A && git commit -qm all")
@@ -258,7 +259,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func pulseTakesNothing() throws {
+        @Test(.inTownScopeAlone("elsewhere it is a mount: ScopeTests"))
+        func pulseTakesNothing() throws {
             try withMountedTown { town in
                 _ = try town.status()
                 let pulse = "\(town.path)/.pulse"

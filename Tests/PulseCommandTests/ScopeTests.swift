@@ -4,8 +4,9 @@ import SystemPackage
 import Testing
 
 extension EndToEnd {
-    /// `--scope=signals`: what is different from one mount over the whole town. What is the same, the suites with
-    /// `.inEachScope` show.
+    /// `--scope=signals`, where it is different from one mount over the whole town.
+    ///
+    /// What is the same, the suites with `.inEachScope` show.
     @Suite(.needsRoot) struct ScopeTests {
         private static let polecats = "*/polecats/*/.runtime/keepalive.json"
 
@@ -69,8 +70,9 @@ extension EndToEnd {
                             echo '{}' > deacon/heartbeat.json
                             touch .pulse/alive/mayor
                             """)
-                        let ids = try town.shell("find .pulse/alive -type f | sort").split(separator: "\n")
-                        let signals = try town.shell("cat .pulse/runtimes/*.json .pulse/runtimes/*/*.json .pulse/runtimes/*/*/*.json | grep '\"signal\"' | sort")
+                        let ids = try town.shell("find .pulse/runtimes -type f | sort").split(separator: "\n")
+                        let signals = try town.shell(
+                            "find .pulse/runtimes -type f | xargs cat | grep '\"signal\"' | sort")
                         let numbers = try [town.keepalive, town.activity].map { "\(try FileStatus($0).st_ino)" }
                         seen.append(ids.map(String.init) + [signals] + numbers)
                         #expect(ids.count == 5)
@@ -276,7 +278,8 @@ extension EndToEnd {
                 #expect(mountpoints(of: town) == [".pulse", ".runtime", "daemon", "deacon"])
                 try town.shell("mkdir -p gastown/polecats/nux/.runtime")
                 #expect(eventually { mountpoints(of: town).contains("gastown/polecats/nux/.runtime") })
-                try town.shell("echo gt > .runtime/keepalive.json; echo gt > gastown/polecats/nux/.runtime/keepalive.json")
+                try town.shell(
+                    "echo gt > .runtime/keepalive.json; echo gt > gastown/polecats/nux/.runtime/keepalive.json")
                 #expect(try town.status().documents.touches == 2)
                 let user = try Command("sleep", "60", in: "\(town.path)/deacon", as: .nobody).start()
                 #expect(eventually { Client.isProcess(user.pid, in: "\(town.path)/deacon") })

@@ -48,7 +48,11 @@ import Testing
     @Test func directoryThatHoldsSignalsIsFoundAndNotWhatIsBeneathOrAbove() throws {
         try withSearch(
             SignalPatterns.defaults,
-            prepare: { for path in [$0 + "/.runtime/heartbeats", $0 + "/deacon/dogs", $0 + "/src"] { try makeDirectories(path) } }
+            prepare: {
+                for path in [$0 + "/.runtime/heartbeats", $0 + "/deacon/dogs", $0 + "/src"] {
+                    try makeDirectories(path)
+                }
+            }
         ) { tree, finds, catchUp in
             #expect(finds.now == [".runtime", "deacon"])
             for path in [tree + "/other", tree + "/daemon"] { try makeDirectories(path) }

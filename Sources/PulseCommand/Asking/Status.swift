@@ -44,7 +44,9 @@ struct Status: ParsableCommand {
     /// What not every worker that may be mounted tells.
     private func showNews(of status: TownStatus) {
         if let covered = status.covered {
-            print("scope           signals: \(covered.isEmpty ? "nothing to mount over yet" : covered.joined(separator: ", "))")
+            print(
+                "scope           signals: \(covered.isEmpty ? "nothing to mount over yet" : covered.joined(separator: ", "))"
+            )
         }
         for missing in status.uncovered ?? [] { print("not covered     \(missing.directory): \(missing.reason)") }
         if let activity = status.activity {

@@ -31,7 +31,9 @@ extension TownFacts {
             facts.openFilesLimit = openFilesLimit(of: status.workerPid)
             facts.workerIsSystemAdministrator = isSystemAdministrator(status.workerPid)
             // Where it is a mount of its own, it has a directory beneath.
-            facts.hasRealPulse = facts.isScopedToSignals ? false : exists("/proc/\(status.workerPid)/fd/\(Keeper.WorkerDescriptor.root)/.pulse")
+            facts.hasRealPulse =
+                facts.isScopedToSignals
+                ? false : exists("/proc/\(status.workerPid)/fd/\(Keeper.WorkerDescriptor.root)/.pulse")
         }
         if place.mount == nil { try facts.lookIntoPlainTown() }
         facts.lookAtMachine()

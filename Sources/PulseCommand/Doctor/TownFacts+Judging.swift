@@ -6,7 +6,8 @@ extension TownFacts {
     /// All findings, in the order in which one would look for a fault.
     var findings: [Finding] {
         [
-            mount, scope, processes, place, beneath, sockets, heartbeats, device, fusermount3, allowOther, kernelVersion,
+            mount, scope, processes, place, beneath, sockets, heartbeats, device, fusermount3, allowOther,
+            kernelVersion,
             openFiles,
             inotify, proc, clockRate, documents, writeDown, mirror, pulse, version,
         ].compactMap { $0 }

@@ -124,7 +124,9 @@ struct Unmount: ParsableCommand {
         }
         // A lazy one goes on: what is missing then, the worker writes when it ends.
         if lazy { return }
-        guard let failure else { throw Failure("\(mount.town) does not write its documents down; --lazy does not wait.") }
+        guard let failure else {
+            throw Failure("\(mount.town) does not write its documents down; --lazy does not wait.")
+        }
         if let failure {
             throw Failure("\(mount.town) cannot write its documents down: \(failure). --lazy unmounts all the same.")
         }

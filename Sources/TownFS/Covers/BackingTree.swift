@@ -46,7 +46,9 @@ package final class BackingTree: Sendable {
             if covered.isEmpty { return (root, path[...]) }
             var end = path.endIndex
             while true {
-                if let directory = covered[Array(path[..<end])] { return (directory, path[end...].drop { $0 == slash }) }
+                if let directory = covered[Array(path[..<end])] {
+                    return (directory, path[end...].drop { $0 == slash })
+                }
                 guard let next = path[..<end].lastIndex(of: slash) else { return (root, path[...]) }
                 end = next
             }

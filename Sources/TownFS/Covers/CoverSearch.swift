@@ -70,7 +70,9 @@ package struct CoverSearch: ~Copyable {
             var offset = 0
             while offset < count {
                 let event = room.load(fromByteOffset: offset, as: inotify_event.self)
-                let name = room[(offset + MemoryLayout<inotify_event>.size)...].prefix(Int(event.len)).prefix { $0 != 0 }
+                let name = room[(offset + MemoryLayout<inotify_event>.size)...].prefix(Int(event.len)).prefix {
+                    $0 != 0
+                }
                 offset += MemoryLayout<inotify_event>.size + Int(event.len)
                 note(event.wd, event.mask, Array(name), finder)
             }

@@ -7,9 +7,9 @@ import SystemPackage
 final class CoverLink: Sendable {
     /// What a worker says.
     enum Request {
-        /// Mount over the directory that comes with it. The only one that is answered.
+        /// Mount over the directory that comes with it. Answered.
         case cover([UInt8])
-        /// Take away what is mounted over a directory: it is at its path no longer.
+        /// Take away what is mounted over a directory: it is at its path no longer. Answered.
         case uncover([UInt8])
         /// What was mounted over a directory has ended.
         case gone([UInt8])
@@ -25,6 +25,7 @@ final class CoverLink: Sendable {
     enum Answer {
         /// With the connection.
         case covered(OwnedConnection)
+        case uncovered
         case refused(String)
     }
 
@@ -76,6 +77,13 @@ final class CoverLink: Sendable {
         return connection
     }
 
+    /// Has what is mounted over a directory taken away, and waits for it: until then, the directory's new path leads into
+    /// that mount as well.
+    func uncover(_ path: [UInt8]) throws(Errno) {
+        try send(.uncover(path))
+        _ = try receive()
+    }
+
     // MARK: In the keeper
 
     /// The next request, and the directory that it is about; nil at the end.
@@ -87,6 +95,7 @@ final class CoverLink: Sendable {
     func answer(_ answer: Answer) throws(Errno) {
         switch answer {
         case .covered(let connection): try send([UInt8(ascii: "+")], handing: connection.descriptor.rawValue)
+        case .uncovered: try send([UInt8(ascii: "+")], handing: -1)
         case .refused(let reason): try send([UInt8(ascii: "-")] + reason.utf8, handing: -1)
         }
     }

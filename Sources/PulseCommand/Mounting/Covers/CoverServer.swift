@@ -140,7 +140,7 @@ extension CoverServer: CoverSearch.Finder {
             do {
                 try serve(path, directory, connection)
             } catch {
-                try? link.send(.uncover(path))
+                try? link.uncover(path)
                 throw error
             }
         } catch {
@@ -195,7 +195,7 @@ extension CoverServer: CoverSearch.Finder {
         log.info("not at its path any more", metadata: ["directory": "\(Self.text(path))"])
         // In this order no tool reads an older document, and none meets a file that has just been ended.
         covers.writeDown(path)
-        try? link.send(.uncover(path))
+        try? link.uncover(path)
         covers.remove(path)
     }
 

@@ -62,6 +62,7 @@ final class KeptCovers {
             case .uncover(let path):
                 if let cover = kept.removeValue(forKey: path) { detach([cover.entry]) }
                 backing.uncover(path)
+                try link.answer(.uncovered)
             case .gone(let path):
                 kept[path] = nil
                 backing.uncover(path)
