@@ -6,7 +6,7 @@ import Testing
 
 extension EndToEnd {
     /// `pulsefs alive`, `touch`, `forget` and `doctor`, with the real program.
-    @Suite(.inEachScope) struct InspectionTests {
+    @Suite(.inScopeAskedFor) struct InspectionTests {
         private struct Answer: Decodable {
             struct Runtime: Decodable {
                 let id: String

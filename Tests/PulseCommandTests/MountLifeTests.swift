@@ -5,7 +5,7 @@ import Testing
 
 extension EndToEnd {
     /// How a mount begins and ends, also when its processes are killed.
-    @Suite(.inEachScope) struct MountLifeTests {
+    @Suite(.inScopeAskedFor) struct MountLifeTests {
         /// Agents that write a counter until they are stopped or a call fails, and print what was committed last: a
         /// number is printed only after close has returned.
         private static let agent = """
@@ -159,7 +159,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func documentsAreWrittenDownAtUnmountWithTimeModeAndNothingBesides() throws {
+        @Test(.inTownScopeAlone("looks beneath by a path that leads into the mounts"))
+        func documentsAreWrittenDownAtUnmountWithTimeModeAndNothingBesides() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt down", age: 30)
                 try Client.write(text, to: town.keepalive, mode: 0o600)
@@ -201,7 +202,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func newerRealFileIsNotOverwrittenByAnOlderDocument() throws {
+        @Test(.inTownScopeAlone("looks beneath by a path that leads into the mounts"))
+        func newerRealFileIsNotOverwrittenByAnOlderDocument() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt old"), to: town.keepalive)
                 let newer = KeepaliveDocument.text("gt newer")

@@ -6,7 +6,7 @@ import Testing
 extension EndToEnd {
     /// `--scope=signals`, where it is different from one mount over the whole town.
     ///
-    /// What is the same, the suites with `.inEachScope` show.
+    /// What is the same, the suites with `.inEachScope` and `.inScopeAskedFor` show.
     @Suite(.needsRoot) struct ScopeTests {
         private static let polecats = "*/polecats/*/.runtime/keepalive.json"
 

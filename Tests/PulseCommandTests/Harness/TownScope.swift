@@ -11,16 +11,14 @@ enum TownScope: String, CaseIterable, Sendable {
     /// For `pulsefs mount`.
     var options: [String] { self == .town ? [] : ["--scope", rawValue] }
 
-    /// Those to be tried: both, or the one that `PULSEFS_SCOPE` names.
-    static let wanted: [TownScope] = {
-        guard let name = getenv("PULSEFS_SCOPE").map({ String(cString: $0) }) else { return allCases }
-        return TownScope(rawValue: name).map { [$0] } ?? allCases
-    }()
+    /// The one that `PULSEFS_SCOPE` names.
+    fileprivate static let asked = getenv("PULSEFS_SCOPE").flatMap { TownScope(rawValue: String(cString: $0)) }
 }
 
-/// Runs each test of a suite once for each scope: what signal files do is the same in all of them.
-struct InEachScope: SuiteTrait, TestTrait, TestScoping {
+/// Runs each test of a suite in several scopes: what signal files do is the same in all of them.
+struct InScopes: SuiteTrait, TestTrait, TestScoping {
     let isRecursive = true
+    let scopes: [TownScope]
 
     func scopeProvider(for test: Test, testCase: Test.Case?) -> Self? {
         testCase == nil ? nil : self
@@ -29,7 +27,7 @@ struct InEachScope: SuiteTrait, TestTrait, TestScoping {
     func provideScope(
         for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
     ) async throws {
-        for scope in TownScope.wanted {
+        for scope in scopes {
             try await TownScope.$current.withValue(scope) { try await function() }
         }
     }
@@ -44,8 +42,12 @@ struct InTownScopeAlone: TestTrait, TestScoping {
     }
 }
 
-extension Trait where Self == InEachScope {
-    static var inEachScope: Self { Self() }
+extension Trait where Self == InScopes {
+    /// Once in each scope, or only in that which `PULSEFS_SCOPE` names.
+    static var inEachScope: Self { Self(scopes: TownScope.asked.map { [$0] } ?? TownScope.allCases) }
+
+    /// For suites that take their time: in that which `PULSEFS_SCOPE` names, else in town scope.
+    static var inScopeAskedFor: Self { Self(scopes: [TownScope.asked ?? .town]) }
 }
 
 extension Trait where Self == InTownScopeAlone {
