@@ -26,6 +26,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/fsuid.h>
+#include <sys/inotify.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -122,6 +123,39 @@ static inline int clinux_receive_descriptor(int socket) {
     int descriptor;
     __builtin_memcpy(&descriptor, CMSG_DATA(first), sizeof(descriptor));
     return descriptor;
+}
+
+// sendmsg(2) with SCM_RIGHTS: the CMSG_* macros. One message, with a descriptor unless that is -1.
+static inline ssize_t clinux_send_message(int socket, const void *bytes, size_t count, int descriptor) {
+    struct iovec part = {.iov_base = (void *)bytes, .iov_len = count};
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (descriptor != -1) {
+        message.msg_control = control.room;
+        message.msg_controllen = sizeof(control.room);
+        __builtin_memcpy(CMSG_DATA(&control.header), &descriptor, sizeof(descriptor));
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+// Its counterpart: one message, and the descriptor that came with it, close-on-exec, or -1.
+static inline ssize_t clinux_receive_message(int socket, void *bytes, size_t count, int *descriptor) {
+    struct iovec part = {.iov_base = bytes, .iov_len = count};
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
+    *descriptor = -1;
+    ssize_t received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    struct cmsghdr *first = received < 0 ? 0 : CMSG_FIRSTHDR(&message);
+    if (first != 0 && first->cmsg_level == SOL_SOCKET && first->cmsg_type == SCM_RIGHTS)
+        __builtin_memcpy(descriptor, CMSG_DATA(first), sizeof(*descriptor));
+    return received;
 }
 
 // send(2): an enumerator and a macro of one name, of which Swift takes now the one, now the other.

@@ -83,8 +83,8 @@ package final class Town: Sendable {
     }
 
     let configuration: Configuration
-    /// The town root as it is beneath the mount, opened before mounting.
-    let root: Descriptor
+    /// The town as it is beneath what is mounted over it.
+    let backing: BackingTree
     package let liveness: InMemoryLivenessStore
     /// Where the table's changes are told of, if anywhere.
     let mirror: (any LivenessMirror)?
@@ -119,7 +119,7 @@ package final class Town: Sendable {
         root: Descriptor, journal: Journal, configuration: Configuration, log: Logger,
         mirror: (any LivenessMirror)? = nil, clock: @escaping @Sendable () -> Moment
     ) throws(Errno) {
-        self.root = root
+        backing = BackingTree(root: root)
         self.journal = journal
         self.configuration = configuration
         self.log = log
@@ -132,9 +132,9 @@ package final class Town: Sendable {
             wallTime: { clock().wall })
         events = try EventStream(of: liveness, bell: bell, wallTime: { clock().wall })
         expiry = try ExpiryWatch(over: liveness, wakeup: bell.deadlines, now: { clock().instant })
-        writeDown = try WriteDown(root: self.root, delay: configuration.writeDownDelay, log: log)
+        writeDown = try WriteDown(in: backing, delay: configuration.writeDownDelay, log: log)
         callers = CallerTable(
-            in: configuration.path, sessions: TownSessions(root: root, log: log),
+            in: configuration.path, sessions: TownSessions(in: backing, log: log),
             capacity: configuration.callerCapacity,
             ignoring: configuration.ignoredCommands, isBlind: !configuration.looksAtCallers)
         processes = try ProcessWatch(
@@ -142,6 +142,9 @@ package final class Town: Sendable {
     }
 
     var now: Moment { clock() }
+
+    /// The town root, opened before mounting.
+    var root: Descriptor { backing.root }
 
     /// Writes every document down to its real file and stops the thread that does so.
     ///

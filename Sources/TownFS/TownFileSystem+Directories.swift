@@ -80,11 +80,17 @@ extension TownFileSystem {
     }
 
     package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
-        guard case .backing = try subject(inode) else { return }
+        guard case .backing = try subject(inode) else {
+            // Of `.pulse`: every document there is, wherever it lies.
+            if pulse.isTop(inode), let failure = town.writeDown.writeNow(signals.allFiles(beneath: [])) {
+                throw failure
+            }
+            return
+        }
         let node = try nodes.node(inode)
         // The signal files at and beneath this directory: for the root, that is every document.
         if let signals = node.signals {
-            let files = self.signals.all(beneath: signals.path).flatMap(\.knownFiles)
+            let files = self.signals.allFiles(beneath: signals.path)
             if let failure = town.writeDown.writeNow(files) { throw failure }
         }
         guard let real = try directories[handle].real else { return }

@@ -32,7 +32,7 @@ extension TownFileSystem {
     package func create(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply) {
-        if PulseInodes.contains(parent) {
+        if pulse.contains(parent) {
             // Without a name it would be nobody's.
             guard flags & clinux_tmpfile != clinux_tmpfile else { throw .notSupported }
             let (inode, status, handle) = try pulse.create(name, in: parent, for: request)

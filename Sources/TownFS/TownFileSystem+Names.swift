@@ -18,7 +18,7 @@ extension TownFileSystem {
 
     /// Whether nothing will be found under a name until the kernel itself makes it.
     private func isLastingAbsence(of name: FileName, in parent: InodeNumber) -> Bool {
-        guard features.isExclusive, !PulseInodes.contains(parent), let node = try? nodes.node(parent) else {
+        guard features.isExclusive, !pulse.contains(parent), let node = try? nodes.node(parent) else {
             return false
         }
         return node.signals?.scope.hasSignals != true
@@ -26,7 +26,7 @@ extension TownFileSystem {
 
     /// Finds what a name means, and counts it as looked up.
     func find(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
-        if PulseInodes.contains(parent) { return try entry(ofPulse: pulse.lookup(name, in: parent, for: request)) }
+        if pulse.contains(parent) { return try entry(ofPulse: pulse.lookup(name, in: parent, for: request)) }
         let directory = try directory(parent)
         switch try meaning(of: name, in: directory) {
         case .backing: return try entry(ofBacking: name, in: directory)
@@ -43,7 +43,7 @@ extension TownFileSystem {
     }
 
     package func forget(_ inode: InodeNumber, count: UInt64) {
-        if PulseInodes.contains(inode) { return pulse.forget(inode, count: count) }
+        if pulse.contains(inode) { return pulse.forget(inode, count: count) }
         nodes.forget(inode, count: count)
     }
 
@@ -52,7 +52,7 @@ extension TownFileSystem {
     package func mknod(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
     ) throws(Errno) -> Entry {
-        if PulseInodes.contains(parent), mode & S_IFMT == S_IFREG {
+        if pulse.contains(parent), mode & S_IFMT == S_IFREG {
             return try entry(ofPulse: pulse.make(name, in: parent, for: request))
         }
         let directory = try directory(forMaking: name, in: parent, for: request)
@@ -71,7 +71,7 @@ extension TownFileSystem {
     package func mkdir(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
     ) throws(Errno) -> Entry {
-        if PulseInodes.contains(parent) { return try entry(ofPulse: pulse.makeDirectory(name, in: parent)) }
+        if pulse.contains(parent) { return try entry(ofPulse: pulse.makeDirectory(name, in: parent)) }
         let directory = try directory(forMaking: name, in: parent, for: request)
         try refuseSignal(name, in: directory, for: request)
         _ = try retryingInterrupts { mkdirat(directory.descriptor.rawValue, name.pointer, mode) }
@@ -124,7 +124,7 @@ extension TownFileSystem {
     private func directory(
         forMaking name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> Directory {
-        if PulseInodes.contains(parent) { throw .notPermitted }
+        if pulse.contains(parent) { throw .notPermitted }
         let directory = try directory(parent)
         if case .pulse = try meaning(of: name, in: directory) { throw .fileExists }
         try refuseTemporary(name, in: directory)
@@ -154,7 +154,7 @@ extension TownFileSystem {
     // MARK: Removing
 
     package func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        if PulseInodes.contains(parent) { return try pulse.remove(name, in: parent) }
+        if pulse.contains(parent) { return try pulse.remove(name, in: parent) }
         let directory = try directory(parent)
         switch try meaning(of: name, in: directory) {
         case .pulse: throw .isDirectory
@@ -171,7 +171,7 @@ extension TownFileSystem {
     }
 
     package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        if PulseInodes.contains(parent) { return try pulse.removeDirectory(name, in: parent) }
+        if pulse.contains(parent) { return try pulse.removeDirectory(name, in: parent) }
         let directory = try directory(parent)
         switch try meaning(of: name, in: directory) {
         case .pulse: throw .notPermitted

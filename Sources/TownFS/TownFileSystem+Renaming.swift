@@ -10,7 +10,7 @@ extension TownFileSystem {
         _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
         for request: Request
     ) throws(Errno) {
-        if PulseInodes.contains(parent) || PulseInodes.contains(newParent) { throw .notPermitted }
+        if pulse.contains(parent) || pulse.contains(newParent) { throw .notPermitted }
         let source = Located(name, try directory(parent))
         let target = Located(newName, try directory(newParent))
         try refuseTemporary(newName, in: target.directory)

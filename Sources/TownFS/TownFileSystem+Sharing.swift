@@ -33,7 +33,7 @@ extension TownFileSystem: SharedRecordReceiver {
     ) {
         let (parent, name) = path.parentAndName
         do throws(Errno) {
-            let real = try town.root.directory(at: parent)
+            let real = try town.backing.directory(at: parent)
             var directory: SignalDirectory? = signals.root
             for name in parent.split(separator: UInt8(ascii: "/")) {
                 directory = signals.directory(NodeName(name), in: directory)

@@ -20,6 +20,7 @@ package final class TownFileSystem: FileSystem {
     let backingTimeout: Double
 
     let town: Town
+    let cover: Cover
     let nodes: NodeStore
     let signals: SignalDirectories
     let pulse: PulseDirectory
@@ -30,32 +31,51 @@ package final class TownFileSystem: FileSystem {
     package let features: Features
 
     /// - Parameter describe: Fills in what only the process knows (version, pids, uptime) of the status in `.pulse`.
-    package init(_ town: Town, describe: @escaping @Sendable (Snapshot) -> TownStatus) throws(Errno) {
+    package convenience init(
+        _ town: Town, describe: @escaping @Sendable (Snapshot) -> TownStatus
+    ) throws(Errno) {
+        try self.init(
+            town, covering: .town, root: town.root, signals: SignalDirectories(town: town), describe: describe)
+    }
+
+    /// - Parameters:
+    ///   - root: What this mount covers, opened before.
+    ///   - signals: All of the town.
+    ///   - others: Counts what other mounts of the town have open.
+    init(
+        _ town: Town, covering cover: Cover, root: Descriptor, signals: SignalDirectories,
+        others: @escaping @Sendable () -> TownStatus.FileSystem = { TownStatus.FileSystem(inodes: 0, openFiles: 0) },
+        describe: @escaping @Sendable (Snapshot) -> TownStatus
+    ) throws(Errno) {
         self.town = town
+        self.cover = cover
+        self.signals = signals
         backingTimeout = town.configuration.sharesBacking ? 1 : 86_400
-        let isOnOverlay = try town.root.isOnOverlay
+        let isOnOverlay = try root.isOnOverlay
         features = Features(
             isExclusive: !town.configuration.sharesBacking,
             passthroughDepth: town.configuration.lendsFiles ? (isOnOverlay ? 2 : 1) : nil)
         dataPaths = DataPaths(isKept: !town.configuration.sharesBacking)
-        signals = SignalDirectories(town: town)
-        let identity = try FileStatus(of: town.root.rawValue).identity
-        others = OtherDevices(rootDevice: identity.device, isRootLocal: try town.root.isOnLocalDisk)
+        let identity = try FileStatus(of: root.rawValue).identity
+        self.others = OtherDevices(rootDevice: identity.device, isRootLocal: try root.isOnLocalDisk)
         nodes = NodeStore(
-            root: town.root, identity: identity, signals: signals.root,
+            root: root, identity: identity, signals: signals.directory(under: cover),
             firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
             reliesOnBirths: !isOnOverlay,
-            handles: town.configuration.usesHandles ? KernelHandle.FileSystem(of: town.root) : nil)
+            handles: town.configuration.usesHandles ? KernelHandle.FileSystem(of: root) : nil)
         var recollection = Recollection(of: town)
-        recollection.recall()
-        pulse = PulseDirectory(of: town) { [town, nodes, files] in
+        recollection.recall(cover, in: root, signals)
+        pulse = PulseDirectory(of: town, under: cover) { [town, nodes, files] in
+            var inUse = others()
+            inUse.inodes += nodes.count
+            inUse.openFiles += files.count
             var status = describe(
                 Snapshot(
                     configuration: town.configuration, counts: town.liveness.counts(),
                     documents: TownStatus.Documents(
                         touches: town.counters.touches, refused: town.counters.refused,
                         fromFuture: town.counters.fromFuture, notWrittenDown: town.writeDown.pendingCount),
-                    fileSystem: TownStatus.FileSystem(inodes: nodes.count, openFiles: files.count),
+                    fileSystem: inUse,
                     activity: TownStatus.ActivityTally(
                         mode: town.configuration.activity.rawValue, observed: town.counters.touches(by: .activity),
                         dropped: town.counters.activityDropped),
@@ -114,7 +134,7 @@ package final class TownFileSystem: FileSystem {
     ///
     /// Something else than a regular file beneath is no signal file.
     func meaning(of name: FileName, in directory: Directory) throws(Errno) -> Meaning {
-        if directory.inode == .root, name.bytes.elementsEqual(PulseDirectory.name) { return .pulse }
+        if directory.inode == .root, case .town = cover, name.bytes.elementsEqual(PulseDirectory.name) { return .pulse }
         guard let signals = directory.signals, signals.isSignal(name) else { return .backing }
         do throws(Errno) {
             let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
@@ -200,7 +220,7 @@ package final class TownFileSystem: FileSystem {
     }
 
     func subject(_ inode: InodeNumber) throws(Errno) -> Subject {
-        if PulseInodes.contains(inode) { return .pulse }
+        if pulse.contains(inode) { return .pulse }
         let node = try nodes.node(inode)
         guard let file = node.signalFile else { return .backing }
         return .signal(file, try nodes.descriptor(of: node.parent))

@@ -3,7 +3,7 @@ import Testing
 
 extension EndToEnd {
     /// Whose a touch is, as real processes make it.
-    @Suite(.needs("python3", "cc")) struct AttributionTests {
+    @Suite(.inScopeAskedFor, .needs("python3", "cc")) struct AttributionTests {
         private static let nux = "gastown/polecats/nux"
         private static let max = "gastown/crew/max"
 
@@ -104,7 +104,8 @@ extension EndToEnd {
         }
 
         /// The thread that is the process in `/proc` may end before the others.
-        @Test func processWhoseFirstThreadHasEndedLivesOn() throws {
+        @Test(.inTownScopeAlone("activity is seen in covered directories alone"))
+        func processWhoseFirstThreadHasEndedLivesOn() throws {
             let source = #"""
                 #include <fcntl.h>
                 #include <pthread.h>

@@ -3,7 +3,7 @@ import Testing
 
 extension EndToEnd {
     /// Many writers and readers of one signal file at a time.
-    @Suite struct ConcurrencyTests {
+    @Suite(.inScopeAskedFor) struct ConcurrencyTests {
         /// A document that says of itself how long its filler is, so that a mixture of two is known for one.
         private static let writer = """
             import json, os, sys, time

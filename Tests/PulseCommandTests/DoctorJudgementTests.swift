@@ -42,6 +42,26 @@ import TownFS
         return status
     }
 
+    private static func signals(_ change: (inout TownStatus) -> Void = { _ in }) -> TownStatus {
+        status {
+            $0.scope = "signals"
+            $0.covered = [".runtime"]
+            $0.uncovered = []
+            change(&$0)
+        }
+    }
+
+    @Test func scopeIsRecommendedOnlyWhereTheKernelCannotPassThrough() {
+        var facts = Self.facts(.served(Self.status { $0.fileSystem.inodes = 60_000 }))
+        facts.kernel = "6.12.1"
+        facts.workerIsSystemAdministrator = true
+        #expect(facts.scope?.level == .ok)
+        facts.workerIsSystemAdministrator = false
+        #expect(facts.scope?.level == .warning)
+        #expect(Self.facts(.served(Self.signals())).scope?.level == .ok)
+        #expect(Self.facts(.absent).scope == nil)
+    }
+
     private static func mirror(_ state: MirrorStatus.State) -> MirrorStatus {
         let up = MirrorStatus.Link(.up, since: WallTime(seconds: 0))
         return MirrorStatus(
@@ -81,6 +101,26 @@ import TownFS
         Fault("error of the mount", "mount", .problem, naming: "findmnt", .failed(.ioError)),
         Fault("status of another version", "mount", .unknown, naming: "understand", .strange),
         Fault("two mounts", "mount", .problem, naming: "2 mounts") { $0.layers = 2 },
+        Fault(
+            "directories that are not covered", "scope", .problem, naming: "daemon and 1 more",
+            .served(
+                signals {
+                    $0.uncovered = [
+                        .init(directory: "daemon", reason: "it was unmounted"), .init(directory: "deacon", reason: "x"),
+                    ]
+                })),
+        Fault(
+            "beats without activity", "scope", .warning, naming: "--scope=town",
+            .served(
+                signals {
+                    $0.activity = .init(mode: "beat", observed: 0, dropped: 0)
+                })),
+        Fault(
+            "many files without passthrough", "scope", .warning, naming: "--scope=signals",
+            .served(status { $0.fileSystem.inodes = 60_000 })),
+        Fault("large town without passthrough", "scope", .warning, naming: "--scope=signals /gt", .absent) {
+            $0.names = 50_000
+        },
         Fault("worker gone", "processes", .warning, naming: "worker 11") { $0.workerIsThere = false },
         Fault("keeper gone", "processes", .warning, naming: "keeper 10") { $0.keeperIsThere = false },
         Fault("no table of mounts", "place", .unknown, naming: "/proc") { $0.enclosing = nil },

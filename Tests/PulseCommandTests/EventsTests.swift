@@ -4,7 +4,7 @@ import Testing
 
 extension EndToEnd {
     /// `.pulse/events`, by ordinary readers: those that wait, those that poll, those that never come back.
-    @Suite struct EventsTests {
+    @Suite(.inScopeAskedFor) struct EventsTests {
         /// What the scripts below share: `touch` says that somebody is alive, `seqs` takes lines apart.
         private static let preamble = """
             import errno, fcntl, json, os, resource, select, signal, subprocess, sys, threading, time

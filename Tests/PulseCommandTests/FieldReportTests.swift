@@ -7,7 +7,7 @@ extension EndToEnd {
     /// What went wrong in the field, each report a scenario with the verdict that pulsefs gives.
     ///
     /// A heartbeat file's reader here is a tool that knows nothing of pulsefs and kills whoever it takes for dead.
-    @Suite(.needs("python3", "cc", "make")) struct FieldReportTests {
+    @Suite(.inScopeAskedFor, .needs("python3", "cc", "make")) struct FieldReportTests {
         private static let nux = "gastown/polecats/nux"
         private static let max = "gastown/crew/max"
 
@@ -35,7 +35,8 @@ extension EndToEnd {
 
         /// gastown#4468, #4681: a healthy agent in one long tool call, without a `gt` command for longer than tools wait,
         /// was killed, and then the next.
-        @Test func agentInOneLongToolCallIsAliveAndItsHeartbeatIsFresh() throws {
+        @Test(.inTownScopeAlone("activity is seen in covered directories alone"))
+        func agentInOneLongToolCallIsAliveAndItsHeartbeatIsFresh() throws {
             let ttl = 2.5
             try withAgents("--ttl", "2500ms", "--activity", "beat") { town, agents in
                 let busy = try agents.start(Self.nux)
@@ -461,14 +462,15 @@ extension EndToEnd {
         }
 
         /// multica#2121: each beat was a row written.
-        @Test(.needsRedis) func touchesCostNoDiskWriteAndOneSetASecond() throws {
+        @Test(.inTownScopeAlone("looks beneath by a path that leads into the mounts"), .needsRedis)
+        func touchesCostNoDiskWriteAndOneSetASecond() throws {
             let redis = try RedisServer.onSocket()
             try withAgents("--redis", redis.url) { town, agents in
                 #expect(try eventually { try town.mirror.isUp })
                 let agent = try agents.start(Self.nux)
                 try agent.perform("beat('gt-nux'); touch('gt prime')")
                 // What there was to be written is.
-                try Client.synchronize(directory: town.path)
+                try town.synchronize()
                 let monitor = try Monitor(redis)
                 let worker = try town.status().workerPid
                 let files = [

@@ -6,7 +6,7 @@ import Testing
 
 extension EndToEnd {
     /// `pulsefs alive`, `touch`, `forget` and `doctor`, with the real program.
-    @Suite struct InspectionTests {
+    @Suite(.inScopeAskedFor) struct InspectionTests {
         private struct Answer: Decodable {
             struct Runtime: Decodable {
                 let id: String
@@ -192,7 +192,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func doctorNamesWhoIsBeneathTheMount() throws {
+        @Test(.inTownScopeAlone("the town root is not mounted over"))
+        func doctorNamesWhoIsBeneathTheMount() throws {
             try withTown { town in
                 let sleeper = try Command("sleep", "60", in: town.path).start()
                 #expect(eventually { Client.isProcess(sleeper.pid, in: town.path) })
@@ -220,7 +221,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func doctorTellsOfRefusalsAndHeartbeats() throws {
+        @Test(.inTownScopeAlone("a directory of the name is what .pulse is mounted over"))
+        func doctorTellsOfRefusalsAndHeartbeats() throws {
             try withTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.activity)
                 try Client.makeDirectory("\(town.path)/.pulse")

@@ -2,7 +2,7 @@ import Testing
 
 extension EndToEnd {
     /// Clients that are killed at any moment, many at a time, leave behind what they would leave in a plain directory.
-    @Suite struct KilledClientsTests {
+    @Suite(.inScopeAskedFor) struct KilledClientsTests {
         @Test(.needs("git", "sqlite3", "python3")) func whatWasFinishedIsWhole() throws {
             try withMountedTown { town in
                 let outcome = try Command(

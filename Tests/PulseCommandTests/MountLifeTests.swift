@@ -5,7 +5,7 @@ import Testing
 
 extension EndToEnd {
     /// How a mount begins and ends, also when its processes are killed.
-    @Suite struct MountLifeTests {
+    @Suite(.inScopeAskedFor) struct MountLifeTests {
         /// Agents that write a counter until they are stopped or a call fails, and print what was committed last: a
         /// number is printed only after close has returned.
         private static let agent = """
@@ -69,7 +69,7 @@ extension EndToEnd {
                 try Client.write(text, to: town.keepalive, mode: 0o600)
                 try Client.replace(town.activity, with: KeepaliveDocument.text("bd last"))
                 try Client.write(KeepaliveDocument.text("ended"), to: "\(town.path)/.runtime/heartbeats/ended.json")
-                try Client.synchronize(directory: town.path)
+                try town.synchronize()
                 try Client.unlink("\(town.path)/.runtime/heartbeats/ended.json")
                 let modified = try FileStatus(town.keepalive).modified
                 kill(try town.status().workerPid, SIGKILL)
@@ -101,7 +101,7 @@ extension EndToEnd {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt old", age: 600)
                 try Client.write(text, to: town.keepalive)
-                try Client.synchronize(directory: town.path)
+                try town.synchronize()
                 let modified = try FileStatus(town.keepalive).modified
                 let status = try town.status()
                 // The keeper first, and stopped: it shall have no time to clean up.
@@ -123,7 +123,7 @@ extension EndToEnd {
         @Test func deadMountIsUnmounted() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
-                try Client.synchronize(directory: town.path)
+                try town.synchronize()
                 let status = try town.status()
                 kill(status.keeperPid, SIGSTOP)
                 kill(status.workerPid, SIGKILL)
@@ -159,7 +159,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func documentsAreWrittenDownAtUnmountWithTimeModeAndNothingBesides() throws {
+        @Test(.inTownScopeAlone("looks beneath by a path that leads into the mounts"))
+        func documentsAreWrittenDownAtUnmountWithTimeModeAndNothingBesides() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt down", age: 30)
                 try Client.write(text, to: town.keepalive, mode: 0o600)
@@ -177,7 +178,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(.needsRoot) func documentsAreWrittenDownAtAPlainUmount() throws {
+        @Test(.needsRoot, .inTownScopeAlone("it is not the town that is mounted"))
+        func documentsAreWrittenDownAtAPlainUmount() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
@@ -193,14 +195,15 @@ extension EndToEnd {
                 try Client.write(text, to: town.keepalive)
                 try Client.write(text, to: town.activity)
                 #expect(try town.status().documents.notWrittenDown == 2)
-                try Client.synchronize(directory: town.path)
+                try town.synchronize()
                 #expect(try Client.read("\(town.beneath)/.runtime/keepalive.json") == text)
                 #expect(try Client.read("\(town.beneath)/daemon/activity.json") == text)
                 #expect(try town.status().documents.notWrittenDown == 0)
             }
         }
 
-        @Test func newerRealFileIsNotOverwrittenByAnOlderDocument() throws {
+        @Test(.inTownScopeAlone("looks beneath by a path that leads into the mounts"))
+        func newerRealFileIsNotOverwrittenByAnOlderDocument() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt old"), to: town.keepalive)
                 let newer = KeepaliveDocument.text("gt newer")

@@ -5,7 +5,7 @@ import Testing
 
 extension EndToEnd {
     /// Signal files that are removed, renamed and linked, and what lies in their place from before the mount.
-    @Suite struct NamesTests {
+    @Suite(.inScopeAskedFor) struct NamesTests {
         // MARK: Removing
 
         @Test func removedSignalIsAbsentUntilTheNextTouch() throws {
@@ -15,7 +15,7 @@ extension EndToEnd {
                     let text = KeepaliveDocument.text("round \(round)")
                     try Client.write(text, to: path)
                     #expect(try Client.read(path) == text)
-                    if round == 2 { try Client.synchronize(directory: town.path) }
+                    if round == 2 { try town.synchronize() }
                     try Client.unlink(path)
                     #expect(throws: Errno.noSuchFileOrDirectory) { try Client.read(path) }
                     #expect(throws: Errno.noSuchFileOrDirectory) { try FileStatus(path) }
@@ -44,7 +44,8 @@ extension EndToEnd {
 
         // MARK: Renaming and linking
 
-        @Test func signalRenamedAwayIsAnOrdinaryFile() throws {
+        @Test(.inTownScopeAlone("across the edge of a covered directory: ScopeTests"))
+        func signalRenamedAwayIsAnOrdinaryFile() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt away")
                 try Client.write(text, to: town.keepalive, mode: 0o640)
@@ -68,7 +69,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func signalRenamedOntoAnotherIsATouchOfThat() throws {
+        @Test(.inTownScopeAlone("across the edge of a covered directory: ScopeTests"))
+        func signalRenamedOntoAnotherIsATouchOfThat() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt moved")
                 try Client.write(text, to: town.keepalive)
@@ -79,7 +81,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func signalCannotBeLinked() throws {
+        @Test(.inTownScopeAlone("across the edge of a covered directory: ScopeTests"))
+        func signalCannotBeLinked() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 try Client.write("x", to: "\(town.path)/file")
@@ -90,7 +93,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func renameWithoutReplacingRespectsASignal() throws {
+        @Test(.inTownScopeAlone("across the edge of a covered directory: ScopeTests"))
+        func renameWithoutReplacingRespectsASignal() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: "\(town.path)/file")
@@ -123,7 +127,8 @@ extension EndToEnd {
 
         // MARK: Directories
 
-        @Test func directoryTakesItsSignalsAlong() throws {
+        @Test(.inTownScopeAlone("a pattern that needs the whole town"))
+        func directoryTakesItsSignalsAlong() throws {
             try withMountedTown("--signal", "**/.runtime/keepalive.json") { town in
                 let first = KeepaliveDocument.text("gt first")
                 try Client.makeDirectory("\(town.path)/rig")
@@ -149,7 +154,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func directoryWithASignalIsNotEmptyUntilThatIsRemoved() throws {
+        @Test(.inTownScopeAlone("a covered directory is held in its place: ScopeTests"))
+        func directoryWithASignalIsNotEmptyUntilThatIsRemoved() throws {
             try withMountedTown { town in
                 let directory = "\(town.path)/daemon"
                 try Client.write(KeepaliveDocument.text("gt"), to: town.activity)
@@ -166,13 +172,14 @@ extension EndToEnd {
             }
         }
 
-        @Test func treeWithSignalsIsRemovedWhole() throws {
+        @Test(.inTownScopeAlone("a covered directory is held in its place: ScopeTests"))
+        func treeWithSignalsIsRemovedWhole() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 for name in ["a", "b", "c"] {
                     try Client.write(KeepaliveDocument.text(name), to: "\(town.path)/.runtime/heartbeats/\(name).json")
                 }
-                try Client.synchronize(directory: town.path)
+                try town.synchronize()
                 try Client.write(KeepaliveDocument.text("d"), to: "\(town.path)/.runtime/heartbeats/d.json")
                 try town.shell("rm -rf .runtime")
                 #expect(!Client.exists("\(town.path)/.runtime"))
@@ -272,7 +279,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func signalInADirectoryThatIsNotThereIsMadeWithIt() throws {
+        @Test(.inTownScopeAlone("a covered directory is held in its place: ScopeTests"))
+        func signalInADirectoryThatIsNotThereIsMadeWithIt() throws {
             try withMountedTown { town in
                 try town.shell("rm -r daemon")
                 #expect(throws: Errno.noSuchFileOrDirectory) { try Client.write("gt", to: town.activity) }
@@ -295,7 +303,8 @@ extension EndToEnd {
 
         // MARK: Options
 
-        @Test func globMakesMoreFilesSignals() throws {
+        @Test(.inTownScopeAlone("a pattern that needs the whole town"))
+        func globMakesMoreFilesSignals() throws {
             try withMountedTown("--signal", "**/.runtime/keepalive.json", "--signal", "beats/[a-c]?.txt") { town in
                 try town.shell("mkdir -p a/b/c/.runtime .runtime beats")
                 for path in ["a/b/c/.runtime/keepalive.json", "beats/a1.txt", ".runtime/keepalive.json"] {
@@ -311,7 +320,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func withoutDefaultSignalsTheyAreOrdinaryFiles() throws {
+        @Test(.inTownScopeAlone("a pattern that needs the whole town"))
+        func withoutDefaultSignalsTheyAreOrdinaryFiles() throws {
             try withMountedTown("--no-default-signals", "--signal", "mine.json") { town in
                 for path in [town.keepalive, town.activity, "\(town.path)/deacon/heartbeat.json"] {
                     try Client.write("{", to: path)

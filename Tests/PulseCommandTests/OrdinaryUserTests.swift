@@ -3,8 +3,9 @@ import Testing
 
 extension EndToEnd {
     /// A user without rights, whose mounts `fusermount3` makes.
-    @Suite(.needsRoot, .needs("fusermount3", "setpriv")) struct OrdinaryUserTests {
-        @Test func userMountsTouchesAndUnmounts() throws {
+    @Suite(.inScopeAskedFor, .needsRoot, .needs("fusermount3", "setpriv")) struct OrdinaryUserTests {
+        @Test(.inTownScopeAlone(".pulse is a directory of the town root: ScopeTests"))
+        func userMountsTouchesAndUnmounts() throws {
             try withMountedTown(as: .nobody) { town in
                 let text = KeepaliveDocument.text("gt prime")
                 try town.shell("printf %s '\(text)' > .runtime/keepalive.json")
@@ -45,7 +46,7 @@ extension EndToEnd {
 
         @Test func userHealsWhatDeadProcessesLeft() throws {
             try withMountedTown(as: .nobody) { town in
-                try town.shell("echo 'gt prime' > .runtime/keepalive.json; sync .")
+                try town.shell("echo 'gt prime' > .runtime/keepalive.json; sync . .pulse")
                 let status = try town.status()
                 kill(status.keeperPid, SIGSTOP)
                 kill(status.workerPid, SIGKILL)

@@ -5,7 +5,7 @@ import Testing
 
 extension EndToEnd {
     /// What tools see of a signal file: its document, its status, its place in a listing.
-    @Suite struct ReadingTests {
+    @Suite(.inEachScope) struct ReadingTests {
         @Test func readerHasOneWholeDocumentHoweverManyReads() throws {
             try withMountedTown { town in
                 let first = KeepaliveDocument.text("gt first", filler: 5000)
@@ -129,7 +129,7 @@ extension EndToEnd {
                 }
                 try Client.write(KeepaliveDocument.text("gt"), to: town.activity)
                 try expectOnce("in memory only")
-                try Client.synchronize(directory: town.path)
+                try town.synchronize()
                 try expectOnce("written down")
                 try Client.replace(town.activity, with: KeepaliveDocument.text("bd"))
                 try expectOnce("renamed over")
@@ -147,7 +147,7 @@ extension EndToEnd {
                 for name in ["a", "b", "c"] {
                     try Client.write(KeepaliveDocument.text(name), to: "\(town.path)/.runtime/heartbeats/\(name).json")
                 }
-                try Client.synchronize(directory: town.path)
+                try town.synchronize()
                 try Client.write(KeepaliveDocument.text("d"), to: "\(town.path)/.runtime/heartbeats/d.json")
                 let script = """
                     import os, sys
@@ -239,7 +239,8 @@ extension EndToEnd {
 
         // MARK: .pulse
 
-        @Test func pulseIsFoundByNameAndByNothingThatWalks() throws {
+        @Test(.inTownScopeAlone("elsewhere it is a mount: ScopeTests"))
+        func pulseIsFoundByNameAndByNothingThatWalks() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 try town.shell("git init -q . && git add -A && git commit -qm all")
@@ -258,7 +259,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func pulseTakesNothing() throws {
+        @Test(.inTownScopeAlone("elsewhere it is a mount: ScopeTests"))
+        func pulseTakesNothing() throws {
             try withMountedTown { town in
                 _ = try town.status()
                 let pulse = "\(town.path)/.pulse"

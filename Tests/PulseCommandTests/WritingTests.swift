@@ -5,7 +5,7 @@ import Testing
 
 extension EndToEnd {
     /// What tools write to a signal file, by which system calls, and what is read afterwards.
-    @Suite struct WritingTests {
+    @Suite(.inEachScope) struct WritingTests {
         // MARK: The tools
 
         @Test func documentOverwrittenAsGoDoesIsReadBackByteForByte() throws {

@@ -13,7 +13,7 @@ import Testing
 
     private func recover(_ town: TestTown) throws {
         let root = try OwnedDescriptor(opening: town.tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)
-        Recovery(root: root, journal: town.journal, log: .silent).run()
+        Recovery(in: BackingTree(takingOwnershipOf: root), journal: town.journal, log: .silent).run()
     }
 
     @Test(arguments: [true, false]) func unlinkIsSettledInTheJournal(_ isWrittenDown: Bool) throws {

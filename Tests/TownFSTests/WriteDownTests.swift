@@ -181,7 +181,7 @@ import Testing
     /// What a worker left, killed at this moment, is put into the real files.
     private func recover(_ town: TestTown) throws {
         let root = try OwnedDescriptor(opening: town.tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)
-        Recovery(root: root, journal: town.journal, log: .silent).run()
+        Recovery(in: BackingTree(takingOwnershipOf: root), journal: town.journal, log: .silent).run()
     }
 
     @Test func documentsOfADeadWorkerReachTheirFiles() throws {

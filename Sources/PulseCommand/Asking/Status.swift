@@ -18,7 +18,7 @@ struct Status: ParsableCommand {
     func run() throws {
         let place = try TownPath(town)
         guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
-        try show(StatusFile.read(of: mount.path).get(from: mount))
+        try show(StatusFile.read(of: mount.town).get(from: mount))
     }
 
     private func show(_ text: String) throws {
@@ -43,6 +43,12 @@ struct Status: ParsableCommand {
 
     /// What not every worker that may be mounted tells.
     private func showNews(of status: TownStatus) {
+        if let covered = status.covered {
+            print(
+                "scope           signals: \(covered.isEmpty ? "nothing to mount over yet" : covered.joined(separator: ", "))"
+            )
+        }
+        for missing in status.uncovered ?? [] { print("not covered     \(missing.directory): \(missing.reason)") }
         if let activity = status.activity {
             let dropped = activity.dropped > 0 ? ", \(activity.dropped) missed" : ""
             print("activity        \(activity.mode), \(activity.observed) touches\(dropped)")

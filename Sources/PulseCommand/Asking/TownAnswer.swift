@@ -44,11 +44,11 @@ enum TownAnswer<Value: Sendable>: Sendable {
         case .value(let value): return value
         case .dead:
             throw Failure(
-                "\(mount.path) is mounted, but nobody serves it any more. 'pulsefs mount \(mount.path)' heals it.",
+                "\(mount.town) is mounted, but nobody serves it any more. 'pulsefs mount \(mount.town)' heals it.",
                 .couldNotTell)
-        case .denied: throw Failure("\(mount.path) was mounted by another user.", .couldNotTell)
-        case .failed(let error): throw Failure("\(mount.path) answers with an error: \(error)", .couldNotTell)
-        case .silent: throw Failure("\(mount.path) does not answer within \(StatusFile.patience).", .couldNotTell)
+        case .denied: throw Failure("\(mount.town) was mounted by another user.", .couldNotTell)
+        case .failed(let error): throw Failure("\(mount.town) answers with an error: \(error)", .couldNotTell)
+        case .silent: throw Failure("\(mount.town) does not answer within \(StatusFile.patience).", .couldNotTell)
         }
     }
 }
@@ -59,7 +59,7 @@ extension OwnedDescriptor {
     /// ENODEV when the mount has gone meanwhile, and something real is there by that name.
     init(openingPulse name: String, of mount: MountEntry) throws(Errno) {
         let directory = try OwnedDescriptor(
-            opening: "\(mount.path)/.pulse/\(name)", in: AT_FDCWD, O_RDONLY | O_DIRECTORY)
+            opening: "\(mount.town)/.pulse/\(name)", in: AT_FDCWD, O_RDONLY | O_DIRECTORY)
         var status = FileStatus()
         _ = try retryingInterrupts { fstat(directory.rawValue, &status) }
         guard "\(clinux_major(status.st_dev)):\(clinux_minor(status.st_dev))" == mount.device else {

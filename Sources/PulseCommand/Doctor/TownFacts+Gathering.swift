@@ -13,19 +13,27 @@ extension TownFacts {
         var facts = TownFacts(town: place.path, user: geteuid(), mounting: try mounting(place.mount))
         facts.mounter = place.mount?.user
         if let table = try? MountTable() {
-            facts.layers = table.entries.count { $0.path == place.path && $0.isPulseFS }
+            let mountpoint = place.mount?.path ?? place.path
+            facts.layers = table.entries.count { $0.path == mountpoint && $0.isPulseFS }
             facts.enclosing = table.enclosing(place.path).map { Place(path: $0.path, type: $0.type) }
             facts.hidepid = table.entries.last { $0.path == "/proc" }?.superOptions
                 .first { $0.hasPrefix("hidepid=") }.map { String($0.dropFirst("hidepid=".count)) }
             if let enclosing = table.enclosing(place.path) {
-                facts.lookAtProcesses(on: enclosing, keeper: facts.status?.keeperPid)
+                let covers = place.mount.map { table.covers(of: $0).map(\.path) } ?? []
+                facts.lookAtProcesses(
+                    on: enclosing, within: place.mount?.isPulse == true ? covers : [place.path],
+                    keeper: facts.status?.keeperPid)
             }
         }
         if let status = facts.status {
             facts.keeperIsThere = isProcess(status.keeperPid, named: "pulsefs-keeper")
             facts.workerIsThere = isProcess(status.workerPid, named: "pulsefs-worker")
             facts.openFilesLimit = openFilesLimit(of: status.workerPid)
-            facts.hasRealPulse = exists("/proc/\(status.workerPid)/fd/\(Keeper.WorkerDescriptor.root)/.pulse")
+            facts.workerIsSystemAdministrator = isSystemAdministrator(status.workerPid)
+            // Where it is a mount of its own, it has a directory beneath.
+            facts.hasRealPulse =
+                facts.isScopedToSignals
+                ? false : exists("/proc/\(status.workerPid)/fd/\(Keeper.WorkerDescriptor.root)/.pulse")
         }
         if place.mount == nil { try facts.lookIntoPlainTown() }
         facts.lookAtMachine()
@@ -35,7 +43,7 @@ extension TownFacts {
 
     private static func mounting(_ mount: MountEntry?) throws -> Mounting {
         guard let mount else { return .absent }
-        return switch try StatusFile.read(of: mount.path) {
+        return switch try StatusFile.read(of: mount.town) {
         case .value(let text): StatusFile.decode(text).map(Mounting.served) ?? .strange
         case .dead: .dead
         case .denied: .denied
@@ -46,10 +54,11 @@ extension TownFacts {
 
     // MARK: Processes
 
-    private mutating func lookAtProcesses(on enclosing: MountEntry, keeper: pid_t?) {
-        let sockets = Self.sockets(in: town)
+    /// - Parameter directories: What is mounted over, or would be.
+    private mutating func lookAtProcesses(on enclosing: MountEntry, within directories: [String], keeper: pid_t?) {
+        let sockets = directories.map(Self.sockets).reduce(into: [:]) { $0.merge($1) { one, _ in one } }
         let listeners = Set(sockets.keys)
-        let scan = Holders.scan(on: enclosing, within: town, for: listeners)
+        let scan = Holders.scan(on: enclosing, within: directories, for: listeners)
         holders = scan.holders
         hiddenProcesses = scan.hidden
         let start = keeper.flatMap(Self.startTime)
@@ -89,6 +98,15 @@ extension TownFacts {
         return (try? text("/proc/\(pid)/comm"))?.hasPrefix(name) ?? false
     }
 
+    /// Whether a process has CAP_SYS_ADMIN; nil where that cannot be seen.
+    private static func isSystemAdministrator(_ pid: pid_t) -> Bool? {
+        guard let text = try? text("/proc/\(pid)/status"),
+            let line = text.split(separator: "\n").first(where: { $0.hasPrefix("CapEff:") }),
+            let set = line.split(whereSeparator: \.isWhitespace).last.flatMap({ UInt64($0, radix: 16) })
+        else { return nil }
+        return set & (1 << UInt64(CAP_SYS_ADMIN)) != 0
+    }
+
     private static func openFilesLimit(of pid: pid_t) -> UInt64? {
         guard let text = try? text("/proc/\(pid)/limits"),
             let line = text.split(separator: "\n").first(where: { $0.hasPrefix("Max open files") })
@@ -121,6 +139,20 @@ extension TownFacts {
         guard case .value(let (newest, hasRealPulse)) = seen else { return }
         lastHeartbeat = newest.map { ($0.name, Double(max(0, time(nil) - $0.modified))) }
         self.hasRealPulse = hasRealPulse
+        names = try within(.seconds(1)) { Self.countNames(in: town) }
+    }
+
+    /// Counts files and directories up to `manyNames`.
+    private static func countNames(in town: String) -> Int {
+        var count = 0
+        var directories = [town]
+        while let directory = directories.popLast(), count < manyNames {
+            for entry in directoryEntries(closing: opendir(directory)) {
+                count += 1
+                if entry.kind == CInt(DT_DIR) { directories.append("\(directory)/\(entry.name)") }
+            }
+        }
+        return count
     }
 
     /// Nil where that cannot be seen.

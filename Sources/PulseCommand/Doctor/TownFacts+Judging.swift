@@ -1,11 +1,13 @@
 import Liveness
+import TownFS
 
 /// What the facts mean: each check a function of them, and of nothing else.
 extension TownFacts {
     /// All findings, in the order in which one would look for a fault.
     var findings: [Finding] {
         [
-            mount, processes, place, beneath, sockets, heartbeats, device, fusermount3, allowOther, kernelVersion,
+            mount, scope, processes, place, beneath, sockets, heartbeats, device, fusermount3, allowOther,
+            kernelVersion,
             openFiles,
             inotify, proc, clockRate, documents, writeDown, mirror, pulse, version,
         ].compactMap { $0 }
@@ -51,6 +53,54 @@ extension TownFacts {
                 name, "mounted, and answers with an error: \(error)", "Something else may lie over the town",
                 do: "'findmnt --mountpoint \(town)' shows what is there")
         }
+    }
+
+    /// What is mounted over, and whether the other choice would be better.
+    var scope: Finding? {
+        let name = "scope"
+        guard let status else {
+            guard !isMounted, let names, names >= Self.manyNames, !canPassThrough else { return nil }
+            return .warning(
+                name, "the town holds over \(Self.manyNames) files and directories, and there is no passthrough",
+                "Mounted as a whole, all work on them goes through pulsefs",
+                do: "'pulsefs mount --scope=signals \(town)' if only signal files matter; docs/OPERATIONS.md compares")
+        }
+        guard isScopedToSignals else {
+            guard status.fileSystem.inodes >= Self.manyNames, !canPassThrough else {
+                return .ok(name, "town: all of it is mounted over")
+            }
+            return .warning(
+                name, "town, with \(status.fileSystem.inodes) files in use, and there is no passthrough",
+                "All work on them goes through pulsefs",
+                do: "Mount with --scope=signals if only signal files matter; docs/OPERATIONS.md compares")
+        }
+        let missing = status.uncovered ?? []
+        if let first = missing.first {
+            let more = missing.count > 1 ? " and \(missing.count - 1) more" : ""
+            return .problem(
+                name, "\(first.directory)\(more) can hold signal files and is not mounted over: \(first.reason)",
+                "What is written there is no touch", do: "Mount the town anew")
+        }
+        let covered = count(status.covered?.count ?? 0, "directory", "directories")
+        if status.activity?.mode == Town.Activity.beat.rawValue {
+            return .warning(
+                name, "signals: \(covered) mounted over, with --activity=beat",
+                "Work elsewhere is not seen, and refreshes no heartbeat", do: "Mount with --scope=town")
+        }
+        return .ok(name, "signals: \(covered) mounted over; work elsewhere is not seen")
+    }
+
+    /// Whether the kernel may serve file data without the worker.
+    private var canPassThrough: Bool {
+        hasPassthrough && (workerIsSystemAdministrator ?? isSystemAdministrator)
+    }
+
+    private var kernelNumbers: [Int] {
+        kernel.split(whereSeparator: { !$0.isNumber }).prefix(2).compactMap { Int($0) }
+    }
+
+    private var hasPassthrough: Bool {
+        kernelNumbers.count == 2 && (kernelNumbers[0], kernelNumbers[1]) >= (6, 9)
     }
 
     /// Keeper and worker.
@@ -186,14 +236,13 @@ extension TownFacts {
 
     var kernelVersion: Finding {
         let name = "kernel"
-        let numbers = kernel.split(whereSeparator: { !$0.isNumber }).prefix(2).compactMap { Int($0) }
+        let numbers = kernelNumbers
         guard numbers.count == 2 else {
             return .unknown(name, "its version is '\(kernel)'", do: "Linux 5.11 is needed")
         }
         if (numbers[0], numbers[1]) < (5, 11) {
             return .problem(name, "Linux \(kernel)", "pulsefs needs 5.11", do: "Use a newer kernel")
         }
-        let hasPassthrough = (numbers[0], numbers[1]) >= (6, 9)
         let passthrough =
             !hasPassthrough
             ? "no passthrough before 6.9"

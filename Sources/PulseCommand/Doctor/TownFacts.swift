@@ -69,6 +69,14 @@ struct TownFacts: Sendable {
     /// Whether there is a real `.pulse`; nil where that could not be seen.
     var hasRealPulse: Bool?
 
+    /// How many names there are in a town that is not mounted, counted up to `manyNames`; nil where that took too long.
+    var names: Int?
+    /// Whether file data can bypass the worker, if there is one, as far as its rights go.
+    var workerIsSystemAdministrator: Bool?
+
+    /// So many files in use that how they are served makes a difference.
+    static let manyNames = 50_000
+
     var fusermount: File?
     var deviceFile: File?
     var deviceIsOpenable = false
@@ -97,6 +105,8 @@ struct TownFacts: Sendable {
     var status: TownStatus? {
         if case .served(let status) = mounting { status } else { nil }
     }
+
+    var isScopedToSignals: Bool { status?.scope == MountScope.signals.rawValue }
 
     var isMounted: Bool {
         if case .absent = mounting { false } else { true }

@@ -22,6 +22,11 @@ struct DescriptorPair: ~Copyable {
         try make { socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue) | O_CLOEXEC, 0, $0) }
     }
 
+    /// Unix sockets that keep messages apart.
+    static func messages() throws(Errno) -> DescriptorPair {
+        try make { socketpair(AF_UNIX, CInt(SOCK_SEQPACKET.rawValue) | O_CLOEXEC, 0, $0) }
+    }
+
     private static func make(_ call: (UnsafeMutablePointer<CInt>) -> CInt) throws(Errno) -> DescriptorPair {
         var ends: [CInt] = [-1, -1]
         _ = try retryingInterrupts { call(&ends) }

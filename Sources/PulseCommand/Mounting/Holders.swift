@@ -19,7 +19,7 @@ enum Holders {
     /// Whether nobody has anything of the mount open but `pulsefs watch` and its like, in `.pulse`: those close it as
     /// soon as the mount is gone.
     static func areWatchersOnly(of mount: MountEntry) -> Bool {
-        let pulse = mount.path + "/.pulse"
+        let pulse = mount.town + "/.pulse"
         let users = processes().filter { use(of: mount, by: $0) != nil }
         return !users.isEmpty
             && users.allSatisfy { pid in
@@ -28,7 +28,7 @@ enum Holders {
                 else { return false }
                 return names("/proc/\(pid)/fd").allSatisfy { number in
                     !isOf(mount, info: "/proc/\(pid)/fdinfo/\(number)")
-                        || isWithin(pulse, target("/proc/\(pid)/fd/\(number)") ?? "")
+                        || isWithin([pulse], target("/proc/\(pid)/fd/\(number)") ?? "")
                 }
             }
     }
@@ -42,9 +42,9 @@ enum Holders {
         var owners: [String: pid_t] = [:]
     }
 
-    /// Finds those who have something of a mount open that lies within a directory, but for keepers and workers; and
+    /// Finds those who have something of a mount open that lies in one of some directories, but for keepers and workers; and
     /// the owners of some sockets.
-    static func scan(on mount: MountEntry, within directory: String, for sockets: Set<String>) -> Scan {
+    static func scan(on mount: MountEntry, within directories: [String], for sockets: Set<String>) -> Scan {
         var scan = Scan()
         for pid in processes() {
             if target("/proc/\(pid)/cwd") == nil {
@@ -53,7 +53,7 @@ enum Holders {
             }
             let name = name(pid)
             if name == "pulsefs-keeper" || name == "pulsefs-worker" { continue }
-            if let use = use(of: mount, within: directory, by: pid) {
+            if let use = use(of: mount, within: directories, by: pid) {
                 scan.holders.append(TownFacts.Holder(name: name, pid: pid, use: use))
             }
             guard !sockets.isEmpty else { continue }
@@ -72,30 +72,30 @@ enum Holders {
 
     private static let links = [("cwd", "its current directory"), ("root", "its root"), ("exe", "its program")]
 
-    /// - Parameter directory: Only what lies in it counts; nil is everything of the mount.
-    private static func use(of mount: MountEntry, within directory: String? = nil, by pid: pid_t) -> String? {
+    /// - Parameter directories: Only what lies in one of them counts; nil is everything of the mount.
+    private static func use(of mount: MountEntry, within directories: [String]? = nil, by pid: pid_t) -> String? {
         for (link, use) in links {
             let link = "/proc/\(pid)/\(link)"
-            if let target = target(link), isWithin(directory, target), isOf(mount, link: link) { return use }
+            if let target = target(link), isWithin(directories, target), isOf(mount, link: link) { return use }
         }
         for number in names("/proc/\(pid)/fd") where isOf(mount, info: "/proc/\(pid)/fdinfo/\(number)") {
             let target = target("/proc/\(pid)/fd/\(number)")
-            if isWithin(directory, target ?? "") { return "file \(target ?? number)" }
+            if isWithin(directories, target ?? "") { return "file \(target ?? number)" }
         }
         // start-end perms offset major:minor inode path, with the device in hexadecimal of two digits at least
         let device = mount.device.split(separator: ":").compactMap { Int($0) }
         guard device.count == 2, let maps = try? text("/proc/\(pid)/maps") else { return nil }
         for line in maps.split(separator: "\n") {
             let fields = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)
-            guard fields.count == 6, isWithin(directory, String(fields[5])) else { continue }
+            guard fields.count == 6, isWithin(directories, String(fields[5])) else { continue }
             if fields[3].split(separator: ":").map({ Int($0, radix: 16) }) == device { return "mapped \(fields[5])" }
         }
         return nil
     }
 
-    private static func isWithin(_ directory: String?, _ path: String) -> Bool {
-        guard let directory else { return true }
-        return path == directory || path.hasPrefix(directory + "/")
+    private static func isWithin(_ directories: [String]?, _ path: String) -> Bool {
+        guard let directories else { return true }
+        return directories.contains { path == $0 || path.hasPrefix($0 + "/") }
     }
 
     /// Whether what a link leads to is of the mount: the directory beneath has the same path.

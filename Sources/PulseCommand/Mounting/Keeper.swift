@@ -14,6 +14,9 @@ import TownFS
 ///        │ └── journal: memory in which the worker leaves what is not in real files yet
 ///        └──── lifeline: a socket; its end tells the worker that the keeper is gone, a byte that it shall finish
 ///
+/// Where only the directories of signal files are mounted over (`MountScope.signals`), the mount is that over `.pulse`, and
+/// there are more, `KeptCovers`.
+///
 /// It does next to nothing, holds next to nothing, and never looks into the town through the mount but once, on a
 /// thread of its own, to see whether it answers.
 struct Keeper: ~Copyable {
@@ -25,7 +28,8 @@ struct Keeper: ~Copyable {
 
     private let log: Logger
     private let entry: MountEntry
-    private let root: OwnedDescriptor
+    private let backing: BackingTree
+    private let covers: KeptCovers?
     private let journal: Journal
     private let lifeline: OwnedDescriptor
     private let connection: OwnedDescriptor
@@ -58,25 +62,34 @@ struct Keeper: ~Copyable {
         let sockets = try DescriptorPair.sockets()
         let lifeline = sockets.first
         let workersEnd = sockets.second
-        let connection = try KernelMount.mount(over: town, root: root.rawValue, options: options)
-        guard let entry = try? MountTable().town(at: town) else {
-            try? KernelMount.unmount(town, isLazy: true)
-            throw Failure("\(town) was mounted, but is not in the table of mounts; was it renamed?")
+        let mountpoint = options.scope == .town ? town : "\(town)/\(PulseMountpoint.name)"
+        let connection = try mountMain(over: mountpoint, of: town, root: root.rawValue, options: options)
+        guard let entry = try? MountTable().pulsefs(at: mountpoint) else {
+            try? KernelMount.unmount(mountpoint, isLazy: true)
+            throw Failure("\(mountpoint) was mounted, but is not in the table of mounts; was it renamed?")
         }
         do {
+            let links = options.scope == .signals ? try CoverLink.pair() : nil
             let worker = try ChildProcess.spawn(
                 "/proc/self/exe", ["pulsefs", "worker"] + options.arguments + ["--", town],
                 descriptors: [
                     .null, .null, .inherited(2), .inherited(connection.rawValue), .inherited(root.rawValue),
                     .inherited(memory.rawValue), .inherited(workersEnd.rawValue),
-                ] + (secret.map { [.inherited($0.descriptor.rawValue)] } ?? []),
+                    secret.map { .inherited($0.descriptor.rawValue) } ?? .null,
+                    links.map { .inherited($0.workers.descriptor) } ?? .null,
+                ],
                 environment: ChildProcess.dyingAtOnce)
+            let backing = BackingTree(takingOwnershipOf: root)
+            let covers = links.map {
+                KeptCovers(of: town, options: options, backing: backing, link: $0.keepers, log: log)
+            }
             return Keeper(
-                log: log, entry: entry, root: root, journal: try Journal(takingOwnershipOf: memory),
-                lifeline: lifeline, connection: connection, worker: worker, signals: signals,
-                answer: answer)
+                log: log, entry: entry, backing: backing, covers: covers,
+                journal: try Journal(takingOwnershipOf: memory), lifeline: lifeline, connection: connection,
+                worker: worker, signals: signals, answer: answer)
         } catch {
             try? KernelMount.detach(entry)
+            if entry.isPulse { PulseMountpoint.remove(from: town) }
             throw Failure("cannot start the worker: \(error)")
         }
     }
@@ -89,6 +102,8 @@ struct Keeper: ~Copyable {
         static let lifeline: CInt = 6
         /// The Redis URL, with --redis-inherited.
         static let secret: CInt = 7
+        /// Its end of a `CoverLink`, with --scope=signals.
+        static let link: CInt = 8
     }
 
     /// Keeps the mount until it ends: by an unmount, by a termination signal, or with the worker.
@@ -96,14 +111,16 @@ struct Keeper: ~Copyable {
     /// - Parameter ready: Called once, when the mount answers, or with the reason why it never will.
     consuming func run(ready: (Result<Void, Failure>) -> Void) -> ExitStatus {
         let answer = answer
-        answer.ask(entry.path)
+        if covers == nil { answer.ask(entry.path) }
         var isReady = false
+        var hasLink = covers != nil
         let limit = ContinuousClock.now + Self.patience
         while true {
             var questions = [
                 pollfd(fd: worker.exited.rawValue, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: isReady ? -1 : answer.raised.descriptor, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: hasLink ? covers?.descriptor ?? -1 : -1, events: Int16(POLLIN), revents: 0),
             ]
             let timeout = isReady ? -1 : CInt(clamping: (limit - .now).components.seconds + 1) * 1000
             let answered = poll(&questions, nfds_t(questions.count), timeout)
@@ -114,13 +131,24 @@ struct Keeper: ~Copyable {
                 return status
             }
             if questions[1].revents != 0 { endOnSignal() }
+            if questions[3].revents != 0, let covers {
+                switch covers.takeMessage() {
+                case .nothing: break
+                case .ready: answer.ask(entry.path)
+                case .failed(let failure):
+                    ready(.failure(failure))
+                    isReady = true
+                    end()
+                case .hasEnded: hasLink = false
+                }
+            }
             if questions[2].revents != 0 {
                 isReady = true
                 if let failure = answer.failure {
                     ready(.failure(Failure("the mount answers with an error: \(failure)")))
-                    endOnSignal()
+                    end()
                 } else {
-                    log.info("mounted", metadata: ["town": "\(entry.path)", "worker": "\(worker.pid)"])
+                    log.info("mounted", metadata: ["town": "\(entry.town)", "worker": "\(worker.pid)"])
                     ready(.success(()))
                 }
             }
@@ -133,6 +161,22 @@ struct Keeper: ~Copyable {
     }
 
     // MARK: Beginning
+
+    /// Mounts over the town, or over its `.pulse` where the rest is mounted by and by.
+    private static func mountMain(
+        over mountpoint: String, of town: String, root: CInt, options: MountOptions
+    ) throws -> OwnedDescriptor {
+        guard options.scope == .signals else {
+            return try KernelMount.mount(over: mountpoint, root: root, options: options)
+        }
+        let pulse = try PulseMountpoint.make(in: root, of: town)
+        do {
+            return try KernelMount.mount(over: mountpoint, root: pulse.rawValue, options: options, source: town)
+        } catch {
+            PulseMountpoint.remove(in: root)
+            throw error
+        }
+    }
 
     /// Locks the directory beneath while it is being mounted over, so that of two who come at once only one does.
     private static func takeTurn(at town: String, root: CInt) throws -> Turn {
@@ -182,14 +226,20 @@ struct Keeper: ~Copyable {
     /// Ends the mount because we are told to: in order if nobody uses it, else out of everybody's sight.
     private borrowing func endOnSignal() {
         let signal = signals.nextSignal().map { "\($0)" } ?? "none"
-        log.info("ending", metadata: ["town": "\(entry.path)", "signal": "\(signal)"])
-        do throws(Errno) {
-            try KernelMount.unmount(try MountTable().entry(entry.id)?.path ?? entry.path, isLazy: false)
-        } catch {
+        log.info("ending", metadata: ["town": "\(entry.town)", "signal": "\(signal)"])
+        end()
+    }
+
+    private borrowing func end() {
+        for entry in (covers?.entries ?? []) + [entry] {
             do throws(Errno) {
-                try KernelMount.detach(entry)
+                try KernelMount.unmount(try MountTable().entry(entry.id)?.path ?? entry.path, isLazy: false)
             } catch {
-                log.error("cannot detach \(entry.path): \(error)")
+                do throws(Errno) {
+                    try KernelMount.detach(entry)
+                } catch {
+                    log.error("cannot detach \(entry.path): \(error)")
+                }
             }
         }
         // Whoever still has files open would keep the worker for ever.
@@ -204,10 +254,11 @@ struct Keeper: ~Copyable {
         let entry = entry
         let log = log
         if status != 0 {
-            log.error("the worker ended unexpectedly", metadata: ["status": "\(status)", "town": "\(entry.path)"])
+            log.error("the worker ended unexpectedly", metadata: ["status": "\(status)", "town": "\(entry.town)"])
         }
         // After an end in order, too: a touch may have come while the last documents were being written.
         let recovered = recover(within: Self.writeDownLimit)
+        covers?.detachAll()
         let isDetached: Bool
         do throws(Errno) {
             try KernelMount.detach(entry)
@@ -216,6 +267,7 @@ struct Keeper: ~Copyable {
             log.error("cannot detach \(entry.path): \(error)")
             isDetached = false
         }
+        if entry.isPulse { PulseMountpoint.remove(in: backing.rawRoot) }
         // Closed for good: who still waits for an answer gets an error instead.
         _ = consume connection
         // The mount goes first, then this process, but not before the last document is in its file.
@@ -229,13 +281,11 @@ struct Keeper: ~Copyable {
     ///
     /// - Returns: What will be raised when all is written, unless it is already.
     private borrowing func recover(within limit: Duration) -> Wakeup? {
-        guard let done = try? Wakeup(),
-            let directory = try? retryingInterrupts({ fcntl(root.rawValue, F_DUPFD_CLOEXEC, 0) })
-        else {
+        guard let done = try? Wakeup() else {
             log.error("no descriptors left to write documents down")
             return nil
         }
-        let recovery = Recovery(root: OwnedDescriptor(takingOwnershipOf: directory), journal: journal, log: log)
+        let recovery = Recovery(in: backing, journal: journal, log: log)
         do throws(Errno) {
             _ = try Thread(named: "recovery") {
                 recovery.run()

@@ -14,14 +14,17 @@ enum KernelMount {
     ///   - path: The directory, without symbolic links.
     ///   - root: The same directory, open. It is mounted on whatever it is called by now.
     ///   - options: Restrictions are beyond those of the file system beneath.
-    static func mount(over path: String, root: CInt, options: MountOptions) throws -> OwnedDescriptor {
+    ///   - source: What the table of mounts shall show.
+    static func mount(
+        over path: String, root: CInt, options: MountOptions, source: String = MountEntry.source
+    ) throws -> OwnedDescriptor {
         geteuid() == 0
-            ? try mountAsRoot(over: path, root: root, options)
-            : try mountAsUser(over: path, options)
+            ? try mountAsRoot(over: path, root: root, options, source)
+            : try mountAsUser(over: path, options, source)
     }
 
     private static func mountAsRoot(
-        over path: String, root: CInt, _ options: MountOptions
+        over path: String, root: CInt, _ options: MountOptions, _ source: String
     ) throws -> OwnedDescriptor {
         let connection: OwnedDescriptor
         do {
@@ -39,7 +42,7 @@ enum KernelMount {
             + (options.allowOther ? ",allow_other" : "")
         do {
             _ = try retryingInterrupts {
-                Glibc.mount("pulsefs", "/proc/self/fd/\(root)", "fuse.pulsefs", flags, data)
+                Glibc.mount(source, "/proc/self/fd/\(root)", "fuse.pulsefs", flags, data)
             }
         } catch {
             throw Failure("cannot mount over \(path): \(error)\(hint(error))")
@@ -56,11 +59,15 @@ enum KernelMount {
     }
 
     /// Lets `fusermount3` mount; it hands the connection back over a socket.
-    private static func mountAsUser(over path: String, _ options: MountOptions) throws -> OwnedDescriptor {
+    private static func mountAsUser(
+        over path: String, _ options: MountOptions, _ source: String
+    ) throws -> OwnedDescriptor {
         let sockets = try DescriptorPair.sockets()
         let ours = sockets.first
         let theirs = sockets.second
-        var list = ["fsname=pulsefs", "subtype=pulsefs", "default_permissions"] + options.restrict.map(\.rawValue)
+        // A comma would end it, were it not for a backslash.
+        let name = String(source.flatMap { $0 == "," || $0 == "\\" ? ["\\", $0] : [$0] })
+        var list = ["fsname=\(name)", "subtype=pulsefs", "default_permissions"] + options.restrict.map(\.rawValue)
         if options.allowOther { list.append("allow_other") }
         let status: Int32
         let words: String
@@ -141,13 +148,44 @@ enum KernelMount {
         let (status, _) = try runFusermount(["-u"] + (isLazy ? ["-z"] : []) + ["--", path])
         guard status != 0 else { return }
         // It does not say why, other than in words: EBUSY is what is left once it is ours and mounted.
-        guard let entry = try MountTable().town(at: path) else { throw .invalidArgument }
+        guard let entry = try MountTable().pulsefs(at: path) else { throw .invalidArgument }
         throw entry.user == geteuid() ? .resourceBusy : .notPermitted
     }
 
     /// Takes a mount out of everybody's sight, whoever uses it and wherever it is by now.
     static func detach(_ entry: MountEntry) throws(Errno) {
-        guard let now = try MountTable().entry(entry.id) else { return }
-        try unmount(now.path, isLazy: true)
+        try detach([entry])
+    }
+
+    /// Takes all mounts of a town out of everybody's sight, of which `main` is the main one.
+    static func detachAll(of main: MountEntry) throws(Errno) {
+        try detach(MountTable().covers(of: main) + [main])
+        if main.isPulse { PulseMountpoint.remove(from: main.town) }
+    }
+
+    /// The same for several; what keeps one from going keeps no other.
+    static func detach(_ entries: [MountEntry]) throws(Errno) {
+        guard !entries.isEmpty else { return }
+        let table = try MountTable()
+        var failure: Errno?
+        for entry in entries {
+            guard let now = table.entry(entry.id) else { continue }
+            do throws(Errno) {
+                try unmount(now.path, isLazy: true)
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    /// Whether somebody is inside, of a mount that root might unmount.
+    ///
+    /// The corresponding flag of umount2(2) is `MNT_EXPIRE`, which marks what nobody uses; the mark goes with the next look.
+    static func isInUse(_ entry: MountEntry) -> Bool {
+        guard umount2(entry.path, CInt(UMOUNT_NOFOLLOW) | CInt(MNT_EXPIRE)) == -1 else { return false }
+        let error = Errno.current
+        _ = try? OwnedDescriptor(opening: entry.path, in: AT_FDCWD, O_PATH | O_NOFOLLOW)
+        return error == .resourceBusy
     }
 }

@@ -57,10 +57,16 @@ struct Mount: ParsableCommand {
         let place = try TownPath(town)
         var status = FileStatus()
         if let mount = place.mount { try replaceIfDead(mount) }
+        try clearOrphans(of: place.path)
         guard stat(place.path, &status) == 0 else { throw Failure("there is no town at \(town): \(Errno.current)") }
         guard status.st_mode & S_IFMT == S_IFDIR else { throw Failure("\(town) is not a directory.") }
         guard place.path != "/" else { throw Failure("the root directory cannot be a town.") }
         try KernelMount.check()
+        if options.scope == .signals, options.activity == .beat {
+            PulseFS.complain(
+                "with --scope=signals, work outside the directories of signal files is not seen: --activity=beat refreshes no heartbeat by it."
+            )
+        }
         let secret = try options.mirror.takeSecret(for: place.path)
         if options.foreground {
             try stay(place.path, secret)
@@ -71,25 +77,34 @@ struct Mount: ParsableCommand {
 
     /// Refuses where a town is mounted already, and clears away what a dead keeper and worker have left.
     private func replaceIfDead(_ mount: MountEntry) throws {
-        switch try StatusFile.read(of: mount.path) {
+        switch try StatusFile.read(of: mount.town) {
         case .value(let text):
             let first = StatusFile.decode(text).map { " by keeper \($0.keeperPid), since \($0.mountedAt)" } ?? ""
-            throw Failure("\(mount.path) is already mounted\(first).", .alreadyMounted)
+            throw Failure("\(mount.town) is already mounted\(first).", .alreadyMounted)
         case .denied:
             let user = mount.user.map { " by the user with id \($0)" } ?? ""
-            throw Failure("\(mount.path) is already mounted\(user).", .alreadyMounted)
+            throw Failure("\(mount.town) is already mounted\(user).", .alreadyMounted)
         case .silent:
             throw Failure(
-                "\(mount.path) is already mounted, and does not answer. 'pulsefs unmount --lazy \(mount.path)' takes it away.",
+                "\(mount.town) is already mounted, and does not answer. 'pulsefs unmount --lazy \(mount.town)' takes it away.",
                 .alreadyMounted)
         case .failed(let error):
-            throw Failure("\(mount.path) is already mounted, and answers with an error: \(error).", .alreadyMounted)
+            throw Failure("\(mount.town) is already mounted, and answers with an error: \(error).", .alreadyMounted)
         case .dead:
             do throws(Errno) {
-                try KernelMount.detach(mount)
+                try KernelMount.detachAll(of: mount)
             } catch {
-                throw Failure("\(mount.path) has a dead mount that cannot be taken away: \(error)")
+                throw Failure("\(mount.town) has a dead mount that cannot be taken away: \(error)")
             }
+        }
+    }
+
+    /// Clears away what was mounted over directories of signal files when even `.pulse` has gone.
+    private func clearOrphans(of town: String) throws {
+        do throws(Errno) {
+            try KernelMount.detach(MountTable().orphans(of: town))
+        } catch {
+            throw Failure("\(town) has dead mounts that cannot be taken away: \(error)")
         }
     }
 

@@ -12,6 +12,12 @@ struct MountOptions: ParsableArguments {
     var ttl: Duration = Touch.defaultTTL
 
     @Option(
+        help:
+            "What to mount over: town, all of it; or signals, the directories that can hold signal files and nothing else, by a mount each, so that all other work in the town never meets pulsefs."
+    )
+    var scope = MountScope.town
+
+    @Option(
         help: ArgumentHelp(
             "One more kind of signal file, as a path relative to the town: * ? [a-z] within a name, ** for directories. May be given several times.",
             valueName: "glob"))
@@ -80,6 +86,7 @@ struct MountOptions: ParsableArguments {
     /// - Throws: what is wrong, in a sentence, for an unknown option, a bad duration or a bad glob.
     func validate() throws {
         _ = try patterns()
+        if scope == .signals { try checkScope() }
         if noAttribution, activity == .beat {
             throw ValidationError("--activity=beat needs attribution, which --no-attribution turns off.")
         }
@@ -88,9 +95,19 @@ struct MountOptions: ParsableArguments {
         }
     }
 
+    private func checkScope() throws {
+        for pattern in signalPatterns {
+            guard let objection = SignalPatterns.objectionToCovering(pattern) else { continue }
+            throw ValidationError("--scope=signals cannot do with the signal pattern '\(pattern)': \(objection).")
+        }
+        if signalPatterns.isEmpty { throw ValidationError("--scope=signals needs a signal pattern.") }
+    }
+
+    private var signalPatterns: [String] { (noDefaultSignals ? [] : SignalPatterns.defaults) + signal }
+
     func patterns() throws -> SignalPatterns {
         do {
-            return try SignalPatterns((noDefaultSignals ? [] : SignalPatterns.defaults) + signal)
+            return try SignalPatterns(signalPatterns)
         } catch {
             throw ValidationError("\(error)")
         }
@@ -105,7 +122,8 @@ struct MountOptions: ParsableArguments {
         configuration.ignoredCommands = Town.Configuration.commonIndexers.union(ignoreCommand)
         configuration.host = Host.name
         configuration.sharesSignals = mirror.share
-        configuration.sharesBacking = sharedBacking
+        // A directory alone may hold files that have further names outside.
+        configuration.sharesBacking = sharedBacking || scope == .signals
         configuration.lendsFiles = !noPassthrough
         configuration.isReadOnly = restrict.contains(.readOnly)
         return configuration
@@ -114,6 +132,7 @@ struct MountOptions: ParsableArguments {
     /// The arguments that say the same to the worker.
     var arguments: [String] {
         var arguments = ["--ttl", "\(ttl.nanoseconds)ns", "--on-expiry", onExpiry.rawValue]
+        if scope != .town { arguments += ["--scope", scope.rawValue] }
         for glob in signal { arguments += ["--signal", glob] }
         if noAttribution { arguments.append("--no-attribution") }
         if activity != .observe { arguments += ["--activity", activity.rawValue] }
@@ -148,7 +167,7 @@ struct MountOptions: ParsableArguments {
     ]
 
     private static let withValue: Set<String> = [
-        "ttl", "signal", "on-expiry", "log", "redis", "redis-file", "redis-ca", "redis-prefix", "town-name",
+        "ttl", "scope", "signal", "on-expiry", "log", "redis", "redis-file", "redis-ca", "redis-prefix", "town-name",
         "runtime-ids", "activity", "ignore-command",
     ]
 
@@ -174,7 +193,7 @@ struct MountOptions: ParsableArguments {
                 // What follows the name may be a secret, and so may what follows a comma.
                 let isName = parts[0].utf8.allSatisfy { (0x61...0x7a).contains($0) || $0 == 0x2d || $0 == 0x5f }
                 throw ValidationError(
-                    "Unknown mount option\(isName ? " '\(parts[0])'" : ""). Known are ttl=, signal=, no-default-signals, on-expiry=, no-attribution, activity=, ignore-command=, allow-other, log=, shared-backing, no-passthrough, foreground, redis=, redis-file=, redis-ca=, redis-prefix=, town-name=, share and runtime-ids=."
+                    "Unknown mount option\(isName ? " '\(parts[0])'" : ""). Known are ttl=, scope=, signal=, no-default-signals, on-expiry=, no-attribution, activity=, ignore-command=, allow-other, log=, shared-backing, no-passthrough, foreground, redis=, redis-file=, redis-ca=, redis-prefix=, town-name=, share and runtime-ids=."
                 )
             }
         }

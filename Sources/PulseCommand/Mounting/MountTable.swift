@@ -9,10 +9,21 @@ struct MountEntry {
     let device: String
     let path: String
     let type: String
+    /// What is mounted, as mount(8) shows it: `pulsefs`, or the town of which this is a part.
+    let source: String
     let superOptions: [Substring]
 
     /// Whether it is ours.
     var isPulseFS: Bool { type == "fuse.pulsefs" }
+
+    /// Whether it is `.pulse` alone, of a town whose other mounts lie over directories of signal files.
+    var isPulse: Bool { isPulseFS && source != Self.source && path.hasSuffix("/\(PulseMountpoint.name)") }
+
+    /// The source of a mount over a whole town.
+    static let source = "pulsefs"
+
+    /// The town that this is the main mount of.
+    var town: String { isPulse ? String(path.dropLast(PulseMountpoint.name.utf8.count + 1)) : path }
 
     /// The user who mounted it, for a FUSE mount.
     var user: uid_t? {
@@ -47,9 +58,29 @@ struct MountTable {
         return candidates.reversed().max { $0.path.utf8.count < $1.path.utf8.count }
     }
 
-    /// The mount of a town, the topmost if there are several.
-    func town(at path: String) -> MountEntry? {
+    /// What is mounted at a path, the topmost if there are several, if it is ours.
+    func pulsefs(at path: String) -> MountEntry? {
         entries.last { $0.path == path }.flatMap { $0.isPulseFS ? $0 : nil }
+    }
+
+    /// The main mount of a town: over the town itself, or over its `.pulse`.
+    func town(at path: String) -> MountEntry? {
+        if let entry = pulsefs(at: path), !entry.isPulse { return entry }
+        return pulsefs(at: "\(path)/\(PulseMountpoint.name)").flatMap { $0.isPulse ? $0 : nil }
+    }
+
+    /// The mounts over directories of signal files that belong to a main mount.
+    func covers(of main: MountEntry) -> [MountEntry] {
+        guard main.isPulse else { return [] }
+        return entries.filter {
+            $0.isPulseFS && $0.id != main.id && $0.source == main.source && $0.path.hasPrefix(main.town + "/")
+        }
+    }
+
+    /// Mounts over directories of signal files whose main mount has gone.
+    func orphans(of town: String) -> [MountEntry] {
+        guard self.town(at: town) == nil else { return [] }
+        return entries.filter { $0.isPulseFS && $0.source == town && $0.path.hasPrefix(town + "/") }
     }
 }
 
@@ -64,6 +95,7 @@ extension MountEntry {
         device = String(fields[2])
         path = Self.unescaped(fields[4])
         type = String(fields[dash + 1])
+        source = Self.unescaped(fields[dash + 2])
         superOptions = fields[dash + 3].split(separator: ",")
     }
 

@@ -25,30 +25,70 @@ struct Unmount: ParsableCommand {
 
     func run() throws {
         let place = try TownPath(town)
-        guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
-        let answer = try StatusFile.read(of: mount.path)
+        guard let mount = place.mount else {
+            if try detachOrphans(of: place.path) { return }
+            throw Failure("\(place.path) is not mounted.", .notMounted)
+        }
+        let town = mount.town
+        let answer = try StatusFile.read(of: town)
         let isSilent = if case .silent = answer { true } else { false }
         let keeper = keeper(by: answer)
-        if keeper != nil { try writeDown(mount.path) }
+        if keeper != nil { try writeDown(mount) }
+        let mounts = try MountTable().covers(of: mount) + [mount]
         do throws(Errno) {
-            try unmount(mount)
+            try unmount(mounts)
         } catch .resourceBusy {
-            let holders = Holders.of(mount)
+            let holders = mounts.flatMap { Holders.of($0) }
             let names = holders.isEmpty ? "a process that cannot be seen by this user" : holders.joined(separator: ", ")
-            throw Failure("\(mount.path) is in use by \(names).", .busy)
+            throw Failure("\(town) is in use by \(names).", .busy)
         } catch .notPermitted {
-            throw Failure("\(mount.path) was mounted by another user; only they and root may unmount it.")
+            throw Failure("\(town) was mounted by another user; only they and root may unmount it.")
         } catch {
-            throw Failure("cannot unmount \(mount.path): \(error)")
+            throw Failure("cannot unmount \(town): \(error)")
         }
-        if isSilent, lazy { abort(mount) }
+        if case .dead = answer, mount.isPulse { PulseMountpoint.remove(from: town) }
+        if isSilent, lazy { mounts.forEach(abort) }
         guard let keeper, !lazy else { return }
         var question = pollfd(fd: keeper.rawValue, events: Int16(POLLIN), revents: 0)
         while poll(&question, 1, CInt(Self.patience.components.seconds) * 1000) == -1 {}
         if question.revents == 0 {
             throw Failure(
-                "\(mount.path) is unmounted, but documents are still being written to their files; see the log.")
+                "\(town) is unmounted, but documents are still being written to their files; see the log.")
         }
+    }
+
+    /// Unmounts all mounts of a town, or none: of several the main one comes last.
+    ///
+    /// Whoever comes into one of them after we have looked finds it detached, as by --lazy.
+    private func unmount(_ mounts: [MountEntry]) throws(Errno) {
+        guard mounts.count > 1, !lazy else {
+            for mount in mounts { try unmount(mount) }
+            return
+        }
+        for mount in mounts where isInUse(mount) { throw .resourceBusy }
+        for (number, mount) in mounts.enumerated() {
+            guard try MountTable().entry(mount.id) != nil else { continue }
+            do throws(Errno) {
+                try unmount(mount)
+            } catch .resourceBusy where number > 0 {
+                try KernelMount.detach(mount)
+            }
+        }
+    }
+
+    private func isInUse(_ mount: MountEntry) -> Bool {
+        // Others than root see by their processes alone who is inside.
+        let isInUse = geteuid() == 0 ? KernelMount.isInUse(mount) : !Holders.of(mount).isEmpty
+        return isInUse && !Holders.areWatchersOnly(of: mount)
+    }
+
+    /// Takes away what was mounted over directories of signal files when even `.pulse` has gone.
+    ///
+    /// - Returns: Whether there was any.
+    private func detachOrphans(of town: String) throws -> Bool {
+        let orphans = try MountTable().orphans(of: town)
+        try KernelMount.detach(orphans)
+        return !orphans.isEmpty
     }
 
     /// Unmounts; who only watches does not count as a user.
@@ -70,8 +110,9 @@ struct Unmount: ParsableCommand {
     }
 
     /// Has all documents written to their real files before the mount goes, so that there is no moment in which a tool
-    /// reads an older one: an fsync of the town root does that.
-    private func writeDown(_ path: String) throws {
+    /// reads an older one: an fsync of the town root does that, or of `.pulse` where that is a mount.
+    private func writeDown(_ mount: MountEntry) throws {
+        let path = mount.path
         let failure: Errno?? = try within(lazy ? .seconds(1) : Self.patience) {
             do throws(Errno) {
                 let root = try OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_DIRECTORY)
@@ -83,9 +124,11 @@ struct Unmount: ParsableCommand {
         }
         // A lazy one goes on: what is missing then, the worker writes when it ends.
         if lazy { return }
-        guard let failure else { throw Failure("\(path) does not write its documents down; --lazy does not wait.") }
+        guard let failure else {
+            throw Failure("\(mount.town) does not write its documents down; --lazy does not wait.")
+        }
         if let failure {
-            throw Failure("\(path) cannot write its documents down: \(failure). --lazy unmounts all the same.")
+            throw Failure("\(mount.town) cannot write its documents down: \(failure). --lazy unmounts all the same.")
         }
     }
 

@@ -52,7 +52,8 @@ final class Worker: Sendable {
                 throw Failure("cannot serve other users: \(error). It takes CAP_SETPCAP.")
             }
         }
-        let describe = Self.description()
+        let describe = description()
+        guard options.scope == .town else { return try runCovers(describe) }
         let fileSystem = try TownFileSystem(town, describe: describe)
         let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: fileSystem)
         _ = try Thread(named: "lifeline") { self.watchKeeper() }
@@ -61,8 +62,33 @@ final class Worker: Sendable {
         end()
     }
 
+    /// Serves `.pulse`, and what else the keeper mounts for us, until `.pulse` is unmounted.
+    private func runCovers(_ describe: @escaping @Sendable (TownFileSystem.Snapshot) -> TownStatus) throws -> Never {
+        let server = Mutex<CoverServer?>(nil)
+        let covers = try Covers(of: town) { snapshot in
+            var status = describe(snapshot)
+            let coverage = server.withLock { $0 }?.coverage
+            (status.covered, status.uncovered) = (coverage?.covered ?? [], coverage?.uncovered ?? [])
+            return status
+        }
+        let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: covers.pulse)
+        let link = CoverLink(
+            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.link))
+        let started = try CoverServer(of: covers, over: link, log: log)
+        server.withLock { $0 = started }
+        _ = try Thread(named: "lifeline") { self.watchKeeper() }
+        try mirror?.start(mirroring: town.liveness, receiver: covers)
+        let patterns = try options.patterns()
+        _ = try Thread(named: "covers") { started.run(patterns, in: Keeper.WorkerDescriptor.root) }
+        try session.run(threads: Self.pulseThreadCount)
+        started.end()
+        end()
+    }
+
     /// Each may be held by a slow disk, as in fsync(2); with one more than there are such requests, touches go on.
     private static let threadCount = 12
+    /// Of a mount over `.pulse` alone, where nothing waits for a disk but an fsync.
+    private static let pulseThreadCount = 4
 
     /// Raises what limits us to what may be had: clients' open files are ours, and their file sizes.
     private static func raiseLimits() {
@@ -93,7 +119,7 @@ final class Worker: Sendable {
         if count == 0 {
             log.error("the keeper has died; ending the mount")
             do {
-                if let mount { try KernelMount.detach(mount) }
+                if let mount { try KernelMount.detachAll(of: mount) }
             } catch {
                 log.error("cannot detach \(path): \(error)")
             }
@@ -116,18 +142,20 @@ final class Worker: Sendable {
         _exit(lost == 0 ? ExitStatus.success.rawValue : ExitStatus.failed.rawValue)
     }
 
-    private static func description() -> @Sendable (TownFileSystem.Snapshot) -> TownStatus {
+    private func description() -> @Sendable (TownFileSystem.Snapshot) -> TownStatus {
         let start = ContinuousClock.now
         let mountedAt = WallTime.now.rfc3339
         let keeper = getppid()
-        return { snapshot in
-            TownStatus(
+        return { [scope = options.scope] snapshot in
+            var status = TownStatus(
                 version: PulseFS.version, town: snapshot.configuration.path, keeperPid: keeper, workerPid: getpid(),
                 mountedAt: mountedAt, uptimeSeconds: (ContinuousClock.now - start).components.seconds,
                 ttlSeconds: snapshot.configuration.ttl / .seconds(1), onExpiry: snapshot.configuration.expiry.rawValue,
                 signalFiles: .init(snapshot.counts.signals), runtimes: .init(runtimes: snapshot.counts.runtimes),
                 documents: snapshot.documents, fileSystem: snapshot.fileSystem, activity: snapshot.activity,
                 rootProcesses: snapshot.rootProcesses, mirror: snapshot.mirror)
+            status.scope = scope.rawValue
+            return status
         }
     }
 }

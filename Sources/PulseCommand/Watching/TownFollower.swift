@@ -121,7 +121,7 @@ final class TownFollower: Sendable {
         let opened = try openEvents(of: mount)
         let hasEvents = opened != nil
         guard hasEvents || interest == .table else {
-            return fail("\(mount.path) is served by an older pulsefs, which tells of no events. Mount it anew.")
+            return fail("\(mount.town) is served by an older pulsefs, which tells of no events. Mount it anew.")
         }
         // In their place something of which nothing is ever heard.
         let events = opened ?? OwnedDescriptor(takingOwnershipOf: eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)))
@@ -155,7 +155,7 @@ final class TownFollower: Sendable {
     private func openEvents(of mount: MountEntry) throws(Errno) -> OwnedDescriptor? {
         do throws(Errno) {
             return try OwnedDescriptor(
-                opening: "\(mount.path)/.pulse/events", in: AT_FDCWD, O_RDONLY | O_NONBLOCK)
+                opening: "\(mount.town)/.pulse/events", in: AT_FDCWD, O_RDONLY | O_NONBLOCK)
         } catch .noSuchFileOrDirectory {
             return nil
         }
@@ -210,7 +210,7 @@ final class TownFollower: Sendable {
 
     private func refresh(_ stale: Stale, of mount: MountEntry) throws(Errno) {
         let runtimes = try OwnedDescriptor(openingPulse: "runtimes", of: mount)
-        let status = try OwnedDescriptor(opening: "\(mount.path)/.pulse/status.json", in: AT_FDCWD, O_RDONLY)
+        let status = try OwnedDescriptor(opening: "\(mount.town)/.pulse/status.json", in: AT_FDCWD, O_RDONLY)
             .readToEnd()
         let mirror = StatusFile.decode(status)?.mirror
         state.withLock { $0.mirror = mirror }

@@ -23,11 +23,11 @@ struct Watch: ParsableCommand {
         let place = try TownPath(town)
         guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
         // Once before the screen is taken, so that what is wrong is said where it stays.
-        _ = try StatusFile.read(of: mount.path).get(from: mount)
+        _ = try StatusFile.read(of: mount.town).get(from: mount)
         if !json, let terminal = Terminal() {
-            try showTable(of: mount.path, on: terminal)
+            try showTable(of: mount.town, on: terminal)
         } else {
-            try printEvents(of: mount.path)
+            try printEvents(of: mount.town)
         }
     }
 

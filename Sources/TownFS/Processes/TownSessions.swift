@@ -23,13 +23,12 @@ final class TownSessions: Sendable {
     /// A file that is larger is not read.
     private static let largest = 1 << 20
 
-    private let root: Descriptor
+    private let backing: BackingTree
     private let log: Logger
     private let state = Mutex(State())
 
-    /// - Parameter root: The town root beneath the mount.
-    init(root: Descriptor, log: Logger) {
-        self.root = root
+    init(in backing: BackingTree, log: Logger) {
+        self.backing = backing
         self.log = log
     }
 
@@ -37,7 +36,8 @@ final class TownSessions: Sendable {
     ///
     /// While the file is broken, as it is for a moment when it is written, the names of before count.
     var names: SessionNames {
-        let status = try? FileStatus(of: Self.path, in: root.rawValue)
+        let (directory, path) = place
+        let status = try? FileStatus(of: path, in: directory.rawValue)
         let version = status.flatMap { status in
             status.isRegularFile && status.st_size <= Self.largest
                 ? Version(identity: status.identity, size: status.st_size, modified: WallTime(status.st_mtim)) : nil
@@ -53,8 +53,15 @@ final class TownSessions: Sendable {
         }
     }
 
+    /// The directory to look for the file from, and its path from there.
+    private var place: (Descriptor, path: String) {
+        let (directory, rest) = backing.start(to: Array(Self.path.utf8))
+        return (directory, String(decoding: rest, as: UTF8.self))
+    }
+
     private func read() -> [UInt8] {
-        guard let file = try? OwnedDescriptor(opening: Self.path, in: root.rawValue, O_RDONLY | O_NONBLOCK) else {
+        let (directory, path) = place
+        guard let file = try? OwnedDescriptor(opening: path, in: directory.rawValue, O_RDONLY | O_NONBLOCK) else {
             return []
         }
         return [UInt8](unsafeUninitializedCapacity: Self.largest) { room, count in

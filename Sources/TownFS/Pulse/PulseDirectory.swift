@@ -20,14 +20,15 @@ final class PulseDirectory: Sendable {
     private let user = getuid()
     private let group = getgid()
     private let mounted = WallTime.now.timespec
-    private let inodes = PulseInodes()
+    private let inodes: PulseInodes
     private let alive: AliveDirectory
     private let town: Town
     private let status: @Sendable () -> TownStatus
 
     /// - Parameter status: The town's, as of now.
-    init(of town: Town, status: @escaping @Sendable () -> TownStatus) {
+    init(of town: Town, under cover: Cover, status: @escaping @Sendable () -> TownStatus) {
         self.town = town
+        inodes = if case .pulse = cover { PulseInodes(top: .root) } else { PulseInodes() }
         self.status = status
         alive = AliveDirectory(of: town)
     }
@@ -35,6 +36,12 @@ final class PulseDirectory: Sendable {
     private var liveness: InMemoryLivenessStore { town.liveness }
 
     // MARK: Inodes
+
+    /// Whether an inode is of `.pulse`.
+    func contains(_ inode: InodeNumber) -> Bool { inodes.contains(inode) }
+
+    /// Whether it is `.pulse` itself.
+    func isTop(_ inode: InodeNumber) -> Bool { inode == inodes.top }
 
     /// ESTALE for one that the kernel has forgotten.
     private func place(_ inode: InodeNumber) throws(Errno) -> PulsePlace {
@@ -101,6 +108,8 @@ final class PulseDirectory: Sendable {
         case .status, .metrics, .events, .eventsFrom, .runtime, .living: throw .notDirectory
         case .livingBeneath, .way: return alive.entries(of: parent)
         case .top:
+            // As a mount of its own it is listed in the town root, and who walks the town shall meet nothing in it.
+            if inodes.top == .root { return [] }
             return [.livingBeneath(""), .events, .metrics, .runtimes(""), .status].map { ($0.name, $0) }
         case .runtimes(let prefix):
             var places: Set<PulsePlace> = []

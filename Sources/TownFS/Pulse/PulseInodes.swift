@@ -10,6 +10,7 @@ final class PulseInodes: Sendable {
         var next: UInt64 = 1
     }
 
+    /// `.pulse` itself, where it lies in the root of a mount.
     static let top = InodeNumber(rawValue: 2)
     /// The first number that is none of those below.
     static let firstFree: UInt64 = 1024
@@ -28,10 +29,18 @@ final class PulseInodes: Sendable {
     /// `st_ino` of all of it: a range beyond what disk file systems and signal files use, and a hash of the path.
     private static let firstNumber: ino_t = 0x7070_0000_0000_0000
 
+    /// `.pulse` itself.
+    let top: InodeNumber
     private let known = Mutex(Known())
 
-    static func contains(_ inode: InodeNumber) -> Bool {
-        (top.rawValue..<firstFree).contains(inode.rawValue) || inode.rawValue & mark == mark
+    /// - Parameter top: The root's number where `.pulse` is a mount of its own.
+    init(top: InodeNumber = PulseInodes.top) {
+        self.top = top
+    }
+
+    func contains(_ inode: InodeNumber) -> Bool {
+        (Self.top.rawValue..<Self.firstFree).contains(inode.rawValue) || inode.rawValue & Self.mark == Self.mark
+            || inode == top
     }
 
     static func number(of place: PulsePlace) -> ino_t {
@@ -43,11 +52,12 @@ final class PulseInodes: Sendable {
 
     /// Nil for one that the kernel has forgotten.
     func place(of inode: InodeNumber) -> PulsePlace? {
-        Self.fixedPlaces[inode] ?? known.withLock { $0.places[inode]?.place }
+        inode == top ? .top : Self.fixedPlaces[inode] ?? known.withLock { $0.places[inode]?.place }
     }
 
     /// The inode of a place, counting a lookup.
     func look(up place: PulsePlace) -> InodeNumber {
+        if place == .top { return top }
         if let inode = Self.fixed[place] { return inode }
         return known.withLock { known in
             if let inode = known.inodes[place] {

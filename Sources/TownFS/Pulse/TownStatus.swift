@@ -36,12 +36,30 @@ package struct TownStatus: Codable, Sendable {
         package var observed: UInt64
         /// Not looked at, as there was too much of it.
         package var dropped: UInt64
+
+        package init(mode: String, observed: UInt64, dropped: UInt64) {
+            self.mode = mode
+            self.observed = observed
+            self.dropped = dropped
+        }
     }
 
     package struct FileSystem: Codable, Sendable {
         /// Inodes that the kernel knows.
         package var inodes: Int
         package var openFiles: Int
+    }
+
+    /// A directory that can hold signal files and is not mounted over.
+    package struct Uncovered: Codable, Hashable, Sendable {
+        /// Relative to the town.
+        package var directory: String
+        package var reason: String
+
+        package init(directory: String, reason: String) {
+            self.directory = directory
+            self.reason = reason
+        }
     }
 
     package struct Events: Codable, Sendable {
@@ -76,6 +94,12 @@ package struct TownStatus: Codable, Sendable {
     package var activity: ActivityTally?
     /// Processes that runtimes are, as far as they are watched.
     package var rootProcesses: Int?
+    /// `town` or `signals`; nil from a pulsefs that knows only of the first.
+    package var scope: String?
+    /// The directories mounted over, relative to the town; nil where it is all of it.
+    package var covered: [String]?
+    /// Those that should be and are not.
+    package var uncovered: [Uncovered]?
     /// Nil without a mirror.
     package var mirror: MirrorStatus?
 

@@ -29,6 +29,13 @@ struct Recollection {
         recall(in: town.root, path: [], scope: town.configuration.patterns.root)
     }
 
+    /// Looks where signal files lie in what a mount covers.
+    mutating func recall(_ cover: Cover, in root: Descriptor, _ signals: SignalDirectories) {
+        guard let directory = signals.directory(under: cover) else { return }
+        let path = directory.path.isEmpty ? [] : directory.path + [UInt8(ascii: "/")]
+        recall(in: root, path: path, scope: directory.scope)
+    }
+
     private mutating func recall(in directory: Descriptor, path: [UInt8], scope: SignalPatterns.Scope) {
         var names: [NodeName] = []
         var directories: [(name: NodeName, scope: SignalPatterns.Scope)] = []

@@ -6,13 +6,12 @@ import SystemPackage
 
 /// Brings real files up to date from the journal of a worker that has died.
 package final class Recovery: Sendable {
-    private let root: Descriptor
+    private let backing: BackingTree
     private let journal: Journal
     private let log: Logger
 
-    /// - Parameter root: The town root beneath the mount.
-    package init(root: consuming OwnedDescriptor, journal: Journal, log: Logger) {
-        self.root = Descriptor(root)
+    package init(in backing: BackingTree, journal: Journal, log: Logger) {
+        self.backing = backing
         self.journal = journal
         self.log = log
     }
@@ -22,7 +21,7 @@ package final class Recovery: Sendable {
         for (path, event) in journal.replay() {
             let (parent, name) = path.parentAndName
             do throws(Errno) {
-                try root.withDirectory(at: parent) { (directory) throws(Errno) in
+                try backing.withDirectory(at: parent) { (directory) throws(Errno) in
                     switch event {
                     case .content(let content): try RealFile.replace(name, in: directory, with: content, now: .now)
                     case .removed:

@@ -142,6 +142,19 @@ final class SignalDirectories: Sendable {
         }
     }
 
+    /// The signal files known at and beneath a path.
+    func allFiles(beneath path: [UInt8]) -> [SignalFile] { all(beneath: path).flatMap(\.knownFiles) }
+
+    /// What a mount's root is; nil where no signal file can lie in or beneath it.
+    func directory(under cover: Cover) -> SignalDirectory? {
+        switch cover {
+        case .town: root
+        case .directory(let path):
+            path.split(separator: UInt8(ascii: "/")).reduce(root) { directory(NodeName($1), in: $0) }
+        case .pulse: nil
+        }
+    }
+
     /// Lets go of directories that are no longer at their paths, and of all that is in them.
     ///
     /// - Returns: What real files do not hold yet.

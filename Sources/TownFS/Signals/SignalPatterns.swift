@@ -75,6 +75,26 @@ package struct SignalPatterns: Sendable {
     }
 }
 
+// MARK: - Directories
+
+extension SignalPatterns {
+    /// Why a mount over each directory that can hold signal files, instead of one over the town, cannot do with a pattern;
+    /// nil when it can.
+    package static func objectionToCovering(_ pattern: String) -> String? {
+        guard let components = try? components(of: pattern) else { return nil }
+        if components.contains(.directories) {
+            return "** may stand for any directory of the town, and not all of them are watched. "
+                + "Write out where they are, with * for a name: */polecats/*/.runtime/keepalive.json"
+        }
+        if components.count == 1 {
+            return "it is about files in the town root itself, so that all of the town would have to be covered"
+        }
+        // What is there is ours.
+        if case .name(let glob) = components[0], glob.matches(Array(".pulse".utf8)) { return ".pulse is pulsefs's own" }
+        return nil
+    }
+}
+
 // MARK: - Compiling
 
 extension SignalPatterns {

@@ -35,7 +35,7 @@ final class WriteDown: Sendable {
         }
     }
 
-    private let root: Descriptor
+    private let backing: BackingTree
     private let delay: Duration
     private let log: Logger
     private let state = Mutex(State())
@@ -43,8 +43,8 @@ final class WriteDown: Sendable {
     private let ended: Wakeup
 
     /// - Parameter delay: How long a changed document may wait.
-    init(root: Descriptor, delay: Duration, log: Logger) throws(Errno) {
-        self.root = root
+    init(in backing: BackingTree, delay: Duration, log: Logger) throws(Errno) {
+        self.backing = backing
         self.delay = delay
         self.log = log
         wakeup = try Wakeup()
@@ -172,7 +172,7 @@ final class WriteDown: Sendable {
     private func withDirectory(
         of file: SignalFile, _ body: (_ directory: CInt) throws(Errno) -> Void
     ) throws(Errno) {
-        try root.withDirectory(at: file.directory.path, body)
+        try backing.withDirectory(at: file.directory.path, body)
     }
 }
 

@@ -77,7 +77,7 @@ struct MountedTown: Sendable {
     // MARK: Mounting
 
     func mount(_ options: [String] = [], environment: [String: String] = [:]) throws {
-        let words = ["mount", "--log", log] + options + [path]
+        let words = ["mount", "--log", log] + TownScope.current.options + options + [path]
         let outcome = try pulsefsCommand(words, environment: environment).run()
         guard outcome.status == 0 else { throw Command.Failed(description: "\(outcome)\n\(loggedText)") }
     }
@@ -101,6 +101,11 @@ struct MountedTown: Sendable {
     private var log: String { "\(scratch.path)/home/log" }
     var loggedText: String { (try? Client.read(log)) ?? "" }
 
+    /// Has all documents in their real files.
+    func synchronize() throws {
+        try Client.synchronize(directory: TownScope.current == .town ? path : "\(path)/.pulse")
+    }
+
     // MARK: Looking at it
 
     /// What `.pulse/status.json` says.
@@ -122,6 +127,10 @@ struct MountedTown: Sendable {
             let readers: Int
             let lastSeq: Int
         }
+        struct Uncovered: Decodable, Equatable {
+            let directory: String
+            let reason: String
+        }
         let town: String
         let keeperPid: pid_t
         let workerPid: pid_t
@@ -132,6 +141,9 @@ struct MountedTown: Sendable {
         let documents: Documents
         let fileSystem: FileSystem
         let events: Events?
+        /// Nil where all of the town is.
+        let covered: [String]?
+        let uncovered: [Uncovered]?
         /// Nil without a mirror.
         let mirror: Mirror?
 
@@ -147,12 +159,14 @@ struct MountedTown: Sendable {
         return try Status(Client.read("\(path)/.pulse/status.json"))
     }
 
-    /// Lines of the table of mounts, split at spaces, that are about this path.
-    private var mounts: [[Substring]] {
+    /// Lines of the table of mounts, split at spaces, that are about this town: over all of it, or over parts.
+    var mounts: [[Substring]] {
         guard let file = try? Client.open("/proc/self/mountinfo", O_RDONLY) else { return [] }
         defer { try? Client.close(file) }
         let table = (try? Client.read(file)) ?? ""
-        return table.split(separator: "\n").map { $0.split(separator: " ") }.filter { $0[4] == path }
+        return table.split(separator: "\n").map { $0.split(separator: " ") }.filter { fields in
+            fields.contains("fuse.pulsefs") && (fields[4] == path || fields[4].hasPrefix(path + "/"))
+        }
     }
 
     var isMounted: Bool { !mounts.isEmpty }
@@ -181,11 +195,11 @@ struct MountedTown: Sendable {
     /// Takes away whatever is there, without a word.
     fileprivate func clear() {
         if isMounted || !processes.isEmpty { abort() }
-        while isMounted {
+        while let place = mounts.last.map({ String($0[4]) }) {
             if geteuid() == 0 {
-                guard umount2(path, CInt(MNT_DETACH)) == 0 else { break }
+                guard umount2(place, CInt(MNT_DETACH)) == 0 else { break }
             } else {
-                _ = try? Command("fusermount3", "-uz", path).run()
+                _ = try? Command("fusermount3", "-uz", place).run()
             }
         }
     }

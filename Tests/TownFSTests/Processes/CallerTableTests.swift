@@ -16,7 +16,7 @@ import Testing
         try withTemporaryTree { tree in
             try makeDirectories(tree + "/mayor")
             let root = Descriptor(try OwnedDescriptor(opening: tree, in: AT_FDCWD, O_RDONLY | O_DIRECTORY))
-            let sessions = TownSessions(root: root, log: .silent)
+            let sessions = TownSessions(in: BackingTree(root: root), log: .silent)
             try body(CallerTable(in: tree, sessions: sessions, capacity: capacity, ignoring: ignored), tree)
         }
     }
