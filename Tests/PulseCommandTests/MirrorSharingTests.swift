@@ -6,7 +6,7 @@ import Testing
 
 extension EndToEnd {
     /// Two towns with one Redis and one name.
-    @Suite(.needsRedis) struct MirrorSharingTests {
+    @Suite(.inScopeAskedFor, .needsRedis) struct MirrorSharingTests {
         /// How soon a town knows what happens in the other.
         private static let soon: Duration = .seconds(1)
 
