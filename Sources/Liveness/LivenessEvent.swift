@@ -38,9 +38,12 @@ public struct LivenessEvent: Hashable, Sendable {
         }
     }
 
-    init(_ touch: Touch) {
+    init(_ touch: Touch) { self.init(touch, runtime: touch.runtime) }
+
+    /// - Parameter runtime: The touch's, perhaps as another object, or nil.
+    init(_ touch: Touch, runtime: RuntimeID?) {
         self.init(.touched, at: touch.receivedAt)
-        runtime = touch.runtime
+        self.runtime = runtime
         signal = touch.signal
         source = touch.source
         evidence = touch.evidence

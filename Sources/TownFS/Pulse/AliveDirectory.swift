@@ -108,14 +108,12 @@ final class AliveDirectory: Sendable {
         }
         var directories: [String: Bool] = [:]
         var files: Set<String> = []
-        for (id, isAlive) in liveness.runtimesWithLife(beneath: prefix) {
-            let rest = id.description.dropFirst(prefix.count)
-            if let slash = rest.firstIndex(of: "/") {
-                let name = String(rest[..<slash])
-                directories[name] = directories[name, default: false] || isAlive
-            } else if isAlive {
-                files.insert(String(rest))
-            }
+        let listing = liveness.listing(of: prefix)
+        for (path, isAlive) in listing.directories {
+            directories[String(path.dropFirst(prefix.count).dropLast())] = isAlive
+        }
+        for (id, isAlive) in listing.runtimes where isAlive {
+            files.insert(String(id.description.dropFirst(prefix.count)))
         }
         for directory in made.withLock({ $0.filter { $0.hasPrefix(prefix) && $0 != prefix } }) {
             let rest = directory.dropFirst(prefix.count)
