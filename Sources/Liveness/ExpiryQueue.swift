@@ -7,6 +7,11 @@ struct ExpiryQueue: Sendable {
     private struct Entry: Sendable {
         let deadline: CompactInstant
         let slot: UInt32
+
+        /// By slot at one instant, so that the order does not depend on who was touched meanwhile.
+        func isBefore(_ other: Entry) -> Bool {
+            deadline == other.deadline ? slot < other.slot : deadline < other.deadline
+        }
     }
 
     /// A heap with four children to a parent, the earliest deadline first.
@@ -78,7 +83,7 @@ struct ExpiryQueue: Sendable {
         queued[Int(heap[place].slot)].place = nil
         let last = heap.removeLast()
         guard place < heap.count else { return }
-        if place > 0, last.deadline < heap[(place - 1) / 4].deadline {
+        if place > 0, last.isBefore(heap[(place - 1) / 4]) {
             rise(last, from: place)
         } else {
             sink(last, from: place)
@@ -92,7 +97,7 @@ struct ExpiryQueue: Sendable {
 
     private mutating func rise(_ entry: Entry, from start: Int) {
         var place = start
-        while place > 0, entry.deadline < heap[(place - 1) / 4].deadline {
+        while place > 0, entry.isBefore(heap[(place - 1) / 4]) {
             put(heap[(place - 1) / 4], at: place)
             place = (place - 1) / 4
         }
@@ -104,10 +109,10 @@ struct ExpiryQueue: Sendable {
         while 4 * place + 1 < heap.count {
             var child = 4 * place + 1
             for other in (child + 1)..<max(child + 1, min(child + 4, heap.count))
-            where heap[other].deadline < heap[child].deadline {
+            where heap[other].isBefore(heap[child]) {
                 child = other
             }
-            guard heap[child].deadline < entry.deadline else { break }
+            guard heap[child].isBefore(entry) else { break }
             put(heap[child], at: place)
             place = child
         }

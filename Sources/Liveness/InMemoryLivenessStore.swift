@@ -93,7 +93,8 @@ public final class InMemoryLivenessStore: LivenessStore {
         var start = 0
         while start < ids.count {
             let part = ids[start..<min(start + Self.part, ids.count)]
-            let alive = state.withLock { state in part.map { state.table.isAlive($0, at: now) } }
+            let hashes = part.map(\.hashValue)
+            let alive = state.withLock { $0.table.areAlive(part, hashes: hashes, at: now) }
             for (id, isAlive) in zip(part, alive) { answers[id] = isAlive }
             start = part.endIndex
         }

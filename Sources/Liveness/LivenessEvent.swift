@@ -41,8 +41,9 @@ public struct LivenessEvent: Hashable, Sendable {
     init(_ touch: Touch) { self.init(touch, runtime: touch.runtime) }
 
     /// - Parameter runtime: The touch's, perhaps as another object, or nil.
-    init(_ touch: Touch, runtime: RuntimeID?) {
-        self.init(.touched, at: touch.receivedAt)
+    init(_ touch: borrowing Touch, runtime: RuntimeID?) {
+        kind = .touched
+        time = touch.receivedAt
         self.runtime = runtime
         signal = touch.signal
         source = touch.source

@@ -410,6 +410,13 @@ public struct LivenessTable: Sendable {
         return answers
     }
 
+    /// The same for ids whose hashes are known, in their order.
+    func areAlive(_ ids: ArraySlice<RuntimeID>, hashes: [Int], at now: ContinuousClock.Instant) -> [Bool] {
+        let now = CompactInstant(now)
+        return runtimes.slots(of: ids, hashes: hashes).map { slot in slot.map { now < runtimes[slot: $0].life } ?? false
+        }
+    }
+
     // MARK: Directories of ids
 
     /// Whether a directory of ids, which is empty or ends in a slash, has any.

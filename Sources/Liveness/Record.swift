@@ -77,10 +77,12 @@ public final class Record: Sendable {
 
     private var receivedAt: WallTime { WallTime(seconds: receivedSeconds, nanoseconds: receivedNanoseconds) }
 
+    convenience init(_ touch: Touch) { self.init(touch, runtime: touch.runtime, stamp: touch.stamp) }
+
     /// - Parameters:
     ///   - runtime: The touch's, perhaps as another object.
     ///   - stamp: In place of the touch's.
-    convenience init(_ touch: Touch, runtime: RuntimeID?, stamp: Stamp) {
+    convenience init(_ touch: borrowing Touch, runtime: RuntimeID?, stamp: Stamp) {
         let isOwn = touch.evidence == .path
         self.init(
             touch, runtime: runtime, stamp: stamp, document: touch.document, deadline: CompactInstant(touch.deadline),
@@ -88,7 +90,7 @@ public final class Record: Sendable {
     }
 
     private init(
-        _ touch: Touch, runtime: RuntimeID?, stamp: Stamp, document: Document?, deadline: CompactInstant,
+        _ touch: borrowing Touch, runtime: RuntimeID?, stamp: Stamp, document: Document?, deadline: CompactInstant,
         ownDocument: Document?, sharedDocument: Document?, ending: Ending?
     ) {
         self.runtime = runtime
@@ -163,7 +165,8 @@ public final class Record: Sendable {
 
     /// Whether this, which a touch has led to, is also what the touch makes of another record.
     func serves(also former: Record, touchedBy touch: Touch) -> Bool {
-        let others = touch.evidence == .path ? (sharedDocument, former.sharedDocument) : (ownDocument, former.ownDocument)
+        let others =
+            touch.evidence == .path ? (sharedDocument, former.sharedDocument) : (ownDocument, former.ownDocument)
         return touch.document != nil && others == (nil, nil) && ending == nil && former.ending == nil
             && compactDeadline == CompactInstant(touch.deadline) && former.compactDeadline <= compactDeadline
             && former.stamp <= stamp

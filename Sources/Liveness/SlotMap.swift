@@ -26,6 +26,17 @@ struct SlotMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         index.find(hash) { entries[$0].key == key }
     }
 
+    /// The slots of some keys whose hashes are known.
+    ///
+    /// In one go, so that the processor can wait for the memory of many at once.
+    func slots(of keys: ArraySlice<Key>, hashes: [Int]) -> [Int?] {
+        let likely = hashes.map { index.find($0) { _ in true } }
+        return zip(zip(keys, hashes), likely).map { key, likely in
+            guard let likely else { return nil }
+            return entries[likely].key == key.0 ? likely : slot(of: key.0, hash: key.1)
+        }
+    }
+
     /// The key in a slot, the same object that was put there; nil for an empty one.
     func key(at slot: Int) -> Key? { slot < entries.count ? entries[slot].key : nil }
 

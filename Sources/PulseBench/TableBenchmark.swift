@@ -62,7 +62,7 @@ struct TableBenchmark {
         for number in 0..<population.runtimes {
             var touch = population.touch(number < population.files ? .times : .id, number, ttl: Self.ttl)
             if number < population.files { touch.document = documents[number] }
-            store.touch(touch)
+            store.touch(&touch)
         }
         malloc_trim(0)
         let after = try Usage()
@@ -104,15 +104,15 @@ struct TableBenchmark {
         var total = Duration.zero
         var untimed = 0
         for round in 0..<max(1, settings.touches / Self.chunk) {
-            let touches = (0..<Self.chunk).map { _ in
+            var touches = (0..<Self.chunk).map { _ in
                 population.touch(kind, Int.random(in: 0..<count), ttl: Self.ttl)
             }
             // By turns one by one, and in a row.
             if round % 2 == 0 {
-                for touch in touches { times.append(store.timedTouch(touch)) }
+                for number in touches.indices { times.append(store.timedTouch(&touches[number])) }
             } else {
                 let start = Self.processorTime
-                for touch in touches { store.touch(touch) }
+                for number in touches.indices { store.touch(&touches[number]) }
                 total += Self.processorTime - start
                 untimed += touches.count
             }
@@ -216,8 +216,8 @@ struct TableBenchmark {
         var times: [Double] = []
         repeat {
             for _ in 0..<16 {
-                let touch = population.touch(.id, Int.random(in: 0..<population.runtimes), ttl: Self.ttl)
-                times.append(store.timedTouch(touch))
+                var touch = population.touch(.id, Int.random(in: 0..<population.runtimes), ttl: Self.ttl)
+                times.append(store.timedTouch(&touch))
             }
         } while !isDone()
         return times
@@ -227,8 +227,8 @@ struct TableBenchmark {
     private func measureSweep(of population: TablePopulation, in store: LivenessStoreInUse) -> [Double] {
         let later = LivenessTable.defaultRetention + Self.ttl + .seconds(3600)
         return (0..<population.records).map { number in
-            let touch = population.touch(.id, 2 * population.records + number, ttl: Self.ttl)
-            return store.timedTouch(touch, later: later)
+            var touch = population.touch(.id, 2 * population.records + number, ttl: Self.ttl)
+            return store.timedTouch(&touch, later: later)
         }
     }
 }
@@ -251,12 +251,13 @@ private struct LivenessStoreInUse {
 
     func fill(_ population: TablePopulation, ttl: Duration) -> [Double] {
         (0..<population.runtimes).map { number in
-            timedTouch(population.touch(number < population.files ? .heartbeat : .id, number, ttl: ttl))
+            var touch = population.touch(number < population.files ? .heartbeat : .id, number, ttl: ttl)
+            return timedTouch(&touch)
         }
     }
 
     /// As a request does it: clocks are read, the touch is noted, and who waits is told.
-    func touch(_ touch: consuming Touch, later: Duration = .zero) {
+    func touch(_ touch: inout Touch, later: Duration = .zero) {
         touch.receivedAt = Self.wallTime
         touch.stamp = Stamp(touch.receivedAt)
         touch.at = .now + later
@@ -264,9 +265,9 @@ private struct LivenessStoreInUse {
     }
 
     /// The time in µs.
-    func timedTouch(_ touch: consuming Touch, later: Duration = .zero) -> Double {
+    func timedTouch(_ touch: inout Touch, later: Duration = .zero) -> Double {
         let start = ContinuousClock.now
-        self.touch(touch, later: later)
+        self.touch(&touch, later: later)
         return (ContinuousClock.now - start).microseconds
     }
 

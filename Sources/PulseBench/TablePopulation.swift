@@ -37,9 +37,9 @@ struct TablePopulation {
 
     /// An id like `rig-0042/polecats/agent-0004217`, made anew as a request's is.
     static func id(_ number: Int) -> RuntimeID {
-        let id = "rig-\(padded(number / 100, to: 4))/polecats/agent-\(padded(number, to: 7))"
-        // because letters, digits, dashes and slashes between them make an id.
-        return try! RuntimeID(id)
+        let text = "rig-\(padded(number / 100, to: 4))/polecats/agent-\(padded(number, to: 7))"
+        guard let id = try? RuntimeID(text) else { preconditionFailure("\(text) is an id") }
+        return id
     }
 
     static func file(_ number: Int) -> [UInt8] {

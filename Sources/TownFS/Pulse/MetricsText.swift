@@ -61,7 +61,9 @@ enum MetricsText {
         let runtimes = status.runtimes
         source.isListed = runtimes.alive + runtimes.expired + (runtimes.exited ?? 0) <= mostRuntimes
         if source.isListed {
-            source.runtimes = town.liveness.runtimes(beneath: "").sorted().compactMap { id in town.liveness.record(of: id).map { (id, $0) } }
+            source.runtimes = town.liveness.runtimes(beneath: "").sorted().compactMap { id in
+                town.liveness.record(of: id).map { (id, $0) }
+            }
         }
         var text = ""
         for family in families + (status.mirror == nil ? [] : mirrorFamilies) {
