@@ -286,7 +286,9 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// What an origin has touched or forgotten last, in no order.
     package func subjects(of origin: Origin) -> [RecordSubject] {
-        state.withLock { $0.table.subjects(of: origin) }
+        var subjects: [RecordSubject] = []
+        inParts { table, slots in subjects += table.subjects(of: origin, in: slots) }
+        return subjects
     }
 
     /// What an origin has to tell of some subjects as of now.

@@ -348,16 +348,16 @@ public struct LivenessTable: Sendable {
         signals[SignalPath(bytes: path)]?.record
     }
 
-    /// What an origin has touched or forgotten last, in no order.
-    func subjects(of origin: Origin) -> [RecordSubject] {
+    /// What an origin has touched or forgotten last, of what is in some slots; in no order.
+    func subjects(of origin: Origin, in slots: Range<Int>) -> [RecordSubject] {
         var subjects: [RecordSubject] = []
-        for slot in runtimes.slots where runtimes.value(at: slot)?.record.isOf(origin) == true {
+        for slot in slots.clamped(to: runtimes.slots) where runtimes.value(at: slot)?.record.isOf(origin) == true {
             if let id = runtimes.key(at: slot) { subjects.append(.runtime(id)) }
         }
-        for slot in signals.slots where signals.value(at: slot)?.record.isOf(origin) == true {
+        for slot in slots.clamped(to: signals.slots) where signals.value(at: slot)?.record.isOf(origin) == true {
             if let path = signals.key(at: slot) { subjects.append(.signal(path)) }
         }
-        for slot in forgotten.slots where forgotten.value(at: slot)?.stamp.origin == origin {
+        for slot in slots.clamped(to: forgotten.slots) where forgotten.value(at: slot)?.stamp.origin == origin {
             if let subject = forgotten.key(at: slot) { subjects.append(subject) }
         }
         return subjects
@@ -435,8 +435,8 @@ public struct LivenessTable: Sendable {
 
     // MARK: All there are
 
-    /// One more than the last slot with a runtime or a signal file, for who goes through them a part at a time.
-    var slotCount: Int { max(runtimes.slots.count, signals.slots.count) }
+    /// One more than the last slot with anything in it, for who goes through all a part at a time.
+    var slotCount: Int { max(runtimes.slots.count, signals.slots.count, forgotten.slots.count) }
 
     /// The runtimes in some slots whose ids begin with a prefix.
     func runtimes(beneath prefix: String, in slots: Range<Int>) -> [RuntimeID] {

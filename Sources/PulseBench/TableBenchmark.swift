@@ -15,6 +15,7 @@ struct TableBenchmark {
     private static let chunk = 1000
 
     func report() throws -> TableReport {
+        let watch = Noise.Watch()
         let memory = [
             try measureMemory("touched by id", TablePopulation(runtimes: settings.records, files: 0)),
             try measureMemory(
@@ -35,19 +36,21 @@ struct TableBenchmark {
             }
             batches.append(measureBatches(of: population, in: store))
         }
-        var expiry: [TableReport.Meanwhile] = []
+        var expiry: [(touches: TableReport.Meanwhile, slices: [Double])] = []
         for _ in 0..<settings.rounds { expiry.append(try measureExpiry(of: population, in: store)) }
         let questions = try Question.allCases.map { try measure($0, of: population, in: store) }
         let sweep = measureSweep(of: population, in: store)
         return TableReport(
-            machine: Machine(), settings: settings, memory: memory, fill: try TableReport.Times(rounds: [fill]),
+            machine: Machine(), noise: watch.finish(), settings: settings, memory: memory,
+            fill: try TableReport.Times(rounds: [fill]),
             touches: try TablePopulation.Kind.allCases.map { kind in
                 TableReport.Touches(
                     kind: kind, mean: Percentiles(means[kind] ?? [])?.median ?? 0,
                     times: try TableReport.Times(rounds: touches[kind] ?? []))
             },
             batches: try TableReport.Times(rounds: batches),
-            expiry: try TableReport.Meanwhile(medianOf: expiry),
+            expiry: try TableReport.Meanwhile(medianOf: expiry.map(\.touches)),
+            slices: try TableReport.Times(rounds: expiry.map(\.slices)),
             questions: questions, sweep: try TableReport.Times(rounds: [sweep]))
     }
 
@@ -136,7 +139,7 @@ struct TableBenchmark {
     }
 
     /// Of this thread; what others take of the processor meanwhile is not in it.
-    private static var processorTime: Duration {
+    fileprivate static var processorTime: Duration {
         var time = timespec()
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
         return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
@@ -147,10 +150,14 @@ struct TableBenchmark {
     /// Touches, by the one thread of a town's that does so, while others go on touching.
     private func measureExpiry(
         of population: TablePopulation, in store: LivenessStoreInUse
-    ) throws -> TableReport.Meanwhile {
+    ) throws -> (touches: TableReport.Meanwhile, slices: [Double]) {
         // Beside those that are touched meanwhile.
-        let (first, count) = (population.runtimes, settings.expiring)
-        let touches = (first..<first + count).map { population.touch(.id, $0, ttl: .seconds(1)) }
+        let count = settings.expiring
+        let touches = (0..<count).map { number in
+            var touch = population.touch(.id, number, ttl: .seconds(1))
+            touch.runtime = TablePopulation.crowd(number)
+            return touch
+        }
         let deadline = ContinuousClock.now + .milliseconds(300) + .microseconds(10 * count)
         for var touch in touches {
             touch.at = .now
@@ -167,22 +174,22 @@ struct TableBenchmark {
             store.liveness.tally.expired - before >= UInt64(count)
         }
         let took = ContinuousClock.now - deadline
-        watch.end()
-        return try TableReport.Meanwhile(took: took.microseconds / 1000, quiet: quiet, during: during)
+        let slices = watch.end()
+        return (try TableReport.Meanwhile(took: took.microseconds / 1000, quiet: quiet, during: during), slices)
     }
 
     /// What somebody may ask of the whole table.
     private enum Question: String, CaseIterable {
-        case counts
-        case listing = "listing all runtimes"
-        case directory = "listing the rigs, and who is alive in them"
+        case counts = "counting all by state"
+        case crowd = "listing a directory of as many runtimes"
+        case rigs = "listing the rigs, and whether anybody is alive in each"
     }
 
     private func ask(_ question: Question, _ liveness: InMemoryLivenessStore) -> Int {
         switch question {
         case .counts: liveness.counts().runtimes.alive
-        case .listing: liveness.runtimes(beneath: "").count
-        case .directory: liveness.listing(of: "").directories.count
+        case .crowd: liveness.listing(of: "crowd/").runtimes.count
+        case .rigs: liveness.listing(of: "").directories.count
         }
     }
 
@@ -276,22 +283,30 @@ private struct LivenessStoreInUse {
 
     struct Expiry: ~Copyable {
         private let isDone = SharedFlag()
+        private let slices = SharedTimes()
         private let thread: SystemCalls.Thread
 
         init(_ liveness: InMemoryLivenessStore) throws(Errno) {
-            let isDone = isDone
+            let (isDone, slices) = (isDone, slices)
             thread = try Thread(named: "expiry") {
                 while !isDone.isRaised {
+                    let start = TableBenchmark.processorTime
+                    let before = liveness.tally.expired
                     let next = liveness.noteExpired(limit: 64)
+                    let took = TableBenchmark.processorTime - start
+                    if liveness.tally.expired > before { slices.append(took.microseconds) }
                     // As it pauses while there are more; and short enough that the deadline that matters is met.
                     usleep(next.map { $0 <= .now } == true ? 20 : 100)
                 }
             }
         }
 
-        consuming func end() {
+        /// How long each look took that found somebody, in the processor's time.
+        consuming func end() -> [Double] {
             isDone.raise()
+            let slices = slices
             thread.join()
+            return slices.all
         }
     }
 }
@@ -301,4 +316,10 @@ private final class SharedFlag: Sendable {
     private let raised = Atomic(false)
     var isRaised: Bool { raised.load(ordering: .acquiring) }
     func raise() { raised.store(true, ordering: .releasing) }
+}
+
+private final class SharedTimes: Sendable {
+    private let times = Mutex<[Double]>([])
+    var all: [Double] { times.withLock { $0 } }
+    func append(_ time: Double) { times.withLock { $0.append(time) } }
 }

@@ -37,7 +37,13 @@ struct TablePopulation {
 
     /// An id like `rig-0042/polecats/agent-0004217`, made anew as a request's is.
     static func id(_ number: Int) -> RuntimeID {
-        let text = "rig-\(padded(number / 100, to: 4))/polecats/agent-\(padded(number, to: 7))"
+        runtime("rig-\(padded(number / 100, to: 4))/polecats/agent-\(padded(number, to: 7))")
+    }
+
+    /// One of many in one directory, `crowd/agent-0004217`.
+    static func crowd(_ number: Int) -> RuntimeID { runtime("crowd/agent-\(padded(number, to: 7))") }
+
+    private static func runtime(_ text: String) -> RuntimeID {
         guard let id = try? RuntimeID(text) else { preconditionFailure("\(text) is an id") }
         return id
     }

@@ -5,6 +5,8 @@
 struct TableReport: Codable {
     var schema = "pulsefs-bench/table/1"
     let machine: Machine
+    /// What else went on meanwhile.
+    let noise: Noise
     let settings: Settings
     let memory: [Memory]
     /// Of each touch that made the table's records, one after the other.
@@ -13,6 +15,8 @@ struct TableReport: Codable {
     /// Of whole batches, in the processor's time.
     let batches: Times
     let expiry: Meanwhile
+    /// How long the lock was held to say who has expired, each time, in the processor's time.
+    let slices: Times
     let questions: [Question]
     /// Of touches by new runtimes when all others are to be freed.
     let sweep: Times
