@@ -20,7 +20,7 @@ public struct EventLog: Sendable {
     /// The number of the oldest event that is held, or of the next if none is.
     public var first: UInt64 { last + 1 - UInt64(ring.count) }
 
-    public mutating func append(_ event: LivenessEvent) {
+    public mutating func append(_ event: consuming LivenessEvent) {
         if ring.count < capacity {
             ring.append(event)
         } else {

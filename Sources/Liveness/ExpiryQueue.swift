@@ -1,40 +1,54 @@
 /// When which runtime will have expired, unless it is touched again: what to wait for, and whom to name then.
 ///
-/// A runtime has one entry, for a deadline that it had; a touch, which moves it on, changes nothing here. When the entry
-/// comes up and the runtime lives longer by then, it is put back. So a touch costs one look into a dictionary, and a
-/// runtime's entry comes up about once a ttl.
+/// A runtime, told by the slot that it has in the table, has one entry, for a deadline that it had; a touch, which moves
+/// it on, changes nothing here. When the entry comes up and the runtime lives longer by then, it is put back. So a touch
+/// costs one look at that deadline, and a runtime's entry comes up about once a ttl.
 struct ExpiryQueue: Sendable {
-    private struct Entry {
-        let deadline: ContinuousClock.Instant
-        let id: RuntimeID
+    private struct Entry: Sendable {
+        let deadline: CompactInstant
+        let slot: UInt32
+
+        /// By slot at one instant, so that the order does not depend on who was touched meanwhile.
+        func isBefore(_ other: Entry) -> Bool {
+            deadline == other.deadline ? slot < other.slot : deadline < other.deadline
+        }
     }
 
-    /// A binary heap, the earliest deadline first.
+    /// A heap with four children to a parent, the earliest deadline first.
+    private var heap = Blocks<Entry>()
+    /// By slot: where its entry is in the heap, and for which deadline.
     ///
-    /// An entry that `queued` says otherwise of counts no more.
-    private var heap: [Entry] = []
-    private var queued: [RuntimeID: ContinuousClock.Instant] = [:]
+    /// All that nearly every touch asks for, at one place.
+    private var queued = Blocks<Queued>()
+
+    private struct Queued: Sendable {
+        /// Nil is nowhere.
+        var place: UInt32?
+        var deadline = CompactInstant.past
+    }
 
     /// How many runtimes are waited for.
-    var count: Int { queued.count }
-
-    /// How much memory is held, in entries.
-    var size: Int { heap.count }
+    var count: Int { heap.count }
 
     /// When to look next; a little too early now and then.
-    var earliest: ContinuousClock.Instant? { heap.first?.deadline }
+    var earliest: CompactInstant? { heap.count > 0 ? heap[0].deadline : nil }
 
     /// Sees to it that a runtime comes up at its deadline or before.
-    mutating func add(_ id: RuntimeID, deadline: ContinuousClock.Instant) {
-        if let known = queued[id], known <= deadline { return }
-        queued[id] = deadline
-        push(Entry(deadline: deadline, id: id))
+    mutating func add(_ slot: Int, deadline: CompactInstant) {
+        while queued.count <= slot { queued.append(Queued()) }
+        let entry = Entry(deadline: deadline, slot: UInt32(slot))
+        if let place = queued[slot].place {
+            if deadline < queued[slot].deadline { rise(entry, from: Int(place)) }
+        } else {
+            heap.append(entry)
+            rise(entry, from: heap.count - 1)
+        }
     }
 
     /// Lets go of a runtime that will not expire.
-    mutating func remove(_ id: RuntimeID) {
-        guard queued.removeValue(forKey: id) != nil else { return }
-        dropVoidEntries()
+    mutating func remove(_ slot: Int) {
+        guard slot < queued.count, let place = queued[slot].place else { return }
+        takeOut(at: Int(place))
     }
 
     /// Takes out the runtimes that have expired, the one that did so first at the head.
@@ -43,62 +57,65 @@ struct ExpiryQueue: Sendable {
     ///   - limit: How many entries are looked at; afterwards `earliest` tells whether that was all.
     ///   - deadline: A runtime's as of now; nil for one that does not live.
     mutating func expired(
-        at now: ContinuousClock.Instant, limit: Int, deadline: (RuntimeID) -> ContinuousClock.Instant?
-    ) -> [(id: RuntimeID, deadline: ContinuousClock.Instant)] {
-        var expired: [(id: RuntimeID, deadline: ContinuousClock.Instant)] = []
+        at now: CompactInstant, limit: Int, deadline: (_ slot: Int) -> CompactInstant?
+    ) -> [(slot: Int, deadline: CompactInstant)] {
+        var expired: [(slot: Int, deadline: CompactInstant)] = []
         for _ in 0..<limit {
-            guard let earliest, earliest <= now else { break }
-            let entry = pop()
-            guard queued[entry.id] == entry.deadline else { continue }
-            queued[entry.id] = nil
-            guard let deadline = deadline(entry.id) else { continue }
+            guard heap.count > 0, heap[0].deadline <= now else { break }
+            let slot = Int(heap[0].slot)
+            guard let deadline = deadline(slot) else {
+                takeOut(at: 0)
+                continue
+            }
             if deadline <= now {
-                expired.append((entry.id, deadline))
+                takeOut(at: 0)
+                expired.append((slot, deadline))
             } else {
-                add(entry.id, deadline: deadline)
+                sink(Entry(deadline: deadline, slot: UInt32(slot)), from: 0)
             }
         }
-        if queued.isEmpty { heap = [] }
         return expired
-    }
-
-    /// Lets entries that do not count go when they are the most of all.
-    private mutating func dropVoidEntries() {
-        guard heap.count > 2 * queued.count + 64 else { return }
-        heap = queued.map { Entry(deadline: $0.value, id: $0.key) }
-        // From the last that has a child on, each sinks into a heap.
-        for index in (0..<heap.count / 2).reversed() { sink(index) }
     }
 
     // MARK: The heap
 
-    private mutating func push(_ entry: Entry) {
-        heap.append(entry)
-        var index = heap.count - 1
-        while index > 0, heap[index].deadline < heap[(index - 1) / 2].deadline {
-            heap.swapAt(index, (index - 1) / 2)
-            index = (index - 1) / 2
+    private mutating func takeOut(at place: Int) {
+        queued[Int(heap[place].slot)].place = nil
+        let last = heap.removeLast()
+        guard place < heap.count else { return }
+        if place > 0, last.isBefore(heap[(place - 1) / 4]) {
+            rise(last, from: place)
+        } else {
+            sink(last, from: place)
         }
-        dropVoidEntries()
     }
 
-    private mutating func pop() -> Entry {
-        heap.swapAt(0, heap.count - 1)
-        let entry = heap.removeLast()
-        sink(0)
-        return entry
+    private mutating func put(_ entry: Entry, at place: Int) {
+        heap[place] = entry
+        queued[Int(entry.slot)] = Queued(place: UInt32(place), deadline: entry.deadline)
     }
 
-    private mutating func sink(_ start: Int) {
-        var index = start
-        while true {
-            let left = 2 * index + 1
-            guard left < heap.count else { return }
-            let right = left + 1
-            let child = right < heap.count && heap[right].deadline < heap[left].deadline ? right : left
-            guard heap[child].deadline < heap[index].deadline else { return }
-            heap.swapAt(child, index)
-            index = child
+    private mutating func rise(_ entry: Entry, from start: Int) {
+        var place = start
+        while place > 0, entry.isBefore(heap[(place - 1) / 4]) {
+            put(heap[(place - 1) / 4], at: place)
+            place = (place - 1) / 4
         }
+        put(entry, at: place)
+    }
+
+    private mutating func sink(_ entry: Entry, from start: Int) {
+        var place = start
+        while 4 * place + 1 < heap.count {
+            var child = 4 * place + 1
+            for other in (child + 1)..<max(child + 1, min(child + 4, heap.count))
+            where heap[other].isBefore(heap[child]) {
+                child = other
+            }
+            guard heap[child].isBefore(entry) else { break }
+            put(heap[child], at: place)
+            place = child
+        }
+        put(entry, at: place)
     }
 }

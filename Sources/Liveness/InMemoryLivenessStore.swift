@@ -5,22 +5,25 @@ import Synchronization
 /// Every change that is made here is passed on to the mirror, if there is one, when the lock is gone. With a watcher, what
 /// happens is numbered in the order in which it happened to the table, and expiry is something that happens.
 public final class InMemoryLivenessStore: LivenessStore {
+    /// How much is looked at while the lock is held, where all there is has to be looked at: for some 20 µs.
+    private static let part = 256
+
     private struct State {
         var table: LivenessTable
         var events = EventLog()
         var expiry = ExpiryQueue()
         var tally = LivenessTally()
         /// When the watcher will look for what has expired; nil is never.
-        var nextLook: ContinuousClock.Instant?
+        var nextLook: CompactInstant?
         let isWatched: Bool
 
-        mutating func note(_ event: LivenessEvent) {
+        mutating func note(_ event: consuming LivenessEvent) {
             if isWatched { events.append(event) }
         }
 
         /// Before it is forgotten; what nobody knows of is not.
         mutating func noteForgotten(_ subject: RecordSubject, at time: WallTime, origin: Origin? = nil) {
-            if case .runtime(let id) = subject { expiry.remove(id) }
+            if case .runtime(let id) = subject { stopWaiting(for: id) }
             var event = LivenessEvent(.forgotten, subject, at: time)
             event.origin = origin
             guard table.record(of: subject) != nil || origin != nil else { return }
@@ -29,24 +32,28 @@ public final class InMemoryLivenessStore: LivenessStore {
         }
 
         mutating func noteExit(of id: RuntimeID, _ exit: Record.Exit, origin: Origin? = nil) {
-            expiry.remove(id)
+            stopWaiting(for: id)
             var event = LivenessEvent(.exited, .runtime(id), at: exit.noticedAt)
             event.process = exit.process
             event.origin = origin
             note(event)
         }
 
-        /// Waits for a runtime's end, or no longer.
+        private mutating func stopWaiting(for id: RuntimeID) {
+            if isWatched, let slot = table.slot(of: id) { expiry.remove(slot) }
+        }
+
+        /// Waits for the end of a runtime that was touched, or no longer.
         ///
         /// - Returns: Whether the watcher has to look earlier than it would.
-        mutating func await(_ id: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
-            guard isWatched, let record = table.record(of: id) else { return false }
+        mutating func await(_ touched: LivenessTable.Touched, at now: ContinuousClock.Instant) -> Bool {
+            guard isWatched, let slot = touched.slot, let life = touched.runtime?.life else { return false }
             // What had expired when it was heard of does not do so again.
-            guard record.isAlive(at: now) else {
-                expiry.remove(id)
+            guard CompactInstant(now) < life else {
+                expiry.remove(slot)
                 return false
             }
-            expiry.add(id, deadline: record.deadline)
+            expiry.add(slot, deadline: life)
             guard let earliest = expiry.earliest, nextLook.map({ earliest < $0 }) ?? true else { return false }
             nextLook = earliest
             return true
@@ -82,7 +89,16 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     public func areAlive(_ ids: [RuntimeID]) -> [RuntimeID: Bool]? {
         let now = now()
-        return state.withLock { $0.table.areAlive(ids, at: now) }
+        var answers: [RuntimeID: Bool] = Dictionary(minimumCapacity: ids.count)
+        var start = 0
+        while start < ids.count {
+            let part = ids[start..<min(start + Self.part, ids.count)]
+            let hashes = part.map(\.hashValue)
+            let alive = state.withLock { $0.table.areAlive(part, hashes: hashes, at: now) }
+            for (id, isAlive) in zip(part, alive) { answers[id] = isAlive }
+            start = part.endIndex
+        }
+        return answers
     }
 
     public func forget(_ id: RuntimeID) {
@@ -97,16 +113,16 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// Touches without telling mirror and watcher: for whoever holds a lock, and tells them when that is gone.
     public func note(_ touch: Touch) -> Noted {
-        var touch = touch
-        if let mirror { touch.stamp = mirror.stamp(touch.receivedAt) }
+        let stamp = mirror?.stamp(touch.receivedAt) ?? touch.stamp
         var noted = Noted()
         let touched = state.withLock { state in
-            let touched = state.table.touch(touch)
-            var event = LivenessEvent(touch)
+            let touched = state.table.touch(touch, stamp: stamp)
             // Made before the runtime's process ended, and told after it: that was the end all the same.
-            if touched.runtime?.exit != nil { event.runtime = nil }
-            if event.runtime != nil || event.signal != nil { state.note(event) }
-            if let id = touch.runtime { noted.isEarlier = state.await(id, at: touch.at) }
+            let isAlive = touched.runtime.map { !$0.hasEnded } ?? false
+            if isAlive || touch.signal != nil {
+                state.note(LivenessEvent(touch, runtime: isAlive ? touched.runtime?.runtime : nil))
+            }
+            noted.isEarlier = state.await(touched, at: touch.at)
             return touched
         }
         guard mirror != nil else { return noted }
@@ -172,14 +188,34 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     /// The runtimes whose ids begin with a prefix, found by looking at every one; in no order.
+    ///
+    /// What comes or goes meanwhile may be among them.
     public func runtimes(beneath prefix: String) -> [RuntimeID] {
-        state.withLock { $0.table.runtimes(beneath: prefix) }
+        var runtimes: [RuntimeID] = []
+        inParts { table, slots in runtimes += table.runtimes(beneath: prefix, in: slots) }
+        return runtimes
     }
 
-    /// The same, and whether each is alive.
-    public func runtimesWithLife(beneath prefix: String) -> [(id: RuntimeID, isAlive: Bool)] {
+    /// What is in a directory of ids, which is empty or ends in a slash.
+    public func listing(of directory: String) -> RuntimeListing {
         let now = now()
-        return state.withLock { $0.table.runtimes(beneath: prefix, at: now) }
+        var listing = RuntimeListing(of: directory)
+        while !listing.isDone { state.withLock { $0.table.list(&listing, limit: Self.part, at: now) } }
+        return listing
+    }
+
+    /// Has all slots of the table looked at, letting others in between.
+    private func inParts(_ look: (_ table: borrowing LivenessTable, _ slots: Range<Int>) -> Void) {
+        var start = 0
+        var isDone = false
+        while !isDone {
+            state.withLock { state in
+                let slots = start..<max(start, min(start + Self.part, state.table.slotCount))
+                look(state.table, slots)
+                isDone = slots.isEmpty
+                start = slots.upperBound
+            }
+        }
     }
 
     /// Whether a directory of ids, which is empty or ends in a slash, has any.
@@ -198,9 +234,12 @@ public final class InMemoryLivenessStore: LivenessStore {
         return state.withLock { $0.table.isAlive(id, at: now) }
     }
 
+    /// How many records there are, found by looking at every one; others are let in between.
     public func counts() -> LivenessTable.Counts {
         let now = now()
-        return state.withLock { $0.table.counts(at: now) }
+        var counts = LivenessTable.Counts()
+        inParts { table, slots in table.count(in: slots, at: now, into: &counts) }
+        return counts
     }
 
     // MARK: Of others, and for them
@@ -211,7 +250,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     public func receive(_ touch: Touch, exit: Record.Exit? = nil) -> Bool {
         let now = now()
         let (isNews, isEarlier) = state.withLock { state in
-            guard state.table.receive(touch, exit: exit) else { return (false, false) }
+            guard let touched = state.table.received(touch, exit: exit) else { return (false, false) }
             if let exit, let id = touch.runtime {
                 state.noteExit(of: id, exit, origin: touch.stamp.origin)
                 return (true, false)
@@ -219,7 +258,7 @@ public final class InMemoryLivenessStore: LivenessStore {
             var event = LivenessEvent(touch)
             event.origin = touch.stamp.origin
             state.note(event)
-            return (true, touch.runtime.map { state.await($0, at: now) } ?? false)
+            return (true, state.await(touched, at: now))
         }
         if isNews { watcher?.noteEvent() }
         if isEarlier { watcher?.noteEarlierDeadline() }
@@ -247,7 +286,9 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// What an origin has touched or forgotten last, in no order.
     package func subjects(of origin: Origin) -> [RecordSubject] {
-        state.withLock { $0.table.subjects(of: origin) }
+        var subjects: [RecordSubject] = []
+        inParts { table, slots in subjects += table.subjects(of: origin, in: slots) }
+        return subjects
     }
 
     /// What an origin has to tell of some subjects as of now.
@@ -284,17 +325,18 @@ public final class InMemoryLivenessStore: LivenessStore {
         let now = now()
         let wall = wallTime()
         let (next, isNews) = state.withLock { state in
-            let table = state.table
-            let expired = state.expiry.expired(at: now, limit: limit) { id in
-                table.record(of: id).flatMap { $0.exit == nil ? $0.deadline : nil }
+            // Of one that has ended nobody waits for the end.
+            let expired = state.expiry.expired(at: CompactInstant(now), limit: limit) { [table = state.table] slot in
+                table.runtime(at: slot).flatMap { $0.life == .past ? nil : $0.life }
             }
-            for (id, deadline) in expired {
+            for (slot, deadline) in expired {
+                guard let id = state.table.runtime(at: slot)?.id else { continue }
                 state.tally.expired += 1
-                state.tally.expiryLag = now - deadline
+                state.tally.expiryLag = now - deadline.instant
                 state.note(LivenessEvent(.expired, .runtime(id), at: wall))
             }
             state.nextLook = state.expiry.earliest
-            return (state.nextLook, !expired.isEmpty)
+            return (state.nextLook?.instant, !expired.isEmpty)
         }
         if isNews { watcher?.noteEvent() }
         return next

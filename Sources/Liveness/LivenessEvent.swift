@@ -38,9 +38,13 @@ public struct LivenessEvent: Hashable, Sendable {
         }
     }
 
-    init(_ touch: Touch) {
-        self.init(.touched, at: touch.receivedAt)
-        runtime = touch.runtime
+    init(_ touch: Touch) { self.init(touch, runtime: touch.runtime) }
+
+    /// - Parameter runtime: The touch's, perhaps as another object, or nil.
+    init(_ touch: borrowing Touch, runtime: RuntimeID?) {
+        kind = .touched
+        time = touch.receivedAt
+        self.runtime = runtime
         signal = touch.signal
         source = touch.source
         evidence = touch.evidence

@@ -14,20 +14,41 @@ public struct LivenessTable: Sendable {
     /// Fewer records than this are not worth looking for old ones.
     private static let smallestSweep = 1024
 
-    private var runtimes: [RuntimeID: Record] = [:]
-    /// How many runtimes there are beneath each directory of ids, `gastown/` and `gastown/polecats/`.
-    private var directories: [String: Int] = [:]
-    private var signals: [SignalPath: Record] = [:]
+    /// A record, and what is looked at so often that it lies beside it.
+    private struct Place: Sendable {
+        var record: Record {
+            didSet { life = record.life }
+        }
+        /// The record's: until when it is alive.
+        private(set) var life: CompactInstant
+        /// Where it is listed, of a runtime.
+        var entry = RuntimeDirectories.Entry()
+
+        init(_ record: Record) {
+            self.record = record
+            life = record.life
+        }
+
+        func state(at now: CompactInstant) -> Record.State {
+            if life == .past { return .exited }
+            return now < life ? .alive : .expired
+        }
+    }
+
+    private var runtimes = SlotMap<RuntimeID, Place>()
+    private var signals = SlotMap<SignalPath, Place>()
+    private var directories = RuntimeDirectories()
     /// What was forgotten and when, lest others bring it back; only where there are others.
-    private var forgotten: [RecordSubject: Tombstone] = [:]
+    private var forgotten = SlotMap<RecordSubject, Tombstone>()
     private let retention: Duration
     private let isShared: Bool
-    private var nextSweep = smallestSweep
+    /// Where to look next for what is of no use any more.
+    private var swept = (runtimes: 0, signals: 0, forgotten: 0)
 
     private struct Tombstone {
         let stamp: Stamp
         /// Until when somebody may still bring what was known before.
-        let deadline: ContinuousClock.Instant
+        let deadline: CompactInstant
     }
 
     /// - Parameter isShared: Whether records also come from others, by `receive`.
@@ -45,22 +66,37 @@ public struct LivenessTable: Sendable {
     ///
     /// - Returns: The records as they are now.
     @discardableResult
-    public mutating func touch(_ touch: Touch) -> (signal: Record?, runtime: Record?) {
-        var touch = touch
-        let signal = touch.signal.map { RecordSubject.signal(SignalPath(bytes: $0)) }
-        var last = signal.flatMap { lastStamp(of: $0) }
-        if let runtime = touch.runtime {
-            if let known = runtimes.index(forKey: runtime) {
-                // The string that is there already, lest each of a million records hold its id twice.
-                touch.runtime = runtimes.keys[known]
-                let record = runtimes.values[known]
-                if touch.at >= record.touch.at { last = max(last ?? record.touch.stamp, record.touch.stamp) }
-            } else if isShared, let tombstone = forgotten[.runtime(runtime)] {
-                last = max(last ?? tombstone.stamp, tombstone.stamp)
+    public mutating func touch(_ touch: Touch) -> Touched { self.touch(touch, stamp: touch.stamp) }
+
+    /// The same, with another stamp than the touch's own.
+    mutating func touch(_ touch: Touch, stamp: Stamp) -> Touched {
+        let signal = touch.signal.map { SignalPath(bytes: $0) }
+        let known = (
+            signal: signal.flatMap { signals.slot(of: $0) }, runtime: touch.runtime.flatMap { runtimes.slot(of: $0) }
+        )
+        var last = known.signal.map { signals[slot: $0].record.stamp }
+        if let slot = known.runtime {
+            let record = runtimes[slot: slot].record
+            if !record.isTouched(after: touch.at) { last = max(last ?? record.stamp, record.stamp) }
+        }
+        if isShared {
+            let subjects = [
+                known.signal == nil ? signal.map { RecordSubject.signal($0) } : nil,
+                known.runtime == nil ? touch.runtime.map { RecordSubject.runtime($0) } : nil,
+            ]
+            for case let subject? in subjects {
+                if let stamp = forgotten[subject]?.stamp { last = max(last ?? stamp, stamp) }
             }
         }
-        if let last { touch.stamp = touch.stamp.later(than: last) }
-        return keep(touch)
+        return keep(touch, stamp: last.map { stamp.later(than: $0) } ?? stamp, known)
+    }
+
+    /// The records that a touch has led to.
+    public struct Touched: Sendable {
+        public var signal: Record?
+        public var runtime: Record?
+        /// Of the runtime, while its record is there.
+        var slot: Int?
     }
 
     /// Takes in what somebody else has touched, unless something later is known.
@@ -70,32 +106,92 @@ public struct LivenessTable: Sendable {
     ///   - exit: Of a runtime whose process has ended since.
     /// - Returns: Whether it is the last touch now.
     public mutating func receive(_ touch: Touch, exit: Record.Exit? = nil) -> Bool {
-        guard let subject = touch.subject, isNews(touch.stamp, of: subject) else { return false }
-        let kept = keep(touch)
-        if let exit, let id = touch.runtime, let record = kept.runtime {
-            runtimes[id] = record.ended(by: exit, stamp: touch.stamp)
-        }
-        return true
+        received(touch, exit: exit) != nil
     }
 
-    private mutating func keep(_ touch: Touch) -> (signal: Record?, runtime: Record?) {
-        let record = Record(touch)
-        var kept: (signal: Record?, runtime: Record?)
-        if let signal = touch.signal {
-            let path = SignalPath(bytes: signal)
-            kept.signal = signals[path].merge(record)
-            if isShared { forgotten[.signal(path)] = nil }
+    /// The same; nil when something later is known.
+    mutating func received(_ touch: Touch, exit: Record.Exit? = nil) -> Touched? {
+        guard let subject = touch.subject, isNews(touch.stamp, of: subject) else { return nil }
+        let known = (
+            signal: touch.signal.flatMap { signals.slot(of: SignalPath(bytes: $0)) },
+            runtime: touch.runtime.flatMap { runtimes.slot(of: $0) }
+        )
+        var kept = keep(touch, stamp: touch.stamp, known)
+        if let exit, let slot = kept.slot, let record = kept.runtime {
+            let ended = record.ended(by: exit, stamp: touch.stamp)
+            setRuntime(slot, ended)
+            kept.runtime = ended
         }
-        if let runtime = touch.runtime {
-            let count = runtimes.count
-            kept.runtime = runtimes[runtime].merge(record)
-            if runtimes.count > count {
-                for directory in runtime.directories { directories[directory, default: 0] += 1 }
-            }
-            if isShared { forgotten[.runtime(runtime)] = nil }
-        }
-        if runtimes.count + signals.count + forgotten.count > nextSweep { sweep(at: touch.at) }
         return kept
+    }
+
+    /// - Parameter known: Where the records are that there are.
+    private mutating func keep(_ touch: Touch, stamp: Stamp, _ known: (signal: Int?, runtime: Int?)) -> Touched {
+        // The string that is there already, lest each of a million records hold its id twice.
+        let runtime = known.runtime.flatMap { runtimes.key(at: $0) } ?? touch.runtime
+        let former = (
+            signal: known.signal.map { signals[slot: $0].record },
+            runtime: known.runtime.map { runtimes[slot: $0].record }
+        )
+        var kept = Touched()
+        if touch.runtime != nil {
+            kept.runtime = Self.next(after: former.runtime, touch, runtime, stamp)
+        }
+        if touch.signal != nil {
+            // Usually one record serves both.
+            let isOne =
+                former.signal === former.runtime
+                || former.signal.map { kept.runtime?.serves(also: $0, touchedBy: touch) == true } ?? false
+            kept.signal = (isOne ? kept.runtime : nil) ?? Self.next(after: former.signal, touch, runtime, stamp)
+        }
+        if let record = kept.signal, let signal = touch.signal {
+            if let slot = known.signal {
+                signals[slot: slot].record = record
+            } else {
+                let path = SignalPath(bytes: signal)
+                _ = signals.insert(path, Place(record))
+                if isShared { removeTombstone(of: .signal(path)) }
+            }
+        }
+        if let record = kept.runtime, let runtime {
+            kept.slot = known.runtime ?? add(runtime, record)
+            if let slot = known.runtime { setRuntime(slot, record) }
+        }
+        let isNew = (kept.signal != nil && known.signal == nil) || (kept.runtime != nil && known.runtime == nil)
+        if isNew { sweepSome(at: CompactInstant(touch.at)) }
+        return kept
+    }
+
+    /// What a touch makes of a record, if there is one.
+    private static func next(after record: Record?, _ touch: Touch, _ runtime: RuntimeID?, _ stamp: Stamp) -> Record {
+        guard let record else { return Record(touch, runtime: runtime, stamp: stamp) }
+        return record.continued(by: touch, runtime: runtime, stamp: stamp)
+            ?? record.merged(with: Record(touch, runtime: runtime, stamp: stamp))
+    }
+
+    private mutating func add(_ runtime: RuntimeID, _ record: Record) -> Int {
+        let slot = runtimes.insert(runtime, Place(record))
+        let entry = directories.add(slot, runtime)
+        runtimes[slot: slot].entry = entry
+        directories.noteLife(of: slot, entry, until: record.life)
+        if isShared { removeTombstone(of: .runtime(runtime)) }
+        return slot
+    }
+
+    private mutating func setRuntime(_ slot: Int, _ record: Record) {
+        runtimes[slot: slot].record = record
+        directories.noteLife(of: slot, runtimes[slot: slot].entry, until: record.life)
+    }
+
+    private mutating func removeRuntime(_ slot: Int) {
+        if let moved = directories.remove(slot, runtimes[slot: slot].entry) {
+            runtimes[slot: moved].entry = runtimes[slot: slot].entry
+        }
+        runtimes.remove(slot: slot)
+    }
+
+    private mutating func removeTombstone(of subject: RecordSubject) {
+        if let slot = forgotten.slot(of: subject) { forgotten.remove(slot: slot) }
     }
 
     /// Notes that the process which a runtime is has ended: it is not alive any more, whatever its deadline.
@@ -105,11 +201,13 @@ public struct LivenessTable: Sendable {
     /// - Parameter stamp: When that is; it becomes later than the last touch.
     /// - Returns: The record as it is now; nil if that changed nothing.
     public mutating func exit(_ id: RuntimeID, _ exit: Record.Exit, stamp: Stamp) -> Record? {
-        guard let record = runtimes[id], record.touch.at <= exit.at, record.exit == nil,
-            record.touch.stamp.origin == nil || record.touch.stamp.origin == stamp.origin
+        guard let slot = runtimes.slot(of: id) else { return nil }
+        let record = runtimes[slot: slot].record
+        guard !record.isTouched(after: exit.at), record.exit == nil,
+            record.isOf(nil) || record.isOf(stamp.origin)
         else { return nil }
-        let ended = record.ended(by: exit, stamp: stamp.later(than: record.touch.stamp))
-        runtimes[id] = ended
+        let ended = record.ended(by: exit, stamp: stamp.later(than: record.stamp))
+        setRuntime(slot, ended)
         return ended
     }
 
@@ -141,30 +239,42 @@ public struct LivenessTable: Sendable {
 
     private mutating func drop(_ subject: RecordSubject, stamp: Stamp, at now: ContinuousClock.Instant) {
         switch subject {
-        case .runtime(let id):
-            guard runtimes.removeValue(forKey: id) != nil else { break }
-            for directory in id.directories {
-                let count = directories[directory, default: 1] - 1
-                directories[directory] = count == 0 ? nil : count
-            }
-        case .signal(let path): signals[path] = nil
+        case .runtime(let id): if let slot = runtimes.slot(of: id) { removeRuntime(slot) }
+        case .signal(let path): drop(path)
         }
-        guard isShared, forgotten[subject] != nil || forgotten.count < Self.mostForgotten else { return }
-        forgotten[subject] = Tombstone(stamp: stamp, deadline: now + retention)
+        guard isShared else { return }
+        let tombstone = Tombstone(stamp: stamp, deadline: CompactInstant(now + retention))
+        if let slot = forgotten.slot(of: subject) {
+            forgotten[slot: slot] = tombstone
+        } else if forgotten.count < Self.mostForgotten {
+            _ = forgotten.insert(subject, tombstone)
+        }
     }
 
     /// Drops a signal file's record without a word: it was not forgotten, but moved away or found again elsewhere.
     public mutating func drop(signal path: [UInt8]) {
-        signals[SignalPath(bytes: path)] = nil
+        drop(SignalPath(bytes: path))
+    }
+
+    private mutating func drop(_ path: SignalPath) {
+        if let slot = signals.slot(of: path) { signals.remove(slot: slot) }
     }
 
     /// Moves the stamps of an origin, when the clock that they are taken from turns out to be another.
     mutating func moveStamps(of origin: Origin, by change: Duration) {
-        runtimes = runtimes.mapValues { $0.moved(ifOf: origin, by: change) }
-        signals = signals.mapValues { $0.moved(ifOf: origin, by: change) }
-        forgotten = forgotten.mapValues { tombstone in
-            guard tombstone.stamp.origin == origin else { return tombstone }
-            return Tombstone(
+        for slot in runtimes.slots {
+            if let place = runtimes.value(at: slot) {
+                runtimes[slot: slot].record = place.record.moved(ifOf: origin, by: change)
+            }
+        }
+        for slot in signals.slots {
+            if let place = signals.value(at: slot) {
+                signals[slot: slot].record = place.record.moved(ifOf: origin, by: change)
+            }
+        }
+        for slot in forgotten.slots {
+            guard let tombstone = forgotten.value(at: slot), tombstone.stamp.origin == origin else { continue }
+            forgotten[slot: slot] = Tombstone(
                 stamp: Stamp(tombstone.stamp.time + change, by: origin), deadline: tombstone.deadline)
         }
     }
@@ -174,50 +284,89 @@ public struct LivenessTable: Sendable {
     }
 
     private func lastStamp(of subject: RecordSubject) -> Stamp? {
-        record(of: subject)?.touch.stamp ?? (isShared ? forgotten[subject]?.stamp : nil)
+        record(of: subject)?.stamp ?? (isShared ? forgotten[subject]?.stamp : nil)
     }
 
-    /// Frees the records that expired longer ago than the retention.
+    // MARK: Sweeping
+
+    /// Frees the records that expired longer ago than the retention, all of them at once.
     ///
-    /// This looks at every record, so `touch` only calls it when their number has doubled since the last time: a
-    /// constant amount of work per touch on average, and no timer. A signal file that is swept is one without a record
-    /// again: whoever serves it must have its document elsewhere by then.
+    /// A signal file that is swept is one without a record again: whoever serves it must have its document elsewhere by
+    /// then.
     public mutating func sweep(at now: ContinuousClock.Instant) {
-        let oldest = now - retention
-        let count = runtimes.count
-        runtimes.removeRecords(expiredBy: oldest)
-        if runtimes.count < count {
-            directories = [:]
-            for id in runtimes.keys { for directory in id.directories { directories[directory, default: 0] += 1 } }
+        let oldest = CompactInstant(now - retention)
+        for slot in runtimes.slots { sweepRuntime(slot, oldest) }
+        for slot in signals.slots { sweepSignal(slot, oldest) }
+        for slot in forgotten.slots { sweepTombstone(slot, CompactInstant(now)) }
+    }
+
+    /// Does a bit of that, each time that a record is added: all that is there is looked at while a quarter as much comes.
+    ///
+    /// So no touch has to wait for a sweep, and there is no timer.
+    private mutating func sweepSome(at now: CompactInstant) {
+        guard runtimes.count + signals.count + forgotten.count > Self.smallestSweep else { return }
+        let oldest = now.earlier(by: retention)
+        for _ in 0..<4 {
+            // What is swept may be the last of its kind, and then there are no slots.
+            if !runtimes.isEmpty {
+                swept.runtimes = (swept.runtimes + 1) % runtimes.slots.count
+                sweepRuntime(swept.runtimes, oldest)
+            }
+            if !signals.isEmpty {
+                swept.signals = (swept.signals + 1) % signals.slots.count
+                sweepSignal(swept.signals, oldest)
+            }
+            if !forgotten.isEmpty {
+                swept.forgotten = (swept.forgotten + 1) % forgotten.slots.count
+                sweepTombstone(swept.forgotten, now)
+            }
         }
-        signals.removeRecords(expiredBy: oldest)
-        if isShared { forgotten = forgotten.filter { now < $0.value.deadline } }
-        nextSweep = max(Self.smallestSweep, 2 * (runtimes.count + signals.count + forgotten.count))
+    }
+
+    private mutating func sweepRuntime(_ slot: Int, _ oldest: CompactInstant) {
+        guard let place = runtimes.value(at: slot), place.life <= oldest, place.record.end <= oldest else { return }
+        removeRuntime(slot)
+    }
+
+    private mutating func sweepSignal(_ slot: Int, _ oldest: CompactInstant) {
+        guard let place = signals.value(at: slot), place.life <= oldest, place.record.end <= oldest else { return }
+        signals.remove(slot: slot)
+    }
+
+    private mutating func sweepTombstone(_ slot: Int, _ now: CompactInstant) {
+        guard let tombstone = forgotten.value(at: slot), tombstone.deadline <= now else { return }
+        forgotten.remove(slot: slot)
     }
 
     // MARK: Questions
 
     public func record(of id: RuntimeID) -> Record? {
-        runtimes[id]
+        runtimes[id]?.record
     }
 
     public func record(ofSignal path: [UInt8]) -> Record? {
-        signals[SignalPath(bytes: path)]
+        signals[SignalPath(bytes: path)]?.record
     }
 
-    /// What an origin has touched or forgotten last, in no order.
-    func subjects(of origin: Origin) -> [RecordSubject] {
+    /// What an origin has touched or forgotten last, of what is in some slots; in no order.
+    func subjects(of origin: Origin, in slots: Range<Int>) -> [RecordSubject] {
         var subjects: [RecordSubject] = []
-        for (id, record) in runtimes where record.touch.stamp.origin == origin { subjects.append(.runtime(id)) }
-        for (path, record) in signals where record.touch.stamp.origin == origin { subjects.append(.signal(path)) }
-        for (subject, tombstone) in forgotten where tombstone.stamp.origin == origin { subjects.append(subject) }
+        for slot in slots.clamped(to: runtimes.slots) where runtimes.value(at: slot)?.record.isOf(origin) == true {
+            if let id = runtimes.key(at: slot) { subjects.append(.runtime(id)) }
+        }
+        for slot in slots.clamped(to: signals.slots) where signals.value(at: slot)?.record.isOf(origin) == true {
+            if let path = signals.key(at: slot) { subjects.append(.signal(path)) }
+        }
+        for slot in slots.clamped(to: forgotten.slots) where forgotten.value(at: slot)?.stamp.origin == origin {
+            if let subject = forgotten.key(at: slot) { subjects.append(subject) }
+        }
         return subjects
     }
 
     /// What an origin has to tell of a subject as of now; nil when somebody else was there last.
     func news(of subject: RecordSubject, by origin: Origin) -> MirrorQueue.Message? {
         if let record = record(of: subject) {
-            return record.touch.stamp.origin == origin ? .touched(subject, record) : nil
+            return record.isOf(origin) ? .touched(subject, record) : nil
         }
         guard let stamp = forgotten[subject]?.stamp, stamp.origin == origin else { return nil }
         return .forgotten(subject, stamp)
@@ -234,36 +383,24 @@ public struct LivenessTable: Sendable {
 
     func record(of subject: RecordSubject) -> Record? {
         switch subject {
-        case .runtime(let id): runtimes[id]
-        case .signal(let path): signals[path]
+        case .runtime(let id): runtimes[id]?.record
+        case .signal(let path): signals[path]?.record
         }
     }
 
-    /// The runtimes whose ids begin with a prefix, in no order.
-    func runtimes(beneath prefix: String) -> [RuntimeID] {
-        runtimes.keys.filter { $0.description.utf8.starts(with: prefix.utf8) }
-    }
+    /// Where a runtime is, while its record is there.
+    func slot(of id: RuntimeID) -> Int? { runtimes.slot(of: id) }
 
-    /// The same, and whether each is alive.
-    func runtimes(beneath prefix: String, at now: ContinuousClock.Instant) -> [(id: RuntimeID, isAlive: Bool)] {
-        runtimes.filter { $0.key.description.utf8.starts(with: prefix.utf8) }
-            .map { ($0.key, $0.value.isAlive(at: now)) }
-    }
-
-    /// Whether a directory of ids, which is empty or ends in a slash, has any.
-    func hasRuntimes(beneath prefix: String) -> Bool {
-        prefix.isEmpty ? !runtimes.isEmpty : directories[prefix] != nil
-    }
-
-    /// Whether one of them is alive: where there are any, found by looking for one.
-    func hasLiving(beneath prefix: String, at now: ContinuousClock.Instant) -> Bool {
-        hasRuntimes(beneath: prefix)
-            && runtimes.contains { $0.key.description.utf8.starts(with: prefix.utf8) && $0.value.isAlive(at: now) }
+    /// Whose record is in a slot, and until when it is alive; nil in an empty one.
+    func runtime(at slot: Int) -> (id: RuntimeID, life: CompactInstant)? {
+        guard let id = runtimes.key(at: slot) else { return nil }
+        return (id, runtimes[slot: slot].life)
     }
 
     /// False for a runtime that was never heard of.
     public func isAlive(_ id: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
-        runtimes[id]?.isAlive(at: now) ?? false
+        guard let slot = runtimes.slot(of: id) else { return false }
+        return CompactInstant(now) < runtimes[slot: slot].life
     }
 
     /// Answers for every id asked about.
@@ -273,12 +410,57 @@ public struct LivenessTable: Sendable {
         return answers
     }
 
+    /// The same for ids whose hashes are known, in their order.
+    func areAlive(_ ids: ArraySlice<RuntimeID>, hashes: [Int], at now: ContinuousClock.Instant) -> [Bool] {
+        let now = CompactInstant(now)
+        return runtimes.slots(of: ids, hashes: hashes).map { slot in slot.map { now < runtimes[slot: $0].life } ?? false
+        }
+    }
+
+    // MARK: Directories of ids
+
+    /// Whether a directory of ids, which is empty or ends in a slash, has any.
+    func hasRuntimes(beneath prefix: String) -> Bool { directories.hasRuntimes(beneath: prefix) }
+
+    /// Whether one of them is alive.
+    func hasLiving(beneath prefix: String, at now: ContinuousClock.Instant) -> Bool {
+        directories.hasLiving(beneath: prefix, at: CompactInstant(now)) { runtimes[slot: $0].life }
+    }
+
+    /// A part of what is in a directory: see `RuntimeListing`.
+    func list(_ listing: inout RuntimeListing, limit: Int, at now: ContinuousClock.Instant) {
+        let now = CompactInstant(now)
+        directories.list(&listing, limit: limit, at: now) { runtime(at: $0) }
+    }
+
+    // MARK: All there are
+
+    /// One more than the last slot with anything in it, for who goes through all a part at a time.
+    var slotCount: Int { max(runtimes.slots.count, signals.slots.count, forgotten.slots.count) }
+
+    /// The runtimes in some slots whose ids begin with a prefix.
+    func runtimes(beneath prefix: String, in slots: Range<Int>) -> [RuntimeID] {
+        slots.clamped(to: runtimes.slots).compactMap { slot in
+            runtimes.key(at: slot).flatMap { $0.description.utf8.starts(with: prefix.utf8) ? $0 : nil }
+        }
+    }
+
     /// How many records there are, found by looking at every one.
     public func counts(at now: ContinuousClock.Instant) -> Counts {
-        Counts(
-            runtimes: Counts.Tally(runtimes.values, at: now),
-            signals: Counts.Tally(signals.values, at: now)
-        )
+        var counts = Counts()
+        count(in: 0..<slotCount, at: now, into: &counts)
+        return counts
+    }
+
+    /// Counts the records in some slots.
+    func count(in slots: Range<Int>, at now: ContinuousClock.Instant, into counts: inout Counts) {
+        let now = CompactInstant(now)
+        for slot in slots.clamped(to: runtimes.slots) {
+            if let place = runtimes.value(at: slot) { counts.runtimes.add(place.state(at: now)) }
+        }
+        for slot in slots.clamped(to: signals.slots) {
+            if let place = signals.value(at: slot) { counts.signals.add(place.state(at: now)) }
+        }
     }
 
     public struct Counts: Hashable, Sendable {
@@ -287,35 +469,16 @@ public struct LivenessTable: Sendable {
             public var expired = 0
             public var exited = 0
 
-            fileprivate init(_ records: some Sequence<Record>, at now: ContinuousClock.Instant) {
-                for record in records {
-                    switch record.state(at: now) {
-                    case .alive: alive += 1
-                    case .expired: expired += 1
-                    case .exited: exited += 1
-                    }
+            fileprivate mutating func add(_ state: Record.State) {
+                switch state {
+                case .alive: alive += 1
+                case .expired: expired += 1
+                case .exited: exited += 1
                 }
             }
         }
 
-        public let runtimes: Tally
-        public let signals: Tally
-    }
-}
-
-extension Dictionary where Value == Record {
-    fileprivate mutating func removeRecords(expiredBy oldest: ContinuousClock.Instant) {
-        // Most sweeps find nothing, and need not pay for a copy.
-        guard values.contains(where: { $0.end <= oldest }) else { return }
-        self = filter { $0.value.end > oldest }
-    }
-}
-
-extension Record? {
-    /// Changed in place, so that a dictionary looks up its key only once.
-    fileprivate mutating func merge(_ newcomer: Record) -> Record {
-        let merged = self?.merged(with: newcomer) ?? newcomer
-        self = merged
-        return merged
+        public fileprivate(set) var runtimes = Tally()
+        public fileprivate(set) var signals = Tally()
     }
 }

@@ -26,66 +26,150 @@ public final class Record: Sendable {
         }
     }
 
-    /// The last touch, with the last document that any touch brought.
-    public let touch: Touch
-    /// When life ends unless touched again.
-    ///
-    /// It lies beyond the last touch's own if an earlier touch promised more.
-    public let deadline: ContinuousClock.Instant
+    // In as few bytes as will do, since there may be a million of these: 144.
+    /// Who it is of, or who touched the signal file.
+    let runtime: RuntimeID?
+    private let signal: [UInt8]?
+    private let process: Touch.Process?
+    private let origin: Origin?
+    private let document: Document?
     /// The last document of a file that is the runtime's own, such as its heartbeat.
     public let ownDocument: Document?
     /// The last document of a file that many write, such as the keepalive.
     public let sharedDocument: Document?
-    /// Set from the end of the runtime's root process until the next touch.
-    public let exit: Exit?
+    private let ending: Ending?
+    private let touchedAt: CompactInstant
+    private let ttl: Int64
+    /// `deadline`, in eight bytes.
+    let compactDeadline: CompactInstant
+    private let receivedSeconds: Int64
+    private let stampSeconds: Int64
+    private let receivedNanoseconds: Int32
+    private let stampNanoseconds: Int32
+    private let source: Touch.Source
+    private let evidence: Attribution.Evidence?
 
-    convenience init(_ touch: Touch) {
+    /// What few records have, and so has a place of its own.
+    private final class Ending: Sendable {
+        let exit: Exit
+        init(_ exit: Exit) { self.exit = exit }
+    }
+
+    /// The last touch, with the last document that any touch brought.
+    public var touch: Touch {
+        Touch(
+            signal: signal, runtime: runtime, receivedAt: receivedAt, at: touchedAt.instant, ttl: .nanoseconds(ttl),
+            document: document, source: source, evidence: evidence, process: process, stamp: stamp)
+    }
+
+    /// When life ends unless touched again.
+    ///
+    /// It lies beyond the last touch's own if an earlier touch promised more.
+    public var deadline: ContinuousClock.Instant { compactDeadline.instant }
+
+    /// Set from the end of the runtime's root process until the next touch.
+    public var exit: Exit? { ending?.exit }
+
+    var hasEnded: Bool { ending != nil }
+
+    /// The last touch's.
+    public var stamp: Stamp { Stamp(WallTime(seconds: stampSeconds, nanoseconds: stampNanoseconds), by: origin) }
+
+    private var receivedAt: WallTime { WallTime(seconds: receivedSeconds, nanoseconds: receivedNanoseconds) }
+
+    convenience init(_ touch: Touch) { self.init(touch, runtime: touch.runtime, stamp: touch.stamp) }
+
+    /// - Parameters:
+    ///   - runtime: The touch's, perhaps as another object.
+    ///   - stamp: In place of the touch's.
+    convenience init(_ touch: borrowing Touch, runtime: RuntimeID?, stamp: Stamp) {
         let isOwn = touch.evidence == .path
         self.init(
-            touch, deadline: touch.deadline, ownDocument: isOwn ? touch.document : nil,
-            sharedDocument: isOwn ? nil : touch.document)
+            touch, runtime: runtime, stamp: stamp, document: touch.document, deadline: CompactInstant(touch.deadline),
+            ownDocument: isOwn ? touch.document : nil, sharedDocument: isOwn ? nil : touch.document, ending: nil)
     }
 
     private init(
-        _ touch: Touch, deadline: ContinuousClock.Instant, ownDocument: Document?, sharedDocument: Document?,
-        exit: Exit? = nil
+        _ touch: borrowing Touch, runtime: RuntimeID?, stamp: Stamp, document: Document?, deadline: CompactInstant,
+        ownDocument: Document?, sharedDocument: Document?, ending: Ending?
     ) {
-        self.touch = touch
-        self.deadline = deadline
+        self.runtime = runtime
+        signal = touch.signal
+        process = touch.process
+        origin = stamp.origin
+        self.document = document
         self.ownDocument = ownDocument
         self.sharedDocument = sharedDocument
-        self.exit = exit
+        self.ending = ending
+        touchedAt = CompactInstant(touch.at)
+        ttl = touch.ttl.compactNanoseconds
+        compactDeadline = deadline
+        receivedSeconds = touch.receivedAt.seconds
+        receivedNanoseconds = touch.receivedAt.nanoseconds
+        stampSeconds = stamp.time.seconds
+        stampNanoseconds = stamp.time.nanoseconds
+        source = touch.source
+        evidence = touch.evidence
     }
 
     public func state(at now: ContinuousClock.Instant) -> State {
-        if exit != nil { return .exited }
-        return now < deadline ? .alive : .expired
+        if ending != nil { return .exited }
+        return CompactInstant(now) < compactDeadline ? .alive : .expired
     }
 
     public func isAlive(at now: ContinuousClock.Instant) -> Bool {
         state(at: now) == .alive
     }
 
+    /// Until when it is alive: its deadline, or never when it has ended.
+    var life: CompactInstant { ending == nil ? compactDeadline : .past }
+
     /// When it began or will begin to be of no use but to those who ask who was here.
-    var end: ContinuousClock.Instant { max(deadline, exit?.at ?? deadline) }
+    var end: CompactInstant { max(compactDeadline, ending.map { CompactInstant($0.exit.at) } ?? .past) }
+
+    /// Whether the last touch was made later than this.
+    func isTouched(after instant: ContinuousClock.Instant) -> Bool { touchedAt > CompactInstant(instant) }
+
+    /// Whether the last touch was received by an origin; nil is nobody in particular.
+    func isOf(_ origin: Origin?) -> Bool { self.origin == origin }
 
     /// The same, with another stamp if it is of an origin whose clock has turned out to be another.
     func moved(ifOf origin: Origin, by change: Duration) -> Record {
-        guard touch.stamp.origin == origin else { return self }
-        var touch = touch
-        touch.stamp.time = touch.stamp.time + change
-        return changed(touch, exit: exit)
+        guard isOf(origin) else { return self }
+        return changed(stamp: Stamp(stamp.time + change, by: origin), ending: ending)
     }
 
     /// The same, of a runtime whose root process has ended.
     func ended(by exit: Exit, stamp: Stamp) -> Record {
-        var touch = touch
-        touch.stamp = stamp
-        return changed(touch, exit: exit)
+        changed(stamp: stamp, ending: Ending(exit))
     }
 
-    private func changed(_ touch: Touch, exit: Exit?) -> Record {
-        Record(touch, deadline: deadline, ownDocument: ownDocument, sharedDocument: sharedDocument, exit: exit)
+    private func changed(stamp: Stamp, ending: Ending?) -> Record {
+        Record(
+            touch, runtime: runtime, stamp: stamp, document: document, deadline: compactDeadline,
+            ownDocument: ownDocument, sharedDocument: sharedDocument, ending: ending)
+    }
+
+    /// The record after a touch that comes later than all that it knows of: as `merged`, in one step.
+    ///
+    /// Nil for a touch that comes late, and after an end.
+    func continued(by touch: Touch, runtime: RuntimeID?, stamp: Stamp) -> Record? {
+        guard ending == nil, stamp >= self.stamp else { return nil }
+        let isOwn = touch.evidence == .path
+        return Record(
+            touch, runtime: runtime, stamp: stamp, document: touch.document ?? document,
+            deadline: max(compactDeadline, CompactInstant(touch.deadline)),
+            ownDocument: isOwn ? touch.document ?? ownDocument : ownDocument,
+            sharedDocument: isOwn ? sharedDocument : touch.document ?? sharedDocument, ending: nil)
+    }
+
+    /// Whether this, which a touch has led to, is also what the touch makes of another record.
+    func serves(also former: Record, touchedBy touch: Touch) -> Bool {
+        let others =
+            touch.evidence == .path ? (sharedDocument, former.sharedDocument) : (ownDocument, former.ownDocument)
+        return touch.document != nil && others == (nil, nil) && ending == nil && former.ending == nil
+            && compactDeadline == CompactInstant(touch.deadline) && former.compactDeadline <= compactDeadline
+            && former.stamp <= stamp
     }
 
     /// This record and a newly made one as a single record.
@@ -93,21 +177,29 @@ public final class Record: Sendable {
     /// The newcomer need not be the later of the two: threads may overtake each other between reading the clock and
     /// coming here. One that was made before the root process ended is no sign of life after it.
     func merged(with newcomer: Record) -> Record {
-        let isLater = newcomer.touch.stamp >= touch.stamp
+        let isLater = newcomer.stamp >= stamp
+        // It comes after the last, and leaves nothing of that to be kept.
+        if isLater, ending == nil, newcomer.ending == nil, newcomer.compactDeadline >= compactDeadline,
+            newcomer.brings(allOf: self)
+        {
+            return newcomer
+        }
         let later = isLater ? newcomer : self
         let earlier = isLater ? self : newcomer
-        let exit = [exit, newcomer.exit].compactMap { $0 }.last { $0.at >= max(touch.at, newcomer.touch.at) }
-        let isWhole =
-            newcomer.touch.document != nil && (newcomer.ownDocument != nil || ownDocument == nil)
-            && (newcomer.sharedDocument != nil || sharedDocument == nil)
-        if isLater, isWhole, newcomer.deadline >= deadline, exit == newcomer.exit { return newcomer }
-        var last = later.touch
-        last.document = last.document ?? earlier.touch.document
+        let lastAt = max(touchedAt, newcomer.touchedAt)
+        let ending = [ending, newcomer.ending].compactMap { $0 }.last { CompactInstant($0.exit.at) >= lastAt }
         // A life that has ended keeps no promise to the next.
-        let hasBegunAnew = self.exit != nil && exit == nil
+        let hasBegunAnew = self.ending != nil && ending == nil
         return Record(
-            last, deadline: hasBegunAnew ? newcomer.deadline : max(deadline, newcomer.deadline),
+            later.touch, runtime: later.runtime, stamp: later.stamp, document: later.document ?? earlier.document,
+            deadline: hasBegunAnew ? newcomer.compactDeadline : max(compactDeadline, newcomer.compactDeadline),
             ownDocument: later.ownDocument ?? earlier.ownDocument,
-            sharedDocument: later.sharedDocument ?? earlier.sharedDocument, exit: exit)
+            sharedDocument: later.sharedDocument ?? earlier.sharedDocument, ending: ending)
+    }
+
+    /// Whether it has a document of every kind that another has.
+    private func brings(allOf other: Record) -> Bool {
+        (document != nil || other.document == nil) && (ownDocument != nil || other.ownDocument == nil)
+            && (sharedDocument != nil || other.sharedDocument == nil)
     }
 }

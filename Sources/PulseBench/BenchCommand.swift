@@ -7,7 +7,7 @@ struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "pulsefs-bench",
         abstract: "Measures pulsefs beside plain directories and other file systems, in one run.",
-        subcommands: [TouchCommand.self, TreeCommand.self, RenderCommand.self, RoleCommand.self]
+        subcommands: [TouchCommand.self, TreeCommand.self, TableCommand.self, RenderCommand.self, RoleCommand.self]
     )
 }
 

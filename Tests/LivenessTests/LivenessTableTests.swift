@@ -195,6 +195,26 @@ import Testing
         #expect(table.record(of: mayor) == nil)
     }
 
+    @Test func noTouchSweepsMoreThanAFew() throws {
+        var table = LivenessTable(retention: .seconds(100))
+        for number in 0..<5000 {
+            table.touch(touch(try RuntimeID("old-\(number)"), ttl: .seconds(10)))
+        }
+        func count() -> Int {
+            let counts = table.counts(at: start).runtimes
+            return counts.alive + counts.expired
+        }
+        var before = count()
+        for number in 0..<2000 {
+            table.touch(touch(try RuntimeID("new-\(number)"), after: .seconds(1000)))
+            let after = count()
+            #expect(before - after < 4)
+            before = after
+        }
+        #expect(before <= 2100)
+        #expect(table.isAlive(try RuntimeID("new-0"), at: start + .seconds(1001)))
+    }
+
     @Test func touchesOfEverNewRuntimesDoNotFillTheTable() throws {
         var table = LivenessTable(retention: .seconds(100))
         var largest = 0

@@ -106,6 +106,30 @@ import Testing
         #expect(store.tally.expired == 1000)
     }
 
+    /// What is told of those who expired, and in which order, does not depend on how many are looked at at a time.
+    @Test func batchesTellTheSameAsOneLook() throws {
+        let whole = InMemoryLivenessStore(watcher: watcher, now: { [clock] in clock.now }, wallTime: { .goZero })
+        for (number, store) in (0..<500).flatMap({ number in [(number, store), (number, whole)] }) {
+            store.touch(
+                Touch(
+                    runtime: try RuntimeID("rig\(number % 7)/r\(number)"), receivedAt: clock.wallTime, at: clock.now,
+                    ttl: .seconds(10 + number % 5), document: nil, source: .command))
+        }
+        clock.advance(by: .seconds(13))
+        _ = whole.noteExpired(limit: .max)
+        while let next = store.noteExpired(limit: 9), next <= clock.now {
+            // Whoever comes in between is not named.
+            try touch("rig6/r4")
+        }
+        func expired(_ store: InMemoryLivenessStore) -> [RuntimeID?] {
+            store.events(from: 1, limit: .max).events.filter { $0.kind == .expired }.map(\.runtime)
+        }
+        #expect(expired(store).count == 400)
+        let isSame = expired(store) == expired(whole)
+        #expect(isSame)
+        #expect(store.counts().runtimes.expired == 400)
+    }
+
     @Test func whatNobodyWatchesIsNotKept() throws {
         let clock = clock
         let store = InMemoryLivenessStore(now: { clock.now }, wallTime: { clock.wallTime })

@@ -20,9 +20,52 @@ final class AliveDirectory: Sendable {
 
     private let town: Town
     /// Directories that were made, as ids begin in them.
-    private let made = Mutex<Set<String>>([])
-    /// Files that are open, of which something may have to be said yet.
-    private let opened = Mutex<[ObjectIdentifier: AliveHandle]>([:])
+    private let made = Mutex(MadeDirectories())
+    private let opened = Mutex(Opened())
+
+    /// Files that are open, of which something may have to be said yet: found by who has opened them, and by whose they are.
+    private struct Opened {
+        var byThread: [pid_t: [AliveHandle]] = [:]
+        var byID: [RuntimeID: [AliveHandle]] = [:]
+
+        mutating func insert(_ handle: AliveHandle) {
+            byThread[handle.thread, default: []].append(handle)
+            byID[handle.id, default: []].append(handle)
+        }
+
+        mutating func remove(_ handle: AliveHandle) {
+            byThread[handle.thread]?.removeAll { $0 === handle }
+            if byThread[handle.thread]?.isEmpty == true { byThread[handle.thread] = nil }
+            byID[handle.id]?.removeAll { $0 === handle }
+            if byID[handle.id]?.isEmpty == true { byID[handle.id] = nil }
+        }
+    }
+
+    /// Directories that were made, and how many are in each directory or beneath it, itself included.
+    private struct MadeDirectories {
+        private(set) var all: Set<String> = []
+        private var beneath: [String: Int] = [:]
+
+        func isAny(beneath prefix: String) -> Bool { beneath[prefix] != nil }
+
+        mutating func insert(_ directory: String) {
+            guard all.insert(directory).inserted else { return }
+            for prefix in Self.prefixes(of: directory) { beneath[prefix, default: 0] += 1 }
+        }
+
+        mutating func remove(_ directory: String) {
+            guard all.remove(directory) != nil else { return }
+            for prefix in Self.prefixes(of: directory) {
+                let count = beneath[prefix, default: 1] - 1
+                beneath[prefix] = count > 0 ? count : nil
+            }
+        }
+
+        /// `a/`, `a/b/` of `a/b/`.
+        private static func prefixes(of directory: String) -> [String] {
+            directory.indices.filter { directory[$0] == "/" }.map { String(directory[...$0]) }
+        }
+    }
 
     init(of town: Town) {
         self.town = town
@@ -84,7 +127,7 @@ final class AliveDirectory: Sendable {
         case .living(let id): return liveness.isAlive(id)
         case .way, .livingBeneath(""): return true
         case .livingBeneath(let prefix):
-            if made.withLock({ $0.contains { $0.hasPrefix(prefix) } }) { return true }
+            if made.withLock({ $0.isAny(beneath: prefix) }) { return true }
             return liveness.hasRuntimes(beneath: prefix) && isSomebodyAlive(in: prefix)
         default: return false
         }
@@ -108,16 +151,14 @@ final class AliveDirectory: Sendable {
         }
         var directories: [String: Bool] = [:]
         var files: Set<String> = []
-        for (id, isAlive) in liveness.runtimesWithLife(beneath: prefix) {
-            let rest = id.description.dropFirst(prefix.count)
-            if let slash = rest.firstIndex(of: "/") {
-                let name = String(rest[..<slash])
-                directories[name] = directories[name, default: false] || isAlive
-            } else if isAlive {
-                files.insert(String(rest))
-            }
+        let listing = liveness.listing(of: prefix)
+        for (path, isAlive) in listing.directories {
+            directories[String(path.dropFirst(prefix.count).dropLast())] = isAlive
         }
-        for directory in made.withLock({ $0.filter { $0.hasPrefix(prefix) && $0 != prefix } }) {
+        for (id, isAlive) in listing.runtimes where isAlive {
+            files.insert(String(id.description.dropFirst(prefix.count)))
+        }
+        for directory in made.withLock({ $0.all.filter { $0.hasPrefix(prefix) && $0 != prefix } }) {
             let rest = directory.dropFirst(prefix.count)
             directories[String(rest.prefix { $0 != "/" })] = true
         }
@@ -144,7 +185,7 @@ final class AliveDirectory: Sendable {
         let place = PulsePlace.livingBeneath("\(id)/")
         guard !liveness.isAlive(id), !isThere(place) else { throw .fileExists }
         try made.withLock { (made) throws(Errno) in
-            guard made.count < Self.mostDirectories else { throw .noSpace }
+            guard made.all.count < Self.mostDirectories else { throw .noSpace }
             made.insert("\(id)/")
         }
         return place
@@ -159,7 +200,7 @@ final class AliveDirectory: Sendable {
         }
         guard !isSomebodyAlive(in: prefix) else { throw .directoryNotEmpty }
         try made.withLock { (made) throws(Errno) in
-            guard !made.contains(where: { $0.hasPrefix(prefix) && $0 != prefix }) else { throw .directoryNotEmpty }
+            guard !made.all.contains(where: { $0.hasPrefix(prefix) && $0 != prefix }) else { throw .directoryNotEmpty }
             made.remove(prefix)
         }
         return place
@@ -194,7 +235,7 @@ final class AliveDirectory: Sendable {
     func open(_ id: RuntimeID, text: [UInt8], isTouching: Bool, for request: Request) -> AliveHandle {
         let handle = AliveHandle(
             id, text: text, isTouching: isTouching, thread: request.thread, process: process(of: request))
-        opened.withLock { $0[ObjectIdentifier(handle)] = handle }
+        opened.withLock { $0.insert(handle) }
         return handle
     }
 
@@ -206,19 +247,19 @@ final class AliveDirectory: Sendable {
     }
 
     func close(_ handle: AliveHandle) {
-        opened.withLock { $0[ObjectIdentifier(handle)] = nil }
+        opened.withLock { $0.remove(handle) }
         if handle.settle(isReleased: true) { touch(handle.id, by: handle.process) }
     }
 
     /// Lets a caller who made or emptied files and closed them see that as done, though the kernel has not said so yet.
     func settle(for request: Request) {
-        let own = opened.withLock { $0.values.filter { $0.thread == request.thread } }
+        let own = opened.withLock { $0.byThread[request.thread] ?? [] }
         for handle in own where handle.settle(isReleased: false) { touch(handle.id, by: handle.process) }
     }
 
     /// Notes that an id has been touched by its name.
     func noteTouch(of id: RuntimeID) {
-        let handles = opened.withLock { $0.values.filter { $0.id == id } }
+        let handles = opened.withLock { $0.byID[id] ?? [] }
         for handle in handles { handle.noteTouch() }
     }
 

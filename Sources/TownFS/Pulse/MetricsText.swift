@@ -58,10 +58,12 @@ enum MetricsText {
 
     static func text(of status: TownStatus, in town: Town) -> [UInt8] {
         var source = Source(status: status, town: town, now: town.now.instant)
-        let ids = town.liveness.runtimes(beneath: "")
-        source.isListed = ids.count <= mostRuntimes
+        let runtimes = status.runtimes
+        source.isListed = runtimes.alive + runtimes.expired + (runtimes.exited ?? 0) <= mostRuntimes
         if source.isListed {
-            source.runtimes = ids.sorted().compactMap { id in town.liveness.record(of: id).map { (id, $0) } }
+            source.runtimes = town.liveness.runtimes(beneath: "").sorted().compactMap { id in
+                town.liveness.record(of: id).map { (id, $0) }
+            }
         }
         var text = ""
         for family in families + (status.mirror == nil ? [] : mirrorFamilies) {

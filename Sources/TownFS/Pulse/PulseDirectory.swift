@@ -113,14 +113,9 @@ final class PulseDirectory: Sendable {
             return [.livingBeneath(""), .events, .metrics, .runtimes(""), .status].map { ($0.name, $0) }
         case .runtimes(let prefix):
             var places: Set<PulsePlace> = []
-            for id in liveness.runtimes(beneath: prefix) {
-                let rest = id.description.dropFirst(prefix.count)
-                if let slash = rest.firstIndex(of: "/") {
-                    places.insert(.runtimes(prefix + rest[...slash]))
-                } else {
-                    places.insert(.runtime(id))
-                }
-            }
+            let listing = liveness.listing(of: prefix)
+            for (path, _) in listing.directories { places.insert(.runtimes(path)) }
+            for (id, _) in listing.runtimes { places.insert(.runtime(id)) }
             return places.map { ($0.name, $0) }.sorted { $0.name < $1.name }
         }
     }

@@ -1,0 +1,78 @@
+/// A dictionary whose entries stay where they are: each has a slot, a number that leads to it without its key.
+///
+/// No change takes long, however much there is. A slot is used again when its entry is gone. Who wants to see all, but
+/// not at once, goes through `slots` a part at a time: what is there all the while is met once. Memory is kept for what
+/// comes next, until nothing is left.
+struct SlotMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+    /// Neither is there in a slot that is empty.
+    private struct Entry: Sendable {
+        var key: Key?
+        var value: Value?
+    }
+
+    private var entries = Blocks<Entry>()
+    private var free = Blocks<UInt32>()
+    private var index = HashIndex()
+
+    var count: Int { entries.count - free.count }
+    var isEmpty: Bool { count == 0 }
+    /// Where there may be entries.
+    var slots: Range<Int> { 0..<entries.count }
+
+    func slot(of key: Key) -> Int? { slot(of: key, hash: key.hashValue) }
+
+    /// The same for a key whose hash is known.
+    func slot(of key: Key, hash: Int) -> Int? {
+        index.find(hash) { entries[$0].key == key }
+    }
+
+    /// The slots of some keys whose hashes are known.
+    ///
+    /// In one go, so that the processor can wait for the memory of many at once.
+    func slots(of keys: ArraySlice<Key>, hashes: [Int]) -> [Int?] {
+        let likely = hashes.map { index.find($0) { _ in true } }
+        return zip(zip(keys, hashes), likely).map { key, likely in
+            guard let likely else { return nil }
+            return entries[likely].key == key.0 ? likely : slot(of: key.0, hash: key.1)
+        }
+    }
+
+    /// The key in a slot, the same object that was put there; nil for an empty one.
+    func key(at slot: Int) -> Key? { slot < entries.count ? entries[slot].key : nil }
+
+    /// The value in a slot; nil in an empty one.
+    func value(at slot: Int) -> Value? { slot < entries.count ? entries[slot].value : nil }
+
+    /// The value in a slot that is not empty.
+    subscript(slot slot: Int) -> Value {
+        // because whoever keeps a slot's number knows when its entry goes.
+        _read { yield entries[slot].value! }
+        _modify { yield &entries[slot].value! }
+    }
+
+    subscript(key: Key) -> Value? { slot(of: key).map { self[slot: $0] } }
+
+    /// Adds what is not there, and answers in which slot it is from now on.
+    mutating func insert(_ key: Key, _ value: Value) -> Int {
+        let slot: Int
+        let hash = key.hashValue
+        if free.count > 0 {
+            slot = Int(free.removeLast())
+            entries[slot] = Entry(key: key, value: value)
+        } else {
+            slot = entries.count
+            entries.append(Entry(key: key, value: value))
+        }
+        index.insert(slot, hash)
+        return slot
+    }
+
+    /// Takes out the entry of a slot.
+    mutating func remove(slot: Int) {
+        guard let key = entries[slot].key else { return }
+        index.remove(slot, key.hashValue)
+        entries[slot] = Entry()
+        free.append(UInt32(slot))
+        if isEmpty { self = SlotMap() }
+    }
+}

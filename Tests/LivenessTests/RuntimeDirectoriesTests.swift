@@ -1,0 +1,85 @@
+import SeededRandom
+import Testing
+
+@testable import Liveness
+
+/// What is said of directories of ids, against looking at every runtime.
+@Suite struct RuntimeDirectoriesTests {
+    private let start = FakeClock.start
+    private let ids: [RuntimeID]
+
+    init() throws {
+        let names = ["a", "b", "c"]
+        let pairs = names.flatMap { one in names.map { "\(one)/\($0)" } }
+        ids = try (names + pairs + pairs.flatMap { pair in names.map { "\(pair)/\($0)" } }).map { try RuntimeID($0) }
+    }
+
+    private var directories: [String] { [""] + ids.map { "\($0)/" } }
+
+    private func touch(_ id: RuntimeID, at now: ContinuousClock.Instant, ttl: Duration) -> Touch {
+        Touch(
+            runtime: id, receivedAt: WallTime(seconds: 0) + (now - start), at: now, ttl: ttl, document: nil,
+            source: .command)
+    }
+
+    @Test(arguments: [1, 2, 3] as [UInt64])
+    func agreesWithLookingAtAll(_ seed: UInt64) {
+        var random = SplitMix64(state: seed)
+        var table = LivenessTable(retention: .seconds(40))
+        var now = start
+        for _ in 0..<2000 {
+            now += .milliseconds(Int.random(in: 0...2000, using: &random))
+            guard let id = ids.randomElement(using: &random) else { continue }
+            switch Int.random(in: 0..<10, using: &random) {
+            case 0..<5: table.touch(touch(id, at: now, ttl: .seconds(Int.random(in: 1...20, using: &random))))
+            case 5..<7: table.forget(.runtime(id), stamp: Stamp(.goZero), at: now)
+            case 7..<9:
+                let exit = Record.Exit(
+                    of: Touch.Process(pid: 1, program: "claude"), noticedAt: WallTime(seconds: 0), at: now)
+                _ = table.exit(id, exit, stamp: Stamp(WallTime(seconds: 0)))
+            default: table.sweep(at: now)
+            }
+            let known = ids.filter { table.record(of: $0) != nil }
+            for directory in directories {
+                let beneath = known.filter { $0.description.hasPrefix(directory) }
+                let living = beneath.filter { table.isAlive($0, at: now) }
+                #expect(table.hasRuntimes(beneath: directory) == !beneath.isEmpty)
+                #expect(table.hasLiving(beneath: directory, at: now) == !living.isEmpty)
+                var listing = RuntimeListing(of: directory)
+                while !listing.isDone { table.list(&listing, limit: 2, at: now) }
+                let rests = Set(beneath.map { String($0.description.dropFirst(directory.count)) })
+                #expect(
+                    listing.runtimes.map(\.id.description).sorted()
+                        == rests.filter { !$0.contains("/") }.map { directory + $0 }.sorted())
+                #expect(listing.runtimes.allSatisfy { table.isAlive($0.id, at: now) == $0.isAlive })
+                let names = Set(rests.filter { $0.contains("/") }.map { $0.prefix { $0 != "/" } })
+                #expect(listing.directories.map(\.path).sorted() == names.map { "\(directory)\($0)/" }.sorted())
+                #expect(listing.directories.allSatisfy { table.hasLiving(beneath: $0.path, at: now) == $0.isAlive })
+            }
+        }
+    }
+
+    @Test(arguments: [1, 2, 3, 4] as [UInt64])
+    func listingHasAllThatIsThereAllTheWhile(_ seed: UInt64) throws {
+        var random = SplitMix64(state: seed)
+        var table = LivenessTable()
+        let ids = try (0..<300).map { try RuntimeID($0 % 3 == 0 ? "rig\($0)/x" : "r\($0)") }
+        let stay = Set(ids.filter { $0.description.hasSuffix("7") || $0.description.hasSuffix("7/x") })
+        for id in ids { table.touch(touch(id, at: start, ttl: .seconds(90))) }
+        var listing = RuntimeListing(of: "")
+        while !listing.isDone {
+            table.list(&listing, limit: 5, at: start)
+            for _ in 0..<20 {
+                guard let id = ids.randomElement(using: &random), !stay.contains(id) else { continue }
+                if Bool.random(using: &random) {
+                    table.forget(.runtime(id), stamp: Stamp(.goZero), at: start)
+                } else {
+                    table.touch(touch(id, at: start, ttl: .seconds(90)))
+                }
+            }
+        }
+        let listed = Set(listing.runtimes.map(\.id.description) + listing.directories.map { "\($0.path)x" })
+        #expect(listed.isSuperset(of: stay.map(\.description)))
+        #expect(listed.isSubset(of: ids.map(\.description)))
+    }
+}
