@@ -13,7 +13,8 @@ extension TownFileSystem {
             return StatusReply(
                 status: others.shown(status),
                 timeout: statusTimeout(
-                    status, in: try nodes.node(node.parent).signals, below: node.signals, mayBeMapped: node.mayBeMapped)
+                    status, in: (try? nodes.node(node.parent))?.signals, below: node.signals,
+                    mayBeMapped: node.mayBeMapped)
             )
         case .signal(let file, let parent):
             do throws(Errno) {

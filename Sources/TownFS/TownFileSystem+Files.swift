@@ -126,28 +126,22 @@ extension TownFileSystem {
 
     package func dataPath(of handle: FileHandle) -> OpenReply.DataPath {
         guard let opened = try? files[handle] else { return .direct }
-        // By now it may have been renamed onto a signal file.
-        if case .backing(let file) = opened.target, let path = dataPath(of: file, opened.inode) {
-            opened.path = path
+        guard case .backing(let file) = opened.target, let node = try? nodes.node(opened.inode) else {
+            let path = dataPaths.enter(opened.inode)
+            opened.settle(path)
             return path
         }
-        opened.path = dataPaths.enterIfLent(opened.inode)
-        return opened.path ?? .direct
-    }
-
-    /// Nil for what is gone.
-    private func dataPath(of file: BackingFile, _ inode: InodeNumber) -> OpenReply.DataPath? {
-        guard let node = try? nodes.node(inode) else { return nil }
         // What is written beside signal files is about to be renamed onto one, more often than not, and we go on to see
-        // what is written then.
+        // what is written then. What may be mapped past us stays so.
         let isBesideSignals = (try? nodes.node(node.parent))?.signals?.scope.hasSignals == true
         let path = dataPaths.enter(
-            inode, file.path, isLendable: !isBesideSignals, inRequests: file.needsUs,
-            isKept: !node.hasChangedMeaning)
-        if case .lent = path, file.isMappable, nodes.noteMapping(of: inode) {
-            dataPaths.connection?.invalidateAttributes(of: inode)
+            opened.inode, file.path, node.identity, isLendable: !isBesideSignals || node.mayBeMapped,
+            inRequests: file.needsUs, isKept: !node.hasChangedMeaning)
+        if case .lent = path, file.isMappable, nodes.noteMapping(of: opened.inode) {
+            dataPaths.connection?.invalidateAttributes(of: opened.inode)
         }
-        return path
+        // It may have been renamed onto a signal file in this very moment, and then all has to come to us.
+        return opened.settle(path, as: file)
     }
 
     // MARK: Data

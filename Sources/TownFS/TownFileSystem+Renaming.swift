@@ -19,10 +19,10 @@ extension TownFileSystem {
             throw .notPermitted
         case (.backing, .backing):
             town.processes.noteActivity(request)
-            try renameBacking(source, target, flags)
+            try renameBacking(source, target, flags, for: request)
         case (.backing, .signal) where try canOnlyBeBacking(source, target, for: request):
             town.processes.noteActivity(request)
-            try renameBacking(source, target, flags)
+            try renameBacking(source, target, flags, for: request)
         case (_, .signal(let signals)):
             // Two names change places, or one leaves a whiteout behind: neither is a touch.
             guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .invalidArgument }
@@ -63,7 +63,9 @@ extension TownFileSystem {
         }
     }
 
-    private func renameBacking(_ source: Located, _ target: Located, _ flags: UInt32) throws(Errno) {
+    private func renameBacking(
+        _ source: Located, _ target: Located, _ flags: UInt32, for request: Request
+    ) throws(Errno) {
         let moved = try source.status()
         let replaced = try? target.status()
         let isExchange = flags & UInt32(RENAME_EXCHANGE) != 0
@@ -102,8 +104,8 @@ extension TownFileSystem {
         }
         // Where no signal files can lie before or after, nothing is to be decided anew.
         guard hasMoved, source.directory.signals != nil || target.directory.signals != nil else { return }
-        settle(moved)
-        if isExchange, let replaced { settle(replaced) }
+        settle(moved, for: request)
+        if isExchange, let replaced { settle(replaced, for: request) }
     }
 
     /// Ends the signal files at and below a directory that has moved, `place` being where it is now.
@@ -124,14 +126,14 @@ extension TownFileSystem {
     }
 
     /// Decides what in a directory that has moved are signal files now.
-    private func settle(_ moved: FileStatus) {
+    private func settle(_ moved: FileStatus, for request: Request) {
         guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
         let settlers = nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
-        for settler in settlers { settle(settler) }
+        for settler in settlers { settle(settler, for: request) }
     }
 
     /// Makes an inode what its name means in the place to which its directory has moved: the kernel goes on using it.
-    private func settle(_ settler: NodeStore.Settler) {
+    private func settle(_ settler: NodeStore.Settler, for request: Request) {
         guard let parent = try? nodes.descriptor(of: settler.parent) else { return }
         let real = try? settler.name.withPointer { (name) throws(Errno) in
             try FileStatus(of: name, in: parent.rawValue)
@@ -143,6 +145,9 @@ extension TownFileSystem {
             nodes.assign(settler.inode, to: file, named: settler.name, in: settler.parent)
             for (opened, handle) in signalHandles(of: settler.inode) {
                 opened.retarget(.signal(file.takeOver(handle, in: parent)))
+            }
+            if let content = try? content(ofBacking: settler.name, in: parent) {
+                adoptOpenings(of: settler.inode, by: file, content, for: request, in: parent)
             }
         } else {
             nodes.assign(settler.inode, to: real.identity, named: settler.name, in: settler.parent)
@@ -223,11 +228,17 @@ extension TownFileSystem {
         guard let inode else { return }
         nodes.assign(inode, to: file, named: target.nodeName, in: target.directory.inode)
         dataPaths.connection?.invalidateAttributes(of: inode)
+        adoptOpenings(of: inode, by: file, content, for: request, in: target.directory.descriptor)
+    }
+
+    /// Makes those who have an ordinary file open go on in the signal file that it has become.
+    private func adoptOpenings(
+        of inode: InodeNumber, by file: SignalFile, _ content: SignalFile.Content, for request: Request,
+        in parent: Descriptor
+    ) {
         for opened in files.all where opened.inode == inode {
             guard case .backing = opened.target else { continue }
-            opened.retarget(
-                .signal(file.adopt(content, by: request, in: target.directory.descriptor)),
-                leaving: content.document.bytes)
+            opened.retarget(.signal(file.adopt(content, by: request, in: parent)), leaving: content.document.bytes)
         }
     }
 
@@ -235,10 +246,15 @@ extension TownFileSystem {
     ///
     /// EINVAL when it cannot be a document.
     private func content(ofBacking source: Located) throws(Errno) -> SignalFile.Content {
-        guard let file = try RealFile.open(source.nodeName, in: source.directory.descriptor.rawValue) else {
-            let status = try source.status()
-            throw status.isDirectory ? .notDirectory : .invalidArgument
+        do throws(Errno) {
+            return try content(ofBacking: source.nodeName, in: source.directory.descriptor)
+        } catch .invalidArgument {
+            throw try source.status().isDirectory ? .notDirectory : .invalidArgument
         }
+    }
+
+    private func content(ofBacking name: NodeName, in directory: Descriptor) throws(Errno) -> SignalFile.Content {
+        guard let file = try RealFile.open(name, in: directory.rawValue) else { throw .invalidArgument }
         let status = file.status
         // The inode becomes the signal file's, and with it every name that it has.
         guard status.st_nlink == 1 else { throw .notPermitted }

@@ -162,13 +162,19 @@ package final class TownFileSystem: FileSystem {
         let (inode, mayBeMapped) = nodes.remember(
             found, named: name, in: directory.inode, signals: below, seenAt: moment)
         return Entry(
-            inode: inode, status: others.shown(status), nameTimeout: nameTimeout(in: directory.signals),
+            inode: inode, status: others.shown(status), nameTimeout: nameTimeout(name, status, in: directory.signals),
             statusTimeout: statusTimeout(status, in: directory.signals, below: below, mayBeMapped: mayBeMapped))
     }
 
     /// For how long a name may be taken to mean a backing file: not for long where it may come to mean a signal file.
-    private func nameTimeout(in directory: SignalDirectory?) -> Double {
-        directory?.scope.hasSignals == true ? min(Self.signalTimeout, backingTimeout) : backingTimeout
+    ///
+    /// That is beside signal files, and of a file with several names anywhere: when its directory is renamed to where signal
+    /// files lie, the inode may be known by another of its names.
+    private func nameTimeout(_ name: NodeName, _ status: FileStatus, in directory: SignalDirectory?) -> Double {
+        let isFickle =
+            directory?.scope.hasSignals == true
+            || status.isRegularFile && status.st_nlink > 1 && town.configuration.patterns.canEnd(in: name.bytes)
+        return isFickle ? min(Self.signalTimeout, backingTimeout) : backingTimeout
     }
 
     /// For how long a backing file's status may be believed.

@@ -132,6 +132,69 @@ extension EndToEnd {
             }
         }
 
+        /// An inode that has been two files: whoever opens the second does not get the first, which somebody reads still.
+        @Test(arguments: MountMode.all) func inodeThatHasBeenAnotherFileIsTheFileItIs(mode: MountMode) throws {
+            try withMountedTown(options: mode.options) { town in
+                try Client.makeDirectory("\(town.path)/elsewhere")
+                let (first, last) = ("\(town.path)/elsewhere/first", "\(town.path)/elsewhere/last")
+                try Client.write(KeepaliveDocument.text("first"), to: first)
+                let reader = try Client.open(first, O_RDONLY)
+                try Client.rename(first, to: town.keepalive)
+                let second = KeepaliveDocument.text("second, and longer")
+                try Client.write(second, to: town.keepalive)
+                try Client.rename(town.keepalive, to: last)
+                #expect(try Client.read(last) == second)
+                try Client.write("all new", to: last)
+                let appending = try Client.open(last, O_WRONLY | O_APPEND)
+                #expect(write(appending.rawValue, " and more", 9) == 9)
+                try Client.close(appending)
+                #expect(try Client.read(last) == "all new and more")
+                try Client.close(reader)
+                #expect(try eventually { try town.status().fileSystem.openFiles == 0 })
+                #expect(try Client.read(last) == "all new and more")
+            }
+        }
+
+        /// A directory becomes one of signal files while a file in it is open: what is written then is a touch.
+        @Test(arguments: MountMode.all) func writerGoesOnAfterItsDirectoryHasBecomeOneOfSignals(mode: MountMode) throws
+        {
+            try withTown { town in
+                try Command("rm", "-r", "\(town.path)/daemon").output()
+                try town.mount(mode.options)
+                try Client.makeDirectory("\(town.path)/made")
+                try Client.write(KeepaliveDocument.text("first"), to: "\(town.path)/made/activity.json")
+                let file = try Client.open("\(town.path)/made/activity.json", O_RDWR)
+                try Client.rename("\(town.path)/made", to: "\(town.path)/daemon")
+                #expect(try Client.read(town.activity) == KeepaliveDocument.text("first"))
+                let second = KeepaliveDocument.text("second, and longer")
+                #expect(pwrite(file.rawValue, second, second.utf8.count, 0) == second.utf8.count)
+                try Client.close(file)
+                #expect(try eventually { try Client.read(town.activity) == second })
+                try town.unmount()
+                #expect(try Client.read(town.activity) == second)
+            }
+        }
+
+        /// A file with two names, one of which its directory's move makes a signal's.
+        @Test func linkedNameBecomesASignalWithItsDirectory() throws {
+            try withTown { town in
+                try Command("rm", "-r", "\(town.path)/daemon").output()
+                try town.mount([])
+                try Client.makeDirectory("\(town.path)/made")
+                let (name, other) = ("\(town.path)/made/activity.json", "\(town.path)/other")
+                try Client.write(KeepaliveDocument.text("first"), to: name)
+                try Command("ln", name, other).output()
+                for path in [name, other] { _ = try FileStatus(path) }
+                try Client.rename("\(town.path)/made", to: "\(town.path)/daemon")
+                let isSignal = try eventually {
+                    try Client.write(KeepaliveDocument.text("second"), to: town.activity)
+                    return try town.status().documents.touches > 0
+                }
+                #expect(isSignal)
+                try town.unmount()
+            }
+        }
+
         /// The other way to share a tree: what is done beneath is seen within a second.
         @Test func changesBeneathAreSeenWhereTheBackingIsShared() throws {
             try withMountedTown("--shared-backing") { town in

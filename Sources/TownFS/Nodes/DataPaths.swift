@@ -10,6 +10,8 @@ final class DataPaths: Sendable {
     private struct Way {
         /// Nil if it is not lent.
         let loan: Connection.BackingID?
+        /// What was lent; the inode may be another file's by now.
+        let identity: FileIdentity?
         var openings = 1
     }
 
@@ -56,39 +58,45 @@ final class DataPaths: Sendable {
     /// Counts an opening of a backing file, and says which way it goes.
     ///
     /// - Parameters:
+    ///   - identity: Which file the inode is now.
     ///   - isLendable: Whether there is nothing against it but what others do who have the file open.
     ///   - inRequests: Whether its reads and writes have to come to us in any case.
     ///   - isKept: Whether what the kernel has of it from before is good.
     func enter(
-        _ inode: InodeNumber, _ file: Descriptor, isLendable: Bool, inRequests: Bool, isKept: Bool
+        _ inode: InodeNumber, _ file: Descriptor, _ identity: FileIdentity?, isLendable: Bool, inRequests: Bool,
+        isKept: Bool
     ) -> OpenReply.DataPath {
-        // What is read past us, and written, is not what the kernel may have kept from before.
-        func path(_ loan: Connection.BackingID?, _ connection: Connection?) -> OpenReply.DataPath {
-            if let loan { return .lent(loan, inRequests: inRequests) }
+        func path(_ way: Way, _ connection: Connection?) -> OpenReply.DataPath {
+            // The kernel lends all who have the inode open what it lent the first of them.
+            if let loan = way.loan { return .lent(loan, inRequests: inRequests || way.identity != identity) }
+            // What is read past us, and written, is not what the kernel may have kept from before.
             return .cached(isKept: isKept && self.isKept && connection?.canLend == false)
         }
         let (known, connection) = state.withLock { state in (state.join(inode), state.connection) }
-        if let known { return path(known.loan, connection) }
+        if let known { return path(known, connection) }
         let loan = isLendable ? connection.flatMap { try? $0.lend(file.rawValue) } : nil
         let (way, isLoanUsed) = state.withLock { state in
             // Somebody may have been faster.
             if let known = state.join(inode) { return (known, false) }
-            let way = Way(loan: loan)
+            let way = Way(loan: loan, identity: identity)
             state.ways[inode] = way
             return (way, true)
         }
         if let loan, !isLoanUsed { connection?.takeBack(loan) }
-        return path(way.loan, connection)
+        return path(way, connection)
     }
 
-    /// Counts an opening of something whose reads and writes all come to us, if it has to agree with others: they had it
-    /// open as a backing file when it became a signal file.
+    /// Counts an opening of something whose reads and writes all come to us.
     ///
-    /// - Returns: Nil if it has not, and is not counted.
-    func enterIfLent(_ inode: InodeNumber) -> OpenReply.DataPath? {
+    /// It has to agree with others all the same: they may have had the inode open as a backing file before it became a
+    /// signal file's.
+    func enter(_ inode: InodeNumber) -> OpenReply.DataPath {
         state.withLock { state in
-            guard state.ways[inode]?.loan != nil, let loan = state.join(inode)?.loan else { return nil }
-            return .lent(loan, inRequests: true)
+            guard let way = state.join(inode) else {
+                state.ways[inode] = Way(loan: nil, identity: nil)
+                return .direct
+            }
+            return way.loan.map { .lent($0, inRequests: true) } ?? .direct
         }
     }
 

@@ -42,10 +42,30 @@ final class OpenFile: Sendable {
 
     var target: Target { state.withLock { $0.target } }
 
-    /// Which way the bytes go; nil for what is no backing file.
-    var path: OpenReply.DataPath? {
-        get { state.withLock { $0.path } }
-        set { state.withLock { $0.path = newValue } }
+    /// Which way the bytes go, once that has been settled and counted.
+    var path: OpenReply.DataPath? { state.withLock { $0.path } }
+
+    /// Settles which way the bytes go.
+    func settle(_ path: OpenReply.DataPath) {
+        state.withLock { $0.path = path }
+    }
+
+    /// Settles which way the bytes of a backing file go.
+    ///
+    /// - Returns: That way; or one on which all comes to us, if it is something else by now.
+    func settle(_ path: OpenReply.DataPath, as file: BackingFile) -> OpenReply.DataPath {
+        state.withLock { state in
+            var path = path
+            if case .backing(let current) = state.target, current === file {
+                // As it was when the way was chosen.
+            } else if case .lent(let loan, _) = path {
+                path = .lent(loan, inRequests: true)
+            } else {
+                path = .direct
+            }
+            state.path = path
+            return path
+        }
     }
 
     /// Puts another target in the place of this one, for a file that has been renamed onto a signal file or away from
@@ -55,7 +75,9 @@ final class OpenFile: Sendable {
     func retarget(_ target: Target, leaving bytes: [UInt8]? = nil) {
         // The former one is let go of outside the lock: with it may go a descriptor.
         let former = state.withLock { state in
-            if let bytes, case .lent = state.path, case .backing(let file) = state.target, file.isWritable {
+            if let bytes, case .lent(_, inRequests: false) = state.path, case .backing(let file) = state.target,
+                file.isWritable
+            {
                 state.leftBehind = LeftBehind(file: file, bytes: bytes)
             }
             defer { state.target = target }

@@ -24,11 +24,24 @@ package struct SignalPatterns: Sendable {
 
     /// The scope of the town root.
     package let root: Scope
+    /// The last component of each pattern.
+    private let lastNames: [Glob]
 
     package init(_ patterns: [String]) throws(Invalid) {
         var root = Scope()
-        for pattern in patterns { root.add(try Self.components(of: pattern)[...]) }
+        var lastNames: [Glob] = []
+        for pattern in patterns {
+            let components = try Self.components(of: pattern)
+            root.add(components[...])
+            if case .name(let glob) = components.last, !lastNames.contains(glob) { lastNames.append(glob) }
+        }
         self.root = root
+        self.lastNames = lastNames
+    }
+
+    /// Whether a signal file could have this name in some directory.
+    package func canEnd(in name: some Collection<UInt8>) -> Bool {
+        lastNames.contains { $0.matches(name) }
     }
 
     /// What is left to be matched of the patterns in one directory.
