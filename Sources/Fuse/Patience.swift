@@ -10,13 +10,13 @@ import Synchronization
 struct Patience: ~Copyable {
     /// Nobody is awaited for longer than this, in nanoseconds.
     static let most: UInt64 = 200_000
-    /// A look that is shorter than this might as well be none.
-    private static let least: UInt64 = 20_000
+    /// Everybody who has just been answered is awaited for this long, unless others want the core.
+    static let least: UInt64 = 40_000
     /// What counts as one long pause: a person's, or a compiler's.
     private static let longest: UInt64 = 1_000_000
 
-    /// A look that takes this long has let somebody else have the core.
-    static let crowded: UInt64 = 50_000
+    /// A look that takes this long has let somebody else have the core who does not yield it, as a compiler.
+    static let crowded: UInt64 = 1_000_000
     /// For how many requests nobody looks out then.
     private static let crowdedRequests: UInt64 = 256
 
@@ -28,7 +28,7 @@ struct Patience: ~Copyable {
 
     /// For how many nanoseconds to look out, from the moment at which the thread is ready.
     ///
-    /// 0 where the next request is not to be expected so soon.
+    /// 0 where others want the core.
     var limit: UInt64 {
         let crowdedFor = crowdedFor.load(ordering: .relaxed)
         if crowdedFor > 0 {
@@ -36,7 +36,8 @@ struct Patience: ~Copyable {
             return 0
         }
         let usual = usual.load(ordering: .relaxed)
-        guard usual < Self.most else { return 0 }
+        // Not worth a longer look.
+        guard usual < Self.most else { return Self.least }
         return min(max(usual * 3, Self.least), Self.most)
     }
 

@@ -27,7 +27,7 @@ import Testing
         var random = SplitMix64(state: seed)
         var table = LivenessTable(retention: .seconds(40))
         var now = start
-        for _ in 0..<2000 {
+        for _ in 0..<300 {
             now += .milliseconds(Int.random(in: 0...2000, using: &random))
             guard let id = ids.randomElement(using: &random) else { continue }
             switch Int.random(in: 0..<10, using: &random) {

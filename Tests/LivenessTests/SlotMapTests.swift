@@ -26,10 +26,10 @@ import Testing
         var random = SplitMix64(state: 1)
         var map = SlotMap<Key, Int>()
         var model: [Key: (slot: Int, value: Int)] = [:]
-        for step in 0..<100_000 {
+        for step in 0..<40_000 {
             let key = Key(Int.random(in: 0..<keys, using: &random), colliding: colliding)
             // For some time more is added, for some time more is removed.
-            let isAdding = Int.random(in: 0..<10, using: &random) < (step / 25_000 % 2 == 0 ? 8 : 2)
+            let isAdding = Int.random(in: 0..<10, using: &random) < (step / 10_000 % 2 == 0 ? 8 : 2)
             if let known = model[key] {
                 #expect(map.slot(of: key) == known.slot)
                 if isAdding {

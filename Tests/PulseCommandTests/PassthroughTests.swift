@@ -179,11 +179,11 @@ extension EndToEnd {
         @Test func linkedNameBecomesASignalWithItsDirectory() throws {
             try withTown { town in
                 try Command("rm", "-r", "\(town.path)/daemon").output()
-                try town.mount([])
                 try Client.makeDirectory("\(town.path)/made")
                 let (name, other) = ("\(town.path)/made/activity.json", "\(town.path)/other")
                 try Client.write(KeepaliveDocument.text("first"), to: name)
                 try Command("ln", name, other).output()
+                try town.mount([])
                 for path in [name, other] { _ = try FileStatus(path) }
                 try Client.rename("\(town.path)/made", to: "\(town.path)/daemon")
                 let isSignal = try eventually {
