@@ -7,9 +7,9 @@ import SystemPackage
 /// The threads that serve one connection: as few of them wait for requests as keep up, and the others are parked.
 ///
 /// For every request the kernel wakes one of the threads that sleep in read(2), though another may be awake and take
-/// it first: a wake-up in vain costs more than most answers. So one thread reads and answers, in turn. Others join in
-/// when requests are found waiting more often than not, and when nobody has read for a while, as the one that would
-/// is held up by a slow disk.
+/// it first: a wake-up in vain costs more than most answers. So one thread reads and answers, in turn. Others join in,
+/// up to one a core, when several clients are found waiting more often than not; and, however many there are, when
+/// nobody has read for a while, as those who would are held up by a slow disk.
 ///
 ///     parked ──▶ waiting for a request ──▶ answering it ──▶ waiting again, or parked
 package final class Crew: Sendable {
@@ -29,6 +29,9 @@ package final class Crew: Sendable {
         var hasEnded = false
         var failure: Errno?
 
+        /// The client that was answered last.
+        var lastClient: pid_t?
+
         /// How many threads the pressure asks for.
         var wanted: Int { 1 + pressure / Crew.pressurePerThread }
 
@@ -41,7 +44,8 @@ package final class Crew: Sendable {
     }
 
     private let state: Mutex<State>
-    private let limit: Int
+    /// The most pressure that counts: further threads would only take turns on the cores.
+    private let mostPressure: Int
     private let timer: OwnedDescriptor
 
     /// How much pressure asks for one more thread.
@@ -49,9 +53,11 @@ package final class Crew: Sendable {
     /// A request that takes longer than one to two of these is not waited for.
     private static let patience: Duration = .milliseconds(1)
 
-    /// - Parameter threads: How many there will be, at least one.
-    package init(threads: Int) throws(Errno) {
-        limit = threads
+    /// - Parameters:
+    ///   - threads: How many there will be, at least one.
+    ///   - cores: How many of them can run at a time.
+    package init(threads: Int, cores: Int = sysconf(CInt(_SC_NPROCESSORS_ONLN))) throws(Errno) {
+        mostPressure = (max(1, min(threads, cores)) - 1) * Self.pressurePerThread
         state = Mutex(State(active: threads))
         timer = OwnedDescriptor(
             takingOwnershipOf: try retryingInterrupts { timerfd_create(CLOCK_MONOTONIC, CInt(TFD_CLOEXEC)) })
@@ -67,9 +73,11 @@ package final class Crew: Sendable {
 
     /// Waits until the calling thread is to read a request, which may be at once.
     ///
-    /// - Parameter parking: The thread's own, used for nothing else.
+    /// - Parameters:
+    ///   - parking: The thread's own, used for nothing else.
+    ///   - isParking: Called before the thread is parked.
     /// - Returns: False when the connection has ended.
-    package func awaitTurn(parking: Wakeup) -> Bool {
+    package func awaitTurn(parking: Wakeup, isParking: () -> Void = {}) -> Bool {
         while true {
             let isParked: Bool? = state.withLock { state in
                 if state.hasEnded { return nil }
@@ -83,20 +91,25 @@ package final class Crew: Sendable {
             }
             guard let isParked else { return false }
             guard isParked else { return true }
+            isParking()
             parking.wait()
         }
     }
 
     /// Notes that the calling thread has a request, and is about to answer it.
     ///
-    /// - Parameter wasThere: Whether it was there already when the thread looked.
-    package func took(wasThere: Bool) {
+    /// - Parameters:
+    ///   - client: The thread that waits for the answer: nil if nobody does, 0 if it is of another pid namespace.
+    ///   - wasThere: Whether it was there already when the thread looked. That says nothing if whoever was answered last has
+    ///     made it: they may have run on this very core meanwhile, and nobody else could have been faster.
+    package func took(from client: pid_t?, wasThere: Bool) {
         let (helper, mustWatch): (Wakeup?, Bool) = state.withLock { state in
             state.waiting -= 1
             state.taken += 1
-            let most = (limit - 1) * Self.pressurePerThread
-            state.pressure = wasThere ? min(state.pressure + 1, most) : max(state.pressure - 1, 0)
-            let helper = wasThere && state.active < state.wanted ? state.unpark() : nil
+            let isPressing = wasThere && client.map { $0 == 0 || $0 != state.lastClient } ?? false
+            state.lastClient = client ?? state.lastClient
+            state.pressure = isPressing ? min(state.pressure + 1, mostPressure) : max(state.pressure - 1, 0)
+            let helper = isPressing && state.active < state.wanted ? state.unpark() : nil
             let mustWatch = state.waiting == 0 && !state.isWatched && !state.parked.isEmpty
             if mustWatch { state.isWatched = true }
             return (helper, mustWatch)

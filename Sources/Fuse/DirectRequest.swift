@@ -27,19 +27,23 @@ struct DirectRequest {
 
     /// Answers.
     ///
+    /// - Parameter aftermath: Takes what nobody waits for.
     /// - Returns: False for a request of another kind, which is left alone.
-    func answer() -> Bool {
+    func answer(leaving aftermath: inout Aftermath) -> Bool {
         switch fuse_opcode(header.opcode) {
         case FUSE_LOOKUP: lookup()
-        case FUSE_FORGET: forget()
+        case FUSE_FORGET: aftermath.forget(inode, count: argument(as: fuse_forget_in.self).nlookup)
         case FUSE_BATCH_FORGET: forgetSeveral()
         case FUSE_GETATTR: getattr()
-        case FUSE_OPEN: open()
+        case FUSE_OPEN:
+            // How the last opening went decides how this one may, while that lasts.
+            aftermath.doAll(of: inode)
+            open()
         case FUSE_CREATE: create()
         case FUSE_FLUSH: flush()
-        case FUSE_RELEASE: release()
+        case FUSE_RELEASE: release(leaving: &aftermath)
         case FUSE_OPENDIR: opendir()
-        case FUSE_RELEASEDIR: releasedir()
+        case FUSE_RELEASEDIR: aftermath.releasedir(handleToRelease, unique: header.unique)
         default: return false
         }
         return true
@@ -71,10 +75,6 @@ struct DirectRequest {
         } undo: { entry in
             fileSystem.forget(entry.inode, count: 1)
         }
-    }
-
-    private func forget() {
-        fileSystem.forget(inode, count: argument(as: fuse_forget_in.self).nlookup)
     }
 
     private func forgetSeveral() {
@@ -155,8 +155,14 @@ struct DirectRequest {
         }
     }
 
-    private func release() {
-        fileSystem.release(FileHandle(rawValue: argument(as: fuse_release_in.self).fh))
+    private var handleToRelease: FileHandle { FileHandle(rawValue: argument(as: fuse_release_in.self).fh) }
+
+    private func release(leaving aftermath: inout Aftermath) {
+        let handle = handleToRelease
+        if fileSystem.mayReleaseLater(handle) {
+            return aftermath.release(handle, of: inode, unique: header.unique)
+        }
+        fileSystem.release(handle)
         acknowledge()
     }
 
@@ -170,11 +176,6 @@ struct DirectRequest {
         } undo: { opened in
             fileSystem.releasedir(opened.handle)
         }
-    }
-
-    private func releasedir() {
-        fileSystem.releasedir(FileHandle(rawValue: argument(as: fuse_release_in.self).fh))
-        acknowledge()
     }
 
     // MARK: Replies

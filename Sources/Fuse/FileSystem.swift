@@ -129,6 +129,9 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Ends an open file after its last close. Nobody waits for it, and there is no caller.
     func release(_ handle: FileHandle)
 
+    /// Whether an open file may be released after requests that come later: nothing that others ask for depends on it.
+    func mayReleaseLater(_ handle: FileHandle) -> Bool
+
     func fsync(_ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno)
 
     func fallocate(_ handle: FileHandle, mode: CInt, offset: off_t, length: off_t) throws(Errno)

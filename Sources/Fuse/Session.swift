@@ -171,23 +171,35 @@ public final class Session: Sendable {
         } catch {
             return crew.end(for: error)
         }
-        while crew.awaitTurn(parking: parking) {
-            let (received, wasThere) = receive(into: &buffer)
-            crew.took(wasThere: wasThere)
+        var aftermath = Aftermath(of: served)
+        defer { aftermath.doAll() }
+        while crew.awaitTurn(parking: parking, isParking: { aftermath.doAll() }) {
+            let (received, wasThere) = receive(into: &buffer, after: &aftermath)
+            crew.took(from: Self.client(of: buffer, received), wasThere: wasThere)
             guard received > 0 else {
                 // Less than 0 is what kept it from being read; 0 is the end.
                 return received < 0 ? crew.end(for: Errno(rawValue: -received)) : ()
             }
-            answer(&buffer)
+            answer(&buffer, leaving: &aftermath)
             guard fuse_session_exited(session) == 0 else { return }
         }
     }
 
-    private func answer(_ request: inout fuse_buf) {
+    /// The thread that waits for the answer to a request, if one does.
+    private static func client(of buffer: fuse_buf, _ received: CInt) -> pid_t? {
+        guard Int(received) >= MemoryLayout<fuse_in_header>.size, let bytes = buffer.mem else { return nil }
+        let header = bytes.loadUnaligned(as: fuse_in_header.self)
+        return switch fuse_opcode(header.opcode) {
+        case FUSE_RELEASE, FUSE_RELEASEDIR, FUSE_FORGET, FUSE_BATCH_FORGET: nil
+        default: pid_t(bitPattern: header.pid)
+        }
+    }
+
+    private func answer(_ request: inout fuse_buf, leaving aftermath: inout Aftermath) {
         let bytes = UnsafeRawBufferPointer(start: request.mem, count: request.size)
         if !RequestShape.isWhole(bytes) {
             RawReply.refusal(of: bytes, with: .ioError).map(send)
-        } else if served.handshake.hasEnded, DirectRequest(bytes, to: served).answer() {
+        } else if served.handshake.hasEnded, DirectRequest(bytes, to: served).answer(leaving: &aftermath) {
             return
         } else if let statx = StatxRequest(bytes) {
             send(statx.reply(from: served.fileSystem))
@@ -208,9 +220,15 @@ public final class Session: Sendable {
     ///
     /// One thread at a time waits awake for a moment before it sleeps.
     ///
+    /// - Parameter aftermath: Done as far as there is time before the request comes, and for the rest as far as must be.
     /// - Returns: The request's size, less than 1 at the end of the connection; and whether it was there at once.
-    private func receive(into buffer: inout fuse_buf) -> (size: CInt, wasThere: Bool) {
+    private func receive(into buffer: inout fuse_buf, after aftermath: inout Aftermath) -> (size: CInt, wasThere: Bool)
+    {
+        if aftermath.isFull { _ = aftermath.doOne() }
         if let size = receiveWithoutWaiting(into: &buffer) { return (size, true) }
+        while aftermath.doOne() {
+            if let size = receiveWithoutWaiting(into: &buffer) { return (size, false) }
+        }
         let start = Self.nanoseconds()
         defer { patience.note(Self.nanoseconds() - start) }
         let limit = patience.limit

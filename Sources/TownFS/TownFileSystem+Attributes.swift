@@ -201,6 +201,7 @@ extension TownFileSystem {
     ) throws(Errno) {
         guard case .backing = try subject(inode) else { throw .notSupported }
         let file = try descriptor(of: inode)
+        if Self.isCapability(name) { nodes.noteCapability(inode) }
         _ = try file.callByPath { CLinux.setxattr($0, name, value.baseAddress, value.count, flags) }
     }
 
@@ -208,8 +209,19 @@ extension TownFileSystem {
         _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int {
         guard case .backing = try subject(inode) else { throw .noData }
+        let isCapability = features.isExclusive && Self.isCapability(name)
+        if isCapability, nodes.hasNoCapability(inode) { throw .noData }
         let file = try descriptor(of: inode)
-        return try file.callByPath { CLinux.getxattr($0, name, value.baseAddress, value.count) }
+        do throws(Errno) {
+            return try file.callByPath { CLinux.getxattr($0, name, value.baseAddress, value.count) }
+        } catch .noData where isCapability {
+            nodes.noteNoCapability(inode)
+            throw .noData
+        }
+    }
+
+    private static func isCapability(_ name: UnsafePointer<CChar>) -> Bool {
+        strcmp(name, "security.capability") == 0
     }
 
     package func listxattr(

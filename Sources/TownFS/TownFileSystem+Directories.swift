@@ -20,7 +20,7 @@ extension TownFileSystem {
             throw .notDirectory
         case .backing:
             let directory = try directory(inode)
-            let real = try directory.descriptor.reopened(O_RDONLY | O_DIRECTORY)
+            let real = try directory.descriptor.reopenedDirectory()
             if let signals = directory.signals {
                 opened = OpenDirectory(
                     inode, real: real, listing: { () throws(Errno) in try signals.listing(over: real) })

@@ -67,7 +67,10 @@ extension TownFileSystem {
             }
             let found = try ExtendedStatus(of: opened.rawValue)
             let entry = entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
-            return (entry, reply(OpenFile(entry.inode, .backing(BackingFile(opened, flags: flags)))))
+            nodes.noteNew(entry.inode)
+            return (
+                entry, reply(OpenFile(entry.inode, .backing(BackingFile(opened, flags: flags, status: found.status))))
+            )
         }
     }
 
@@ -83,7 +86,7 @@ extension TownFileSystem {
         let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
         let entry = Entry(
             inode: inode, status: others.shown(found.status), nameTimeout: 0, statusTimeout: 0)
-        return (entry, reply(OpenFile(inode, .backing(BackingFile(opened, flags: flags)))))
+        return (entry, reply(OpenFile(inode, .backing(BackingFile(opened, flags: flags, status: found.status)))))
     }
 
     private static func reopen(_ file: Descriptor, _ flags: CInt) throws(Errno) -> Descriptor {
@@ -113,7 +116,7 @@ extension TownFileSystem {
         case .backing(let file):
             return OpenReply(
                 handle: files.insert(opened), mayBeLent: true,
-                needsFlush: file.isWritable && others.mayFailAtClose(file.path))
+                needsFlush: file.isWritable && others.mayFailAtClose(on: file.device))
         case .signal(let file):
             return OpenReply(
                 handle: files.insert(opened), dataPath: .direct, mayBeLent: true, needsFlush: file.isWritable)
@@ -135,8 +138,8 @@ extension TownFileSystem {
         // what is written then. What may be mapped past us stays so.
         let isBesideSignals = (try? nodes.node(node.parent))?.signals?.scope.hasSignals == true
         let path = dataPaths.enter(
-            opened.inode, file.path, node.identity, isLendable: !isBesideSignals || node.mayBeMapped,
-            inRequests: file.needsUs, isKept: !node.hasChangedMeaning)
+            opened.inode, file, node.identity, isLendable: !isBesideSignals || node.mayBeMapped,
+            mayKeep: !node.hasChangedMeaning)
         if case .lent = path, file.isMappable, nodes.noteMapping(of: opened.inode) {
             dataPaths.connection?.invalidateAttributes(of: opened.inode)
         }
@@ -212,6 +215,12 @@ extension TownFileSystem {
         case .alive(let handle): try pulse.flush(handle)
         case .text, .events: break
         }
+    }
+
+    package func mayReleaseLater(_ handle: FileHandle) -> Bool {
+        // With a signal file's last close goes a touch, perhaps, and what the file is then is the next one's to read.
+        guard let opened = try? files[handle], case .backing = opened.target else { return false }
+        return opened.leftBehind == nil
     }
 
     package func release(_ handle: FileHandle) {

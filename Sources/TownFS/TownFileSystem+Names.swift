@@ -44,7 +44,7 @@ extension TownFileSystem {
 
     package func forget(_ inode: InodeNumber, count: UInt64) {
         if pulse.contains(inode) { return pulse.forget(inode, count: count) }
-        nodes.forget(inode, count: count)
+        if nodes.forget(inode, count: count) { dataPaths.forget(inode) }
     }
 
     // MARK: Making

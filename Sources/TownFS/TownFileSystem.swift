@@ -55,7 +55,7 @@ package final class TownFileSystem: FileSystem {
         features = Features(
             isExclusive: !town.configuration.sharesBacking,
             passthroughDepth: town.configuration.lendsFiles ? (isOnOverlay ? 2 : 1) : nil)
-        dataPaths = DataPaths(isKept: !town.configuration.sharesBacking)
+        dataPaths = DataPaths(keepsPages: !town.configuration.sharesBacking)
         let identity = try FileStatus(of: root.rawValue).identity
         self.others = OtherDevices(rootDevice: identity.device, isRootLocal: try root.isOnLocalDisk)
         nodes = NodeStore(

@@ -10,7 +10,7 @@ import Testing
         try withCrew(of: 4) { crew, others in
             // Each request is waited for: a client that asks one thing after another needs no second thread.
             for _ in 0..<1000 {
-                crew.took(wasThere: false)
+                crew.took(from: 1, wasThere: false)
                 #expect(crew.awaitTurn(parking: own))
             }
             #expect(crew.parkedThreads == 3)
@@ -21,9 +21,9 @@ import Testing
     @Test func anotherThreadJoinsWhenRequestsAreFoundWaiting() throws {
         let own = try Wakeup()
         try withCrew(of: 4) { crew, others in
-            for _ in 0..<8 {
+            for client in 1...8 {
                 #expect(others.reading.load(ordering: .relaxed) == 0)
-                crew.took(wasThere: true)
+                crew.took(from: pid_t(client), wasThere: true)
                 #expect(crew.awaitTurn(parking: own))
             }
             #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
@@ -31,10 +31,49 @@ import Testing
         }
     }
 
+    @Test func noMoreThreadsJoinThanCanRunAtATime() throws {
+        let own = try Wakeup()
+        try withCrew(of: 4, cores: 2) { crew, others in
+            for client in 1...1000 {
+                crew.took(from: pid_t(client), wasThere: true)
+                #expect(crew.awaitTurn(parking: own))
+            }
+            #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
+            #expect(crew.parkedThreads == 2)
+        }
+    }
+
+    @Test func oneClientAloneIsServedByOneThread() throws {
+        let own = try Wakeup()
+        try withCrew(of: 4) { crew, others in
+            // On the core of the thread that answers it, it has always asked again before that thread comes to look; and
+            // what it closes is there besides.
+            for _ in 0..<1000 {
+                crew.took(from: 7, wasThere: true)
+                #expect(crew.awaitTurn(parking: own))
+                crew.took(from: nil, wasThere: true)
+                #expect(crew.awaitTurn(parking: own))
+            }
+            #expect(crew.parkedThreads == 3)
+            #expect(others.reading.load(ordering: .relaxed) == 0)
+        }
+    }
+
+    @Test func clientsThatCannotBeToldApartAreTakenForSeveral() throws {
+        let own = try Wakeup()
+        try withCrew(of: 4) { crew, others in
+            for _ in 0..<8 {
+                crew.took(from: 0, wasThere: true)
+                #expect(crew.awaitTurn(parking: own))
+            }
+            #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
+        }
+    }
+
     @Test func anotherThreadJoinsWhenTheOneThatReadsIsHeldUp() throws {
         try withCrew(of: 2) { crew, others in
             // A request that takes long: nobody waits for the next one until the watch finds out.
-            crew.took(wasThere: false)
+            crew.took(from: 1, wasThere: false)
             #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
         }
     }
@@ -51,8 +90,8 @@ import Testing
     }
 
     /// Runs `body` as the thread of a crew that waits for a request, the others being parked; then ends them all.
-    private func withCrew(of threads: Int, _ body: (Crew, Others) throws -> Void) throws {
-        let crew = try Crew(threads: threads)
+    private func withCrew(of threads: Int, cores: Int = 4, _ body: (Crew, Others) throws -> Void) throws {
+        let crew = try Crew(threads: threads, cores: cores)
         let others = Others()
         let watch = try Thread(named: "watch") { crew.watch() }
         let outcome = Result { try start(threads - 1, of: crew, others) { try body(crew, others) } }

@@ -282,6 +282,8 @@ final class RecordingFileSystem: FileSystem {
         try note("flush \(handle.rawValue) \(text(request))")
     }
 
+    func mayReleaseLater(_ handle: FileHandle) -> Bool { true }
+
     func release(_ handle: FileHandle) {
         try? note("release \(handle.rawValue)")
     }

@@ -35,7 +35,7 @@ struct SeededRepository {
         return stream.bytes
     }
 
-    /// Twelve top directories, four places in each, files of eight kinds.
+    /// Twelve top directories, four places in each, three in each of those: ten files to a directory, of eight kinds.
     private func path(of number: Int, using random: inout SeededGenerator) -> String {
         let tops = [
             "src", "lib", "internal", "cmd", "tests", "docs", "web", "scripts", "tools", "api", "data", "examples",
@@ -44,7 +44,7 @@ struct SeededRepository {
         let top = tops.randomElement(using: &random)!  // because there are some
         let kind = kinds.randomElement(using: &random)!  // because there are some
         return
-            "\(top)/\(Self.words[number % 24])/\(Self.words[(number / 24) % 4])/\(Self.words[number % 29])_\(number).\(kind)"
+            "\(top)/\(Self.words[number % 4])/\(Self.words[4 + number / 4 % 3])/\(Self.words[number % 29])_\(number).\(kind)"
     }
 
     private func text(using random: inout SeededGenerator) -> [UInt8] {

@@ -17,14 +17,18 @@ final class BackingFile: Sendable {
     let path: Descriptor
     /// The caller's, as for open(2).
     let flags: CInt
+    /// What it was when it was opened; nil if it would not tell.
+    private let status: FileStatus?
     private let state: Mutex<State>
 
     /// - Parameters:
     ///   - opened: Opened with the caller's flags.
     ///   - path: The same file as `O_PATH`, if there is such a descriptor.
-    init(_ opened: Descriptor, of path: Descriptor? = nil, flags: CInt) {
+    ///   - status: Its, if that is known already.
+    init(_ opened: Descriptor, of path: Descriptor? = nil, flags: CInt, status: FileStatus? = nil) {
         self.path = path ?? opened
         self.flags = flags
+        self.status = status ?? (try? FileStatus(of: opened.rawValue))
         state = Mutex(State(opened: opened))
     }
 
@@ -32,6 +36,7 @@ final class BackingFile: Sendable {
     init(reading path: Descriptor) {
         self.path = path
         flags = O_RDONLY
+        status = try? FileStatus(of: path.rawValue)
         state = Mutex(State())
     }
 
@@ -47,9 +52,23 @@ final class BackingFile: Sendable {
     var needsUs: Bool {
         if flags & O_DIRECT != 0 { return true }
         guard isWritable else { return false }
-        guard flags & O_APPEND == 0, let status = try? FileStatus(of: path.rawValue) else { return true }
+        guard flags & O_APPEND == 0, let status else { return true }
         return status.st_mode & (S_ISUID | S_ISGID) != 0
     }
+
+    /// The most that the kernel reads ahead at once, by default (`VM_READAHEAD_PAGES`).
+    private static let smallSize: off_t = 128 << 10
+
+    /// Whether it is only read, and so small that the kernel has all of it after one request.
+    ///
+    /// To lend such a file costs more than that request, and the kernel keeps no pages of what it is lent.
+    var isSmallAndOnlyRead: Bool {
+        guard !isWritable, let status else { return false }
+        return status.st_size <= Self.smallSize
+    }
+
+    /// The device that it is on, if that is known.
+    var device: dev_t? { status?.st_dev }
 
     /// A descriptor to read from and, if it was opened so, to write to.
     var descriptor: Descriptor {

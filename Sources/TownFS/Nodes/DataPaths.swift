@@ -6,23 +6,44 @@ import SystemPackage
 ///
 /// The kernel wants all openings of one inode to agree, and those that are lent to be lent the same file: it is lent with
 /// the first opening and taken back with the last. We learn of a last close later than the kernel does, never earlier.
+///
+/// A small file that is only read is not lent, if its first opening decides: the kernel then has it in its page cache, and the
+/// next who reads it asks nothing of us. Those pages are good until somebody writes: to the file as lent, past them; or to them,
+/// and then the file's next reader has its time of access noted, as everywhere (`relatime`, mount(8)).
 final class DataPaths: Sendable {
     private struct Way {
         /// Nil if it is not lent.
         let loan: Connection.BackingID?
         /// What was lent; the inode may be another file's by now.
         let identity: FileIdentity?
+        /// Whether what the kernel had of it before the first opening is good.
+        var hasGoodPages = false
         var openings = 1
+        var isWritten = false
     }
 
     private struct State {
         var connection: Connection?
         var ways: [InodeNumber: Way] = [:]
+        /// Inodes that have only been read since the kernel dropped what pages it had had before.
+        var withGoodPages: Set<InodeNumber> = []
 
         /// Counts one more opening, if there is one already.
-        mutating func join(_ inode: InodeNumber) -> Way? {
+        mutating func join(_ inode: InodeNumber, writing: Bool) -> Way? {
+            guard ways[inode] != nil else { return nil }
             ways[inode]?.openings += 1
+            if writing { noteWriting(inode) }
             return ways[inode]
+        }
+
+        mutating func begin(_ way: Way, _ inode: InodeNumber, writing: Bool) {
+            ways[inode] = way
+            if writing { noteWriting(inode) }
+        }
+
+        private mutating func noteWriting(_ inode: InodeNumber) {
+            ways[inode]?.isWritten = true
+            withGoodPages.remove(inode)
         }
 
         /// Counts one opening less, and returns what was lent for it if it was the last.
@@ -33,16 +54,18 @@ final class DataPaths: Sendable {
                 return nil
             }
             ways[inode] = nil
+            // By now all who were to drop the pages of before have done so.
+            if way.loan == nil, way.identity != nil, !way.isWritten { withGoodPages.insert(inode) }
             return way.loan
         }
     }
 
     /// Whether the kernel may keep what it has read after the last close.
-    private let isKept: Bool
+    private let keepsPages: Bool
     private let state = Mutex(State())
 
-    init(isKept: Bool) {
-        self.isKept = isKept
+    init(keepsPages: Bool) {
+        self.keepsPages = keepsPages
     }
 
     func connect(to connection: Connection) {
@@ -60,30 +83,29 @@ final class DataPaths: Sendable {
     /// - Parameters:
     ///   - identity: Which file the inode is now.
     ///   - isLendable: Whether there is nothing against it but what others do who have the file open.
-    ///   - inRequests: Whether its reads and writes have to come to us in any case.
-    ///   - isKept: Whether what the kernel has of it from before is good.
+    ///   - mayKeep: Whether the inode has always meant this file.
     func enter(
-        _ inode: InodeNumber, _ file: Descriptor, _ identity: FileIdentity?, isLendable: Bool, inRequests: Bool,
-        isKept: Bool
+        _ inode: InodeNumber, _ file: BackingFile, _ identity: FileIdentity?, isLendable: Bool, mayKeep: Bool
     ) -> OpenReply.DataPath {
-        func path(_ way: Way, _ connection: Connection?) -> OpenReply.DataPath {
+        func path(_ way: Way) -> OpenReply.DataPath {
             // The kernel lends all who have the inode open what it lent the first of them.
-            if let loan = way.loan { return .lent(loan, inRequests: inRequests || way.identity != identity) }
-            // What is read past us, and written, is not what the kernel may have kept from before.
-            return .cached(isKept: isKept && self.isKept && connection?.canLend == false)
+            if let loan = way.loan { return .lent(loan, inRequests: file.needsUs || way.identity != identity) }
+            return .cached(isKept: mayKeep && keepsPages && way.hasGoodPages)
         }
-        let (known, connection) = state.withLock { state in (state.join(inode), state.connection) }
-        if let known { return path(known, connection) }
-        let loan = isLendable ? connection.flatMap { try? $0.lend(file.rawValue) } : nil
+        let writing = file.isWritable
+        let (known, connection) = state.withLock { state in (state.join(inode, writing: writing), state.connection) }
+        if let known { return path(known) }
+        let isLent = isLendable && !(keepsPages && file.isSmallAndOnlyRead)
+        let loan = isLent ? connection.flatMap { try? $0.lend(file.path.rawValue) } : nil
         let (way, isLoanUsed) = state.withLock { state in
             // Somebody may have been faster.
-            if let known = state.join(inode) { return (known, false) }
-            let way = Way(loan: loan, identity: identity)
-            state.ways[inode] = way
+            if let known = state.join(inode, writing: writing) { return (known, false) }
+            let way = Way(loan: loan, identity: identity, hasGoodPages: state.withGoodPages.contains(inode))
+            state.begin(way, inode, writing: writing)
             return (way, true)
         }
         if let loan, !isLoanUsed { connection?.takeBack(loan) }
-        return path(way, connection)
+        return path(way)
     }
 
     /// Counts an opening of something whose reads and writes all come to us.
@@ -92,12 +114,17 @@ final class DataPaths: Sendable {
     /// signal file's.
     func enter(_ inode: InodeNumber) -> OpenReply.DataPath {
         state.withLock { state in
-            guard let way = state.join(inode) else {
+            guard let way = state.join(inode, writing: true) else {
                 state.ways[inode] = Way(loan: nil, identity: nil)
                 return .direct
             }
             return way.loan.map { .lent($0, inRequests: true) } ?? .direct
         }
+    }
+
+    /// Drops what is known of an inode that the kernel has forgotten, and with it its pages.
+    func forget(_ inode: InodeNumber) {
+        state.withLock { _ = $0.withGoodPages.remove(inode) }
     }
 
     /// Takes back what has been counted, at the end of an opening.

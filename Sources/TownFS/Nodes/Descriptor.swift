@@ -40,6 +40,17 @@ final class Descriptor: Sendable {
         Descriptor(try ownedReopened(flags))
     }
 
+    /// Opens the same directory anew, for listing.
+    func reopenedDirectory() throws(Errno) -> Descriptor {
+        do throws(Errno) {
+            // Half the price of the way through `/proc`.
+            return Descriptor(try OwnedDescriptor(opening: ".", in: rawValue, O_RDONLY | O_DIRECTORY))
+        } catch .permissionDenied {
+            // That it may not be searched says nothing about its being listed.
+            return try reopened(O_RDONLY | O_DIRECTORY)
+        }
+    }
+
     /// The same, for whoever is to be its only owner.
     func ownedReopened(_ flags: CInt) throws(Errno) -> OwnedDescriptor {
         OwnedDescriptor(takingOwnershipOf: try callByPath { openat(AT_FDCWD, $0, flags | O_CLOEXEC) })

@@ -27,6 +27,15 @@ struct Node: Sendable {
     var mayBeMapped = false
     /// It has been a signal file, or a signal file has been it.
     var hasChangedMeaning = false
+    /// Whether it has a `security.capability`.
+    var capability = Capability.unknown
+
+    enum Capability: UInt8 {
+        case unknown
+        case absent
+        /// One has been set, or is being set.
+        case possible
+    }
 
     /// Of a signal file's node, of no file: number 0.
     private var file = Node.noFile
@@ -58,6 +67,7 @@ struct Node: Sendable {
             born = Self.unborn
             mayBeMapped = false
             hasChangedMeaning = true
+            capability = .unknown
             switch newValue {
             case .backing(let identity):
                 file = identity

@@ -30,6 +30,8 @@ final class NodeStore: Sendable {
         var hand = 0
         /// The most nodes there have been since memory was last given back.
         var peak = 0
+        /// Devices on which a file has said that it has no capability.
+        var devicesWithAttributes: Set<dev_t> = []
     }
 
     private let state: Mutex<State>
@@ -82,6 +84,40 @@ final class NodeStore: Sendable {
             guard let node = state.nodes[inode], !node.mayBeMapped else { return false }
             state.nodes[inode]?.mayBeMapped = true
             return true
+        }
+    }
+
+    // MARK: Capabilities
+
+    /// Whether a file has no `security.capability`, for which the kernel asks before many a write and change of owner.
+    func hasNoCapability(_ inode: InodeNumber) -> Bool {
+        state.withLock { $0.nodes[inode]?.capability == .absent }
+    }
+
+    /// Notes that a file has been asked and has none.
+    func noteNoCapability(_ inode: InodeNumber) {
+        state.withLock { state in
+            guard let node = state.nodes[inode], node.capability == .unknown else { return }
+            state.nodes[inode]?.capability = .absent
+            if let device = node.identity?.device { state.devicesWithAttributes.insert(device) }
+        }
+    }
+
+    /// Notes that a file may get one.
+    ///
+    /// To be called before that happens: an answer from before it counts for nothing from then on.
+    func noteCapability(_ inode: InodeNumber) {
+        state.withLock { $0.nodes[inode]?.capability = .possible }
+    }
+
+    /// Notes that a file has just been made through the kernel: it has no capability, and will say so, if its file system
+    /// knows of such things.
+    func noteNew(_ inode: InodeNumber) {
+        state.withLock { state in
+            guard let node = state.nodes[inode], node.capability == .unknown, let device = node.identity?.device,
+                state.devicesWithAttributes.contains(device)
+            else { return }
+            state.nodes[inode]?.capability = .absent
         }
     }
 
@@ -210,17 +246,21 @@ final class NodeStore: Sendable {
     ///
     /// The kernel may forget an inode long after its name is gone, so names play no part here. A count above what is
     /// held is treated as all of it: bad input must not bring the mount down.
-    func forget(_ inode: InodeNumber, count: UInt64) {
+    ///
+    /// - Returns: Whether the kernel knows nothing more of it.
+    func forget(_ inode: InodeNumber, count: UInt64) -> Bool {
         // Removed nodes are destroyed outside the lock: with them go descriptors, and close(2) is a system call.
         var removed: [Node] = []
-        let hasShrunk = state.withLock { state in
-            guard inode != .root, let node = state.nodes[inode] else { return false }
-            state.nodes[inode]?.lookups = node.lookups - min(count, node.lookups)
+        let (isForgotten, hasShrunk) = state.withLock { state in
+            guard inode != .root, let node = state.nodes[inode] else { return (false, false) }
+            let lookups = node.lookups - min(count, node.lookups)
+            state.nodes[inode]?.lookups = lookups
             state.removeIfUnused(inode, into: &removed)
-            return state.hasShrunk()
+            return (lookups == 0, state.hasShrunk())
         }
         // The C library keeps freed memory for itself, unless told to give it back.
         if hasShrunk { malloc_trim(0) }
+        return isForgotten
     }
 
     // MARK: Names that change
@@ -232,12 +272,17 @@ final class NodeStore: Sendable {
     ///
     /// - Returns: Whether that made a difference.
     func pin(_ identity: FileIdentity, at place: Place) -> Bool {
-        let isNeeded = state.withLock { state in
-            guard let inode = state.nodes.inode(of: identity), let node = state.nodes[inode] else { return false }
+        enum Need { case none, descriptor, met }
+        let need: Need = state.withLock { state in
+            guard let inode = state.nodes.inode(of: identity), let node = state.nodes[inode] else { return .none }
             // By another of its names it will be found as before.
-            return !node.isPinned && node.parent == place.parent && node.name == place.name
+            guard !node.isPinned, node.parent == place.parent, node.name == place.name else { return .none }
+            // As long as it is open, no other file can have its number.
+            guard node.descriptor != nil else { return .descriptor }
+            state.nodes[inode]?.isPinned = true
+            return .met
         }
-        guard isNeeded else { return false }
+        guard need == .descriptor else { return need == .met }
         let opened = place.name.withPointer { name in
             try? OwnedDescriptor(opening: name, in: place.directory.rawValue, O_PATH | O_NOFOLLOW)
         }

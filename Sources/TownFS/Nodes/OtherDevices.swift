@@ -18,9 +18,10 @@ final class OtherDevices: Sendable {
     }
 
     /// Whether close(2) of a file may report an error, as it does where what was written is only then sent somewhere.
-    func mayFailAtClose(_ file: Descriptor) -> Bool {
-        guard isRootLocal, let status = try? FileStatus(of: file.rawValue) else { return true }
-        return status.st_dev != root
+    ///
+    /// - Parameter device: The file's, if that is known.
+    func mayFailAtClose(on device: dev_t?) -> Bool {
+        !isRootLocal || device != root
     }
 
     /// The status as the mount shows it.

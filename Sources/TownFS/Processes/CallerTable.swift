@@ -96,8 +96,12 @@ final class CallerTable: Sendable {
     }
 
     /// Whoever asks for something of a signal file, and whose touch that would be; nil as for `caller`.
-    func author(_ thread: pid_t, of signal: [UInt8]) -> Author? {
-        caller(thread).map { Author(caller: $0, attribution: attribution(of: $0, signal: signal)) }
+    ///
+    /// - Parameter former: Who did so last, by the same opening. If they are still at it, they are who they were then.
+    func author(_ thread: pid_t, of signal: [UInt8], after former: Author? = nil) -> Author? {
+        guard let caller = caller(thread) else { return nil }
+        if let former, former.caller === caller { return former }
+        return Author(caller: caller, attribution: attribution(of: caller, signal: signal))
     }
 
     var sessionNames: SessionNames { sessions.names }

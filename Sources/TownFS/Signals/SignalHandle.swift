@@ -232,7 +232,7 @@ final class SignalHandle: Sendable {
     func write(
         _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
     ) throws(Errno) -> Int {
-        let author = file.town.callers.author(request.thread, of: file.path)
+        let author = author(request)
         try change(as: author) { (draft) throws(Errno) in
             let start = appending ? draft.bytes.count : Int(offset)
             guard start >= 0, start <= Document.maximumSize, bytes.count <= Document.maximumSize - start else {
@@ -251,7 +251,7 @@ final class SignalHandle: Sendable {
     /// Sets the length of the draft, as ftruncate(2) does.
     func truncate(to size: off_t, by request: Request) throws(Errno) {
         guard size >= 0, size <= Document.maximumSize else { throw .fileTooLarge }
-        let author = file.town.callers.author(request.thread, of: file.path)
+        let author = author(request)
         try change(as: author) { draft in
             if draft.bytes.count > size {
                 draft.bytes.removeLast(draft.bytes.count - Int(size))
@@ -271,6 +271,11 @@ final class SignalHandle: Sendable {
             draft.bytes = bytes
             draft.isWritten = true
         }
+    }
+
+    /// Whose touch it will be that somebody is about to change the draft.
+    private func author(_ request: Request) -> Author? {
+        file.town.callers.author(request.thread, of: file.path, after: state.withLock { $0.author })
     }
 
     private func change(

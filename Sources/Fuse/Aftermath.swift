@@ -1,0 +1,86 @@
+import CLinux
+import Glibc
+
+/// What is left to do of requests that nobody waits for, until there is nothing else to do.
+///
+/// A client that closes a file and opens the next would have that wait behind the closing. So ends of openings that may be
+/// late (`FileSystem.mayReleaseLater`), and forgetting, are done while nobody asks for anything: mostly a few microseconds later,
+/// as the client is just being woken.
+///
+/// Belongs to one thread, which leaves nothing undone when it goes to sleep.
+struct Aftermath: ~Copyable {
+    private enum Duty {
+        case release(FileHandle, of: InodeNumber, unique: UInt64)
+        case releasedir(FileHandle, unique: UInt64)
+        case forget(InodeNumber, count: UInt64)
+    }
+
+    /// How many may be left at most: descriptors, and room on a file system, that might have been given back.
+    private static let most = 32
+
+    private let served: Session.Served
+    private var duties: [Duty] = []
+    /// Those before it are done.
+    private var next = 0
+
+    init(of served: Session.Served) {
+        self.served = served
+        duties.reserveCapacity(Self.most)
+    }
+
+    var isFull: Bool { duties.count - next >= Self.most }
+
+    /// Leaves the end of an opening for later.
+    mutating func release(_ handle: FileHandle, of inode: InodeNumber, unique: UInt64) {
+        duties.append(.release(handle, of: inode, unique: unique))
+    }
+
+    mutating func releasedir(_ handle: FileHandle, unique: UInt64) {
+        duties.append(.releasedir(handle, unique: unique))
+    }
+
+    mutating func forget(_ inode: InodeNumber, count: UInt64) {
+        duties.append(.forget(inode, count: count))
+    }
+
+    /// Does what was left first.
+    ///
+    /// - Returns: False if there is nothing left.
+    mutating func doOne() -> Bool {
+        guard next < duties.count else { return false }
+        let duty = duties[next]
+        next += 1
+        if next == duties.count {
+            duties.removeAll(keepingCapacity: true)
+            next = 0
+        }
+        switch duty {
+        case .release(let handle, _, let unique):
+            served.fileSystem.release(handle)
+            acknowledge(unique)
+        case .releasedir(let handle, let unique):
+            served.fileSystem.releasedir(handle)
+            acknowledge(unique)
+        case .forget(let inode, let count):
+            served.fileSystem.forget(inode, count: count)
+        }
+        return true
+    }
+
+    mutating func doAll() {
+        while doOne() {}
+    }
+
+    /// Does what is left of an inode's openings, and all before it, as somebody is about to open it.
+    mutating func doAll(of inode: InodeNumber) {
+        while duties[next...].contains(where: { if case .release(_, inode, _) = $0 { true } else { false } }), doOne() {
+        }
+    }
+
+    /// That fails only when the connection has ended.
+    private func acknowledge(_ unique: UInt64) {
+        var reply = fuse_out_header(
+            len: UInt32(MemoryLayout<fuse_out_header>.size), error: 0, unique: unique)
+        _ = withUnsafeBytes(of: &reply) { served.connection.send($0) }
+    }
+}
