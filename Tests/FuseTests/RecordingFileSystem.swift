@@ -20,18 +20,20 @@ final class RecordingFileSystem: FileSystem {
     ///   - before: Is told of each call before it is answered, on the thread that serves it.
     init(
         failingWith failure: Errno? = nil, isEmpty: Bool = false, features: Features = Features(),
-        lendingInRequests lendsInRequests: Bool = false,
+        lendingInRequests lendsInRequests: Bool = false, releasingLater isReleasedLater: Bool = true,
         before: @escaping @Sendable (_ call: String) -> Void = { _ in }
     ) {
         self.failure = failure
         self.features = features
         self.lendsInRequests = lendsInRequests
+        self.isReleasedLater = isReleasedLater
         self.isEmpty = isEmpty
         self.before = before
     }
 
     let features: Features
     private let lendsInRequests: Bool
+    private let isReleasedLater: Bool
     let connection = Mutex<Connection?>(nil)
 
     func connected(to connection: Connection) {
@@ -282,7 +284,7 @@ final class RecordingFileSystem: FileSystem {
         try note("flush \(handle.rawValue) \(text(request))")
     }
 
-    func mayReleaseLater(_ handle: FileHandle) -> Bool { true }
+    func mayReleaseLater(_ handle: FileHandle) -> Bool { isReleasedLater }
 
     func release(_ handle: FileHandle) {
         try? note("release \(handle.rawValue)")

@@ -34,6 +34,96 @@ extension EndToEnd {
             }
         }
 
+        /// A small file that has been read once is read again without anybody's answer but to the opening.
+        @Test func smallFileIsReadFromThePageCache() throws {
+            try withMountedTown { town in
+                let path = "\(town.path)/file"
+                try Client.write("kept", to: path)
+                #expect(try Client.read(path) == "kept")
+                let file = try Client.open(path, O_RDONLY)
+                let worker = try town.status().workerPid
+                kill(worker, SIGSTOP)
+                defer { kill(worker, SIGCONT) }
+                var bytes = [UInt8](repeating: 0, count: 10)
+                #expect(pread(file.rawValue, &bytes, 10, 0) == 4)
+                #expect(bytes.prefix(4).elementsEqual("kept".utf8))
+                kill(worker, SIGCONT)
+                try Client.close(file)
+            }
+        }
+
+        /// What the kernel keeps of small files is never what they were before somebody wrote, whichever way and whenever.
+        @Test(.needs("python3"), arguments: MountMode.all) func whatIsKeptIsNotOld(mode: MountMode) throws {
+            try withMountedTown(options: mode.options) { town in
+                let said = try Command("python3", "-c", Self.rewritings, town.path).output()
+                #expect(said == "fine\n")
+            }
+        }
+
+        private static let rewritings = """
+            import mmap, os, random, sys, threading
+            os.chdir(sys.argv[1])
+            def put(name, text, flags=os.O_TRUNC):
+                fd = os.open(name, os.O_WRONLY | os.O_CREAT | flags); os.write(fd, text); os.close(fd)
+            def get(name):
+                fd = os.open(name, os.O_RDONLY)
+                try: return os.read(fd, 1 << 20)
+                finally: os.close(fd)
+            def overwrite(name, text): put(name, text, 0)
+            def replace(name, text): put('other', text); os.rename('other', name)
+            def cut(name, text): os.truncate(name, 0); overwrite(name, text)
+            def copy(name, text):
+                put('source', text)
+                a = os.open('source', os.O_RDONLY); b = os.open(name, os.O_RDWR | os.O_TRUNC)
+                assert os.copy_file_range(a, b, len(text)) == len(text)
+                os.close(a); os.close(b)
+            def mapped(name, text):
+                fd = os.open(name, os.O_RDWR); os.ftruncate(fd, len(text))
+                with mmap.mmap(fd, len(text)) as m: m[:] = text
+                os.close(fd)
+            def held(name, text):
+                # A reader is there first, so that the writer goes its way.
+                reader = os.open(name, os.O_RDONLY); os.read(reader, 10)
+                overwrite(name, text)
+                assert os.pread(reader, 1 << 20, 0) == text
+                os.close(reader)
+            def joined(name, text):
+                # And the other way round.
+                writer = os.open(name, os.O_WRONLY); reader = os.open(name, os.O_RDONLY)
+                os.read(reader, 10); os.pwrite(writer, text, 0)
+                assert os.pread(reader, 1 << 20, 0) == text
+                os.close(writer); os.close(reader)
+            ways = [put, overwrite, replace, cut, copy, mapped, held, joined]
+            chance = random.Random(7)
+            for name in ['a', 'b']: put(name, b'0' * 5000)
+            for step in range(400):
+                name = chance.choice(['a', 'b'])
+                way = chance.choice(ways)
+                text = ((b'%06d ' % step) * 1000)[:5000]
+                way(name, text)
+                for _ in range(chance.randrange(3)): assert get(name) == text, (step, way.__name__)
+            # Many readers and one writer of another file's worth: nobody sees what was before the last write had returned.
+            last = [b'0' * 5000]
+            put('c', last[0])
+            end = []
+            wrong = []
+            def read():
+                while not end:
+                    before = int(last[0].split()[0])
+                    got = int(get('c').split()[0])
+                    if got < before: wrong.append((before, got))
+            threads = [threading.Thread(target=read) for _ in range(3)]
+            for thread in threads: thread.start()
+            for step in range(1, 400):
+                text = (b'%06d ' % step) * 700
+                fd = os.open('c', os.O_WRONLY); os.pwrite(fd, text, 0); os.close(fd)
+                last[0] = text
+            end.append(1)
+            for thread in threads: thread.join()
+            assert not wrong, wrong[:5]
+            print('fine')
+            """
+
         /// Whatever order the openings come in, none fails because another is open in another way.
         @Test(.needs("python3"), arguments: MountMode.all) func openingsOfOneFileGoTogether(mode: MountMode) throws {
             try withMountedTown(options: mode.options) { town in

@@ -54,10 +54,6 @@ struct KnownDifference: Sendable {
         KnownDifference(
             title: "inode flags as statx(2) gives them", reason: "the kernel drops stx_attributes of FUSE_STATX"),
         KnownDifference(
-            title: "reading mapped memory",
-            reason: "what the kernel has in memory from before is read without a request, and so no time is set",
-            arrangements: [.ofOrdinaryUser]),
-        KnownDifference(
             title: "taking the flag that makes it grow from who has such a file open",
             reason: "the kernel knows nothing of the inode's flag; what is written goes to the end all the same",
             arrangements: [.ofRoot, .shared, .amongSignalFiles]),
