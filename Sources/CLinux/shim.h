@@ -107,24 +107,6 @@ static inline void clinux_store_release(uint64_t *word, uint64_t value) {
 }
 static inline uint64_t clinux_load_acquire(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 
-// recvmsg(2) with SCM_RIGHTS: the CMSG_* macros. Receives one descriptor, close-on-exec; -1 when none came.
-static inline int clinux_receive_descriptor(int socket) {
-    char byte;
-    struct iovec part = {.iov_base = &byte, .iov_len = 1};
-    union {
-        struct cmsghdr header;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
-    if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) <= 0) return -1;
-    struct cmsghdr *first = CMSG_FIRSTHDR(&message);
-    if (first == 0 || first->cmsg_level != SOL_SOCKET || first->cmsg_type != SCM_RIGHTS) return -1;
-    int descriptor;
-    __builtin_memcpy(&descriptor, CMSG_DATA(first), sizeof(descriptor));
-    return descriptor;
-}
-
 // sendmsg(2) with SCM_RIGHTS: the CMSG_* macros. One message, with a descriptor unless that is -1.
 static inline ssize_t clinux_send_message(int socket, const void *bytes, size_t count, int descriptor) {
     struct iovec part = {.iov_base = (void *)bytes, .iov_len = count};
@@ -218,6 +200,36 @@ static inline int clinux_epoll_wait(int epoll, uint64_t *tags, int most, int mil
     for (int i = 0; i < count; i++) tags[i] = events[i].data.u64;
     return count;
 }
+
+// linux/fuse.h since protocol 7.39, which Debian 12's headers are older than: statx(2)'s question and its answer.
+enum { clinux_fuse_statx = 52 }; // FUSE_STATX
+struct clinux_fuse_sx_time {
+    int64_t seconds;
+    uint32_t nanoseconds;
+    int32_t reserved;
+};
+struct clinux_fuse_statx_out {
+    uint64_t attr_valid; // seconds for which the rest is good
+    uint32_t attr_valid_nsec;
+    uint32_t flags;
+    uint64_t spare[2];
+    // struct fuse_statx
+    uint32_t mask;
+    uint32_t blksize;
+    uint64_t attributes;
+    uint32_t nlink;
+    uint32_t uid;
+    uint32_t gid;
+    uint16_t mode;
+    uint16_t spare0[1];
+    uint64_t ino;
+    uint64_t size;
+    uint64_t blocks;
+    uint64_t attributes_mask;
+    struct clinux_fuse_sx_time atime, btime, ctime, mtime;
+    uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+    uint64_t spare2[14];
+};
 
 // linux/fuse.h since protocol 7.40, which Debian 12's headers are older than: files that the kernel reads and writes by itself.
 enum {

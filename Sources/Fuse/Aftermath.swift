@@ -1,6 +1,3 @@
-import CLinux
-import Glibc
-
 /// What is left to do of requests that nobody waits for, until there is nothing else to do.
 ///
 /// A client that closes a file and opens the next would have that wait behind the closing. So ends of openings that may be
@@ -57,10 +54,10 @@ struct Aftermath: ~Copyable {
         switch duty {
         case .release(let handle, _, let unique):
             served.fileSystem.release(handle)
-            acknowledge(unique)
+            served.connection.acknowledge(unique)
         case .releasedir(let handle, let unique):
             served.fileSystem.releasedir(handle)
-            acknowledge(unique)
+            served.connection.acknowledge(unique)
         case .forget(let inode, let count):
             served.fileSystem.forget(inode, count: count)
         }
@@ -75,12 +72,5 @@ struct Aftermath: ~Copyable {
     mutating func doAll(of inode: InodeNumber) {
         while duties[next...].contains(where: { if case .release(_, inode, _) = $0 { true } else { false } }), doOne() {
         }
-    }
-
-    /// That fails only when the connection has ended.
-    private func acknowledge(_ unique: UInt64) {
-        var reply = fuse_out_header(
-            len: UInt32(MemoryLayout<fuse_out_header>.size), error: 0, unique: unique)
-        _ = withUnsafeBytes(of: &reply) { served.connection.send($0) }
     }
 }

@@ -106,6 +106,15 @@ public final class Connection: Sendable {
         return withUnsafeBytes(of: &reply) { send($0) }
     }
 
+    /// Sends a reply without a body.
+    ///
+    /// That fails only when the caller has gone, and nothing has to be undone then.
+    func acknowledge(_ unique: UInt64, _ error: Errno? = nil) {
+        var reply = fuse_out_header(
+            len: UInt32(MemoryLayout<fuse_out_header>.size), error: -(error?.rawValue ?? 0), unique: unique)
+        _ = withUnsafeBytes(of: &reply) { send($0) }
+    }
+
     /// Sends one message, as write(2) does.
     func send(_ message: UnsafeRawBufferPointer) -> Errno? {
         // because writev(2) only reads.

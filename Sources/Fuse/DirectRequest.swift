@@ -5,7 +5,8 @@ import SystemPackage
 /// A request of those that nearly all traffic consists of: taken apart here, and answered in one system call.
 ///
 /// Between the kernel and the file system nothing is allocated and no lock is taken, as libfuse does for each request; and
-/// libfuse 3.14 has no words for what an opening may be answered with (`FOPEN_PASSTHROUGH`, `FOPEN_STREAM`).
+/// libfuse 3.14 has no words for what an opening may be answered with (`FOPEN_PASSTHROUGH`, `FOPEN_STREAM`), and for
+/// `FUSE_STATX` none at all.
 ///
 /// When the kernel takes no answer because the caller has been interrupted meanwhile, what the answer stood for (a lookup,
 /// an open file) is undone.
@@ -35,6 +36,7 @@ struct DirectRequest {
         case FUSE_FORGET: aftermath.forget(inode, count: argument(as: fuse_forget_in.self).nlookup)
         case FUSE_BATCH_FORGET: forgetSeveral()
         case FUSE_GETATTR: getattr()
+        case fuse_opcode(UInt32(clinux_fuse_statx)): statx()
         case FUSE_OPEN:
             // How the last opening went decides how this one may, while that lasts.
             aftermath.doAll(of: inode)
@@ -91,6 +93,15 @@ struct DirectRequest {
             try fileSystem.getattr(inode, for: caller())
         } with: { reply in
             fuse_attr_out(reply)
+        }
+    }
+
+    /// What the kernel asks instead of getattr, since Linux 6.6, when statx(2) wants to know the time of birth, too.
+    private func statx() {
+        answer { () throws(Errno) in
+            (try fileSystem.getattr(inode, for: caller()), born: try fileSystem.birthTime(of: inode))
+        } with: { reply, birth in
+            clinux_fuse_statx_out(reply, born: birth)
         }
     }
 
@@ -204,13 +215,8 @@ struct DirectRequest {
         }
     }
 
-    /// Sends a reply without a body.
-    ///
-    /// That fails only when the caller has gone, and nothing has to be undone then.
     private func acknowledge(_ error: Errno? = nil) {
-        var reply = fuse_out_header(
-            len: UInt32(MemoryLayout<fuse_out_header>.size), error: -(error?.rawValue ?? 0), unique: header.unique)
-        _ = withUnsafeBytes(of: &reply) { served.connection.send($0) }
+        served.connection.acknowledge(header.unique, error)
     }
 }
 
@@ -229,6 +235,35 @@ extension fuse_attr_out {
         self.init()
         (attr_valid, attr_valid_nsec) = kernelTime(reply.timeout)
         attr = fuse_attr(reply.status)
+    }
+}
+
+extension clinux_fuse_statx_out {
+    fileprivate init(_ reply: StatusReply, born birth: timespec?) {
+        self.init()
+        (attr_valid, attr_valid_nsec) = kernelTime(reply.timeout)
+        let status = reply.status
+        mask = UInt32(STATX_BASIC_STATS) | (birth == nil ? 0 : UInt32(STATX_BTIME))
+        blksize = UInt32(truncatingIfNeeded: status.st_blksize)
+        nlink = UInt32(truncatingIfNeeded: status.st_nlink)
+        uid = status.st_uid
+        gid = status.st_gid
+        mode = UInt16(truncatingIfNeeded: status.st_mode)
+        ino = UInt64(status.st_ino)
+        size = UInt64(bitPattern: Int64(status.st_size))
+        blocks = UInt64(bitPattern: Int64(status.st_blocks))
+        atime = clinux_fuse_sx_time(status.st_atim)
+        btime = clinux_fuse_sx_time(birth ?? timespec())
+        ctime = clinux_fuse_sx_time(status.st_ctim)
+        mtime = clinux_fuse_sx_time(status.st_mtim)
+        rdev_major = clinux_major(status.st_rdev)
+        rdev_minor = clinux_minor(status.st_rdev)
+    }
+}
+
+extension clinux_fuse_sx_time {
+    fileprivate init(_ time: timespec) {
+        self.init(seconds: Int64(time.tv_sec), nanoseconds: UInt32(truncatingIfNeeded: time.tv_nsec), reserved: 0)
     }
 }
 

@@ -17,11 +17,16 @@ struct Patience: ~Copyable {
 
     /// A look that takes this long has let somebody else have the core who does not yield it, as a compiler.
     static let crowded: UInt64 = 1_000_000
-    /// For how many requests nobody looks out then.
-    private static let crowdedRequests: UInt64 = 256
+    /// For how many requests nobody looks out then, at first: twice as many each time, as finding out takes as long as they do.
+    static let fewestCrowded: UInt64 = 256
+    static let mostCrowded: UInt64 = 16_384
 
     /// For how many requests more others are believed to want the core.
     private let crowdedFor = Atomic<UInt64>(0)
+    /// For how many they will be, if they do.
+    private let nextCrowded = Atomic<UInt64>(Patience.fewestCrowded)
+    /// How many looks have not been disturbed since.
+    private let undisturbed = Atomic<UInt64>(0)
 
     /// How soon requests have come of late, in nanoseconds after the thread was ready for them: a moving average.
     private let usual = Atomic<UInt64>(Patience.least)
@@ -41,13 +46,30 @@ struct Patience: ~Copyable {
         return min(max(usual * 3, Self.least), Self.most)
     }
 
-    /// Notes how many nanoseconds one look has taken, with a yield to whoever wanted the core.
+    /// For how many nanoseconds of that nobody else is let have the core.
+    ///
+    /// A client on another core is back by then; one that has only this core to run on needs it, and so may others.
+    var ownTime: UInt64 { min(usual.load(ordering: .relaxed) * 2, Self.least) }
+
+    /// Notes how many nanoseconds one look has taken, perhaps with a yield to whoever wanted the core.
     ///
     /// - Returns: Whether it is better to sleep now.
     func isCrowded(_ look: UInt64) -> Bool {
         guard look > Self.crowded else { return false }
-        crowdedFor.store(Self.crowdedRequests, ordering: .relaxed)
+        let requests = nextCrowded.load(ordering: .relaxed)
+        crowdedFor.store(requests, ordering: .relaxed)
+        nextCrowded.store(min(requests * 2, Self.mostCrowded), ordering: .relaxed)
+        undisturbed.store(0, ordering: .relaxed)
         return true
+    }
+
+    /// Notes that a request has been found without anybody's wanting the core meanwhile.
+    func noteUndisturbed() {
+        let looks = undisturbed.load(ordering: .relaxed) + 1
+        undisturbed.store(looks, ordering: .relaxed)
+        if looks == nextCrowded.load(ordering: .relaxed) {
+            nextCrowded.store(Self.fewestCrowded, ordering: .relaxed)
+        }
     }
 
     /// Notes when a request has come, in nanoseconds after the thread was ready for it.

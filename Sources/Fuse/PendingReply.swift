@@ -54,12 +54,6 @@ struct PendingReply {
         }
     }
 
-    /// For `forget`, which the kernel does not want answered.
-    func silence(_ operation: (any FileSystem) -> Void) {
-        operation(fileSystem)
-        fuse_reply_none(request)
-    }
-
     func entry(_ operation: (any FileSystem, Request) throws(Errno) -> Entry) {
         do throws(Errno) {
             let entry = try operation(fileSystem, caller)

@@ -198,22 +198,23 @@ public final class Session: Sendable {
     private func answer(_ request: inout fuse_buf, leaving aftermath: inout Aftermath) {
         let bytes = UnsafeRawBufferPointer(start: request.mem, count: request.size)
         if !RequestShape.isWhole(bytes) {
-            RawReply.refusal(of: bytes, with: .ioError).map(send)
+            refuse(bytes)
         } else if served.handshake.hasEnded, DirectRequest(bytes, to: served).answer(leaving: &aftermath) {
             return
-        } else if let statx = StatxRequest(bytes) {
-            send(statx.reply(from: served.fileSystem))
         } else {
             fuse_session_process_buf(session, &request)
             served.waiting.answerInterrupted()
         }
     }
 
-    /// Sends a reply that libfuse has no part in.
-    ///
-    /// That fails only when the caller has gone, and nothing has to be undone then.
-    private func send(_ reply: RawReply) {
-        _ = reply.bytes.withUnsafeBytes { served.connection.send($0) }
+    /// Answers EIO to what is not as long as it says, if it wants an answer and says where to.
+    private func refuse(_ request: UnsafeRawBufferPointer) {
+        guard request.count >= MemoryLayout<fuse_in_header>.size else { return }
+        let header = request.loadUnaligned(as: fuse_in_header.self)
+        switch fuse_opcode(header.opcode) {
+        case FUSE_FORGET, FUSE_BATCH_FORGET, FUSE_INTERRUPT, FUSE_NOTIFY_REPLY: break
+        default: served.connection.acknowledge(header.unique, .ioError)
+        }
     }
 
     /// Reads the next request, for however long that takes.
@@ -234,11 +235,14 @@ public final class Session: Sendable {
         let limit = patience.limit
         if limit > 0, isLingering.compareExchange(expected: false, desired: true, ordering: .relaxed).exchanged {
             defer { isLingering.store(false, ordering: .relaxed) }
+            let ownTime = patience.ownTime
             var now = start
             repeat {
-                // The client may have only this core to run on.
-                sched_yield()
-                if let size = receiveWithoutWaiting(into: &buffer) { return (size, false) }
+                if now - start >= ownTime { sched_yield() }
+                if let size = receiveWithoutWaiting(into: &buffer) {
+                    patience.noteUndisturbed()
+                    return (size, false)
+                }
                 let before = now
                 now = Self.nanoseconds()
                 if patience.isCrowded(now - before) { break }

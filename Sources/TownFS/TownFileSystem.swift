@@ -51,17 +51,17 @@ package final class TownFileSystem: FileSystem {
         self.cover = cover
         self.signals = signals
         backingTimeout = town.configuration.sharesBacking ? 1 : 86_400
-        let isOnOverlay = try root.isOnOverlay
+        let kind = try root.fileSystemKind
         features = Features(
             isExclusive: !town.configuration.sharesBacking,
-            passthroughDepth: town.configuration.lendsFiles ? (isOnOverlay ? 2 : 1) : nil)
+            passthroughDepth: town.configuration.lendsFiles ? (kind.isOverlay ? 2 : 1) : nil)
         dataPaths = DataPaths(keepsPages: !town.configuration.sharesBacking)
         let identity = try FileStatus(of: root.rawValue).identity
-        self.others = OtherDevices(rootDevice: identity.device, isRootLocal: try root.isOnLocalDisk)
+        self.others = OtherDevices(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
         nodes = NodeStore(
             root: root, identity: identity, signals: signals.directory(under: cover),
             firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
-            reliesOnBirths: !isOnOverlay,
+            reliesOnBirths: !kind.isOverlay,
             handles: town.configuration.usesHandles ? KernelHandle.FileSystem(of: root) : nil)
         var recollection = Recollection(of: town)
         recollection.recall(cover, in: root, signals)

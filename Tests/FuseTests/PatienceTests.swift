@@ -50,6 +50,23 @@ import Testing
         #expect(limits.last != 0)
     }
 
+    /// To find out costs a time slice, and so is tried less and less often while it goes on.
+    @Test func whereOthersWantTheCoreForLongThatIsFoundOutSeldom() {
+        let patience = Patience()
+        for _ in 0..<100 { patience.note(10_000) }
+        var looks = 0
+        for _ in 0..<100_000 where patience.limit > 0 {
+            looks += 1
+            _ = patience.isCrowded(3_000_000)
+        }
+        #expect(looks < 20)
+        // And when they are gone, it is forgotten.
+        for _ in 0..<100_000 where patience.limit > 0 { patience.noteUndisturbed() }
+        _ = patience.isCrowded(3_000_000)
+        let limits = (0..<1_000).map { _ in patience.limit }
+        #expect(limits.count { $0 == 0 } == Int(Patience.fewestCrowded))
+    }
+
     @Test func nobodyIsAwaitedForLongerThanTheMost() {
         let patience = Patience()
         for pause in stride(from: 0 as UInt64, to: 2_000_000, by: 1_000) {

@@ -81,7 +81,9 @@ enum KernelMount {
             throw Failure("cannot run fusermount3: \(error)")
         }
         guard status == 0 else { throw Failure("cannot mount over \(path): \(words)") }
-        let received = clinux_receive_descriptor(ours.rawValue)
+        var byte: UInt8 = 0
+        var received: CInt = -1
+        _ = clinux_receive_message(ours.rawValue, &byte, 1, &received)
         guard received >= 0 else { throw Failure("fusermount3 has mounted \(path) but handed no connection over.") }
         return OwnedDescriptor(takingOwnershipOf: received)
     }

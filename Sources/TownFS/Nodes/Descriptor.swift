@@ -3,6 +3,17 @@ import Glibc
 import SystemCalls
 import SystemPackage
 
+/// A kind of file system, by the number that statfs(2) tells.
+struct FileSystemKind {
+    fileprivate let magic: Int
+
+    /// One where a file's birth and sometimes its number change when it is copied up.
+    var isOverlay: Bool { magic == clinux_overlayfs }
+
+    /// One of this machine's own disks or memory, whose close(2) has nothing to say.
+    var isLocalDisk: Bool { clinux_is_local_disk(magic) }
+}
+
 /// An open descriptor that several may hold; closed when the last one lets go.
 ///
 /// The node store keeps some of these and drops them when there are too many, while operations that have borrowed one
@@ -17,21 +28,12 @@ final class Descriptor: Sendable {
     /// Borrowed for a system call by whoever holds the object.
     var rawValue: CInt { owned.rawValue }
 
-    /// Whether it is open on an overlayfs, where a file's birth and sometimes its number change when it is copied up.
-    var isOnOverlay: Bool {
+    /// What file system it is open on.
+    var fileSystemKind: FileSystemKind {
         get throws(Errno) {
             var status = statfs()
             _ = try retryingInterrupts { fstatfs(rawValue, &status) }
-            return status.f_type == clinux_overlayfs
-        }
-    }
-
-    /// Whether it is open on a file system of this machine's own disks or memory, whose close(2) has nothing to say.
-    var isOnLocalDisk: Bool {
-        get throws(Errno) {
-            var status = statfs()
-            _ = try retryingInterrupts { fstatfs(rawValue, &status) }
-            return clinux_is_local_disk(Int(status.f_type))
+            return FileSystemKind(magic: Int(status.f_type))
         }
     }
 

@@ -19,16 +19,12 @@ struct RealFile: ~Copyable {
             let descriptor = try name.withPointer { (name) throws(Errno) in
                 try OwnedDescriptor(opening: name, in: directory, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
             }
-            let status = try FileStatus(of: descriptor.rawValue)
-            return status.isRegularFile ? RealFile(descriptor: descriptor, status: status) : nil
+            let file = try RealFile(descriptor)
+            guard file.status.isRegularFile else { return nil }
+            return file
         } catch .noSuchFileOrDirectory, .tooManySymbolicLinkLevels {
             return nil
         }
-    }
-
-    private init(descriptor: consuming OwnedDescriptor, status: FileStatus) {
-        self.descriptor = descriptor
-        self.status = status
     }
 
     /// A file that is open for reading.
