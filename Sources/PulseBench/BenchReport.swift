@@ -17,6 +17,10 @@ extension TouchReport: BenchReport {
     static let schemaName = "pulsefs-bench/touch/1"
 }
 
+extension TableReport: BenchReport {
+    static let schemaName = "pulsefs-bench/table/1"
+}
+
 extension BenchReport {
     /// As `--json` prints it: keys in snake case and sorted.
     var json: String {

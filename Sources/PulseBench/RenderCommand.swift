@@ -8,7 +8,7 @@ struct RenderCommand: ParsableCommand {
         abstract: "Shows a report that was kept as JSON: as Markdown, as a picture, or within a document."
     )
 
-    @Argument(help: "What 'tree --json' or 'touch --json' has printed.")
+    @Argument(help: "What 'tree', 'touch' or 'table' has printed with --json, or kept with --save.")
     var report: String
     @OptionGroup var files: ReportFiles
 
@@ -18,6 +18,7 @@ struct RenderCommand: ParsableCommand {
         switch try JSONDecoder().decode(Named.self, from: Data(json)).schema {
         case TreeReport.schemaName: try show(try TreeReport(json: json))
         case TouchReport.schemaName: try show(try TouchReport(json: json))
+        case TableReport.schemaName: try show(try TableReport(json: json))
         case let other: throw BenchFailure("\(report) is a '\(other)', which this version cannot show")
         }
     }

@@ -1,5 +1,4 @@
 import ArgumentParser
-import FoundationEssentials
 
 /// `pulsefs-bench table`: what the liveness table costs by itself, at any size.
 struct TableCommand: ParsableCommand {
@@ -20,8 +19,7 @@ struct TableCommand: ParsableCommand {
     var touches = 100_000
     @Option(help: "Ids that are asked at once.")
     var batch = 10_000
-    @Flag(help: "Print the report as JSON.")
-    var json = false
+    @OptionGroup var output: ReportOutput
 
     func validate() throws {
         guard records >= 10, rounds > 0, touches > 0, batch > 0 else {
@@ -37,11 +35,6 @@ struct TableCommand: ParsableCommand {
             settings: TableReport.Settings(
                 records: records, rounds: rounds, touches: touches, batch: batch, batches: 20,
                 expiring: min(100_000, records)))
-        let report = try benchmark.report()
-        guard json else { return print(report.markdown) }
-        let encoder = JSONEncoder()
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        print(String(decoding: try encoder.encode(report), as: UTF8.self))
+        try output.write(try benchmark.report())
     }
 }

@@ -42,5 +42,19 @@ extension EndToEnd {
                 #expect(try Command("ls", "-A", place).output() == "")
             }
         }
+
+        @Test func tableIsMeasuredKeptDrawnAndShownAgain() throws {
+            try Scratch.with { scratch in
+                let (report, picture) = ("\(scratch.path)/report.json", "\(scratch.path)/report.svg")
+                let run = try Command(
+                    Self.program, "table", "--records", "2000", "--rounds", "1", "--touches", "500", "--batch", "100",
+                    "--save", report, "--svg", picture, limit: .seconds(60)
+                ).run()
+                #expect(run.status == 0, "\(run)")
+                #expect(run.output.contains("| touch: heartbeat ") && run.output.contains("| 100 ids asked at once "))
+                #expect(try Command(Self.program, "render", report).output() == run.output)
+                #expect(try Command("cat", picture).output().hasSuffix("</svg>\n"))
+            }
+        }
     }
 }
