@@ -7,9 +7,10 @@ import SystemPackage
 /// The threads that serve one connection: as few of them wait for requests as keep up, and the others are parked.
 ///
 /// For every request the kernel wakes one of the threads that sleep in read(2), though another may be awake and take
-/// it first: a wake-up in vain costs more than most answers. So one thread reads and answers, in turn. Others join in,
-/// up to one a core, when several clients are found waiting more often than not; and, however many there are, when
-/// nobody has read for a while, as those who would are held up by a slow disk.
+/// it first: a wake-up in vain costs more than most answers. So one thread reads and answers, in turn. Others join in
+/// when several clients are found waiting more often than not: as many as half of the cores have room for, since the clients
+/// need the others, and more where requests take long, as they do not run then but wait for a disk. And one joins in
+/// when nobody has read for a while.
 ///
 ///     parked ──▶ waiting for a request ──▶ answering it ──▶ waiting again, or parked
 package final class Crew: Sendable {
@@ -31,6 +32,8 @@ package final class Crew: Sendable {
 
         /// The client that was answered last.
         var lastClient: pid_t?
+        /// How often, of late, requests have taken long.
+        var slowness = 0
 
         /// How many threads the pressure asks for.
         var wanted: Int { 1 + pressure / Crew.pressurePerThread }
@@ -44,12 +47,22 @@ package final class Crew: Sendable {
     }
 
     private let state: Mutex<State>
-    /// The most pressure that counts: further threads would only take turns on the cores.
-    private let mostPressure: Int
+    /// How many threads there are.
+    private let limit: Int
+    /// How many can run at a time, beside the clients that they run for.
+    private let running: Int
     private let timer: OwnedDescriptor
 
     /// How much pressure asks for one more thread.
     private static let pressurePerThread = 8
+    /// A request that takes longer than this many nanoseconds has not been running all the time.
+    static let slowAnswer: UInt64 = 100_000
+    /// How much one such counts for; the others count for less by one.
+    ///
+    /// Now and then a thread is only made to wait for a core.
+    private static let slownessPerAnswer = 8
+    /// How much slowness makes room for one more thread.
+    private static let slownessPerThread = 16
     /// A request that takes longer than one to two of these is not waited for.
     private static let patience: Duration = .milliseconds(1)
 
@@ -57,7 +70,8 @@ package final class Crew: Sendable {
     ///   - threads: How many there will be, at least one.
     ///   - cores: How many of them can run at a time.
     package init(threads: Int, cores: Int = sysconf(CInt(_SC_NPROCESSORS_ONLN))) throws(Errno) {
-        mostPressure = (max(1, min(threads, cores)) - 1) * Self.pressurePerThread
+        limit = threads
+        running = max(1, cores / 2)
         state = Mutex(State(active: threads))
         timer = OwnedDescriptor(
             takingOwnershipOf: try retryingInterrupts { timerfd_create(CLOCK_MONOTONIC, CInt(TFD_CLOEXEC)) })
@@ -102,13 +116,19 @@ package final class Crew: Sendable {
     ///   - client: The thread that waits for the answer: nil if nobody does, 0 if it is of another pid namespace.
     ///   - wasThere: Whether it was there already when the thread looked. That says nothing if whoever was answered last has
     ///     made it: they may have run on this very core meanwhile, and nobody else could have been faster.
-    package func took(from client: pid_t?, wasThere: Bool) {
+    ///   - lastAnswer: How many nanoseconds the thread's last answer has taken.
+    package func took(from client: pid_t?, wasThere: Bool, lastAnswer: UInt64 = 0) {
         let (helper, mustWatch): (Wakeup?, Bool) = state.withLock { state in
             state.waiting -= 1
             state.taken += 1
             let isPressing = wasThere && client.map { $0 == 0 || $0 != state.lastClient } ?? false
             state.lastClient = client ?? state.lastClient
-            state.pressure = isPressing ? min(state.pressure + 1, mostPressure) : max(state.pressure - 1, 0)
+            state.slowness =
+                lastAnswer > Self.slowAnswer
+                ? min(state.slowness + Self.slownessPerAnswer, limit * Self.slownessPerThread)
+                : max(state.slowness - 1, 0)
+            let most = (min(limit, running + state.slowness / Self.slownessPerThread) - 1) * Self.pressurePerThread
+            state.pressure = min(isPressing ? state.pressure + 1 : max(state.pressure - 1, 0), most)
             let helper = isPressing && state.active < state.wanted ? state.unpark() : nil
             let mustWatch = state.waiting == 0 && !state.isWatched && !state.parked.isEmpty
             if mustWatch { state.isWatched = true }

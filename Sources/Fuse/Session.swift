@@ -172,15 +172,18 @@ public final class Session: Sendable {
             return crew.end(for: error)
         }
         var aftermath = Aftermath(of: served)
+        var lastAnswer: UInt64 = 0
         defer { aftermath.doAll() }
         while crew.awaitTurn(parking: parking, isParking: { aftermath.doAll() }) {
             let (received, wasThere) = receive(into: &buffer, after: &aftermath)
-            crew.took(from: Self.client(of: buffer, received), wasThere: wasThere)
+            crew.took(from: Self.client(of: buffer, received), wasThere: wasThere, lastAnswer: lastAnswer)
             guard received > 0 else {
                 // Less than 0 is what kept it from being read; 0 is the end.
                 return received < 0 ? crew.end(for: Errno(rawValue: -received)) : ()
             }
+            let start = Self.nanoseconds()
             answer(&buffer, leaving: &aftermath)
+            lastAnswer = Self.nanoseconds() - start
             guard fuse_session_exited(session) == 0 else { return }
         }
     }

@@ -31,15 +31,33 @@ import Testing
         }
     }
 
-    @Test func noMoreThreadsJoinThanCanRunAtATime() throws {
+    @Test func noMoreThreadsJoinThanHalfOfTheCoresHaveRoomFor() throws {
         let own = try Wakeup()
-        try withCrew(of: 4, cores: 2) { crew, others in
+        try withCrew(of: 4, cores: 4) { crew, others in
             for client in 1...1000 {
                 crew.took(from: pid_t(client), wasThere: true)
                 #expect(crew.awaitTurn(parking: own))
             }
             #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
             #expect(crew.parkedThreads == 2)
+        }
+    }
+
+    @Test func moreJoinWhereRequestsTakeLong() throws {
+        let own = try Wakeup()
+        try withCrew(of: 4, cores: 1) { crew, others in
+            for client in 1...100 {
+                // Some do, as whoever answers is made to wait for a core now and then.
+                crew.took(from: pid_t(client), wasThere: true, lastAnswer: client % 20 == 0 ? 3_000_000 : 10_000)
+                #expect(crew.awaitTurn(parking: own))
+            }
+            #expect(crew.parkedThreads == 3)
+            // Nearly all do, as each has to wait for a disk.
+            for client in 1...100 {
+                crew.took(from: pid_t(client), wasThere: true, lastAnswer: 150_000)
+                #expect(crew.awaitTurn(parking: own))
+            }
+            #expect(eventually { others.reading.load(ordering: .relaxed) == 3 })
         }
     }
 
@@ -90,7 +108,7 @@ import Testing
     }
 
     /// Runs `body` as the thread of a crew that waits for a request, the others being parked; then ends them all.
-    private func withCrew(of threads: Int, cores: Int = 4, _ body: (Crew, Others) throws -> Void) throws {
+    private func withCrew(of threads: Int, cores: Int = 8, _ body: (Crew, Others) throws -> Void) throws {
         let crew = try Crew(threads: threads, cores: cores)
         let others = Others()
         let watch = try Thread(named: "watch") { crew.watch() }
