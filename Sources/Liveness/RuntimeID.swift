@@ -74,6 +74,24 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
         first.description < second.description
     }
 
+    @inline(__always)
+    public static func == (one: RuntimeID, other: RuntimeID) -> Bool {
+        // Of ASCII, and so the same where the bytes are.
+        let isSame = one.description.utf8.withContiguousStorageIfAvailable { one in
+            other.description.utf8.withContiguousStorageIfAvailable { other in
+                UnsafeRawBufferPointer(one).holdsSame(as: UnsafeRawBufferPointer(other))
+            }
+        }
+        if let isSame, let isSame { return isSame }
+        return one.description == other.description
+    }
+
+    /// Other in every process, and quick, as every touch asks for it.
+    @inline(__always)
+    public var hashValue: Int { SeededHash.hash(description) }
+
+    public func hash(into hasher: inout Hasher) { hasher.combine(hashValue) }
+
     /// Whether an id may contain it, and any other name that stands in keys and paths as it is.
     package static func isAllowed(_ byte: UInt8) -> Bool {
         switch Unicode.Scalar(byte) {
