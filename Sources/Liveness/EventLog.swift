@@ -10,6 +10,8 @@ public struct EventLog: Sendable {
     public private(set) var last: UInt64 = 0
     /// The event of number n at n − 1, modulo the capacity.
     private var ring: [LivenessEvent] = []
+    /// Where the next event belongs.
+    private var next = 0
     private let capacity: Int
 
     public init(capacity: Int = defaultCapacity) {
@@ -24,10 +26,32 @@ public struct EventLog: Sendable {
         if ring.count < capacity {
             ring.append(event)
         } else {
-            ring[Int(last % UInt64(capacity))] = event
+            ring[next] = event
         }
-        last += 1
+        step()
     }
+
+    /// Appends the event of a touch.
+    ///
+    /// - Parameter runtime: The touch's, perhaps as another object, or nil.
+    mutating func append(_ touch: borrowing Touch, runtime: consuming RuntimeID?) {
+        if ring.count < capacity {
+            ring.append(LivenessEvent(touch, runtime: runtime))
+        } else {
+            ring[next].become(touch, runtime: runtime)
+        }
+        step()
+    }
+
+    private mutating func step() {
+        last += 1
+        next = next + 1 == capacity ? 0 : next + 1
+    }
+
+    /// A byte of the id that the next event takes the place of.
+    ///
+    /// Whoever reads it in time does not wait for that memory later, when the id is let go.
+    var leaving: UInt8 { ring.count < capacity ? 0 : ring[next].runtime?.description.utf8.first ?? 0 }
 
     /// What a reader gets.
     public struct Excerpt: Sendable {

@@ -26,15 +26,27 @@ struct SlotMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         index.find(hash) { entries[$0].key == key }
     }
 
-    /// The slots of some keys whose hashes are known.
+    /// Where a key of this hash is, most likely, without a look at it: see `slot(of:hash:likely:)`.
     ///
-    /// In one go, so that the processor can wait for the memory of many at once.
+    /// The processor waits for the memory of several at once, if all of them are looked for in this way first.
+    @inline(__always)
+    func likelySlot(ofHash hash: Int) -> Int? { index.find(hash) { _ in true } }
+
+    @inline(__always)
+    func slot(of key: Key, hash: Int, likely: Int?) -> Int? {
+        guard let likely else { return nil }
+        if entries[likely].key == key { return likely }
+        return slot(of: key, hash: hash)
+    }
+
+    /// The slots of some keys whose hashes are known.
     func slots(of keys: ArraySlice<Key>, hashes: [Int]) -> [Int?] {
-        let likely = hashes.map { index.find($0) { _ in true } }
-        return zip(zip(keys, hashes), likely).map { key, likely in
-            guard let likely else { return nil }
-            return entries[likely].key == key.0 ? likely : slot(of: key.0, hash: key.1)
+        var slots = [Int?](repeating: nil, count: hashes.count)
+        for place in hashes.indices { slots[place] = likelySlot(ofHash: hashes[place]) }
+        for place in hashes.indices {
+            slots[place] = slot(of: keys[keys.startIndex + place], hash: hashes[place], likely: slots[place])
         }
+        return slots
     }
 
     /// The key in a slot, the same object that was put there; nil for an empty one.
