@@ -18,13 +18,6 @@ public final class InMemoryLivenessStore: LivenessStore {
         /// When the watcher will look for what has expired; nil is never.
         var nextLook: CompactInstant?
         let isWatched: Bool
-        /// Of no use in itself: see `EventLog.leaving`.
-        private var readAhead: UInt8 = 0
-
-        init(table: LivenessTable, isWatched: Bool) {
-            self.table = table
-            self.isWatched = isWatched
-        }
 
         mutating func note(_ event: consuming LivenessEvent) {
             if isWatched { events.append(event) }
@@ -52,15 +45,10 @@ public final class InMemoryLivenessStore: LivenessStore {
         ///
         /// - Returns: Whether the watcher has to look earlier than it would; nil, and nothing is done, for other touches.
         mutating func noteRenewal(by touch: borrowing Touch) -> Bool? {
-            if isWatched { readAhead ^= events.leaving }
             guard let renewed = table.renew(touch, stamp: touch.stamp) else { return nil }
             guard isWatched else { return false }
-            guard let slot = renewed.runtime else {
-                events.append(touch, runtime: nil)
-                return false
-            }
-            // The string that is there already, lest the log hold as many more.
-            events.append(touch, runtime: table.id(at: slot))
+            events.append(touch, isOfRuntime: renewed.runtime != nil)
+            guard let slot = renewed.runtime else { return false }
             let now = CompactInstant(touch.at)
             if now < renewed.life, expiry.contains(slot) { return false }
             return self.await(slot, renewed.life, at: now)
@@ -146,15 +134,21 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     public func areAlive(_ ids: [RuntimeID]) -> [RuntimeID: Bool]? {
-        let now = now()
+        let now = CompactInstant(now())
         var answers: [RuntimeID: Bool] = Dictionary(minimumCapacity: ids.count)
-        var start = 0
-        while start < ids.count {
-            let part = ids[start..<min(start + Self.part, ids.count)]
-            let hashes = part.map(\.hashValue)
-            let alive = state.withLock { $0.table.areAlive(part, hashes: hashes, at: now) }
-            for place in alive.indices { answers[ids[start + place]] = alive[place] }
-            start = part.endIndex
+        var hashes: [Int] = []
+        hashes.reserveCapacity(min(Self.part, ids.count))
+        // By their addresses, since to take an id out of an array is to count a reference.
+        ids.withUnsafeBufferPointer { ids in
+            var start = 0
+            while start < ids.count {
+                let part = UnsafeBufferPointer(rebasing: ids[start..<min(start + Self.part, ids.count)])
+                hashes.removeAll(keepingCapacity: true)
+                for place in part.indices { hashes.append(part[place].hashValue) }
+                let alive = state.withLock { $0.table.areAlive(part, hashes: hashes, at: now) }
+                for place in part.indices { answers.updateValue(alive[place], forKey: part[place]) }
+                start += part.count
+            }
         }
         return answers
     }

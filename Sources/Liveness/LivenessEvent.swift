@@ -57,7 +57,7 @@ public struct LivenessEvent: Hashable, Sendable {
     mutating func become(_ touch: borrowing Touch, runtime: consuming RuntimeID?) {
         kind = .touched
         time = touch.receivedAt
-        self.runtime = runtime
+        if self.runtime != nil || runtime != nil { self.runtime = runtime }
         let path = touch.signal
         if signal != nil || path != nil { signal = path }
         source = touch.source

@@ -504,11 +504,13 @@ public struct LivenessTable: Sendable {
     }
 
     /// The same for ids whose hashes are known, in their order.
-    func areAlive(_ ids: ArraySlice<RuntimeID>, hashes: [Int], at now: ContinuousClock.Instant) -> [Bool] {
-        let now = CompactInstant(now)
-        return runtimes.slots(of: ids, hashes: hashes).map { slot in
-            slot.map { now < runtimes[slot: $0].life } ?? false
+    func areAlive(_ ids: UnsafeBufferPointer<RuntimeID>, hashes: [Int], at now: CompactInstant) -> [Bool] {
+        let slots = runtimes.slots(of: ids, hashes: hashes) { $0.lastByte }
+        var answers = [Bool](repeating: false, count: slots.count)
+        for place in slots.indices {
+            if let slot = slots[place] { answers[place] = now < runtimes[slot: slot].life }
         }
+        return answers
     }
 
     // MARK: Directories of ids

@@ -50,6 +50,9 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
         description = String(decoding: bytes, as: UTF8.self)
     }
 
+    /// An id from the bytes of one.
+    init(ofKnown bytes: ArraySlice<UInt8>) { description = String(decoding: bytes, as: UTF8.self) }
+
     /// The session that a heartbeat file belongs to: `gt-nux` for `.runtime/heartbeats/gt-nux.json`.
     ///
     /// The path is relative to the town, and may lead through a rig to the rig's own `.runtime`. Nil for any other
@@ -91,6 +94,9 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
     public var hashValue: Int { SeededHash.hash(description) }
 
     public func hash(into hasher: inout Hasher) { hasher.combine(hashValue) }
+
+    @inline(__always)
+    var lastByte: UInt8 { description.utf8.withContiguousStorageIfAvailable { $0[$0.count - 1] } ?? 0 }
 
     /// Whether an id may contain it, and any other name that stands in keys and paths as it is.
     package static func isAllowed(_ byte: UInt8) -> Bool {

@@ -40,11 +40,28 @@ struct SlotMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
 
     /// The slots of some keys whose hashes are known.
-    func slots(of keys: ArraySlice<Key>, hashes: [Int]) -> [Int?] {
-        var slots = [Int?](repeating: nil, count: hashes.count)
-        for place in hashes.indices { slots[place] = likelySlot(ofHash: hashes[place]) }
-        for place in hashes.indices {
-            slots[place] = slot(of: keys[keys.startIndex + place], hash: hashes[place], likely: slots[place])
+    ///
+    /// Step by step for all of them, each step a short loop of reads that do not depend on each other: so the processor waits
+    /// for the memory of a dozen at once.
+    ///
+    /// - Parameter glimpse: A bit of what a key leads to, to be compared first; the same for equal keys.
+    @inline(__always)
+    func slots(
+        of keys: UnsafeBufferPointer<Key>, hashes: [Int], glimpse: (borrowing Key) -> UInt8 = { _ in 0 }
+    ) -> [Int?] {
+        var slots = [Int?](repeating: nil, count: keys.count)
+        for place in keys.indices { slots[place] = likelySlot(ofHash: hashes[place]) }
+        var isLikely = [Bool](repeating: false, count: keys.count)
+        for place in keys.indices {
+            if let slot = slots[place] { isLikely[place] = entries[slot].key != nil }
+        }
+        for place in keys.indices where isLikely[place] {
+            guard let slot = slots[place], let known = entries[slot].key else { continue }
+            isLikely[place] = glimpse(known) == glimpse(keys[place])
+        }
+        for place in keys.indices {
+            guard let slot = slots[place], !isLikely[place] || entries[slot].key != keys[place] else { continue }
+            slots[place] = self.slot(of: keys[place], hash: hashes[place])
         }
         return slots
     }
