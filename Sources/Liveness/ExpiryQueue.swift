@@ -2,7 +2,7 @@
 ///
 /// A runtime, told by the slot that it has in the table, has one entry, for a deadline that it had; a touch, which moves
 /// it on, changes nothing here. When the entry comes up and the runtime lives longer by then, it is put back. So a touch
-/// costs one look at that deadline, and a runtime's entry comes up about once a ttl.
+/// costs one look at a bit, and a runtime's entry comes up about once a ttl.
 struct ExpiryQueue: Sendable {
     private struct Entry: Sendable {
         let deadline: CompactInstant

@@ -138,7 +138,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         var answers: [RuntimeID: Bool] = Dictionary(minimumCapacity: ids.count)
         var hashes: [Int] = []
         hashes.reserveCapacity(min(Self.part, ids.count))
-        // By their addresses, since to take an id out of an array is to count a reference.
+        // By their addresses: fewer references are counted than by taking each out of the array.
         ids.withUnsafeBufferPointer { ids in
             var start = 0
             while start < ids.count {
