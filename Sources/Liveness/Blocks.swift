@@ -66,13 +66,37 @@ struct Blocks<Element: Sendable>: @unchecked Sendable {
         private var capacity = 1
         /// Of the first block, which grows as it is filled, since many have few elements.
         private var firstSize = 0
+        /// Where blocks lie when there are many; see `makeBlock`.
+        private var pieces: [LargePages] = []
+        /// Blocks that lie elsewhere; they come first.
+        private var ownCount = 0
+        /// What is left of the last piece, in blocks.
+        private var rest = 0
 
         func makeRoom(forOneMoreThan count: Int) {
             if count < Blocks.size, count == firstSize {
                 growFirst()
             } else if count == blockCount * Blocks.size {
-                add(.allocate(capacity: Blocks.size))
+                add(makeBlock())
             }
+        }
+
+        /// Memory for a block: by itself at first, then from pieces of so many that a large page is of use.
+        private func makeBlock() -> UnsafeMutablePointer<Element> {
+            let bytes = Blocks.size * MemoryLayout<Element>.stride
+            if rest == 0, blockCount * bytes >= LargePages.size / 2, bytes <= LargePages.size / 4,
+                let piece = LargePages()
+            {
+                pieces.append(piece)
+                rest = LargePages.size / bytes
+            }
+            guard rest > 0, let piece = pieces.last else {
+                precondition(pieces.isEmpty, "there is no memory")
+                ownCount = blockCount + 1
+                return .allocate(capacity: Blocks.size)
+            }
+            rest -= 1
+            return (piece.address + rest * bytes).bindMemory(to: Element.self, capacity: Blocks.size)
         }
 
         private func growFirst() {
@@ -83,6 +107,7 @@ struct Blocks<Element: Sendable>: @unchecked Sendable {
                 blocks[0].deallocate()
                 blocks[0] = block
             } else {
+                ownCount = 1
                 add(block)
             }
             firstSize = size
@@ -103,8 +128,9 @@ struct Blocks<Element: Sendable>: @unchecked Sendable {
         deinit {
             for block in 0..<blockCount {
                 blocks[block].deinitialize(count: max(0, min(Blocks.size, count - block * Blocks.size)))
-                blocks[block].deallocate()
+                if block < ownCount { blocks[block].deallocate() }
             }
+            for piece in pieces { piece.free() }
             blocks.deallocate()
         }
     }

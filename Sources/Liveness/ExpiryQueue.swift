@@ -2,7 +2,7 @@
 ///
 /// A runtime, told by the slot that it has in the table, has one entry, for a deadline that it had; a touch, which moves
 /// it on, changes nothing here. When the entry comes up and the runtime lives longer by then, it is put back. So a touch
-/// costs one look at that deadline, and a runtime's entry comes up about once a ttl.
+/// costs one look at a bit, and a runtime's entry comes up about once a ttl.
 struct ExpiryQueue: Sendable {
     private struct Entry: Sendable {
         let deadline: CompactInstant
@@ -16,16 +16,13 @@ struct ExpiryQueue: Sendable {
 
     /// A heap with four children to a parent, the earliest deadline first.
     private var heap = Blocks<Entry>()
-    /// By slot: where its entry is in the heap, and for which deadline.
-    ///
-    /// All that nearly every touch asks for, at one place.
-    private var queued = Blocks<Queued>()
+    /// By slot: where its entry is in the heap, if it has one.
+    private var places = Blocks<UInt32>()
 
-    private struct Queued: Sendable {
-        /// Nil is nowhere.
-        var place: UInt32?
-        var deadline = CompactInstant.past
-    }
+    /// A bit for each slot: whether it has an entry.
+    ///
+    /// All that nearly every touch asks for, in so little memory that it stays near the processor.
+    private var isQueued = Blocks<UInt64>()
 
     /// How many runtimes are waited for.
     var count: Int { heap.count }
@@ -33,13 +30,21 @@ struct ExpiryQueue: Sendable {
     /// When to look next; a little too early now and then.
     var earliest: CompactInstant? { heap.count > 0 ? heap[0].deadline : nil }
 
+    /// Whether a runtime will come up at the deadline that it had, or before.
+    func contains(_ slot: Int) -> Bool {
+        slot / 64 < isQueued.count && isQueued[slot / 64] & 1 << UInt64(slot % 64) != 0
+    }
+
     /// Sees to it that a runtime comes up at its deadline or before.
     mutating func add(_ slot: Int, deadline: CompactInstant) {
-        while queued.count <= slot { queued.append(Queued()) }
         let entry = Entry(deadline: deadline, slot: UInt32(slot))
-        if let place = queued[slot].place {
-            if deadline < queued[slot].deadline { rise(entry, from: Int(place)) }
+        if contains(slot) {
+            let place = Int(places[slot])
+            if deadline < heap[place].deadline { rise(entry, from: place) }
         } else {
+            while places.count <= slot { places.append(0) }
+            while isQueued.count <= slot / 64 { isQueued.append(0) }
+            isQueued[slot / 64] |= 1 << UInt64(slot % 64)
             heap.append(entry)
             rise(entry, from: heap.count - 1)
         }
@@ -47,8 +52,8 @@ struct ExpiryQueue: Sendable {
 
     /// Lets go of a runtime that will not expire.
     mutating func remove(_ slot: Int) {
-        guard slot < queued.count, let place = queued[slot].place else { return }
-        takeOut(at: Int(place))
+        guard contains(slot) else { return }
+        takeOut(at: Int(places[slot]))
     }
 
     /// Takes out the runtimes that have expired, the one that did so first at the head.
@@ -80,7 +85,8 @@ struct ExpiryQueue: Sendable {
     // MARK: The heap
 
     private mutating func takeOut(at place: Int) {
-        queued[Int(heap[place].slot)].place = nil
+        let slot = Int(heap[place].slot)
+        isQueued[slot / 64] &= ~(1 << UInt64(slot % 64))
         let last = heap.removeLast()
         guard place < heap.count else { return }
         if place > 0, last.isBefore(heap[(place - 1) / 4]) {
@@ -92,7 +98,7 @@ struct ExpiryQueue: Sendable {
 
     private mutating func put(_ entry: Entry, at place: Int) {
         heap[place] = entry
-        queued[Int(entry.slot)] = Queued(place: UInt32(place), deadline: entry.deadline)
+        places[Int(entry.slot)] = UInt32(place)
     }
 
     private mutating func rise(_ entry: Entry, from start: Int) {

@@ -7,6 +7,8 @@ import Synchronization
 public final class InMemoryLivenessStore: LivenessStore {
     /// How much is looked at while the lock is held, where all there is has to be looked at: for some 20 µs.
     private static let part = 256
+    /// How many deadlines are looked at while the lock is held: for some 10 µs.
+    private static let slice = 16
 
     private struct State {
         var table: LivenessTable
@@ -39,6 +41,46 @@ public final class InMemoryLivenessStore: LivenessStore {
             note(event)
         }
 
+        /// Touches what is known already, as nearly every touch does: all that is read and written is there.
+        ///
+        /// - Returns: Whether the watcher has to look earlier than it would; nil, and nothing is done, for other touches.
+        mutating func noteRenewal(by touch: borrowing Touch) -> Bool? {
+            guard let renewed = table.renew(touch, stamp: touch.stamp) else { return nil }
+            guard isWatched else { return false }
+            events.append(touch, isOfRuntime: renewed.runtime != nil)
+            guard let slot = renewed.runtime else { return false }
+            let now = CompactInstant(touch.at)
+            if now < renewed.life, expiry.contains(slot) { return false }
+            return self.await(slot, renewed.life, at: now)
+        }
+
+        /// Touches whatever there is.
+        mutating func note(_ touch: Touch, stamp: Stamp) -> (LivenessTable.Touched, isEarlier: Bool) {
+            let touched = table.touch(touch, stamp: stamp)
+            // Made before the runtime's process ended, and told after it: that was the end all the same.
+            let isAlive = touched.runtime.map { !$0.hasEnded } ?? false
+            if isAlive || touch.signal != nil {
+                note(LivenessEvent(touch, runtime: isAlive ? touched.runtime?.runtime : nil))
+            }
+            return (touched, self.await(touched, at: touch.at))
+        }
+
+        /// Notes the first who have expired; whether there are any.
+        mutating func noteExpired(limit: Int, at now: CompactInstant, _ wall: WallTime) -> Bool {
+            // Of one that has ended nobody waits for the end.
+            let expired = expiry.expired(at: now, limit: limit) { slot in
+                table.life(at: slot).flatMap { $0 == .past ? nil : $0 }
+            }
+            for (slot, deadline) in expired {
+                guard let id = table.id(at: slot) else { continue }
+                tally.expired += 1
+                tally.expiryLag = now.instant - deadline.instant
+                note(LivenessEvent(.expired, .runtime(id), at: wall))
+            }
+            nextLook = expiry.earliest
+            return !expired.isEmpty
+        }
+
         private mutating func stopWaiting(for id: RuntimeID) {
             if isWatched, let slot = table.slot(of: id) { expiry.remove(slot) }
         }
@@ -48,8 +90,12 @@ public final class InMemoryLivenessStore: LivenessStore {
         /// - Returns: Whether the watcher has to look earlier than it would.
         mutating func await(_ touched: LivenessTable.Touched, at now: ContinuousClock.Instant) -> Bool {
             guard isWatched, let slot = touched.slot, let life = touched.runtime?.life else { return false }
+            return self.await(slot, life, at: CompactInstant(now))
+        }
+
+        private mutating func await(_ slot: Int, _ life: CompactInstant, at now: CompactInstant) -> Bool {
             // What had expired when it was heard of does not do so again.
-            guard CompactInstant(now) < life else {
+            guard now < life else {
                 expiry.remove(slot)
                 return false
             }
@@ -88,15 +134,21 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     public func areAlive(_ ids: [RuntimeID]) -> [RuntimeID: Bool]? {
-        let now = now()
+        let now = CompactInstant(now())
         var answers: [RuntimeID: Bool] = Dictionary(minimumCapacity: ids.count)
-        var start = 0
-        while start < ids.count {
-            let part = ids[start..<min(start + Self.part, ids.count)]
-            let hashes = part.map(\.hashValue)
-            let alive = state.withLock { $0.table.areAlive(part, hashes: hashes, at: now) }
-            for (id, isAlive) in zip(part, alive) { answers[id] = isAlive }
-            start = part.endIndex
+        var hashes: [Int] = []
+        hashes.reserveCapacity(min(Self.part, ids.count))
+        // By their addresses: fewer references are counted than by taking each out of the array.
+        ids.withUnsafeBufferPointer { ids in
+            var start = 0
+            while start < ids.count {
+                let part = UnsafeBufferPointer(rebasing: ids[start..<min(start + Self.part, ids.count)])
+                hashes.removeAll(keepingCapacity: true)
+                for place in part.indices { hashes.append(part[place].hashValue) }
+                let alive = state.withLock { $0.table.areAlive(part, hashes: hashes, at: now) }
+                for place in part.indices { answers.updateValue(alive[place], forKey: part[place]) }
+                start += part.count
+            }
         }
         return answers
     }
@@ -113,19 +165,15 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// Touches without telling mirror and watcher: for whoever holds a lock, and tells them when that is gone.
     public func note(_ touch: Touch) -> Noted {
-        let stamp = mirror?.stamp(touch.receivedAt) ?? touch.stamp
-        var noted = Noted()
-        let touched = state.withLock { state in
-            let touched = state.table.touch(touch, stamp: stamp)
-            // Made before the runtime's process ended, and told after it: that was the end all the same.
-            let isAlive = touched.runtime.map { !$0.hasEnded } ?? false
-            if isAlive || touch.signal != nil {
-                state.note(LivenessEvent(touch, runtime: isAlive ? touched.runtime?.runtime : nil))
+        guard let mirror else {
+            let isEarlier = state.withLock { state in
+                state.noteRenewal(by: touch) ?? state.note(touch, stamp: touch.stamp).isEarlier
             }
-            noted.isEarlier = state.await(touched, at: touch.at)
-            return touched
+            return Noted(isEarlier: isEarlier)
         }
-        guard mirror != nil else { return noted }
+        let stamp = mirror.stamp(touch.receivedAt)
+        let (touched, isEarlier) = state.withLock { $0.note(touch, stamp: stamp) }
+        var noted = Noted(isEarlier: isEarlier)
         if let path = touch.signal, let record = touched.signal {
             noted.records.append((.signal(SignalPath(bytes: path)), record))
         }
@@ -319,27 +367,24 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// Notes which runtimes have expired.
     ///
-    /// - Parameter limit: How many may be looked at while the lock is held.
+    /// - Parameter limit: How many may be looked at; the lock is let go after every few of them.
     /// - Returns: When to do so again, which may be at once; nil is when the watcher is told to.
     public func noteExpired(limit: Int) -> ContinuousClock.Instant? {
         let now = now()
         let wall = wallTime()
-        let (next, isNews) = state.withLock { state in
-            // Of one that has ended nobody waits for the end.
-            let expired = state.expiry.expired(at: CompactInstant(now), limit: limit) { [table = state.table] slot in
-                table.runtime(at: slot).flatMap { $0.life == .past ? nil : $0.life }
+        var rest = limit
+        var isNews = false
+        var next: CompactInstant?
+        repeat {
+            let slice = min(rest, Self.slice)
+            rest -= slice
+            state.withLock { state in
+                if state.noteExpired(limit: slice, at: CompactInstant(now), wall) { isNews = true }
+                next = state.nextLook
             }
-            for (slot, deadline) in expired {
-                guard let id = state.table.runtime(at: slot)?.id else { continue }
-                state.tally.expired += 1
-                state.tally.expiryLag = now - deadline.instant
-                state.note(LivenessEvent(.expired, .runtime(id), at: wall))
-            }
-            state.nextLook = state.expiry.earliest
-            return (state.nextLook?.instant, !expired.isEmpty)
-        }
+        } while rest > 0 && next.map { $0 <= CompactInstant(now) } ?? false
         if isNews { watcher?.noteEvent() }
-        return next
+        return next?.instant
     }
 
     /// Notes that the mirror has begun to work, or ceased to.

@@ -12,9 +12,9 @@ public struct LivenessEvent: Hashable, Sendable {
         case mirrorDown = "mirror_down"
     }
 
-    public let kind: Kind
+    public private(set) var kind: Kind
     /// When that was noticed.
-    public let time: WallTime
+    public private(set) var time: WallTime
     public var runtime: RuntimeID?
     /// A signal file, by its path in the town.
     public var signal: [UInt8]?
@@ -49,6 +49,22 @@ public struct LivenessEvent: Hashable, Sendable {
         source = touch.source
         evidence = touch.evidence
         process = touch.process
+    }
+
+    /// Becomes the event of a touch, where an older one has been: references are counted only where they change.
+    ///
+    /// - Parameter runtime: The touch's, perhaps as another object, or nil.
+    mutating func become(_ touch: borrowing Touch, runtime: consuming RuntimeID?) {
+        kind = .touched
+        time = touch.receivedAt
+        if self.runtime != nil || runtime != nil { self.runtime = runtime }
+        let path = touch.signal
+        if signal != nil || path != nil { signal = path }
+        source = touch.source
+        evidence = touch.evidence
+        if process !== touch.process { process = touch.process }
+        if origin != nil { origin = nil }
+        if reason != nil { reason = nil }
     }
 
     // MARK: As text

@@ -16,17 +16,33 @@ public struct LivenessTable: Sendable {
 
     /// A record, and what is looked at so often that it lies beside it.
     private struct Place: Sendable {
-        var record: Record {
-            didSet { life = record.life }
-        }
+        private(set) var record: Record
         /// The record's: until when it is alive.
-        private(set) var life: CompactInstant
+        var life: CompactInstant
         /// Where it is listed, of a runtime.
         var entry = RuntimeDirectories.Entry()
 
         init(_ record: Record) {
             self.record = record
             life = record.life
+        }
+
+        mutating func put(_ record: Record) {
+            self.record = record
+            life = record.life
+        }
+
+        /// Whether the touch comes clearly later than all that the record knows of, and nobody else holds that.
+        mutating func canRenew(by touch: borrowing Touch, stamp: borrowing Stamp) -> Bool {
+            guard isKnownUniquelyReferenced(&record) else { return false }
+            return record.isFollowed(by: stamp, at: CompactInstant(touch.at))
+        }
+
+        mutating func renew(by touch: borrowing Touch, stamp: borrowing Stamp) -> Bool {
+            guard canRenew(by: touch, stamp: stamp) else { return false }
+            record.renew(by: touch, stamp: stamp)
+            life = record.compactDeadline
+            return true
         }
 
         func state(at now: CompactInstant) -> Record.State {
@@ -70,6 +86,11 @@ public struct LivenessTable: Sendable {
 
     /// The same, with another stamp than the touch's own.
     mutating func touch(_ touch: Touch, stamp: Stamp) -> Touched {
+        if let renewed = renew(touch, stamp: stamp) {
+            return Touched(
+                signal: renewed.signal.map { signals[slot: $0].record },
+                runtime: renewed.runtime.map { runtimes[slot: $0].record }, slot: renewed.runtime)
+        }
         let signal = touch.signal.map { SignalPath(bytes: $0) }
         let known = (
             signal: signal.flatMap { signals.slot(of: $0) }, runtime: touch.runtime.flatMap { runtimes.slot(of: $0) }
@@ -97,6 +118,72 @@ public struct LivenessTable: Sendable {
         public var runtime: Record?
         /// Of the runtime, while its record is there.
         var slot: Int?
+    }
+
+    /// Where the records are that a touch has renewed.
+    struct Renewed {
+        let signal: Int?
+        let runtime: Int?
+        /// Until when they are alive; no earlier than before.
+        let life: CompactInstant
+    }
+
+    /// The same for nearly all touches: those that come in order, of what is known, when nobody outside holds its record.
+    ///
+    /// - Returns: Nil, and nothing is changed, where it is not so simple.
+    mutating func renew(_ touch: borrowing Touch, stamp: borrowing Stamp) -> Renewed? {
+        guard let id = touch.runtime else { return renewSignal(by: touch, stamp: stamp) }
+        let hash = id.hashValue
+        var signal: Int?
+        let runtime: Int
+        if let path = touch.signal {
+            let pathHash = SeededHash.hash(path)
+            let likely = (signals.likelySlot(ofHash: pathHash), runtimes.likelySlot(ofHash: hash))
+            guard let known = signals.slot(of: SignalPath(bytes: path), hash: pathHash, likely: likely.0),
+                let slot = runtimes.slot(of: id, hash: hash, likely: likely.1),
+                renew(signal: known, runtime: slot, by: touch, stamp: stamp)
+            else { return nil }
+            (signal, runtime) = (known, slot)
+        } else {
+            guard let slot = runtimes.slot(of: id, hash: hash), runtimes[slot: slot].renew(by: touch, stamp: stamp)
+            else { return nil }
+            runtime = slot
+        }
+        let life = runtimes[slot: runtime].life
+        directories.noteLife(of: runtime, runtimes[slot: runtime].entry, until: life)
+        return Renewed(signal: signal, runtime: runtime, life: life)
+    }
+
+    private mutating func renewSignal(by touch: borrowing Touch, stamp: borrowing Stamp) -> Renewed? {
+        guard let path = touch.signal, let signal = signals.slot(of: SignalPath(bytes: path)),
+            signals[slot: signal].renew(by: touch, stamp: stamp)
+        else { return nil }
+        return Renewed(signal: signal, runtime: nil, life: signals[slot: signal].life)
+    }
+
+    /// Renews two records, or the one that serves both.
+    private mutating func renew(
+        signal: Int, runtime: Int, by touch: borrowing Touch, stamp: borrowing Stamp
+    ) -> Bool {
+        guard signals[slot: signal].record === runtimes[slot: runtime].record else {
+            guard signals[slot: signal].canRenew(by: touch, stamp: stamp),
+                runtimes[slot: runtime].renew(by: touch, stamp: stamp)
+            else { return false }
+            _ = signals[slot: signal].renew(by: touch, stamp: stamp)
+            // Each may have been touched without the other, or with others.
+            if let path = signals.key(at: signal)?.bytes, let id = runtimes.key(at: runtime) {
+                signals[slot: signal].record.setSubject(signal: path, runtime: id)
+                runtimes[slot: runtime].record.setSubject(signal: path, runtime: id)
+            }
+            return true
+        }
+        // because of the two that the table has itself one is put away for the time being.
+        let record = Unmanaged.passUnretained(signals[slot: signal].record)
+        record.release()
+        defer { _ = record.retain() }
+        guard runtimes[slot: runtime].renew(by: touch, stamp: stamp) else { return false }
+        signals[slot: signal].life = runtimes[slot: runtime].life
+        return true
     }
 
     /// Takes in what somebody else has touched, unless something later is known.
@@ -146,7 +233,7 @@ public struct LivenessTable: Sendable {
         }
         if let record = kept.signal, let signal = touch.signal {
             if let slot = known.signal {
-                signals[slot: slot].record = record
+                signals[slot: slot].put(record)
             } else {
                 let path = SignalPath(bytes: signal)
                 _ = signals.insert(path, Place(record))
@@ -179,7 +266,7 @@ public struct LivenessTable: Sendable {
     }
 
     private mutating func setRuntime(_ slot: Int, _ record: Record) {
-        runtimes[slot: slot].record = record
+        runtimes[slot: slot].put(record)
         directories.noteLife(of: slot, runtimes[slot: slot].entry, until: record.life)
     }
 
@@ -264,12 +351,12 @@ public struct LivenessTable: Sendable {
     mutating func moveStamps(of origin: Origin, by change: Duration) {
         for slot in runtimes.slots {
             if let place = runtimes.value(at: slot) {
-                runtimes[slot: slot].record = place.record.moved(ifOf: origin, by: change)
+                runtimes[slot: slot].put(place.record.moved(ifOf: origin, by: change))
             }
         }
         for slot in signals.slots {
             if let place = signals.value(at: slot) {
-                signals[slot: slot].record = place.record.moved(ifOf: origin, by: change)
+                signals[slot: slot].put(place.record.moved(ifOf: origin, by: change))
             }
         }
         for slot in forgotten.slots {
@@ -391,6 +478,12 @@ public struct LivenessTable: Sendable {
     /// Where a runtime is, while its record is there.
     func slot(of id: RuntimeID) -> Int? { runtimes.slot(of: id) }
 
+    /// Whose record is in a slot; nil in an empty one.
+    func id(at slot: Int) -> RuntimeID? { runtimes.key(at: slot) }
+
+    /// Until when who is in a slot is alive; nil in an empty one.
+    func life(at slot: Int) -> CompactInstant? { runtimes.value(at: slot)?.life }
+
     /// Whose record is in a slot, and until when it is alive; nil in an empty one.
     func runtime(at slot: Int) -> (id: RuntimeID, life: CompactInstant)? {
         guard let id = runtimes.key(at: slot) else { return nil }
@@ -411,10 +504,13 @@ public struct LivenessTable: Sendable {
     }
 
     /// The same for ids whose hashes are known, in their order.
-    func areAlive(_ ids: ArraySlice<RuntimeID>, hashes: [Int], at now: ContinuousClock.Instant) -> [Bool] {
-        let now = CompactInstant(now)
-        return runtimes.slots(of: ids, hashes: hashes).map { slot in slot.map { now < runtimes[slot: $0].life } ?? false
+    func areAlive(_ ids: UnsafeBufferPointer<RuntimeID>, hashes: [Int], at now: CompactInstant) -> [Bool] {
+        let slots = runtimes.slots(of: ids, hashes: hashes) { $0.lastByte }
+        var answers = [Bool](repeating: false, count: slots.count)
+        for place in slots.indices {
+            if let slot = slots[place] { answers[place] = now < runtimes[slot: slot].life }
         }
+        return answers
     }
 
     // MARK: Directories of ids

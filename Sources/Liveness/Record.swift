@@ -1,8 +1,11 @@
 /// What is known of one signal file or one runtime.
 ///
-/// A record never changes: a touch puts a new one in its place. It is an object rather than a value, so that a table
-/// of a million pays for a pointer where it has room to spare, and one record can serve a signal file and its runtime.
-public final class Record: Sendable {
+/// To whoever gets one it never changes: a touch puts a new one in its place, unless the table is the only one to hold it.
+/// It is an object rather than a value, so that a table of a million pays for a pointer where it has room to spare, and
+/// one record can serve a signal file and its runtime.
+public final class Record: @unchecked Sendable {
+    // because nothing in it changes but in `renew`, and then nobody else can see it.
+
     /// Whether somebody lives, as far as it can be told.
     public enum State: String, Hashable, Sendable, CaseIterable {
         /// Touched within the ttl.
@@ -26,28 +29,29 @@ public final class Record: Sendable {
         }
     }
 
-    // In as few bytes as will do, since there may be a million of these: 144.
-    /// Who it is of, or who touched the signal file.
-    let runtime: RuntimeID?
-    private let signal: [UInt8]?
-    private let process: Touch.Process?
-    private let origin: Origin?
-    private let document: Document?
-    /// The last document of a file that is the runtime's own, such as its heartbeat.
-    public let ownDocument: Document?
-    /// The last document of a file that many write, such as the keepalive.
-    public let sharedDocument: Document?
-    private let ending: Ending?
-    private let touchedAt: CompactInstant
-    private let ttl: Int64
+    // In as few bytes as will do, since there may be a million of these: 144. What every touch changes comes first, that it
+    // may lie together.
+    private var stampSeconds: Int64
+    private var stampNanoseconds: Int32
+    private var receivedNanoseconds: Int32
+    private var receivedSeconds: Int64
+    private var touchedAt: CompactInstant
+    private var ttl: Int64
     /// `deadline`, in eight bytes.
-    let compactDeadline: CompactInstant
-    private let receivedSeconds: Int64
-    private let stampSeconds: Int64
-    private let receivedNanoseconds: Int32
-    private let stampNanoseconds: Int32
-    private let source: Touch.Source
-    private let evidence: Attribution.Evidence?
+    private(set) var compactDeadline: CompactInstant
+    private var process: Touch.Process?
+    private var origin: Origin?
+    private let ending: Ending?
+    private var signal: [UInt8]?
+    private var source: Touch.Source
+    private var evidence: Attribution.Evidence?
+    /// Who it is of, or who touched the signal file.
+    private(set) var runtime: RuntimeID?
+    private var document: Document?
+    /// The last document of a file that is the runtime's own, such as its heartbeat.
+    public private(set) var ownDocument: Document?
+    /// The last document of a file that many write, such as the keepalive.
+    public private(set) var sharedDocument: Document?
 
     /// What few records have, and so has a place of its own.
     private final class Ending: Sendable {
@@ -161,6 +165,44 @@ public final class Record: Sendable {
             deadline: max(compactDeadline, CompactInstant(touch.deadline)),
             ownDocument: isOwn ? touch.document ?? ownDocument : ownDocument,
             sharedDocument: isOwn ? sharedDocument : touch.document ?? sharedDocument, ending: nil)
+    }
+
+    /// Whether a touch at this instant clearly comes later than all that is known.
+    func isFollowed(by stamp: borrowing Stamp, at instant: CompactInstant) -> Bool {
+        ending == nil && instant >= touchedAt
+            && WallTime(seconds: stampSeconds, nanoseconds: stampNanoseconds) < stamp.time
+    }
+
+    /// Becomes what `continued` would make of it, without anything made anew.
+    ///
+    /// Only for whoever holds it alone, and for a touch that follows all that is known, of just what has it for its record:
+    /// a signal file, a runtime, or both.
+    func renew(by touch: borrowing Touch, stamp: borrowing Stamp) {
+        let time = stamp.time
+        stampSeconds = time.seconds
+        stampNanoseconds = time.nanoseconds
+        receivedSeconds = touch.receivedAt.seconds
+        receivedNanoseconds = touch.receivedAt.nanoseconds
+        touchedAt = CompactInstant(touch.at)
+        ttl = touch.ttl.compactNanoseconds
+        compactDeadline = max(compactDeadline, CompactInstant(touch.deadline))
+        source = touch.source
+        evidence = touch.evidence
+        // References are counted where they change only.
+        if process !== touch.process { process = touch.process }
+        if origin !== stamp.origin { origin = stamp.origin }
+        if touch.signal == nil, signal != nil { signal = nil }
+        if touch.runtime == nil, runtime != nil { runtime = nil }
+        if let new = touch.document {
+            document = new
+            if case .path? = touch.evidence { ownDocument = new } else { sharedDocument = new }
+        }
+    }
+
+    /// Is of these from now on; as `renew`, only for whoever holds it alone.
+    func setSubject(signal: [UInt8], runtime: RuntimeID) {
+        self.signal = signal
+        self.runtime = runtime
     }
 
     /// Whether this, which a touch has led to, is also what the touch makes of another record.

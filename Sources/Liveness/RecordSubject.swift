@@ -12,9 +12,16 @@ public struct SignalPath: Hashable, Sendable {
         self.bytes = bytes
     }
 
-    public func hash(into hasher: inout Hasher) {
-        bytes.withUnsafeBytes { hasher.combine(bytes: $0) }
+    @inline(__always)
+    public static func == (one: SignalPath, other: SignalPath) -> Bool {
+        one.bytes.withUnsafeBytes { one in other.bytes.withUnsafeBytes { one.holdsSame(as: $0) } }
     }
+
+    /// Other in every process, and quick, as every touch asks for it.
+    @inline(__always)
+    public var hashValue: Int { SeededHash.hash(bytes) }
+
+    public func hash(into hasher: inout Hasher) { hasher.combine(hashValue) }
 }
 
 extension Touch {

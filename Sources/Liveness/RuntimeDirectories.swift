@@ -20,12 +20,14 @@ struct RuntimeDirectories: Sendable {
 
     /// How long somebody lives in a directory or beneath it: what each touch may move on.
     fileprivate struct Life: Sendable {
-        /// Of the directory that it lies in.
-        var parent: UInt32
         /// Nobody lives longer.
         var latest = CompactInstant.past
-        /// The runtime that lives until then; nil when it is not there or has ended.
-        var witness: UInt32?
+        /// Of the directory that it lies in.
+        var parent: UInt32
+        /// The runtime that lives until then; `nobody` when it is not there or has ended.
+        var witness = Self.nobody
+
+        static let nobody = UInt32.max
     }
 
     private static let top = 0
@@ -115,7 +117,7 @@ struct RuntimeDirectories: Sendable {
 
     private func hasLiving(in slot: Int, at now: CompactInstant, life: (_ slot: Int) -> CompactInstant) -> Bool {
         guard now < lives[slot].latest else { return false }
-        if lives[slot].witness != nil { return true }
+        if lives[slot].witness != Life.nobody { return true }
         let directory = directories[slot: slot]
         return (0..<directory.runtimes.count).contains { now < life(Int(directory.runtimes[$0])) }
             || (0..<directory.directories.count).contains {
@@ -187,7 +189,7 @@ extension RuntimeDirectories.Life {
             return true
         }
         guard witness == slot else { return false }
-        if life < latest { witness = nil }
+        if life < latest { witness = Self.nobody }
         return true
     }
 }

@@ -50,6 +50,9 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
         description = String(decoding: bytes, as: UTF8.self)
     }
 
+    /// An id from the bytes of one.
+    init(ofKnown bytes: ArraySlice<UInt8>) { description = String(decoding: bytes, as: UTF8.self) }
+
     /// The session that a heartbeat file belongs to: `gt-nux` for `.runtime/heartbeats/gt-nux.json`.
     ///
     /// The path is relative to the town, and may lead through a rig to the rig's own `.runtime`. Nil for any other
@@ -73,6 +76,27 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
     public static func < (first: RuntimeID, second: RuntimeID) -> Bool {
         first.description < second.description
     }
+
+    @inline(__always)
+    public static func == (one: RuntimeID, other: RuntimeID) -> Bool {
+        // Of ASCII, and so the same where the bytes are.
+        let isSame = one.description.utf8.withContiguousStorageIfAvailable { one in
+            other.description.utf8.withContiguousStorageIfAvailable { other in
+                UnsafeRawBufferPointer(one).holdsSame(as: UnsafeRawBufferPointer(other))
+            }
+        }
+        if let isSame, let isSame { return isSame }
+        return one.description == other.description
+    }
+
+    /// Other in every process, and quick, as every touch asks for it.
+    @inline(__always)
+    public var hashValue: Int { SeededHash.hash(description) }
+
+    public func hash(into hasher: inout Hasher) { hasher.combine(hashValue) }
+
+    @inline(__always)
+    var lastByte: UInt8 { description.utf8.withContiguousStorageIfAvailable { $0[$0.count - 1] } ?? 0 }
 
     /// Whether an id may contain it, and any other name that stands in keys and paths as it is.
     package static func isAllowed(_ byte: UInt8) -> Bool {

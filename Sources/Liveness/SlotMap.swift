@@ -26,15 +26,44 @@ struct SlotMap<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         index.find(hash) { entries[$0].key == key }
     }
 
+    /// Where a key of this hash is, most likely, without a look at it: see `slot(of:hash:likely:)`.
+    ///
+    /// The processor waits for the memory of several at once, if all of them are looked for in this way first.
+    @inline(__always)
+    func likelySlot(ofHash hash: Int) -> Int? { index.find(hash) { _ in true } }
+
+    @inline(__always)
+    func slot(of key: Key, hash: Int, likely: Int?) -> Int? {
+        guard let likely else { return nil }
+        if entries[likely].key == key { return likely }
+        return slot(of: key, hash: hash)
+    }
+
     /// The slots of some keys whose hashes are known.
     ///
-    /// In one go, so that the processor can wait for the memory of many at once.
-    func slots(of keys: ArraySlice<Key>, hashes: [Int]) -> [Int?] {
-        let likely = hashes.map { index.find($0) { _ in true } }
-        return zip(zip(keys, hashes), likely).map { key, likely in
-            guard let likely else { return nil }
-            return entries[likely].key == key.0 ? likely : slot(of: key.0, hash: key.1)
+    /// Step by step for all of them, each step a short loop of reads that do not depend on each other: so the processor waits
+    /// for the memory of a dozen at once.
+    ///
+    /// - Parameter glimpse: A bit of what a key leads to, to be compared first; the same for equal keys.
+    @inline(__always)
+    func slots(
+        of keys: UnsafeBufferPointer<Key>, hashes: [Int], glimpse: (borrowing Key) -> UInt8 = { _ in 0 }
+    ) -> [Int?] {
+        var slots = [Int?](repeating: nil, count: keys.count)
+        for place in keys.indices { slots[place] = likelySlot(ofHash: hashes[place]) }
+        var isLikely = [Bool](repeating: false, count: keys.count)
+        for place in keys.indices {
+            if let slot = slots[place] { isLikely[place] = entries[slot].key != nil }
         }
+        for place in keys.indices where isLikely[place] {
+            guard let slot = slots[place], let known = entries[slot].key else { continue }
+            isLikely[place] = glimpse(known) == glimpse(keys[place])
+        }
+        for place in keys.indices {
+            guard let slot = slots[place], !isLikely[place] || entries[slot].key != keys[place] else { continue }
+            slots[place] = self.slot(of: keys[place], hash: hashes[place])
+        }
+        return slots
     }
 
     /// The key in a slot, the same object that was put there; nil for an empty one.

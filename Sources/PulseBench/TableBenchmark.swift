@@ -80,13 +80,13 @@ struct TableBenchmark {
 
     /// Of this process, in bytes.
     private struct Usage {
-        /// By malloc's own books, with what each piece takes around it.
+        /// By malloc's own books, with what each piece takes around it, and what the table takes past malloc.
         let allocated: Int
         let resident: Int
 
         init() throws {
             let books = mallinfo2()
-            allocated = Int(books.uordblks) + Int(books.hblkhd)
+            allocated = Int(books.uordblks) + Int(books.hblkhd) + LargePages.bytes
             let pages = String(decoding: try GoFile(path: "/proc/self/statm").read(), as: UTF8.self)
                 .split(separator: " ")
             guard pages.count > 1, let count = Int(pages[1]) else {

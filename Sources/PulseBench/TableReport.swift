@@ -15,7 +15,9 @@ struct TableReport: Codable {
     /// Of whole batches, in the processor's time.
     let batches: Times
     let expiry: Meanwhile
-    /// How long the lock was held to say who has expired, each time, in the processor's time.
+    /// How long each look took that said who has expired, in the processor's time.
+    ///
+    /// The lock is let go several times in it.
     let slices: Times
     let questions: [Question]
     /// Of touches by new runtimes when all others are to be freed.

@@ -48,7 +48,10 @@ import Testing
         #expect(model.allSatisfy { map[$0.key] == $0.value.value && map.key(at: $0.value.slot) == $0.key })
         #expect(map.slots.count { map.value(at: $0) != nil } == model.count)
         let asked = (0..<keys).map { Key($0, colliding: colliding) }
-        #expect(map.slots(of: asked[...], hashes: asked.map(\.hashValue)) == asked.map { model[$0]?.slot })
+        let found = asked.withUnsafeBufferPointer { keys in
+            map.slots(of: keys, hashes: asked.map(\.hashValue)) { UInt8($0.number % 2) }
+        }
+        #expect(found == asked.map { model[$0]?.slot })
         let copy = map
         for known in model.values { map.remove(slot: known.slot) }
         #expect(map.isEmpty && map.slots.isEmpty)
@@ -64,5 +67,26 @@ import Testing
         blocks.append([-1])
         #expect((0..<3000).allSatisfy { copy[$0] == [$0] } && copy.count == 3000)
         #expect(blocks.count == 501 && blocks[0] == [] && blocks[499] == [499] && blocks[500] == [-1])
+    }
+
+    /// In as many elements as lie in large pages, with objects in them that have to be let go.
+    @Test func blocksReachIntoLargePages() {
+        final class Counted: Sendable {}
+        let object = Counted()
+        weak var last: Counted?
+        do {
+            let other = Counted()
+            last = other
+            var blocks = Blocks<(Int, Counted)>()
+            for number in 0..<300_000 { blocks.append((number, number == 299_999 ? other : object)) }
+            #expect(LargePages.bytes >= 2 * LargePages.size)
+            blocks[200_000].0 = -1
+            let copy = blocks
+            blocks[250_000].0 = -2
+            for _ in 0..<10 { blocks.removeLast() }
+            let isRight = (0..<300_000).allSatisfy { copy[$0].0 == ($0 == 200_000 ? -1 : $0) }
+            #expect(isRight && blocks[250_000].0 == -2 && blocks[299_989].0 == 299_989 && blocks.count == 299_990)
+        }
+        #expect(last == nil)
     }
 }
