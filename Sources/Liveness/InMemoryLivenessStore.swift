@@ -133,9 +133,10 @@ public final class InMemoryLivenessStore: LivenessStore {
         touch(Touch(runtime: id, receivedAt: wallTime(), at: now(), ttl: ttl, document: nil, source: .command))
     }
 
-    public func areAlive(_ ids: [RuntimeID]) -> [RuntimeID: Bool]? {
+    public func areAlive(_ ids: [RuntimeID]) -> [Bool]? {
         let now = CompactInstant(now())
-        var answers: [RuntimeID: Bool] = Dictionary(minimumCapacity: ids.count)
+        var answers: [Bool] = []
+        answers.reserveCapacity(ids.count)
         var hashes: [Int] = []
         hashes.reserveCapacity(min(Self.part, ids.count))
         // By their addresses: fewer references are counted than by taking each out of the array.
@@ -145,8 +146,7 @@ public final class InMemoryLivenessStore: LivenessStore {
                 let part = UnsafeBufferPointer(rebasing: ids[start..<min(start + Self.part, ids.count)])
                 hashes.removeAll(keepingCapacity: true)
                 for place in part.indices { hashes.append(part[place].hashValue) }
-                let alive = state.withLock { $0.table.areAlive(part, hashes: hashes, at: now) }
-                for place in part.indices { answers.updateValue(alive[place], forKey: part[place]) }
+                answers += state.withLock { $0.table.areAlive(part, hashes: hashes, at: now) }
                 start += part.count
             }
         }

@@ -9,10 +9,10 @@ public protocol LivenessStore: Sendable {
     /// Notes that a runtime is alive now. Throws `NonPositiveTTL`, or what keeps the store from noting it.
     func touch(_ id: RuntimeID, ttl: Duration) throws
 
-    /// Whether each runtime is alive now: an answer for every id, false for one that was never touched.
+    /// Whether each runtime is alive now: an answer for every id, in their order, false for one that was never touched.
     ///
     /// Nil as a whole if the store cannot say, which is not the same as nobody being alive.
-    func areAlive(_ ids: [RuntimeID]) -> [RuntimeID: Bool]?
+    func areAlive(_ ids: [RuntimeID]) -> [Bool]?
 
     /// Makes a runtime one that was never touched.
     func forget(_ id: RuntimeID) throws
@@ -40,7 +40,7 @@ public struct NoOpLivenessStore: LivenessStore {
         try NonPositiveTTL.check(ttl)
     }
 
-    public func areAlive(_ ids: [RuntimeID]) -> [RuntimeID: Bool]? { nil }
+    public func areAlive(_ ids: [RuntimeID]) -> [Bool]? { nil }
 
     public func forget(_ id: RuntimeID) {}
 }

@@ -496,14 +496,12 @@ public struct LivenessTable: Sendable {
         return CompactInstant(now) < runtimes[slot: slot].life
     }
 
-    /// Answers for every id asked about.
-    public func areAlive(_ ids: [RuntimeID], at now: ContinuousClock.Instant) -> [RuntimeID: Bool] {
-        var answers: [RuntimeID: Bool] = [:]
-        for id in ids { answers[id] = isAlive(id, at: now) }
-        return answers
+    /// The same for each of several, in their order.
+    public func areAlive(_ ids: [RuntimeID], at now: ContinuousClock.Instant) -> [Bool] {
+        ids.map { isAlive($0, at: now) }
     }
 
-    /// The same for ids whose hashes are known, in their order.
+    /// The same for ids whose hashes are known.
     func areAlive(_ ids: UnsafeBufferPointer<RuntimeID>, hashes: [Int], at now: CompactInstant) -> [Bool] {
         let slots = runtimes.slots(of: ids, hashes: hashes) { $0.lastByte }
         var answers = [Bool](repeating: false, count: slots.count)

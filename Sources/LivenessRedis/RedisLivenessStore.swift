@@ -35,11 +35,11 @@ package final class RedisLivenessStore: LivenessStore {
         _ = try ask(keys.touch(id.description, ttl: ttl))
     }
 
-    package func areAlive(_ ids: [RuntimeID]) -> [RuntimeID: Bool]? {
-        guard !ids.isEmpty else { return [:] }
+    package func areAlive(_ ids: [RuntimeID]) -> [Bool]? {
+        guard !ids.isEmpty else { return [] }
         guard case .array(let values)? = try? ask(keys.areAlive(ids.map(\.description))), values.count == ids.count
         else { return nil }
-        return Dictionary(zip(ids, values.map { $0 != .null }), uniquingKeysWith: { first, _ in first })
+        return values.map { $0 != .null }
     }
 
     package func forget(_ id: RuntimeID) throws {

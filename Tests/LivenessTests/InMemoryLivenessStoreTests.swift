@@ -17,7 +17,7 @@ import Testing
                 source: .written
             )
         )
-        #expect(store.areAlive([id]) == [id: true])
+        #expect(store.areAlive([id]) == [true])
         #expect(store.record(ofSignal: path)?.touch.document == document)
         #expect(store.counts().signals.alive == 1)
         store.forget(signal: path)
