@@ -4,7 +4,7 @@
 /// late (`FileSystem.mayReleaseLater`), and forgetting, are done while nobody asks for anything: mostly a few microseconds later,
 /// as the client is just being woken.
 ///
-/// Belongs to one thread, which leaves nothing undone when it goes to sleep.
+/// Belongs to one thread, which leaves nothing undone when it goes to sleep; while it answers a request, it may.
 struct Aftermath: ~Copyable {
     private enum Duty {
         case release(FileHandle, of: InodeNumber, unique: UInt64)
@@ -12,8 +12,11 @@ struct Aftermath: ~Copyable {
         case forget(InodeNumber, count: UInt64)
     }
 
-    /// How many may be left at most: descriptors, and room on a file system, that might have been given back.
-    private static let most = 32
+    /// How many may be left at most.
+    ///
+    /// They are descriptors, and room on a file system, that might have been given back; and of twelve requests that nobody waits
+    /// for (`max_background` of fs/fuse/inode.c), reading ahead among them, the kernel makes no more until one is answered.
+    private static let most = 8
 
     private let served: Session.Served
     private var duties: [Duty] = []
@@ -25,6 +28,7 @@ struct Aftermath: ~Copyable {
         duties.reserveCapacity(Self.most)
     }
 
+    var isEmpty: Bool { next == duties.count }
     var isFull: Bool { duties.count - next >= Self.most }
 
     /// Leaves the end of an opening for later.
@@ -32,23 +36,25 @@ struct Aftermath: ~Copyable {
         duties.append(.release(handle, of: inode, unique: unique))
     }
 
+    /// Leaves the end of a directory's opening for later.
     mutating func releasedir(_ handle: FileHandle, unique: UInt64) {
         duties.append(.releasedir(handle, unique: unique))
     }
 
+    /// Leaves the giving back of lookups for later.
     mutating func forget(_ inode: InodeNumber, count: UInt64) {
         duties.append(.forget(inode, count: count))
     }
 
     /// Does what was left first.
     ///
-    /// - Returns: False if there is nothing left.
-    mutating func doOne() -> Bool {
-        guard next < duties.count else { return false }
+    /// There has to be one.
+    mutating func doOne() {
         let duty = duties[next]
         next += 1
-        if next == duties.count {
-            duties.removeAll(keepingCapacity: true)
+        // Whether all are done or there is always one left, the list does not grow.
+        if next == duties.count || next == Self.most {
+            duties.removeFirst(next)
             next = 0
         }
         switch duty {
@@ -61,16 +67,18 @@ struct Aftermath: ~Copyable {
         case .forget(let inode, let count):
             served.fileSystem.forget(inode, count: count)
         }
-        return true
     }
 
     mutating func doAll() {
-        while doOne() {}
+        while !isEmpty { doOne() }
     }
 
     /// Does what is left of an inode's openings, and all before it, as somebody is about to open it.
+    ///
+    /// What another thread has left is not seen here: the opening then goes the way of the former ones, which is right, if slower.
     mutating func doAll(of inode: InodeNumber) {
-        while duties[next...].contains(where: { if case .release(_, inode, _) = $0 { true } else { false } }), doOne() {
+        while duties[next...].contains(where: { if case .release(_, inode, _) = $0 { true } else { false } }) {
+            doOne()
         }
     }
 }

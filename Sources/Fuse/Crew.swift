@@ -38,6 +38,13 @@ package final class Crew: Sendable {
         /// How many threads the pressure asks for.
         var wanted: Int { 1 + pressure / Crew.pressurePerThread }
 
+        /// Whether the timer is to be started, as nobody waits for the next request and somebody could.
+        mutating func mustBeWatched() -> Bool {
+            guard waiting == 0, !isWatched, !parked.isEmpty else { return false }
+            isWatched = true
+            return true
+        }
+
         /// Takes the thread parked last, for the caller to raise.
         mutating func unpark() -> Wakeup? {
             guard let thread = parked.popLast() else { return nil }
@@ -89,25 +96,45 @@ package final class Crew: Sendable {
     ///
     /// - Parameters:
     ///   - parking: The thread's own, used for nothing else.
-    ///   - isParking: Called before the thread is parked.
+    ///   - willPark: Called when the thread seems to be of no use, before it can be counted on again.
     /// - Returns: False when the connection has ended.
-    package func awaitTurn(parking: Wakeup, isParking: () -> Void = {}) -> Bool {
+    package func awaitTurn(parking: Wakeup, willPark: () -> Void = {}) -> Bool {
+        enum Turn { case ended, reading, spare, parked }
+        var isReadyToPark = false
         while true {
-            let isParked: Bool? = state.withLock { state in
-                if state.hasEnded { return nil }
-                if !state.hasBegun || (state.waiting > 0 && state.active > state.wanted) {
-                    state.active -= 1
-                    state.parked.append(parking)
-                    return true
+            let turn: Turn = state.withLock { state in
+                if state.hasEnded { return .ended }
+                guard !state.hasBegun || (state.waiting > 0 && state.active > state.wanted) else {
+                    state.waiting += 1
+                    return .reading
                 }
-                state.waiting += 1
-                return false
+                guard isReadyToPark else { return .spare }
+                state.active -= 1
+                state.parked.append(parking)
+                return .parked
             }
-            guard let isParked else { return false }
-            guard isParked else { return true }
-            isParking()
-            parking.wait()
+            switch turn {
+            case .ended: return false
+            case .reading: return true
+            case .spare:
+                willPark()
+                isReadyToPark = true
+            case .parked:
+                parking.wait()
+                isReadyToPark = false
+            }
         }
+    }
+
+    /// Does something that nobody waits for, on a thread that would be waiting for a request: if it lasts, another does.
+    package func meanwhile(_ duty: () -> Void) {
+        let mustWatch = state.withLock { state in
+            state.waiting -= 1
+            return state.mustBeWatched()
+        }
+        if mustWatch { startTimer() }
+        duty()
+        state.withLock { $0.waiting += 1 }
     }
 
     /// Notes that the calling thread has a request, and is about to answer it.
@@ -130,9 +157,7 @@ package final class Crew: Sendable {
             let most = (min(limit, running + state.slowness / Self.slownessPerThread) - 1) * Self.pressurePerThread
             state.pressure = min(isPressing ? state.pressure + 1 : max(state.pressure - 1, 0), most)
             let helper = isPressing && state.active < state.wanted ? state.unpark() : nil
-            let mustWatch = state.waiting == 0 && !state.isWatched && !state.parked.isEmpty
-            if mustWatch { state.isWatched = true }
-            return (helper, mustWatch)
+            return (helper, state.mustBeWatched())
         }
         helper?.raise()
         if mustWatch { startTimer() }

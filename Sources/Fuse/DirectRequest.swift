@@ -46,6 +46,10 @@ struct DirectRequest {
         case FUSE_RELEASE: release(leaving: &aftermath)
         case FUSE_OPENDIR: opendir()
         case FUSE_RELEASEDIR: aftermath.releasedir(handleToRelease, unique: header.unique)
+        case FUSE_UNLINK, FUSE_RMDIR, FUSE_RENAME, FUSE_RENAME2:
+            // Some file systems keep the name of an open file, and what is renamed onto a signal file had better be closed.
+            aftermath.doAll()
+            return false
         default: return false
         }
         return true

@@ -5,6 +5,7 @@ import Synchronization
 /// A client that makes one request after the other has the next ready some microseconds after it has its answer, and being
 /// woken costs more than answering: up to 75 µs where the client runs on another core. A client that thinks for longer
 /// than that is not worth a busy core, and neither is one that has gone.
+///
 /// Nor is anybody where other programs want the core: who keeps it busy is made to wait behind them, and who sleeps is
 /// woken before them.
 struct Patience: ~Copyable {
@@ -67,7 +68,7 @@ struct Patience: ~Copyable {
     func noteUndisturbed() {
         let looks = undisturbed.load(ordering: .relaxed) + 1
         undisturbed.store(looks, ordering: .relaxed)
-        if looks == nextCrowded.load(ordering: .relaxed) {
+        if looks >= nextCrowded.load(ordering: .relaxed) {
             nextCrowded.store(Self.fewestCrowded, ordering: .relaxed)
         }
     }

@@ -87,6 +87,7 @@ public final class Session: Sendable {
         }
         var transport = fuse_custom_io(
             writev: { descriptor, parts, count, served in
+                // because libfuse sends at least a header.
                 Served.of(served).handshake.completeReply(parts!, count: count)
                 return Connection.write(parts!, count: count, to: descriptor)
             },
@@ -174,8 +175,8 @@ public final class Session: Sendable {
         var aftermath = Aftermath(of: served)
         var lastAnswer: UInt64 = 0
         defer { aftermath.doAll() }
-        while crew.awaitTurn(parking: parking, isParking: { aftermath.doAll() }) {
-            let (received, wasThere) = receive(into: &buffer, after: &aftermath)
+        while crew.awaitTurn(parking: parking, willPark: { aftermath.doAll() }) {
+            let (received, wasThere) = receive(into: &buffer, after: &aftermath, of: crew)
             crew.took(from: Self.client(of: buffer, received), wasThere: wasThere, lastAnswer: lastAnswer)
             guard received > 0 else {
                 // Less than 0 is what kept it from being read; 0 is the end.
@@ -224,13 +225,15 @@ public final class Session: Sendable {
     ///
     /// One thread at a time waits awake for a moment before it sleeps.
     ///
-    /// - Parameter aftermath: Done as far as there is time before the request comes, and for the rest as far as must be.
+    /// - Parameter aftermath: What the thread has left: done as far as there is time before the request comes, or as must be.
     /// - Returns: The request's size, less than 1 at the end of the connection; and whether it was there at once.
-    private func receive(into buffer: inout fuse_buf, after aftermath: inout Aftermath) -> (size: CInt, wasThere: Bool)
-    {
-        if aftermath.isFull { _ = aftermath.doOne() }
+    private func receive(
+        into buffer: inout fuse_buf, after aftermath: inout Aftermath, of crew: Crew
+    ) -> (size: CInt, wasThere: Bool) {
+        if aftermath.isFull { crew.meanwhile { aftermath.doOne() } }
         if let size = receiveWithoutWaiting(into: &buffer) { return (size, true) }
-        while aftermath.doOne() {
+        while !aftermath.isEmpty {
+            crew.meanwhile { aftermath.doOne() }
             if let size = receiveWithoutWaiting(into: &buffer) { return (size, false) }
         }
         let start = Self.nanoseconds()
