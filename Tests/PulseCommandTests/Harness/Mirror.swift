@@ -115,9 +115,9 @@ extension RedisServer {
 
     /// Asks until a runtime is not alive any more.
     ///
-    /// - Returns: The last moment of which it is known that it still was, or when it was asked first.
-    func lastSeenAlive(_ id: String) throws -> ContinuousClock.Instant {
-        var last = ContinuousClock.now
+    /// - Returns: The last moment of which it is known that it still was; nil if it was not when it was asked first.
+    func lastSeenAlive(_ id: String) throws -> ContinuousClock.Instant? {
+        var last: ContinuousClock.Instant?
         let isGone = try eventually {
             let asked = ContinuousClock.now
             guard try isAlive(id) else { return true }
