@@ -39,8 +39,12 @@ extension EndToEnd {
             try withMountedTown { town in
                 let path = "\(town.path)/file"
                 try Client.write("kept", to: path)
+                // While the writer's opening lasts, the reader goes its way; and nobody waits for its end.
+                #expect(try eventually { try town.status().fileSystem.openFiles == 0 })
                 #expect(try Client.read(path) == "kept")
+                #expect(try eventually { try town.status().fileSystem.openFiles == 0 })
                 let file = try Client.open(path, O_RDONLY)
+                #expect(try FileStatus(path).st_size == 4)
                 let worker = try town.status().workerPid
                 kill(worker, SIGSTOP)
                 defer { kill(worker, SIGCONT) }
