@@ -189,10 +189,11 @@ extension EndToEnd {
             try withMountedTown(options: mode.options) { town in
                 try Client.makeDirectory("\(town.path)/elsewhere")
                 let path = "\(town.path)/elsewhere/new"
-                try Client.write(KeepaliveDocument.text("first"), to: path)
+                let first = KeepaliveDocument.text("first")
+                try Client.write(first, to: path)
                 let file = try Client.open(path, O_RDWR)
                 try Client.rename(path, to: town.keepalive)
-                #expect(try Client.read(town.keepalive) == KeepaliveDocument.text("first"))
+                #expect(try Client.read(town.keepalive) == first)
                 let second = KeepaliveDocument.text("second, and longer")
                 #expect(pwrite(file.rawValue, second, second.utf8.count, 0) == second.utf8.count)
                 try Client.close(file)
@@ -213,16 +214,17 @@ extension EndToEnd {
         /// A signal file's document goes on as an ordinary file, under the same inode, and is lent from then on.
         @Test(arguments: MountMode.all) func signalRenamedAwayIsAnOrdinaryFile(mode: MountMode) throws {
             try withMountedTown(options: mode.options) { town in
-                try Client.write(KeepaliveDocument.text("away"), to: town.keepalive)
+                let away = KeepaliveDocument.text("away")
+                try Client.write(away, to: town.keepalive)
                 let reader = try Client.open(town.keepalive, O_RDONLY)
                 let path = "\(town.path)/away.json"
                 try Client.rename(town.keepalive, to: path)
                 let writer = try Client.open(path, O_WRONLY | O_APPEND)
                 #expect(write(writer.rawValue, "more", 4) == 4)
                 try Client.close(writer)
-                #expect(try Client.read(path) == KeepaliveDocument.text("away") + "more")
+                #expect(try Client.read(path) == away + "more")
                 try Client.close(reader)
-                #expect(try FileStatus(path).st_size == KeepaliveDocument.text("away").utf8.count + 4)
+                #expect(try FileStatus(path).st_size == away.utf8.count + 4)
             }
         }
 
@@ -256,10 +258,11 @@ extension EndToEnd {
                 try Command("rm", "-r", "\(town.path)/daemon").output()
                 try town.mount(mode.options)
                 try Client.makeDirectory("\(town.path)/made")
-                try Client.write(KeepaliveDocument.text("first"), to: "\(town.path)/made/activity.json")
+                let first = KeepaliveDocument.text("first")
+                try Client.write(first, to: "\(town.path)/made/activity.json")
                 let file = try Client.open("\(town.path)/made/activity.json", O_RDWR)
                 try Client.rename("\(town.path)/made", to: "\(town.path)/daemon")
-                #expect(try Client.read(town.activity) == KeepaliveDocument.text("first"))
+                #expect(try Client.read(town.activity) == first)
                 let second = KeepaliveDocument.text("second, and longer")
                 #expect(pwrite(file.rawValue, second, second.utf8.count, 0) == second.utf8.count)
                 try Client.close(file)
