@@ -63,7 +63,7 @@ package final class Crew: Sendable {
     /// How much pressure asks for one more thread.
     private static let pressurePerThread = 8
     /// A request that takes longer than this many nanoseconds has not been running all the time.
-    static let slowAnswer: UInt64 = 100_000
+    private static let slowAnswer: UInt64 = 100_000
     /// How much one such counts for; the others count for less by one.
     ///
     /// Now and then a thread is only made to wait for a core.

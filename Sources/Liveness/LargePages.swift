@@ -6,8 +6,7 @@ import Synchronization
 /// A read that misses the processor's caches costs a third more when it misses the table of 4 KB pages, too. Whether there
 /// are larger pages is up to `/sys/kernel/mm/transparent_hugepage/enabled`; unless that is `never`, they are to be had for
 /// the asking. Without them all works the same. The first write to a piece takes the kernel some 0.4 ms in a virtual
-/// machine: that is one in some ten thousands of touches that make a record, and hardly more than the small pages took in
-/// all.
+/// machine: that is one in some ten thousands of touches that make a record.
 ///
 /// The corresponding system calls are `mmap` and `madvise`.
 package struct LargePages: @unchecked Sendable {

@@ -4,7 +4,7 @@
 /// It is an object rather than a value, so that a table of a million pays for a pointer where it has room to spare, and
 /// one record can serve a signal file and its runtime.
 public final class Record: @unchecked Sendable {
-    // because nothing in it changes but in `renew`, and then nobody else can see it.
+    // because nothing in it changes but in `renew` and `setSubject`, and then nobody else can see it.
 
     /// Whether somebody lives, as far as it can be told.
     public enum State: String, Hashable, Sendable, CaseIterable {

@@ -10,8 +10,7 @@ import Testing
         try withCrew(of: 4) { crew, others in
             // Each request is waited for: a client that asks one thing after another needs no second thread.
             for _ in 0..<1000 {
-                crew.took(from: 1, wasThere: false)
-                #expect(crew.awaitTurn(parking: own))
+                crew.serve(from: 1, wasThere: false, parking: own)
             }
             #expect(crew.parkedThreads == 3)
             #expect(others.reading.load(ordering: .relaxed) == 0)
@@ -23,8 +22,7 @@ import Testing
         try withCrew(of: 4) { crew, others in
             for client in 1...8 {
                 #expect(others.reading.load(ordering: .relaxed) == 0)
-                crew.took(from: pid_t(client), wasThere: true)
-                #expect(crew.awaitTurn(parking: own))
+                crew.serve(from: pid_t(client), wasThere: true, parking: own)
             }
             #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
             #expect(crew.parkedThreads == 2)
@@ -35,8 +33,7 @@ import Testing
         let own = try Wakeup()
         try withCrew(of: 4, cores: 4) { crew, others in
             for client in 1...1000 {
-                crew.took(from: pid_t(client), wasThere: true)
-                #expect(crew.awaitTurn(parking: own))
+                crew.serve(from: pid_t(client), wasThere: true, parking: own)
             }
             #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
             #expect(crew.parkedThreads == 2)
@@ -48,14 +45,14 @@ import Testing
         try withCrew(of: 4, cores: 1) { crew, others in
             for client in 1...100 {
                 // Some do, as whoever answers is made to wait for a core now and then.
-                crew.took(from: pid_t(client), wasThere: true, lastAnswer: client % 20 == 0 ? 3_000_000 : 10_000)
-                #expect(crew.awaitTurn(parking: own))
+                crew.serve(
+                    from: pid_t(client), wasThere: true, lastAnswer: client % 20 == 0 ? 3_000_000 : 10_000, parking: own
+                )
             }
             #expect(crew.parkedThreads == 3)
             // Nearly all do, as each has to wait for a disk.
             for client in 1...100 {
-                crew.took(from: pid_t(client), wasThere: true, lastAnswer: 150_000)
-                #expect(crew.awaitTurn(parking: own))
+                crew.serve(from: pid_t(client), wasThere: true, lastAnswer: 150_000, parking: own)
             }
             #expect(eventually { others.reading.load(ordering: .relaxed) == 3 })
         }
@@ -67,10 +64,8 @@ import Testing
             // On the core of the thread that answers it, it has always asked again before that thread comes to look; and
             // what it closes is there besides.
             for _ in 0..<1000 {
-                crew.took(from: 7, wasThere: true)
-                #expect(crew.awaitTurn(parking: own))
-                crew.took(from: nil, wasThere: true)
-                #expect(crew.awaitTurn(parking: own))
+                crew.serve(from: 7, wasThere: true, parking: own)
+                crew.serve(from: nil, wasThere: true, parking: own)
             }
             #expect(crew.parkedThreads == 3)
             #expect(others.reading.load(ordering: .relaxed) == 0)
@@ -81,8 +76,7 @@ import Testing
         let own = try Wakeup()
         try withCrew(of: 4) { crew, others in
             for _ in 0..<8 {
-                crew.took(from: 0, wasThere: true)
-                #expect(crew.awaitTurn(parking: own))
+                crew.serve(from: 0, wasThere: true, parking: own)
             }
             #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
         }
@@ -142,5 +136,13 @@ import Testing
             sched_yield()
         }
         return true
+    }
+}
+
+extension Crew {
+    /// Takes a request and has answered it, as the thread that waits for one.
+    fileprivate func serve(from client: pid_t?, wasThere: Bool, lastAnswer: UInt64 = 0, parking own: Wakeup) {
+        took(from: client, wasThere: wasThere, lastAnswer: lastAnswer)
+        #expect(awaitTurn(parking: own))
     }
 }

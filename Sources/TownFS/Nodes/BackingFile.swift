@@ -17,7 +17,7 @@ final class BackingFile: Sendable {
     let path: Descriptor
     /// The caller's, as for open(2).
     let flags: CInt
-    /// What it was when it was opened; nil if it would not tell.
+    /// What it was when it was opened; nil if nothing depends on that, or it would not tell.
     private let status: FileStatus?
     private let state: Mutex<State>
 
@@ -28,7 +28,7 @@ final class BackingFile: Sendable {
     init(_ opened: Descriptor, of path: Descriptor? = nil, flags: CInt, status: FileStatus? = nil) {
         self.path = path ?? opened
         self.flags = flags
-        self.status = status ?? (try? FileStatus(of: opened.rawValue))
+        self.status = status ?? (flags & O_ACCMODE != O_RDONLY ? try? FileStatus(of: opened.rawValue) : nil)
         state = Mutex(State(opened: opened))
     }
 

@@ -115,8 +115,8 @@ extension RedisServer {
 
     /// Asks until a runtime is not alive any more.
     ///
-    /// - Returns: The last moment of which it is known that it still was; nil if it was not when it was asked first.
-    func lastSeenAlive(_ id: String) throws -> ContinuousClock.Instant? {
+    /// - Returns: Whether it has been alive for nobody who asked at `limit` or later.
+    func isSilent(about id: String, from limit: ContinuousClock.Instant) throws -> Bool {
         var last: ContinuousClock.Instant?
         let isGone = try eventually {
             let asked = ContinuousClock.now
@@ -125,7 +125,7 @@ extension RedisServer {
             return false
         }
         #expect(isGone)
-        return last
+        return last.map { $0 < limit } ?? true
     }
 }
 
