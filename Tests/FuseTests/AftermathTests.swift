@@ -98,6 +98,8 @@ import Testing
                 case .open: try kernel.send(FUSE_OPEN, node: node, bytes(of: fuse_open_in()), unique: 11)
                 }
             }
+            // Who hangs up before has what is still unread thrown away.
+            while try kernel.receive().unique != 11 {}
         }
         return fileSystem.calls.dropFirst().map { String($0.prefix { $0 != " " }) }
     }
