@@ -31,9 +31,14 @@ enum CallerIdentity {
     }
 
     /// Whether the calling thread has CAP_SYS_ADMIN, in whatever user namespace.
-    static var mayAdminister: Bool {
+    static var mayAdminister: Bool { has(CAP_SYS_ADMIN) }
+
+    /// Whether the calling thread has CAP_DAC_READ_SEARCH, in whatever user namespace.
+    static var mayListEverything: Bool { has(CAP_DAC_READ_SEARCH) }
+
+    private static func has(_ capability: CInt) -> Bool {
         var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
-        return words.withCapabilities { clinux_capabilities($0) } == 0 && words[0].effective & 1 << CAP_SYS_ADMIN != 0
+        return words.withCapabilities { clinux_capabilities($0) } == 0 && words[0].effective & 1 << capability != 0
     }
 
     /// Gives the calling thread a umask of its own.

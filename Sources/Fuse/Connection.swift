@@ -85,6 +85,13 @@ public final class Connection: Sendable {
         notify(FUSE_NOTIFY_INVAL_INODE, fuse_notify_inval_inode_out(ino: inode.rawValue, off: -1, len: 0))
     }
 
+    /// Has the kernel drop what it has of an inode's pages, which for a directory is its listing, and ask for the attributes, too.
+    ///
+    /// The corresponding message is `FUSE_NOTIFY_INVAL_INODE`.
+    public func invalidatePages(of inode: InodeNumber) {
+        notify(FUSE_NOTIFY_INVAL_INODE, fuse_notify_inval_inode_out(ino: inode.rawValue, off: 0, len: 0))
+    }
+
     private func notify<Message: BitwiseCopyable>(_ code: fuse_notify_code, _ message: Message) {
         var notice = Reply(
             header: fuse_out_header(len: 0, error: Int32(bitPattern: code.rawValue), unique: 0), body: message)

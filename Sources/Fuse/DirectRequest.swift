@@ -44,6 +44,9 @@ struct DirectRequest {
         case FUSE_CREATE: create()
         case FUSE_FLUSH: flush()
         case FUSE_RELEASE: release(leaving: &aftermath)
+        case FUSE_OPENDIR where served.handshake.listsUnopened.load(ordering: .relaxed):
+            // For the kernel, that is for ever.
+            acknowledge(.noFunction)
         case FUSE_OPENDIR: opendir()
         case FUSE_RELEASEDIR: aftermath.releasedir(handleToRelease, unique: header.unique)
         case FUSE_UNLINK, FUSE_RMDIR, FUSE_RENAME, FUSE_RENAME2:

@@ -9,8 +9,13 @@ public struct DirectoryReply {
     private let request: fuse_req_t
     private let room: UnsafeMutableRawBufferPointer
     private(set) var used = 0
+    /// Where a later call goes on after the entries that are in it; nil if there are none.
+    public private(set) var nextOffset: off_t?
     /// Whether what is in it counts as looked up.
     private var hasLookups = false
+
+    /// Fewer bytes than an entry has: the kernel finds no entry in them.
+    private static let crumb = 8
 
     init(request: fuse_req_t, room: UnsafeMutableRawBufferPointer) {
         self.request = request
@@ -20,6 +25,17 @@ public struct DirectoryReply {
     /// Whether nothing has been added yet.
     public var isEmpty: Bool { used == 0 }
 
+    /// Says that there are no entries from the offset asked for on.
+    ///
+    /// - Parameter isKept: Whether the kernel may keep the listing until it makes or removes a name in the directory itself.
+    ///   What it takes for the end of a listing to be kept is a reply of no bytes, and no flag of it says otherwise for a
+    ///   directory that was never opened; one of too few bytes for an entry (`parse_dirfile` of fs/fuse/readdir.c) is the end, too.
+    public mutating func end(isKept: Bool) {
+        guard !isKept, used == 0, room.count >= Self.crumb else { return }
+        room[..<Self.crumb].initializeMemory(as: UInt8.self, repeating: 0)
+        used = Self.crumb
+    }
+
     /// Adds a name with its `d_ino` and the file type in `mode`; `nextOffset` is where a later call goes on.
     ///
     /// False when it does not fit: the caller stops, and the kernel asks again from the last offset it has.
@@ -28,7 +44,7 @@ public struct DirectoryReply {
         status.st_ino = number
         status.st_mode = mode
         let needed = fuse_add_direntry(request, cursor, remaining, name.pointer, &status, nextOffset)
-        return take(needed)
+        return take(needed, nextOffset)
     }
 
     /// Whether `name` would fit together with its attributes.
@@ -44,7 +60,7 @@ public struct DirectoryReply {
         var parameters = fuse_entry_param(entry)
         let needed = fuse_add_direntry_plus(request, cursor, remaining, name.pointer, &parameters, nextOffset)
         hasLookups = true
-        return take(needed)
+        return take(needed, nextOffset)
     }
 
     /// Calls `body` for each lookup that is in the reply, as laid out by libfuse (`struct fuse_direntplus` in fuse(4)).
@@ -68,9 +84,10 @@ public struct DirectoryReply {
         (room.baseAddress.map { $0 + used })?.assumingMemoryBound(to: CChar.self)
     }
 
-    private mutating func take(_ needed: Int) -> Bool {
+    private mutating func take(_ needed: Int, _ nextOffset: off_t) -> Bool {
         guard needed <= remaining else { return false }
         used += needed
+        self.nextOffset = nextOffset
         return true
     }
 }

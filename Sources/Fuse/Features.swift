@@ -13,8 +13,15 @@ public struct Features: Sendable {
     /// CAP_SYS_ADMIN.
     public var passthroughDepth: UInt32?
 
-    public init(isExclusive: Bool = false, passthroughDepth: UInt32? = nil) {
+    /// Whether directories need not be opened to be listed: the kernel then asks for neither the one nor the other as long as it
+    /// has a listing that it may keep.
+    ///
+    /// Takes CAP_DAC_READ_SEARCH, as a directory that somebody has open goes on being listed though its permissions change.
+    public var listsUnopened: Bool
+
+    public init(isExclusive: Bool = false, passthroughDepth: UInt32? = nil, listsUnopened: Bool = false) {
         self.isExclusive = isExclusive
         self.passthroughDepth = passthroughDepth
+        self.listsUnopened = listsUnopened
     }
 }

@@ -147,10 +147,11 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Answers `FS_IOC_GETFLAGS` and its kind, for files and directories; ENOTTY for what it does not know.
     ///
     /// - Parameters:
-    ///   - handle: Of an open directory if `isDirectory`, else of an open file.
+    ///   - handle: Of an open directory, or `unopened`, if `isDirectory`; else of an open file.
     ///   - argument: What `command` reads and writes, as large as the kernel has made it.
     func ioctl(
-        _ handle: FileHandle, isDirectory: Bool, _ command: UInt32, _ argument: UnsafeMutableRawBufferPointer
+        _ inode: InodeNumber, _ handle: FileHandle, isDirectory: Bool, _ command: UInt32,
+        _ argument: UnsafeMutableRawBufferPointer
     ) throws(Errno)
 
     /// What poll(2) would say of the file now, as a mask of `POLLIN` and its kind.
@@ -163,9 +164,12 @@ public protocol FileSystem: AnyObject, Sendable {
 
     // MARK: Directories
 
+    /// Opens a directory: not asked for where directories are listed `unopened`.
     func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply
 
     /// Lists a directory from `offset` on: 0, or what came with an earlier entry.
+    ///
+    /// Where there is none the reply is to be told whether that ends a listing that may be kept.
     func readdir(
         _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
         for request: Request

@@ -22,4 +22,7 @@ public struct FileHandle: Hashable, Sendable {
     public init(rawValue: UInt64) {
         self.rawValue = rawValue
     }
+
+    /// No opening: that of directories which the kernel lists without asking for one (`Features.listsUnopened`).
+    public static let unopened = FileHandle(rawValue: 0)
 }

@@ -161,12 +161,13 @@ enum OperationTable {
                     count: count, flags: flags)
             }
         }
-        table.ioctl = { request, _, command, _, info, flags, input, inputSize, outputSize in
+        table.ioctl = { request, inode, command, _, info, flags, input, inputSize, outputSize in
             let isDirectory = flags & UInt32(FUSE_IOCTL_DIR) != 0
             PendingReply(request!).ioctl(
                 UnsafeRawBufferPointer(start: input, count: inputSize), capacity: outputSize
             ) { (fileSystem, argument) throws(Errno) in
-                try fileSystem.ioctl(FileHandle(info!), isDirectory: isDirectory, command, argument)
+                try fileSystem.ioctl(
+                    InodeNumber(rawValue: inode), FileHandle(info!), isDirectory: isDirectory, command, argument)
             }
         }
         table.poll = { request, _, info, waker in

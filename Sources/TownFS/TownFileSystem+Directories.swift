@@ -6,8 +6,12 @@ import SystemPackage
 
 extension TownFileSystem {
     package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
-        let opened: OpenDirectory
-        var isListingKept = false
+        let opened = try open(inode, numbered: 0)
+        return OpenDirectoryReply(handle: directories.insert(opened), isListingKept: isListingKept(inode))
+    }
+
+    /// - Parameter number: Tells its listing from others.
+    private func open(_ inode: InodeNumber, numbered number: UInt32) throws(Errno) -> OpenDirectory {
         switch try subject(inode) {
         case .pulse:
             let entries = try pulse.entries(of: inode).map { entry in
@@ -15,30 +19,32 @@ extension TownFileSystem {
                     name: NodeName(Array(entry.name.utf8)), number: entry.number,
                     kind: entry.isDirectory ? S_IFDIR : S_IFREG)
             }
-            opened = OpenDirectory(inode, listing: { () throws(Errno) in entries })
+            return OpenDirectory(numbered: number, listing: { () throws(Errno) in entries })
         case .signal:
             throw .notDirectory
         case .backing:
             let directory = try directory(inode)
             let real = try directory.descriptor.reopenedDirectory()
             if let signals = directory.signals {
-                opened = OpenDirectory(
-                    inode, real: real, listing: { () throws(Errno) in try signals.listing(over: real) })
-            } else {
-                let device = try nodes.node(inode).identity?.device ?? 0
-                opened = OpenDirectory(inode, streaming: real) { [others] in others.number($0, on: device) }
+                return OpenDirectory(
+                    real: real, numbered: number, listing: { () throws(Errno) in try signals.listing(over: real) })
             }
-            // Signal files come and go without the kernel's doing.
-            isListingKept = features.isExclusive && directory.signals?.scope.hasSignals != true
+            let device = try nodes.node(inode).identity?.device ?? 0
+            return OpenDirectory(streaming: real) { [others] in others.number($0, on: device) }
         }
-        return OpenDirectoryReply(handle: directories.insert(opened), isListingKept: isListingKept)
+    }
+
+    /// Whether the kernel may keep a listing: signal files come and go without its doing.
+    private func isListingKept(_ inode: InodeNumber) -> Bool {
+        guard features.isExclusive, !pulse.contains(inode), let node = try? nodes.node(inode) else { return false }
+        return node.signals?.scope.hasSignals != true
     }
 
     package func readdir(
         _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
         for request: Request
     ) throws(Errno) {
-        try directories[handle].forEach(from: offset) { (entry) throws(Errno) in
+        try list(inode, handle, from: offset, into: &reply) { (entry, reply) throws(Errno) in
             entry.name.withPointer { name in
                 reply.add(
                     FileName(borrowing: name), number: entry.number, mode: entry.kind, nextOffset: entry.nextOffset)
@@ -46,11 +52,39 @@ extension TownFileSystem {
         }
     }
 
+    /// Adds entries to a reply until it has no more room, and sees to it that the next request finds the rest.
+    private func list(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        _ add: (OpenDirectory.Listed, inout DirectoryReply) throws(Errno) -> Bool
+    ) throws(Errno) {
+        let directory: OpenDirectory
+        switch handle == .unopened ? listings.take(of: inode, at: offset) : nil {
+        case .nothing: return reply.end(isKept: isListingKept(inode))
+        case .ofDirectory(let rest): directory = rest
+        case nil where handle == .unopened:
+            do throws(Errno) {
+                directory = try open(inode, numbered: listings.number())
+            } catch {
+                // Another directory may have its name by now. Who opens it next asks for it anew, as for one that says so when
+                // it is opened.
+                if error == .staleNFSFileHandle { dataPaths.connection?.invalidateAttributes(of: inode) }
+                throw error
+            }
+        case nil: directory = try directories[handle]
+        }
+        let hasEnded = try directory.forEach(from: offset) { (entry) throws(Errno) in try add(entry, &reply) }
+        guard let next = reply.nextOffset else {
+            if hasEnded { reply.end(isKept: isListingKept(inode)) }
+            return
+        }
+        if handle == .unopened { listings.leave(hasEnded ? .nothing : .ofDirectory(directory), of: inode, at: next) }
+    }
+
     package func readdirplus(
         _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
         for request: Request
     ) throws(Errno) {
-        try directories[handle].forEach(from: offset) { (listed) throws(Errno) in
+        try list(inode, handle, from: offset, into: &reply) { (listed, reply) throws(Errno) in
             listed.name.withPointer { pointer in
                 let name = FileName(borrowing: pointer)
                 guard reply.hasRoom(for: name) else { return false }
@@ -93,8 +127,15 @@ extension TownFileSystem {
             let files = self.signals.allFiles(beneath: signals.path)
             if let failure = town.writeDown.writeNow(files) { throw failure }
         }
-        guard let real = try directories[handle].real else { return }
+        guard let real = try real(inode, handle) else { return }
         _ = try retryingInterrupts { dataOnly ? fdatasync(real.rawValue) : Glibc.fsync(real.rawValue) }
+    }
+
+    /// The real directory of an opening, or one opened for the occasion; nil in `.pulse`.
+    func real(_ inode: InodeNumber, _ handle: FileHandle) throws(Errno) -> Descriptor? {
+        guard handle == .unopened else { return try directories[handle].real }
+        guard case .backing = try subject(inode) else { return nil }
+        return try nodes.descriptor(of: inode).reopenedDirectory()
     }
 }
 

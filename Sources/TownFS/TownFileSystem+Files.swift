@@ -287,7 +287,8 @@ extension TownFileSystem {
     }
 
     package func ioctl(
-        _ handle: FileHandle, isDirectory: Bool, _ command: UInt32, _ argument: UnsafeMutableRawBufferPointer
+        _ inode: InodeNumber, _ handle: FileHandle, isDirectory: Bool, _ command: UInt32,
+        _ argument: UnsafeMutableRawBufferPointer
     ) throws(Errno) {
         // Flags (lsattr, chattr) and project ids. The kernel has checked who may set what.
         let sizes = [
@@ -297,7 +298,7 @@ extension TownFileSystem {
         guard let size = sizes[command], argument.count >= size else { throw .inappropriateIOCTLForDevice }
         var real: Descriptor?
         if isDirectory {
-            real = try directories[handle].real
+            real = try self.real(inode, handle)
         } else if case .backing(let file) = try files[handle].target {
             real = try file.descriptor
         }
@@ -305,7 +306,6 @@ extension TownFileSystem {
         _ = try retryingInterrupts { clinux_ioctl(real.rawValue, command, argument.baseAddress) }
         // The time of change is another, of which the kernel knows nothing.
         if command == clinux_set_flags || command == clinux_set_fsx {
-            let inode = isDirectory ? try directories[handle].inode : try files[handle].inode
             dataPaths.connection?.invalidateAttributes(of: inode)
         }
     }

@@ -44,7 +44,9 @@ extension TownFileSystem {
 
     package func forget(_ inode: InodeNumber, count: UInt64) {
         if pulse.contains(inode) { return pulse.forget(inode, count: count) }
-        if nodes.forget(inode, count: count) { dataPaths.forget(inode) }
+        guard nodes.forget(inode, count: count) else { return }
+        dataPaths.forget(inode)
+        listings.forget(inode)
     }
 
     // MARK: Making

@@ -128,8 +128,10 @@ extension TownFileSystem {
     /// Decides what in a directory that has moved are signal files now.
     private func settle(_ moved: FileStatus, for request: Request) {
         guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
-        let settlers = nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
+        let (settlers, places) = nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
         for settler in settlers { settle(settler, for: request) }
+        // What the kernel has kept of their listings, it may not any more.
+        for place in [inode] + places { dataPaths.connection?.invalidatePages(of: place) }
     }
 
     /// Makes an inode what its name means in the place to which its directory has moved: the kernel goes on using it.

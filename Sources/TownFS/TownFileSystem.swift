@@ -27,6 +27,7 @@ package final class TownFileSystem: FileSystem {
     let others: OtherDevices
     let files = HandleTable<OpenFile>()
     let directories = HandleTable<OpenDirectory>()
+    let listings = Listings()
     let dataPaths: DataPaths
     package let features: Features
 
@@ -54,7 +55,9 @@ package final class TownFileSystem: FileSystem {
         let kind = try root.fileSystemKind
         features = Features(
             isExclusive: !town.configuration.sharesBacking,
-            passthroughDepth: town.configuration.lendsFiles ? (kind.isOverlay ? 2 : 1) : nil)
+            passthroughDepth: town.configuration.lendsFiles ? (kind.isOverlay ? 2 : 1) : nil,
+            // Where others may put another directory in the place of one, its opening is when the kernel hears of it.
+            listsUnopened: !town.configuration.sharesBacking)
         dataPaths = DataPaths(keepsPages: !town.configuration.sharesBacking)
         let identity = try FileStatus(of: root.rawValue).identity
         self.others = OtherDevices(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)

@@ -104,13 +104,13 @@ struct Exchange: Sendable, CustomTestStringConvertible {
             body: wire(fuse_ioctl_in()) {
                 ($0.fh, $0.cmd, $0.in_size, $0.out_size) = (6, clinux_set_flags, 4, 2)
             } + [1, 2, 3, 4],
-            call: "ioctl 6 \(clinux_set_flags) [1 2 3 4]", answer: bytes(of: fuse_ioctl_out()) + [0xAB, 2]),
+            call: "ioctl 7 6 \(clinux_set_flags) [1 2 3 4]", answer: bytes(of: fuse_ioctl_out()) + [0xAB, 2]),
         Exchange(
             name: "ioctl of a directory", opcode: FUSE_IOCTL,
             body: wire(fuse_ioctl_in()) {
                 ($0.fh, $0.flags, $0.cmd, $0.out_size) = (6, UInt32(FUSE_IOCTL_DIR), clinux_get_flags, 4)
             },
-            call: "ioctl 6 directory \(clinux_get_flags) [0 0 0 0]",
+            call: "ioctl 7 6 directory \(clinux_get_flags) [0 0 0 0]",
             answer: bytes(of: fuse_ioctl_out()) + [0xAB, 0, 0, 0]),
         Exchange(
             name: "setxattr", opcode: FUSE_SETXATTR,
@@ -234,7 +234,7 @@ struct Exchange: Sendable, CustomTestStringConvertible {
             FUSE_READDIR, "readdir", from: 0, room: 95, answer: RecordingFileSystem.names.prefix(2).flatMap(listed)),
         list(
             FUSE_READDIR, "readdir", from: 0, room: 96, answer: RecordingFileSystem.names.prefix(3).flatMap(listed)),
-        list(FUSE_READDIR, "readdir", from: 9000, room: 4096, answer: []),
+        list(FUSE_READDIR, "readdir", from: 9000, room: 4096, answer: Array(repeating: 0, count: 8)),
         list(
             FUSE_READDIRPLUS, "readdirplus", from: 0, room: 4096,
             answer: RecordingFileSystem.names.flatMap(listedPlus)),

@@ -102,6 +102,35 @@ import Testing
         }
     }
 
+    /// The end of a listing that may be kept is a reply of no bytes; of any other, one of too few for an entry.
+    @Test func listingThatMayNotBeKeptHasAnotherEnd() throws {
+        try withSession(serving: RecordingFileSystem()) { kernel in
+            for opcode in [FUSE_READDIR, FUSE_READDIRPLUS] {
+                let question = wire(fuse_read_in()) { ($0.offset, $0.size) = (9000, 4096) }
+                let kept = try kernel.ask(opcode, node: RecordingFileSystem.kept.rawValue, question)
+                #expect((kept.errno, kept.body) == (0, []))
+                let other = try kernel.ask(opcode, node: 7, question)
+                #expect(other.errno == 0 && (1..<MemoryLayout<fuse_dirent>.size).contains(other.body.count))
+            }
+        }
+    }
+
+    /// Directories need no opening where all agree; the answer that says so is for the whole connection.
+    @Test(
+        .enabled(if: geteuid() == 0, "it takes CAP_DAC_READ_SEARCH"),
+        arguments: [
+            (Features(listsUnopened: true), 0x3fff_ffff, ENOSYS),
+            (Features(), 0x3fff_ffff, 0), (Features(listsUnopened: true), 0x3fff_ffff & ~UInt32(1 << 24), 0),
+        ] as [(Features, UInt32, CInt)])
+    func directoriesAreListedUnopenedWhereAllAgree(_ features: Features, _ flags: UInt32, _ errno: CInt) throws {
+        let fileSystem = RecordingFileSystem(features: features)
+        try withSession(serving: fileSystem, isGreeted: false) { kernel in
+            try kernel.greet(offering: flags)
+            #expect(try kernel.ask(FUSE_OPENDIR, node: 7, bytes(of: fuse_open_in())).errno == errno)
+        }
+        #expect(fileSystem.calls.contains { $0.hasPrefix("opendir") } == (errno == 0))
+    }
+
     @Test(arguments: [true, false]) func listingIsKeptWhereTheFileSystemSaysSo(isKept: Bool) throws {
         try withSession(serving: RecordingFileSystem()) { kernel in
             let node = isKept ? RecordingFileSystem.kept.rawValue : 7

@@ -314,10 +314,11 @@ final class RecordingFileSystem: FileSystem {
     }
 
     func ioctl(
-        _ handle: FileHandle, isDirectory: Bool, _ command: UInt32, _ argument: UnsafeMutableRawBufferPointer
+        _ inode: InodeNumber, _ handle: FileHandle, isDirectory: Bool, _ command: UInt32,
+        _ argument: UnsafeMutableRawBufferPointer
     ) throws(Errno) {
         let bytes = argument.map { String($0, radix: 16) }.joined(separator: " ")
-        try note("ioctl \(handle.rawValue)\(isDirectory ? " directory" : "") \(command) [\(bytes)]")
+        try note("ioctl \(inode.rawValue) \(handle.rawValue)\(isDirectory ? " directory" : "") \(command) [\(bytes)]")
         if !argument.isEmpty { argument.storeBytes(of: 0xAB, as: UInt8.self) }
     }
 
@@ -346,6 +347,7 @@ final class RecordingFileSystem: FileSystem {
             }
             guard isAdded else { return }
         }
+        reply.end(isKept: inode == Self.kept)
     }
 
     func readdirplus(
@@ -361,6 +363,7 @@ final class RecordingFileSystem: FileSystem {
             }
             guard isAdded else { return }
         }
+        reply.end(isKept: inode == Self.kept)
     }
 
     func releasedir(_ handle: FileHandle) {

@@ -154,6 +154,32 @@ extension EndToEnd {
             }
         }
 
+        /// What the kernel has kept of a listing is of no use where signal files come and go without its doing.
+        @Test(.inTownScopeAlone("a pattern that needs the whole town"))
+        func listingIsOfNowWhereADirectoryHasBecomeOneOfSignals() throws {
+            let options = ["--ttl", "2s", "--on-expiry", "absent", "--signal", "**/.runtime/keepalive.json"]
+            try withMountedTown(options: options) { town in
+                for path in ["rig", "rig/.runtime", "rig/plain"] { try Client.makeDirectory("\(town.path)/\(path)") }
+                for name in ["other", "keepalive.json"] {
+                    try Client.write(KeepaliveDocument.text(name), to: "\(town.path)/rig/plain/\(name)")
+                }
+                // Once for the kernel to keep it, once more from what it has kept.
+                for _ in 0..<2 {
+                    #expect(try Client.names(in: "\(town.path)/rig/plain").sorted() == ["keepalive.json", "other"])
+                }
+                try Client.removeDirectory("\(town.path)/rig/.runtime")
+                try Client.rename("\(town.path)/rig/plain", to: "\(town.path)/rig/.runtime")
+                try Client.rename("\(town.path)/rig", to: "\(town.path)/moved")
+                let place = "\(town.path)/moved/.runtime"
+                #expect(try eventually { try Client.names(in: place) == ["other"] })
+                // And an ordinary one again, it is listed as it is.
+                try Client.rename(place, to: "\(town.path)/moved/plain")
+                for _ in 0..<2 {
+                    #expect(try Client.names(in: "\(town.path)/moved/plain").sorted() == ["keepalive.json", "other"])
+                }
+            }
+        }
+
         @Test(.inTownScopeAlone("a covered directory is held in its place: ScopeTests"))
         func directoryWithASignalIsNotEmptyUntilThatIsRemoved() throws {
             try withMountedTown { town in

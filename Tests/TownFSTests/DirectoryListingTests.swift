@@ -32,8 +32,10 @@ import Testing
         }
     }
 
-    @Test(arguments: ["beneath only", "touched", "touched over one beneath", "written down"])
-    func signalFileIsListedOnce(_ state: String) throws {
+    @Test(
+        arguments: ["beneath only", "touched", "touched over one beneath", "written down"],
+        TownFileSystem.Opening.allCases)
+    func signalFileIsListedOnce(_ state: String, _ opening: TownFileSystem.Opening) throws {
         try withTown(["daemon/daemon.pid": "1"]) { town in
             let path = "daemon/activity.json"
             if state.contains("beneath") { try town.writeBeneath("{}", to: path) }
@@ -41,15 +43,15 @@ import Testing
             if state == "written down" { town.writeDown() }
             #expect(try town.names("daemon") == ["activity.json", "daemon.pid"])
             let inode = try town.lookup("daemon").inode
-            let handle = try town.fileSystem.opendir(inode, for: .me).handle
-            for withLookup in [false, true] {
-                let listed = try town.fileSystem.list(inode, handle, withLookup: withLookup)
-                let entry = try #require(listed.first { $0.text == "activity.json" })
-                let number = try town.stat(path).st_ino
-                #expect(entry.number == number)
-                #expect(entry.kind == S_IFREG)
+            try town.fileSystem.opening(inode, opening) { handle in
+                for withLookup in [false, true] {
+                    let listed = try town.fileSystem.list(inode, handle, withLookup: withLookup)
+                    let entry = try #require(listed.first { $0.text == "activity.json" })
+                    let number = try town.stat(path).st_ino
+                    #expect(entry.number == number)
+                    #expect(entry.kind == S_IFREG)
+                }
             }
-            town.fileSystem.releasedir(handle)
         }
     }
 
@@ -182,8 +184,12 @@ import Testing
     }
 
     /// Read in pieces of every size, a directory has each of its names once; and going back to an offset goes on there.
-    @Test(arguments: ["plain", "daemon"], [300, 512, 4096, 65_536])
-    func piecesOfAListingFitTogether(_ directory: String, _ room: Int) throws {
+    @Test(
+        arguments: ["plain", "daemon"].flatMap { directory in
+            TownFileSystem.Opening.allCases.map { (directory, $0) }
+        }, [300, 512, 4096, 65_536])
+    func piecesOfAListingFitTogether(_ kind: (String, TownFileSystem.Opening), _ room: Int) throws {
+        let (directory, opening) = kind
         var files = Dictionary(uniqueKeysWithValues: (0..<200).map { ("\(directory)/file-\($0)", "") })
         files["\(directory)/" + String(repeating: "n", count: 255)] = ""
         try withTown(files) { town in
@@ -192,42 +198,94 @@ import Testing
                 files.keys.map { String($0.dropFirst(directory.count + 1)) } + [".", ".."]
                     + (directory == "daemon" ? ["activity.json"] : []))
             let inode = try town.lookup(directory).inode
-            let handle = try town.fileSystem.opendir(inode, for: .me).handle
-            for withLookup in [false, true] where !withLookup || room >= 512 {
-                var all: [Listed] = []
-                while true {
-                    let part = try town.fileSystem.list(
-                        inode, handle, from: all.last?.nextOffset ?? 0, room: room, withLookup: withLookup)
-                    if part.isEmpty { break }
-                    all += part
+            try town.fileSystem.opening(inode, opening) { handle in
+                for withLookup in [false, true] where !withLookup || room >= 512 {
+                    let all = try town.fileSystem.listAll(inode, handle, room: room, withLookup: withLookup)
+                    #expect(all.count == expected.count)
+                    #expect(Set(all.map(\.text)) == expected)
+                    let again = try town.fileSystem.list(
+                        inode, handle, from: all[100].nextOffset, room: room, withLookup: withLookup)
+                    #expect(again.first?.text == all[101].text)
                 }
-                #expect(all.count == expected.count)
-                #expect(Set(all.map(\.text)) == expected)
-                let again = try town.fileSystem.list(
-                    inode, handle, from: all[100].nextOffset, room: room, withLookup: withLookup)
-                #expect(again.first?.text == all[101].text)
             }
-            town.fileSystem.releasedir(handle)
         }
     }
 
-    @Test func offsetsHoldWhileNamesComeAndGo() throws {
+    @Test(arguments: TownFileSystem.Opening.allCases)
+    func offsetsHoldWhileNamesComeAndGo(_ opening: TownFileSystem.Opening) throws {
         let files = Dictionary(uniqueKeysWithValues: (0..<20).map { ("daemon/file-\($0)", "") })
         try withTown(files) { town in
             let inode = try town.lookup("daemon").inode
-            let handle = try town.fileSystem.opendir(inode, for: .me).handle
-            var all = try town.fileSystem.list(inode, handle, room: 400)
-            try town.write("{}", to: "daemon/activity.json")
-            try town.unlink("daemon/\(all[3].text)")
-            while case let part = try town.fileSystem.list(
-                inode, handle, from: all[all.count - 1].nextOffset, room: 400),
-                !part.isEmpty
-            { all += part }
-            #expect(Set(all.map(\.text)) == Set((0..<20).map { "file-\($0)" } + [".", ".."]))
-            #expect(all.count == 22)
-            // From the start again, it is what is there now.
-            #expect(try town.fileSystem.list(inode, handle).contains { $0.text == "activity.json" })
-            town.fileSystem.releasedir(handle)
+            try town.fileSystem.opening(inode, opening) { handle in
+                var all = try town.fileSystem.list(inode, handle, room: 400)
+                try town.write("{}", to: "daemon/activity.json")
+                try town.unlink("daemon/\(all[3].text)")
+                all += try town.fileSystem.listAll(inode, handle, from: all[all.count - 1].nextOffset, room: 400)
+                #expect(Set(all.map(\.text)) == Set((0..<20).map { "file-\($0)" } + [".", ".."]))
+                #expect(all.count == 22)
+                // From the start again, it is what is there now.
+                #expect(try town.fileSystem.list(inode, handle).contains { $0.text == "activity.json" })
+            }
+        }
+    }
+
+    /// Nobody says whose listing it is that goes on.
+    @Test(arguments: ["plain", "daemon"]) func readersOfOneDirectoryDoNotMeet(_ directory: String) throws {
+        let files = Dictionary(uniqueKeysWithValues: (0..<60).map { ("\(directory)/file-\($0)", "") })
+        try withTown(files) { town in
+            let inode = try town.lookup(directory).inode
+            var one = try town.fileSystem.list(inode, .unopened, room: 800)
+            // What the first reader has had goes: a second one's entries are counted otherwise.
+            for gone in one.filter({ $0.text.hasPrefix("file") }).prefix(5) {
+                try town.unlink("\(directory)/\(gone.text)")
+            }
+            var other = try town.fileSystem.list(inode, .unopened, room: 800)
+            one += try town.fileSystem.listAll(inode, .unopened, from: one[one.count - 1].nextOffset, room: 800)
+            other += try town.fileSystem.listAll(inode, .unopened, from: other[other.count - 1].nextOffset, room: 800)
+            #expect(one.count == 62 && Set(one).count == 62)
+            #expect(other.count == 57 && Set(other).count == 57)
+        }
+    }
+
+    /// Those who stop in the middle leave no more than a few descriptors behind; who comes back all the same goes on.
+    @Test func listingsThatNobodyGoesOnWithMakeRoom() throws {
+        let count = Listings.most + 20
+        let files = Dictionary(
+            uniqueKeysWithValues: (0..<count).flatMap { directory in
+                (0..<10).map { ("plain/\(directory)/\($0)", "") }
+            })
+        try withTown(files) { town in
+            var begun: [(inode: InodeNumber, listed: [Listed])] = []
+            for directory in 0..<count {
+                let inode = try town.lookup("plain/\(directory)").inode
+                begun.append((inode, try town.fileSystem.list(inode, .unopened, room: 100)))
+            }
+            #expect(town.fileSystem.listings.count == Listings.most)
+            for (inode, listed) in begun {
+                let rest = try town.fileSystem.listAll(inode, .unopened, from: listed[listed.count - 1].nextOffset)
+                #expect(Set((listed + rest).map(\.text)).count == 12)
+            }
+            for (inode, _) in begun { town.fileSystem.forget(inode, count: 1) }
+            #expect(town.fileSystem.listings.count == 0)
+        }
+    }
+
+    @Test(arguments: [("plain", true), ("daemon", false), (".pulse", false), (".pulse/runtimes", false)])
+    func listingEndsAsOneThatMayBeKeptOrNot(_ directory: String, _ isKept: Bool) throws {
+        for sharesBacking in [false, true] {
+            try withTown(["plain/f": "", "daemon/f": ""], sharesBacking: sharesBacking) { town in
+                let inode = try town.lookup(directory).inode
+                // Asked again, from the same place, it says so once more.
+                for _ in 0..<2 {
+                    let last = try town.fileSystem.listAll(inode, .unopened).last
+                    for withLookup in [false, true] {
+                        let size = try town.fileSystem.listedSize(
+                            inode, .unopened, from: last?.nextOffset ?? 0, withLookup: withLookup)
+                        #expect((size == 0) == (isKept && !sharesBacking))
+                        #expect(size < MemoryLayout<fuse_dirent>.size)
+                    }
+                }
+            }
         }
     }
 
@@ -235,7 +293,7 @@ import Testing
         let files = Dictionary(uniqueKeysWithValues: (0..<50).map { ("plain/file-\($0)", "") })
         try withTown(files) { town in
             let inode = try town.lookup("plain").inode
-            let handle = try town.fileSystem.opendir(inode, for: .me).handle
+            let handle = FileHandle.unopened
             var offset: off_t = 0
             while let last = try town.fileSystem.list(inode, handle, from: offset, room: 1000, withLookup: true).last {
                 let listed = try town.fileSystem.list(inode, handle, from: offset, room: 1000, withLookup: true)
@@ -245,7 +303,6 @@ import Testing
                 }
                 offset = last.nextOffset
             }
-            town.fileSystem.releasedir(handle)
             #expect(town.fileSystem.nodes.count == 2)
         }
     }

@@ -26,7 +26,7 @@ final class TestTown: Sendable {
     init(
         tree: String, patterns: [String], expiry: Town.Expiry, cacheCapacity: Int, journal: Journal?,
         writeDownDelay: Duration? = nil, usesHandles: Bool = true, activity: Town.Activity = .observe,
-        mirror: (any LivenessMirror)? = nil
+        mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false
     ) throws {
         self.tree = tree
         clock = FakeClock()
@@ -36,6 +36,7 @@ final class TestTown: Sendable {
         configuration.expiry = expiry
         configuration.descriptorCacheCapacity = cacheCapacity
         configuration.usesHandles = usesHandles
+        configuration.sharesBacking = sharesBacking
         configuration.activity = activity
         configuration.sharesSignals = mirror != nil
         if let writeDownDelay { configuration.writeDownDelay = writeDownDelay }
@@ -263,7 +264,8 @@ final class TestTown: Sendable {
 func withTown(
     _ files: [String: String] = [:], patterns: [String] = SignalPatterns.defaults, expiry: Town.Expiry = .keep,
     cacheCapacity: Int = 64, journal: Journal? = nil, writeDownDelay: Duration? = nil, usesHandles: Bool = true,
-    activity: Town.Activity = .observe, mirror: (any LivenessMirror)? = nil, _ body: (TestTown) throws -> Void
+    activity: Town.Activity = .observe, mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false,
+    _ body: (TestTown) throws -> Void
 ) throws {
     try withTemporaryTree { tree in
         for directory in [".runtime/heartbeats", "daemon", "deacon"] { try makeDirectories("\(tree)/\(directory)") }
@@ -276,7 +278,8 @@ func withTown(
         }
         let town = try TestTown(
             tree: tree, patterns: patterns, expiry: expiry, cacheCapacity: cacheCapacity, journal: journal,
-            writeDownDelay: writeDownDelay, usesHandles: usesHandles, activity: activity, mirror: mirror)
+            writeDownDelay: writeDownDelay, usesHandles: usesHandles, activity: activity, mirror: mirror,
+            sharesBacking: sharesBacking)
         defer { _ = town.town.close() }
         try body(town)
     }
@@ -308,7 +311,7 @@ private func removeTree(_ path: String) {
 
 /// By descriptors, as trees may be deeper than a path may be long.
 private func removeContents(of directory: Descriptor) {
-    try? DirectoryStream(directory).forEach(from: 0) { entry in
+    _ = try? DirectoryStream(directory).forEach(from: 0) { entry in
         guard !entry.isDots else { return true }
         entry.name.withPointer { name in
             guard unlinkat(directory.rawValue, name, 0) == -1 else { return }
@@ -391,11 +394,52 @@ extension TownFileSystem {
         }
     }
 
+    /// How the kernel comes to list a directory.
+    enum Opening: CaseIterable {
+        case opened, unopened
+    }
+
+    /// Lends the handle by which a directory is listed.
+    func opening(_ inode: InodeNumber, _ opening: Opening, _ body: (FileHandle) throws -> Void) throws {
+        guard opening == .opened else { return try body(.unopened) }
+        let handle = try opendir(inode, for: .me).handle
+        defer { releasedir(handle) }
+        try body(handle)
+    }
+
+    /// All answers to a listing, up to its end.
+    func listAll(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t = 0, room: Int = 1 << 16,
+        withLookup: Bool = false
+    ) throws -> [Listed] {
+        var all: [Listed] = []
+        while case let part = try list(
+            inode, handle, from: all.last?.nextOffset ?? offset, room: room, withLookup: withLookup), !part.isEmpty
+        { all += part }
+        return all
+    }
+
     /// One answer to a listing of up to `room` bytes.
     func list(
         _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t = 0, room: Int = 1 << 16,
         withLookup: Bool = false
     ) throws -> [Listed] {
+        try answer(to: inode, handle, from: offset, room: room, withLookup: withLookup) {
+            Listed.parse($0, withLookup: withLookup)
+        }
+    }
+
+    /// How many bytes one answer to a listing has.
+    func listedSize(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, withLookup: Bool
+    ) throws -> Int {
+        try answer(to: inode, handle, from: offset, room: 1 << 16, withLookup: withLookup, \.count)
+    }
+
+    private func answer<Result>(
+        to inode: InodeNumber, _ handle: FileHandle, from offset: off_t, room: Int, withLookup: Bool,
+        _ body: (UnsafeRawBufferPointer) -> Result
+    ) throws -> Result {
         let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: room, alignment: 8)
         defer { bytes.deallocate() }
         // because libfuse lays entries out without a look at the request.
@@ -405,7 +449,7 @@ extension TownFileSystem {
         } else {
             try readdir(inode, handle, from: offset, into: &reply, for: .me)
         }
-        return Listed.parse(UnsafeRawBufferPointer(rebasing: bytes[..<reply.used]), withLookup: withLookup)
+        return body(UnsafeRawBufferPointer(rebasing: bytes[..<reply.used]))
     }
 }
 
@@ -423,7 +467,10 @@ struct Listed: Hashable {
     static func parse(_ bytes: UnsafeRawBufferPointer, withLookup: Bool) -> [Listed] {
         var listed: [Listed] = []
         var position = 0
-        while position < bytes.count {
+        // Less than an entry is none, as for the kernel.
+        while bytes.count - position >= MemoryLayout<fuse_dirent>.size
+            + (withLookup ? MemoryLayout<fuse_entry_out>.size : 0)
+        {
             var inode: UInt64 = 0
             if withLookup {
                 inode = bytes.loadUnaligned(fromByteOffset: position, as: UInt64.self)

@@ -387,10 +387,10 @@ final class NodeStore: Sendable {
     ///
     /// `signals` answers for one node, given its parent's answer and its name; parents come before children.
     ///
-    /// - Returns: What is or was in a place for signal files.
+    /// - Returns: What is or was in a place for signal files; and the directories that are or were such places.
     func resettle(
         below top: InodeNumber, _ signals: (_ parent: SignalDirectory?, _ name: NodeName) -> SignalDirectory?
-    ) -> [Settler] {
+    ) -> (settlers: [Settler], places: [InodeNumber]) {
         state.withLock { state in
             var children: [InodeNumber: [InodeNumber]] = [:]
             state.nodes.forEach { inode, node in
@@ -398,6 +398,7 @@ final class NodeStore: Sendable {
             }
             var waiting = children[top] ?? []
             var settlers: [Settler] = []
+            var places: [InodeNumber] = []
             while let inode = waiting.popLast() {
                 guard let node = state.nodes[inode] else { continue }
                 let place = state.nodes[node.parent]?.signals
@@ -409,10 +410,12 @@ final class NodeStore: Sendable {
                             inode: inode, name: node.name, parent: node.parent, signalFile: node.signalFile,
                             signals: place))
                 }
-                state.nodes[inode]?.signals = node.signalFile == nil ? signals(place, node.name) : nil
+                let below = node.signalFile == nil ? signals(place, node.name) : nil
+                if node.signals?.scope.hasSignals == true || below?.scope.hasSignals == true { places.append(inode) }
+                state.nodes[inode]?.signals = below
                 waiting += children[inode] ?? []
             }
-            return settlers
+            return (settlers, places)
         }
     }
 }

@@ -5,10 +5,10 @@ import Synchronization
 import SystemCalls
 import SystemPackage
 
-/// One opening of a directory.
+/// A directory that is open to be listed.
 ///
 /// An ordinary directory is streamed, with the offsets of the file system beneath. One in which signal files can lie is
-/// listed as a whole when it is read from the start, and its offsets count entries.
+/// listed as a whole when it is read from the start, and the lower halves of its offsets count entries.
 final class OpenDirectory: Sendable {
     /// One entry, as listed.
     struct Listed: Sendable {
@@ -39,41 +39,49 @@ final class OpenDirectory: Sendable {
         case listing(@Sendable () throws(Errno) -> [Listed])
     }
 
-    let inode: InodeNumber
     private let source: Source
     /// What a listing found when it was last read from the start.
     private let listed = Mutex<[Listed]?>(nil)
+    /// The upper half of a listing's offsets.
+    private let number: UInt32
     /// The real directory, where there is one to be synchronized.
     let real: Descriptor?
 
     /// - Parameter shown: What an inode number beneath is shown as.
-    init(_ inode: InodeNumber, streaming real: Descriptor, shown: @escaping @Sendable (ino_t) -> ino_t) {
-        self.inode = inode
+    init(streaming real: Descriptor, shown: @escaping @Sendable (ino_t) -> ino_t) {
         source = .stream(DirectoryStream(real), shown: shown)
         self.real = real
+        number = 0
     }
 
-    init(_ inode: InodeNumber, real: Descriptor? = nil, listing: @escaping @Sendable () throws(Errno) -> [Listed]) {
-        self.inode = inode
+    /// - Parameter number: Tells its offsets from other listings'; at most `Int32.max`.
+    init(
+        real: Descriptor? = nil, numbered number: UInt32, listing: @escaping @Sendable () throws(Errno) -> [Listed]
+    ) {
         source = .listing(listing)
         self.real = real
+        self.number = number
     }
 
     /// Calls `body` with each entry from `offset` on, until it answers false.
-    func forEach(from offset: off_t, _ body: (Listed) throws(Errno) -> Bool) throws(Errno) {
+    ///
+    /// - Returns: Whether it came to the end.
+    func forEach(from offset: off_t, _ body: (Listed) throws(Errno) -> Bool) throws(Errno) -> Bool {
         switch source {
         case .stream(let stream, let shown):
-            try stream.forEach(from: offset) { (listed) throws(Errno) in
+            return try stream.forEach(from: offset) { (listed) throws(Errno) in
                 var entry = listed
                 entry.number = shown(entry.number)
                 return try body(entry)
             }
         case .listing(let list):
-            for (index, listed) in try entries(from: offset, list).enumerated().dropFirst(Int(clamping: offset)) {
+            let first = Int(UInt32(truncatingIfNeeded: offset))
+            for (index, listed) in try entries(from: offset, list).enumerated().dropFirst(first) {
                 var entry = listed
-                entry.nextOffset = off_t(index + 1)
-                guard try body(entry) else { return }
+                entry.nextOffset = off_t(number) << 32 | off_t(index + 1)
+                guard try body(entry) else { return false }
             }
+            return true
         }
     }
 
@@ -99,14 +107,18 @@ struct DirectoryStream: Sendable {
 
     /// Calls `body` with each entry from `offset` on, until it answers false.
     ///
-    /// The kernel lets only one thread at a time read through one open directory, so no two come here with one descriptor.
-    func forEach(from offset: off_t, _ body: (OpenDirectory.Listed) throws(Errno) -> Bool) throws(Errno) {
+    /// The kernel lets only one thread at a time read through one open directory, and what is left of a listing is taken by one, so
+    /// no two come here with one descriptor.
+    ///
+    /// - Returns: Whether it came to the end.
+    @discardableResult
+    func forEach(from offset: off_t, _ body: (OpenDirectory.Listed) throws(Errno) -> Bool) throws(Errno) -> Bool {
         _ = try retryingInterrupts { lseek(directory.rawValue, offset, SEEK_SET) }
         while true {
             let block = try readBlock()
-            guard !block.isEmpty else { return }
+            guard !block.isEmpty else { return true }
             for entry in block {
-                guard try body(entry) else { return }
+                guard try body(entry) else { return false }
             }
         }
     }

@@ -40,7 +40,7 @@ struct Recollection {
         var names: [NodeName] = []
         var directories: [(name: NodeName, scope: SignalPatterns.Scope)] = []
         var patience = patience
-        try? DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
+        _ = try? DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
             patience -= 1
             let name = entry.name.bytes
             if scope.matches(name) { names.append(entry.name) }
