@@ -58,6 +58,8 @@ package final class Crew: Sendable {
     private let limit: Int
     /// How many can run at a time, beside the clients that they run for.
     private let running: Int
+    /// A request that takes longer than one to two of these is not waited for.
+    private let patience: Duration
     private let timer: OwnedDescriptor
 
     /// How much pressure asks for one more thread.
@@ -70,13 +72,14 @@ package final class Crew: Sendable {
     private static let slownessPerAnswer = 8
     /// How much slowness makes room for one more thread.
     private static let slownessPerThread = 16
-    /// A request that takes longer than one to two of these is not waited for.
-    private static let patience: Duration = .milliseconds(1)
-
     /// - Parameters:
     ///   - threads: How many there will be, at least one.
     ///   - cores: How many of them can run at a time.
-    package init(threads: Int, cores: Int = sysconf(CInt(_SC_NPROCESSORS_ONLN))) throws(Errno) {
+    ///   - patience: For how long nobody needs to read before one more thread does.
+    package init(
+        threads: Int, cores: Int = sysconf(CInt(_SC_NPROCESSORS_ONLN)), patience: Duration = .milliseconds(1)
+    ) throws(Errno) {
+        self.patience = patience
         limit = threads
         running = max(1, cores / 2)
         state = Mutex(State(active: threads))
@@ -132,7 +135,7 @@ package final class Crew: Sendable {
             state.waiting -= 1
             return state.mustBeWatched()
         }
-        if mustWatch { startTimer() }
+        if mustWatch { wakeWatch(after: patience) }
         duty()
         state.withLock { $0.waiting += 1 }
     }
@@ -160,7 +163,7 @@ package final class Crew: Sendable {
             return (helper, state.mustBeWatched())
         }
         helper?.raise()
-        if mustWatch { startTimer() }
+        if mustWatch { wakeWatch(after: patience) }
     }
 
     /// What kept a thread from serving.
@@ -175,7 +178,7 @@ package final class Crew: Sendable {
             return state.parked
         }
         for thread in parked { thread.raise() }
-        startTimer()
+        wakeWatch(after: .zero)
     }
 
     /// Looks, while requests are being answered, whether somebody waits for the next one; returns when all has ended.
@@ -194,14 +197,16 @@ package final class Crew: Sendable {
             }
             if hasEnded { return }
             helper?.raise()
-            if state.withLock({ $0.isWatched }) { startTimer() }
+            if state.withLock({ $0.isWatched }) { wakeWatch(after: patience) }
         }
     }
 
-    /// Wakes the watch once, after its patience.
-    private func startTimer() {
+    /// Wakes the watch once.
+    private func wakeWatch(after delay: Duration) {
+        let (seconds, attoseconds) = delay.components
         var setting = itimerspec()
-        setting.it_value.tv_nsec = Int(Self.patience / .nanoseconds(1))
+        // After nothing at all would be never.
+        setting.it_value = timespec(tv_sec: Int(seconds), tv_nsec: max(1, Int(attoseconds / 1_000_000_000)))
         timerfd_settime(timer.rawValue, 0, &setting, nil)
     }
 }

@@ -83,7 +83,7 @@ import Testing
     }
 
     @Test func anotherThreadJoinsWhenTheOneThatReadsIsHeldUp() throws {
-        try withCrew(of: 2) { crew, others in
+        try withCrew(of: 2, patience: .milliseconds(1)) { crew, others in
             // A request that takes long: nobody waits for the next one until the watch finds out.
             crew.took(from: 1, wasThere: false)
             #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
@@ -102,8 +102,12 @@ import Testing
     }
 
     /// Runs `body` as the thread of a crew that waits for a request, the others being parked; then ends them all.
-    private func withCrew(of threads: Int, cores: Int = 8, _ body: (Crew, Others) throws -> Void) throws {
-        let crew = try Crew(threads: threads, cores: cores)
+    ///
+    /// - Parameter patience: Long, as on a busy machine any thread may be held up between two requests.
+    private func withCrew(
+        of threads: Int, cores: Int = 8, patience: Duration = .seconds(600), _ body: (Crew, Others) throws -> Void
+    ) throws {
+        let crew = try Crew(threads: threads, cores: cores, patience: patience)
         let others = Others()
         let watch = try Thread(named: "watch") { crew.watch() }
         let outcome = Result { try start(threads - 1, of: crew, others) { try body(crew, others) } }
