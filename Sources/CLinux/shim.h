@@ -143,6 +143,20 @@ static inline ssize_t clinux_receive_message(int socket, void *bytes, size_t cou
 // send(2): an enumerator and a macro of one name, of which Swift takes now the one, now the other.
 static const int clinux_msg_nosignal = MSG_NOSIGNAL;
 
+// pipe2(2) and splice(2) are there with _GNU_SOURCE only. They never wait for room in a pipe: -1 with EAGAIN.
+static inline int clinux_pipe(int *reader, int *writer) {
+    int ends[2];
+    if (syscall(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK) == -1) return -1;
+    *reader = ends[0];
+    *writer = ends[1];
+    return 0;
+}
+static inline ssize_t clinux_splice(int source, off_t *position, int target, size_t count) {
+    return syscall(SYS_splice, source, position, target, (off_t *)0, count, 2u /* SPLICE_F_NONBLOCK */);
+}
+// F_SETPIPE_SZ: bytes, made a power of two; -1 with EPERM where a user's pipes have taken too much memory.
+static inline int clinux_set_pipe_capacity(int pipe, int bytes) { return fcntl(pipe, 1031, bytes); }
+
 // read(2) and writev(2) without being cancellation points: glibc pays for that with two atomic operations a call.
 static inline ssize_t clinux_read(int descriptor, void *bytes, size_t count) {
     return syscall(SYS_read, descriptor, bytes, count);

@@ -21,9 +21,13 @@ public final class Connection: Sendable {
 
     private let descriptor: Atomic<CInt>
     private let passesThrough = Atomic(false)
+    /// Whether a message may come from a pipe: to `/dev/fuse`, of which a test has none.
+    let takesPages: Bool
 
     init(_ descriptor: CInt) {
         self.descriptor = Atomic(descriptor)
+        var status = stat()
+        takesPages = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFCHR
     }
 
     /// Notes what the kernel and we have agreed on.
@@ -127,6 +131,14 @@ public final class Connection: Sendable {
         // because writev(2) only reads.
         var part = iovec(iov_base: UnsafeMutableRawPointer(mutating: message.baseAddress), iov_len: message.count)
         return Self.write(&part, count: 1, to: descriptor.load(ordering: .relaxed)) == -1 ? .current : nil
+    }
+
+    /// Sends one message of `size` bytes that is in a pipe.
+    ///
+    /// - Returns: As `send`; the pipe is not empty then.
+    func send(_ size: Int, from pipe: CInt) -> Errno? {
+        let sent = clinux_splice(pipe, nil, descriptor.load(ordering: .relaxed), size)
+        return sent == -1 ? .current : sent == size ? nil : .ioError
     }
 
     /// Writes one message in parts; for a socket that is full it waits, and `/dev/fuse` never is.

@@ -28,9 +28,11 @@ struct DirectRequest {
 
     /// Answers.
     ///
-    /// - Parameter aftermath: Takes what nobody waits for.
+    /// - Parameters:
+    ///   - aftermath: Takes what nobody waits for.
+    ///   - pipes: The thread's own.
     /// - Returns: False for a request of another kind, which is left alone.
-    func answer(leaving aftermath: inout Aftermath) -> Bool {
+    func answer(leaving aftermath: inout Aftermath, by pipes: inout ReplyPipes) -> Bool {
         switch fuse_opcode(header.opcode) {
         case FUSE_LOOKUP: lookup()
         case FUSE_FORGET: aftermath.forget(inode, count: argument(as: fuse_forget_in.self).nlookup)
@@ -42,6 +44,7 @@ struct DirectRequest {
             aftermath.doAll(of: inode)
             open()
         case FUSE_CREATE: create()
+        case FUSE_READ: return read(by: &pipes)
         case FUSE_FLUSH: flush()
         case FUSE_RELEASE: release(leaving: &aftermath)
         case FUSE_OPENDIR where served.handshake.listsUnopened.load(ordering: .relaxed):
@@ -165,6 +168,19 @@ struct DirectRequest {
     private struct Created: BitwiseCopyable {
         var entry: fuse_entry_out
         var opened: fuse_open_out
+    }
+
+    /// Answers a large read without a copy in our memory.
+    ///
+    /// - Returns: False if it is to be answered as any other.
+    private func read(by pipes: inout ReplyPipes) -> Bool {
+        let question = argument(as: fuse_read_in.self)
+        guard ReplyPipes.sizes.contains(Int(question.size)), served.connection.takesPages else { return false }
+        return fileSystem.withFile(beneath: FileHandle(rawValue: question.fh)) { file in
+            pipes.send(
+                Int(question.size), of: file, from: off_t(truncatingIfNeeded: question.offset), to: served.connection,
+                unique: header.unique)
+        } ?? false
     }
 
     private func flush() {

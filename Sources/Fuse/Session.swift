@@ -173,6 +173,7 @@ public final class Session: Sendable {
             return crew.end(for: error)
         }
         var aftermath = Aftermath(of: served)
+        var pipes = ReplyPipes()
         var lastAnswer: UInt64 = 0
         defer { aftermath.doAll() }
         while crew.awaitTurn(parking: parking, willPark: { aftermath.doAll() }) {
@@ -183,7 +184,7 @@ public final class Session: Sendable {
                 return received < 0 ? crew.end(for: Errno(rawValue: -received)) : ()
             }
             let start = Self.nanoseconds()
-            answer(&buffer, leaving: &aftermath)
+            answer(&buffer, leaving: &aftermath, by: &pipes)
             lastAnswer = Self.nanoseconds() - start
             guard fuse_session_exited(session) == 0 else { return }
         }
@@ -199,11 +200,11 @@ public final class Session: Sendable {
         }
     }
 
-    private func answer(_ request: inout fuse_buf, leaving aftermath: inout Aftermath) {
+    private func answer(_ request: inout fuse_buf, leaving aftermath: inout Aftermath, by pipes: inout ReplyPipes) {
         let bytes = UnsafeRawBufferPointer(start: request.mem, count: request.size)
         if !RequestShape.isWhole(bytes) {
             refuse(bytes)
-        } else if served.handshake.hasEnded, DirectRequest(bytes, to: served).answer(leaving: &aftermath) {
+        } else if served.handshake.hasEnded, DirectRequest(bytes, to: served).answer(leaving: &aftermath, by: &pipes) {
             return
         } else {
             fuse_session_process_buf(session, &request)

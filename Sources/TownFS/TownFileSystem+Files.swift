@@ -171,6 +171,13 @@ extension TownFileSystem {
         }
     }
 
+    package func withFile<Result>(beneath handle: FileHandle, _ body: (CInt) -> Result) -> Result? {
+        guard case .backing(let file)? = try? files[handle].target, let descriptor = try? file.descriptor else {
+            return nil
+        }
+        return withExtendedLifetime(descriptor) { body(descriptor.rawValue) }
+    }
+
     package func wait(_ read: WaitingRead, on handle: FileHandle) {
         do throws(Errno) {
             // Nothing else has its readers wait.

@@ -267,6 +267,8 @@ final class RecordingFileSystem: FileSystem {
         return part.count
     }
 
+    func withFile<Result>(beneath handle: FileHandle, _ body: (CInt) -> Result) -> Result? { nil }
+
     func wait(_ read: WaitingRead, on handle: FileHandle) {
         try? note("wait \(handle.rawValue) room \(read.capacity)")
         waiting.withLock { $0.append(read) }

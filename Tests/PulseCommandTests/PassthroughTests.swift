@@ -167,6 +167,56 @@ extension EndToEnd {
             print('fine')
             """
 
+        /// However a large file is read, from wherever on, while others truncate it or are killed while they read.
+        @Test(.needs("python3"), arguments: MountMode.all) func largeReadsAreWhole(mode: MountMode) throws {
+            try expectFine(Self.readings, mode)
+        }
+
+        private static let readings = """
+            import mmap, os, random, signal, subprocess, sys, time
+            os.chdir(sys.argv[1])
+            chance = random.Random(7)
+            data = chance.randbytes(5 * 1024 * 1024 + 3)
+            with open('big', 'wb') as f: f.write(data)
+            fd = os.open('big', os.O_RDWR); os.fsync(fd)
+            def forget(): os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            def check(times):
+                for _ in range(times):
+                    forget()
+                    start, size = chance.randrange(len(data) + 5000), chance.randrange(700_000)
+                    assert os.pread(fd, size, start) == data[start:start + size], (start, size)
+                forget()
+                with open('big', 'rb') as f: assert f.read() == data
+            check(100)
+            m = mmap.mmap(fd, len(data))
+            for _ in range(100):
+                forget()
+                start = chance.randrange(len(data))
+                assert m[start:start + 9000] == data[start:start + 9000], start
+            m.close()
+            # Those who wait for an answer are killed.
+            read = "import os, sys\\nfd = os.open('big', os.O_RDONLY)\\nwhile True: os.posix_fadvise(fd, 0, 0, 4); os.pread(fd, 1 << 20, 4096)"
+            for _ in range(10):
+                readers = [subprocess.Popen([sys.executable, '-c', read]) for _ in range(3)]
+                time.sleep(chance.uniform(0.05, 0.2))
+                for reader in readers: reader.kill()
+                for reader in readers: assert reader.wait() == -signal.SIGKILL
+                check(5)
+            # Another takes away what is being read, and gives it back.
+            change = "import os\\nwhile True: os.truncate('big', 70_001); os.truncate('big', %d)" % len(data)
+            other = subprocess.Popen([sys.executable, '-c', change])
+            for _ in range(50):
+                forget()
+                part = os.pread(fd, 300_000, 0)
+                assert len(part) >= 70_001 and part[:70_001] == data[:70_001]
+                assert all(seen in (0, byte) for seen, byte in zip(part[70_001:], data[70_001:]))
+            other.kill(); other.wait()
+            with open('big', 'wb') as f: f.write(data)
+            os.fsync(fd)
+            check(5)
+            print('fine')
+            """
+
         /// Time and size are true while a mapping is written to, though nobody tells of it.
         @Test(.needs("python3")) func timeOfAMappedFileIsTrue() throws {
             try withMountedTown { town in

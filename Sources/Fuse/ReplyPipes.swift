@@ -1,0 +1,118 @@
+import CLinux
+import Glibc
+import SystemCalls
+import SystemPackage
+
+/// The pipes by which a thread answers a large read with the pages of the file beneath: the kernel copies them once, to whoever
+/// reads, and not to our memory and from there.
+///
+/// How much a file has is known only when it is in a pipe, and what is sent begins with how much it is: so there is one for the
+/// bytes and one for the message. Made when the first such read comes.
+///
+/// The corresponding system call is `splice`.
+struct ReplyPipes: ~Copyable {
+    private enum Outcome {
+        case sent
+        /// There was nothing to send.
+        case empty
+        /// Nobody waits for it any more.
+        case gone
+        case failed
+    }
+
+    private struct Pipe: ~Copyable {
+        let reader: OwnedDescriptor
+        let writer: OwnedDescriptor
+
+        static func make(capacity: CInt) throws(Errno) -> Pipe {
+            var ends: (CInt, CInt) = (-1, -1)
+            _ = try retryingInterrupts { clinux_pipe(&ends.0, &ends.1) }
+            let pipe = Pipe(
+                reader: OwnedDescriptor(takingOwnershipOf: ends.0), writer: OwnedDescriptor(takingOwnershipOf: ends.1))
+            _ = try retryingInterrupts { clinux_set_pipe_capacity(ends.1, capacity) }
+            return pipe
+        }
+    }
+
+    private struct Pipes: ~Copyable {
+        let bytes: Pipe
+        let message: Pipe
+
+        static func make(capacity: CInt) throws(Errno) -> Pipes {
+            Pipes(bytes: try Pipe.make(capacity: capacity), message: try Pipe.make(capacity: capacity))
+        }
+
+        /// As `ReplyPipes.send`.
+        func send(
+            _ count: Int, of file: CInt, from offset: off_t, to connection: Connection, _ unique: UInt64
+        ) -> Outcome {
+            do throws(Errno) {
+                var position = offset
+                var taken = 0
+                while taken < count {
+                    let more = try move(count - taken, from: file, at: &position, to: bytes.writer)
+                    if more == 0 { break }
+                    taken += more
+                }
+                guard taken > 0 else { return .empty }
+                let size = MemoryLayout<fuse_out_header>.size + taken
+                var header = fuse_out_header(len: UInt32(size), error: 0, unique: unique)
+                let descriptor = message.writer.rawValue
+                _ = try retryingInterrupts { write(descriptor, &header, MemoryLayout.size(ofValue: header)) }
+                var moved = 0
+                while moved < taken {
+                    moved += try move(taken - moved, from: bytes.reader.rawValue, to: message.writer)
+                }
+                return switch connection.send(size, from: message.reader.rawValue) {
+                case nil: .sent
+                case .noSuchFileOrDirectory?: .gone
+                default: .failed
+                }
+            } catch {
+                return .failed
+            }
+        }
+
+        /// Moves pages to a pipe; EAGAIN if they do not fit.
+        private func move(
+            _ count: Int, from source: CInt, at position: UnsafeMutablePointer<off_t>? = nil,
+            to pipe: borrowing OwnedDescriptor
+        ) throws(Errno) -> Int {
+            let target = pipe.rawValue
+            return try retryingInterrupts { clinux_splice(source, position, target, count) }
+        }
+    }
+
+    /// The reads that are worth it, in bytes: a smaller one is copied sooner than it goes through two pipes, and the kernel asks
+    /// for 128 KiB at a time when it reads ahead.
+    static let sizes = (64 << 10)...(256 << 10)
+
+    /// Twice that, as a pipe counts pages, and the header is one, too.
+    private static let capacity = CInt(512 << 10)
+
+    private var pipes: Pipes?
+    /// There are none to be had, of descriptors or of memory for pipes (`pipe-user-pages-soft`); or it did not work.
+    private var isGivenUp = false
+
+    /// Answers a read with up to `count` bytes of a file, from `offset` on.
+    ///
+    /// - Returns: False if nothing has been said: because the file has no more, or cannot be read like this.
+    mutating func send(
+        _ count: Int, of file: CInt, from offset: off_t, to connection: Connection, unique: UInt64
+    ) -> Bool {
+        if pipes == nil, !isGivenUp {
+            pipes = try? Pipes.make(capacity: Self.capacity)
+            isGivenUp = pipes == nil
+        }
+        guard let outcome = pipes?.send(count, of: file, from: offset, to: connection, unique) else { return false }
+        switch outcome {
+        case .sent: return true
+        case .empty: return false
+        case .gone, .failed:
+            // What may be left in them is not to begin another answer.
+            pipes = nil
+            isGivenUp = outcome == .failed
+            return outcome == .gone
+        }
+    }
+}
