@@ -83,9 +83,9 @@ struct ReplyPipes: ~Copyable {
         }
     }
 
-    /// The reads that are worth it, in bytes: a smaller one is copied sooner than it goes through two pipes, and the kernel asks
-    /// for 128 KiB at a time when it reads ahead.
-    static let sizes = (64 << 10)...(256 << 10)
+    /// The reads that are worth it, in bytes: a smaller one is copied as soon as it has gone through two pipes, and by default the
+    /// kernel asks for no more than 128 KiB at a time.
+    static let sizes = (16 << 10)...(256 << 10)
 
     /// Twice that, as a pipe counts pages, and the header is one, too.
     private static let capacity = CInt(512 << 10)
