@@ -78,6 +78,7 @@ static const long clinux_overlayfs = 0x794c7630;
 
 // fstatfs(2): file systems that have no flush operation, so that close(2) cannot fail there. All but a few numbers are
 // those of <linux/magic.h>.
+static const long clinux_ramfs = 0x858458F6;
 static inline _Bool clinux_is_local_disk(long type) {
     switch ((unsigned long)type) {
     case 0xEF53:     // ext2, ext3, ext4
@@ -143,7 +144,7 @@ static inline ssize_t clinux_receive_message(int socket, void *bytes, size_t cou
 // send(2): an enumerator and a macro of one name, of which Swift takes now the one, now the other.
 static const int clinux_msg_nosignal = MSG_NOSIGNAL;
 
-// pipe2(2) and splice(2) are there with _GNU_SOURCE only. They never wait for room in a pipe: -1 with EAGAIN.
+// pipe2(2) and splice(2) are there with _GNU_SOURCE only. They never wait, for room in a pipe or for bytes: -1 with EAGAIN.
 static inline int clinux_pipe(int *reader, int *writer) {
     int ends[2];
     if (syscall(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK) == -1) return -1;

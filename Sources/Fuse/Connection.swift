@@ -135,7 +135,7 @@ public final class Connection: Sendable {
 
     /// Sends one message of `size` bytes that is in a pipe.
     ///
-    /// - Returns: As `send`; the pipe is not empty then.
+    /// - Returns: As `send`; what is left in the pipe then is not known.
     func send(_ size: Int, from pipe: CInt) -> Errno? {
         let sent = clinux_splice(pipe, nil, descriptor.load(ordering: .relaxed), size)
         return sent == -1 ? .current : sent == size ? nil : .ioError

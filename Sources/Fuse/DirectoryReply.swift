@@ -10,6 +10,8 @@ public struct DirectoryReply {
     private let room: UnsafeMutableRawBufferPointer
     private(set) var used = 0
     /// Where a later call goes on after the entries that are in it; nil if there are none.
+    ///
+    /// A caller with little room goes on earlier, after one of them.
     public private(set) var nextOffset: off_t?
     /// Whether what is in it counts as looked up.
     private var hasLookups = false

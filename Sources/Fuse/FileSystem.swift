@@ -112,7 +112,7 @@ public protocol FileSystem: AnyObject, Sendable {
     /// EAGAIN when there is nothing yet: a caller that will not wait is told so, for any other `wait` is asked.
     func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int
 
-    /// Lends a descriptor of what is beneath an open file, if reading there is all that `read` does.
+    /// Lends a descriptor of what is beneath an open file, if reading there is all that `read` does; else returns nil.
     func withFile<Result>(beneath handle: FileHandle, _ body: (CInt) -> Result) -> Result?
 
     /// Takes over a read that has found nothing yet, to answer it when there is something.

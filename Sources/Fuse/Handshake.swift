@@ -15,8 +15,8 @@ import Synchronization
 /// - `FUSE_PASSTHROUGH`, if the file system asks for it: the kernel reads and writes files beneath by itself. It is among
 ///   the flags of a second word, which `FUSE_INIT_EXT` announces.
 ///
-/// And it notes whether the kernel can do without opening directories (`FUSE_NO_OPENDIR_SUPPORT`); that is accepted by the answer
-/// to the first opening.
+/// And it notes whether the kernel can do without opening directories (`FUSE_NO_OPENDIR_SUPPORT`, from Linux 6.9 on); that is
+/// accepted by the answer to the first opening.
 ///
 /// Shapes: `struct fuse_in_header` (40 bytes), `struct fuse_init_in`; `struct fuse_out_header` (16 bytes), `struct
 /// fuse_init_out`, both of linux/fuse.h.
@@ -90,9 +90,12 @@ final class Handshake: Sendable {
             let wanted = UInt32(FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_PARALLEL_DIROPS)
             body.storeBytes(of: accepted | offered.flags & wanted, toByteOffset: 12, as: UInt32.self)
             hasLongSetxattr.store(offered.flags & UInt32(FUSE_SETXATTR_EXT) != 0, ordering: .relaxed)
+            // The second tells a kernel of Linux 6.9. Up to 6.5, offsets of a tmpfs count what one opening has seen.
+            let isOffered =
+                offered.flags & UInt32(FUSE_NO_OPENDIR_SUPPORT) != 0
+                && offered.moreFlags & UInt32(clinux_fuse_passthrough_high) != 0
             listsUnopened.store(
-                features.listsUnopened && CallerIdentity.mayListEverything
-                    && offered.flags & UInt32(FUSE_NO_OPENDIR_SUPPORT) != 0, ordering: .relaxed)
+                features.listsUnopened && CallerIdentity.mayListEverything && isOffered, ordering: .relaxed)
             agreeOnPassthrough(offered, in: UnsafeMutableRawBufferPointer(start: body, count: parts[1].iov_len))
             stage = .done
             isDone.store(true, ordering: .relaxed)

@@ -13,8 +13,8 @@ import SystemPackage
 struct ReplyPipes: ~Copyable {
     private enum Outcome {
         case sent
-        /// There was nothing to send.
-        case empty
+        /// There was nothing to send, or the file cannot be read like this; the pipes are empty.
+        case nothing
         /// Nobody waits for it any more.
         case gone
         case failed
@@ -50,11 +50,16 @@ struct ReplyPipes: ~Copyable {
                 var position = offset
                 var taken = 0
                 while taken < count {
-                    let more = try move(count - taken, from: file, at: &position, to: bytes.writer)
+                    let more: Int
+                    do throws(Errno) {
+                        more = try move(count - taken, from: file, at: &position, to: bytes.writer)
+                    } catch {
+                        return taken == 0 ? .nothing : .failed
+                    }
                     if more == 0 { break }
                     taken += more
                 }
-                guard taken > 0 else { return .empty }
+                guard taken > 0 else { return .nothing }
                 let size = MemoryLayout<fuse_out_header>.size + taken
                 var header = fuse_out_header(len: UInt32(size), error: 0, unique: unique)
                 let descriptor = message.writer.rawValue
@@ -83,16 +88,20 @@ struct ReplyPipes: ~Copyable {
         }
     }
 
-    /// The reads that are worth it, in bytes: a smaller one is copied as soon as it has gone through two pipes, and by default the
-    /// kernel asks for no more than 128 KiB at a time.
+    /// The reads that are worth it, in bytes.
+    ///
+    /// A smaller one is copied as fast as it goes through two pipes. By default the kernel reads ahead by 128 KiB; what is read past
+    /// its cache may be more, up to 1 MiB, and has no room in a pipe.
     static let sizes = (16 << 10)...(256 << 10)
 
     /// Twice that, as a pipe counts pages, and the header is one, too.
     private static let capacity = CInt(512 << 10)
 
     private var pipes: Pipes?
-    /// There are none to be had, of descriptors or of memory for pipes (`pipe-user-pages-soft`); or it did not work.
-    private var isGivenUp = false
+    /// For how many reads it is not tried again to make them: there were no more to be had, of descriptors or of memory for pipes
+    /// (`pipe-user-pages-soft`).
+    private var pauses = 0
+    private static let pausesAfterFailure = 1_000
 
     /// Answers a read with up to `count` bytes of a file, from `offset` on.
     ///
@@ -100,18 +109,21 @@ struct ReplyPipes: ~Copyable {
     mutating func send(
         _ count: Int, of file: CInt, from offset: off_t, to connection: Connection, unique: UInt64
     ) -> Bool {
-        if pipes == nil, !isGivenUp {
+        if pipes == nil {
+            guard pauses == 0 else {
+                pauses -= 1
+                return false
+            }
             pipes = try? Pipes.make(capacity: Self.capacity)
-            isGivenUp = pipes == nil
+            if pipes == nil { pauses = Self.pausesAfterFailure }
         }
         guard let outcome = pipes?.send(count, of: file, from: offset, to: connection, unique) else { return false }
         switch outcome {
         case .sent: return true
-        case .empty: return false
+        case .nothing: return false
         case .gone, .failed:
             // What may be left in them is not to begin another answer.
             pipes = nil
-            isGivenUp = outcome == .failed
             return outcome == .gone
         }
     }

@@ -6,32 +6,68 @@ import SystemPackage
 
 extension TownFileSystem {
     package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
-        let opened = try open(inode, numbered: 0)
+        let opened = try openDirectory(inode)
         return OpenDirectoryReply(handle: directories.insert(opened), isListingKept: isListingKept(inode))
     }
 
-    /// - Parameter number: Tells its listing from others.
-    private func open(_ inode: InodeNumber, numbered number: UInt32) throws(Errno) -> OpenDirectory {
+    /// A directory to be listed for as long as somebody has it open.
+    private func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         switch try subject(inode) {
         case .pulse:
-            let entries = try pulse.entries(of: inode).map { entry in
-                OpenDirectory.Listed(
-                    name: NodeName(Array(entry.name.utf8)), number: entry.number,
-                    kind: entry.isDirectory ? S_IFDIR : S_IFREG)
-            }
-            return OpenDirectory(numbered: number, listing: { () throws(Errno) in entries })
+            let entries = try pulseEntries(of: inode)
+            return OpenDirectory(listing: { () throws(Errno) in entries })
         case .signal:
             throw .notDirectory
         case .backing:
             let directory = try directory(inode)
             let real = try directory.descriptor.reopenedDirectory()
             if let signals = directory.signals {
-                return OpenDirectory(
-                    real: real, numbered: number, listing: { () throws(Errno) in try signals.listing(over: real) })
+                return OpenDirectory(real: real, listing: { () throws(Errno) in try signals.listing(over: real) })
             }
-            let device = try nodes.node(inode).identity?.device ?? 0
-            return OpenDirectory(streaming: real) { [others] in others.number($0, on: device) }
+            return OpenDirectory(streaming: real, shown: try shownNumbers(inode))
         }
+    }
+
+    /// A directory to be listed by requests that nothing ties together.
+    ///
+    /// Where offsets are not the same for all openings (`FileSystemKind.hasLastingOffsets`), it is read as a whole.
+    private func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+        switch try subject(inode) {
+        case .pulse: return OpenDirectory(listed: try pulseEntries(of: inode))
+        case .signal: throw .notDirectory
+        case .backing: break
+        }
+        do throws(Errno) {
+            let directory = try directory(inode)
+            let real = try directory.descriptor.reopenedDirectory()
+            if let signals = directory.signals { return OpenDirectory(listed: try signals.listing(over: real)) }
+            let stream = OpenDirectory(streaming: real, shown: try shownNumbers(inode))
+            if try real.fileSystemKind.hasLastingOffsets { return stream }
+            var entries: [OpenDirectory.Listed] = []
+            _ = try stream.forEach(from: 0) { entry in
+                entries.append(entry)
+                return true
+            }
+            return OpenDirectory(listed: entries)
+        } catch .staleNFSFileHandle, .noSuchFileOrDirectory {
+            // It has gone beneath; another directory may have its name by now. Whoever opens that next has it looked up anew.
+            dataPaths.connection?.invalidateAttributes(of: inode)
+            throw .staleNFSFileHandle
+        }
+    }
+
+    private func pulseEntries(of inode: InodeNumber) throws(Errno) -> [OpenDirectory.Listed] {
+        try pulse.entries(of: inode).map { entry in
+            OpenDirectory.Listed(
+                name: NodeName(Array(entry.name.utf8)), number: entry.number,
+                kind: entry.isDirectory ? S_IFDIR : S_IFREG)
+        }
+    }
+
+    /// What inode numbers in a directory are shown as.
+    private func shownNumbers(_ inode: InodeNumber) throws(Errno) -> @Sendable (ino_t) -> ino_t {
+        let device = try nodes.node(inode).identity?.device ?? 0
+        return { [others] in others.number($0, on: device) }
     }
 
     /// Whether the kernel may keep a listing: signal files come and go without its doing.
@@ -57,27 +93,22 @@ extension TownFileSystem {
         _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
         _ add: (OpenDirectory.Listed, inout DirectoryReply) throws(Errno) -> Bool
     ) throws(Errno) {
-        let directory: OpenDirectory
-        switch handle == .unopened ? listings.take(of: inode, at: offset) : nil {
-        case .nothing: return reply.end(isKept: isListingKept(inode))
-        case .ofDirectory(let rest): directory = rest
-        case nil where handle == .unopened:
-            do throws(Errno) {
-                directory = try open(inode, numbered: listings.number())
-            } catch {
-                // Another directory may have its name by now. Who opens it next asks for it anew, as for one that says so when
-                // it is opened.
-                if error == .staleNFSFileHandle { dataPaths.connection?.invalidateAttributes(of: inode) }
-                throw error
+        guard handle == .unopened else {
+            let hasEnded = try directories[handle].forEach(from: offset) { (entry) throws(Errno) in
+                try add(entry, &reply)
             }
-        case nil: directory = try directories[handle]
-        }
-        let hasEnded = try directory.forEach(from: offset) { (entry) throws(Errno) in try add(entry, &reply) }
-        guard let next = reply.nextOffset else {
             if hasEnded { reply.end(isKept: isListingKept(inode)) }
             return
         }
-        if handle == .unopened { listings.leave(hasEnded ? .nothing : .ofDirectory(directory), of: inode, at: next) }
+        let known = offset > 0 ? listings.find(of: inode, at: offset) : nil
+        let directory = if let known { known } else { try listedDirectory(inode) }
+        let hasEnded = try directory.forEach(from: offset) { (entry) throws(Errno) in try add(entry, &reply) }
+        if let next = reply.nextOffset {
+            listings.keep(directory, of: inode, at: next)
+        } else if hasEnded {
+            listings.end(of: inode)
+            reply.end(isKept: isListingKept(inode))
+        }
     }
 
     package func readdirplus(

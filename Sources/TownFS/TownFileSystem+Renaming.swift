@@ -104,8 +104,8 @@ extension TownFileSystem {
         }
         // Where no signal files can lie before or after, nothing is to be decided anew.
         guard hasMoved, source.directory.signals != nil || target.directory.signals != nil else { return }
-        settle(moved, for: request)
-        if isExchange, let replaced { settle(replaced, for: request) }
+        settle(moved, from: source, to: target, for: request)
+        if isExchange, let replaced { settle(replaced, from: target, to: source, for: request) }
     }
 
     /// Ends the signal files at and below a directory that has moved, `place` being where it is now.
@@ -126,12 +126,25 @@ extension TownFileSystem {
     }
 
     /// Decides what in a directory that has moved are signal files now.
-    private func settle(_ moved: FileStatus, for request: Request) {
+    private func settle(_ moved: FileStatus, from source: Located, to target: Located, for request: Request) {
         guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
+        let isPlace = [source, target].contains { place in
+            signals.directory(place.nodeName, in: place.directory.signals)?.scope.hasSignals == true
+        }
         let (settlers, places) = nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent) }
         for settler in settlers { settle(settler, for: request) }
-        // What the kernel has kept of their listings, it may not any more.
-        for place in [inode] + places { dataPaths.connection?.invalidatePages(of: place) }
+        dropListings(of: places + (isPlace ? [inode] : []))
+    }
+
+    /// Has the kernel drop what it has kept of listings, which it may keep no longer, or may from now on.
+    ///
+    /// It waits for whoever is being given such a listing at the moment, and so is not told by a thread that answers requests.
+    private func dropListings(of directories: [InodeNumber]) {
+        guard !directories.isEmpty, let connection = dataPaths.connection else { return }
+        // Without a thread to be had, as it was before: they are not of now until a name in them changes.
+        _ = try? Thread(named: "listings") {
+            for directory in directories { connection.invalidatePages(of: directory) }
+        }
     }
 
     /// Makes an inode what its name means in the place to which its directory has moved: the kernel goes on using it.

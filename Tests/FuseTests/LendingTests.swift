@@ -119,13 +119,18 @@ import Testing
     @Test(
         .enabled(if: geteuid() == 0, "it takes CAP_DAC_READ_SEARCH"),
         arguments: [
-            (Features(listsUnopened: true), 0x3fff_ffff, ENOSYS),
-            (Features(), 0x3fff_ffff, 0), (Features(listsUnopened: true), 0x3fff_ffff & ~UInt32(1 << 24), 0),
-        ] as [(Features, UInt32, CInt)])
-    func directoriesAreListedUnopenedWhereAllAgree(_ features: Features, _ flags: UInt32, _ errno: CInt) throws {
+            (Features(listsUnopened: true), 0x7fff_ffff, passthrough, ENOSYS),
+            (Features(), 0x7fff_ffff, passthrough, 0),
+            (Features(listsUnopened: true), 0x7fff_ffff & ~UInt32(FUSE_NO_OPENDIR_SUPPORT), passthrough, 0),
+            // An older kernel.
+            (Features(listsUnopened: true), 0x7fff_ffff, 0, 0),
+        ] as [(Features, UInt32, UInt32, CInt)])
+    func directoriesAreListedUnopenedWhereAllAgree(
+        _ features: Features, _ flags: UInt32, _ moreFlags: UInt32, _ errno: CInt
+    ) throws {
         let fileSystem = RecordingFileSystem(features: features)
         try withSession(serving: fileSystem, isGreeted: false) { kernel in
-            try kernel.greet(offering: flags)
+            try kernel.greet(offering: flags, moreFlags)
             #expect(try kernel.ask(FUSE_OPENDIR, node: 7, bytes(of: fuse_open_in())).errno == errno)
         }
         #expect(fileSystem.calls.contains { $0.hasPrefix("opendir") } == (errno == 0))

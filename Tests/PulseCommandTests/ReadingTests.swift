@@ -253,7 +253,7 @@ extension EndToEnd {
                 #expect(try Command("cat", "\(town.path)/.pulse/status.json").output().utf8.count == size)
                 #expect(try town.status().town == town.path)
                 #expect(
-                    try Client.names(in: "\(town.path)/.pulse") == [
+                    try Client.names(in: "\(town.path)/.pulse").sorted() == [
                         "alive", "events", "metrics", "runtimes", "status.json",
                     ])
             }

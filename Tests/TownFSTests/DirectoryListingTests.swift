@@ -235,7 +235,7 @@ import Testing
         try withTown(files) { town in
             let inode = try town.lookup(directory).inode
             var one = try town.fileSystem.list(inode, .unopened, room: 800)
-            // What the first reader has had goes: a second one's entries are counted otherwise.
+            // What the first reader has had goes, and is not there for the second.
             for gone in one.filter({ $0.text.hasPrefix("file") }).prefix(5) {
                 try town.unlink("\(directory)/\(gone.text)")
             }
@@ -247,17 +247,76 @@ import Testing
         }
     }
 
-    /// Those who stop in the middle leave no more than a few descriptors behind; who comes back all the same goes on.
-    @Test func listingsThatNobodyGoesOnWithMakeRoom() throws {
+    /// One with little room is given more than it takes, and goes on earlier; removing what it has seen, it meets all the rest.
+    @Test(arguments: ["plain", "daemon", "", ".pulse/runtimes"], [false, true])
+    func whateverGoesAndWhereverOneGoesOnNoNameIsLeftOut(_ directory: String, areDropped: Bool) throws {
+        let names = (0..<150).map { "n\($0).json" }
+        let isReal = !directory.hasPrefix(".pulse")
+        let prefix = directory.isEmpty ? "" : "\(directory)/"
+        let files = isReal ? Dictionary(uniqueKeysWithValues: names.map { ("\(prefix)\($0)", "") }) : [:]
+        try withTown(files) { town in
+            if !isReal {
+                for name in names {
+                    try town.town.liveness.touch(RuntimeID(String(name.dropLast(5))), ttl: .seconds(90))
+                }
+            }
+            let inode = try town.lookup(directory).inode
+            var seen: [String] = []
+            var offset: off_t = 0
+            while case let listed = try town.fileSystem.list(inode, .unopened, from: offset, room: 4096),
+                !listed.isEmpty
+            {
+                let taken = listed.prefix(7)
+                offset = taken[taken.count - 1].nextOffset
+                seen += taken.map(\.text)
+                for name in taken.map(\.text) where names.contains(name) { try town.unlink("\(prefix)\(name)") }
+                // As others' listings would have it.
+                if areDropped { town.fileSystem.listings.forget(inode) }
+            }
+            #expect(seen.filter(names.contains).sorted() == names.sorted())
+            #expect(Set(seen).count == seen.count)
+            #expect(try town.fileSystem.listAll(inode, .unopened).filter { names.contains($0.text) } == [])
+        }
+    }
+
+    /// Where offsets count what one opening has seen, a directory is read as a whole.
+    @Test(.enabled(if: geteuid() == 0, "mounting takes root")) func overlaysAreListedWithoutGaps() throws {
+        try withTown(["over/x": ""]) { town in
+            #expect(mount("tmpfs", "\(town.tree)/over", "tmpfs", 0, nil) == 0)
+            defer { umount2("\(town.tree)/over", CInt(MNT_DETACH)) }
+            for name in ["lower", "upper", "work", "merged"] { try makeDirectories("\(town.tree)/over/\(name)/d") }
+            let layers = ["lower", "upper", "work"].map { "\($0)dir=\(town.tree)/over/\($0)" }.joined(separator: ",")
+            try #require(mount("overlay", "\(town.tree)/over/merged", "overlay", 0, layers) == 0)
+            defer { umount2("\(town.tree)/over/merged", CInt(MNT_DETACH)) }
+            for number in 0..<100 {
+                try town.writeBeneath("", to: "over/\(number < 10 ? "lower" : "merged")/d/f\(number)")
+            }
+            let inode = try town.lookup("over/merged/d").inode
+            var seen: [String] = []
+            var offset: off_t = 0
+            while case let listed = try town.fileSystem.list(inode, .unopened, from: offset, room: 1000),
+                !listed.isEmpty
+            {
+                let taken = listed.prefix(7)
+                offset = taken[taken.count - 1].nextOffset
+                seen += taken.map(\.text)
+                for name in taken.map(\.text) where name.hasPrefix("f") { try town.unlink("over/merged/d/\(name)") }
+            }
+            #expect(seen.count == 102 && Set(seen).count == 102)
+        }
+    }
+
+    /// Those who stop in the middle leave little behind; who comes back all the same goes on.
+    @Test(arguments: ["plain", "daemon"]) func listingsThatNobodyGoesOnWithMakeRoom(_ kind: String) throws {
         let count = Listings.most + 20
         let files = Dictionary(
             uniqueKeysWithValues: (0..<count).flatMap { directory in
-                (0..<10).map { ("plain/\(directory)/\($0)", "") }
+                (0..<10).map { ("\(directory)/\(kind)/\($0)", "") }
             })
-        try withTown(files) { town in
+        try withTown(files, patterns: ["*/daemon/*.json"]) { town in
             var begun: [(inode: InodeNumber, listed: [Listed])] = []
             for directory in 0..<count {
-                let inode = try town.lookup("plain/\(directory)").inode
+                let inode = try town.lookup("\(directory)/\(kind)").inode
                 begun.append((inode, try town.fileSystem.list(inode, .unopened, room: 100)))
             }
             #expect(town.fileSystem.listings.count == Listings.most)
@@ -268,6 +327,23 @@ import Testing
             for (inode, _) in begun { town.fileSystem.forget(inode, count: 1) }
             #expect(town.fileSystem.listings.count == 0)
         }
+    }
+
+    /// The one that is used is kept, however large; then the others have to go.
+    @Test func listingsAreKeptUpToAnAmount() {
+        let listings = Listings()
+        let half = OpenDirectory(
+            listed: (0..<Listings.mostEntries / 2 + 1).map {
+                .init(name: NodeName(Array("\($0)".utf8)), number: 1, kind: 0)
+            })
+        for inode in 1...3 as ClosedRange<UInt64> {
+            listings.keep(half, of: InodeNumber(rawValue: inode), at: 1)
+            #expect(listings.count == 1)
+        }
+        #expect(listings.find(of: InodeNumber(rawValue: 2), at: 1) == nil)
+        #expect(listings.find(of: InodeNumber(rawValue: 3), at: 1) === half)
+        listings.end(of: InodeNumber(rawValue: 3))
+        #expect(listings.count == 0)
     }
 
     @Test(arguments: [("plain", true), ("daemon", false), (".pulse", false), (".pulse/runtimes", false)])

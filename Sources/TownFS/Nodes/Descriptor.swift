@@ -10,6 +10,11 @@ struct FileSystemKind {
     /// One where a file's birth and sometimes its number change when it is copied up.
     var isOverlay: Bool { magic == clinux_overlayfs }
 
+    /// One on which an offset in a directory means the same in whichever opening, whatever names have come or gone.
+    ///
+    /// Others, as overlayfs and ramfs, count what one opening has seen. A tmpfs does so up to Linux 6.5.
+    var hasLastingOffsets: Bool { isLocalDisk && magic != clinux_ramfs }
+
     /// One of this machine's own disks or memory, whose close(2) has nothing to say.
     var isLocalDisk: Bool { clinux_is_local_disk(magic) }
 }

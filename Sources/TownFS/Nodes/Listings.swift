@@ -2,82 +2,106 @@ import Fuse
 import Glibc
 import Synchronization
 
-/// Listings under way of directories that nobody has opened: what is left of each waits for the request that goes on with it.
+/// Listings under way of directories that nobody has opened: kept for the request that goes on with them.
 ///
-/// That request says only where in which directory it goes on. Whoever comes to that place may take over from there; a
-/// listing made up here counts its entries from a number of its own, so that none goes on in another's.
-///
-/// What nobody comes back for goes when there are many. Whoever comes back all the same has the directory opened again, and
-/// goes on at the same offset.
+/// That request says only in which directory it goes on, and at which offset; not for whom. Any offset that was ever given out
+/// leads to the names that are still ahead, whatever has come and gone since. So whoever is there may take over, and what is
+/// not kept any more is read once more.
 final class Listings: Sendable {
-    /// What is left of a listing.
-    enum Rest: Sendable {
-        case nothing
-        case ofDirectory(OpenDirectory)
-    }
-
     private struct Place: Hashable {
         let inode: InodeNumber
         let offset: off_t
     }
 
-    private struct Waiting {
-        let rest: Rest
-        /// By the count of all that have been left.
-        let since: UInt64
+    private struct Kept {
+        let directory: OpenDirectory
+        /// By the count of all uses.
+        var lastUse: UInt64
     }
 
     private struct State {
-        var waiting: [Place: Waiting] = [:]
-        var left: UInt64 = 0
-        var begun: UInt32 = 0
-    }
+        /// Read from a descriptor, which is for one request at a time.
+        var streams: [Place: Kept] = [:]
+        /// Read as a whole.
+        var wholes: [InodeNumber: Kept] = [:]
+        /// In all the whole ones.
+        var entries = 0
+        var uses: UInt64 = 0
 
-    /// How many wait at most.
-    ///
-    /// Each may be a descriptor.
-    static let most = 64
+        mutating func keep(_ directory: OpenDirectory) -> Kept {
+            uses += 1
+            return Kept(directory: directory, lastUse: uses)
+        }
 
-    private let state = Mutex(State())
+        /// Takes out what has not been used for longest, while there is too much.
+        mutating func makeRoom() -> [Kept?] {
+            var dropped: [Kept?] = []
+            while streams.count > Listings.most, let oldest = streams.min(by: { $0.value.lastUse < $1.value.lastUse }) {
+                dropped.append(streams.removeValue(forKey: oldest.key))
+            }
+            while wholes.count > Listings.most || (entries > Listings.mostEntries && wholes.count > 1),
+                let oldest = wholes.min(by: { $0.value.lastUse < $1.value.lastUse })
+            {
+                dropped.append(dropWhole(of: oldest.key))
+            }
+            return dropped
+        }
 
-    /// How many wait.
-    var count: Int { state.withLock { $0.waiting.count } }
-
-    /// A number that no other listing has had for long.
-    func number() -> UInt32 {
-        state.withLock { state in
-            // Above 0, in offsets above 0.
-            state.begun = state.begun % UInt32(Int32.max) + 1
-            return state.begun
+        mutating func dropWhole(of inode: InodeNumber) -> Kept? {
+            let dropped = wholes.removeValue(forKey: inode)
+            entries -= dropped?.directory.count ?? 0
+            return dropped
         }
     }
 
-    /// Leaves the rest of a listing to the request that goes on at `offset`.
-    func leave(_ rest: Rest, of inode: InodeNumber, at offset: off_t) {
-        // The last to hold it lets go outside the lock: with it may go a descriptor.
-        let dropped: Waiting? = state.withLock { state in
-            state.left += 1
-            let place = Place(inode: inode, offset: offset)
-            if let former = state.waiting.updateValue(Waiting(rest: rest, since: state.left), forKey: place) {
-                return former
+    /// How many streams are kept at most, each with a descriptor, and how many that were read as a whole.
+    static let most = 64
+    /// How many entries the latter have together at most, of some 100 bytes each; but for the one used last, which is kept in any case.
+    static let mostEntries = 50_000
+
+    private let state = Mutex(State())
+
+    /// How many are kept.
+    var count: Int { state.withLock { $0.streams.count + $0.wholes.count } }
+
+    /// Keeps a listing for the request that goes on at `offset`.
+    func keep(_ directory: OpenDirectory, of inode: InodeNumber, at offset: off_t) {
+        // The last to hold one lets go outside the lock: with it may go a descriptor.
+        let dropped = state.withLock { state in
+            var dropped: [Kept?] = []
+            let kept = state.keep(directory)
+            if let count = directory.count {
+                dropped.append(state.dropWhole(of: inode))
+                state.wholes[inode] = kept
+                state.entries += count
+            } else {
+                dropped.append(state.streams.updateValue(kept, forKey: Place(inode: inode, offset: offset)))
             }
-            guard state.waiting.count > Self.most,
-                let oldest = state.waiting.min(by: { $0.value.since < $1.value.since })
-            else { return nil }
-            return state.waiting.removeValue(forKey: oldest.key)
+            return dropped + state.makeRoom()
         }
         withExtendedLifetime(dropped) {}
     }
 
-    /// Takes the rest of a listing, if it is still here.
-    func take(of inode: InodeNumber, at offset: off_t) -> Rest? {
-        state.withLock { $0.waiting.removeValue(forKey: Place(inode: inode, offset: offset))?.rest }
+    /// Finds a listing that goes on at `offset`, if one is kept; a stream is then kept no longer.
+    func find(of inode: InodeNumber, at offset: off_t) -> OpenDirectory? {
+        state.withLock { state in
+            if let whole = state.wholes[inode] { return whole.directory }
+            return state.streams.removeValue(forKey: Place(inode: inode, offset: offset))?.directory
+        }
     }
 
-    /// Drops what is left of an inode's listings.
+    /// Drops what has been read as a whole of a directory: somebody has come to its end.
+    func end(of inode: InodeNumber) {
+        let dropped = state.withLock { $0.dropWhole(of: inode) }
+        withExtendedLifetime(dropped) {}
+    }
+
+    /// Drops all listings of a directory.
     func forget(_ inode: InodeNumber) {
-        let dropped = state.withLock { state in
-            state.waiting.keys.filter { $0.inode == inode }.compactMap { state.waiting.removeValue(forKey: $0) }
+        let dropped: [Kept?] = state.withLock { state in
+            guard !state.streams.isEmpty || !state.wholes.isEmpty else { return [] }
+            let places = state.streams.keys.filter { $0.inode == inode }
+            return [state.dropWhole(of: inode)] + places.map { state.streams.removeValue(forKey: $0) }
         }
         withExtendedLifetime(dropped) {}
     }

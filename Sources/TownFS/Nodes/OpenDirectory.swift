@@ -7,8 +7,9 @@ import SystemPackage
 
 /// A directory that is open to be listed.
 ///
-/// An ordinary directory is streamed, with the offsets of the file system beneath. One in which signal files can lie is
-/// listed as a whole when it is read from the start, and the lower halves of its offsets count entries.
+/// An ordinary directory is streamed, with the offsets of the file system beneath. One in which signal files can lie is read
+/// as a whole from the start. Its entries are in the order of a hash of their names, and so are its offsets: one leads to the same
+/// names whenever it is asked for, whatever other names have come or gone (as in directories of ext4).
 final class OpenDirectory: Sendable {
     /// One entry, as listed.
     struct Listed: Sendable {
@@ -42,8 +43,6 @@ final class OpenDirectory: Sendable {
     private let source: Source
     /// What a listing found when it was last read from the start.
     private let listed = Mutex<[Listed]?>(nil)
-    /// The upper half of a listing's offsets.
-    private let number: UInt32
     /// The real directory, where there is one to be synchronized.
     let real: Descriptor?
 
@@ -51,16 +50,25 @@ final class OpenDirectory: Sendable {
     init(streaming real: Descriptor, shown: @escaping @Sendable (ino_t) -> ino_t) {
         source = .stream(DirectoryStream(real), shown: shown)
         self.real = real
-        number = 0
     }
 
-    /// - Parameter number: Tells its offsets from other listings'; at most `Int32.max`.
-    init(
-        real: Descriptor? = nil, numbered number: UInt32, listing: @escaping @Sendable () throws(Errno) -> [Listed]
-    ) {
+    /// - Parameter listing: Reads all of it, from the start each time.
+    init(real: Descriptor? = nil, listing: @escaping @Sendable () throws(Errno) -> [Listed]) {
         source = .listing(listing)
         self.real = real
-        self.number = number
+    }
+
+    /// A directory as it is now, for which nothing is held open.
+    init(listed: [Listed]) {
+        source = .listing({ () throws(Errno) in listed })
+        real = nil
+        self.listed.withLock { $0 = Self.ordered(listed) }
+    }
+
+    /// How many entries have been read as a whole; nil for a stream.
+    var count: Int? {
+        guard case .listing = source else { return nil }
+        return listed.withLock { $0?.count ?? 0 }
     }
 
     /// Calls `body` with each entry from `offset` on, until it answers false.
@@ -75,10 +83,13 @@ final class OpenDirectory: Sendable {
                 return try body(entry)
             }
         case .listing(let list):
-            let first = Int(UInt32(truncatingIfNeeded: offset))
-            for (index, listed) in try entries(from: offset, list).enumerated().dropFirst(first) {
-                var entry = listed
-                entry.nextOffset = off_t(number) << 32 | off_t(index + 1)
+            let entries = try entries(from: offset, list)
+            var (start, end) = (0, entries.count)
+            while start < end {
+                let middle = (start + end) / 2
+                if entries[middle].nextOffset <= offset { start = middle + 1 } else { end = middle }
+            }
+            for entry in entries[start...] {
                 guard try body(entry) else { return false }
             }
             return true
@@ -87,9 +98,33 @@ final class OpenDirectory: Sendable {
 
     private func entries(from offset: off_t, _ list: () throws(Errno) -> [Listed]) throws(Errno) -> [Listed] {
         if offset > 0, let known = listed.withLock({ $0 }) { return known }
-        let fresh = try list()
+        let fresh = Self.ordered(try list())
         listed.withLock { $0 = fresh }
         return fresh
+    }
+
+    /// Gives each entry its offset, and sorts them by it.
+    private static func ordered(_ entries: [Listed]) -> [Listed] {
+        var entries = entries
+        for index in entries.indices { entries[index].nextOffset = place(of: entries[index].name) }
+        entries.sort { one, other in
+            one.nextOffset != other.nextOffset
+                ? one.nextOffset < other.nextOffset : one.name.bytes.lexicographicallyPrecedes(other.name.bytes)
+        }
+        // One in some billions of directories has two names of one hash.
+        for index in entries.indices.dropFirst() {
+            entries[index].nextOffset = max(entries[index].nextOffset, entries[index - 1].nextOffset + 1)
+        }
+        return entries
+    }
+
+    /// 1 for `.`, 2 for `..`, and for any other name its hash, of 62 bits.
+    private static func place(of name: NodeName) -> off_t {
+        let bytes = name.bytes
+        if bytes.count <= 2, bytes.allSatisfy({ $0 == UInt8(ascii: ".") }) { return bytes.count }
+        var hasher = Hasher()
+        hasher.combine(name)
+        return hasher.finalize() & (1 << 62 - 1) | 4
     }
 }
 
