@@ -37,23 +37,17 @@ extension TownFileSystem {
         case .signal: throw .notDirectory
         case .backing: break
         }
-        do throws(Errno) {
-            let directory = try directory(inode)
-            let real = try directory.descriptor.reopenedDirectory()
-            if let signals = directory.signals { return OpenDirectory(listed: try signals.listing(over: real)) }
-            let stream = OpenDirectory(streaming: real, shown: try shownNumbers(inode))
-            if try real.fileSystemKind.hasLastingOffsets { return stream }
-            var entries: [OpenDirectory.Listed] = []
-            _ = try stream.forEach(from: 0) { entry in
-                entries.append(entry)
-                return true
-            }
-            return OpenDirectory(listed: entries)
-        } catch .staleNFSFileHandle, .noSuchFileOrDirectory {
-            // It has gone beneath; another directory may have its name by now. Whoever opens that next has it looked up anew.
-            dataPaths.connection?.invalidateAttributes(of: inode)
-            throw .staleNFSFileHandle
+        let directory = try directory(inode)
+        let real = try directory.descriptor.reopenedDirectory()
+        if let signals = directory.signals { return OpenDirectory(listed: try signals.listing(over: real)) }
+        let stream = OpenDirectory(streaming: real, shown: try shownNumbers(inode))
+        if try real.fileSystemKind.hasLastingOffsets { return stream }
+        var entries: [OpenDirectory.Listed] = []
+        _ = try stream.forEach(from: 0) { entry in
+            entries.append(entry)
+            return true
         }
+        return OpenDirectory(listed: entries)
     }
 
     private func pulseEntries(of inode: InodeNumber) throws(Errno) -> [OpenDirectory.Listed] {
@@ -100,6 +94,19 @@ extension TownFileSystem {
             if hasEnded { reply.end(isKept: isListingKept(inode)) }
             return
         }
+        do throws(Errno) {
+            try listUnopened(inode, from: offset, into: &reply, add)
+        } catch .staleNFSFileHandle, .noSuchFileOrDirectory {
+            // It has gone beneath; another directory may have its name by now. Whoever opens that next has it looked up anew.
+            dataPaths.connection?.invalidateAttributes(of: inode)
+            throw .staleNFSFileHandle
+        }
+    }
+
+    private func listUnopened(
+        _ inode: InodeNumber, from offset: off_t, into reply: inout DirectoryReply,
+        _ add: (OpenDirectory.Listed, inout DirectoryReply) throws(Errno) -> Bool
+    ) throws(Errno) {
         let known = offset > 0 ? listings.find(of: inode, at: offset) : nil
         let directory = if let known { known } else { try listedDirectory(inode) }
         let hasEnded = try directory.forEach(from: offset) { (entry) throws(Errno) in try add(entry, &reply) }

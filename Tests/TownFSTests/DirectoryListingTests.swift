@@ -306,6 +306,16 @@ import Testing
         }
     }
 
+    /// A directory that is taken away beneath says so, and is not empty: whoever opens its name next has it looked up anew.
+    @Test func directoryThatHasGoneBeneathIsStale() throws {
+        try withTown(["plain/d/f": ""]) { town in
+            let inode = try town.lookup("plain/d").inode
+            #expect(try town.fileSystem.listAll(inode, .unopened).count == 3)
+            for path in ["plain/d/f", "plain/d"] { #expect(remove("\(town.tree)/\(path)") == 0) }
+            #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.list(inode, .unopened) }
+        }
+    }
+
     /// Those who stop in the middle leave little behind; who comes back all the same goes on.
     @Test(arguments: ["plain", "daemon"]) func listingsThatNobodyGoesOnWithMakeRoom(_ kind: String) throws {
         let count = Listings.most + 20
