@@ -143,7 +143,7 @@ extension EndToEnd {
                     #expect(try eventually(within: Self.soon) { try there.runtime("max") != nil })
                     #expect(!Client.exists(there.keepalive))
                     #expect(!Client.exists(there.heartbeat("max")))
-                    #expect(try other.mirror.isUp)
+                    #expect(try eventually { try other.mirror.isUp })
                     #expect(try other.mirror.received == 0)
                     #expect(try other.status().runtimes.alive == 0)
                 }

@@ -176,26 +176,42 @@ final class SignalFile: Sendable {
     func open(flags: CInt, for request: Request, in parent: Descriptor) throws(Errno) -> SignalHandle {
         let handles = settle(for: request)
         try catchUp(in: parent)
-        let presence = state.withLock { $0.presence }
-        let snapshot: SignalHandle.Snapshot
+        while true {
+            let (presence, revision) = state.withLock { ($0.presence, $0.revision) }
+            let snapshot = try snapshot(of: presence, flags: flags, for: request, among: handles, in: parent)
+            let handle = SignalHandle(of: self, flags: flags, snapshot: snapshot, by: request, in: parent)
+            // Whoever asks for the status after the next touch has to know of this opening: the kernel would keep the answer, and
+            // tell it to whoever has the former document to read.
+            let isOfNow = state.withLock { state in
+                guard state.revision == revision else { return false }
+                state.handles.append(handle)
+                return true
+            }
+            if isOfNow { return handle }
+        }
+    }
+
+    /// - Parameter handles: Those that are open.
+    private func snapshot(
+        of presence: Presence, flags: CInt, for request: Request, among handles: [SignalHandle], in parent: Descriptor
+    ) throws(Errno) -> SignalHandle.Snapshot {
         switch presence {
         case .beneath:
             guard let file = try RealFile.open(name, in: parent.rawValue), isShown(file.status) else {
                 throw .noSuchFileOrDirectory
             }
-            snapshot = SignalHandle.Snapshot(of: file, as: self)
+            return SignalHandle.Snapshot(of: file, as: self)
         case .present(let content) where isShown(content):
-            snapshot = SignalHandle.Snapshot(of: content, as: self)
+            return SignalHandle.Snapshot(of: content, as: self)
         case .awaited(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
             // Who made the file finds it by its name, too.
-            snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
+            return SignalHandle.Snapshot(of: nothing(ownership), as: self)
         case .awaited(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.user:
             // Who would make the file while somebody else does is given theirs by the kernel.
-            snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
+            return SignalHandle.Snapshot(of: nothing(ownership), as: self)
         case .present, .awaited, .removed:
             throw .noSuchFileOrDirectory
         }
-        return register(SignalHandle(of: self, flags: flags, snapshot: snapshot, by: request, in: parent))
     }
 
     /// Makes the file, or opens it if somebody else was faster.
