@@ -72,6 +72,7 @@ package final class Crew: Sendable {
     private static let slownessPerAnswer = 8
     /// How much slowness makes room for one more thread.
     private static let slownessPerThread = 16
+
     /// - Parameters:
     ///   - threads: How many there will be, at least one.
     ///   - cores: How many of them can run at a time.

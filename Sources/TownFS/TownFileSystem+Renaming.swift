@@ -141,7 +141,7 @@ extension TownFileSystem {
     /// It waits for whoever is being given such a listing at the moment, and so is not told by a thread that answers requests.
     private func dropListings(of directories: [InodeNumber]) {
         guard !directories.isEmpty, let connection = dataPaths.connection else { return }
-        // Without a thread to be had, as it was before: they are not of now until a name in them changes.
+        // Without a thread to be had, what is kept stays until a name in the directory changes.
         _ = try? Thread(named: "listings") {
             for directory in directories { connection.invalidatePages(of: directory) }
         }

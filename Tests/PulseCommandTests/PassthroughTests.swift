@@ -194,7 +194,7 @@ extension EndToEnd {
                 start = chance.randrange(len(data))
                 assert m[start:start + 9000] == data[start:start + 9000], start
             m.close()
-            # Those who wait for an answer are killed.
+            # Those who wait for an answer are killed, wherever in their reading they are by then.
             read = "import os, sys\\nfd = os.open('big', os.O_RDONLY)\\nwhile True: os.posix_fadvise(fd, 0, 0, 4); os.pread(fd, 1 << 20, 4096)"
             for _ in range(10):
                 readers = [subprocess.Popen([sys.executable, '-c', read]) for _ in range(3)]

@@ -261,15 +261,8 @@ import Testing
                 }
             }
             let inode = try town.lookup(directory).inode
-            var seen: [String] = []
-            var offset: off_t = 0
-            while case let listed = try town.fileSystem.list(inode, .unopened, from: offset, room: 4096),
-                !listed.isEmpty
-            {
-                let taken = listed.prefix(7)
-                offset = taken[taken.count - 1].nextOffset
-                seen += taken.map(\.text)
-                for name in taken.map(\.text) where names.contains(name) { try town.unlink("\(prefix)\(name)") }
+            let seen = try listingALittle(of: inode, in: town, room: 4096) { name in
+                if names.contains(name) { try town.unlink("\(prefix)\(name)") }
                 // As others' listings would have it.
                 if areDropped { town.fileSystem.listings.forget(inode) }
             }
@@ -277,6 +270,21 @@ import Testing
             #expect(Set(seen).count == seen.count)
             #expect(try town.fileSystem.listAll(inode, .unopened).filter { names.contains($0.text) } == [])
         }
+    }
+
+    /// All that a reader sees who takes no more than seven names of each answer and goes on after them.
+    private func listingALittle(
+        of inode: InodeNumber, in town: TestTown, room: Int, _ take: (String) throws -> Void
+    ) throws -> [String] {
+        var seen: [String] = []
+        var offset: off_t = 0
+        while case let listed = try town.fileSystem.list(inode, .unopened, from: offset, room: room), !listed.isEmpty {
+            let taken = listed.prefix(7)
+            offset = taken[taken.count - 1].nextOffset
+            seen += taken.map(\.text)
+            for name in taken.map(\.text) { try take(name) }
+        }
+        return seen
     }
 
     /// Where offsets count what one opening has seen, a directory is read as a whole.
@@ -292,15 +300,8 @@ import Testing
                 try town.writeBeneath("", to: "over/\(number < 10 ? "lower" : "merged")/d/f\(number)")
             }
             let inode = try town.lookup("over/merged/d").inode
-            var seen: [String] = []
-            var offset: off_t = 0
-            while case let listed = try town.fileSystem.list(inode, .unopened, from: offset, room: 1000),
-                !listed.isEmpty
-            {
-                let taken = listed.prefix(7)
-                offset = taken[taken.count - 1].nextOffset
-                seen += taken.map(\.text)
-                for name in taken.map(\.text) where name.hasPrefix("f") { try town.unlink("over/merged/d/\(name)") }
+            let seen = try listingALittle(of: inode, in: town, room: 1000) { name in
+                if name.hasPrefix("f") { try town.unlink("over/merged/d/\(name)") }
             }
             #expect(seen.count == 102 && Set(seen).count == 102)
         }
