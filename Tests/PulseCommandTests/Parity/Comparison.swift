@@ -33,15 +33,17 @@ struct Comparison: Sendable {
     func difference(in lines: [Scenario.Line], number: Int, every interval: Int = .max) throws -> Difference? {
         let stage = arrangement.stage(for: number)
         try clear(stage, for: number)
+        // Before both stages are made, and not after: making the mounted one may take long.
+        let start = FileTime.now
         let document = KeepaliveDocument.text("gt")
         for tree in [plain, mounted] { try prepare(stage, with: document, in: tree) }
-        let expected = try Play(in: "\(plain)/\(stage.directory)", as: arrangement.owner)
+        let expected = try Play(in: "\(plain)/\(stage.directory)", as: arrangement.owner, since: start)
         defer { expected.interpreter.finish() }
-        let actual = try Play(in: "\(mounted)/\(stage.directory)", as: arrangement.owner)
+        let actual = try Play(in: "\(mounted)/\(stage.directory)", as: arrangement.owner, since: start)
         defer { actual.interpreter.finish() }
 
-        for start in stride(from: 0, to: lines.count, by: min(interval, lines.count)) {
-            let part = lines[start..<min(lines.count, start + min(interval, lines.count))]
+        for first in stride(from: 0, to: lines.count, by: min(interval, lines.count)) {
+            let part = lines[first..<min(lines.count, first + min(interval, lines.count))]
             try expected.perform(part)
             try actual.perform(part)
             if let index = lines.indices.first(where: { index in
@@ -53,7 +55,7 @@ struct Comparison: Sendable {
             let manifest = try expected.manifest()
             for (tree, other) in [
                 ("mounted", try actual.manifest()),
-                ("beneath", try Manifest.lines(of: "\(beneath)/\(stage.directory)", since: actual.interpreter.start)),
+                ("beneath", try Manifest.lines(of: "\(beneath)/\(stage.directory)", since: start)),
             ] where other != manifest {
                 let words = words(of: lines[..<part.endIndex], expected.outcomes, actual.outcomes)
                 return Difference(
@@ -71,8 +73,8 @@ struct Comparison: Sendable {
         let interpreter: Interpreter
         private(set) var outcomes: [String] = []
 
-        init(in directory: String, as owner: Caller) throws {
-            interpreter = try Interpreter(in: directory, as: owner)
+        init(in directory: String, as owner: Caller, since start: FileTime) throws {
+            interpreter = try Interpreter(in: directory, as: owner, since: start)
         }
 
         func perform(_ lines: ArraySlice<Scenario.Line>) throws {

@@ -38,12 +38,13 @@ final class Interpreter {
     var programs: [Int: pid_t] = [:]
     var notedTimes: [String: FileTimes] = [:]
     var directoryEntries: [Int: [DirectoryEntry]] = [:]
-    /// Times after this one are those of the scenario's own doing.
-    let start = FileTime.now.advanced(by: -1)
+    /// Times from this one on are of now.
+    let start: FileTime
 
-    init(in directory: String, as owner: Caller) throws {
+    init(in directory: String, as owner: Caller, since start: FileTime) throws {
         self.directory = directory
         self.owner = owner
+        self.start = start
         caller = owner
         try CallerThread.become(owner)
         root = try FilePlace(directory).withAddress { path in
