@@ -144,7 +144,7 @@ extension EndToEnd {
                     let end = try agent.kill()
                     let hasExited = try town.becomes("exited", id)
                     let taken = ContinuousClock.now - end
-                    #expect(hasExited && taken < .seconds(1))
+                    #expect(hasExited && taken < .promised(.seconds(1)))
                     let view = try #require(try town.runtime(id))
                     #expect(view.rootPid == agent.pid && view.exitedAt != nil && view.ttlLeftSeconds == 0)
                 }
@@ -175,7 +175,7 @@ extension EndToEnd {
                 #expect(try town.becomes("alive", Self.nux))
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid != nil })
                 try parent.perform("os.write(told.writing, b'\\n'); os.waitpid(child, 0)")
-                #expect(try town.becomes("exited", Self.nux, within: .seconds(1)))
+                #expect(try town.becomes("exited", Self.nux, within: .promised(.seconds(1))))
                 // One who comes back lives.
                 try parent.perform("run('gt', 'prime', env={**os.environ, 'GT_ROLE': '\(Self.nux)'})")
                 let view = try #require(try town.runtime(Self.nux))
@@ -205,7 +205,7 @@ extension EndToEnd {
                 kill(left, SIGKILL)
                 let end = ContinuousClock.now
                 #expect(try town.becomes("exited", Self.nux))
-                #expect(ContinuousClock.now - end < .seconds(1))
+                #expect(ContinuousClock.now - end < .promised(.seconds(1)))
                 #expect(try town.runtime(Self.nux)?.rootPid == left)
                 #expect(kill(other, 0) == 0)
                 withExtendedLifetime(bystander) {}
@@ -243,7 +243,7 @@ extension EndToEnd {
                 let left = pid_t(try agent.number("result = left"))
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 try agent.kill()
-                #expect(try town.becomes("exited", Self.nux, within: .seconds(1)))
+                #expect(try town.becomes("exited", Self.nux, within: .promised(.seconds(1))))
                 #expect(kill(left, 0) == 0)
             }
         }
@@ -276,7 +276,7 @@ extension EndToEnd {
                 try mother.perform("os.write(told.writing, b'\\n' * 20)\nfor child in children: os.waitpid(child, 0)")
                 let end = ContinuousClock.now
                 let haveExited = try eventually { try ids.allSatisfy { try town.state(of: $0) == "exited" } }
-                #expect(haveExited && ContinuousClock.now - end < .seconds(1))
+                #expect(haveExited && ContinuousClock.now - end < .promised(.seconds(1)))
             }
         }
 
@@ -299,7 +299,7 @@ extension EndToEnd {
                 #expect(try town.state(of: Self.nux) == "alive")
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 try agent.kill()
-                #expect(try town.becomes("exited", Self.nux, within: .seconds(1)))
+                #expect(try town.becomes("exited", Self.nux, within: .promised(.seconds(1))))
             }
         }
     }

@@ -99,7 +99,7 @@ extension EndToEnd {
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 let end = try agent.kill()
                 #expect(try town.becomes("exited", Self.nux))
-                #expect(ContinuousClock.now - end < .seconds(1))
+                #expect(ContinuousClock.now - end < .promised(.seconds(1)))
             }
         }
 
@@ -420,7 +420,7 @@ extension EndToEnd {
                 #expect(try eventually { try town.runtime(Self.nux)?.lastCommand == "gt last words" })
                 let view = try #require(try town.runtime(Self.nux))
                 #expect(view.evidence.by == "GT_ROLE" && view.evidence.pid == agent.pid)
-                #expect(try town.becomes("exited", Self.nux, within: .seconds(2)))
+                #expect(try town.becomes("exited", Self.nux, within: .promised(.seconds(2))))
             }
         }
 

@@ -70,7 +70,7 @@ extension EndToEnd {
                     let haveExited = try eventually {
                         try town.status().runtimes.alive == (0..<Self.agents).count { Self.evidence($0) == "document" }
                     }
-                    #expect(haveExited && ContinuousClock.now - end < .seconds(5))
+                    #expect(haveExited && ContinuousClock.now - end < .promised(.seconds(5)))
                     let exits = try Self.metric("pulsefs_runtime_exits_total", in: town)
                     #expect(exits == (0..<Self.agents).count { Self.evidence($0) != "document" })
                     reader.send(SIGTERM)

@@ -173,12 +173,12 @@ extension EndToEnd {
                 #expect(Client.exists("\(town.path)/.pulse/alive/\(Self.nux)"))
                 let end = try agent.kill()
                 #expect(try town.becomes("exited", Self.nux))
-                #expect(ContinuousClock.now - end < .seconds(1))
+                #expect(ContinuousClock.now - end < .promised(.seconds(1)))
                 #expect(!Client.exists("\(town.path)/.pulse/alive/\(Self.nux)"))
                 #expect(try HeartbeatReading(town.heartbeat("gt-nux")).age < 60)
                 #expect(try town.runtime(Self.nux)?.ttlLeftSeconds == 0)
                 #expect(try town.status().runtimes.alive == 0)
-                #expect(try eventually(within: .seconds(2)) { try !redis.isAlive(Self.nux) })
+                #expect(try eventually(within: .promised(.seconds(2))) { try !redis.isAlive(Self.nux) })
             }
         }
 
@@ -287,7 +287,7 @@ extension EndToEnd {
                 try mayor.perform("touch('gt prime')")
                 #expect(try eventually { try town.runtime("mayor")?.rootPid == mayor.pid })
                 try mayor.kill()
-                #expect(try town.becomes("exited", "mayor", within: .seconds(1)))
+                #expect(try town.becomes("exited", "mayor", within: .promised(.seconds(1))))
                 #expect(try town.state(of: Self.nux) == "alive")
                 #expect(try town.state(of: "daemon") == "alive")
             }
@@ -326,7 +326,7 @@ extension EndToEnd {
                 try nux.perform("beat('gt-nux')")
                 try nux.kill()
                 #expect(
-                    eventually(within: .seconds(2)) {
+                    eventually(within: .promised(.seconds(2))) {
                         reader.printed.contains(#""event":"exited","runtime":"\#(Self.nux)""#)
                     })
                 let events = reader.printed.split(separator: "\n").filter { $0.contains(Self.nux) }
@@ -406,7 +406,7 @@ extension EndToEnd {
                 redis.pause()
                 defer { redis.resume() }
                 let slowest = try Self.slowest(of: 300, by: agent)
-                #expect(slowest < 250, "\(slowest) ms")
+                #expect(slowest < .promised(.milliseconds(250)))
                 #expect(try town.state(of: Self.nux) == "alive")
                 redis.resume()
                 #expect(try eventually { try redis.isAlive(Self.nux) })
@@ -440,7 +440,7 @@ extension EndToEnd {
                         isFrozen = false
                     }
                     let slowest = try Self.slowest(of: 300, by: agent)
-                    #expect(slowest < 250, "\(slowest) ms")
+                    #expect(slowest < .promised(.milliseconds(250)))
                     #expect(try town.state(of: Self.nux) == "alive")
                     #expect(try KeepaliveDocument(Client.read(file)).lastCommand == "gt 299")
                 }
@@ -449,8 +449,8 @@ extension EndToEnd {
         }
 
         /// In milliseconds, by the agent's own clock.
-        private static func slowest(of count: Int, by agent: Agent) throws -> Int {
-            try agent.number(
+        private static func slowest(of count: Int, by agent: Agent) throws -> Duration {
+            let milliseconds = try agent.number(
                 """
                 slowest = 0
                 for i in range(\(count)):
@@ -459,6 +459,7 @@ extension EndToEnd {
                     slowest = max(slowest, time.monotonic() - begin)
                 result = int(slowest * 1000)
                 """)
+            return .milliseconds(milliseconds)
         }
 
         /// multica#2121: each beat was a row written.

@@ -25,7 +25,7 @@ extension EndToEnd {
                 #expect(try eventually { try town.mirror.isUp })
                 let monitor = try Monitor(redis)
                 try town.touch("max")
-                let isTold = eventually(within: .seconds(1)) { !monitor.lines(with: #""SET""#).isEmpty }
+                let isTold = eventually(within: .promised(.seconds(1))) { !monitor.lines(with: #""SET""#).isEmpty }
                 #expect(isTold)
                 // With any options alike.
                 if wording.options == [] { #expect(monitor.waitForSilence()) }
@@ -40,7 +40,7 @@ extension EndToEnd {
                 #expect(try eventually { try redis.isAlive("max") })
                 let monitor = try Monitor(redis)
                 try town.forget("max")
-                #expect(eventually(within: .seconds(1)) { !monitor.lines(with: "hb:max").isEmpty })
+                #expect(eventually(within: .promised(.seconds(1))) { !monitor.lines(with: "hb:max").isEmpty })
                 try town.touch("next")
                 #expect(eventually { !monitor.lines(with: "hb:next").isEmpty })
                 #expect(monitor.words(with: "hb:max") == [#""DEL" "mul:runtime:hb:max""#])

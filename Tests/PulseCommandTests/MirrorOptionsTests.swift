@@ -109,7 +109,7 @@ extension EndToEnd {
                     #expect(try eventually { try redis.isAlive(Self.uuid) })
 
                     try Client.replace(file, with: #"{"joe":"\#(Self.uuid)","max":"\#(Self.other)"}"#)
-                    let isNew = try eventually(within: .seconds(4)) {
+                    let isNew = try eventually(within: .promised(.seconds(4))) {
                         try redis.alive([Self.uuid, Self.other]).count == 2 && town.mirror.runtimeIds?.problem == nil
                     }
                     #expect(isNew)

@@ -8,7 +8,7 @@ extension EndToEnd {
     /// Two towns with one Redis and one name.
     @Suite(.inScopeAskedFor, .needsRedis) struct MirrorSharingTests {
         /// How soon a town knows what happens in the other.
-        private static let soon: Duration = .seconds(1)
+        private static let soon: Duration = .promised(.seconds(1))
 
         private func withTowns(
             _ options: String..., at redis: RedisServer,
@@ -122,7 +122,7 @@ extension EndToEnd {
                 let last = KeepaliveDocument.text("gt there")
                 try Client.write(last, to: there.keepalive)
                 try redis.restart()
-                let areBack = try eventually(within: .seconds(5)) {
+                let areBack = try eventually(within: .promised(.seconds(5))) {
                     try redis.alive(["amy", "ben", "max"]) == ["ben", "max"]
                         && [here, there].allSatisfy { town in
                             try town.runtime("amy") == nil && town.runtime("ben") != nil && town.runtime("max") != nil

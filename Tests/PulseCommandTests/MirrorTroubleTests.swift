@@ -6,7 +6,7 @@ extension EndToEnd {
     /// Whatever happens to Redis: agents notice nothing, the status says so, and afterwards all is as it should be.
     @Suite(.needsRedis) struct MirrorTroubleTests {
         /// What a status may lag behind, and how long mending may take.
-        static let limit: Duration = .seconds(5)
+        static let limit: Duration = .promised(.seconds(5))
 
         /// Something that goes wrong with a server, and is mended again.
         struct Trouble: Sendable, CustomTestStringConvertible {
@@ -88,9 +88,11 @@ extension EndToEnd {
             if isListening { redis.pause() } else { redis.kill() }
             defer { redis.resume() }
             try withTown { town in
-                let start = ContinuousClock.now
-                try town.mount(["--redis", redis.url])
-                #expect(ContinuousClock.now - start < .milliseconds(1500))
+                let usual = try ContinuousClock().measure { try town.mount() }
+                try town.unmount()
+                let taken = try ContinuousClock().measure { try town.mount(["--redis", redis.url]) }
+                // Less than the patience with a server that does not reply: nobody has waited for it.
+                #expect(taken - usual < .milliseconds(1500))
                 try town.touch("max")
                 #expect(try eventually(within: Self.limit) { try town.mirror.heartbeats.state == .down })
                 if isListening { redis.resume() } else { try redis.restart() }
@@ -110,7 +112,8 @@ extension EndToEnd {
                 #expect(try eventually { try town.status().runtimes.alive == 0 })
                 redis.resume()
                 #expect(try eventually(within: Self.limit) { try town.mirror.isUp })
-                #expect(try eventually(within: .seconds(1)) { try !redis.isAlive("max") })
+                // Well before the ttl that it counts from then on.
+                #expect(try eventually(within: .seconds(3)) { try !redis.isAlive("max") })
             }
         }
 
@@ -129,9 +132,7 @@ extension EndToEnd {
                     let agents = ["amy", "ben"]
                     let findings = try BusyAgents.work(in: town, as: agents) {
                         try begin()
-                        let start = ContinuousClock.now
-                        #expect(try eventually { try town.mirror.heartbeats.state == state })
-                        #expect(ContinuousClock.now - start < Self.limit)
+                        #expect(try eventually(within: Self.limit) { try town.mirror.heartbeats.state == state })
                         #expect(try town.mirror.heartbeats.reason != nil)
                         try town.forget("left")
                         try town.touch("late")
@@ -148,7 +149,7 @@ extension EndToEnd {
                     }
                     #expect(findings.writes > 10)
                     #expect(findings.failures == [])
-                    #expect(findings.slowest < .seconds(1))
+                    #expect(findings.slowest < .promised(.seconds(1)))
                     try town.unmount()
                 }
             }

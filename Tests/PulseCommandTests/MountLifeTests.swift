@@ -46,7 +46,7 @@ extension EndToEnd {
                 let killed = ContinuousClock.now
                 let isBack = eventually { (try? Client.read("\(town.path)/file")) == "plain" && !town.isMounted }
                 #expect(isBack)
-                #expect(killed.duration(to: .now) < .seconds(1))
+                #expect(killed.duration(to: .now) < .promised(.seconds(1)))
 
                 for (path, agent) in zip(paths, agents) {
                     // One whose call failed has stopped; another that came just before or after goes on, on the plain file.

@@ -344,6 +344,26 @@ extension EndToEnd {
             }
         }
 
+        /// Where the kernel does not read by itself, the worker answers large reads with the file's own pages.
+        @Test func bytesOfLargeReadsDoNotGoThroughTheWorkersMemory() throws {
+            let size = 8 << 20
+            try withMountedTown(
+                "--no-passthrough",
+                prepare: { town in try Command("sh", "-c", "head -c \(size) /dev/urandom > \(town)/file").output() }
+            ) { town in
+                let worker = try town.status().workerPid
+                let before = try Self.countOfBytesRead(by: worker)
+                try Command("cmp", "\(town.path)/file", "\(town.beneath)/file").output()
+                #expect(try Self.countOfBytesRead(by: worker) - before < size / 8)
+            }
+        }
+
+        /// By read(2) and its kin, not by splice(2): `rchar` of proc_pid_io(5).
+        private static func countOfBytesRead(by process: pid_t) throws -> Int {
+            let line = try Client.read("/proc/\(process)/io").split(separator: "\n").first { $0.hasPrefix("rchar: ") }
+            return try #require(line.flatMap { Int($0.dropFirst(7)) })
+        }
+
         /// The other way to share a tree: what is done beneath is seen within a second.
         @Test func changesBeneathAreSeenWhereTheBackingIsShared() throws {
             try withMountedTown("--shared-backing") { town in

@@ -1,22 +1,36 @@
 import CLinux
 import Glibc
 import SystemPackage
+import Testing
 
 /// Makes the same calls in a plain directory and in a mounted one, and says where they part.
 ///
 /// To be used on a `CallerThread`.
 struct Comparison: Sendable {
     let arrangement: Arrangement
-    /// Roots: of the plain tree, of the mounted one, and of what is beneath the mount.
+    /// Where stages lie: in the plain tree, in the mounted one, and beneath the mount.
     private let plain: String
     private let mounted: String
     private let beneath: String
 
-    init(_ arrangement: Arrangement, town: MountedTown) throws {
-        self.arrangement = arrangement
-        plain = try town.scratch.directory("plain", owner: arrangement.user)
-        mounted = town.path
-        beneath = town.beneath
+    /// Mounts a town and lends a comparison with it.
+    ///
+    /// - Parameter limit: As of `withMountedTown`.
+    static func lend(_ arrangement: Arrangement, limit: Duration, _ body: (Comparison) throws -> Void) throws {
+        // Opened before anything is mounted over it, it leads beneath.
+        var ground: FileDescriptor?
+        defer { if let ground { try? Client.close(ground) } }
+        try withMountedTown(
+            options: arrangement.options, as: arrangement.user, limit: limit,
+            prepare: { path in ground = try Client.open(arrangement.ground(of: path), O_PATH | O_DIRECTORY) }
+        ) { town in
+            let descriptor = try #require(ground).rawValue
+            try body(
+                Comparison(
+                    arrangement: arrangement,
+                    plain: try town.scratch.directory("plain", owner: arrangement.user),
+                    mounted: arrangement.ground(of: town.path), beneath: "/proc/\(getpid())/fd/\(descriptor)"))
+        }
     }
 
     struct Difference {

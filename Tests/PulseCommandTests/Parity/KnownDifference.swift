@@ -56,11 +56,11 @@ struct KnownDifference: Sendable {
         KnownDifference(
             title: "taking the flag that makes it grow from who has such a file open",
             reason: "the kernel knows nothing of the inode's flag; what is written goes to the end all the same",
-            arrangements: [.ofRoot, .shared, .amongSignalFiles]),
+            arrangements: Arrangement.madeByRoot),
         KnownDifference(
             title: "renaming a directory onto a file that cannot be changed",
             reason: "the kernel knows nothing of the flag and finds another fault before it asks",
-            arrangements: [.ofRoot, .shared, .amongSignalFiles]),
+            arrangements: Arrangement.madeByRoot),
     ]
 
     // MARK: Failures

@@ -9,8 +9,7 @@ extension EndToEnd {
         @Test(arguments: Arrangement.allCases)
         func scenariosGoAsOnAPlainDirectory(_ arrangement: Arrangement) throws {
             let scenarios = try Scenario.all().filter { arrangement.admits($0) && Self.isWanted($0) }
-            try withMountedTown(options: arrangement.options, as: arrangement.user, limit: .seconds(180)) { town in
-                let comparison = try Comparison(arrangement, town: town)
+            try Comparison.lend(arrangement, limit: .seconds(300)) { comparison in
                 let findings = try CallerThread.run {
                     try scenarios.enumerated().compactMap { number, scenario in
                         try Self.finding(in: scenario, number: number, by: comparison)

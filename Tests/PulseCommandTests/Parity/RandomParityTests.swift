@@ -9,13 +9,13 @@ extension EndToEnd {
     /// `PULSEFS_PARITY_SECONDS` random seeds are tried for that long, by several threads at once; with
     /// `PULSEFS_PARITY_SEED` that one alone.
     @Suite(.needsRoot, .needs("fusermount3", "setpriv")) struct RandomParityTests {
-        private static let arrangements: [Arrangement] = [.shared, .amongSignalFiles, .ofOrdinaryUser]
+        /// All but that which is another without callers.
+        private static let arrangements = Arrangement.allCases.filter { $0 != .ofRoot }
 
         @Test(arguments: arrangements) func randomCallsGoAsOnAPlainDirectory(_ arrangement: Arrangement) throws {
             let seconds = Self.number("PULSEFS_PARITY_SECONDS").map { Int($0) / Self.arrangements.count }
             let limit = Duration.seconds((seconds ?? 0) + 120)
-            try withMountedTown(options: arrangement.options, as: arrangement.user, limit: limit) { town in
-                let comparison = try Comparison(arrangement, town: town)
+            try Comparison.lend(arrangement, limit: limit) { comparison in
                 let search: Search
                 if let seed = Self.number("PULSEFS_PARITY_SEED") {
                     search = Search(comparison, threadCount: 1, seeds: [seed])
