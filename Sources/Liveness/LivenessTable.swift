@@ -177,7 +177,7 @@ public struct LivenessTable: Sendable {
             }
             return true
         }
-        // because of the two that the table has itself one is put away for the time being.
+        // The table itself holds it twice: one of the two is put away for the time being, lest it count as somebody's.
         let record = Unmanaged.passUnretained(signals[slot: signal].record)
         record.release()
         defer { _ = record.retain() }

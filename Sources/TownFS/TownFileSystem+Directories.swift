@@ -30,24 +30,10 @@ extension TownFileSystem {
 
     /// A directory to be listed by requests that nothing ties together.
     ///
-    /// Where offsets are not the same for all openings (`FileSystemKind.hasLastingOffsets`), it is read as a whole.
+    /// Where offsets are not the same for all openings, it is read as a whole.
     private func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
-        switch try subject(inode) {
-        case .pulse: return OpenDirectory(listed: try pulseEntries(of: inode))
-        case .signal: throw .notDirectory
-        case .backing: break
-        }
-        let directory = try directory(inode)
-        let real = try directory.descriptor.reopenedDirectory()
-        if let signals = directory.signals { return OpenDirectory(listed: try signals.listing(over: real)) }
-        let stream = OpenDirectory(streaming: real, shown: try shownNumbers(inode))
-        if try real.fileSystemKind.hasLastingOffsets { return stream }
-        var entries: [OpenDirectory.Listed] = []
-        _ = try stream.forEach(from: 0) { entry in
-            entries.append(entry)
-            return true
-        }
-        return OpenDirectory(listed: entries)
+        let directory = try openDirectory(inode)
+        return try directory.hasLastingOffsets() ? directory : directory.snapshot()
     }
 
     private func pulseEntries(of inode: InodeNumber) throws(Errno) -> [OpenDirectory.Listed] {

@@ -341,12 +341,12 @@ import Testing
     }
 
     /// The one that is used is kept, however large; then the others have to go.
-    @Test func listingsAreKeptUpToAnAmount() {
+    @Test func listingsAreKeptUpToAnAmount() throws {
         let listings = Listings()
-        let half = OpenDirectory(
-            listed: (0..<Listings.mostEntries / 2 + 1).map {
-                .init(name: NodeName(Array("\($0)".utf8)), number: 1, kind: 0)
-            })
+        let entries = (0..<Listings.mostEntries / 2 + 1).map {
+            OpenDirectory.Listed(name: NodeName(Array("\($0)".utf8)), number: 1, kind: 0)
+        }
+        let half = try OpenDirectory(listing: { () throws(Errno) in entries }).snapshot()
         for inode in 1...3 as ClosedRange<UInt64> {
             listings.keep(half, of: InodeNumber(rawValue: inode), at: 1)
             #expect(listings.count == 1)

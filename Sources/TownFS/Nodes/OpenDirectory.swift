@@ -58,11 +58,30 @@ final class OpenDirectory: Sendable {
         self.real = real
     }
 
-    /// A directory as it is now, for which nothing is held open.
-    init(listed: [Listed]) {
+    private init(listed: [Listed]) {
         source = .listing({ () throws(Errno) in listed })
         real = nil
         self.listed.withLock { $0 = Self.ordered(listed) }
+    }
+
+    /// The directory as it is now, for which nothing is held open.
+    func snapshot() throws(Errno) -> OpenDirectory {
+        switch source {
+        case .listing(let list): return OpenDirectory(listed: try list())
+        case .stream:
+            var entries: [Listed] = []
+            _ = try forEach(from: 0) { entry in
+                entries.append(entry)
+                return true
+            }
+            return OpenDirectory(listed: entries)
+        }
+    }
+
+    /// Whether an offset leads to the same entry in another opening.
+    func hasLastingOffsets() throws(Errno) -> Bool {
+        guard case .stream = source, let real else { return false }
+        return try real.fileSystemKind.hasLastingOffsets
     }
 
     /// How many entries have been read as a whole; nil for a stream.
