@@ -28,11 +28,11 @@ let package = Package(
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
 
-        // Descriptors, threads and wake-ups, each a system call with a Swift type.
-        .target(name: "SystemCalls", dependencies: ["CLinux", system]),
+        // One Swift type for each system facility.
+        .target(name: "Linux", dependencies: ["CLinux", system]),
 
         // libfuse with Swift types. Knows nothing of liveness.
-        .target(name: "Fuse", dependencies: ["CFuse", "CLinux", "SystemCalls", system]),
+        .target(name: "Fuse", dependencies: ["CFuse", "CLinux", "Linux", system]),
 
         // Who is alive. No I/O; time is passed in.
         .target(name: "Liveness"),
@@ -40,28 +40,28 @@ let package = Package(
         // The liveness store in Redis, and the mirror that keeps it up to date.
         .target(
             name: "LivenessRedis",
-            dependencies: ["Liveness", "CHiredis", "COpenSSL", "CLinux", "SystemCalls", system, logging]),
+            dependencies: ["Liveness", "CHiredis", "COpenSSL", "CLinux", "Linux", system, logging]),
 
         // The town: passthrough, nodes, signal files, `.pulse`.
-        .target(name: "TownFS", dependencies: ["Fuse", "Liveness", "SystemCalls", "CLinux", system, logging]),
+        .target(name: "TownFS", dependencies: ["Fuse", "Liveness", "Linux", "CLinux", system, logging]),
 
         // The `pulsefs` program: command line, keeper, worker.
         .executableTarget(
             name: "PulseCommand",
             dependencies: [
-                "Fuse", "Liveness", "LivenessRedis", "SystemCalls", "TownFS", "CLinux", argumentParser, system, logging,
+                "Fuse", "Liveness", "LivenessRedis", "Linux", "TownFS", "CLinux", argumentParser, system, logging,
             ]
         ),
 
         // The `pulsefs-bench` program. Measures from outside, so it imports nothing of ours; but for `table`, which is
         // about the liveness table itself.
         .executableTarget(
-            name: "PulseBench", dependencies: ["Liveness", "SystemCalls", "CLinux", argumentParser, system]),
+            name: "PulseBench", dependencies: ["Liveness", "Linux", "CLinux", argumentParser, system]),
 
         // For the parity tests: system calls past glibc.
         .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),
 
-        .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "SystemCalls", system]),
+        .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "Linux", system]),
         .testTarget(name: "PulseBenchTests", dependencies: ["PulseBench", argumentParser]),
         .testTarget(name: "LivenessTests", dependencies: ["Liveness", "SeededRandom"]),
 
@@ -72,13 +72,13 @@ let package = Package(
         .testTarget(
             name: "LivenessRedisTests",
             dependencies: [
-                "LivenessRedis", "Liveness", "RedisServing", "SeededRandom", "SystemCalls", "CLinux", system, logging,
+                "LivenessRedis", "Liveness", "RedisServing", "SeededRandom", "Linux", "CLinux", system, logging,
             ]),
         .testTarget(
-            name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "SystemCalls", "CLinux", system, logging]),
+            name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "Linux", "CLinux", system, logging]),
         .testTarget(
             name: "PulseCommandTests",
-            dependencies: ["PulseCommand", "RedisServing", "SystemCalls", "CLinux", "CSystemCall", system]),
+            dependencies: ["PulseCommand", "RedisServing", "Linux", "CLinux", "CSystemCall", system]),
     ],
     swiftLanguageModes: [.v6]
 )

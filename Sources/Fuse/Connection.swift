@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
+import Linux
 import Synchronization
-import SystemCalls
 import SystemPackage
 
 /// The kernel's end of a mount: what a file system tells it without being asked, and what it lends it.
@@ -44,18 +44,18 @@ public final class Connection: Sendable {
     // MARK: Lending files
 
     /// Whether files can be lent: the kernel knows how, and has not refused yet.
-    public var canLend: Bool { passesThrough.load(ordering: .relaxed) }
+    public var supportsPassthrough: Bool { passesThrough.load(ordering: .relaxed) }
 
     /// Lends the kernel a regular file, to read, write and map without asking us.
     ///
     /// `descriptor` may be closed afterwards; `O_PATH` is enough, as the kernel opens the file anew for each opening, with
-    /// the flags of the caller and in the name of the calling thread here. To be taken back by `takeBack`.
+    /// the flags of the caller and in the name of the calling thread here. To be taken back by `unregisterBackingFile`.
     ///
     /// The corresponding ioctl is `FUSE_DEV_IOC_BACKING_OPEN` (linux/fuse.h since protocol 7.40).
     ///
     /// - Throws: `notPermitted` without CAP_SYS_ADMIN, and never tries again then; ELOOP for a file of a stacked file system.
-    public func lend(_ descriptor: CInt) throws(Errno) -> BackingID {
-        guard canLend else { throw .notPermitted }
+    public func registerBackingFile(_ descriptor: CInt) throws(Errno) -> BackingID {
+        guard supportsPassthrough else { throw .notPermitted }
         do throws(Errno) {
             return BackingID(
                 rawValue: try retryingInterrupts {
@@ -72,7 +72,7 @@ public final class Connection: Sendable {
     }
 
     /// Takes a file back; who has it open goes on reading and writing it.
-    public func takeBack(_ file: BackingID) {
+    public func unregisterBackingFile(_ file: BackingID) {
         // Fails only when the connection has ended, and the kernel has let go of everything.
         _ = clinux_fuse_backing_close(descriptor.load(ordering: .relaxed), UInt32(bitPattern: file.rawValue))
     }

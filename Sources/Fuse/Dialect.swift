@@ -16,9 +16,9 @@ import Glibc
 /// Shapes: `struct fuse_in_header` (40 bytes) and what follows it, of linux/fuse.h.
 enum Dialect {
     /// In the flags of an open file, or of a setxattr.
-    static let losesSetIDs: CInt = 1 << 30
+    static let killPriv: CInt = 1 << 30
     /// In a setattr's `st_mode`.
-    static let losesSetIDsMode: mode_t = 1 << 31
+    static let killPrivMode: mode_t = 1 << 31
 
     /// Changes a request in place.
     ///
@@ -29,21 +29,21 @@ enum Dialect {
         switch fuse_opcode(header.opcode) {
         case FUSE_OPEN:
             change(request) { (open: inout fuse_open_in) in
-                if open.open_flags & UInt32(FUSE_OPEN_KILL_SUIDGID) != 0 { open.flags |= UInt32(losesSetIDs) }
+                if open.open_flags & UInt32(FUSE_OPEN_KILL_SUIDGID) != 0 { open.flags |= UInt32(killPriv) }
             }
         case FUSE_TMPFILE, FUSE_CREATE:
             header.opcode = FUSE_CREATE.rawValue
             request.storeBytes(of: header, as: fuse_in_header.self)
             change(request) { (create: inout fuse_create_in) in
-                if create.open_flags & UInt32(FUSE_OPEN_KILL_SUIDGID) != 0 { create.flags |= UInt32(losesSetIDs) }
+                if create.open_flags & UInt32(FUSE_OPEN_KILL_SUIDGID) != 0 { create.flags |= UInt32(killPriv) }
             }
         case FUSE_WRITE:
             change(request) { (write: inout fuse_write_in) in
-                if write.write_flags & UInt32(FUSE_WRITE_KILL_SUIDGID) != 0 { write.flags |= UInt32(losesSetIDs) }
+                if write.write_flags & UInt32(FUSE_WRITE_KILL_SUIDGID) != 0 { write.flags |= UInt32(killPriv) }
             }
         case FUSE_SETATTR:
             change(request) { (change: inout fuse_setattr_in) in
-                if change.valid & UInt32(FATTR_KILL_SUIDGID) != 0 { change.mode |= losesSetIDsMode }
+                if change.valid & UInt32(FATTR_KILL_SUIDGID) != 0 { change.mode |= killPrivMode }
             }
         case FUSE_SETXATTR where hasLongSetxattr:
             return shorten(request, header)
@@ -59,7 +59,7 @@ enum Dialect {
         let long = MemoryLayout<fuse_in_header>.size + MemoryLayout<fuse_setxattr_in>.size
         guard request.count >= long else { return request.count }
         change(request) { (set: inout fuse_setxattr_in) in
-            if set.setxattr_flags & UInt32(FUSE_SETXATTR_ACL_KILL_SGID) != 0 { set.flags |= UInt32(losesSetIDs) }
+            if set.setxattr_flags & UInt32(FUSE_SETXATTR_ACL_KILL_SGID) != 0 { set.flags |= UInt32(killPriv) }
         }
         UnsafeMutableRawBufferPointer(rebasing: request[short...])
             .copyMemory(from: UnsafeRawBufferPointer(rebasing: request[long...]))

@@ -32,29 +32,29 @@ struct DirectRequest {
     ///   - aftermath: Takes what nobody waits for.
     ///   - pipes: The thread's own.
     /// - Returns: False for a request of another kind, which is left alone.
-    func answer(leaving aftermath: inout Aftermath, by pipes: inout ReplyPipes) -> Bool {
+    func answer(leaving deferred: inout DeferredReleases, by pipes: inout ReplyPipes) -> Bool {
         switch fuse_opcode(header.opcode) {
         case FUSE_LOOKUP: lookup()
-        case FUSE_FORGET: aftermath.forget(inode, count: argument(as: fuse_forget_in.self).nlookup)
+        case FUSE_FORGET: deferred.forget(inode, count: argument(as: fuse_forget_in.self).nlookup)
         case FUSE_BATCH_FORGET: forgetSeveral()
         case FUSE_GETATTR: getattr()
         case fuse_opcode(UInt32(clinux_fuse_statx)): statx()
         case FUSE_OPEN:
             // How the last opening went decides how this one may, while that lasts.
-            aftermath.doAll(of: inode)
+            deferred.doAll(of: inode)
             open()
         case FUSE_CREATE: create()
         case FUSE_READ: return read(by: &pipes)
         case FUSE_FLUSH: flush()
-        case FUSE_RELEASE: release(leaving: &aftermath)
-        case FUSE_OPENDIR where served.handshake.listsUnopened.load(ordering: .relaxed):
+        case FUSE_RELEASE: release(leaving: &deferred)
+        case FUSE_OPENDIR where served.initialization.listsUnopened.load(ordering: .relaxed):
             // For the kernel, that is for ever.
             acknowledge(.noFunction)
         case FUSE_OPENDIR: opendir()
-        case FUSE_RELEASEDIR: aftermath.releasedir(handleToRelease, unique: header.unique)
+        case FUSE_RELEASEDIR: deferred.releasedir(handleToRelease, unique: header.unique)
         case FUSE_UNLINK, FUSE_RMDIR, FUSE_RENAME, FUSE_RENAME2:
             // Some file systems keep the name of an open file, and what is renamed onto a signal file had better be closed.
-            aftermath.doAll()
+            deferred.doAll()
             return false
         default: return false
         }
@@ -120,7 +120,7 @@ struct DirectRequest {
     private func open() {
         let flags = CInt(bitPattern: argument(as: fuse_open_in.self).flags)
         answer { () throws(Errno) in
-            choosingPath(try open(flags: flags & ~Dialect.losesSetIDs, losingSetIDs: flags & Dialect.losesSetIDs != 0))
+            choosingPath(try open(flags: flags & ~Dialect.killPriv, killingPrivileges: flags & Dialect.killPriv != 0))
         } with: { opened in
             fuse_open_out(opened)
         } undo: { opened in
@@ -128,28 +128,28 @@ struct DirectRequest {
         }
     }
 
-    private func open(flags: CInt, losingSetIDs losesSetIDs: Bool) throws(Errno) -> OpenReply {
+    private func open(flags: CInt, killingPrivileges killPriv: Bool) throws(Errno) -> OpenReply {
         let caller = caller()
-        guard losesSetIDs, served.isRoot else { return try fileSystem.open(inode, flags: flags, for: caller) }
-        return try CallerIdentity.losingSetIDs(for: caller) { () throws(Errno) in
+        guard killPriv, served.isRoot else { return try fileSystem.open(inode, flags: flags, for: caller) }
+        return try Credentials.killingPrivileges(for: caller) { () throws(Errno) in
             try fileSystem.open(inode, flags: flags, for: caller)
         }
     }
 
     private func choosingPath(_ opened: OpenReply) -> OpenReply {
-        guard opened.mayBeLent else { return opened }
+        guard opened.allowsPassthrough else { return opened }
         var opened = opened
-        opened.dataPath = fileSystem.dataPath(of: opened.handle)
+        opened.ioMode = fileSystem.ioMode(of: opened.handle)
         return opened
     }
 
     private func create() {
         let arguments = argument(as: fuse_create_in.self)
         // What is made has no set-id bits to lose but those that the caller may give it.
-        let flags = CInt(bitPattern: arguments.flags) & ~Dialect.losesSetIDs
+        let flags = CInt(bitPattern: arguments.flags) & ~Dialect.killPriv
         answer { () throws(Errno) in
             let caller = caller(umask: mode_t(arguments.umask))
-            let (entry, opened) = try CallerIdentity.making(for: caller, isShared: served.isRoot) { () throws(Errno) in
+            let (entry, opened) = try Credentials.withCaller(for: caller, isShared: served.isRoot) { () throws(Errno) in
                 try fileSystem.create(
                     name(after: MemoryLayout<fuse_create_in>.size), in: inode, mode: mode_t(arguments.mode),
                     flags: flags,
@@ -176,7 +176,7 @@ struct DirectRequest {
     private func read(by pipes: inout ReplyPipes) -> Bool {
         let question = argument(as: fuse_read_in.self)
         guard ReplyPipes.sizes.contains(Int(question.size)), served.connection.takesPages else { return false }
-        return fileSystem.withFile(beneath: FileHandle(rawValue: question.fh)) { file in
+        return fileSystem.withFile(backing: FileHandle(rawValue: question.fh)) { file in
             pipes.send(
                 Int(question.size), of: file, from: off_t(truncatingIfNeeded: question.offset), to: served.connection,
                 unique: header.unique)
@@ -191,10 +191,10 @@ struct DirectRequest {
 
     private var handleToRelease: FileHandle { FileHandle(rawValue: argument(as: fuse_release_in.self).fh) }
 
-    private func release(leaving aftermath: inout Aftermath) {
+    private func release(leaving deferred: inout DeferredReleases) {
         let handle = handleToRelease
         if fileSystem.mayReleaseLater(handle) {
-            return aftermath.release(handle, of: inode, unique: header.unique)
+            return deferred.release(handle, of: inode, unique: header.unique)
         }
         fileSystem.release(handle)
         acknowledge()
@@ -315,11 +315,11 @@ extension fuse_open_out {
     fileprivate init(_ opened: OpenReply) {
         self.init()
         fh = opened.handle.rawValue
-        switch opened.dataPath {
+        switch opened.ioMode {
         case .cached(let isKept): open_flags = isKept ? UInt32(FOPEN_KEEP_CACHE) : 0
         case .direct: open_flags = UInt32(FOPEN_DIRECT_IO)
-        case .lent(let file, let inRequests):
-            open_flags = UInt32(clinux_fopen_passthrough) | (inRequests ? UInt32(FOPEN_DIRECT_IO) : 0)
+        case .passthrough(let file, let directIO):
+            open_flags = UInt32(clinux_fopen_passthrough) | (directIO ? UInt32(FOPEN_DIRECT_IO) : 0)
             // `backing_id`, since protocol 7.40.
             padding = UInt32(bitPattern: file.rawValue)
         }

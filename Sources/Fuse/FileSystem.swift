@@ -101,11 +101,11 @@ public protocol FileSystem: AnyObject, Sendable {
         _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply)
 
-    /// Which way the bytes of a file go that has just been opened and `mayBeLent`.
+    /// Which way the bytes of a file go that has just been opened and `allowsPassthrough`.
     ///
     /// Called by a thread that acts for itself, not for the caller: what the kernel is lent it uses in the name of whoever
     /// lends it.
-    func dataPath(of handle: FileHandle) -> OpenReply.DataPath
+    func ioMode(of handle: FileHandle) -> OpenReply.IOMode
 
     /// Fills `bytes` from `offset` on, and returns how many there were; fewer than asked is the end of the file.
     ///
@@ -113,12 +113,12 @@ public protocol FileSystem: AnyObject, Sendable {
     func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int
 
     /// Lends a descriptor of what is beneath an open file, if reading there is all that `read` does; else returns nil.
-    func withFile<Result>(beneath handle: FileHandle, _ body: (CInt) -> Result) -> Result?
+    func withFile<Result>(backing handle: FileHandle, _ body: (CInt) -> Result) -> Result?
 
     /// Takes over a read that has found nothing yet, to answer it when there is something.
     ///
     /// That may have come meanwhile. No thread waits; whoever answers may be any thread, this one included.
-    func wait(_ read: WaitingRead, on handle: FileHandle)
+    func wait(_ read: PendingRead, on handle: FileHandle)
 
     /// Writes `bytes` at `offset`, and returns how many it took. With `appending` (the file was opened with `O_APPEND`)
     /// they go to the end, and `offset` is only where the kernel believes that to be.
@@ -163,7 +163,7 @@ public protocol FileSystem: AnyObject, Sendable {
     ///
     /// - Parameter waker: Where somebody waits for this to change; to be kept until it has been raised, another one comes
     ///   or the handle is released. Nil when nobody does.
-    func poll(_ handle: FileHandle, waker: PollWaker?) throws(Errno) -> UInt32
+    func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32
 
     // MARK: Directories
 

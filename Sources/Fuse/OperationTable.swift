@@ -85,9 +85,9 @@ enum OperationTable {
     private static func addAttributes(to table: inout fuse_lowlevel_ops) {
         table.setattr = { request, inode, values, selection, info in
             // A change of owner takes them away by itself, whoever makes it.
-            let losesSetIDs =
-                selection & FUSE_SET_ATTR_SIZE != 0 && values!.pointee.st_mode & Dialect.losesSetIDsMode != 0
-            PendingReply(request!).status(losingSetIDs: losesSetIDs) { (fileSystem, caller) throws(Errno) in
+            let killPriv =
+                selection & FUSE_SET_ATTR_SIZE != 0 && values!.pointee.st_mode & Dialect.killPrivMode != 0
+            PendingReply(request!).status(killingPrivileges: killPriv) { (fileSystem, caller) throws(Errno) in
                 try fileSystem.setattr(
                     InodeNumber(rawValue: inode), StatusChanges(values!.pointee, selection),
                     handle: info.map { FileHandle($0) }, for: caller)
@@ -99,11 +99,11 @@ enum OperationTable {
             }
         }
         table.setxattr = { request, inode, name, value, size, flags in
-            PendingReply(request!).nothing(losingSetIDs: flags & Dialect.losesSetIDs != 0) {
+            PendingReply(request!).nothing(killingPrivileges: flags & Dialect.killPriv != 0) {
                 (fileSystem, _) throws(Errno) in
                 try fileSystem.setxattr(
                     InodeNumber(rawValue: inode), name!, value: UnsafeRawBufferPointer(start: value, count: size),
-                    flags: flags & ~Dialect.losesSetIDs)
+                    flags: flags & ~Dialect.killPriv)
             }
         }
         table.getxattr = { request, inode, name, size in
@@ -128,8 +128,8 @@ enum OperationTable {
             PendingReply(request!).read(FileHandle(info!), capacity: size, at: offset, flags: info!.pointee.flags)
         }
         table.write = { request, _, bytes, size, offset, info in
-            let losesSetIDs = info!.pointee.takeLosesSetIDs()
-            PendingReply(request!).count(losingSetIDs: losesSetIDs) { (fileSystem, caller) throws(Errno) in
+            let killPriv = info!.pointee.removeKillPriv()
+            PendingReply(request!).count(killingPrivileges: killPriv) { (fileSystem, caller) throws(Errno) in
                 // A page of a mapping is written back through any handle that can write; its place is its offset.
                 let appending = info!.pointee.flags & O_APPEND != 0 && info!.pointee.writepage == 0
                 return try fileSystem.write(
@@ -144,7 +144,7 @@ enum OperationTable {
         }
         table.fallocate = { request, _, mode, offset, length, info in
             let reply = PendingReply(request!)
-            reply.nothing(losingSetIDs: reply.isForOthers) { (fileSystem, _) throws(Errno) in
+            reply.nothing(killingPrivileges: reply.isForOthers) { (fileSystem, _) throws(Errno) in
                 try fileSystem.fallocate(FileHandle(info!), mode: mode, offset: offset, length: length)
             }
         }
@@ -155,7 +155,7 @@ enum OperationTable {
         }
         table.copy_file_range = { request, _, sourceOffset, source, _, targetOffset, target, count, flags in
             let reply = PendingReply(request!)
-            reply.count(losingSetIDs: reply.isForOthers) { (fileSystem, _) throws(Errno) in
+            reply.count(killingPrivileges: reply.isForOthers) { (fileSystem, _) throws(Errno) in
                 try fileSystem.copyFileRange(
                     from: FileHandle(source!), at: sourceOffset, to: FileHandle(target!), at: targetOffset,
                     count: count, flags: flags)
@@ -170,9 +170,9 @@ enum OperationTable {
                     InodeNumber(rawValue: inode), FileHandle(info!), isDirectory: isDirectory, command, argument)
             }
         }
-        table.poll = { request, _, info, waker in
-            PendingReply(request!).events(waker: waker) { (fileSystem, waker) throws(Errno) in
-                try fileSystem.poll(FileHandle(info!), waker: waker)
+        table.poll = { request, _, info, pollHandle in
+            PendingReply(request!).events(pollHandle: pollHandle) { (fileSystem, pollHandle) throws(Errno) in
+                try fileSystem.poll(FileHandle(info!), pollHandle: pollHandle)
             }
         }
     }
@@ -218,7 +218,7 @@ extension StatusChanges {
     fileprivate init(_ values: FileStatus, _ selection: CInt) {
         self.init()
         func isSet(_ bit: CInt) -> Bool { selection & bit != 0 }
-        if isSet(FUSE_SET_ATTR_MODE) { mode = values.st_mode & ~Dialect.losesSetIDsMode }
+        if isSet(FUSE_SET_ATTR_MODE) { mode = values.st_mode & ~Dialect.killPrivMode }
         if isSet(FUSE_SET_ATTR_UID) { user = values.st_uid }
         if isSet(FUSE_SET_ATTR_GID) { group = values.st_gid }
         if isSet(FUSE_SET_ATTR_SIZE) { size = values.st_size }

@@ -31,10 +31,10 @@ struct PendingReply {
 
     /// Runs what changes a file's bytes; for a caller who loses set-id bits by that, they go.
     private func changing<Result>(
-        _ losesSetIDs: Bool, _ body: () throws(Errno) -> Result
+        _ killPriv: Bool, _ body: () throws(Errno) -> Result
     ) throws(Errno) -> Result {
         // Whoever is not root loses them in any case.
-        losesSetIDs && isRoot ? try CallerIdentity.losingSetIDs(for: caller, body) : try body()
+        killPriv && isRoot ? try Credentials.killingPrivileges(for: caller, body) : try body()
     }
 
     private func fail(_ error: Errno) {
@@ -44,10 +44,10 @@ struct PendingReply {
     // MARK: Kinds of answers
 
     func nothing(
-        losingSetIDs losesSetIDs: Bool = false, _ operation: (any FileSystem, Request) throws(Errno) -> Void
+        killingPrivileges killPriv: Bool = false, _ operation: (any FileSystem, Request) throws(Errno) -> Void
     ) {
         do throws(Errno) {
-            try changing(losesSetIDs) { () throws(Errno) in try operation(fileSystem, caller) }
+            try changing(killPriv) { () throws(Errno) in try operation(fileSystem, caller) }
             fuse_reply_err(request, 0)
         } catch {
             fail(error)
@@ -67,18 +67,18 @@ struct PendingReply {
     /// Like `entry`, for an operation that makes a file: with the caller's umask, and theirs it is.
     func newEntry(_ operation: (any FileSystem, Request) throws(Errno) -> Entry) {
         entry { (fileSystem, caller) throws(Errno) in
-            try CallerIdentity.making(for: caller, isShared: isRoot) { () throws(Errno) in
+            try Credentials.withCaller(for: caller, isShared: isRoot) { () throws(Errno) in
                 try operation(fileSystem, caller)
             }
         }
     }
 
     func status(
-        losingSetIDs losesSetIDs: Bool = false,
+        killingPrivileges killPriv: Bool = false,
         _ operation: (any FileSystem, Request) throws(Errno) -> StatusReply
     ) {
         do throws(Errno) {
-            var reply = try changing(losesSetIDs) { () throws(Errno) in try operation(fileSystem, caller) }
+            var reply = try changing(killPriv) { () throws(Errno) in try operation(fileSystem, caller) }
             fuse_reply_attr(request, &reply.status, reply.timeout)
         } catch {
             fail(error)
@@ -86,10 +86,10 @@ struct PendingReply {
     }
 
     func count(
-        losingSetIDs losesSetIDs: Bool = false, _ operation: (any FileSystem, Request) throws(Errno) -> Int
+        killingPrivileges killPriv: Bool = false, _ operation: (any FileSystem, Request) throws(Errno) -> Int
     ) {
         do throws(Errno) {
-            let count = try changing(losesSetIDs) { () throws(Errno) in try operation(fileSystem, caller) }
+            let count = try changing(killPriv) { () throws(Errno) in try operation(fileSystem, caller) }
             fuse_reply_write(request, count)
         } catch {
             fail(error)
@@ -200,13 +200,13 @@ struct PendingReply {
         }
     }
 
-    /// Answers poll; `waker` is libfuse's handle for a later notification, if somebody waits for one.
+    /// Answers poll; `pollHandle` is libfuse's handle for a later notification, if somebody waits for one.
     func events(
-        waker: OpaquePointer?, _ operation: (any FileSystem, PollWaker?) throws(Errno) -> UInt32
+        pollHandle: OpaquePointer?, _ operation: (any FileSystem, PollHandle?) throws(Errno) -> UInt32
     ) {
-        let waker = waker.map { PollWaker(takingOwnershipOf: $0, of: served) }
+        let pollHandle = pollHandle.map { PollHandle(takingOwnershipOf: $0, of: served) }
         do throws(Errno) {
-            fuse_reply_poll(request, try operation(fileSystem, waker))
+            fuse_reply_poll(request, try operation(fileSystem, pollHandle))
         } catch {
             fail(error)
         }
@@ -215,8 +215,8 @@ struct PendingReply {
 
 extension fuse_file_info {
     /// Takes out what `Dialect` has put into the flags.
-    mutating func takeLosesSetIDs() -> Bool {
-        defer { flags &= ~Dialect.losesSetIDs }
-        return flags & Dialect.losesSetIDs != 0
+    mutating func removeKillPriv() -> Bool {
+        defer { flags &= ~Dialect.killPriv }
+        return flags & Dialect.killPriv != 0
     }
 }

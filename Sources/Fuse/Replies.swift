@@ -53,21 +53,21 @@ public struct StatusReply {
 public struct OpenReply {
     /// Which way the bytes of an open file go.
     ///
-    /// All that have one inode open at a time have to agree: if one of them is `lent`, all are, and the same file; else each
+    /// All that have one inode open at a time have to agree: if one of them is `passthrough`, all are, and the same file; else each
     /// is `cached` or `direct`.
-    public enum DataPath: Sendable, Equatable {
+    public enum IOMode: Sendable, Equatable {
         /// Through the kernel's page cache, in requests; what an earlier opening left there counts if it `isKept`.
         case cached(isKept: Bool)
         /// Every read and write is a request of its own (`FOPEN_DIRECT_IO`).
         case direct
-        /// Past us: the kernel reads, writes and maps the file beneath (`FOPEN_PASSTHROUGH`); if `inRequests`, it only maps.
-        case lent(Connection.BackingID, inRequests: Bool = false)
+        /// Past us: the kernel reads, writes and maps the file beneath (`FOPEN_PASSTHROUGH`); if `directIO`, it only maps.
+        case passthrough(Connection.BackingID, directIO: Bool = false)
     }
 
     public var handle: FileHandle
-    public var dataPath: DataPath
-    /// Whether `dataPath(of:)` is to be asked for another way.
-    public var mayBeLent: Bool
+    public var ioMode: IOMode
+    /// Whether `ioMode(of:)` is to be asked for another way.
+    public var allowsPassthrough: Bool
     /// Whether `flush` shall be called at each close; without it the kernel need not ask (`FOPEN_NOFLUSH`).
     public var needsFlush: Bool
     /// Whether it has no position, as a pipe has none, and reads of it may wait (`FOPEN_STREAM`).
@@ -77,13 +77,13 @@ public struct OpenReply {
     public var isStream: Bool
 
     public init(
-        handle: FileHandle, dataPath: DataPath = .cached(isKept: false), mayBeLent: Bool = false,
+        handle: FileHandle, ioMode: IOMode = .cached(isKept: false), allowsPassthrough: Bool = false,
         needsFlush: Bool = true,
         isStream: Bool = false
     ) {
         self.handle = handle
-        self.dataPath = dataPath
-        self.mayBeLent = mayBeLent
+        self.ioMode = ioMode
+        self.allowsPassthrough = allowsPassthrough
         self.needsFlush = needsFlush
         self.isStream = isStream
     }

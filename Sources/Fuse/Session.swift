@@ -1,8 +1,8 @@
 import CFuse
 import CLinux
 import Glibc
+import Linux
 import Synchronization
-import SystemCalls
 import SystemPackage
 
 /// One FUSE connection being served: requests are read from a descriptor, run on a file system, and answered.
@@ -16,19 +16,19 @@ public final class Session: Sendable {
     /// What libfuse carries as its user data.
     final class Served: Sendable {
         let fileSystem: any FileSystem
-        let handshake: Handshake
+        let initialization: Init
         /// Whether threads act as the caller where that makes a difference.
         let isRoot = geteuid() == 0
         let connection: Connection
         /// Reads that are answered when there is something to be read.
-        let waiting = WaitingReads()
+        let waiting = PendingReads()
         // because it is set once, before there is anybody to look, and libfuse guards what it points to by a lock.
         private nonisolated(unsafe) var session: OpaquePointer?
 
         init(_ fileSystem: any FileSystem, on descriptor: CInt) {
             self.fileSystem = fileSystem
             connection = Connection(descriptor)
-            handshake = Handshake(fileSystem.features, on: connection)
+            initialization = Init(fileSystem.features, on: connection)
         }
 
         /// Whoever may yet answer or notify holds this object, and with it what that takes.
@@ -52,7 +52,7 @@ public final class Session: Sendable {
     /// Whether a thread is lingering.
     private let isLingering = Atomic(false)
 
-    private let patience = Patience()
+    private let patience = SpinPolicy()
 
     /// Takes a connection whose first request, INIT, has not been read yet.
     ///
@@ -88,7 +88,7 @@ public final class Session: Sendable {
         var transport = fuse_custom_io(
             writev: { descriptor, parts, count, served in
                 // because libfuse sends at least a header.
-                Served.of(served).handshake.completeReply(parts!, count: count)
+                Served.of(served).initialization.completeReply(parts!, count: count)
                 return Connection.write(parts!, count: count, to: descriptor)
             },
             read: { descriptor, bytes, count, served in
@@ -100,9 +100,10 @@ public final class Session: Sendable {
                 }
                 if received > 0 {
                     let request = UnsafeMutableRawBufferPointer(start: bytes, count: received)
-                    Served.of(served).handshake.noteRequest(UnsafeRawBufferPointer(request))
+                    Served.of(served).initialization.noteRequest(UnsafeRawBufferPointer(request))
                     return Dialect.translate(
-                        request, hasLongSetxattr: Served.of(served).handshake.hasLongSetxattr.load(ordering: .relaxed))
+                        request,
+                        hasLongSetxattr: Served.of(served).initialization.hasLongSetxattr.load(ordering: .relaxed))
                 }
                 return received
             },
@@ -125,66 +126,66 @@ public final class Session: Sendable {
     ///
     /// - Throws: EPERM without CAP_SETPCAP.
     public static func prepareToServeOthers() throws(Errno) {
-        try CallerIdentity.prepareProcess()
+        try Credentials.prepareProcess()
     }
 
     /// Serves on `threads` threads until the connection ends: by an unmount, an abort, or the other end's closing.
     ///
     /// Blocks; the calling thread is one of them. Each request runs from start to end on the thread that read it.
     public func run(threads: Int) throws(Errno) {
-        let crew = try Crew(threads: threads)
-        let watch = try Thread(named: "fuse watch") { crew.watch() }
-        let outcome = Result { () throws(Errno) in try serve(on: threads, of: crew) }
+        let pool = try WorkerPool(threads: threads)
+        let watch = try Thread(named: "fuse watch") { pool.watch() }
+        let outcome = Result { () throws(Errno) in try serve(on: threads, of: pool) }
         watch.join()
         served.waiting.end()
         try outcome.get()
-        if let failure = crew.failure { throw failure }
+        if let failure = pool.failure { throw failure }
     }
 
     /// Starts the threads one by one; without all of them nothing is served.
-    private func serve(on threads: Int, of crew: Crew) throws(Errno) {
-        let parking: Wakeup
+    private func serve(on threads: Int, of pool: WorkerPool) throws(Errno) {
+        let parking: EventFD
         do throws(Errno) {
-            parking = try Wakeup()
+            parking = try EventFD()
             if threads > 1 {
-                let other = try Thread(named: "fuse") { self.serve(in: crew, parking: parking) }
-                let outcome = Result { () throws(Errno) in try serve(on: threads - 1, of: crew) }
+                let other = try Thread(named: "fuse") { self.serve(in: pool, parking: parking) }
+                let outcome = Result { () throws(Errno) in try serve(on: threads - 1, of: pool) }
                 other.join()
                 return try outcome.get()
             }
         } catch {
-            crew.end()
+            pool.end()
             throw error
         }
-        crew.begin()
-        serve(in: crew, parking: parking)
+        pool.begin()
+        serve(in: pool, parking: parking)
     }
 
     /// Answers requests whenever the crew says so, until the connection ends.
-    private func serve(in crew: Crew, parking: Wakeup) {
+    private func serve(in pool: WorkerPool, parking: EventFD) {
         var buffer = fuse_buf()
         defer {
             free(buffer.mem)
-            crew.end()
+            pool.end()
         }
         do throws(Errno) {
-            try CallerIdentity.prepareThread()
+            try Credentials.prepareThread()
         } catch {
-            return crew.end(for: error)
+            return pool.end(for: error)
         }
-        var aftermath = Aftermath(of: served)
+        var deferred = DeferredReleases(of: served)
         var pipes = ReplyPipes()
         var lastAnswer: UInt64 = 0
-        defer { aftermath.doAll() }
-        while crew.awaitTurn(parking: parking, willPark: { aftermath.doAll() }) {
-            let (received, wasThere) = receive(into: &buffer, after: &aftermath, of: crew)
-            crew.took(from: Self.client(of: buffer, received), wasThere: wasThere, lastAnswer: lastAnswer)
+        defer { deferred.doAll() }
+        while pool.awaitTurn(parking: parking, willPark: { deferred.doAll() }) {
+            let (received, wasThere) = receive(into: &buffer, after: &deferred, of: pool)
+            pool.took(from: Self.client(of: buffer, received), wasThere: wasThere, lastAnswer: lastAnswer)
             guard received > 0 else {
                 // Less than 0 is what kept it from being read; 0 is the end.
-                return received < 0 ? crew.end(for: Errno(rawValue: -received)) : ()
+                return received < 0 ? pool.end(for: Errno(rawValue: -received)) : ()
             }
             let start = Self.nanoseconds()
-            answer(&buffer, leaving: &aftermath, by: &pipes)
+            answer(&buffer, leaving: &deferred, by: &pipes)
             lastAnswer = Self.nanoseconds() - start
             guard fuse_session_exited(session) == 0 else { return }
         }
@@ -200,11 +201,14 @@ public final class Session: Sendable {
         }
     }
 
-    private func answer(_ request: inout fuse_buf, leaving aftermath: inout Aftermath, by pipes: inout ReplyPipes) {
+    private func answer(_ request: inout fuse_buf, leaving deferred: inout DeferredReleases, by pipes: inout ReplyPipes)
+    {
         let bytes = UnsafeRawBufferPointer(start: request.mem, count: request.size)
         if !RequestShape.isWhole(bytes) {
             refuse(bytes)
-        } else if served.handshake.hasEnded, DirectRequest(bytes, to: served).answer(leaving: &aftermath, by: &pipes) {
+        } else if served.initialization.hasEnded,
+            DirectRequest(bytes, to: served).answer(leaving: &deferred, by: &pipes)
+        {
             return
         } else {
             fuse_session_process_buf(session, &request)
@@ -229,12 +233,12 @@ public final class Session: Sendable {
     /// - Parameter aftermath: What the thread has left: done as far as there is time before the request comes, or as must be.
     /// - Returns: The request's size, less than 1 at the end of the connection; and whether it was there at once.
     private func receive(
-        into buffer: inout fuse_buf, after aftermath: inout Aftermath, of crew: Crew
+        into buffer: inout fuse_buf, after deferred: inout DeferredReleases, of pool: WorkerPool
     ) -> (size: CInt, wasThere: Bool) {
-        if aftermath.isFull { crew.meanwhile { aftermath.doOne() } }
+        if deferred.isFull { pool.meanwhile { deferred.doOne() } }
         if let size = receiveWithoutWaiting(into: &buffer) { return (size, true) }
-        while !aftermath.isEmpty {
-            crew.meanwhile { aftermath.doOne() }
+        while !deferred.isEmpty {
+            pool.meanwhile { deferred.doOne() }
             if let size = receiveWithoutWaiting(into: &buffer) { return (size, false) }
         }
         let start = Self.nanoseconds()

@@ -10,7 +10,7 @@ enum Agent: Hashable {
     case witness(rig: Name)
     case refinery(rig: Name)
     case polecat(Name, rig: Name)
-    case crew(Name, rig: Name)
+    case pool(Name, rig: Name)
 
     /// The agent's one canonical id; nil if a name in it cannot stand there.
     var runtime: RuntimeID? {
@@ -24,7 +24,7 @@ enum Agent: Hashable {
         case .witness(let rig): Self.id(rig: rig, "/witness")
         case .refinery(let rig): Self.id(rig: rig, "/refinery")
         case .polecat(let name, let rig): Self.id(rig: rig, "/polecats/", name)
-        case .crew(let name, let rig): Self.id(rig: rig, "/crew/", name)
+        case .pool(let name, let rig): Self.id(rig: rig, "/crew/", name)
         }
     }
 
@@ -91,7 +91,7 @@ extension Agent {
             switch (parts[0], parts[1]) {
             case ("deacon", "dogs"): self = .dog(parts[2])
             case (let rig, "polecats"): self = .polecat(parts[2], rig: rig)
-            case (let rig, "crew"): self = .crew(parts[2], rig: rig)
+            case (let rig, "crew"): self = .pool(parts[2], rig: rig)
             default: return nil
             }
         default:
@@ -112,7 +112,7 @@ extension Agent {
             } else if let rig = word.dropping(suffix: "-refinery") {
                 self = .refinery(rig: rig)
             } else if let (rig, name) = word.parted(at: "-crew-") {
-                self = .crew(name, rig: rig)
+                self = .pool(name, rig: rig)
             } else {
                 return nil
             }
@@ -137,7 +137,7 @@ extension Agent {
         case (let rig?, "witness"?, _): self = .witness(rig: rig)
         case (let rig?, "refinery"?, _): self = .refinery(rig: rig)
         case (let rig?, "polecats"?, let name?): self = .polecat(name, rig: rig)
-        case (let rig?, "crew"?, let name?): self = .crew(name, rig: rig)
+        case (let rig?, "crew"?, let name?): self = .pool(name, rig: rig)
         default: return nil
         }
     }

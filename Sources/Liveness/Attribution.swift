@@ -15,7 +15,7 @@ public enum Attribution: Hashable, Sendable {
         case command
         /// The signal file is one runtime's own.
         case path
-        case environment(Writer.Variable)
+        case environment(IdentityClaims.Variable)
         /// The document names an actor.
         case document
         /// The writer works in a directory that is one runtime's own.
@@ -47,7 +47,7 @@ public enum Attribution: Hashable, Sendable {
     ///     or unknown. Asked for only if neither path nor environment names anybody.
     ///   - sessions: Asked for only if there is a session's name to be understood.
     public init(
-        of writer: Writer, signal: [UInt8]? = nil, document: Document? = nil,
+        of writer: IdentityClaims, signal: [UInt8]? = nil, document: Document? = nil,
         workingDirectory: @autoclosure () -> [UInt8]? = nil, sessions: @autoclosure () -> SessionNames
     ) {
         switch writer.program {

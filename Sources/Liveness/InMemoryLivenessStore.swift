@@ -55,7 +55,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         }
 
         /// Touches whatever there is.
-        mutating func note(_ touch: Touch, stamp: Stamp) -> (LivenessTable.Touched, isEarlier: Bool) {
+        mutating func note(_ touch: Touch, stamp: HLCTimestamp) -> (LivenessTable.Touched, isEarlier: Bool) {
             let touched = table.touch(touch, stamp: stamp)
             // Made before the runtime's process ended, and told after it: that was the end all the same.
             let isAlive = touched.runtime.map { !$0.hasEnded } ?? false
@@ -201,7 +201,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     private func forget(_ subject: RecordSubject) {
         let now = now()
         let wall = wallTime()
-        let stamp = mirror?.stamp(wall) ?? Stamp(wall)
+        let stamp = mirror?.stamp(wall) ?? HLCTimestamp(wall)
         let forgotten = state.withLock { state in
             state.noteForgotten(subject, at: wall)
             return state.table.forget(subject, stamp: stamp, at: now)
@@ -215,7 +215,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     /// - Returns: Whether that is news.
     @discardableResult
     public func exit(_ id: RuntimeID, _ exit: Record.Exit) -> Bool {
-        let stamp = mirror?.stamp(exit.noticedAt) ?? Stamp(exit.noticedAt)
+        let stamp = mirror?.stamp(exit.noticedAt) ?? HLCTimestamp(exit.noticedAt)
         let record = state.withLock { state in
             let record = state.table.exit(id, exit, stamp: stamp)
             if record != nil { state.noteExit(of: id, exit) }
@@ -238,9 +238,9 @@ public final class InMemoryLivenessStore: LivenessStore {
     /// The runtimes whose ids begin with a prefix, found by looking at every one; in no order.
     ///
     /// What comes or goes meanwhile may be among them.
-    public func runtimes(beneath prefix: String) -> [RuntimeID] {
+    public func runtimes(backing prefix: String) -> [RuntimeID] {
         var runtimes: [RuntimeID] = []
-        inParts { table, slots in runtimes += table.runtimes(beneath: prefix, in: slots) }
+        inParts { table, slots in runtimes += table.runtimes(backing: prefix, in: slots) }
         return runtimes
     }
 
@@ -267,14 +267,14 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     /// Whether a directory of ids, which is empty or ends in a slash, has any.
-    public func hasRuntimes(beneath prefix: String) -> Bool {
-        state.withLock { $0.table.hasRuntimes(beneath: prefix) }
+    public func hasRuntimes(backing prefix: String) -> Bool {
+        state.withLock { $0.table.hasRuntimes(backing: prefix) }
     }
 
     /// Whether one of them is alive.
-    public func hasLiving(beneath prefix: String) -> Bool {
+    public func hasLiving(backing prefix: String) -> Bool {
         let now = now()
-        return state.withLock { $0.table.hasLiving(beneath: prefix, at: now) }
+        return state.withLock { $0.table.hasLiving(backing: prefix, at: now) }
     }
 
     public func isAlive(_ id: RuntimeID) -> Bool {
@@ -314,7 +314,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     /// Drops what somebody else has forgotten; false when it was touched later.
-    public func receiveForget(_ subject: RecordSubject, stamp: Stamp) -> Bool {
+    public func receiveForget(_ subject: RecordSubject, stamp: HLCTimestamp) -> Bool {
         let now = now()
         let wall = wallTime()
         let isNews = state.withLock { state in

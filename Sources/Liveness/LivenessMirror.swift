@@ -3,13 +3,13 @@
 /// Any thread may call any of these, with locks of its own held: none waits for more than memory.
 public protocol LivenessMirror: Sendable {
     /// The stamp of a change made here and now, by the clock that all who share records go by.
-    func stamp(_ now: WallTime) -> Stamp
+    func stamp(_ now: WallTime) -> HLCTimestamp
 
     /// Notes a record that was changed by a touch.
     func note(_ record: Record, of subject: RecordSubject)
 
     /// Notes that a record was forgotten.
-    func noteForgotten(_ subject: RecordSubject, stamp: Stamp)
+    func noteForgotten(_ subject: RecordSubject, stamp: HLCTimestamp)
 
     var status: MirrorStatus { get }
 }
@@ -24,5 +24,5 @@ public protocol SharedRecordReceiver: Sendable {
     /// Forgets what somebody else has forgotten, unless it was touched later.
     ///
     /// - Parameter time: When that was, by our clock.
-    func receiveForget(_ subject: RecordSubject, stamp: Stamp, at time: WallTime)
+    func receiveForget(_ subject: RecordSubject, stamp: HLCTimestamp, at time: WallTime)
 }

@@ -33,12 +33,12 @@ public struct LivenessTable: Sendable {
         }
 
         /// Whether the touch comes clearly later than all that the record knows of, and nobody else holds that.
-        mutating func canRenew(by touch: borrowing Touch, stamp: borrowing Stamp) -> Bool {
+        mutating func canRenew(by touch: borrowing Touch, stamp: borrowing HLCTimestamp) -> Bool {
             guard isKnownUniquelyReferenced(&record) else { return false }
             return record.isFollowed(by: stamp, at: CompactInstant(touch.at))
         }
 
-        mutating func renew(by touch: borrowing Touch, stamp: borrowing Stamp) -> Bool {
+        mutating func renew(by touch: borrowing Touch, stamp: borrowing HLCTimestamp) -> Bool {
             guard canRenew(by: touch, stamp: stamp) else { return false }
             record.renew(by: touch, stamp: stamp)
             life = record.compactDeadline
@@ -62,7 +62,7 @@ public struct LivenessTable: Sendable {
     private var swept = (runtimes: 0, signals: 0, forgotten: 0)
 
     private struct Tombstone {
-        let stamp: Stamp
+        let stamp: HLCTimestamp
         /// Until when somebody may still bring what was known before.
         let deadline: CompactInstant
     }
@@ -85,7 +85,7 @@ public struct LivenessTable: Sendable {
     public mutating func touch(_ touch: Touch) -> Touched { self.touch(touch, stamp: touch.stamp) }
 
     /// The same, with another stamp than the touch's own.
-    mutating func touch(_ touch: Touch, stamp: Stamp) -> Touched {
+    mutating func touch(_ touch: Touch, stamp: HLCTimestamp) -> Touched {
         if let renewed = renew(touch, stamp: stamp) {
             return Touched(
                 signal: renewed.signal.map { signals[slot: $0].record },
@@ -131,7 +131,7 @@ public struct LivenessTable: Sendable {
     /// The same for nearly all touches: those that come in order, of what is known, when nobody outside holds its record.
     ///
     /// - Returns: Nil, and nothing is changed, where it is not so simple.
-    mutating func renew(_ touch: borrowing Touch, stamp: borrowing Stamp) -> Renewed? {
+    mutating func renew(_ touch: borrowing Touch, stamp: borrowing HLCTimestamp) -> Renewed? {
         guard let id = touch.runtime else { return renewSignal(by: touch, stamp: stamp) }
         let hash = id.hashValue
         var signal: Int?
@@ -154,7 +154,7 @@ public struct LivenessTable: Sendable {
         return Renewed(signal: signal, runtime: runtime, life: life)
     }
 
-    private mutating func renewSignal(by touch: borrowing Touch, stamp: borrowing Stamp) -> Renewed? {
+    private mutating func renewSignal(by touch: borrowing Touch, stamp: borrowing HLCTimestamp) -> Renewed? {
         guard let path = touch.signal, let signal = signals.slot(of: SignalPath(bytes: path)),
             signals[slot: signal].renew(by: touch, stamp: stamp)
         else { return nil }
@@ -163,7 +163,7 @@ public struct LivenessTable: Sendable {
 
     /// Renews two records, or the one that serves both.
     private mutating func renew(
-        signal: Int, runtime: Int, by touch: borrowing Touch, stamp: borrowing Stamp
+        signal: Int, runtime: Int, by touch: borrowing Touch, stamp: borrowing HLCTimestamp
     ) -> Bool {
         guard signals[slot: signal].record === runtimes[slot: runtime].record else {
             guard signals[slot: signal].canRenew(by: touch, stamp: stamp),
@@ -213,7 +213,7 @@ public struct LivenessTable: Sendable {
     }
 
     /// - Parameter known: Where the records are that there are.
-    private mutating func keep(_ touch: Touch, stamp: Stamp, _ known: (signal: Int?, runtime: Int?)) -> Touched {
+    private mutating func keep(_ touch: Touch, stamp: HLCTimestamp, _ known: (signal: Int?, runtime: Int?)) -> Touched {
         // The string that is there already, lest each of a million records hold its id twice.
         let runtime = known.runtime.flatMap { runtimes.key(at: $0) } ?? touch.runtime
         let former = (
@@ -250,7 +250,9 @@ public struct LivenessTable: Sendable {
     }
 
     /// What a touch makes of a record, if there is one.
-    private static func next(after record: Record?, _ touch: Touch, _ runtime: RuntimeID?, _ stamp: Stamp) -> Record {
+    private static func next(after record: Record?, _ touch: Touch, _ runtime: RuntimeID?, _ stamp: HLCTimestamp)
+        -> Record
+    {
         guard let record else { return Record(touch, runtime: runtime, stamp: stamp) }
         return record.continued(by: touch, runtime: runtime, stamp: stamp)
             ?? record.merged(with: Record(touch, runtime: runtime, stamp: stamp))
@@ -287,7 +289,7 @@ public struct LivenessTable: Sendable {
     ///
     /// - Parameter stamp: When that is; it becomes later than the last touch.
     /// - Returns: The record as it is now; nil if that changed nothing.
-    public mutating func exit(_ id: RuntimeID, _ exit: Record.Exit, stamp: Stamp) -> Record? {
+    public mutating func exit(_ id: RuntimeID, _ exit: Record.Exit, stamp: HLCTimestamp) -> Record? {
         guard let slot = runtimes.slot(of: id) else { return nil }
         let record = runtimes[slot: slot].record
         guard !record.isTouched(after: exit.at), record.exit == nil,
@@ -306,8 +308,8 @@ public struct LivenessTable: Sendable {
     /// - Returns: The stamp that it has become.
     @discardableResult
     public mutating func forget(
-        _ subject: RecordSubject, stamp: Stamp, at now: ContinuousClock.Instant
-    ) -> Stamp {
+        _ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant
+    ) -> HLCTimestamp {
         let stamp = lastStamp(of: subject).map { stamp.later(than: $0) } ?? stamp
         drop(subject, stamp: stamp, at: now)
         return stamp
@@ -317,14 +319,14 @@ public struct LivenessTable: Sendable {
     ///
     /// - Returns: Whether it is forgotten now.
     public mutating func receiveForget(
-        _ subject: RecordSubject, stamp: Stamp, at now: ContinuousClock.Instant
+        _ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant
     ) -> Bool {
         guard isNews(stamp, of: subject) else { return false }
         drop(subject, stamp: stamp, at: now)
         return true
     }
 
-    private mutating func drop(_ subject: RecordSubject, stamp: Stamp, at now: ContinuousClock.Instant) {
+    private mutating func drop(_ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant) {
         switch subject {
         case .runtime(let id): if let slot = runtimes.slot(of: id) { removeRuntime(slot) }
         case .signal(let path): drop(path)
@@ -362,15 +364,15 @@ public struct LivenessTable: Sendable {
         for slot in forgotten.slots {
             guard let tombstone = forgotten.value(at: slot), tombstone.stamp.origin == origin else { continue }
             forgotten[slot: slot] = Tombstone(
-                stamp: Stamp(tombstone.stamp.time + change, by: origin), deadline: tombstone.deadline)
+                stamp: HLCTimestamp(tombstone.stamp.time + change, by: origin), deadline: tombstone.deadline)
         }
     }
 
-    private func isNews(_ stamp: Stamp, of subject: RecordSubject) -> Bool {
+    private func isNews(_ stamp: HLCTimestamp, of subject: RecordSubject) -> Bool {
         lastStamp(of: subject).map { $0 < stamp } ?? true
     }
 
-    private func lastStamp(of subject: RecordSubject) -> Stamp? {
+    private func lastStamp(of subject: RecordSubject) -> HLCTimestamp? {
         record(of: subject)?.stamp ?? (isShared ? forgotten[subject]?.stamp : nil)
     }
 
@@ -514,11 +516,11 @@ public struct LivenessTable: Sendable {
     // MARK: Directories of ids
 
     /// Whether a directory of ids, which is empty or ends in a slash, has any.
-    func hasRuntimes(beneath prefix: String) -> Bool { directories.hasRuntimes(beneath: prefix) }
+    func hasRuntimes(backing prefix: String) -> Bool { directories.hasRuntimes(backing: prefix) }
 
     /// Whether one of them is alive.
-    func hasLiving(beneath prefix: String, at now: ContinuousClock.Instant) -> Bool {
-        directories.hasLiving(beneath: prefix, at: CompactInstant(now)) { runtimes[slot: $0].life }
+    func hasLiving(backing prefix: String, at now: ContinuousClock.Instant) -> Bool {
+        directories.hasLiving(backing: prefix, at: CompactInstant(now)) { runtimes[slot: $0].life }
     }
 
     /// A part of what is in a directory: see `RuntimeListing`.
@@ -533,7 +535,7 @@ public struct LivenessTable: Sendable {
     var slotCount: Int { max(runtimes.slots.count, signals.slots.count, forgotten.slots.count) }
 
     /// The runtimes in some slots whose ids begin with a prefix.
-    func runtimes(beneath prefix: String, in slots: Range<Int>) -> [RuntimeID] {
+    func runtimes(backing prefix: String, in slots: Range<Int>) -> [RuntimeID] {
         slots.clamped(to: runtimes.slots).compactMap { slot in
             runtimes.key(at: slot).flatMap { $0.description.utf8.starts(with: prefix.utf8) ? $0 : nil }
         }

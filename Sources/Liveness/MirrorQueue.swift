@@ -8,7 +8,7 @@ public struct MirrorQueue: Sendable {
     /// One thing to be told.
     public enum Message: Sendable {
         case touched(RecordSubject, Record)
-        case forgotten(RecordSubject, Stamp)
+        case forgotten(RecordSubject, HLCTimestamp)
 
         public var subject: RecordSubject {
             switch self {
@@ -16,7 +16,7 @@ public struct MirrorQueue: Sendable {
             }
         }
 
-        var stamp: Stamp {
+        var stamp: HLCTimestamp {
             switch self {
             case .touched(_, let record): record.touch.stamp
             case .forgotten(_, let stamp): stamp
@@ -33,7 +33,7 @@ public struct MirrorQueue: Sendable {
         /// When it may be told of the next touch; nil if that is now.
         var coolUntil: ContinuousClock.Instant?
         /// What was told last, and until when that is remembered: what is older and comes later is of no use.
-        var told: Stamp?
+        var lastSent: HLCTimestamp?
         var keptUntil: ContinuousClock.Instant?
     }
 
@@ -44,7 +44,7 @@ public struct MirrorQueue: Sendable {
     private let interval: Duration
     private var entries: [RecordSubject: Entry] = [:]
     private var ready = FirstInFirstOut<RecordSubject>()
-    private var cooling = FirstInFirstOut<(subject: RecordSubject, until: ContinuousClock.Instant)>()
+    private var rateLimited = FirstInFirstOut<(subject: RecordSubject, until: ContinuousClock.Instant)>()
     private var hasOverflowed = false
 
     /// Changes that wait.
@@ -82,7 +82,7 @@ public struct MirrorQueue: Sendable {
             }
         }
         var entry = entries[subject] ?? Entry()
-        if let told = entry.told, message.stamp <= told { return false }
+        if let lastSent = entry.lastSent, message.stamp <= lastSent { return false }
         if let news = entry.news {
             coalesced += 1
             guard news.stamp <= message.stamp else { return false }
@@ -107,8 +107,8 @@ public struct MirrorQueue: Sendable {
     ) {
         for message in messages {
             // What was told since is newer, and stays told.
-            if let told = entries[message.subject]?.told, told <= message.stamp {
-                entries[message.subject]?.told = nil
+            if let lastSent = entries[message.subject]?.lastSent, lastSent <= message.stamp {
+                entries[message.subject]?.lastSent = nil
             }
             if wereRefused { entries[message.subject]?.coolUntil = nil }
             note(message, at: now)
@@ -136,10 +136,10 @@ public struct MirrorQueue: Sendable {
             let isTooEarly = news.isTouch && entry.coolUntil != nil
             if !isTooEarly {
                 entry.news = nil
-                entry.told = news.stamp
+                entry.lastSent = news.stamp
                 entry.keptUntil = now + interval
                 if news.isTouch { entry.coolUntil = now + interval }
-                cooling.append((subject, now + interval))
+                rateLimited.append((subject, now + interval))
                 count -= 1
             }
             entries[subject] = entry
@@ -152,7 +152,7 @@ public struct MirrorQueue: Sendable {
     /// When there is something to take, as far as is known now; nil for not before the next `note`.
     public var due: Due? {
         if ready.count > 0 { return .now }
-        return cooling.first.map { .at($0.until) }
+        return rateLimited.first.map { .at($0.until) }
     }
 
     public enum Due: Hashable, Sendable {
@@ -162,8 +162,8 @@ public struct MirrorQueue: Sendable {
 
     /// Makes ready what has waited long enough, and lets go of what there is no news of.
     private mutating func cool(at now: ContinuousClock.Instant) {
-        while let first = cooling.first, first.until <= now {
-            _ = cooling.removeFirst()
+        while let first = rateLimited.first, first.until <= now {
+            _ = rateLimited.removeFirst()
             guard var entry = entries[first.subject] else { continue }
             if entry.coolUntil == first.until { entry.coolUntil = nil }
             if entry.news == nil {

@@ -77,7 +77,9 @@ public final class Record: @unchecked Sendable {
     var hasEnded: Bool { ending != nil }
 
     /// The last touch's.
-    public var stamp: Stamp { Stamp(WallTime(seconds: stampSeconds, nanoseconds: stampNanoseconds), by: origin) }
+    public var stamp: HLCTimestamp {
+        HLCTimestamp(WallTime(seconds: stampSeconds, nanoseconds: stampNanoseconds), by: origin)
+    }
 
     private var receivedAt: WallTime { WallTime(seconds: receivedSeconds, nanoseconds: receivedNanoseconds) }
 
@@ -86,7 +88,7 @@ public final class Record: @unchecked Sendable {
     /// - Parameters:
     ///   - runtime: The touch's, perhaps as another object.
     ///   - stamp: In place of the touch's.
-    convenience init(_ touch: borrowing Touch, runtime: RuntimeID?, stamp: Stamp) {
+    convenience init(_ touch: borrowing Touch, runtime: RuntimeID?, stamp: HLCTimestamp) {
         let isOwn = touch.evidence == .path
         self.init(
             touch, runtime: runtime, stamp: stamp, document: touch.document, deadline: CompactInstant(touch.deadline),
@@ -94,7 +96,8 @@ public final class Record: @unchecked Sendable {
     }
 
     private init(
-        _ touch: borrowing Touch, runtime: RuntimeID?, stamp: Stamp, document: Document?, deadline: CompactInstant,
+        _ touch: borrowing Touch, runtime: RuntimeID?, stamp: HLCTimestamp, document: Document?,
+        deadline: CompactInstant,
         ownDocument: Document?, sharedDocument: Document?, ending: Ending?
     ) {
         self.runtime = runtime
@@ -140,15 +143,15 @@ public final class Record: @unchecked Sendable {
     /// The same, with another stamp if it is of an origin whose clock has turned out to be another.
     func moved(ifOf origin: Origin, by change: Duration) -> Record {
         guard isOf(origin) else { return self }
-        return changed(stamp: Stamp(stamp.time + change, by: origin), ending: ending)
+        return changed(stamp: HLCTimestamp(stamp.time + change, by: origin), ending: ending)
     }
 
     /// The same, of a runtime whose root process has ended.
-    func ended(by exit: Exit, stamp: Stamp) -> Record {
+    func ended(by exit: Exit, stamp: HLCTimestamp) -> Record {
         changed(stamp: stamp, ending: Ending(exit))
     }
 
-    private func changed(stamp: Stamp, ending: Ending?) -> Record {
+    private func changed(stamp: HLCTimestamp, ending: Ending?) -> Record {
         Record(
             touch, runtime: runtime, stamp: stamp, document: document, deadline: compactDeadline,
             ownDocument: ownDocument, sharedDocument: sharedDocument, ending: ending)
@@ -157,7 +160,7 @@ public final class Record: @unchecked Sendable {
     /// The record after a touch that comes later than all that it knows of: as `merged`, in one step.
     ///
     /// Nil for a touch that comes late, and after an end.
-    func continued(by touch: Touch, runtime: RuntimeID?, stamp: Stamp) -> Record? {
+    func continued(by touch: Touch, runtime: RuntimeID?, stamp: HLCTimestamp) -> Record? {
         guard ending == nil, stamp >= self.stamp else { return nil }
         let isOwn = touch.evidence == .path
         return Record(
@@ -168,7 +171,7 @@ public final class Record: @unchecked Sendable {
     }
 
     /// Whether a touch at this instant clearly comes later than all that is known.
-    func isFollowed(by stamp: borrowing Stamp, at instant: CompactInstant) -> Bool {
+    func isFollowed(by stamp: borrowing HLCTimestamp, at instant: CompactInstant) -> Bool {
         ending == nil && instant >= touchedAt
             && WallTime(seconds: stampSeconds, nanoseconds: stampNanoseconds) < stamp.time
     }
@@ -177,7 +180,7 @@ public final class Record: @unchecked Sendable {
     ///
     /// Only for whoever holds it alone, and for a touch that follows all that is known, of just what has it for its record:
     /// a signal file, a runtime, or both.
-    func renew(by touch: borrowing Touch, stamp: borrowing Stamp) {
+    func renew(by touch: borrowing Touch, stamp: borrowing HLCTimestamp) {
         let time = stamp.time
         stampSeconds = time.seconds
         stampNanoseconds = time.nanoseconds

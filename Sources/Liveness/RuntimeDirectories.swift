@@ -102,7 +102,7 @@ struct RuntimeDirectories: Sendable {
     // MARK: Questions
 
     /// Whether a directory, which is empty or ends in a slash, has any runtimes.
-    func hasRuntimes(beneath path: String) -> Bool {
+    func hasRuntimes(backing path: String) -> Bool {
         directories.slot(of: path).map { !directories[slot: $0].isEmpty } ?? false
     }
 
@@ -110,7 +110,7 @@ struct RuntimeDirectories: Sendable {
     ///
     /// - Parameter life: Until when a runtime is alive.
     func hasLiving(
-        beneath path: String, at now: CompactInstant, life: (_ slot: Int) -> CompactInstant
+        backing path: String, at now: CompactInstant, life: (_ slot: Int) -> CompactInstant
     ) -> Bool {
         directories.slot(of: path).map { hasLiving(in: $0, at: now, life: life) } ?? false
     }

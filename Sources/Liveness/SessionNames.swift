@@ -75,7 +75,7 @@ extension Agent {
         case "refinery": self = .refinery(rig: rig)
         default:
             if let (before, name) = name.parted(at: "crew-"), before.isEmpty {
-                self = .crew(name, rig: rig)
+                self = .pool(name, rig: rig)
             } else {
                 self.init(worker: name, rig: rig)
             }

@@ -30,12 +30,12 @@ public struct SharedRecord: Hashable, Sendable {
 
     public let subject: RecordSubject
     /// With its origin.
-    public let stamp: Stamp
+    public let stamp: HLCTimestamp
     public let event: Event
     /// Tells one run of an origin from others: who says it, whatever it says.
-    public var incarnation = "0"
+    public var bootID = "0"
 
-    public init(subject: RecordSubject, stamp: Stamp, event: Event) {
+    public init(subject: RecordSubject, stamp: HLCTimestamp, event: Event) {
         self.subject = subject
         self.stamp = stamp
         self.event = event
@@ -148,7 +148,7 @@ public struct SharedRecord: Hashable, Sendable {
         }
         if let document { text += "document \(document.bytes.count)\n" }
         text +=
-            "incarnation \(incarnation)\norigin \(origin.name)\nhost \(Self.escaped(Array(origin.host.utf8)))\nstamp \(stamp.time.rfc3339)\n\n"
+            "incarnation \(bootID)\norigin \(origin.name)\nhost \(Self.escaped(Array(origin.host.utf8)))\nstamp \(stamp.time.rfc3339)\n\n"
         return Array(text.utf8) + (document?.bytes ?? [])
     }
 
@@ -164,7 +164,7 @@ public struct SharedRecord: Hashable, Sendable {
             words[String(decoding: parts[0], as: UTF8.self)] = String(decoding: parts[1], as: UTF8.self)
         }
         guard words["pulsefs"] == "1", let name = words["origin"], Self.isName(name),
-            let incarnation = words["incarnation"], Self.isName(incarnation),
+            let bootID = words["incarnation"], Self.isName(bootID),
             let host = words["host"].flatMap(Self.unescaped), let stamp = words["stamp"],
             let time = WallTime(rfc3339: stamp.utf8)
         else { return nil }
@@ -176,8 +176,8 @@ public struct SharedRecord: Hashable, Sendable {
         } else {
             return nil
         }
-        self.incarnation = incarnation
-        self.stamp = Stamp(time, by: Origin(name: name, host: Self.shown(host)))
+        self.bootID = bootID
+        self.stamp = HLCTimestamp(time, by: Origin(name: name, host: Self.shown(host)))
         switch words["event"] {
         case "forgotten": event = .forgotten
         case let word? where word == "touched" || word == "exited":

@@ -61,14 +61,14 @@ public struct Touch: Hashable, Sendable {
     /// Its place among all touches of the same record, here and elsewhere.
     ///
     /// Without an origin for one received here.
-    public var stamp: Stamp
+    public var stamp: HLCTimestamp
     /// What the signal file holds from now on; nil if the touch brings no document, and what is known stays.
     public var document: Document?
 
     public init(
         signal: [UInt8]? = nil, runtime: RuntimeID? = nil, receivedAt: WallTime, at: ContinuousClock.Instant,
         ttl: Duration = Touch.defaultTTL, document: Document?, source: Source, evidence: Attribution.Evidence? = nil,
-        process: Process? = nil, stamp: Stamp? = nil
+        process: Process? = nil, stamp: HLCTimestamp? = nil
     ) {
         self.signal = signal
         self.runtime = runtime
@@ -79,7 +79,7 @@ public struct Touch: Hashable, Sendable {
         self.at = at
         self.ttl = ttl
         self.document = document
-        self.stamp = stamp ?? Stamp(receivedAt)
+        self.stamp = stamp ?? HLCTimestamp(receivedAt)
     }
 
     /// The end of the life that this touch proves.

@@ -18,8 +18,8 @@ struct Backoff: Sendable {
     }
 
     /// - Parameter random: Within 0 and 1; takes away up to a third.
-    mutating func pause(needsAPerson: Bool, random: Double = .random(in: 0...1)) -> Duration {
-        let pause = needsAPerson ? Self.forAPerson : next
+    mutating func pause(isPermanent: Bool, random: Double = .random(in: 0...1)) -> Duration {
+        let pause = isPermanent ? Self.forAPerson : next
         next = min(next * 2, Self.longest)
         return pause - pause * (random / 3)
     }

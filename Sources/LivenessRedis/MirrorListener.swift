@@ -1,5 +1,5 @@
+import Linux
 import Liveness
-import SystemCalls
 
 /// The thread that hears of what others who share the town's name have done.
 ///
@@ -16,13 +16,13 @@ final class MirrorListener: Sendable {
 
     private let mirror: RedisMirror
     private let receiver: any SharedRecordReceiver
-    private let wakeup: Wakeup
+    private let event: EventFD
     private let keys: MirrorKeys
 
-    init(for mirror: RedisMirror, receiver: any SharedRecordReceiver, wakeup: Wakeup) {
+    init(for mirror: RedisMirror, receiver: any SharedRecordReceiver, event: EventFD) {
         self.mirror = mirror
         self.receiver = receiver
-        self.wakeup = wakeup
+        self.event = event
         keys = MirrorKeys(mirror.configuration)
     }
 
@@ -35,8 +35,8 @@ final class MirrorListener: Sendable {
             } catch {
                 mirror.note(\.subscription, "subscription", error)
                 backoff.note(upSince: upSince)
-                let end = ContinuousClock.now + backoff.pause(needsAPerson: RedisMirror.needsAPerson(error))
-                while !mirror.isClosing, ContinuousClock.now < end { _ = wakeup.wait(until: end) }
+                let end = ContinuousClock.now + backoff.pause(isPermanent: RedisMirror.isPermanent(error))
+                while !mirror.isClosing, ContinuousClock.now < end { _ = event.wait(until: end) }
             }
         }
     }
@@ -44,7 +44,7 @@ final class MirrorListener: Sendable {
     private func listen(whenUp: () -> Void) throws {
         let connection = try mirror.open("listener")
         try connection.send([RedisCommand("SUBSCRIBE", keys.channel)])
-        guard let confirmation = try connection.receive(until: .now + Self.patience, orRaised: wakeup) else {
+        guard let confirmation = try connection.receive(until: .now + Self.patience, orRaised: event) else {
             if mirror.isClosing { return }
             throw RedisError.timedOut("confirmation")
         }
@@ -55,7 +55,7 @@ final class MirrorListener: Sendable {
         var isAsked = false
         while !mirror.isClosing {
             let limit = ContinuousClock.now + (isAsked ? Self.patience : Self.beat)
-            if let reply = try connection.receive(until: limit, orRaised: wakeup) {
+            if let reply = try connection.receive(until: limit, orRaised: event) {
                 isAsked = false
                 hear(reply)
             } else if isAsked, ContinuousClock.now >= limit {
@@ -77,7 +77,7 @@ final class MirrorListener: Sendable {
             return
         }
         // What we said ourselves is no news.
-        guard record.incarnation != mirror.incarnation else { return }
+        guard record.bootID != mirror.bootID else { return }
         if record.stamp.origin == mirror.configuration.origin { warnOfNamesake() }
         take([record])
     }
@@ -87,7 +87,7 @@ final class MirrorListener: Sendable {
         // Stamps mean nothing before.
         let end = ContinuousClock.now + Self.patienceForTime
         while !mirror.clock.isKnown, !mirror.isClosing, ContinuousClock.now < end {
-            _ = wakeup.wait(until: .now + .milliseconds(20))
+            _ = event.wait(until: .now + .milliseconds(20))
         }
         let connection = try mirror.open("catch-up")
         var offset = 0

@@ -1,6 +1,6 @@
+import Linux
 import Liveness
 import Synchronization
-import SystemCalls
 
 /// The thread that tells Redis what happened here.
 ///
@@ -41,7 +41,7 @@ final class MirrorSender: Sendable {
         /// What of ours is to be sent as it is then, because the server may not have it.
         var backlog: ArraySlice<RecordSubject> = []
         /// Runtimes of which a server was told that may get to it later than it says, if it was stopped just then.
-        var doubtful: Set<RuntimeID> = []
+        var possiblyDelivered: Set<RuntimeID> = []
         /// The names in the index, and when they were entered.
         var index: [String: ContinuousClock.Instant] = [:]
         var nextBeat = ContinuousClock.now
@@ -64,7 +64,7 @@ final class MirrorSender: Sendable {
                 }
                 mirror.note(\.records, "records", error)
                 backoff.note(upSince: upSince)
-                sleep(until: .now + backoff.pause(needsAPerson: RedisMirror.needsAPerson(error)))
+                sleep(until: .now + backoff.pause(isPermanent: RedisMirror.isPermanent(error)))
             }
         }
     }
@@ -112,16 +112,16 @@ final class MirrorSender: Sendable {
             return state.isClosing ? nil : limit
         }
         guard let limit else { return }
-        let reply = try connection.receive(until: limit, orRaised: mirror.wakeup)
+        let reply = try connection.receive(until: limit, orRaised: mirror.event)
         mirror.change { $0.isAsleep = false }
         // Whatever it was raised for is looked at now.
-        _ = mirror.wakeup.wait(until: .now)
+        _ = mirror.event.wait(until: .now)
         if reply != nil { throw RedisError.protocolViolation("a reply to no command") }
     }
 
     /// Waits, unless the mirror is being closed.
     private func sleep(until end: ContinuousClock.Instant) {
-        while !mirror.isClosing, ContinuousClock.now < end { _ = mirror.wakeup.wait(until: end) }
+        while !mirror.isClosing, ContinuousClock.now < end { _ = mirror.event.wait(until: end) }
     }
 
     // MARK: Asking
@@ -211,7 +211,7 @@ final class MirrorSender: Sendable {
             do {
                 refusal = try tell(batch, over: connection, &work)
             } catch {
-                work.doubtful.formUnion(batch.lazy.compactMap(\.touchedRuntime))
+                work.possiblyDelivered.formUnion(batch.lazy.compactMap(\.touchedRuntime))
                 mirror.change { $0.queue.putBack(rest, at: .now) }
                 throw error
             }
@@ -219,7 +219,9 @@ final class MirrorSender: Sendable {
                 mirror.change { $0.queue.putBack(rest, wereRefused: true, at: .now) }
                 throw refusal
             }
-            if !work.doubtful.isEmpty { work.doubtful.subtract(batch.lazy.compactMap(\.touchedRuntime)) }
+            if !work.possiblyDelivered.isEmpty {
+                work.possiblyDelivered.subtract(batch.lazy.compactMap(\.touchedRuntime))
+            }
             mirror.change { $0.sent += UInt64(batch.count) }
             rest = rest.dropFirst(batch.count)
         }
@@ -260,7 +262,7 @@ final class MirrorSender: Sendable {
                 return now - exit.at < MirrorConfiguration.longestHeartbeat ? keys.heartbeats.forget(name) : nil
             }
             if let command = keys.heartbeat(record, of: name, at: now) { return command }
-            return work.doubtful.contains(id) ? keys.heartbeats.forget(name) : nil
+            return work.possiblyDelivered.contains(id) ? keys.heartbeats.forget(name) : nil
         case .forgotten(_, let stamp):
             // Of one that was forgotten longer ago there is no key of ours, but perhaps somebody else's.
             let age = mirror.clock.shared(.now) - stamp.time
@@ -279,7 +281,7 @@ final class MirrorSender: Sendable {
         }
         for message in batch {
             var record = SharedRecord(message)
-            record.incarnation = mirror.incarnation
+            record.bootID = mirror.bootID
             let kept = keys.keep(record, at: shared)
             guard !kept.isEmpty else { continue }
             commands += kept

@@ -1,4 +1,4 @@
-import SystemCalls
+import Linux
 import SystemPackage
 
 extension RedisConnection {
@@ -52,7 +52,7 @@ extension RedisConnection {
                 return RedisURL.Host(name: name.printable(upTo: 255), port: port)
             } catch {
                 // Of several reasons, the one to tell is the one that somebody must do something about.
-                if !failure.needsAPerson { failure = error }
+                if !failure.isPermanent { failure = error }
             }
         }
         throw failure

@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import SystemCalls
+import Linux
 import SystemPackage
 
 /// A connection to one Redis server.
@@ -89,12 +89,12 @@ package final class RedisConnection {
     ///
     /// - Returns: Nil at the limit or when the wakeup is raised, which it stays: its `wait` tells which it was.
     package func receive(
-        until limit: ContinuousClock.Instant, orRaised wakeup: Wakeup? = nil
+        until limit: ContinuousClock.Instant, orRaised event: EventFD? = nil
     ) throws(RedisError) -> RedisReply? {
         try orFail { () throws(RedisError) in
             while true {
                 if let reply = try reader.next() { return reply }
-                guard try turn(until: limit, orRaised: wakeup) == .moved else { return nil }
+                guard try turn(until: limit, orRaised: event) == .moved else { return nil }
             }
         }
     }
@@ -147,14 +147,14 @@ package final class RedisConnection {
 
     /// Sends and receives what can be, waiting first until anything can.
     private func turn(
-        until limit: ContinuousClock.Instant, orRaised wakeup: Wakeup? = nil
+        until limit: ContinuousClock.Instant, orRaised event: EventFD? = nil
     ) throws(RedisError) -> Turn {
         guard !hasEnded else { throw .closed }
         let isSending = sent < outgoing.count
         var questions = [
             pollfd(fd: socket.rawValue, events: Int16(isSending ? POLLIN | POLLOUT : POLLIN), revents: 0)
         ]
-        if let wakeup { questions.append(pollfd(fd: wakeup.descriptor, events: Int16(POLLIN), revents: 0)) }
+        if let event { questions.append(pollfd(fd: event.descriptor, events: Int16(POLLIN), revents: 0)) }
         guard poll(&questions, until: limit) else { return .limit }
         if questions.count > 1, questions[1].revents != 0 { return .raised }
         let events = CInt(questions[0].revents)

@@ -56,7 +56,7 @@ package enum RedisError: Error, Hashable {
     }
 
     /// Whether it will not heal by itself, so that somebody must be told.
-    package var needsAPerson: Bool {
+    package var isPermanent: Bool {
         switch self {
         case .refused, .noSuchDatabase, .tlsRefused: true
         case .unreachable, .timedOut, .closed, .protocolViolation, .readOnly, .noPrimary, .server: false

@@ -1,8 +1,8 @@
 import Glibc
+import Linux
 import Liveness
 import Logging
 import Synchronization
-import SystemCalls
 import SystemPackage
 
 /// A copy of the liveness table in Redis, and a window on the tables of others.
@@ -37,21 +37,21 @@ package final class RedisMirror: LivenessMirror {
     let configuration: MirrorConfiguration
     let clock = SharedClock()
     /// Tells this run from others of the same origin, if there are such.
-    let incarnation = String(UInt64.random(in: 1...UInt64.max), radix: 16)
+    let bootID = String(UInt64.random(in: 1...UInt64.max), radix: 16)
     let log: Logger
-    let wakeup: Wakeup
-    private let listenersWakeup: Wakeup
-    private let senderEnded: Wakeup
-    private let listenerEnded: Wakeup
+    let event: EventFD
+    private let listenersWakeup: EventFD
+    private let senderEnded: EventFD
+    private let listenerEnded: EventFD
     private let state: Mutex<State>
 
     package init(_ configuration: MirrorConfiguration, log: Logger) throws(Errno) {
         self.configuration = configuration
         self.log = log
-        wakeup = try Wakeup()
-        listenersWakeup = try Wakeup()
-        senderEnded = try Wakeup()
-        listenerEnded = try Wakeup()
+        event = try EventFD()
+        listenersWakeup = try EventFD()
+        senderEnded = try EventFD()
+        listenerEnded = try EventFD()
         let link = MirrorStatus.Link(.connecting, since: .now)
         state = Mutex(State(heartbeats: link, records: link, subscription: link))
     }
@@ -70,7 +70,7 @@ package final class RedisMirror: LivenessMirror {
             sender.run()
             self.senderEnded.raise()
         }
-        let listener = MirrorListener(for: self, receiver: receiver, wakeup: listenersWakeup)
+        let listener = MirrorListener(for: self, receiver: receiver, event: listenersWakeup)
         _ = try Thread(named: "mirror-listener") {
             listener.run()
             self.listenerEnded.raise()
@@ -82,7 +82,7 @@ package final class RedisMirror: LivenessMirror {
     /// Nothing is taken back: keys vanish by themselves.
     package func close(within limit: Duration) {
         state.withLock { $0.isClosing = true }
-        wakeup.raise()
+        event.raise()
         listenersWakeup.raise()
         let end = ContinuousClock.now + limit
         _ = senderEnded.wait(until: end)
@@ -91,15 +91,15 @@ package final class RedisMirror: LivenessMirror {
 
     // MARK: Filling the queue
 
-    package func stamp(_ now: WallTime) -> Stamp {
-        Stamp(clock.shared(now), by: configuration.origin)
+    package func stamp(_ now: WallTime) -> HLCTimestamp {
+        HLCTimestamp(clock.shared(now), by: configuration.origin)
     }
 
     package func note(_ record: Record, of subject: RecordSubject) {
         note(.touched(subject, record))
     }
 
-    package func noteForgotten(_ subject: RecordSubject, stamp: Stamp) {
+    package func noteForgotten(_ subject: RecordSubject, stamp: HLCTimestamp) {
         note(.forgotten(subject, stamp))
     }
 
@@ -111,7 +111,7 @@ package final class RedisMirror: LivenessMirror {
             defer { if isFirst { state.isAsleep = false } }
             return isFirst && state.isAsleep
         }
-        if isToBeWoken { wakeup.raise() }
+        if isToBeWoken { event.raise() }
     }
 
     func isShared(_ subject: RecordSubject) -> Bool {
@@ -161,11 +161,11 @@ package final class RedisMirror: LivenessMirror {
     func note(
         _ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ error: any Error
     ) -> Bool {
-        note(link, name, Self.needsAPerson(error) ? .refused : .down, reason: "\(error)")
+        note(link, name, Self.isPermanent(error) ? .refused : .down, reason: "\(error)")
     }
 
-    static func needsAPerson(_ error: any Error) -> Bool {
-        (error as? RedisError)?.needsAPerson ?? true
+    static func isPermanent(_ error: any Error) -> Bool {
+        (error as? RedisError)?.isPermanent ?? true
     }
 
     func open(_ role: String) throws -> RedisConnection {

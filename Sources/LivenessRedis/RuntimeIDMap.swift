@@ -1,7 +1,7 @@
 import FoundationEssentials
 import Glibc
+import Linux
 import Liveness
-import SystemCalls
 import SystemPackage
 
 /// The UUIDs that Multica knows runtimes by, from a JSON file `{"gastown/polecats/furiosa": "0198…"}`.

@@ -1,6 +1,6 @@
+import Linux
 import Liveness
 import Synchronization
-import SystemCalls
 
 /// The map of runtime ids in use, from a file that is looked at now and then and may be on a disk that hangs.
 final class RuntimeIDs: Sendable {

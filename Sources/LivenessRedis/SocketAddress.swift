@@ -1,5 +1,5 @@
 import Glibc
-import SystemCalls
+import Linux
 import SystemPackage
 
 /// An address that a stream socket can connect to.
@@ -36,7 +36,7 @@ struct SocketAddress: Hashable, Sendable {
     /// ours, and ends when the resolver gives up, by default after some ten seconds a name server.
     static func resolve(_ host: RedisURL.Host, within limit: Duration) throws(Errno) -> Resolution? {
         if case .found(let addresses) = lookUp(host, flags: AI_NUMERICHOST) { return .found(addresses) }
-        return try SystemCalls.within(limit) { lookUp(host, flags: 0) }
+        return try Linux.within(limit) { lookUp(host, flags: 0) }
     }
 
     private static func lookUp(_ host: RedisURL.Host, flags: CInt) -> Resolution {

@@ -1,8 +1,8 @@
 import CLinux
 import Glibc
+import Linux
 import Liveness
 import Synchronization
-import SystemCalls
 import SystemPackage
 
 /// The liveness table by itself, in this process, as the file system holds it: behind its lock, watched, with real clocks.
@@ -266,7 +266,7 @@ private struct LivenessStoreInUse {
     /// As a request does it: clocks are read, the touch is noted, and who waits is told.
     func touch(_ touch: inout Touch, later: Duration = .zero) {
         touch.receivedAt = Self.wallTime
-        touch.stamp = Stamp(touch.receivedAt)
+        touch.stamp = HLCTimestamp(touch.receivedAt)
         touch.at = .now + later
         liveness.tell(liveness.note(touch))
     }
@@ -284,7 +284,7 @@ private struct LivenessStoreInUse {
     struct Expiry: ~Copyable {
         private let isDone = SharedFlag()
         private let slices = SharedTimes()
-        private let thread: SystemCalls.Thread
+        private let thread: Linux.Thread
 
         init(_ liveness: InMemoryLivenessStore) throws(Errno) {
             let (isDone, slices) = (isDone, slices)

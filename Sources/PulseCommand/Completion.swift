@@ -1,5 +1,5 @@
 import ArgumentParser
-import SystemCalls
+import Linux
 import SystemPackage
 
 extension CompletionKind {

@@ -1,8 +1,8 @@
 import CLinux
 import Fuse
 import Glibc
+import Linux
 import Logging
-import SystemCalls
 import SystemPackage
 
 /// Where keeper and worker write what they have to say: standard error, which `pulsefs mount` points at a file.

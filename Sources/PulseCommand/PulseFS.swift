@@ -38,12 +38,12 @@ struct PulseFS: ParsableCommand {
             var command = try parseAsRoot()
             try command.run()
         } catch let failure as Failure {
-            complain(failure.message)
+            printError(failure.message)
             Glibc.exit(failure.status.rawValue)
         } catch  where exitCode(for: error) == .validationFailure {
             // The message alone: with the help and usage that the parser adds, nobody would find it.
             let message = message(for: error).split(separator: "\n").first ?? "wrong arguments"
-            complain("\(message)\(message.last?.isPunctuation == true ? "" : ".") See 'pulsefs --help'.")
+            printError("\(message)\(message.last?.isPunctuation == true ? "" : ".") See 'pulsefs --help'.")
             Glibc.exit(ExitStatus.usage.rawValue)
         } catch {
             exit(withError: error)
@@ -51,7 +51,7 @@ struct PulseFS: ParsableCommand {
     }
 
     /// Prints one line for a person, on standard error.
-    static func complain(_ message: String) {
+    static func printError(_ message: String) {
         var line = "pulsefs: \(message)\n"
         line.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
     }

@@ -1,5 +1,5 @@
 import Glibc
-import SystemCalls
+import Linux
 import SystemPackage
 
 /// The town that a command is about, and what is mounted there.

@@ -1,8 +1,8 @@
 import Glibc
+import Linux
 import Liveness
 import Logging
 import Synchronization
-import SystemCalls
 import SystemPackage
 
 /// What the parts of one mounted town share: the directory beneath, the liveness table, clocks, the journal, counters.
@@ -24,7 +24,7 @@ package final class Town: Sendable {
         /// Whether somebody else may change the backing tree while it is mounted, so that the kernel had better ask often.
         package var sharesBacking = false
         /// Whether the kernel may read and write ordinary files beneath by itself, where it can.
-        package var lendsFiles = true
+        package var usesPassthrough = true
         /// Whether nothing in the town may change, so that not even a real file is brought up to date.
         package var isReadOnly = false
         /// Whether a directory may be found again by its kernel handle, where that is allowed.
@@ -44,7 +44,7 @@ package final class Town: Sendable {
         package var callerCapacity = 1024
 
         /// Whether signal files change only by what the kernel asks for, so that it may keep what it was told of them.
-        var knowsOfEveryChange: Bool { expiry == .keep && !sharesSignals }
+        var isExclusive: Bool { expiry == .keep && !sharesSignals }
 
         /// Programs that go through everybody's files, and are started by whoever happens to be there.
         package static let commonIndexers: Set<String> = [
@@ -77,7 +77,7 @@ package final class Town: Sendable {
     }
 
     /// The two readings of one moment: one for documents and file times, one for deadlines.
-    struct Moment: Sendable {
+    struct Timestamps: Sendable {
         let wall: WallTime
         let instant: ContinuousClock.Instant
     }
@@ -89,15 +89,15 @@ package final class Town: Sendable {
     /// Where the table's changes are told of, if anywhere.
     let mirror: (any LivenessMirror)?
     let journal: Journal
-    let writeDown: WriteDown
+    let writeback: Writeback
     let events: EventStream
-    let expiry: ExpiryWatch
+    let expiry: ExpiryTimer
     let counters = Counters()
-    let refusals: Refusals
+    let rejections: RejectionLog
     let callers: CallerTable
     let processes: ProcessWatch
     let log: Logger
-    private let clock: @Sendable () -> Moment
+    private let clock: @Sendable () -> Timestamps
 
     /// - Parameters:
     ///   - root: The town root, opened before the mount covers it (`O_PATH` is enough).
@@ -110,29 +110,29 @@ package final class Town: Sendable {
         try self.init(
             root: Descriptor(root), journal: journal, configuration: configuration, log: log, mirror: mirror
         ) {
-            Moment(wall: .now, instant: .now)
+            Timestamps(wall: .now, instant: .now)
         }
     }
 
     /// For tests, which bring a clock of their own.
     init(
         root: Descriptor, journal: Journal, configuration: Configuration, log: Logger,
-        mirror: (any LivenessMirror)? = nil, clock: @escaping @Sendable () -> Moment
+        mirror: (any LivenessMirror)? = nil, clock: @escaping @Sendable () -> Timestamps
     ) throws(Errno) {
         backing = BackingTree(root: root)
         self.journal = journal
         self.configuration = configuration
         self.log = log
         self.clock = clock
-        refusals = Refusals(log: log)
+        rejections = RejectionLog(log: log)
         self.mirror = mirror
-        let bell = try EventBell()
+        let bell = try TableNotifier()
         liveness = InMemoryLivenessStore(
             table: LivenessTable(isShared: mirror != nil), mirror: mirror, watcher: bell, now: { clock().instant },
             wallTime: { clock().wall })
         events = try EventStream(of: liveness, bell: bell, wallTime: { clock().wall })
-        expiry = try ExpiryWatch(over: liveness, wakeup: bell.deadlines, now: { clock().instant })
-        writeDown = try WriteDown(in: backing, delay: configuration.writeDownDelay, log: log)
+        expiry = try ExpiryTimer(over: liveness, event: bell.deadlines, now: { clock().instant })
+        writeback = try Writeback(in: backing, delay: configuration.writeDownDelay, log: log)
         callers = CallerTable(
             in: configuration.path, sessions: TownSessions(in: backing, log: log),
             capacity: configuration.callerCapacity,
@@ -141,7 +141,7 @@ package final class Town: Sendable {
             callers, liveness: liveness, counters: counters, configuration: configuration, log: log, clock: clock)
     }
 
-    var now: Moment { clock() }
+    var now: Timestamps { clock() }
 
     /// The town root, opened before mounting.
     var root: Descriptor { backing.root }
@@ -155,7 +155,7 @@ package final class Town: Sendable {
         processes.close()
         expiry.close()
         events.close()
-        return writeDown.close()
+        return writeback.close()
     }
 }
 

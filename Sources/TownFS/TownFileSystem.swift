@@ -20,15 +20,15 @@ package final class TownFileSystem: FileSystem {
     let backingTimeout: Double
 
     let town: Town
-    let cover: Cover
+    let cover: SignalMount
     let nodes: NodeStore
     let signals: SignalDirectories
     let pulse: PulseDirectory
-    let others: OtherDevices
+    let others: DeviceInodeMap
     let files = HandleTable<OpenFile>()
     let directories = HandleTable<OpenDirectory>()
     let listings = Listings()
-    let dataPaths: DataPaths
+    let ioModes: IOModes
     package let features: Features
 
     /// - Parameter describe: Fills in what only the process knows (version, pids, uptime) of the status in `.pulse`.
@@ -44,7 +44,7 @@ package final class TownFileSystem: FileSystem {
     ///   - signals: All of the town.
     ///   - others: Counts what other mounts of the town have open.
     init(
-        _ town: Town, covering cover: Cover, root: Descriptor, signals: SignalDirectories,
+        _ town: Town, covering cover: SignalMount, root: Descriptor, signals: SignalDirectories,
         others: @escaping @Sendable () -> TownStatus.FileSystem = { TownStatus.FileSystem(inodes: 0, openFiles: 0) },
         describe: @escaping @Sendable (Snapshot) -> TownStatus
     ) throws(Errno) {
@@ -55,19 +55,19 @@ package final class TownFileSystem: FileSystem {
         let kind = try root.fileSystemKind
         features = Features(
             isExclusive: !town.configuration.sharesBacking,
-            passthroughDepth: town.configuration.lendsFiles ? (kind.isOverlay ? 2 : 1) : nil,
+            passthroughDepth: town.configuration.usesPassthrough ? (kind.isOverlay ? 2 : 1) : nil,
             // Where others may put another directory in the place of one, its opening is when the kernel hears of it.
             listsUnopened: !town.configuration.sharesBacking)
-        dataPaths = DataPaths(keepsPages: !town.configuration.sharesBacking)
+        ioModes = IOModes(keepsPages: !town.configuration.sharesBacking)
         let identity = try FileStatus(of: root.rawValue).identity
-        self.others = OtherDevices(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
+        self.others = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
         nodes = NodeStore(
             root: root, identity: identity, signals: signals.directory(under: cover),
             firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
             reliesOnBirths: !kind.isOverlay,
-            handles: town.configuration.usesHandles ? KernelHandle.FileSystem(of: root) : nil)
-        var recollection = Recollection(of: town)
-        recollection.recall(cover, in: root, signals)
+            handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil)
+        var startupScan = StartupScan(of: town)
+        startupScan.recall(cover, in: root, signals)
         pulse = PulseDirectory(of: town, under: cover) { [town, nodes, files] in
             var inUse = others()
             inUse.inodes += nodes.count
@@ -77,7 +77,7 @@ package final class TownFileSystem: FileSystem {
                     configuration: town.configuration, counts: town.liveness.counts(),
                     documents: TownStatus.Documents(
                         touches: town.counters.touches, refused: town.counters.refused,
-                        fromFuture: town.counters.fromFuture, notWrittenDown: town.writeDown.pendingCount),
+                        fromFuture: town.counters.fromFuture, notWrittenDown: town.writeback.pendingCount),
                     fileSystem: inUse,
                     activity: TownStatus.ActivityTally(
                         mode: town.configuration.activity.rawValue, observed: town.counters.touches(by: .activity),
@@ -92,7 +92,7 @@ package final class TownFileSystem: FileSystem {
     }
 
     package func connected(to connection: Connection) {
-        dataPaths.connect(to: connection)
+        ioModes.connect(to: connection)
     }
 
     /// What the file system knows of its state.
@@ -116,7 +116,7 @@ package final class TownFileSystem: FileSystem {
     }
 
     /// What a name in a directory means.
-    enum Meaning {
+    enum NameKind {
         case backing
         /// A signal file, or the name of one where nothing is yet.
         case signal(SignalDirectory)
@@ -136,7 +136,7 @@ package final class TownFileSystem: FileSystem {
     /// Decides what a name in a directory means.
     ///
     /// Something else than a regular file beneath is no signal file.
-    func meaning(of name: FileName, in directory: Directory) throws(Errno) -> Meaning {
+    func nameKind(of name: FileName, in directory: Directory) throws(Errno) -> NameKind {
         if directory.inode == .root, case .town = cover, name.bytes.elementsEqual(PulseDirectory.name) { return .pulse }
         guard let signals = directory.signals, signals.isSignal(name) else { return .backing }
         do throws(Errno) {
@@ -158,7 +158,8 @@ package final class TownFileSystem: FileSystem {
 
     /// - Parameter moment: One before `found` was found under the name.
     func entry(
-        ofBacking name: NodeName, in directory: Directory, _ found: ExtendedStatus, seenAt moment: NodeStore.Moment
+        ofBacking name: NodeName, in directory: Directory, _ found: ExtendedStatus,
+        seenAt moment: NodeStore.RenameGeneration
     ) -> Entry {
         let status = found.status
         let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
@@ -174,10 +175,10 @@ package final class TownFileSystem: FileSystem {
     /// That is beside signal files, and of a file with several names anywhere: when its directory is renamed to where signal
     /// files lie, the inode may be known by another of its names.
     private func nameTimeout(_ name: NodeName, _ status: FileStatus, in directory: SignalDirectory?) -> Double {
-        let isFickle =
+        let isShortLived =
             directory?.scope.hasSignals == true
             || status.isRegularFile && status.st_nlink > 1 && town.configuration.patterns.canEnd(in: name.bytes)
-        return isFickle ? min(Self.signalTimeout, backingTimeout) : backingTimeout
+        return isShortLived ? min(Self.signalTimeout, backingTimeout) : backingTimeout
     }
 
     /// For how long a backing file's status may be believed.
@@ -201,7 +202,7 @@ package final class TownFileSystem: FileSystem {
     func entry(of file: SignalFile, in directory: Directory, status: StatusReply) -> Entry {
         let inode = nodes.remember(file, named: file.name, in: directory.inode)
         // Names come and go through the kernel, which so knows of it; only expiry and other hosts do not.
-        let isLasting = town.configuration.knowsOfEveryChange
+        let isLasting = town.configuration.isExclusive
         return Entry(
             inode: inode, status: status.status, nameTimeout: isLasting ? backingTimeout : 0,
             statusTimeout: status.timeout)
@@ -221,14 +222,14 @@ package final class TownFileSystem: FileSystem {
     // MARK: What is whose
 
     /// What an inode is, for operations on files rather than names.
-    enum Subject {
+    enum InodeKind {
         case backing
         /// With the real directory beneath its own.
         case signal(SignalFile, Descriptor)
         case pulse
     }
 
-    func subject(_ inode: InodeNumber) throws(Errno) -> Subject {
+    func inodeKind(_ inode: InodeNumber) throws(Errno) -> InodeKind {
         if pulse.contains(inode) { return .pulse }
         let node = try nodes.node(inode)
         guard let file = node.signalFile else { return .backing }

@@ -1,7 +1,7 @@
 import CLinux
 import Fuse
 import Glibc
-import SystemCalls
+import Linux
 import SystemPackage
 import Testing
 

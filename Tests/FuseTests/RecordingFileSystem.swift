@@ -11,28 +11,28 @@ final class RecordingFileSystem: FileSystem {
     private let recorded = Mutex<[String]>([])
 
     /// Reads that wait, in the order in which they came.
-    let waiting = Mutex<[WaitingRead]>([])
+    let waiting = Mutex<[PendingRead]>([])
     /// What polls left to be raised, in the order in which they came.
-    let wakers = Mutex<[PollWaker]>([])
+    let wakers = Mutex<[PollHandle]>([])
 
     /// - Parameters:
     ///   - isEmpty: Whether reads find nothing yet.
     ///   - before: Is told of each call before it is answered, on the thread that serves it.
     init(
         failingWith failure: Errno? = nil, isEmpty: Bool = false, features: Features = Features(),
-        lendingInRequests lendsInRequests: Bool = false, releasingLater isReleasedLater: Bool = true,
+        lendingInRequests registersWithDirectIO: Bool = false, releasingLater isReleasedLater: Bool = true,
         before: @escaping @Sendable (_ call: String) -> Void = { _ in }
     ) {
         self.failure = failure
         self.features = features
-        self.lendsInRequests = lendsInRequests
+        self.registersWithDirectIO = registersWithDirectIO
         self.isReleasedLater = isReleasedLater
         self.isEmpty = isEmpty
         self.before = before
     }
 
     let features: Features
-    private let lendsInRequests: Bool
+    private let registersWithDirectIO: Bool
     private let isReleasedLater: Bool
     let connection = Mutex<Connection?>(nil)
 
@@ -79,7 +79,7 @@ final class RecordingFileSystem: FileSystem {
     }
 
     static var opened: OpenReply {
-        OpenReply(handle: FileHandle(rawValue: 1 << 41), dataPath: .direct, needsFlush: false)
+        OpenReply(handle: FileHandle(rawValue: 1 << 41), ioMode: .direct, needsFlush: false)
     }
 
     /// An inode whose openings have no position.
@@ -234,7 +234,7 @@ final class RecordingFileSystem: FileSystem {
         try note("open \(inode.rawValue) flags \(flags) \(text(request))")
         var opened = Self.opened
         opened.isStream = inode == Self.stream
-        opened.mayBeLent = inode == Self.lendable
+        opened.allowsPassthrough = inode == Self.passthroughFile
         return opened
     }
 
@@ -244,7 +244,7 @@ final class RecordingFileSystem: FileSystem {
         try note(
             "create \(text(name)) in \(parent.rawValue) mode \(String(mode, radix: 8)) flags \(flags) \(text(request))")
         var opened = Self.opened
-        opened.mayBeLent = text(name) == "lent"
+        opened.allowsPassthrough = text(name) == "lent"
         return (Self.entry, opened)
     }
 
@@ -252,11 +252,11 @@ final class RecordingFileSystem: FileSystem {
     static let kept = InodeNumber(rawValue: 97)
 
     /// An inode whose openings may be lent, and then go this way.
-    static let lendable = InodeNumber(rawValue: 98)
+    static let passthroughFile = InodeNumber(rawValue: 98)
 
-    func dataPath(of handle: FileHandle) -> OpenReply.DataPath {
+    func ioMode(of handle: FileHandle) -> OpenReply.IOMode {
         try? note("data path of \(handle.rawValue)")
-        return .lent(Connection.BackingID(rawValue: 77), inRequests: lendsInRequests)
+        return .passthrough(Connection.BackingID(rawValue: 77), directIO: registersWithDirectIO)
     }
 
     func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
@@ -267,9 +267,9 @@ final class RecordingFileSystem: FileSystem {
         return part.count
     }
 
-    func withFile<Result>(beneath handle: FileHandle, _ body: (CInt) -> Result) -> Result? { nil }
+    func withFile<Result>(backing handle: FileHandle, _ body: (CInt) -> Result) -> Result? { nil }
 
-    func wait(_ read: WaitingRead, on handle: FileHandle) {
+    func wait(_ read: PendingRead, on handle: FileHandle) {
         try? note("wait \(handle.rawValue) room \(read.capacity)")
         waiting.withLock { $0.append(read) }
     }
@@ -324,9 +324,9 @@ final class RecordingFileSystem: FileSystem {
         if !argument.isEmpty { argument.storeBytes(of: 0xAB, as: UInt8.self) }
     }
 
-    func poll(_ handle: FileHandle, waker: PollWaker?) throws(Errno) -> UInt32 {
+    func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32 {
         try note("poll \(handle.rawValue)")
-        if let waker { wakers.withLock { $0.append(waker) } }
+        if let pollHandle { wakers.withLock { $0.append(pollHandle) } }
         return 0x45
     }
 

@@ -1,8 +1,8 @@
 import CLinux
 import Fuse
 import Glibc
+import Linux
 import Synchronization
-import SystemCalls
 import SystemPackage
 import Testing
 
@@ -250,11 +250,11 @@ import Testing
 private final class Gathering: Sendable {
     private let expected: Int
     private let arrived = Mutex(0)
-    private let complete: Wakeup
+    private let complete: EventFD
 
     init(of expected: Int) throws {
         self.expected = expected
-        complete = try Wakeup()
+        complete = try EventFD()
     }
 
     var isComplete: Bool { arrived.withLock { $0 } == expected }

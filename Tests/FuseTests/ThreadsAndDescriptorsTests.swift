@@ -1,8 +1,8 @@
 import CLinux
 import Fuse
 import Glibc
+import Linux
 import Synchronization
-import SystemCalls
 import SystemPackage
 import Testing
 
@@ -76,7 +76,7 @@ import Testing
 @Suite struct ThreadTests {
     @Test func joinWaitsForTheEnd() throws {
         let ended = Mutex(false)
-        let mayEnd = try Wakeup()
+        let mayEnd = try EventFD()
         let thread = try Thread(named: "test") {
             mayEnd.wait()
             ended.withLock { $0 = true }
@@ -113,38 +113,38 @@ import Testing
 
 @Suite struct WakeupTests {
     @Test func raisedBeforeTheWaitIsNotLost() throws {
-        let wakeup = try Wakeup()
-        wakeup.raise()
-        #expect(wakeup.wait())
+        let event = try EventFD()
+        event.raise()
+        #expect(event.wait())
     }
 
     @Test func raisedSeveralTimesWakesOnce() throws {
-        let wakeup = try Wakeup()
-        for _ in 0..<3 { wakeup.raise() }
-        #expect(wakeup.wait())
-        #expect(!wakeup.wait(until: .now))
+        let event = try EventFD()
+        for _ in 0..<3 { event.raise() }
+        #expect(event.wait())
+        #expect(!event.wait(until: .now))
     }
 
     @Test(arguments: [Duration.zero, .milliseconds(-10), .microseconds(1), .milliseconds(2)])
     func limitEndsTheWaitAndNotBefore(_ limit: Duration) throws {
-        let wakeup = try Wakeup()
+        let event = try EventFD()
         let end = ContinuousClock.now + limit
-        #expect(!wakeup.wait(until: end))
+        #expect(!event.wait(until: end))
         #expect(ContinuousClock.now >= end)
     }
 
     @Test func anotherThreadWakes() throws {
-        let wakeup = try Wakeup()
-        let thread = try Thread(named: "test") { wakeup.raise() }
-        #expect(wakeup.wait(until: .now + .seconds(1_000_000_000)))
+        let event = try EventFD()
+        let thread = try Thread(named: "test") { event.raise() }
+        #expect(event.wait(until: .now + .seconds(1_000_000_000)))
         thread.join()
     }
 
     @Test func descriptorIsReadableOnceRaised() throws {
-        let wakeup = try Wakeup()
-        var question = pollfd(fd: wakeup.descriptor, events: Int16(POLLIN), revents: 0)
+        let event = try EventFD()
+        var question = pollfd(fd: event.descriptor, events: Int16(POLLIN), revents: 0)
         #expect(poll(&question, 1, 0) == 0)
-        wakeup.raise()
+        event.raise()
         #expect(poll(&question, 1, 0) == 1)
     }
 }

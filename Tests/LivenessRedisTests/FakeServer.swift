@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
+import Linux
 import Synchronization
-import SystemCalls
 
 /// A server on a loopback port that says whatever a test wants, to one client after the other.
 final class FakeServer: Sendable {
@@ -10,7 +10,7 @@ final class FakeServer: Sendable {
 
     private let listener: CInt
     private let state = State()
-    private let thread = Mutex<SystemCalls.Thread?>(nil)
+    private let thread = Mutex<Linux.Thread?>(nil)
 
     /// What the thread shares with `deinit`.
     private final class State: Sendable {
@@ -61,7 +61,7 @@ final class FakeServer: Sendable {
     init(_ play: @escaping @Sendable (Peer) -> Void) throws {
         (listener, port) = try Self.listen(backlog: 8)
         try thread.withLock { [state, listener] thread in
-            thread = try SystemCalls.Thread(named: "fake-server") {
+            thread = try Linux.Thread(named: "fake-server") {
                 while !state.isOver.load(ordering: .sequentiallyConsistent) {
                     let socket = accept(listener, nil, nil)
                     guard socket >= 0 else { continue }

@@ -142,7 +142,7 @@ import Testing
         }
         let shown = "\(String(describing: failure)) \(String(reflecting: failure))"
         #expect(!shown.contains("topsecret") && !shown.contains("ada"))
-        #expect(failure?.needsAPerson == true)
+        #expect(failure?.isPermanent == true)
     }
 
     @Test func argumentsOfUnknownCommandsAreNotRepeated() {
@@ -203,7 +203,7 @@ import Testing
     @Test func nameThatDoesNotExistIsUnreachable() throws {
         let start = ContinuousClock.now
         let failure = #expect(throws: RedisError.self) { _ = try open("redis://no-such-host.invalid") }
-        #expect(failure?.needsAPerson == false)
+        #expect(failure?.isPermanent == false)
         #expect(ContinuousClock.now - start < soon)
     }
 

@@ -1,10 +1,10 @@
 import Foundation
 import Glibc
+import Linux
 import Liveness
 import Logging
 import RedisServing
 import Synchronization
-import SystemCalls
 import Testing
 
 @testable import LivenessRedis
@@ -51,7 +51,7 @@ import Testing
             _ = store.withLock { $0 }?.receive(touch, exit: exit)
         }
 
-        func receiveForget(_ subject: RecordSubject, stamp: Stamp, at time: WallTime) {
+        func receiveForget(_ subject: RecordSubject, stamp: HLCTimestamp, at time: WallTime) {
             _ = store.withLock { $0 }?.receiveForget(subject, stamp: stamp)
         }
     }

@@ -1,6 +1,6 @@
 import Glibc
+import Linux
 import RedisServing
-import SystemCalls
 import Testing
 
 @testable import LivenessRedis
@@ -43,7 +43,7 @@ import Testing
         let failure = #expect(throws: RedisError.noSuchDatabase(4)) {
             _ = try open("redis://127.0.0.1:\(server.port)/4")
         }
-        #expect(failure?.needsAPerson == true)
+        #expect(failure?.isPermanent == true)
     }
 
     @Test func serverThatIsNotThereIsUnreachable() throws {
@@ -55,7 +55,7 @@ import Testing
                 Issue.record("\(String(describing: failure))")
                 continue
             }
-            #expect(failure?.needsAPerson == false)
+            #expect(failure?.isPermanent == false)
         }
     }
 
@@ -79,7 +79,7 @@ import Testing
             ("", .refused("NOAUTH")),
         ] {
             let failure = #expect(throws: reason) { _ = try open("redis://\(login)127.0.0.1:\(server.port)/1") }
-            #expect(failure?.needsAPerson == true)
+            #expect(failure?.isPermanent == true)
             #expect(failure?.description.contains("topsecret") == false)
         }
         let openToAll = try RedisServer()
@@ -96,7 +96,7 @@ import Testing
         #expect(replies[0] == .status("OK"))
         for reply in replies[1...] {
             let failure = #expect(throws: RedisError.refused("NOPERM")) { _ = try reply.checked() }
-            #expect(failure?.needsAPerson == true)
+            #expect(failure?.isPermanent == true)
         }
         #expect(throws: RedisError.refused("NOPERM")) { _ = try open(url + "?db=1") }
     }
@@ -148,7 +148,7 @@ import Testing
         let server = try RedisServer { $0.configuration = ["replicaof 127.0.0.1 1"] }
         let reply = try open("unix://\(server.socketPath)").pipeline([RedisCommand("SET", "a", "1")])[0]
         let failure = #expect(throws: RedisError.readOnly) { _ = try reply.checked() }
-        #expect(failure?.needsAPerson == false)
+        #expect(failure?.isPermanent == false)
     }
 
     // MARK: Subscriptions
@@ -177,22 +177,22 @@ import Testing
     @Test func wakeupEndsTheWaitAndStaysRaised() throws {
         let server = try RedisServer()
         let connection = try open("unix://\(server.socketPath)")
-        let wakeup = try Wakeup()
-        wakeup.raise()
+        let event = try EventFD()
+        event.raise()
         let start = ContinuousClock.now
-        #expect(try connection.receive(until: start + .seconds(30), orRaised: wakeup) == nil)
+        #expect(try connection.receive(until: start + .seconds(30), orRaised: event) == nil)
         #expect(ContinuousClock.now - start < .seconds(10))
-        #expect(wakeup.wait(until: .now))
-        #expect(!wakeup.wait(until: .now))
+        #expect(event.wait(until: .now))
+        #expect(!event.wait(until: .now))
     }
 
     @Test func endOfAnIdleConnectionIsNoticed() throws {
         let server = try RedisServer()
         let connection = try open("unix://\(server.socketPath)")
         var question = [pollfd(fd: connection.descriptor, events: Int16(POLLIN), revents: 0)]
-        #expect(!SystemCalls.poll(&question, until: .now))
+        #expect(!Linux.poll(&question, until: .now))
         try server.cli("CLIENT", "KILL", "TYPE", "normal")
-        #expect(SystemCalls.poll(&question, until: .now + .seconds(5)))
+        #expect(Linux.poll(&question, until: .now + .seconds(5)))
         #expect(throws: RedisError.closed) { try connection.receive(until: .now) }
         #expect(throws: RedisError.closed) { try connection.pipeline([ping]) }
     }
@@ -222,7 +222,7 @@ import Testing
                 Issue.record("\(url): \(String(describing: failure))")
                 continue
             }
-            #expect(failure?.needsAPerson == true)
+            #expect(failure?.isPermanent == true)
         }
     }
 
@@ -277,6 +277,6 @@ import Testing
         }
         let failure = #expect(throws: RedisError.self) { _ = try open("redis+sentinel://127.0.0.1:\(liar.port)/town") }
         guard case .noPrimary? = failure else { return #expect(Bool(false), "\(String(describing: failure))") }
-        #expect(failure?.needsAPerson == false)
+        #expect(failure?.isPermanent == false)
     }
 }

@@ -63,22 +63,22 @@ import Testing
     @Test func pausesGrowToALimitAndBeginAnew() {
         var backoff = Backoff()
         var pauses: [Duration] = []
-        for _ in 0..<7 { pauses.append(backoff.pause(needsAPerson: false, random: 0)) }
+        for _ in 0..<7 { pauses.append(backoff.pause(isPermanent: false, random: 0)) }
         #expect(pauses == [100, 200, 400, 800, 1600, 2000, 2000].map { .milliseconds($0) })
         let now = ContinuousClock.now
         backoff.note(upSince: nil, at: now)
         backoff.note(upSince: now - .seconds(1), at: now)
-        let still = backoff.pause(needsAPerson: false, random: 0)
+        let still = backoff.pause(isPermanent: false, random: 0)
         #expect(still == .seconds(2))
         backoff.note(upSince: now - .seconds(10), at: now)
-        let first = backoff.pause(needsAPerson: false, random: 0)
+        let first = backoff.pause(isPermanent: false, random: 0)
         #expect(first == .milliseconds(100))
     }
 
     @Test func pausesDiffer() {
         var backoff = Backoff()
-        let shortest = backoff.pause(needsAPerson: true, random: 1)
-        let longest = backoff.pause(needsAPerson: true, random: 0)
+        let shortest = backoff.pause(isPermanent: true, random: 1)
+        let longest = backoff.pause(isPermanent: true, random: 0)
         #expect(shortest < longest)
         #expect(shortest > .seconds(2))
         #expect(longest <= .seconds(4))

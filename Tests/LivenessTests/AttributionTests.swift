@@ -65,8 +65,8 @@ import Testing
 
     @Test(arguments: [
         Case([.role: "polecat", .rig: "gastown", .polecat: "nux"], is: "gastown/polecats/nux by GT_ROLE"),
-        Case([.role: "crew", .rig: "gastown", .crew: "max"], is: "gastown/crew/max by GT_ROLE"),
-        Case([.role: "crew", .rig: "gastown", .crew: "max", .polecat: "x"], is: "gastown/crew/max by GT_ROLE"),
+        Case([.role: "crew", .rig: "gastown", .pool: "max"], is: "gastown/crew/max by GT_ROLE"),
+        Case([.role: "crew", .rig: "gastown", .pool: "max", .polecat: "x"], is: "gastown/crew/max by GT_ROLE"),
         Case([.role: "dog", .dogName: "alpha"], is: "deacon/dogs/alpha by GT_ROLE"),
         Case([.role: "witness", .rig: "gastown"], is: "gastown/witness by GT_ROLE"),
         Case([.role: " refinery/ ", .rig: " gastown\n"], is: "gastown/refinery by GT_ROLE"),
@@ -81,14 +81,14 @@ import Testing
     @Test(arguments: [
         // Something is missing.
         Case([.role: "polecat"]), Case([.role: "polecat", .rig: "gastown"]), Case([.role: "polecat", .polecat: "nux"]),
-        Case([.role: "polecat", .rig: "gastown", .crew: "nux"]), Case([.role: "crew", .rig: "gastown", .crew: ""]),
+        Case([.role: "polecat", .rig: "gastown", .pool: "nux"]), Case([.role: "crew", .rig: "gastown", .pool: ""]),
         Case([.role: "dog"]), Case([.role: "witness"]), Case([.role: "refinery", .rig: " "]),
         Case([.rig: "gastown", .polecat: "nux"]), Case([.role: "gastown/polecats"]), Case([.role: "gastown/crew/"]),
         Case([.role: "deacon/dogs"]), Case([.role: "-witness"]), Case([.role: "gastown-crew-"]),
         // Something is too much.
         Case([.role: "gastown/polecats/nux/src"]), Case([.role: "gastown/witness/1"]), Case([.role: "/mayor"]),
         Case([.role: "witness", .rig: "a/b"]), Case([.role: "dog", .dogName: "a/b"]),
-        Case([.role: "crew", .rig: "gastown", .crew: "a/b"]),
+        Case([.role: "crew", .rig: "gastown", .pool: "a/b"]),
         // Something stands where it does not belong.
         Case([.role: "gastown/mayor"]), Case([.role: "mayor/nux"]), Case([.role: "deacon/witness"]),
         Case([.role: "daemon/plugin"]), Case([.role: "polecats/nux"]), Case([.role: "mayor/crew/max"]),
@@ -167,7 +167,7 @@ import Testing
     func directoryNamesWhoWorksThere(_ it: Case) { it.check() }
 
     @Test func directoryIsAskedForOnlyIfNothingBeforeItNamesAnybody() {
-        let mayor = Writer(environment: [.role: Array("mayor".utf8)])
+        let mayor = IdentityClaims(environment: [.role: Array("mayor".utf8)])
         var asked = 0
         func directory() -> [UInt8]? {
             asked += 1
@@ -175,7 +175,7 @@ import Testing
         }
         _ = Attribution(of: mayor, workingDirectory: directory(), sessions: SessionNames())
         #expect(asked == 0)
-        _ = Attribution(of: Writer(), workingDirectory: directory(), sessions: SessionNames())
+        _ = Attribution(of: IdentityClaims(), workingDirectory: directory(), sessions: SessionNames())
         #expect(asked == 1)
     }
 
@@ -211,8 +211,8 @@ import Testing
 
     @Test(arguments: [
         Case([.beadsAgentName: "gastown/nux"], is: "gastown/polecats/nux by BEADS_AGENT_NAME"),
-        Case([.beadsAgentName: "gastown/max", .crew: "max"], is: "gastown/crew/max by BEADS_AGENT_NAME"),
-        Case([.beadsAgentName: "gastown/nux", .crew: "max"], is: "gastown/polecats/nux by BEADS_AGENT_NAME"),
+        Case([.beadsAgentName: "gastown/max", .pool: "max"], is: "gastown/crew/max by BEADS_AGENT_NAME"),
+        Case([.beadsAgentName: "gastown/nux", .pool: "max"], is: "gastown/polecats/nux by BEADS_AGENT_NAME"),
         Case([.beadsAgentName: "gastown/crew/max"], is: "gastown/crew/max by BEADS_AGENT_NAME"),
         Case([.beadsAgentName: "gastown"], is: "nobody"),
         Case([.beadsAgentName: "gastown/"], is: "nobody"),
@@ -220,7 +220,7 @@ import Testing
     func agentInBeadsIsTakenAtItsWord(_ it: Case) { it.check() }
 
     @Test func prefixesThatChangeCountForAWriterKnownBefore() throws {
-        let writer = Writer(environment: [.session: Array("gt-nux".utf8)])
+        let writer = IdentityClaims(environment: [.session: Array("gt-nux".utf8)])
         #expect(Attribution(of: writer, sessions: SessionNames()) == .nobody)
         #expect(Attribution(of: writer, sessions: Case.sessions).runtime?.description == "gastown/polecats/nux")
     }
@@ -271,7 +271,7 @@ import Testing
             signal: ".runtime/keepalive.json", document: #"{"last_command":"gt mail send x"}"#,
             in: "gastown/polecats/nux/gastown", is: "gastown/polecats/nux by GT_ROLE"),
         Case(
-            command: "bd ready", [.role: "crew", .rig: "gastown", .crew: "max", .beadsAgentName: "gastown/max"],
+            command: "bd ready", [.role: "crew", .rig: "gastown", .pool: "max", .beadsAgentName: "gastown/max"],
             signal: "daemon/activity.json", document: #"{"actor":"gastown/crew/max"}"#, in: "gastown/crew/max",
             is: "gastown/crew/max by GT_ROLE"),
         Case(command: "gt status", signal: ".runtime/keepalive.json", in: "", is: "nobody"),
@@ -283,7 +283,7 @@ import Testing
 
     @Test func writerIsReadFromTheTextsInProc() {
         let environ = "PATH=/bin\0GT_ROLE=polecat\0GT_RIG=gastown\0GT_ROLE=mayor\0GT_ROLEX=x\0GT_POLECAT=nux\0=\0\0x"
-        let writer = Writer(cmdline: Array("gt\0mail\0\0".utf8), environ: Array(environ.utf8))
+        let writer = IdentityClaims(cmdline: Array("gt\0mail\0\0".utf8), environ: Array(environ.utf8))
         #expect("\(Attribution(of: writer, sessions: Case.sessions))" == "gastown/polecats/nux by GT_ROLE")
     }
 
@@ -292,21 +292,22 @@ import Testing
         ("gt\0daemon\0run", "daemon by command"), ("gt daemon run\0", "nobody"), ("\0\0", "nobody"), ("", "nobody"),
     ])
     func commandIsReadFromTheTextInProc(_ cmdline: String, _ result: String) {
-        let writer = Writer(cmdline: Array(cmdline.utf8), environ: [])
+        let writer = IdentityClaims(cmdline: Array(cmdline.utf8), environ: [])
         #expect("\(Attribution(of: writer, sessions: Case.sessions))" == result)
     }
 
     @Test func rootOfTheTownIsNoIdentity() {
         let environ = "GT_ROOT=/town/gastown/crew/max\0GT_TOWN_ROOT=mayor\0"
-        let writer = Writer(cmdline: [], environ: Array(environ.utf8))
+        let writer = IdentityClaims(cmdline: [], environ: Array(environ.utf8))
         #expect(Attribution(of: writer, sessions: Case.sessions) == .nobody)
     }
 
     @Test func writerKeepsNothingOfTheEnvironmentButIDs() {
         let secret = "sk-very/secret key"
-        let environ = Writer.Variable.allCases.map { "\($0.rawValue)=\(secret)\0" }.joined() + "API_KEY=\(secret)\0"
-        let writer = Writer(cmdline: [], environ: Array(environ.utf8))
-        #expect(writer == Writer())
+        let environ =
+            IdentityClaims.Variable.allCases.map { "\($0.rawValue)=\(secret)\0" }.joined() + "API_KEY=\(secret)\0"
+        let writer = IdentityClaims(cmdline: [], environ: Array(environ.utf8))
+        #expect(writer == IdentityClaims())
     }
 }
 
@@ -376,14 +377,15 @@ struct Case: Sendable, CustomTestStringConvertible {
     }()
 
     var command: [[UInt8]]
-    var environment: [Writer.Variable: [UInt8]]
+    var environment: [IdentityClaims.Variable: [UInt8]]
     var signal: [UInt8]?
     var document: [UInt8]?
     var directory: [UInt8]?
     var result: String
 
     init(
-        command: String = "gt mail send x", _ environment: [Writer.Variable: String] = [:], signal: String? = nil,
+        command: String = "gt mail send x", _ environment: [IdentityClaims.Variable: String] = [:],
+        signal: String? = nil,
         document: String? = nil, in directory: String? = nil, is result: String = "nobody"
     ) {
         self.command = command.split(separator: " ").map { Array($0.utf8) }
@@ -396,7 +398,7 @@ struct Case: Sendable, CustomTestStringConvertible {
 
     var attribution: Attribution {
         Attribution(
-            of: Writer(commandLine: command, environment: environment), signal: signal,
+            of: IdentityClaims(commandLine: command, environment: environment), signal: signal,
             document: document.map { Document($0) }, workingDirectory: directory, sessions: Self.sessions)
     }
 

@@ -21,7 +21,7 @@ import Testing
         Touch(
             runtime: nux, receivedAt: wall + delay, at: start + delay,
             document: text.map { Document(Array($0.utf8)) }, source: .written, evidence: evidence,
-            stamp: Stamp(wall + delay, by: origin))
+            stamp: HLCTimestamp(wall + delay, by: origin))
     }
 
     private func exit(after delay: Duration) -> Record.Exit {
@@ -29,7 +29,9 @@ import Testing
             of: Touch.Process(pid: 4711, program: "claude"), noticedAt: wall + delay, at: start + delay)
     }
 
-    private func stamp(after delay: Duration, by origin: Origin? = nil) -> Stamp { Stamp(wall + delay, by: origin) }
+    private func stamp(after delay: Duration, by origin: Origin? = nil) -> HLCTimestamp {
+        HLCTimestamp(wall + delay, by: origin)
+    }
 
     @Test func endedRuntimeIsNotAliveWhateverItsDeadline() throws {
         var table = LivenessTable()

@@ -4,12 +4,15 @@ import Testing
 
 /// What a process takes from whoever has started it.
 @Suite struct LineageTests {
-    private func writer(_ commandLine: [String], _ environment: [Writer.Variable: String] = [:]) -> Writer {
-        Writer(commandLine: commandLine.map { Array($0.utf8) }, environment: environment.mapValues { Array($0.utf8) })
+    private func writer(_ commandLine: [String], _ environment: [IdentityClaims.Variable: String] = [:])
+        -> IdentityClaims
+    {
+        IdentityClaims(
+            commandLine: commandLine.map { Array($0.utf8) }, environment: environment.mapValues { Array($0.utf8) })
     }
 
     private func attribution(
-        of writer: Writer, document: String? = nil, in directory: String? = nil
+        of writer: IdentityClaims, document: String? = nil, in directory: String? = nil
     ) -> String {
         Attribution(
             of: writer, signal: Array(".runtime/keepalive.json".utf8),

@@ -163,15 +163,15 @@ import Testing
         let ids = try ["a/b/c", "a/b/d", "a", "e"].map { try RuntimeID($0) }
         for id in ids { table.touch(touch(id)) }
         table.touch(touch(ids[0], after: .seconds(50)))
-        #expect(["", "a/", "a/b/"].allSatisfy { table.hasRuntimes(beneath: $0) })
-        #expect(["a/b/c/", "e/", "b/"].allSatisfy { !table.hasRuntimes(beneath: $0) })
-        #expect(table.hasLiving(beneath: "a/b/", at: start + .seconds(139)))
-        #expect(!table.hasLiving(beneath: "a/b/", at: start + .seconds(140)))
+        #expect(["", "a/", "a/b/"].allSatisfy { table.hasRuntimes(backing: $0) })
+        #expect(["a/b/c/", "e/", "b/"].allSatisfy { !table.hasRuntimes(backing: $0) })
+        #expect(table.hasLiving(backing: "a/b/", at: start + .seconds(139)))
+        #expect(!table.hasLiving(backing: "a/b/", at: start + .seconds(140)))
         table.sweep(at: start + .seconds(190))
-        #expect(table.hasRuntimes(beneath: "a/b/"))
+        #expect(table.hasRuntimes(backing: "a/b/"))
         table.forget(ids[0])
         table.forget(ids[0])
-        #expect(["", "a/", "a/b/"].allSatisfy { !table.hasRuntimes(beneath: $0) })
+        #expect(["", "a/", "a/b/"].allSatisfy { !table.hasRuntimes(backing: $0) })
     }
 
     // MARK: Sweeping
@@ -230,10 +230,10 @@ import Testing
 
 extension LivenessTable {
     fileprivate mutating func forget(_ id: RuntimeID) {
-        forget(.runtime(id), stamp: Stamp(.goZero), at: FakeClock.start)
+        forget(.runtime(id), stamp: HLCTimestamp(.goZero), at: FakeClock.start)
     }
 
     fileprivate mutating func forget(signal path: [UInt8]) {
-        forget(.signal(SignalPath(bytes: path)), stamp: Stamp(.goZero), at: FakeClock.start)
+        forget(.signal(SignalPath(bytes: path)), stamp: HLCTimestamp(.goZero), at: FakeClock.start)
     }
 }

@@ -25,7 +25,7 @@ import Testing
     }
 
     private func forget(_ subject: RecordSubject, after delay: Duration = .zero) -> MirrorQueue.Message {
-        .forgotten(subject, Stamp(clock.wallTime + delay))
+        .forgotten(subject, HLCTimestamp(clock.wallTime + delay))
     }
 
     private func described(_ messages: [MirrorQueue.Message]) -> [String] {

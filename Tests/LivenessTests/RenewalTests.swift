@@ -46,7 +46,7 @@ import Testing
             evidence: [nil, .path, .document, .directory].randomElement(using: &random) ?? nil,
             process: Bool.random(using: &random) ? Touch.Process(pid: 1, program: "gt") : nil,
             stamp: Int.random(in: 0..<5, using: &random) == 0
-                ? Stamp(WallTime(seconds: 1000) + now + delay, by: origin) : nil)
+                ? HLCTimestamp(WallTime(seconds: 1000) + now + delay, by: origin) : nil)
     }
 
     @Test(arguments: [1, 2, 3, 4] as [UInt64])
@@ -63,13 +63,13 @@ import Testing
             case 0:
                 let exit = Record.Exit(
                     of: Touch.Process(pid: 1, program: "gt"), noticedAt: WallTime(seconds: 1000) + now, at: start + now)
-                let stamp = Stamp(WallTime(seconds: 1000) + now)
+                let stamp = HLCTimestamp(WallTime(seconds: 1000) + now)
                 #expect((table.exit(id, exit, stamp: stamp) != nil) == (heldTable.exit(id, exit, stamp: stamp) != nil))
             case 1:
                 for subject in [.runtime(id), .signal(SignalPath(bytes: paths[step % paths.count]))] as [RecordSubject]
                 {
-                    table.forget(subject, stamp: Stamp(.goZero), at: start + now)
-                    heldTable.forget(subject, stamp: Stamp(.goZero), at: start + now)
+                    table.forget(subject, stamp: HLCTimestamp(.goZero), at: start + now)
+                    heldTable.forget(subject, stamp: HLCTimestamp(.goZero), at: start + now)
                 }
             default:
                 let touch = touch(at: now, &random)
@@ -84,8 +84,8 @@ import Testing
             for path in paths { #expect(Told(table.record(ofSignal: path)) == Told(heldTable.record(ofSignal: path))) }
             #expect(table.counts(at: start + now) == heldTable.counts(at: start + now))
             #expect(
-                table.hasLiving(beneath: "gastown/", at: start + now)
-                    == heldTable.hasLiving(beneath: "gastown/", at: start + now))
+                table.hasLiving(backing: "gastown/", at: start + now)
+                    == heldTable.hasLiving(backing: "gastown/", at: start + now))
         }
     }
 
@@ -104,7 +104,7 @@ import Testing
             table.touch(touch(2, signal: signal))
             #expect(Told(held) == told && Told(copy.record(of: ids[0])) == told)
             #expect(table.record(of: ids[0])?.touch.at == start + .seconds(2))
-            table.forget(.runtime(ids[0]), stamp: Stamp(.goZero), at: start)
+            table.forget(.runtime(ids[0]), stamp: HLCTimestamp(.goZero), at: start)
         }
     }
 

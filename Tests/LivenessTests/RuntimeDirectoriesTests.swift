@@ -32,29 +32,29 @@ import Testing
             guard let id = ids.randomElement(using: &random) else { continue }
             switch Int.random(in: 0..<10, using: &random) {
             case 0..<5: table.touch(touch(id, at: now, ttl: .seconds(Int.random(in: 1...20, using: &random))))
-            case 5..<7: table.forget(.runtime(id), stamp: Stamp(.goZero), at: now)
+            case 5..<7: table.forget(.runtime(id), stamp: HLCTimestamp(.goZero), at: now)
             case 7..<9:
                 let exit = Record.Exit(
                     of: Touch.Process(pid: 1, program: "claude"), noticedAt: WallTime(seconds: 0), at: now)
-                _ = table.exit(id, exit, stamp: Stamp(WallTime(seconds: 0)))
+                _ = table.exit(id, exit, stamp: HLCTimestamp(WallTime(seconds: 0)))
             default: table.sweep(at: now)
             }
             let known = ids.filter { table.record(of: $0) != nil }
             for directory in directories {
-                let beneath = known.filter { $0.description.hasPrefix(directory) }
-                let living = beneath.filter { table.isAlive($0, at: now) }
-                #expect(table.hasRuntimes(beneath: directory) == !beneath.isEmpty)
-                #expect(table.hasLiving(beneath: directory, at: now) == !living.isEmpty)
+                let backing = known.filter { $0.description.hasPrefix(directory) }
+                let living = backing.filter { table.isAlive($0, at: now) }
+                #expect(table.hasRuntimes(backing: directory) == !backing.isEmpty)
+                #expect(table.hasLiving(backing: directory, at: now) == !living.isEmpty)
                 var listing = RuntimeListing(of: directory)
                 while !listing.isDone { table.list(&listing, limit: 2, at: now) }
-                let rests = Set(beneath.map { String($0.description.dropFirst(directory.count)) })
+                let rests = Set(backing.map { String($0.description.dropFirst(directory.count)) })
                 #expect(
                     listing.runtimes.map(\.id.description).sorted()
                         == rests.filter { !$0.contains("/") }.map { directory + $0 }.sorted())
                 #expect(listing.runtimes.allSatisfy { table.isAlive($0.id, at: now) == $0.isAlive })
                 let names = Set(rests.filter { $0.contains("/") }.map { $0.prefix { $0 != "/" } })
                 #expect(listing.directories.map(\.path).sorted() == names.map { "\(directory)\($0)/" }.sorted())
-                #expect(listing.directories.allSatisfy { table.hasLiving(beneath: $0.path, at: now) == $0.isAlive })
+                #expect(listing.directories.allSatisfy { table.hasLiving(backing: $0.path, at: now) == $0.isAlive })
             }
         }
     }
@@ -72,7 +72,7 @@ import Testing
             for _ in 0..<20 {
                 guard let id = ids.randomElement(using: &random), !stay.contains(id) else { continue }
                 if Bool.random(using: &random) {
-                    table.forget(.runtime(id), stamp: Stamp(.goZero), at: start)
+                    table.forget(.runtime(id), stamp: HLCTimestamp(.goZero), at: start)
                 } else {
                     table.touch(touch(id, at: start, ttl: .seconds(90)))
                 }

@@ -4,10 +4,10 @@ import Testing
 
 @Suite struct SharedRecordTests {
     private let origin = Origin(host: "build 1", path: "/home/anna/gt")
-    private let stamp: Stamp
+    private let stamp: HLCTimestamp
 
     init() {
-        stamp = Stamp(WallTime(seconds: 1_785_585_600, nanoseconds: 123_456_789), by: origin)
+        stamp = HLCTimestamp(WallTime(seconds: 1_785_585_600, nanoseconds: 123_456_789), by: origin)
     }
 
     private func subjects() throws -> [RecordSubject] {
@@ -42,7 +42,7 @@ import Testing
         let now = stamp.time
         for (ahead, isPlausible) in [(-86_400, true), (0, true), (10, true), (3600, false), (250_000_000_000, false)] {
             let record = SharedRecord(
-                subject: subject, stamp: Stamp(now + .seconds(ahead), by: origin), event: .forgotten)
+                subject: subject, stamp: HLCTimestamp(now + .seconds(ahead), by: origin), event: .forgotten)
             #expect(record.isPlausible(shared: now) == isPlausible, "\(ahead) s")
         }
     }
@@ -114,7 +114,7 @@ import Testing
     private func touch(_ document: String, after delay: Duration, by origin: Origin) -> Touch {
         Touch(
             signal: path, receivedAt: wall + delay, at: start + delay, document: Document(Array(document.utf8)),
-            source: .written, stamp: Stamp(wall + delay, by: origin))
+            source: .written, stamp: HLCTimestamp(wall + delay, by: origin))
     }
 
     private func document(_ table: LivenessTable) -> String? {
@@ -167,8 +167,8 @@ import Testing
         var table = LivenessTable(isShared: true)
         let subject = RecordSubject.signal(SignalPath(bytes: path))
         _ = table.receive(touch("1", after: .zero, by: there))
-        let stamp = table.forget(subject, stamp: Stamp(wall + .seconds(-5), by: here), at: start)
-        #expect(stamp > Stamp(wall, by: there))
+        let stamp = table.forget(subject, stamp: HLCTimestamp(wall + .seconds(-5), by: here), at: start)
+        #expect(stamp > HLCTimestamp(wall, by: there))
         let isTaken8 = table.receive(touch("1", after: .zero, by: there))
         #expect(!isTaken8)
         #expect(document(table) == nil)
@@ -181,19 +181,19 @@ import Testing
 
     @Test func touchOfAForgottenRuntimeIsLaterThanItsEnd() throws {
         var table = LivenessTable(isShared: true)
-        let end = Stamp(wall + .seconds(10), by: there)
+        let end = HLCTimestamp(wall + .seconds(10), by: there)
         let isTaken11 = table.receiveForget(.runtime(mayor), stamp: end, at: start)
         #expect(isTaken11)
         let record = table.touch(
             Touch(
                 runtime: mayor, receivedAt: wall, at: start, document: nil, source: .command,
-                stamp: Stamp(wall, by: here)))
+                stamp: HLCTimestamp(wall, by: here)))
         #expect(try #require(record.runtime).touch.stamp > end)
     }
 
     @Test func tombstonesAreSweptInTime() throws {
         var table = LivenessTable(retention: .seconds(10), isShared: true)
-        let isTaken12 = table.receiveForget(.runtime(mayor), stamp: Stamp(wall, by: there), at: start)
+        let isTaken12 = table.receiveForget(.runtime(mayor), stamp: HLCTimestamp(wall, by: there), at: start)
         #expect(isTaken12)
         table.sweep(at: start + .seconds(11))
         var touch = touch("old", after: .seconds(-1), by: here)

@@ -50,9 +50,9 @@ extension EndToEnd {
                     // And finds it again on the disk.
                     let last = try HeartbeatReading(file)
                     try Client.synchronize(directory: "\(beating.path)/.runtime/heartbeats")
-                    let beneath = try HeartbeatReading("\(beating.beneath)/.runtime/heartbeats/gt-nux.json")
-                    #expect(beneath.timestamp >= last.timestamp && beneath.text.contains(#""state":"working""#))
-                    #expect(abs(beneath.modified - beneath.timestamp) < 0.001)
+                    let backing = try HeartbeatReading("\(beating.backing)/.runtime/heartbeats/gt-nux.json")
+                    #expect(backing.timestamp >= last.timestamp && backing.text.contains(#""state":"working""#))
+                    #expect(abs(backing.modified - backing.timestamp) < 0.001)
                     // When the work is over, it is as silent as it seems.
                     for town in [observing, beating] { #expect(try town.becomes("expired", Self.nux)) }
                 }

@@ -284,11 +284,11 @@ extension EndToEnd {
             try withTown { town in
                 try writeRigs(to: town.path)
                 try Agents.with(in: town) { agents in
-                    let namesake = try agents.start(Self.nux)
+                    let duplicateOrigin = try agents.start(Self.nux)
                     let script = """
                         '\(MountedTown.program)' mount --log '\(town.scratch.path)/home/log' $GT_ROOT
                         # Whoever comes next has the number that the agent has outside.
-                        echo \(namesake.pid - 1) > /proc/sys/kernel/ns_last_pid
+                        echo \(duplicateOrigin.pid - 1) > /proc/sys/kernel/ns_last_pid
                         sh -c 'echo $$; echo "gt inside" > $GT_ROOT/.runtime/keepalive.json; :'
                         find $GT_ROOT/.pulse/runtimes -name '*.json'
                         '\(MountedTown.program)' unmount $GT_ROOT
@@ -296,9 +296,9 @@ extension EndToEnd {
                     let printed = try Command(
                         ["unshare", "-pf", "--kill-child", "sh", "-euc", script], environment: agents.environment
                     ).output()
-                    #expect(printed == "\(namesake.pid)\n")
+                    #expect(printed == "\(duplicateOrigin.pid)\n")
                     #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt inside")
-                    withExtendedLifetime(namesake) {}
+                    withExtendedLifetime(duplicateOrigin) {}
                 }
             }
         }

@@ -180,7 +180,7 @@ import TownFS
             $0.log?.lastProblem = "refused a write to x\u{1b}[2J"
         },
         Fault("refused writes in the log of a town", "documents", .warning, naming: "/log", .absent) {
-            $0.log?.refusals = 2
+            $0.log?.rejections = 2
         },
         Fault(
             "documents that cannot be written down", "write-down", .problem, naming: "/log",
@@ -215,7 +215,7 @@ import TownFS
     @Test func whatWasRepairedIsNoProblem() {
         var facts = Self.facts()
         facts.log?.unwritten = 3
-        #expect(facts.writeDown?.level == .ok)
+        #expect(facts.writeback?.level == .ok)
         facts.clockIsSynchronized = false
         #expect(facts.clockRate.level == .ok)
         facts.hidepid = "0"
@@ -245,7 +245,7 @@ import TownFS
                 \(line)refused a write to x] mounted
                 nonsense
                 """)
-        #expect(log.refusals == 2)
+        #expect(log.rejections == 2)
         #expect(log.unwritten == 1)
         #expect(log.lastProblem == "refused a write to x] mounted")
     }

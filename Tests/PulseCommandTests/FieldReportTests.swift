@@ -126,7 +126,7 @@ extension EndToEnd {
                         #expect(reading.age < 60 && HeartbeatReading.now - reading.modified < 60)
                         // Also on the disk, for who comes after us.
                         try Client.synchronize(directory: "\(town.path)/.runtime/heartbeats")
-                        #expect(try HeartbeatReading("\(town.beneath)/.runtime/heartbeats/gt-nux.json").age < 60)
+                        #expect(try HeartbeatReading("\(town.backing)/.runtime/heartbeats/gt-nux.json").age < 60)
                         try agent.perform("os.chdir('/')")
                         try town.remount()
                         try agent.perform("touch('gt prime')")
@@ -431,7 +431,7 @@ extension EndToEnd {
                     let agent = try agents.start(Self.nux)
                     let file = "\(disk)/.runtime/keepalive.json"
                     try agent.perform("keepalive = '\(file)'; touch('gt 0')")
-                    let frozen = try Client.open("\(town.beneath)/disk", O_RDONLY)
+                    let frozen = try Client.open("\(town.backing)/disk", O_RDONLY)
                     defer { try? Client.close(frozen) }
                     try Command("fsfreeze", "-f", "/proc/\(getpid())/fd/\(frozen.rawValue)").output()
                     isFrozen = true
@@ -475,7 +475,7 @@ extension EndToEnd {
                 let monitor = try Monitor(redis)
                 let worker = try town.status().workerPid
                 let files = [
-                    "\(town.beneath)/.runtime/heartbeats/gt-nux.json", "\(town.beneath)/.runtime/keepalive.json",
+                    "\(town.backing)/.runtime/heartbeats/gt-nux.json", "\(town.backing)/.runtime/keepalive.json",
                 ]
                 let former = try files.map { try FileStatus($0) }
                 let written = try Self.written(by: worker)

@@ -46,12 +46,12 @@ extension EndToEnd {
                 chown("\(path)/.runtime", 0, 0)
             }
             try withMountedTown(as: .nobody, prepare: prepare) { town in
-                let beneath = "\(town.beneath)/.runtime/keepalive.json"
-                let number = try FileStatus(beneath).st_ino
+                let backing = "\(town.backing)/.runtime/keepalive.json"
+                let number = try FileStatus(backing).st_ino
                 let text = KeepaliveDocument.text("gt prime")
                 try town.shell("printf %s '\(text)' > .runtime/keepalive.json; sync .runtime/keepalive.json")
-                #expect(try Client.read(beneath) == text)
-                #expect(try FileStatus(beneath).st_ino == number)
+                #expect(try Client.read(backing) == text)
+                #expect(try FileStatus(backing).st_ino == number)
                 try town.shell("printf x > .runtime/keepalive.json")
                 try town.unmount()
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "x")

@@ -165,13 +165,13 @@ extension EndToEnd {
                 let text = KeepaliveDocument.text("gt down", age: 30)
                 try Client.write(text, to: town.keepalive, mode: 0o600)
                 try Client.write("", to: "\(town.path)/deacon/.deacon-heartbeat")
-                #expect(!Client.exists("\(town.beneath)/.runtime/keepalive.json"), "no disk is touched by a touch")
+                #expect(!Client.exists("\(town.backing)/.runtime/keepalive.json"), "no disk is touched by a touch")
                 let above = try FileStatus(town.keepalive)
                 try town.unmount()
-                let beneath = try FileStatus(town.keepalive)
+                let backing = try FileStatus(town.keepalive)
                 #expect(try Client.read(town.keepalive) == text)
-                #expect(beneath.permissions == 0o600)
-                #expect(beneath.modified == above.modified)
+                #expect(backing.permissions == 0o600)
+                #expect(backing.modified == above.modified)
                 #expect(try Client.names(in: "\(town.path)/.runtime").sorted() == ["heartbeats", "keepalive.json"])
                 #expect(try Client.names(in: "\(town.path)/deacon") == [".deacon-heartbeat"])
                 #expect(try FileStatus("\(town.path)/deacon/.deacon-heartbeat").st_size == 0)
@@ -196,8 +196,8 @@ extension EndToEnd {
                 try Client.write(text, to: town.activity)
                 #expect(try town.status().documents.notWrittenDown == 2)
                 try town.synchronize()
-                #expect(try Client.read("\(town.beneath)/.runtime/keepalive.json") == text)
-                #expect(try Client.read("\(town.beneath)/daemon/activity.json") == text)
+                #expect(try Client.read("\(town.backing)/.runtime/keepalive.json") == text)
+                #expect(try Client.read("\(town.backing)/daemon/activity.json") == text)
                 #expect(try town.status().documents.notWrittenDown == 0)
             }
         }
@@ -207,11 +207,11 @@ extension EndToEnd {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt old"), to: town.keepalive)
                 let newer = KeepaliveDocument.text("gt newer")
-                let beneath = "\(town.beneath)/.runtime/keepalive.json"
+                let backing = "\(town.backing)/.runtime/keepalive.json"
                 #expect(
                     try eventually {
-                        try Client.write(newer, to: beneath)
-                        return try FileStatus(beneath).modified > FileStatus(town.keepalive).modified
+                        try Client.write(newer, to: backing)
+                        return try FileStatus(backing).modified > FileStatus(town.keepalive).modified
                     })
                 try town.unmount()
                 #expect(try Client.read(town.keepalive) == newer)

@@ -21,7 +21,7 @@ extension EndToEnd {
                     #expect(throws: Errno.noSuchFileOrDirectory) { try FileStatus(path) }
                     #expect(throws: Errno.noSuchFileOrDirectory) { try Client.unlink(path) }
                     #expect(throws: Errno.noSuchFileOrDirectory) { try Client.touch(path) }
-                    #expect(!Client.exists("\(town.beneath)/.runtime/heartbeats/gt-crew-max.json"))
+                    #expect(!Client.exists("\(town.backing)/.runtime/heartbeats/gt-crew-max.json"))
                 }
                 try town.remount()
                 #expect(!Client.exists(path))
@@ -54,7 +54,7 @@ extension EndToEnd {
                 try Client.rename(town.keepalive, to: away)
                 #expect(throws: Errno.noSuchFileOrDirectory) { try Client.read(town.keepalive) }
                 #expect(try Client.read(away) == text)
-                #expect(try Client.read("\(town.beneath)/kept.json") == text)
+                #expect(try Client.read("\(town.backing)/kept.json") == text)
                 let after = try FileStatus(away)
                 #expect(after.permissions == 0o640)
                 #expect(after.modified == before.modified)
@@ -209,7 +209,7 @@ extension EndToEnd {
                 try Client.write(KeepaliveDocument.text("d"), to: "\(town.path)/.runtime/heartbeats/d.json")
                 try town.shell("rm -rf .runtime")
                 #expect(!Client.exists("\(town.path)/.runtime"))
-                #expect(!Client.exists("\(town.beneath)/.runtime"))
+                #expect(!Client.exists("\(town.backing)/.runtime"))
                 try town.shell("mkdir -p .runtime/heartbeats && ls -A .runtime/heartbeats | wc -l | grep -qx 0")
                 #expect(!Client.exists(town.keepalive))
                 try town.remount()
@@ -275,7 +275,7 @@ extension EndToEnd {
                 #expect(try FileStatus(town.activity).st_mode & S_IFMT == S_IFLNK)
                 #expect(try Client.read(town.activity) == "target")
                 try Client.write("{ anything", to: town.activity)
-                #expect(try Client.read("\(town.beneath)/target") == "{ anything")
+                #expect(try Client.read("\(town.backing)/target") == "{ anything")
                 #expect(try town.status().documents.touches == 0)
             }
         }
@@ -321,7 +321,7 @@ extension EndToEnd {
             try withMountedTown { town in
                 #expect(!Client.exists(town.activity))
                 let text = KeepaliveDocument.text("gt beneath")
-                try Client.write(text, to: "\(town.beneath)/daemon/activity.json")
+                try Client.write(text, to: "\(town.backing)/daemon/activity.json")
                 #expect(try Client.read(town.activity) == text)
                 #expect(try Client.names(in: "\(town.path)/daemon") == ["activity.json"])
             }
@@ -365,7 +365,7 @@ extension EndToEnd {
                 for path in names {
                     try Client.write("{", to: "\(town.path)/\(path)")
                     #expect(try Client.read("\(town.path)/\(path)") == "{")
-                    #expect(try Client.read("\(town.beneath)/\(path)") == "{")
+                    #expect(try Client.read("\(town.backing)/\(path)") == "{")
                     try Client.link("\(town.path)/\(path)", to: "\(town.path)/\(path).link")
                 }
             }

@@ -30,7 +30,7 @@ extension EndToEnd {
                 kill(worker, SIGCONT)
                 try Client.close(file)
                 try Client.close(other)
-                #expect(try Client.read("\(town.beneath)/file") == "beyond")
+                #expect(try Client.read("\(town.backing)/file") == "beyond")
             }
         }
 
@@ -353,7 +353,7 @@ extension EndToEnd {
             ) { town in
                 let worker = try town.status().workerPid
                 let before = try Self.countOfBytesRead(by: worker)
-                try Command("cmp", "\(town.path)/file", "\(town.beneath)/file").output()
+                try Command("cmp", "\(town.path)/file", "\(town.backing)/file").output()
                 #expect(try Self.countOfBytesRead(by: worker) - before < size / 8)
             }
         }
@@ -370,15 +370,15 @@ extension EndToEnd {
                 try Client.write("above", to: "\(town.path)/file")
                 #expect(!Client.exists("\(town.path)/new"))
                 #expect(try Client.names(in: town.path).contains("file"))
-                #expect(try Client.read("\(town.beneath)/file") == "above")
-                #expect(try FileStatus("\(town.path)/file").st_ino == FileStatus("\(town.beneath)/file").st_ino)
-                try Client.write("beneath, longer", to: "\(town.beneath)/file")
-                try Client.write("new", to: "\(town.beneath)/new")
+                #expect(try Client.read("\(town.backing)/file") == "above")
+                #expect(try FileStatus("\(town.path)/file").st_ino == FileStatus("\(town.backing)/file").st_ino)
+                try Client.write("beneath, longer", to: "\(town.backing)/file")
+                try Client.write("new", to: "\(town.backing)/new")
                 #expect(try eventually { try Client.read("\(town.path)/file") == "beneath, longer" })
                 #expect(try eventually { try FileStatus("\(town.path)/file").st_size == 15 })
                 #expect(eventually { Client.exists("\(town.path)/new") })
                 #expect(try eventually { try Client.names(in: town.path).contains("new") })
-                try Client.unlink("\(town.beneath)/file")
+                try Client.unlink("\(town.backing)/file")
                 #expect(eventually { !Client.exists("\(town.path)/file") })
             }
         }

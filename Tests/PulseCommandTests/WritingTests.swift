@@ -199,7 +199,7 @@ extension EndToEnd {
                 try Client.write(text, to: file)
                 try Client.synchronize(file)
                 #expect(try Client.read(town.keepalive) == text)
-                #expect(try Client.read("\(town.beneath)/.runtime/keepalive.json") == text)
+                #expect(try Client.read("\(town.backing)/.runtime/keepalive.json") == text)
                 try Client.close(file)
                 #expect(try town.status().documents.touches == 1)
             }

@@ -40,7 +40,7 @@ import Testing
             let path = "daemon/activity.json"
             if state.contains("beneath") { try town.writeBeneath("{}", to: path) }
             if state != "beneath only" { try town.write("{}", to: path) }
-            if state == "written down" { town.writeDown() }
+            if state == "written down" { town.writeback() }
             #expect(try town.names("daemon") == ["activity.json", "daemon.pid"])
             let inode = try town.lookup("daemon").inode
             try town.fileSystem.opening(inode, opening) { handle in

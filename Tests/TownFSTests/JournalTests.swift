@@ -1,8 +1,8 @@
 import CLinux
 import Fuse
 import Glibc
+import Linux
 import Liveness
-import SystemCalls
 import SystemPackage
 import Testing
 
@@ -38,8 +38,8 @@ import Testing
         journal.replay().mapValues { event in
             switch event {
             case .content(let content): String(decoding: content.document.bytes, as: UTF8.self)
-            case .removed: "(removed)"
-            case .settled: "(settled)"
+            case .unlinked: "(removed)"
+            case .clean: "(settled)"
             }
         }
     }
@@ -65,7 +65,7 @@ import Testing
         let shared = try Shared()
         let events: [(String, Journal.Event)] = [
             ("a", .content(content("1"))), ("b", .content(content("2"))), ("a", .content(content("3"))),
-            ("b", .removed), ("c", .content(content("4"))), ("c", .settled), ("d", .removed),
+            ("b", .unlinked), ("c", .content(content("4"))), ("c", .clean), ("d", .unlinked),
             ("d", .content(content("5"))),
         ]
         for (name, event) in events { #expect(shared.writer.append(event, at: path(name))) }
@@ -82,10 +82,10 @@ import Testing
             let path = path("p\(number % 7)")
             switch number % 5 {
             case 3:
-                #expect(shared.writer.append(.removed, at: path))
+                #expect(shared.writer.append(.unlinked, at: path))
                 expected[path] = "(removed)"
             case 4:
-                #expect(shared.writer.append(.settled, at: path))
+                #expect(shared.writer.append(.clean, at: path))
                 expected[path] = "(settled)"
             default:
                 let text = String(repeating: "x", count: number * 11) + "\(number)"
@@ -108,7 +108,7 @@ import Testing
         var before: UInt64 = 0
         #expect(pread(copy.rawValue, &before, 8, 0) == 8)
         #expect(journal.append(.content(content("2")), at: path("a")))
-        #expect(journal.append(.removed, at: path("b")))
+        #expect(journal.append(.unlinked, at: path("b")))
         var after: UInt64 = 0
         #expect(pread(copy.rawValue, &after, 8, 0) == 8)
         // Cut anywhere, also in the middle of an entry, which a worker never publishes.
@@ -165,7 +165,7 @@ import Testing
         for number in 0..<200 {
             let path = path("large/\(number % 3)")
             #expect(shared.writer.append(.content(content(large)), at: path))
-            #expect(shared.writer.append(.settled, at: path))
+            #expect(shared.writer.append(.clean, at: path))
         }
         #expect(replayed(shared.reader).filter { $0.value != "(settled)" } == expected)
     }
@@ -186,7 +186,7 @@ import Testing
         let large = content(String(repeating: "z", count: Document.maximumSize))
         var accepted = 0
         while accepted < 2000, shared.writer.append(.content(large), at: path("\(accepted)")) { accepted += 1 }
-        for number in 0...accepted { _ = shared.writer.append(.settled, at: path("\(number)")) }
+        for number in 0...accepted { _ = shared.writer.append(.clean, at: path("\(number)")) }
         #expect(shared.writer.append(.content(content("{}")), at: path("after")))
         #expect(replayed(shared.reader)[path("after")] == "{}")
     }

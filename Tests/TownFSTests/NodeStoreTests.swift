@@ -1,7 +1,7 @@
 import CLinux
 import Fuse
 import Glibc
-import SystemCalls
+import Linux
 import SystemPackage
 import Testing
 
@@ -263,7 +263,7 @@ import Testing
             _ = try town.lookup("elsewhere/e/a")
             #expect(rename("\(town.tree)/d", "\(town.tree)/was-d") == 0)
             #expect(symlink("elsewhere", "\(town.tree)/d") == 0)
-            guard usesHandles, KernelHandle.FileSystem(of: town.root) != nil else {
+            guard usesHandles, ExportHandle.FileSystem(of: town.root) != nil else {
                 #expect(throws: Errno.self) { try town.fileSystem.open(inode, flags: O_RDONLY, for: .me) }
                 return
             }

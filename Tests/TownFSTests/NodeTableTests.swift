@@ -7,7 +7,7 @@ import Testing
 @Suite struct NodeTableTests {
     private func node(_ number: ino_t) -> Node {
         Node(
-            meaning: .backing(FileIdentity(device: number % 3, number: number)), parent: .root,
+            nameKind: .backing(FileIdentity(device: number % 3, number: number)), parent: .root,
             name: NodeName("\(number)".utf8), lookups: 1)
     }
 
@@ -105,7 +105,7 @@ import Testing
         node.birth = birth
         #expect(node.birth == birth)
         // What the node becomes next has a birth of its own.
-        node.meaning = .backing(FileIdentity(device: 1, number: 2))
+        node.nameKind = .backing(FileIdentity(device: 1, number: 2))
         #expect(node.birth == nil)
     }
 }

@@ -1,7 +1,7 @@
 import CLinux
 import Fuse
 import Glibc
-import SystemCalls
+import Linux
 import SystemPackage
 import Testing
 
@@ -19,10 +19,10 @@ import Testing
     @Test(arguments: [true, false]) func unlinkIsSettledInTheJournal(_ isWrittenDown: Bool) throws {
         try withTown { town in
             try town.write("{}", to: activity)
-            if isWrittenDown { town.writeDown() }
+            if isWrittenDown { town.writeback() }
             try town.unlink(activity)
             let event = try #require(town.journal.replay()[Array(activity.utf8)])
-            guard case .settled = event else {
+            guard case .clean = event else {
                 Issue.record("the last event is \(event)")
                 return
             }
@@ -47,7 +47,7 @@ import Testing
     @Test func recoveryLeavesAloneALinkThatTookTheNameDuringAnUnlink() throws {
         try withTown { town in
             // Killed between the note and the removal.
-            #expect(town.journal.append(.removed, at: Array(activity.utf8)))
+            #expect(town.journal.append(.unlinked, at: Array(activity.utf8)))
             #expect(symlink("elsewhere", "\(town.tree)/\(activity)") == 0)
             try recover(town)
             #expect(try town.namesBeneath("daemon") == ["activity.json"])
@@ -99,7 +99,7 @@ import Testing
                 let exists = try town.exists(".runtime/heartbeats/absent-\(number).json")
                 #expect(!exists)
             }
-            #expect(town.fileSystem.signals.all(beneath: []).flatMap(\.knownFiles).isEmpty)
+            #expect(town.fileSystem.signals.all(backing: []).flatMap(\.knownFiles).isEmpty)
         }
     }
 }

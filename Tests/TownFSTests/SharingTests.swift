@@ -22,11 +22,11 @@ import Testing
         let time = town.now + (.zero - age)
         return Touch(
             signal: Array((path ?? keepalive).utf8), receivedAt: time, at: town.town.now.instant - age,
-            document: Document(Array(text.utf8)), source: .written, stamp: Stamp(time, by: elsewhere))
+            document: Document(Array(text.utf8)), source: .written, stamp: HLCTimestamp(time, by: elsewhere))
     }
 
     private func forget(_ subject: RecordSubject, at time: WallTime, _ town: TestTown) {
-        town.fileSystem.receiveForget(subject, stamp: Stamp(time, by: elsewhere), at: time)
+        town.fileSystem.receiveForget(subject, stamp: HLCTimestamp(time, by: elsewhere), at: time)
     }
 
     @Test func documentOfAnotherHostIsRead() throws {
@@ -126,7 +126,7 @@ import Testing
     @Test func unlinkElsewhereRemovesTheFileUnlessItWasTouchedLater() throws {
         try withSharedTown { (town) throws in
             try town.write(document("here", at: town.now), to: keepalive)
-            town.town.writeDown.writeNow(town.fileSystem.signals.root.knownFiles)
+            town.town.writeback.writeNow(town.fileSystem.signals.root.knownFiles)
             let path = RecordSubject.signal(SignalPath(bytes: Array(keepalive.utf8)))
             forget(path, at: town.now + .seconds(-1), town)
             #expect(try town.exists(keepalive))
@@ -207,9 +207,9 @@ import Testing
 
 /// A mirror that nothing comes of.
 private struct SilentMirror: LivenessMirror {
-    func stamp(_ now: WallTime) -> Stamp { Stamp(now, by: Origin(host: "here", path: "/gt")) }
+    func stamp(_ now: WallTime) -> HLCTimestamp { HLCTimestamp(now, by: Origin(host: "here", path: "/gt")) }
     func note(_ record: Record, of subject: RecordSubject) {}
-    func noteForgotten(_ subject: RecordSubject, stamp: Stamp) {}
+    func noteForgotten(_ subject: RecordSubject, stamp: HLCTimestamp) {}
 
     var status: MirrorStatus {
         let link = MirrorStatus.Link(.up, since: .goZero)

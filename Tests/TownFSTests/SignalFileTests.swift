@@ -1,8 +1,8 @@
 import CLinux
 import Fuse
 import Glibc
+import Linux
 import Liveness
-import SystemCalls
 import SystemPackage
 import Testing
 
@@ -234,7 +234,7 @@ import Testing
             _ = try town.read(handle)
             try town.close(handle)
             #expect(town.town.counters.touches == 0)
-            #expect(town.town.writeDown.pendingCount == 0)
+            #expect(town.town.writeback.pendingCount == 0)
         }
     }
 
@@ -339,7 +339,7 @@ import Testing
         try withTown([keepalive: old]) { town in
             let handle = try town.open(keepalive)
             try town.write(document("new", at: town.now), to: keepalive, by: .other)
-            town.writeDown()
+            town.writeback()
             #expect(try town.read(handle) == old)
             town.fileSystem.release(handle)
         }
@@ -378,7 +378,7 @@ import Testing
         try withTown { town in
             let text = document("whole", at: town.now)
             try town.write(text, to: keepalive)
-            let (hasOpened, mayClose) = (try Wakeup(), try Wakeup())
+            let (hasOpened, mayClose) = (try EventFD(), try EventFD())
             let writer = try Thread(named: "writer") {
                 let handle = try? town.open(keepalive, O_WRONLY | O_TRUNC)
                 hasOpened.raise()
@@ -459,7 +459,7 @@ import Testing
         try withTown { town in
             try town.write("{}", to: "deacon/heartbeat.json", mode: 0o600)
             #expect(try town.stat("deacon/heartbeat.json").st_mode == S_IFREG | 0o600)
-            town.writeDown()
+            town.writeback()
             #expect(try town.statBeneath("deacon/heartbeat.json").st_mode == S_IFREG | 0o600)
         }
     }
@@ -521,7 +521,7 @@ import Testing
                 #expect(WallTime(try town.stat(keepalive).st_mtim) == modified)
                 #expect(town.town.counters.touches == touches)
             }
-            town.writeDown()
+            town.writeback()
             #expect(try town.statBeneath(keepalive).st_mode == S_IFREG | 0o604)
         }
     }
@@ -558,7 +558,7 @@ import Testing
             for _ in 0..<3 {
                 try town.write("{}", to: path)
                 #expect(town.town.liveness.counts().runtimes.alive == 1)
-                town.writeDown()
+                town.writeback()
                 try town.unlink(path)
                 #expect(try !town.exists(path))
                 #expect(try town.readBeneath(path) == nil)
@@ -577,7 +577,7 @@ import Testing
             try town.write("{\"zombie\":1}", to: handle)
             try town.close(handle)
             #expect(try !town.exists(keepalive))
-            town.writeDown()
+            town.writeback()
             #expect(try town.readBeneath(keepalive) == nil)
             #expect(town.town.liveness.record(ofSignal: Array(keepalive.utf8)) == nil)
         }
@@ -644,7 +644,7 @@ import Testing
     func expiredFileIsAbsentWhereThatIsWanted(_ isWrittenDown: Bool) throws {
         try withTown(expiry: .absent) { town in
             try town.write(document("gt", at: town.now), to: keepalive)
-            if isWrittenDown { town.writeDown() }
+            if isWrittenDown { town.writeback() }
             town.advance(by: .seconds(89))
             #expect(try town.exists(keepalive))
             town.advance(by: .seconds(1))

@@ -238,7 +238,7 @@ import Testing
             try town.mkdir("daemon")
             #expect(try !town.exists(activity))
             try town.write(document("living", at: town.now), to: activity)
-            town.writeDown()
+            town.writeback()
             #expect(try town.readBeneath(activity) == document("living", at: town.now))
             #expect(town.town.close() == 0)
         }

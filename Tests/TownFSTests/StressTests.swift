@@ -1,9 +1,9 @@
 import CLinux
 import Fuse
 import Glibc
+import Linux
 import Liveness
 import Synchronization
-import SystemCalls
 import SystemPackage
 import Testing
 
@@ -38,7 +38,7 @@ import Testing
     /// Runs every task on a thread of its own until each has done its rounds, and collects what went wrong.
     private func run(_ tasks: [(String, @Sendable (Int) throws -> Void)]) throws -> [String] {
         let complaints = Mutex<[String]>([])
-        let ended = try tasks.map { _ in try Wakeup() }
+        let ended = try tasks.map { _ in try EventFD() }
         for (index, (name, task)) in tasks.enumerated() {
             let end = ended[index]
             _ = try Thread(named: "stress") {
@@ -84,7 +84,7 @@ import Testing
                 ("reader", read), ("other reader", read),
                 ("remover", { if $0 % 5 == 0 { try town.unlink(path) } }),
                 ("toucher", { _ in try town.setattr(path) { $0.modified = .now } }),
-                ("write-down", { _ in town.writeDown() }),
+                ("write-down", { _ in town.writeback() }),
                 ("lister", { _ in _ = try town.names("daemon") }),
             ])
             #expect(complaints == [])
@@ -111,7 +111,7 @@ import Testing
                     }
                 ),
                 ("remover", { if $0 % 5 == 0 { try town.unlink(path) } }),
-                ("write-down", { _ in town.writeDown() }),
+                ("write-down", { _ in town.writeback() }),
                 ("lister", { _ in _ = try town.names("daemon") }),
                 ("neighbour", { try town.write("\($0)", to: "daemon/plain") }),
             ])
@@ -131,12 +131,12 @@ import Testing
         #expect(try town.read(path) == text)
         #expect(try town.stat(path).st_size == off_t(text.utf8.count))
         #expect(try town.names("daemon").filter { $0 == "activity.json" }.count == 1)
-        town.writeDown()
+        town.writeback()
         #expect(try town.readBeneath(path) == text)
         #expect(try !town.namesBeneath("daemon").contains { $0.hasPrefix(".pulsefs-") })
-        #expect(town.town.writeDown.pendingCount == 0)
+        #expect(town.town.writeback.pendingCount == 0)
         try town.unlink(path)
-        town.writeDown()
+        town.writeback()
         #expect(try !town.exists(path))
         #expect(try town.readBeneath(path) == nil)
         #expect(town.town.close() == 0)

@@ -1,10 +1,10 @@
 import CLinux
 import Fuse
 import Glibc
+import Linux
 import Liveness
 import Logging
 import Synchronization
-import SystemCalls
 import SystemPackage
 import Testing
 
@@ -251,8 +251,8 @@ final class TestTown: Sendable {
     }
 
     /// Writes everything down, as before an unmount.
-    func writeDown() {
-        town.writeDown.writeNow(fileSystem.signals.all(beneath: []).flatMap(\.knownFiles))
+    func writeback() {
+        town.writeback.writeNow(fileSystem.signals.all(backing: []).flatMap(\.knownFiles))
     }
 }
 
@@ -352,12 +352,12 @@ extension Request {
 
 /// A clock that moves when told to, and starts with the real ones, since real files carry real times.
 final class FakeClock: Sendable {
-    private let start = Town.Moment(wall: .now, instant: .now)
+    private let start = Town.Timestamps(wall: .now, instant: .now)
     private let elapsed = Mutex(Duration.zero)
 
-    var now: Town.Moment {
+    var now: Town.Timestamps {
         let elapsed = elapsed.withLock { $0 }
-        return Town.Moment(wall: start.wall + elapsed, instant: start.instant + elapsed)
+        return Town.Timestamps(wall: start.wall + elapsed, instant: start.instant + elapsed)
     }
 
     func advance(by duration: Duration) {

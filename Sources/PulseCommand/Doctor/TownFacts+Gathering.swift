@@ -1,8 +1,8 @@
 import CLinux
 import Fuse
 import Glibc
+import Linux
 import Liveness
-import SystemCalls
 import SystemPackage
 
 extension TownFacts {
@@ -19,9 +19,9 @@ extension TownFacts {
             facts.hidepid = table.entries.last { $0.path == "/proc" }?.superOptions
                 .first { $0.hasPrefix("hidepid=") }.map { String($0.dropFirst("hidepid=".count)) }
             if let enclosing = table.enclosing(place.path) {
-                let covers = place.mount.map { table.covers(of: $0).map(\.path) } ?? []
+                let signalMounts = place.mount.map { table.signalMounts(of: $0).map(\.path) } ?? []
                 facts.lookAtProcesses(
-                    on: enclosing, within: place.mount?.isPulse == true ? covers : [place.path],
+                    on: enclosing, within: place.mount?.isPulse == true ? signalMounts : [place.path],
                     keeper: facts.status?.keeperPid)
             }
         }
@@ -234,9 +234,9 @@ extension TownFacts.Log {
             guard let bracket = line.firstIndex(of: "]"), line[bracket...].hasPrefix("] ") else { continue }
             let message = line[bracket...].dropFirst(2)
             if message == "mounted" {
-                (refusals, unwritten, lastProblem) = (0, 0, nil)
+                (rejections, unwritten, lastProblem) = (0, 0, nil)
             } else if message.hasPrefix("refused a write to ") {
-                refusals += 1
+                rejections += 1
                 lastProblem = String(message)
             } else if message.hasPrefix("cannot write ") {
                 unwritten += 1

@@ -39,7 +39,7 @@ struct TownFacts: Sendable {
     struct Log: Hashable, Sendable {
         var path: String
         /// Since the last mount: writes refused, documents that could not be written down, errors of any kind.
-        var refusals = 0
+        var rejections = 0
         var unwritten = 0
         var lastProblem: String?
     }

@@ -10,7 +10,7 @@ final class CallerTable: Sendable {
     /// Of a chain of parents, how many are looked at.
     static let mostAncestors = 64
 
-    private let callers = Mutex<[pid_t: Caller]>([:])
+    private let callers = Mutex<[pid_t: ProcessInfo]>([:])
     private let town: [UInt8]
     private let sessions: TownSessions
     private let capacity: Int
@@ -36,18 +36,18 @@ final class CallerTable: Sendable {
     /// Nil for a thread of another pid namespace, one that has ended, and one that cannot be seen, or not in time.
     ///
     /// - Parameter isAsking: Whether it waits for our answer.
-    func caller(_ thread: pid_t, isAsking: Bool = true) -> Caller? {
+    func caller(_ thread: pid_t, isAsking: Bool = true) -> ProcessInfo? {
         guard thread > 0, !isBlind else { return nil }
         return caller(thread, generation: 0, isAsking: isAsking)
     }
 
-    private func caller(_ thread: pid_t, generation: Int, isAsking: Bool) -> Caller? {
+    private func caller(_ thread: pid_t, generation: Int, isAsking: Bool) -> ProcessInfo? {
         if let known = callers.withLock({ $0[thread] }), case .same = known.condition { return known }
         guard let reading = reader.read(thread, isAsking: isAsking) else { return nil }
         let caller = caller(reading, generation: generation)
         // Let go of outside the lock: with them go descriptors.
         let dropped = callers.withLock { callers in
-            var dropped: [Caller?] = []
+            var dropped: [ProcessInfo?] = []
             if callers.count >= capacity, callers[thread] == nil {
                 for other in callers.keys.prefix(capacity / 2 + 1) {
                     dropped.append(callers.removeValue(forKey: other))
@@ -66,10 +66,10 @@ final class CallerTable: Sendable {
 
     /// Processes that have asked for nothing, and are not remembered: those that by themselves claim to be somebody who is
     /// looked for.
-    func passersby(_ processes: [pid_t], claiming isLookedFor: (RuntimeID) -> Bool) -> [Caller] {
+    func otherProcesses(_ processes: [pid_t], claiming isLookedFor: (RuntimeID) -> Bool) -> [ProcessInfo] {
         reader.read(processes).compactMap { reading in
             guard !reading.stat.image.isWithoutMemory,
-                let claimed = attribution(of: Caller(reading, startedBy: nil, ignoring: ignored)).runtime,
+                let claimed = attribution(of: ProcessInfo(reading, startedBy: nil, ignoring: ignored)).runtime,
                 isLookedFor(claimed)
             else { return nil }
             // Whoever has started them may make them nobody.
@@ -77,20 +77,20 @@ final class CallerTable: Sendable {
         }
     }
 
-    private func caller(_ reading: Caller.Reading, generation: Int) -> Caller {
+    private func caller(_ reading: ProcessInfo.Snapshot, generation: Int) -> ProcessInfo {
         // Whoever started it is usually known already: an agent, or its shell.
         let hasParent = reading.stat.parent > 1 && generation < Self.mostAncestors
         let parent = hasParent ? caller(reading.stat.parent, generation: generation + 1, isAsking: false) : nil
-        return Caller(reading, startedBy: parent, ignoring: ignored)
+        return ProcessInfo(reading, startedBy: parent, ignoring: ignored)
     }
 
     // MARK: Whose they are
 
     /// Whose a touch of a signal file is, as far as that can be said without its document; or, without a file, who
     /// somebody says they are by themselves.
-    func attribution(of caller: Caller?, signal: [UInt8]? = nil) -> Attribution {
+    func attribution(of caller: ProcessInfo?, signal: [UInt8]? = nil) -> Attribution {
         Attribution(
-            of: caller?.writer ?? Writer(), signal: signal,
+            of: caller?.writer ?? IdentityClaims(), signal: signal,
             workingDirectory: caller.flatMap { ProcessFiles(number: $0.thread).workingDirectory(in: town) },
             sessions: sessions.names)
     }
@@ -98,10 +98,12 @@ final class CallerTable: Sendable {
     /// Whoever asks for something of a signal file, and whose touch that would be; nil as for `caller`.
     ///
     /// - Parameter former: Who did so last, by the same opening. If they are still at it, they are who they were then.
-    func author(_ thread: pid_t, of signal: [UInt8], after former: Author? = nil) -> Author? {
+    func attributedCaller(_ thread: pid_t, of signal: [UInt8], after former: AttributedCaller? = nil)
+        -> AttributedCaller?
+    {
         guard let caller = caller(thread) else { return nil }
         if let former, former.caller === caller { return former }
-        return Author(caller: caller, attribution: attribution(of: caller, signal: signal))
+        return AttributedCaller(caller: caller, attribution: attribution(of: caller, signal: signal))
     }
 
     var sessionNames: SessionNames { sessions.names }

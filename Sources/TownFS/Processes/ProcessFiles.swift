@@ -1,11 +1,11 @@
 import Glibc
+import Linux
 import Liveness
-import SystemCalls
 import SystemPackage
 
 /// Files of one thread or process in `/proc`, by its number at the time of reading.
 ///
-/// Nothing of them is kept but what `Writer` takes: an environment holds secrets.
+/// Nothing of them is kept but what `IdentityClaims` takes: an environment holds secrets.
 struct ProcessFiles {
     let number: pid_t
 
@@ -40,12 +40,12 @@ struct ProcessFiles {
     }
 
     /// The command line and what of the environment is of use; whatever cannot be read is empty.
-    func writer() -> (writer: Writer, program: String) {
+    func writer() -> (writer: IdentityClaims, program: String) {
         let commandLine = bytes(of: "cmdline", atMost: Self.commandLineRoom)
         let path = commandLine.prefix { $0 != 0 }
         let name = path[(path.lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? 0)...]
         return (
-            Writer(cmdline: commandLine, environ: bytes(of: "environ", atMost: Self.longestEnvironment)),
+            IdentityClaims(cmdline: commandLine, environ: bytes(of: "environ", atMost: Self.longestEnvironment)),
             String(decoding: name, as: UTF8.self)
         )
     }

@@ -1,7 +1,7 @@
 import Glibc
+import Linux
 import Liveness
 import Synchronization
-import SystemCalls
 import SystemPackage
 
 /// Reads what `/proc` says of processes, and does not wait for those that hold it up.
@@ -24,19 +24,19 @@ final class ProcessReader: Sendable {
     /// Nil when there is no such thread, when it cannot be seen, or not in time.
     ///
     /// - Parameter isAsking: Whether it waits for our answer.
-    func read(_ thread: pid_t, isAsking: Bool) -> Caller.Reading? {
+    func read(_ thread: pid_t, isAsking: Bool) -> ProcessInfo.Snapshot? {
         guard let stat = ProcessFiles(number: thread).stat() else { return nil }
-        if stat.threads == 1, isAsking || !stat.isWaitingForDisk { return Caller.Reading(of: thread) }
+        if stat.threads == 1, isAsking || !stat.isWaitingForDisk { return ProcessInfo.Snapshot(of: thread) }
         return read([thread], patience: Self.patience).first
     }
 
     /// Those of many that can be seen in time, in their order.
-    func read(_ processes: [pid_t]) -> [Caller.Reading] {
+    func read(_ processes: [pid_t]) -> [ProcessInfo.Snapshot] {
         read(processes, patience: Self.patienceInSearch)
     }
 
-    private func read(_ processes: [pid_t], patience: Duration) -> [Caller.Reading] {
-        var readings: [Caller.Reading] = []
+    private func read(_ processes: [pid_t], patience: Duration) -> [ProcessInfo.Snapshot] {
+        var readings: [ProcessInfo.Snapshot] = []
         var rest = processes[...]
         while !rest.isEmpty {
             let hanging = hanging.withLock { $0 }
@@ -53,7 +53,7 @@ final class ProcessReader: Sendable {
     /// Processes that one thread reads in turn.
     private final class Batch: Sendable {
         private struct State {
-            var readings: [Caller.Reading] = []
+            var readings: [ProcessInfo.Snapshot] = []
             /// How many have been read.
             var count = 0
             var isLeftBehind = false
@@ -62,18 +62,18 @@ final class ProcessReader: Sendable {
         private let processes: [pid_t]
         private let reader: ProcessReader
         private let state = Mutex(State())
-        private let done: Wakeup
+        private let done: EventFD
 
         init(of processes: [pid_t], _ reader: ProcessReader) throws(Errno) {
             self.processes = processes
             self.reader = reader
-            done = try Wakeup()
+            done = try EventFD()
             _ = try Thread(named: "reading") { self.run() }
         }
 
         private func run() {
             for process in processes {
-                let reading = Caller.Reading(of: process)
+                let reading = ProcessInfo.Snapshot(of: process)
                 let isLeftBehind = state.withLock { state in
                     if let reading { state.readings.append(reading) }
                     state.count += 1
@@ -89,11 +89,11 @@ final class ProcessReader: Sendable {
 
         /// - Parameter patience: How long each may take.
         /// - Returns: What was read, and of how many processes; of the last of them nothing if it hangs.
-        func wait(_ patience: Duration) -> (readings: [Caller.Reading], count: Int) {
+        func wait(_ patience: Duration) -> (readings: [ProcessInfo.Snapshot], count: Int) {
             var before = 0
             while true {
                 let isDone = done.wait(until: .now + patience)
-                let outcome: (readings: [Caller.Reading], count: Int)? = state.withLock { state in
+                let outcome: (readings: [ProcessInfo.Snapshot], count: Int)? = state.withLock { state in
                     if isDone || state.count == processes.count { return (state.readings, processes.count) }
                     guard state.count == before else {
                         before = state.count

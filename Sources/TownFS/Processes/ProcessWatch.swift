@@ -1,10 +1,10 @@
 import CLinux
 import Fuse
 import Glibc
+import Linux
 import Liveness
 import Logging
 import Synchronization
-import SystemCalls
 import SystemPackage
 
 /// The thread that finds out, when requests have been answered, who was at work, and notices when they end.
@@ -20,7 +20,7 @@ final class ProcessWatch: Sendable {
         /// A thread was at work on ordinary files; of one that has ended since, whoever started it is left to ask.
         case activity(pid_t, parent: pid_t)
         /// A process has touched a runtime.
-        case touch(Caller, RuntimeID)
+        case touch(ProcessInfo, RuntimeID)
     }
 
     private struct State {
@@ -41,7 +41,7 @@ final class ProcessWatch: Sendable {
     private static let blindPause: Duration = .seconds(1)
     /// Processes that are read together.
     private static let searchBatch = 128
-    /// The tag of `wakeup`; pids are positive.
+    /// The tag of `event`; pids are positive.
     private static let wakeupTag: UInt64 = 0
 
     private let callers: CallerTable
@@ -49,17 +49,17 @@ final class ProcessWatch: Sendable {
     private let counters: Counters
     private let mode: Town.Activity
     private let ttl: Duration
-    private let clock: @Sendable () -> Town.Moment
+    private let clock: @Sendable () -> Town.Timestamps
     private let log: Logger
     private let activity = ActivityFilter()
     private let state = Mutex(State())
-    private let wakeup: Wakeup
-    private let hasEnded: Wakeup
+    private let event: EventFD
+    private let hasEnded: EventFD
     private let epoll: OwnedDescriptor
 
     init(
         _ callers: CallerTable, liveness: InMemoryLivenessStore, counters: Counters, configuration: Town.Configuration,
-        log: Logger, clock: @escaping @Sendable () -> Town.Moment
+        log: Logger, clock: @escaping @Sendable () -> Town.Timestamps
     ) throws(Errno) {
         self.callers = callers
         self.liveness = liveness
@@ -68,10 +68,10 @@ final class ProcessWatch: Sendable {
         self.log = log
         mode = configuration.looksAtCallers ? configuration.activity : .off
         ttl = configuration.ttl
-        wakeup = try Wakeup()
-        hasEnded = try Wakeup()
+        event = try EventFD()
+        hasEnded = try EventFD()
         epoll = OwnedDescriptor(takingOwnershipOf: try retryingInterrupts { epoll_create1(CInt(EPOLL_CLOEXEC)) })
-        _ = try retryingInterrupts { clinux_epoll_add(epoll.rawValue, wakeup.descriptor, Self.wakeupTag) }
+        _ = try retryingInterrupts { clinux_epoll_add(epoll.rawValue, event.descriptor, Self.wakeupTag) }
     }
 
     // MARK: Any thread
@@ -88,7 +88,7 @@ final class ProcessWatch: Sendable {
     }
 
     /// Notes which process has touched a runtime, so that its end will be noticed.
-    func noteTouch(of runtime: RuntimeID, by caller: Caller) {
+    func noteTouch(of runtime: RuntimeID, by caller: ProcessInfo) {
         if caller.isNews(of: runtime) { note(.touch(caller, runtime)) }
     }
 
@@ -103,7 +103,7 @@ final class ProcessWatch: Sendable {
             return (state.notes.count == 1, !state.hasStarted)
         }
         if mustStart { start() }
-        if isFirst { wakeup.raise() }
+        if isFirst { event.raise() }
     }
 
     /// A root process of a runtime, if one is watched.
@@ -130,7 +130,7 @@ final class ProcessWatch: Sendable {
             return state.hasStarted
         }
         guard isRunning else { return }
-        wakeup.raise()
+        event.raise()
         hasEnded.wait()
         // For whoever closes a second time.
         hasEnded.raise()
@@ -143,7 +143,7 @@ final class ProcessWatch: Sendable {
         /// When runtimes were last touched by activity.
         var touched: [RuntimeID: ContinuousClock.Instant] = [:]
         /// Runtimes whose last known root process has ended, with it.
-        var orphaned: [RuntimeID: RootProcesses.Process] = [:]
+        var runtimesWithoutRoot: [RuntimeID: RootProcesses.Process] = [:]
         var nextSearch = ContinuousClock.now
 
         /// Whether a runtime has not been touched for as long as it should be; then it is about to be.
@@ -162,17 +162,17 @@ final class ProcessWatch: Sendable {
         var tags = [UInt64](repeating: 0, count: 64)
         while !state.withLock({ $0.isClosing }) {
             // While somebody's fate is open, only until it may be looked into.
-            let limit: CInt = work.orphaned.isEmpty ? -1 : Self.milliseconds(until: work.nextSearch)
+            let limit: CInt = work.runtimesWithoutRoot.isEmpty ? -1 : Self.milliseconds(until: work.nextSearch)
             let count = clinux_epoll_wait(epoll.rawValue, &tags, CInt(tags.count), limit)
             for tag in tags.prefix(Int(max(0, count))) {
-                if tag == Self.wakeupTag { _ = wakeup.wait(until: .now) } else { end(pid_t(tag), &work) }
+                if tag == Self.wakeupTag { _ = event.wait(until: .now) } else { end(pid_t(tag), &work) }
             }
             let notes = state.withLock { state in
                 defer { state.notes.removeAll(keepingCapacity: true) }
                 return state.notes
             }
             for note in notes { take(note, &work) }
-            if !work.orphaned.isEmpty, ContinuousClock.now >= work.nextSearch { settle(&work) }
+            if !work.runtimesWithoutRoot.isEmpty, ContinuousClock.now >= work.nextSearch { settle(&work) }
         }
         hasEnded.raise()
     }
@@ -201,14 +201,14 @@ final class ProcessWatch: Sendable {
     }
 
     /// Who was at work: a thread or, if it has ended meanwhile, whoever started it, and must have been alive for that.
-    private func worker(_ thread: pid_t, parent: pid_t) -> Caller? {
+    private func worker(_ thread: pid_t, parent: pid_t) -> ProcessInfo? {
         let caller = callers.caller(thread, isAsking: false)
         if let caller, !caller.image.isWithoutMemory { return caller }
         return parent > 1 ? callers.caller(parent, isAsking: false) : nil
     }
 
     /// Who a process says it is, by itself.
-    private func identity(of caller: Caller) -> Attribution {
+    private func identity(of caller: ProcessInfo) -> Attribution {
         callers.attribution(of: caller)
     }
 
@@ -217,7 +217,7 @@ final class ProcessWatch: Sendable {
     /// Watches the topmost process above a caller, or the caller's own, that carries the runtime's identity.
     ///
     /// A caller that carries it not itself, as a person who writes somebody's heartbeat, says nothing of processes.
-    private func watchRoot(of runtime: RuntimeID, from caller: Caller, _ work: inout Work) {
+    private func watchRoot(of runtime: RuntimeID, from caller: ProcessInfo, _ work: inout Work) {
         guard root(of: runtime) == nil, identity(of: caller).runtime == runtime else { return }
         var root = caller
         var parent = caller.parent
@@ -229,7 +229,7 @@ final class ProcessWatch: Sendable {
         watch(root, for: runtime, &work)
     }
 
-    private func watch(_ root: Caller, for runtime: RuntimeID, _ work: inout Work) {
+    private func watch(_ root: ProcessInfo, for runtime: RuntimeID, _ work: inout Work) {
         let pid = root.process.pid
         // Its number may be another's by the time it is opened; then it has ended.
         let opened = try? retryingInterrupts { clinux_pidfd_open(pid) }
@@ -238,7 +238,7 @@ final class ProcessWatch: Sendable {
         // Not by being a zombie: that is what its first thread is when it has ended before the others.
         let isOver = descriptor.map { Self.hasEnded($0) } ?? false
         guard let stat, !isOver, root.thread != pid || stat.image.startTime == root.image.startTime else {
-            work.orphaned[runtime] = .init(pid: pid, startTime: 0, program: root.process.program)
+            work.runtimesWithoutRoot[runtime] = .init(pid: pid, startTime: 0, program: root.process.program)
             return
         }
         guard let descriptor else { return }
@@ -266,24 +266,24 @@ final class ProcessWatch: Sendable {
     /// Notes the end of a process that was watched.
     private func end(_ pid: pid_t, _ work: inout Work) {
         guard let ended = state.withLock({ $0.roots.end(pid) }) else { return }
-        for runtime in ended.runtimes { work.orphaned[runtime] = ended.process }
+        for runtime in ended.runtimes { work.runtimesWithoutRoot[runtime] = ended.process }
     }
 
     /// Decides what has become of runtimes whose root process has ended: another process of theirs lives, or they have
     /// exited.
     private func settle(_ work: inout Work) {
         // Some have been found by a request meanwhile.
-        var orphaned = work.orphaned.filter { root(of: $0.key) == nil }
-        work.orphaned = [:]
+        var runtimesWithoutRoot = work.runtimesWithoutRoot.filter { root(of: $0.key) == nil }
+        work.runtimesWithoutRoot = [:]
         // Before the search: who begins during it lives.
         let now = clock()
-        guard search(for: &orphaned, &work) else {
+        guard search(for: &runtimesWithoutRoot, &work) else {
             // Nobody has exited who could not be looked for.
-            work.orphaned = orphaned
+            work.runtimesWithoutRoot = runtimesWithoutRoot
             work.nextSearch = .now + Self.blindPause
             return
         }
-        for (runtime, process) in orphaned {
+        for (runtime, process) in runtimesWithoutRoot {
             let exit = Record.Exit(of: process.described, noticedAt: now.wall, at: now.instant)
             if liveness.exit(runtime, exit) { counters.noteExit() }
         }
@@ -293,21 +293,24 @@ final class ProcessWatch: Sendable {
     /// Takes those out of which another process is found, which is watched from then on.
     ///
     /// - Returns: Whether there was anything to be seen: without a descriptor to spare, there is not.
-    private func search(for orphaned: inout [RuntimeID: RootProcesses.Process], _ work: inout Work) -> Bool {
+    private func search(for runtimesWithoutRoot: inout [RuntimeID: RootProcesses.Process], _ work: inout Work) -> Bool {
         var rest = Self.processes()[...]
-        while !rest.isEmpty, !orphaned.isEmpty {
+        while !rest.isEmpty, !runtimesWithoutRoot.isEmpty {
             // Each comes with a descriptor.
-            for caller in callers.passersby(Array(rest.prefix(Self.searchBatch)), claiming: { orphaned[$0] != nil }) {
-                guard !caller.isIgnored, let runtime = identity(of: caller).runtime, orphaned[runtime] != nil else {
+            for caller in callers.otherProcesses(
+                Array(rest.prefix(Self.searchBatch)), claiming: { runtimesWithoutRoot[$0] != nil })
+            {
+                guard !caller.isIgnored, let runtime = identity(of: caller).runtime, runtimesWithoutRoot[runtime] != nil
+                else {
                     continue
                 }
                 watchRoot(of: runtime, from: caller, &work)
-                if root(of: runtime) != nil { orphaned[runtime] = nil }
+                if root(of: runtime) != nil { runtimesWithoutRoot[runtime] = nil }
             }
             rest = rest.dropFirst(Self.searchBatch)
         }
         // Whoever cannot read of itself has not read of others.
-        return orphaned.isEmpty || ProcessFiles(number: getpid()).stat() != nil
+        return runtimesWithoutRoot.isEmpty || ProcessFiles(number: getpid()).stat() != nil
     }
 
     /// The processes there are, for whoever wants to look at them.

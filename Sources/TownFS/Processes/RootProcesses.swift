@@ -1,6 +1,6 @@
 import Glibc
+import Linux
 import Liveness
-import SystemCalls
 
 /// The processes that runtimes are, each with a descriptor that tells of its end.
 ///
@@ -60,12 +60,12 @@ struct RootProcesses: Sendable {
     /// Takes back a process that has ended.
     mutating func end(_ pid: pid_t) -> Ended? {
         guard let ended = watched.removeValue(forKey: pid) else { return nil }
-        let orphaned = ended.runtimes.filter { runtime in
+        let runtimesWithoutRoot = ended.runtimes.filter { runtime in
             roots[runtime]?.remove(pid)
             guard roots[runtime]?.isEmpty == true else { return false }
             roots[runtime] = nil
             return true
         }
-        return Ended(process: ended.process, runtimes: Array(orphaned), descriptor: ended.descriptor)
+        return Ended(process: ended.process, runtimes: Array(runtimesWithoutRoot), descriptor: ended.descriptor)
     }
 }

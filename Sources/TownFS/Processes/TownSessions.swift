@@ -1,9 +1,9 @@
 import Fuse
 import Glibc
+import Linux
 import Liveness
 import Logging
 import Synchronization
-import SystemCalls
 import SystemPackage
 
 /// The names of sessions in this town, as `mayor/rigs.json` explains them; read again when that has changed.

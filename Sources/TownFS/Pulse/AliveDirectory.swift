@@ -44,20 +44,20 @@ final class AliveDirectory: Sendable {
     /// Directories that were made, and how many are in each directory or beneath it, itself included.
     private struct MadeDirectories {
         private(set) var all: Set<String> = []
-        private var beneath: [String: Int] = [:]
+        private var backing: [String: Int] = [:]
 
-        func isAny(beneath prefix: String) -> Bool { beneath[prefix] != nil }
+        func isAny(backing prefix: String) -> Bool { backing[prefix] != nil }
 
         mutating func insert(_ directory: String) {
             guard all.insert(directory).inserted else { return }
-            for prefix in Self.prefixes(of: directory) { beneath[prefix, default: 0] += 1 }
+            for prefix in Self.prefixes(of: directory) { backing[prefix, default: 0] += 1 }
         }
 
         mutating func remove(_ directory: String) {
             guard all.remove(directory) != nil else { return }
             for prefix in Self.prefixes(of: directory) {
-                let count = beneath[prefix, default: 1] - 1
-                beneath[prefix] = count > 0 ? count : nil
+                let count = backing[prefix, default: 1] - 1
+                backing[prefix] = count > 0 ? count : nil
             }
         }
 
@@ -78,8 +78,8 @@ final class AliveDirectory: Sendable {
     /// What a name in a directory stands for, for looking.
     ///
     /// ENOENT, ENAMETOOLONG.
-    func place(_ name: String, in parent: PulsePlace) throws(Errno) -> PulsePlace {
-        let named: PulsePlace
+    func place(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
+        let named: PulseNode
         do throws(Errno) {
             named = try self.named(name, in: parent)
         } catch .invalidArgument {
@@ -88,8 +88,8 @@ final class AliveDirectory: Sendable {
         switch named {
         case .way: return named
         case .living(let id):
-            let directory = PulsePlace.livingBeneath("\(id)/")
-            if name != String(PulsePlace.at), isThere(directory) { return directory }
+            let directory = PulseNode.livingBeneath("\(id)/")
+            if name != String(PulseNode.at), isThere(directory) { return directory }
             guard liveness.isAlive(id) else { throw .noSuchFileOrDirectory }
             return named
         default: throw .noSuchFileOrDirectory
@@ -99,14 +99,14 @@ final class AliveDirectory: Sendable {
     /// What a name would stand for, a directory's other name or an id.
     ///
     /// EINVAL for a name that is none of an id, ENAMETOOLONG.
-    func named(_ name: String, in parent: PulsePlace) throws(Errno) -> PulsePlace {
+    func named(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
         let prefix: String
         switch parent {
         case .livingBeneath(let ids), .way(let ids): prefix = ids
         default: throw .invalidArgument
         }
-        if name == String(PulsePlace.at) { return .living(try id(String(prefix.dropLast()))) }
-        if name.last == PulsePlace.at { return .way("\(try id(prefix + name.dropLast()))/") }
+        if name == String(PulseNode.at) { return .living(try id(String(prefix.dropLast()))) }
+        if name.last == PulseNode.at { return .way("\(try id(prefix + name.dropLast()))/") }
         // By their other names, directories lead to directories only.
         if case .way = parent { throw .invalidArgument }
         return .living(try id(prefix + name))
@@ -122,13 +122,13 @@ final class AliveDirectory: Sendable {
         }
     }
 
-    func isThere(_ place: PulsePlace) -> Bool {
+    func isThere(_ place: PulseNode) -> Bool {
         switch place {
         case .living(let id): return liveness.isAlive(id)
         case .way, .livingBeneath(""): return true
         case .livingBeneath(let prefix):
-            if made.withLock({ $0.isAny(beneath: prefix) }) { return true }
-            return liveness.hasRuntimes(beneath: prefix) && isSomebodyAlive(in: prefix)
+            if made.withLock({ $0.isAny(backing: prefix) }) { return true }
+            return liveness.hasRuntimes(backing: prefix) && isSomebodyAlive(in: prefix)
         default: return false
         }
     }
@@ -136,17 +136,17 @@ final class AliveDirectory: Sendable {
     /// Whether the runtime of that id, or one beneath it, is alive.
     private func isSomebodyAlive(in prefix: String) -> Bool {
         if let id = try? RuntimeID(String(prefix.dropLast())), liveness.isAlive(id) { return true }
-        return liveness.hasLiving(beneath: prefix)
+        return liveness.hasLiving(backing: prefix)
     }
 
     /// What a directory lists, by name; the places are what the names stand for.
-    func entries(of place: PulsePlace) -> [(name: String, place: PulsePlace)] {
+    func entries(of place: PulseNode) -> [(name: String, place: PulseNode)] {
         let prefix: String
         switch place {
         case .livingBeneath(let ids): prefix = ids
         case .way(let ids):
             let own = try? RuntimeID(String(ids.dropLast()))
-            return own.flatMap { liveness.isAlive($0) ? [(String(PulsePlace.at), .living($0))] : [] } ?? []
+            return own.flatMap { liveness.isAlive($0) ? [(String(PulseNode.at), .living($0))] : [] } ?? []
         default: return []
         }
         var directories: [String: Bool] = [:]
@@ -162,7 +162,7 @@ final class AliveDirectory: Sendable {
             let rest = directory.dropFirst(prefix.count)
             directories[String(rest.prefix { $0 != "/" })] = true
         }
-        var entries: [(name: String, place: PulsePlace)] = []
+        var entries: [(name: String, place: PulseNode)] = []
         for (name, isThere) in directories where isThere || files.contains(name) {
             entries.append((name, .livingBeneath("\(prefix)\(name)/")))
         }
@@ -170,7 +170,7 @@ final class AliveDirectory: Sendable {
             if let id = try? RuntimeID(prefix + name) { entries.append((name, .living(id))) }
         }
         if let own = try? RuntimeID(String(prefix.dropLast())), liveness.isAlive(own) {
-            entries.append((String(PulsePlace.at), .living(own)))
+            entries.append((String(PulseNode.at), .living(own)))
         }
         return entries.sorted { $0.name < $1.name }
     }
@@ -178,11 +178,11 @@ final class AliveDirectory: Sendable {
     // MARK: Changes
 
     /// EEXIST, EINVAL, ENAMETOOLONG, ENOSPC.
-    func makeDirectory(_ name: String, in parent: PulsePlace) throws(Errno) -> PulsePlace {
-        guard case .living(let id) = try named(name, in: parent), name != String(PulsePlace.at),
+    func makeDirectory(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
+        guard case .living(let id) = try named(name, in: parent), name != String(PulseNode.at),
             case .livingBeneath = parent
         else { throw .invalidArgument }
-        let place = PulsePlace.livingBeneath("\(id)/")
+        let place = PulseNode.livingBeneath("\(id)/")
         guard !liveness.isAlive(id), !isThere(place) else { throw .fileExists }
         try made.withLock { (made) throws(Errno) in
             guard made.all.count < Self.mostDirectories else { throw .noSpace }
@@ -192,7 +192,7 @@ final class AliveDirectory: Sendable {
     }
 
     /// ENOTEMPTY while somebody beneath it is alive; ENOENT, ENOTDIR.
-    func removeDirectory(_ name: String, in parent: PulsePlace) throws(Errno) -> PulsePlace {
+    func removeDirectory(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
         let place = try place(name, in: parent)
         guard case .livingBeneath(let prefix) = place else {
             if case .way = place { throw .notPermitted }
@@ -209,7 +209,7 @@ final class AliveDirectory: Sendable {
     /// Forgets a runtime.
     ///
     /// ENOENT for one that is not alive, EISDIR.
-    func remove(_ name: String, in parent: PulsePlace) throws(Errno) -> PulsePlace {
+    func remove(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
         let place = try place(name, in: parent)
         guard case .living(let id) = place else { throw .isDirectory }
         liveness.forget(id)
@@ -266,7 +266,7 @@ final class AliveDirectory: Sendable {
     /// The id that a directory is beside.
     ///
     /// Nil for the top one.
-    static func id(of place: PulsePlace) -> RuntimeID? {
+    static func id(of place: PulseNode) -> RuntimeID? {
         switch place {
         case .living(let id): id
         case .livingBeneath(let prefix), .way(let prefix): try? RuntimeID(String(prefix.dropLast()))

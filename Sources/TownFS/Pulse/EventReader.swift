@@ -14,9 +14,9 @@ final class EventReader: Sendable {
         var next: UInt64
         /// Of a line that was longer than what its reader had room for.
         var rest: ArraySlice<UInt8> = []
-        var waiting: [WaitingRead] = []
+        var waiting: [PendingRead] = []
         /// Of whoever waits in poll(2) for something to happen after event number `polledAt`.
-        var waker: PollWaker?
+        var pollHandle: PollHandle?
         var polledAt: UInt64 = 0
     }
 
@@ -36,7 +36,7 @@ final class EventReader: Sendable {
     }
 
     /// Whether somebody waits, for something to read or for word that there is.
-    var isWaiting: Bool { state.withLock { !$0.waiting.isEmpty || $0.waker != nil } }
+    var isWaiting: Bool { state.withLock { !$0.waiting.isEmpty || $0.pollHandle != nil } }
 
     /// EAGAIN when nothing has happened yet.
     func read(into room: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
@@ -46,7 +46,7 @@ final class EventReader: Sendable {
     }
 
     /// Takes over a read that has found nothing.
-    func wait(_ read: WaitingRead) {
+    func wait(_ read: PendingRead) {
         state.withLock { state in
             // Of those whose callers were interrupted nothing else tells.
             state.waiting.removeAll { $0.isAnswered }
@@ -58,16 +58,16 @@ final class EventReader: Sendable {
     }
 
     /// What poll(2) is to say, and whom to tell when something happens.
-    func poll(waker: PollWaker?) -> UInt32 {
+    func poll(pollHandle: PollHandle?) -> UInt32 {
         let last = liveness.lastEvent
         // Freed outside the lock.
-        let former: PollWaker? = state.withLock { state in
-            guard let waker else { return nil }
-            defer { (state.waker, state.polledAt) = (waker, last) }
-            return state.waker
+        let former: PollHandle? = state.withLock { state in
+            guard let pollHandle else { return nil }
+            defer { (state.pollHandle, state.polledAt) = (pollHandle, last) }
+            return state.pollHandle
         }
         withExtendedLifetime(former) {}
-        if waker != nil {
+        if pollHandle != nil {
             stream.await(self)
             serve()
         }
@@ -77,15 +77,15 @@ final class EventReader: Sendable {
     func close() {
         stream.close(self)
         let former = state.withLock { state in
-            defer { state.waker = nil }
-            return state.waker
+            defer { state.pollHandle = nil }
+            return state.pollHandle
         }
         withExtendedLifetime(former) {}
     }
 
     /// Answers those who wait, if there is something for them.
     func serve() {
-        let waker: PollWaker? = state.withLock { state in
+        let pollHandle: PollHandle? = state.withLock { state in
             state.waiting.removeAll { $0.isAnswered }
             while hasNews(state), let read = state.waiting.first {
                 state.waiting.removeFirst()
@@ -93,11 +93,11 @@ final class EventReader: Sendable {
                 // answer without making anybody wait. One whose caller has just been interrupted takes nothing.
                 read.answer { (room) in take(&state, into: room) }
             }
-            guard state.waker != nil, liveness.lastEvent > state.polledAt else { return nil }
-            defer { state.waker = nil }
-            return state.waker
+            guard state.pollHandle != nil, liveness.lastEvent > state.polledAt else { return nil }
+            defer { state.pollHandle = nil }
+            return state.pollHandle
         }
-        waker?.raise()
+        pollHandle?.raise()
     }
 
     private func hasNews(_ state: State) -> Bool { !state.rest.isEmpty || state.next <= liveness.lastEvent }

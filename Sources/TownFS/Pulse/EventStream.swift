@@ -1,9 +1,9 @@
 import Fuse
 import Glibc
+import Linux
 import Liveness
 import Logging
 import Synchronization
-import SystemCalls
 import SystemPackage
 
 /// `.pulse/events`: what happens, as lines of JSON, to any number of readers that each go at their own pace.
@@ -28,19 +28,19 @@ final class EventStream: Sendable {
     }
 
     private let liveness: InMemoryLivenessStore
-    private let bell: EventBell
+    private let bell: TableNotifier
     private let wallTime: @Sendable () -> WallTime
-    private let ended: Wakeup
+    private let ended: EventFD
     private let state = Mutex(State())
     private let missed = Atomic<UInt64>(0)
 
     init(
-        of liveness: InMemoryLivenessStore, bell: EventBell, wallTime: @escaping @Sendable () -> WallTime
+        of liveness: InMemoryLivenessStore, bell: TableNotifier, wallTime: @escaping @Sendable () -> WallTime
     ) throws(Errno) {
         self.liveness = liveness
         self.bell = bell
         self.wallTime = wallTime
-        ended = try Wakeup()
+        ended = try EventFD()
     }
 
     /// How many have it open.

@@ -26,7 +26,7 @@ final class PulseDirectory: Sendable {
     private let status: @Sendable () -> TownStatus
 
     /// - Parameter status: The town's, as of now.
-    init(of town: Town, under cover: Cover, status: @escaping @Sendable () -> TownStatus) {
+    init(of town: Town, under cover: SignalMount, status: @escaping @Sendable () -> TownStatus) {
         self.town = town
         inodes = if case .pulse = cover { PulseInodes(top: .root) } else { PulseInodes() }
         self.status = status
@@ -44,7 +44,7 @@ final class PulseDirectory: Sendable {
     func isTop(_ inode: InodeNumber) -> Bool { inode == inodes.top }
 
     /// ESTALE for one that the kernel has forgotten.
-    private func place(_ inode: InodeNumber) throws(Errno) -> PulsePlace {
+    private func place(_ inode: InodeNumber) throws(Errno) -> PulseNode {
         guard let place = inodes.place(of: inode) else { throw .staleNFSFileHandle }
         return place
     }
@@ -64,26 +64,26 @@ final class PulseDirectory: Sendable {
         return inodes.look(up: try place(name.text, in: try place(parent)))
     }
 
-    private func place(_ name: String, in parent: PulsePlace) throws(Errno) -> PulsePlace {
+    private func place(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
         switch parent {
         case .status, .metrics, .events, .eventsFrom, .runtime, .living: throw .notDirectory
         case .livingBeneath, .way: return try alive.place(name, in: parent)
         case .top:
-            let known: [PulsePlace] = [.status, .metrics, .events, .runtimes(""), .livingBeneath("")]
+            let known: [PulseNode] = [.status, .metrics, .events, .runtimes(""), .livingBeneath("")]
             if let place = known.first(where: { $0.name == name }) { return place }
-            let beginning = "\(PulsePlace.eventsName)\(PulsePlace.at)"
+            let beginning = "\(PulseNode.eventsName)\(PulseNode.at)"
             guard name.hasPrefix(beginning), let number = UInt64(name.dropFirst(beginning.count)),
-                PulsePlace.eventsFrom(number).name == name, town.events.hasBegun(number)
+                PulseNode.eventsFrom(number).name == name, town.events.hasBegun(number)
             else { throw .noSuchFileOrDirectory }
             return .eventsFrom(number)
         case .runtimes(let prefix):
-            if name.hasSuffix(PulsePlace.suffix),
-                let id = try? RuntimeID(prefix + name.dropLast(PulsePlace.suffix.utf8.count)),
+            if name.hasSuffix(PulseNode.suffix),
+                let id = try? RuntimeID(prefix + name.dropLast(PulseNode.suffix.utf8.count)),
                 liveness.record(of: id) != nil
             {
                 return .runtime(id)
             }
-            guard liveness.hasRuntimes(beneath: prefix + name + "/") else { throw .noSuchFileOrDirectory }
+            guard liveness.hasRuntimes(backing: prefix + name + "/") else { throw .noSuchFileOrDirectory }
             return .runtimes(prefix + name + "/")
         }
     }
@@ -103,7 +103,7 @@ final class PulseDirectory: Sendable {
         }
     }
 
-    private func places(in parent: PulsePlace) throws(Errno) -> [(name: String, place: PulsePlace)] {
+    private func places(in parent: PulseNode) throws(Errno) -> [(name: String, place: PulseNode)] {
         switch parent {
         case .status, .metrics, .events, .eventsFrom, .runtime, .living: throw .notDirectory
         case .livingBeneath, .way: return alive.entries(of: parent)
@@ -112,7 +112,7 @@ final class PulseDirectory: Sendable {
             if inodes.top == .root { return [] }
             return [.livingBeneath(""), .events, .metrics, .runtimes(""), .status].map { ($0.name, $0) }
         case .runtimes(let prefix):
-            var places: Set<PulsePlace> = []
+            var places: Set<PulseNode> = []
             let listing = liveness.listing(of: prefix)
             for (path, _) in listing.directories { places.insert(.runtimes(path)) }
             for (id, _) in listing.runtimes { places.insert(.runtime(id)) }
@@ -146,15 +146,15 @@ final class PulseDirectory: Sendable {
         return status
     }
 
-    private func isThere(_ place: PulsePlace) -> Bool {
+    private func isThere(_ place: PulseNode) -> Bool {
         switch place {
-        case .runtimes(let prefix): prefix.isEmpty || liveness.hasRuntimes(beneath: prefix)
+        case .runtimes(let prefix): prefix.isEmpty || liveness.hasRuntimes(backing: prefix)
         case .livingBeneath, .way, .living: alive.isThere(place)
         default: true
         }
     }
 
-    private func size(of place: PulsePlace, opened: OpenFile.Target?) throws(Errno) -> Int {
+    private func size(of place: PulseNode, opened: OpenFile.Target?) throws(Errno) -> Int {
         switch (place, opened) {
         // Endless, and without a size as a pipe is.
         case (.events, _), (.eventsFrom, _): 0
@@ -165,7 +165,7 @@ final class PulseDirectory: Sendable {
     }
 
     /// When what a file tells of has last happened.
-    private func modified(_ place: PulsePlace) -> timespec {
+    private func modified(_ place: PulseNode) -> timespec {
         switch place {
         case .runtime(let id), .living(let id): liveness.record(of: id)?.touch.receivedAt.timespec ?? mounted
         case .status, .metrics, .events, .eventsFrom: WallTime.now.timespec
@@ -196,12 +196,12 @@ final class PulseDirectory: Sendable {
     }
 
     /// A file's text, as of now, ending in a line feed.
-    private func text(of place: PulsePlace) throws(Errno) -> [UInt8] {
+    private func text(of place: PulseNode) throws(Errno) -> [UInt8] {
         switch place {
         case .top, .runtimes, .livingBeneath, .way: throw .isDirectory
         case .events, .eventsFrom: throw .invalidArgument
         case .status: return try PulseText.json(status())
-        case .metrics: return MetricsText.text(of: status(), in: town)
+        case .metrics: return PrometheusExposition.text(of: status(), in: town)
         case .runtime(let id), .living(let id):
             guard let record = liveness.record(of: id) else { throw .staleNFSFileHandle }
             let report = RuntimeReport(
@@ -220,7 +220,7 @@ final class PulseDirectory: Sendable {
     ) throws(Errno) -> (InodeNumber, FileStatus, AliveHandle) {
         let parent = try changeable(parent)
         guard case .living(let id) = try alive.named(name.text, in: parent) else { throw .invalidArgument }
-        let place = PulsePlace.living(id)
+        let place = PulseNode.living(id)
         let inode = inodes.look(up: place)
         let handle = alive.open(id, text: [], isTouching: true, for: request)
         return (inode, try status(of: inode, opened: .alive(handle)), handle)
@@ -283,7 +283,7 @@ final class PulseDirectory: Sendable {
     func close(_ handle: AliveHandle) { alive.close(handle) }
 
     /// EPERM for what is not of `alive`.
-    private func changeable(_ inode: InodeNumber) throws(Errno) -> PulsePlace {
+    private func changeable(_ inode: InodeNumber) throws(Errno) -> PulseNode {
         let place = try place(inode)
         switch place {
         case .livingBeneath, .way, .living: return place

@@ -5,8 +5,8 @@ import Synchronization
 /// The inode numbers of `.pulse`: what they stand for, for as long as the kernel knows them.
 final class PulseInodes: Sendable {
     private struct Known {
-        var places: [InodeNumber: (place: PulsePlace, lookups: UInt64)] = [:]
-        var inodes: [PulsePlace: InodeNumber] = [:]
+        var places: [InodeNumber: (place: PulseNode, lookups: UInt64)] = [:]
+        var inodes: [PulseNode: InodeNumber] = [:]
         var next: UInt64 = 1
     }
 
@@ -16,7 +16,7 @@ final class PulseInodes: Sendable {
     static let firstFree: UInt64 = 1024
 
     /// What is always there has a number of its own.
-    private static let fixed: [PulsePlace: InodeNumber] = [
+    private static let fixed: [PulseNode: InodeNumber] = [
         .top: top, .status: InodeNumber(rawValue: 3), .runtimes(""): InodeNumber(rawValue: 4),
         .livingBeneath(""): InodeNumber(rawValue: 5), .events: InodeNumber(rawValue: 6),
         .metrics: InodeNumber(rawValue: 7),
@@ -43,7 +43,7 @@ final class PulseInodes: Sendable {
             || inode == top
     }
 
-    static func number(of place: PulsePlace) -> ino_t {
+    static func number(of place: PulseNode) -> ino_t {
         firstNumber | SignalFile.inodeNumber(of: Array(place.path.utf8)) & 0xffff_ffff_ffff
     }
 
@@ -51,12 +51,12 @@ final class PulseInodes: Sendable {
     var count: Int { known.withLock { $0.places.count } }
 
     /// Nil for one that the kernel has forgotten.
-    func place(of inode: InodeNumber) -> PulsePlace? {
+    func place(of inode: InodeNumber) -> PulseNode? {
         inode == top ? .top : Self.fixedPlaces[inode] ?? known.withLock { $0.places[inode]?.place }
     }
 
     /// The inode of a place, counting a lookup.
-    func look(up place: PulsePlace) -> InodeNumber {
+    func look(up place: PulseNode) -> InodeNumber {
         if place == .top { return top }
         if let inode = Self.fixed[place] { return inode }
         return known.withLock { known in
@@ -73,7 +73,7 @@ final class PulseInodes: Sendable {
     }
 
     /// Gives a place another inode from now on: its name has been removed, and the kernel takes what had it for gone.
-    func detach(_ place: PulsePlace) {
+    func detach(_ place: PulseNode) {
         known.withLock { $0.inodes[place] = nil }
     }
 

@@ -59,7 +59,7 @@ final class SignalDirectory: Sendable {
     ///
     /// - Parameter make: Answers nil when the file has been removed meanwhile, and is then called for a new one.
     /// - Throws: ESTALE when the directory has left its path; whoever looks for it once more finds it under another.
-    func making<Result>(
+    func withCaller<Result>(
         _ name: NodeName, _ make: (SignalFile) throws(Errno) -> Result?
     ) throws(Errno) -> Result {
         while true {
@@ -136,17 +136,17 @@ final class SignalDirectories: Sendable {
     }
 
     /// The directories at and beneath a path.
-    func all(beneath path: [UInt8]) -> [SignalDirectory] {
+    func all(backing path: [UInt8]) -> [SignalDirectory] {
         known.withLock { known in
             known.values.filter { $0.path == path || path.isEmpty || $0.path.starts(with: path + [UInt8(ascii: "/")]) }
         }
     }
 
     /// The signal files known at and beneath a path.
-    func allFiles(beneath path: [UInt8]) -> [SignalFile] { all(beneath: path).flatMap(\.knownFiles) }
+    func allFiles(backing path: [UInt8]) -> [SignalFile] { all(backing: path).flatMap(\.knownFiles) }
 
     /// What a mount's root is; nil where no signal file can lie in or beneath it.
-    func directory(under cover: Cover) -> SignalDirectory? {
+    func directory(under cover: SignalMount) -> SignalDirectory? {
         switch cover {
         case .town: root
         case .directory(let path):

@@ -15,12 +15,14 @@ extension SignalFile {
     /// - Throws: EINVAL when they are no document: the last one stays. EFBIG when they are too many.
     @discardableResult
     func commit(
-        _ bytes: [UInt8], source: Touch.Source, by request: Request, as author: Author?, in parent: Descriptor,
+        _ bytes: [UInt8], source: Touch.Source, by request: Request, as attributedCaller: AttributedCaller?,
+        in parent: Descriptor,
         replacement: Ownership? = nil, successor: SignalFile? = nil
     ) throws(Errno) -> Bool {
         let former = try contentBeneathIfNeeded(in: parent)
         return try change(
-            by: request, as: author, former: former, source: source, replacement: replacement, successor: successor
+            by: request, as: attributedCaller, former: former, source: source, replacement: replacement,
+            successor: successor
         ) {
             (previous, now) throws(Document.Rejection) in
             let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
@@ -35,8 +37,8 @@ extension SignalFile {
     func touch(by request: Request, in parent: Descriptor) throws(Errno) {
         if isAwaited, state.withLock({ $0.handles }).contains(where: \.hasBeenWritten) { return }
         let former = try contentBeneathIfNeeded(in: parent)
-        let author = town.callers.author(request.thread, of: path)
-        try change(by: request, as: author, former: former, source: .attributes, replacement: nil) {
+        let attributedCaller = town.callers.attributedCaller(request.thread, of: path)
+        try change(by: request, as: attributedCaller, former: former, source: .attributes, replacement: nil) {
             (previous, now) throws(Document.Rejection) in
             (try Document.refreshed(previous, at: now, kind: kind), isWritten: false)
         }
@@ -45,13 +47,16 @@ extension SignalFile {
     /// Takes an emptied draft that may yet be written to for a touch, and leaves the document alone.
     ///
     /// Does nothing where there is no document yet: nobody shall find an empty one.
-    func touchKeepingDocument(by request: Request, as author: Author?, in parent: Descriptor) throws(Errno) {
+    func touchKeepingDocument(by request: Request, as attributedCaller: AttributedCaller?, in parent: Descriptor)
+        throws(Errno)
+    {
         let former = try contentBeneathIfNeeded(in: parent)
         let hasDocument = state.withLock { state in
-            if case .present = state.presence { true } else { former != nil }
+            if case .committed = state.presence { true } else { former != nil }
         }
         guard hasDocument else { return }
-        try change(by: request, as: author, former: former, source: .written, replacement: nil) { previous, _ in
+        try change(by: request, as: attributedCaller, former: former, source: .written, replacement: nil) {
+            previous, _ in
             (previous ?? Document(), isWritten: false)
         }
     }
@@ -59,11 +64,12 @@ extension SignalFile {
     /// - Parameter judge: Says what the document is from now on, and whether it is the caller's own words.
     @discardableResult
     private func change(
-        by request: Request, as author: Author?, former: Content?, source: Touch.Source, replacement: Ownership?,
+        by request: Request, as attributedCaller: AttributedCaller?, former: Content?, source: Touch.Source,
+        replacement: Ownership?,
         successor: SignalFile? = nil,
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> (Document, isWritten: Bool)
     ) throws(Errno) -> Bool {
-        let attributed = author?.attribution ?? town.callers.attribution(of: nil, signal: path)
+        let attributed = attributedCaller?.attribution ?? town.callers.attribution(of: nil, signal: path)
         let now = town.now
         let change: (isJournaled: Bool, noted: InMemoryLivenessStore.Noted, attribution: Attribution)?
         do throws(Document.Rejection) {
@@ -71,10 +77,10 @@ extension SignalFile {
                 let previous: Content?
                 var ownership: Ownership
                 switch state.presence {
-                case .removed: return nil
-                case .awaited(let chosen): (previous, ownership) = (nil, chosen)
-                case .present(let content): (previous, ownership) = (content, content.ownership)
-                case .beneath: (previous, ownership) = (former, former?.ownership ?? .ordinary(of: request))
+                case .unlinked: return nil
+                case .creating(let chosen): (previous, ownership) = (nil, chosen)
+                case .committed(let content): (previous, ownership) = (content, content.ownership)
+                case .backing: (previous, ownership) = (former, former?.ownership ?? .ordinary(of: request))
                 }
                 if let replacement { ownership = replacement }
                 let (document, isWritten) = try judge(previous?.document, now.wall)
@@ -84,18 +90,18 @@ extension SignalFile {
                     deadline: now.instant + town.configuration.ttl)
                 if let successor {
                     // Whole before anybody finds it.
-                    successor.state.withLock { $0.setAside(.present(content)) }
+                    successor.state.withLock { $0.setAside(.committed(content)) }
                     guard directory.replace(self, with: successor) else { return nil }
-                    state.setAside(.removed)
+                    state.setAside(.unlinked)
                 } else {
-                    state.presence = .present(content)
+                    state.presence = .committed(content)
                     state.revision += 1
                 }
                 let noted = town.liveness.note(
                     Touch(
                         signal: path, runtime: attribution.runtime, receivedAt: now.wall, at: now.instant,
                         ttl: town.configuration.ttl, document: document, source: source,
-                        evidence: attribution.evidence, process: author?.caller.process))
+                        evidence: attribution.evidence, process: attributedCaller?.caller.process))
                 return (town.journal.append(.content(content), at: path), noted, attribution)
             }
         } catch {
@@ -106,8 +112,8 @@ extension SignalFile {
         town.liveness.tell(change.noted)
         town.counters.noteTouch(source)
         town.counters.note(change.attribution)
-        if let author, let runtime = change.attribution.runtime {
-            town.processes.noteTouch(of: runtime, by: author.caller)
+        if let attributedCaller, let runtime = change.attribution.runtime {
+            town.processes.noteTouch(of: runtime, by: attributedCaller.caller)
         }
         (successor ?? self).scheduleWriteDown(isJournaled: change.isJournaled)
         return true
@@ -119,7 +125,7 @@ extension SignalFile {
     /// one that they had.
     func needsSuccessor(for replacement: Ownership, in parent: Descriptor) -> Bool {
         let presence = state.withLock { $0.presence }
-        if case .awaited(let ownership) = presence { return ownership != replacement }
+        if case .creating(let ownership) = presence { return ownership != replacement }
         guard let status = try? currentStatus(presence, in: parent) else { return false }
         return Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid) != replacement
     }
@@ -127,21 +133,21 @@ extension SignalFile {
     /// Counts and logs what is no document, and returns what its writer is told.
     func refuse(_ rejection: Document.Rejection, by request: Request) -> Errno {
         town.counters.noteRefused()
-        town.refusals.note(rejection, of: path, by: request)
+        town.rejections.note(rejection, of: path, by: request)
         return rejection == .tooLarge ? .fileTooLarge : .invalidArgument
     }
 
     /// Sees to it that a change reaches the real file: soon, or at once if the journal has no room to keep it till then.
     func scheduleWriteDown(isJournaled: Bool) {
-        town.writeDown.note(self)
-        if !isJournaled { town.writeDown.writeNow([self]) }
+        town.writeback.note(self)
+        if !isJournaled { town.writeback.writeNow([self]) }
     }
 
     /// What the real file holds, when nothing has been touched yet.
     ///
     /// A file that is no document, or that may not be read, holds nothing.
     func contentBeneathIfNeeded(in parent: Descriptor) throws(Errno) -> Content? {
-        let isNeeded = state.withLock { if case .beneath = $0.presence { true } else { false } }
+        let isNeeded = state.withLock { if case .backing = $0.presence { true } else { false } }
         guard isNeeded else { return nil }
         let status: FileStatus
         do throws(Errno) {
@@ -150,7 +156,7 @@ extension SignalFile {
             return nil
         }
         guard status.isRegularFile else { return nil }
-        let bytes = (try? RealFile.open(name, in: parent.rawValue)?.bytes()) ?? []
+        let bytes = (try? BackingDocument.open(name, in: parent.rawValue)?.bytes()) ?? []
         return Content(
             document: Document(bytes), modified: WallTime(status.st_mtim), changed: WallTime(status.st_ctim),
             ownership: Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
@@ -165,18 +171,18 @@ extension SignalFile {
         let now = town.now
         let journaled: Bool? = state.withLock { state in
             switch state.presence {
-            case .present(var content):
+            case .committed(var content):
                 change(&content.ownership)
                 content.changed = now.wall
-                state.presence = .present(content)
+                state.presence = .committed(content)
                 state.revision += 1
                 return town.journal.append(.content(content), at: path)
-            case .awaited(var ownership):
+            case .creating(var ownership):
                 change(&ownership)
-                state.presence = .awaited(ownership)
-            case .beneath:
-                carrier = .realFile
-            case .removed:
+                state.presence = .creating(ownership)
+            case .backing:
+                carrier = .backingDocument
+            case .unlinked:
                 carrier = .nothing
             }
             return nil
@@ -188,7 +194,7 @@ extension SignalFile {
     enum OwnershipCarrier {
         case content
         /// There is no content yet: the real file must.
-        case realFile
+        case backingDocument
         /// The file is unlinked. What has its name now is another's.
         case nothing
     }

@@ -18,11 +18,11 @@ import SystemPackage
 final class SignalFile: Sendable {
     enum Presence {
         /// Not touched since the mount: the real file is the file, if there is one.
-        case beneath
+        case backing
         /// Made by somebody who has not closed it yet; nobody else sees it.
-        case awaited(Ownership)
-        case present(Content)
-        case removed
+        case creating(Ownership)
+        case committed(Content)
+        case unlinked
     }
 
     struct State {
@@ -30,9 +30,9 @@ final class SignalFile: Sendable {
         /// Counts changes of the content, to tell whether what was written down is still the latest.
         var revision: UInt64 = 0
         /// The revision that the real file holds.
-        var settled: UInt64 = 0
+        var clean: UInt64 = 0
         /// The revision that is on the disk, come what may.
-        var durable: UInt64 = 0
+        var synced: UInt64 = 0
         var isWritingDown = false
         /// Open files that may see this one differently from others, oldest first.
         var handles: [SignalHandle] = []
@@ -59,7 +59,7 @@ final class SignalFile: Sendable {
 
     /// - Parameter isRemoved: For a directory that has gone: nothing can be made in it.
     init(name: NodeName, in directory: SignalDirectory, town: Town, isRemoved: Bool = false) {
-        state = Mutex(State(presence: isRemoved ? .removed : .beneath))
+        state = Mutex(State(presence: isRemoved ? .unlinked : .backing))
         self.name = name
         self.directory = directory
         self.town = town
@@ -71,7 +71,7 @@ final class SignalFile: Sendable {
     }
 
     var isRemoved: Bool {
-        state.withLock { if case .removed = $0.presence { true } else { false } }
+        state.withLock { if case .unlinked = $0.presence { true } else { false } }
     }
 
     // MARK: Looking
@@ -98,7 +98,8 @@ final class SignalFile: Sendable {
             }
         }
         let status = try current.get()
-        guard town.configuration.knowsOfEveryChange, !beats, handles.allSatisfy({ $0.agrees(with: status) }) else {
+        guard town.configuration.isExclusive, !refreshesOnActivity, handles.allSatisfy({ $0.agrees(with: status) })
+        else {
             return StatusReply(status: status, timeout: 0)
         }
         return StatusReply(status: status, timeout: TownFileSystem.signalTimeout)
@@ -119,7 +120,7 @@ final class SignalFile: Sendable {
     /// For whoever has been given it by the kernel, who asks before it opens what somebody else was faster to make, and
     /// whose number is not known in another pid namespace. Nobody finds it by its name for that.
     func awaitedStatus(for request: Request) -> FileStatus? {
-        guard case .awaited(let ownership) = state.withLock({ $0.presence }), ownership.user == request.user else {
+        guard case .creating(let ownership) = state.withLock({ $0.presence }), ownership.user == request.user else {
             return nil
         }
         return status(of: nothing(ownership))
@@ -132,14 +133,14 @@ final class SignalFile: Sendable {
 
     func currentStatus(_ presence: Presence, in parent: Descriptor) throws(Errno) -> FileStatus {
         switch presence {
-        case .beneath:
+        case .backing:
             let real = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: parent.rawValue) }
             guard real.isRegularFile, isShown(real) else { throw .noSuchFileOrDirectory }
             return status(of: real)
-        case .present(let content):
+        case .committed(let content):
             guard isShown(content) else { throw .noSuchFileOrDirectory }
             return status(of: content)
-        case .awaited, .removed:
+        case .creating, .unlinked:
             throw .noSuchFileOrDirectory
         }
     }
@@ -155,9 +156,9 @@ final class SignalFile: Sendable {
     var listing: Listing {
         state.withLock { state in
             switch state.presence {
-            case .beneath: .asBeneath
-            case .present(let content): isShown(content) ? .shown : .hidden
-            case .awaited, .removed: .hidden
+            case .backing: .asBeneath
+            case .committed(let content): isShown(content) ? .shown : .hidden
+            case .creating, .unlinked: .hidden
             }
         }
     }
@@ -196,20 +197,20 @@ final class SignalFile: Sendable {
         of presence: Presence, flags: CInt, for request: Request, among handles: [SignalHandle], in parent: Descriptor
     ) throws(Errno) -> SignalHandle.Snapshot {
         switch presence {
-        case .beneath:
-            guard let file = try RealFile.open(name, in: parent.rawValue), isShown(file.status) else {
+        case .backing:
+            guard let file = try BackingDocument.open(name, in: parent.rawValue), isShown(file.status) else {
                 throw .noSuchFileOrDirectory
             }
             return SignalHandle.Snapshot(of: file, as: self)
-        case .present(let content) where isShown(content):
+        case .committed(let content) where isShown(content):
             return SignalHandle.Snapshot(of: content, as: self)
-        case .awaited(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
+        case .creating(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
             // Who made the file finds it by its name, too.
             return SignalHandle.Snapshot(of: nothing(ownership), as: self)
-        case .awaited(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.user:
+        case .creating(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.user:
             // Who would make the file while somebody else does is given theirs by the kernel.
             return SignalHandle.Snapshot(of: nothing(ownership), as: self)
-        case .present, .awaited, .removed:
+        case .committed, .creating, .unlinked:
             throw .noSuchFileOrDirectory
         }
     }
@@ -233,13 +234,13 @@ final class SignalFile: Sendable {
         let handle = SignalHandle(of: self, flags: writing, snapshot: snapshot, by: request, in: parent)
         return try state.withLock { (state) throws(Errno) in
             switch state.presence {
-            case .removed: return nil
-            case .awaited where flags & O_EXCL != 0: throw .fileExists
+            case .unlinked: return nil
+            case .creating where flags & O_EXCL != 0: throw .fileExists
             // Nobody but its maker has a say in what it becomes.
-            case .awaited(let maker) where maker.user != request.user: throw .permissionDenied
-            case .present(let content) where isShown(content): throw .staleNFSFileHandle
-            case .beneath: state.presence = .awaited(ownership)
-            case .awaited, .present: break
+            case .creating(let maker) where maker.user != request.user: throw .permissionDenied
+            case .committed(let content) where isShown(content): throw .staleNFSFileHandle
+            case .backing: state.presence = .creating(ownership)
+            case .creating, .committed: break
             }
             state.handles.append(handle)
             return handle
@@ -288,7 +289,7 @@ final class SignalFile: Sendable {
     func deregister(_ handle: SignalHandle) {
         state.withLock { state in
             state.handles.removeAll { $0 === handle }
-            if case .awaited = state.presence, state.handles.isEmpty { state.presence = .beneath }
+            if case .creating = state.presence, state.handles.isEmpty { state.presence = .backing }
         }
     }
 }

@@ -1,9 +1,9 @@
 import CLinux
 import Fuse
 import Glibc
+import Linux
 import Liveness
 import Synchronization
-import SystemCalls
 import SystemPackage
 
 /// One opening of a signal file: a snapshot to read from, and a draft to write to.
@@ -26,7 +26,7 @@ final class SignalHandle: Sendable {
             status = file.status(of: content)
         }
 
-        init(of real: consuming RealFile, as file: SignalFile) {
+        init(of real: consuming BackingDocument, as file: SignalFile) {
             status = file.status(of: real.status)
             source = .real(Descriptor(real.takeDescriptor()))
         }
@@ -55,7 +55,7 @@ final class SignalHandle: Sendable {
     private struct State {
         var draft: Draft?
         /// Who changed the draft last: nobody is looked at when it is closed.
-        var author: Author?
+        var attributedCaller: AttributedCaller?
         var hasReadToTheEnd = false
     }
 
@@ -82,7 +82,9 @@ final class SignalHandle: Sendable {
         let isEmptied = flags & O_TRUNC != 0 && isWritable
         state = Mutex(
             isEmptied
-                ? State(draft: Draft(bytes: []), author: file.town.callers.author(request.thread, of: file.path))
+                ? State(
+                    draft: Draft(bytes: []),
+                    attributedCaller: file.town.callers.attributedCaller(request.thread, of: file.path))
                 : State())
     }
 
@@ -109,11 +111,11 @@ final class SignalHandle: Sendable {
         isWritable = former.isWritable
         var state = former.state.withLock { $0 }
         // Where they were then is not known any more.
-        state.author = state.author.map { author in
-            Author(
-                caller: author.caller,
+        state.attributedCaller = state.attributedCaller.map { attributedCaller in
+            AttributedCaller(
+                caller: attributedCaller.caller,
                 attribution: Attribution(
-                    of: author.caller.writer, signal: file.path, sessions: file.town.callers.sessionNames))
+                    of: attributedCaller.caller.writer, signal: file.path, sessions: file.town.callers.sessionNames))
         }
         self.state = Mutex(state)
     }
@@ -232,8 +234,8 @@ final class SignalHandle: Sendable {
     func write(
         _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
     ) throws(Errno) -> Int {
-        let author = author(request)
-        try change(as: author) { (draft) throws(Errno) in
+        let attributedCaller = attributedCaller(request)
+        try change(as: attributedCaller) { (draft) throws(Errno) in
             let start = appending ? draft.bytes.count : Int(offset)
             guard start >= 0, start <= Document.maximumSize, bytes.count <= Document.maximumSize - start else {
                 throw .fileTooLarge
@@ -251,8 +253,8 @@ final class SignalHandle: Sendable {
     /// Sets the length of the draft, as ftruncate(2) does.
     func truncate(to size: off_t, by request: Request) throws(Errno) {
         guard size >= 0, size <= Document.maximumSize else { throw .fileTooLarge }
-        let author = author(request)
-        try change(as: author) { draft in
+        let attributedCaller = attributedCaller(request)
+        try change(as: attributedCaller) { draft in
             if draft.bytes.count > size {
                 draft.bytes.removeLast(draft.bytes.count - Int(size))
             } else {
@@ -264,7 +266,8 @@ final class SignalHandle: Sendable {
     /// Takes over what the kernel has written by itself to a file that was open and lent to it when it was renamed here.
     func takeOver(_ left: OpenFile.LeftBehind) {
         // Without a way to read it, it stays what it was when it was renamed.
-        guard let bytes = try? RealFile(left.file.path.ownedReopened(O_RDONLY)).bytes(), bytes != left.bytes else {
+        guard let bytes = try? BackingDocument(left.file.path.ownedReopened(O_RDONLY)).bytes(), bytes != left.bytes
+        else {
             return
         }
         try? change { draft in
@@ -274,12 +277,12 @@ final class SignalHandle: Sendable {
     }
 
     /// Whose touch it will be that somebody is about to change the draft.
-    private func author(_ request: Request) -> Author? {
-        file.town.callers.author(request.thread, of: file.path, after: state.withLock { $0.author })
+    private func attributedCaller(_ request: Request) -> AttributedCaller? {
+        file.town.callers.attributedCaller(request.thread, of: file.path, after: state.withLock { $0.attributedCaller })
     }
 
     private func change(
-        as author: Author? = nil, _ body: (inout Draft) throws(Errno) -> Void
+        as attributedCaller: AttributedCaller? = nil, _ body: (inout Draft) throws(Errno) -> Void
     ) throws(Errno) {
         // Read before the lock: a real file beneath means a system call.
         let initial = try state.withLock { $0.draft == nil } ? snapshotBytes() : []
@@ -296,7 +299,7 @@ final class SignalHandle: Sendable {
             draft.verdict = .unjudged
             draft.revision += 1
             state.draft = draft
-            if let author { state.author = author }
+            if let attributedCaller { state.attributedCaller = attributedCaller }
             if draft.isTooLarge { throw .fileTooLarge }
         }
     }
@@ -356,7 +359,7 @@ final class SignalHandle: Sendable {
     }
 
     private func judge(isLast: Bool) throws(Errno) {
-        let (draft, author) = state.withLock { ($0.draft, $0.author) }
+        let (draft, attributedCaller) = state.withLock { ($0.draft, $0.attributedCaller) }
         guard let draft else { return }
         switch draft.verdict {
         case .committed: return
@@ -370,10 +373,10 @@ final class SignalHandle: Sendable {
             if draft.isTooLarge {
                 throw file.refuse(.tooLarge, by: request)
             } else if draft.bytes.isEmpty, !draft.isWritten, !isLast, file.kind == .document {
-                try file.touchKeepingDocument(by: request, as: author, in: parent)
+                try file.touchKeepingDocument(by: request, as: attributedCaller, in: parent)
                 verdict = .noted
             } else {
-                try file.commit(draft.bytes, source: .written, by: request, as: author, in: parent)
+                try file.commit(draft.bytes, source: .written, by: request, as: attributedCaller, in: parent)
             }
         } catch {
             verdict = .refused(error, atClose: false)

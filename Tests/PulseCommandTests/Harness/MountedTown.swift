@@ -12,7 +12,7 @@ struct MountedTown: Sendable {
     /// The town root.
     let path: String
     /// The town root beneath the mount, as a path for every process.
-    let beneath: String
+    let backing: String
     /// Who mounts and uses it; nil for whoever runs the tests.
     let user: Command.User?
     private let program: String
@@ -32,7 +32,7 @@ struct MountedTown: Sendable {
         }
         _ = try scratch.directory("home", owner: user)
         root = try Client.open(path, O_PATH | O_DIRECTORY)
-        beneath = "/proc/\(getpid())/fd/\(root.rawValue)"
+        backing = "/proc/\(getpid())/fd/\(root.rawValue)"
         program = try user == nil ? Self.program : Self.copyProgram(into: scratch)
     }
 

@@ -31,7 +31,7 @@ enum Arrangement: String, CaseIterable, Sendable, CustomTestStringConvertible {
     static let madeByRoot = Set(allCases.filter { $0.user == nil })
 
     /// Who makes the calls of which no scenario says by whom.
-    var owner: Caller { self == .ofOrdinaryUser ? .nobody : .root }
+    var owner: TestUser { self == .ofOrdinaryUser ? .nobody : .root }
 
     /// Whether callers other than the owner get in.
     var admitsOthers: Bool { options.contains("--allow-other") }

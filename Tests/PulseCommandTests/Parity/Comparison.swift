@@ -11,12 +11,14 @@ struct Comparison: Sendable {
     /// Where stages lie: in the plain tree, in the mounted one, and beneath the mount.
     private let plain: String
     private let mounted: String
-    private let beneath: String
+    private let backing: String
 
     /// Mounts a town and lends a comparison with it.
     ///
     /// - Parameter limit: As of `withMountedTown`.
-    static func lend(_ arrangement: Arrangement, limit: Duration, _ body: (Comparison) throws -> Void) throws {
+    static func registerBackingFile(_ arrangement: Arrangement, limit: Duration, _ body: (Comparison) throws -> Void)
+        throws
+    {
         // Opened before anything is mounted over it, it leads beneath.
         var ground: FileDescriptor?
         defer { if let ground { try? Client.close(ground) } }
@@ -29,7 +31,7 @@ struct Comparison: Sendable {
                 Comparison(
                     arrangement: arrangement,
                     plain: try town.scratch.directory("plain", owner: arrangement.user),
-                    mounted: arrangement.ground(of: town.path), beneath: "/proc/\(getpid())/fd/\(descriptor)"))
+                    mounted: arrangement.ground(of: town.path), backing: "/proc/\(getpid())/fd/\(descriptor)"))
         }
     }
 
@@ -69,7 +71,7 @@ struct Comparison: Sendable {
             let manifest = try expected.manifest()
             for (tree, other) in [
                 ("mounted", try actual.manifest()),
-                ("beneath", try Manifest.lines(of: "\(beneath)/\(stage.directory)", since: start)),
+                ("beneath", try Manifest.lines(of: "\(backing)/\(stage.directory)", since: start)),
             ] where other != manifest {
                 let words = words(of: lines[..<part.endIndex], expected.outcomes, actual.outcomes)
                 return Difference(
@@ -87,7 +89,7 @@ struct Comparison: Sendable {
         let interpreter: Interpreter
         private(set) var outcomes: [String] = []
 
-        init(in directory: String, as owner: Caller, since start: FileTime) throws {
+        init(in directory: String, as owner: TestUser, since start: FileTime) throws {
             interpreter = try Interpreter(in: directory, as: owner, since: start)
         }
 

@@ -94,7 +94,7 @@ extension FileStatus {
 
     /// Without what no two files have in common, and without sizes of directories.
     var words: String {
-        let (mode, owner) = (String(permissions, radix: 8), "\(Caller.name(of: st_uid)):\(Caller.name(of: st_gid))")
+        let (mode, owner) = (String(permissions, radix: 8), "\(TestUser.name(of: st_uid)):\(TestUser.name(of: st_gid))")
         let words = "\(type) 0\(mode) \(owner) links \(st_nlink)"
         switch st_mode & S_IFMT {
         case S_IFDIR: return words

@@ -145,7 +145,7 @@ struct AccessList {
         for entry in words.split(separator: ",") {
             let fields = entry.split(separator: ":", omittingEmptySubsequences: false)
             guard fields.count == 3, let kind = Self.kinds.first(where: { $0.letter == fields[0] }) else { return nil }
-            let id = fields[1].isEmpty ? UInt32.max : Caller.id(named: String(fields[1]))
+            let id = fields[1].isEmpty ? UInt32.max : TestUser.id(named: String(fields[1]))
             guard let id else { return nil }
             let rights: UInt16 = zip(fields[2], [4, 2, 1]).reduce(0) { $0 + ($1.0 == "-" ? 0 : $1.1) }
             let tag = fields[1].isEmpty ? kind.tag : kind.namedTag
@@ -161,7 +161,7 @@ struct AccessList {
             let (tag, rights) = (UInt16(bytes[start]), bytes[start + 2])
             let id = bytes[start + 4..<start + 8].reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
             let letter = kinds.first { $0.tag == tag || $0.namedTag == tag }?.letter ?? "?"
-            let name = id == .max ? "" : Caller.name(of: id)
+            let name = id == .max ? "" : TestUser.name(of: id)
             let words = [(4, "r"), (2, "w"), (1, "x")].map { rights & $0.0 != 0 ? $0.1 : "-" }.joined()
             entries.append("\(letter):\(name):\(words)")
         }

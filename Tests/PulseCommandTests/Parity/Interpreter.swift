@@ -23,9 +23,9 @@ final class Interpreter {
     /// Where relative paths begin.
     let directory: String
     /// Who begins, and who looks at the result.
-    let owner: Caller
+    let owner: TestUser
     private let root: Int
-    private var caller: Caller
+    private var caller: TestUser
     private var mask = 0o022
     private var workingDirectory: Int
 
@@ -41,7 +41,7 @@ final class Interpreter {
     /// Times from this one on are of now.
     let start: FileTime
 
-    init(in directory: String, as owner: Caller, since start: FileTime) throws {
+    init(in directory: String, as owner: TestUser, since start: FileTime) throws {
         self.directory = directory
         self.owner = owner
         self.start = start
@@ -109,7 +109,7 @@ final class Interpreter {
         switch verb {
         case "as":
             let name = try word().text
-            guard let caller = Caller.all.first(where: { $0.name == name }) else { throw malformed(name) }
+            guard let caller = TestUser.all.first(where: { $0.name == name }) else { throw malformed(name) }
             try CallerThread.become(caller)
             self.caller = caller
             return "ok"

@@ -9,7 +9,7 @@ extension EndToEnd {
         @Test(arguments: Arrangement.allCases)
         func scenariosGoAsOnAPlainDirectory(_ arrangement: Arrangement) throws {
             let scenarios = try Scenario.all().filter { arrangement.admits($0) && Self.isWanted($0) }
-            try Comparison.lend(arrangement, limit: .seconds(300)) { comparison in
+            try Comparison.registerBackingFile(arrangement, limit: .seconds(300)) { comparison in
                 let findings = try CallerThread.run {
                     try scenarios.enumerated().compactMap { number, scenario in
                         try Self.finding(in: scenario, number: number, by: comparison)

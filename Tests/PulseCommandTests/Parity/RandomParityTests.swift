@@ -15,7 +15,7 @@ extension EndToEnd {
         @Test(arguments: arrangements) func randomCallsGoAsOnAPlainDirectory(_ arrangement: Arrangement) throws {
             let seconds = Self.number("PULSEFS_PARITY_SECONDS").map { Int($0) / Self.arrangements.count }
             let limit = Duration.seconds((seconds ?? 0) + 120)
-            try Comparison.lend(arrangement, limit: limit) { comparison in
+            try Comparison.registerBackingFile(arrangement, limit: limit) { comparison in
                 let search: Search
                 if let seed = Self.number("PULSEFS_PARITY_SEED") {
                     search = Search(comparison, threadCount: 1, seeds: [seed])

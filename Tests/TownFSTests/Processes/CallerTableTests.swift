@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
+import Linux
 import Liveness
-import SystemCalls
 import SystemPackage
 import Testing
 

@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import SystemCalls
+import Linux
 import SystemPackage
 
 @testable import TownFS

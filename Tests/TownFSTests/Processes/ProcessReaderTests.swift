@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import SystemCalls
+import Linux
 import Testing
 
 @testable import TownFS
@@ -19,7 +19,7 @@ import Testing
         let child = try ChildProgram("echo; read x", environment: ["GT_ROLE": "mayor"])
         let reader = ProcessReader()
         #expect(reader.read(child.pid, isAsking: true)?.stat.threads == 1)
-        let mayEnd = try Wakeup()
+        let mayEnd = try EventFD()
         let thread = try Thread(named: "other") { mayEnd.wait() }
         let own = reader.read(gettid(), isAsking: false)
         #expect(try #require(own).stat.threads > 1)

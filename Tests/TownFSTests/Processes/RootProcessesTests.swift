@@ -1,6 +1,6 @@
 import Glibc
+import Linux
 import Liveness
-import SystemCalls
 import Testing
 
 @testable import TownFS

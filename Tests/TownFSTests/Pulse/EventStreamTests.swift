@@ -26,9 +26,9 @@ import Testing
             try touch("before", in: town)
             let handle = try town.open(".pulse/events")
             #expect(throws: Errno.resourceTemporarilyUnavailable) { try town.read(handle) }
-            #expect(try town.fileSystem.poll(handle, waker: nil) == 0)
+            #expect(try town.fileSystem.poll(handle, pollHandle: nil) == 0)
             try touch("mayor", in: town)
-            #expect(try town.fileSystem.poll(handle, waker: nil) == UInt32(POLLIN | POLLRDNORM))
+            #expect(try town.fileSystem.poll(handle, pollHandle: nil) == UInt32(POLLIN | POLLRDNORM))
             let text = try town.read(handle)
             #expect(try numbers(text) == [2])
             #expect(text.contains(#""event":"touched","runtime":"mayor","source":"command"}"#))

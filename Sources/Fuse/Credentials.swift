@@ -1,0 +1,103 @@
+import CLinux
+import Glibc
+import Linux
+import SystemPackage
+
+/// Whom a serving thread acts as, for a server that is root and answers other users.
+///
+/// The kernel has checked permissions before it asks, with groups and access control lists that are not in the request.
+/// So a thread keeps root's capabilities whatever it does; only who owns a new file, and what a write takes away from a
+/// file, go by the caller. Linux has credentials and capabilities for each thread, and after unshare(2) a umask, too.
+///
+/// Sources: credentials(7), capabilities(7), setfsuid(2), unshare(2).
+enum Credentials {
+    /// Lets threads take on other users' ids and keep their capabilities; called before there is more than one.
+    ///
+    /// But for CAP_SYS_RESOURCE, by which the kernel would give users what is reserved for root: blocks, quotas, flags.
+    ///
+    /// - Throws: EPERM without CAP_SETPCAP.
+    static func prepareProcess() throws(Errno) {
+        let bits = try retryingInterrupts { clinux_securebits() }
+        _ = try retryingInterrupts { clinux_set_securebits(bits | CInt(1 << SECURE_NO_SETUID_FIXUP)) }
+        var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
+        _ = try words.withCapabilities { (words) throws(Errno) in
+            try retryingInterrupts { clinux_capabilities(words) }
+        }
+        words[0].effective &= ~(UInt32(1) << CAP_SYS_RESOURCE)
+        words[0].permitted &= ~(UInt32(1) << CAP_SYS_RESOURCE)
+        _ = try words.withCapabilities { (words) throws(Errno) in
+            try retryingInterrupts { clinux_set_capabilities(words) }
+        }
+    }
+
+    /// Whether the calling thread has CAP_SYS_ADMIN, in whatever user namespace.
+    static var mayAdminister: Bool { has(CAP_SYS_ADMIN) }
+
+    /// Whether the calling thread has CAP_DAC_READ_SEARCH, in whatever user namespace.
+    static var mayListEverything: Bool { has(CAP_DAC_READ_SEARCH) }
+
+    private static func has(_ capability: CInt) -> Bool {
+        var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
+        return words.withCapabilities { clinux_capabilities($0) } == 0 && words[0].effective & 1 << capability != 0
+    }
+
+    /// Gives the calling thread a umask of its own.
+    ///
+    /// - Throws: EPERM where a seccomp filter forbids it.
+    static func prepareThread() throws(Errno) {
+        _ = try retryingInterrupts { unshare(CInt(CLONE_FS)) }
+    }
+
+    /// Runs `body`, which makes a file, with the caller's umask and, where `isShared`, as the caller's user and group.
+    ///
+    /// The umask is for the file system beneath to apply: where a directory has a default access control list, it does
+    /// not.
+    static func withCaller<Result, Failure: Error>(
+        for caller: Request, isShared: Bool, _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        umask(caller.umask)
+        guard isShared, caller.user != 0 || caller.group != 0 else { return try body() }
+        // Neither call reports an error; with root's capabilities there is none.
+        let group = setfsgid(caller.group)
+        let user = setfsuid(caller.user)
+        defer {
+            setfsuid(uid_t(bitPattern: user))
+            setfsgid(gid_t(bitPattern: group))
+        }
+        return try body()
+    }
+
+    /// Runs `body`, which changes a file's bytes, in the name of somebody who may not leave set-id bits on it.
+    ///
+    /// But for the set-group-id bit where the group may not execute: that stays if the file is of the caller's group.
+    /// Further groups of the caller are not in the request, and so not considered.
+    static func killingPrivileges<Result, Failure: Error>(
+        for caller: Request, _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
+        let isKnown = words.withCapabilities { clinux_capabilities($0) } == 0
+        let capability = UInt32(1) << CAP_FSETID
+        guard isKnown, words[0].effective & capability != 0 else { return try body() }
+        words[0].effective &= ~capability
+        words.withCapabilities { _ = clinux_set_capabilities($0) }
+        let group = setfsgid(caller.group)
+        defer {
+            setfsgid(gid_t(bitPattern: group))
+            words[0].effective |= capability
+            words.withCapabilities { _ = clinux_set_capabilities($0) }
+        }
+        return try body()
+    }
+}
+
+extension InlineArray where Element == __user_cap_data_struct {
+    fileprivate mutating func withCapabilities<Result, Failure: Error>(
+        _ body: (UnsafeMutablePointer<__user_cap_data_struct>) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        var span = mutableSpan
+        return try span.withUnsafeMutableBufferPointer { (words) throws(Failure) in
+            // because the array is not empty.
+            try body(words.baseAddress!)
+        }
+    }
+}

@@ -1,0 +1,137 @@
+import CLinux
+import Glibc
+import Linux
+import SystemPackage
+
+/// A terminal that is lent to a full-screen view, and given back as it was.
+///
+/// It has a description of its own of the terminal device, so that it may be told not to wait without everybody else
+/// being told too: output that is stopped (Ctrl-S) must not keep a signal from ending the program.
+struct Terminal: ~Copyable {
+    private let device: OwnedDescriptor
+    private let before: termios
+    private let hasColours: Bool
+    private var waiting: [UInt8] = []
+    private var shown: [[UInt8]] = []
+
+    /// Something is still to be written: wait for `descriptor` to be writable, and `flush`.
+    var isWaiting: Bool { !waiting.isEmpty }
+    var descriptor: CInt { device.rawValue }
+
+    /// - Returns: nil where standard output is no terminal, or one that cannot be written all over.
+    init?() {
+        let kind = getenv("TERM").map { String(cString: $0) } ?? ""
+        guard isatty(STDOUT_FILENO) == 1, !kind.isEmpty, kind != "dumb", let name = ttyname(STDOUT_FILENO),
+            let device = try? OwnedDescriptor(opening: name, in: AT_FDCWD, O_RDWR | O_NONBLOCK | O_NOCTTY)
+        else { return nil }
+        var modes = termios()
+        guard tcgetattr(device.rawValue, &modes) == 0 else { return nil }
+        self.device = device
+        before = modes
+        // https://no-color.org: set, and not empty.
+        hasColours = getenv("NO_COLOR").map { $0.pointee == 0 } ?? true
+    }
+
+    var size: WatchScreen.Size {
+        var size = winsize()
+        guard clinux_ioctl(device.rawValue, UInt32(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0 else {
+            return WatchScreen.Size(columns: 80, rows: 24)
+        }
+        return WatchScreen.Size(columns: Int(size.ws_col), rows: Int(size.ws_row))
+    }
+
+    // MARK: The whole screen
+
+    /// Takes the screen: the alternate one, without a cursor, and keys as they are pressed.
+    mutating func enter() {
+        var modes = before
+        modes.c_lflag &= ~tcflag_t(ICANON | ECHO)
+        tcsetattr(device.rawValue, TCSADRAIN, &modes)
+        shown = []
+        // Without wrapping at the margin: where terminal and we differ about a width, one line suffers.
+        write("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l\u{1b}[2J")
+    }
+
+    /// Gives the screen back as it was; waits a moment for a terminal that takes no output.
+    mutating func leave() {
+        write("\u{1b}[0m\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l")
+        let limit = ContinuousClock.now + .seconds(1)
+        while isWaiting {
+            var question = [pollfd(fd: device.rawValue, events: Int16(POLLOUT), revents: 0)]
+            guard poll(&question, until: limit) else { break }
+            flush()
+        }
+        waiting = []
+        var modes = before
+        // TCSANOW: draining would wait for a stopped terminal.
+        tcsetattr(device.rawValue, TCSANOW, &modes)
+    }
+
+    /// Has the next `show` draw every line.
+    mutating func clear() {
+        shown = []
+        write("\u{1b}[0m\u{1b}[2J")
+    }
+
+    /// Draws the lines that have changed.
+    mutating func show(_ lines: [WatchScreen.Line]) {
+        let drawn = lines.map { Array(draw($0).utf8) }
+        var bytes: [UInt8] = []
+        for (index, line) in drawn.enumerated() where index >= shown.count || shown[index] != line {
+            // Erased first: after a full line the cursor is still on its last column.
+            bytes += Array("\u{1b}[\(index + 1);1H\u{1b}[K".utf8) + line
+        }
+        if drawn.count < shown.count { bytes += Array("\u{1b}[\(drawn.count + 1);1H\u{1b}[J".utf8) }
+        shown = drawn
+        waiting += bytes
+        flush()
+    }
+
+    private func draw(_ line: WatchScreen.Line) -> String {
+        line.map { span in
+            guard hasColours, let code = Self.code(span.style) else { return span.text }
+            return "\u{1b}[\(code)m\(span.text)\u{1b}[0m"
+        }.joined()
+    }
+
+    /// Parameters of SGR (ECMA-48): the eight colours that every terminal lets its user choose.
+    private static func code(_ style: WatchScreen.Style) -> String? {
+        switch style {
+        case .plain: nil
+        case .bold: "1"
+        case .faint: "2"
+        case .good: "32"
+        case .doubtful: "33"
+        case .bad: "1;31"
+        case .heading: "7"
+        }
+    }
+
+    // MARK: Bytes
+
+    private mutating func write(_ text: String) {
+        waiting += Array(text.utf8)
+        flush()
+    }
+
+    /// Writes what the terminal takes now.
+    mutating func flush() {
+        while !waiting.isEmpty {
+            let count = waiting.withUnsafeBytes { Glibc.write(device.rawValue, $0.baseAddress, $0.count) }
+            guard count > 0 else {
+                // Anything but a full terminal: nobody looks at it any more.
+                if Errno.current != .wouldBlock { waiting = [] }
+                return
+            }
+            waiting.removeFirst(count)
+        }
+    }
+
+    /// The bytes of keys that have been pressed; nil when the terminal has gone.
+    func keys() -> [UInt8]? {
+        var room = [UInt8](repeating: 0, count: 256)
+        let count = room.withUnsafeMutableBytes { read(device.rawValue, $0.baseAddress, $0.count) }
+        if count > 0 { return Array(room.prefix(count)) }
+        return count == -1 && (Errno.current == .wouldBlock || Errno.current == .interrupted) ? [] : nil
+    }
+}

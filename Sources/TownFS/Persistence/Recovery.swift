@@ -1,0 +1,40 @@
+import Glibc
+import Linux
+import Liveness
+import Logging
+import SystemPackage
+
+/// Brings real files up to date from the journal of a worker that has died.
+package final class Recovery: Sendable {
+    private let backing: BackingTree
+    private let journal: Journal
+    private let log: Logger
+
+    package init(in backing: BackingTree, journal: Journal, log: Logger) {
+        self.backing = backing
+        self.journal = journal
+        self.log = log
+    }
+
+    /// Writes every document that its real file does not have yet; removes the files of which the last was an unlink.
+    package func run() {
+        for (path, event) in journal.replay() {
+            let (parent, name) = path.parentAndName
+            do throws(Errno) {
+                try backing.withDirectory(at: parent) { (directory) throws(Errno) in
+                    switch event {
+                    case .content(let content):
+                        try BackingDocument.replace(name, in: directory, with: content, now: .now)
+                    case .unlinked:
+                        // Something else may have taken the name since.
+                        guard try BackingDocument.open(name, in: directory) != nil else { return }
+                        _ = name.withPointer { unlinkat(directory, $0, 0) }
+                    case .clean: break
+                    }
+                }
+            } catch {
+                log.error("cannot write \(String(printable: path)) down: \(error)")
+            }
+        }
+    }
+}

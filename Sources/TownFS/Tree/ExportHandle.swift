@@ -1,0 +1,58 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import SystemPackage
+
+/// The kernel's own name for a file: leads to it whatever it is called by now, and to no other.
+///
+/// Opening takes CAP_DAC_READ_SEARCH, and not every file system has handles; then there are only names.
+///
+/// The corresponding C type is `struct file_handle`.
+struct ExportHandle: Sendable {
+    /// Handles of one file system; this is what they are opened by.
+    final class FileSystem: Sendable {
+        fileprivate let directory: Descriptor
+        private let device: dev_t
+
+        /// Nil where handles cannot be opened.
+        init?(of root: Descriptor) {
+            guard let directory = try? root.reopened(O_RDONLY | O_DIRECTORY),
+                let device = try? FileStatus(of: root.rawValue).st_dev,
+                let handle = ExportHandle(of: root), (try? handle.open(on: directory)) != nil
+            else { return nil }
+            self.directory = directory
+            self.device = device
+        }
+
+        /// The handle of a file, or nil if it is on another file system, or has none.
+        func handle(of file: Descriptor, _ identity: FileIdentity) -> ExportHandle? {
+            identity.device == device ? ExportHandle(of: file) : nil
+        }
+    }
+
+    private let bytes: [UInt8]
+
+    fileprivate init?(of file: Descriptor) {
+        let room = [UInt8](unsafeUninitializedCapacity: Int(clinux_handle_room)) { room, count in
+            count = max(0, Int(clinux_get_handle(file.rawValue, room.baseAddress)))
+        }
+        guard !room.isEmpty else { return nil }
+        bytes = room
+    }
+
+    /// An `O_PATH` descriptor of the file.
+    ///
+    /// ESTALE when it is gone.
+    func open(in fileSystem: FileSystem) throws(Errno) -> Descriptor {
+        try open(on: fileSystem.directory)
+    }
+
+    fileprivate func open(on directory: Descriptor) throws(Errno) -> Descriptor {
+        Descriptor(
+            OwnedDescriptor(
+                takingOwnershipOf: try retryingInterrupts {
+                    clinux_open_handle(directory.rawValue, bytes, O_PATH | O_NOFOLLOW | O_CLOEXEC)
+                }))
+    }
+}

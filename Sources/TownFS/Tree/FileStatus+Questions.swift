@@ -1,0 +1,113 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import SystemPackage
+
+/// Which file it is, whatever its names: the pair that no two files have at one time.
+struct FileIdentity: Hashable, Sendable {
+    let device: dev_t
+    let number: ino_t
+}
+
+extension FileStatus {
+    var identity: FileIdentity { FileIdentity(device: st_dev, number: st_ino) }
+
+    var kind: mode_t { st_mode & S_IFMT }
+    var isDirectory: Bool { kind == S_IFDIR }
+    var isRegularFile: Bool { kind == S_IFREG }
+
+    /// The status of what `descriptor` is open on, an `O_PATH` descriptor too.
+    ///
+    /// The corresponding C function is `fstat`.
+    init(of descriptor: CInt) throws(Errno) {
+        self.init()
+        _ = try retryingInterrupts { fstat(descriptor, &self) }
+    }
+
+    /// The status of a name in a directory; a symbolic link is not followed.
+    ///
+    /// The corresponding C function is `fstatat`.
+    init(of name: UnsafePointer<CChar>, in directory: CInt) throws(Errno) {
+        self.init()
+        _ = try retryingInterrupts { fstatat(directory, name, &self, AT_SYMLINK_NOFOLLOW) }
+    }
+}
+
+/// When a file was made, which tells it from a later one that was given the same inode number.
+struct Birth: Hashable, Sendable {
+    let seconds: Int64
+    let nanoseconds: UInt32
+
+    /// Nil for times before 1678 and after 2261.
+    var nanosecondsSince1970: Int64? {
+        let (whole, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        let (sum, overflowToo) = whole.addingReportingOverflow(Int64(nanoseconds))
+        return overflow || overflowToo ? nil : sum
+    }
+
+    init(seconds: Int64, nanoseconds: UInt32) {
+        self.seconds = seconds
+        self.nanoseconds = nanoseconds
+    }
+
+    init(nanosecondsSince1970 count: Int64) {
+        let (seconds, rest) = count.quotientAndRemainder(dividingBy: 1_000_000_000)
+        self.init(
+            seconds: rest < 0 ? seconds - 1 : seconds, nanoseconds: UInt32(rest < 0 ? rest + 1_000_000_000 : rest))
+    }
+
+    var timespec: timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
+}
+
+/// A file's status with its birth, where the file system beneath knows it.
+///
+/// The corresponding C type is `struct statx`.
+struct ExtendedStatus {
+    let status: FileStatus
+    let birth: Birth?
+
+    /// Of what `descriptor` is open on, an `O_PATH` descriptor too.
+    init(of descriptor: CInt) throws(Errno) {
+        try self.init(of: "", in: descriptor, flags: AT_EMPTY_PATH)
+    }
+
+    /// Of a name in a directory; a symbolic link is not followed.
+    init(of name: UnsafePointer<CChar>, in directory: CInt) throws(Errno) {
+        try self.init(of: name, in: directory, flags: AT_SYMLINK_NOFOLLOW)
+    }
+
+    /// Whether it is of the file on record: births count where both are known.
+    func isOf(_ identity: FileIdentity?, born birth: Birth?) -> Bool {
+        status.identity == identity && (birth == nil || self.birth == nil || birth == self.birth)
+    }
+
+    private init(of name: UnsafePointer<CChar>, in directory: CInt, flags: CInt) throws(Errno) {
+        var found = statx()
+        let mask = UInt32(STATX_BASIC_STATS | STATX_BTIME)
+        _ = try retryingInterrupts { clinux_statx(directory, name, flags, mask, &found) }
+        status = FileStatus(found)
+        birth =
+            found.stx_mask & UInt32(STATX_BTIME) == 0
+            ? nil : Birth(seconds: found.stx_btime.tv_sec, nanoseconds: found.stx_btime.tv_nsec)
+    }
+}
+
+extension FileStatus {
+    fileprivate init(_ found: statx) {
+        self.init()
+        st_dev = clinux_device(found.stx_dev_major, found.stx_dev_minor)
+        st_ino = ino_t(found.stx_ino)
+        st_nlink = nlink_t(found.stx_nlink)
+        st_mode = mode_t(found.stx_mode)
+        st_uid = found.stx_uid
+        st_gid = found.stx_gid
+        st_rdev = clinux_device(found.stx_rdev_major, found.stx_rdev_minor)
+        st_size = off_t(found.stx_size)
+        st_blksize = blksize_t(found.stx_blksize)
+        st_blocks = blkcnt_t(found.stx_blocks)
+        st_atim = timespec(tv_sec: Int(found.stx_atime.tv_sec), tv_nsec: Int(found.stx_atime.tv_nsec))
+        st_mtim = timespec(tv_sec: Int(found.stx_mtime.tv_sec), tv_nsec: Int(found.stx_mtime.tv_nsec))
+        st_ctim = timespec(tv_sec: Int(found.stx_ctime.tv_sec), tv_nsec: Int(found.stx_ctime.tv_nsec))
+    }
+}

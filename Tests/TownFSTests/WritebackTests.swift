@@ -1,0 +1,292 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import Liveness
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import TownFS
+
+@Suite struct WritebackTests {
+    private let activity = "daemon/activity.json"
+
+    @Test func documentIsInItsRealFileOnceAskedFor() throws {
+        try withTown { town in
+            let text = document("gt", at: town.now)
+            try town.write(text, to: activity)
+            #expect(town.town.writeback.pendingCount == 1)
+            town.writeback()
+            #expect(try town.readBeneath(activity) == text)
+            #expect(WallTime(try town.statBeneath(activity).st_mtim) == town.now)
+            #expect(town.town.writeback.pendingCount == 0)
+            #expect(try town.namesBeneath("daemon") == ["activity.json"])
+        }
+    }
+
+    @Test func closeWritesEverythingDown() throws {
+        try withTown { town in
+            let paths = ["daemon/activity.json", "deacon/heartbeat.json", ".runtime/heartbeats/gt-nux.json"]
+            for path in paths { try town.write(document(path, at: town.now), to: path) }
+            #expect(town.town.close() == 0)
+            for path in paths {
+                let read = try town.readBeneath(path)
+                #expect(read == document(path, at: town.now))
+            }
+        }
+    }
+
+    @Test func newMountGoesOnFromWhatWasWrittenDown() throws {
+        try withTown { town in
+            try town.write(document("gt", at: town.now), to: activity, mode: 0o640)
+            let status = try town.stat(activity)
+            #expect(town.town.close() == 0)
+            let next = try TestTown(
+                tree: town.tree, patterns: SignalPatterns.defaults, expiry: .keep, cacheCapacity: 8, journal: nil)
+            defer { _ = next.town.close() }
+            #expect(try next.read(activity) == document("gt", at: town.now))
+            let after = try next.stat(activity)
+            #expect(after.st_ino == status.st_ino)
+            #expect(after.st_mode == status.st_mode)
+            #expect(WallTime(after.st_mtim) == WallTime(status.st_mtim))
+        }
+    }
+
+    @Test func removedFileIsNotWrittenDown() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try town.unlink(activity)
+            #expect(town.town.close() == 0)
+            #expect(try town.namesBeneath("daemon") == [])
+        }
+    }
+
+    @Test func documentThatCannotBeWrittenIsKeptAndTriedAgain() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            let text = try town.read(activity)
+            // The directory vanishes beneath the mount.
+            #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
+            let file = try #require(town.fileSystem.signals.all(backing: Array("daemon".utf8)).first?.knownFiles.first)
+            #expect(town.town.writeback.writeNow([file]) == .noSuchFileOrDirectory)
+            #expect(town.town.writeback.pendingCount == 1)
+            #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)
+            #expect(town.town.close() == 0)
+            #expect(try town.readBeneath(activity) == text)
+        }
+    }
+
+    @Test func closeCountsWhatCouldNotBeWritten() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try town.write("{}", to: "deacon/heartbeat.json")
+            #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
+            #expect(town.town.close() == 1)
+            #expect(try town.readBeneath("deacon/heartbeat.json") != nil)
+        }
+    }
+
+    @Test func documentIsInItsRealFileAfterTheDelay() throws {
+        try withTown(writeDownDelay: .milliseconds(20)) { town in
+            for text in [document("first", at: town.now), document("second", at: town.now)] {
+                try town.write(text, to: activity)
+                #expect(eventually { (try? town.readBeneath(activity)) == text })
+            }
+            #expect(eventually { town.town.writeback.pendingCount == 0 })
+        }
+    }
+
+    /// What was written down without being asked for may still be lost in a power cut; fsync(2) promises that it is not.
+    @Test func fsyncAlsoGoesForWhatHasBeenWrittenDown() throws {
+        try withTown { town in
+            try town.write(document("gt", at: town.now), to: activity)
+            town.writeback()
+            let written = try town.statBeneath(activity)
+            let handle = try town.open(activity, O_RDONLY)
+            defer { town.fileSystem.release(handle) }
+            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+            let durable = try town.statBeneath(activity)
+            #expect(durable.st_ino != written.st_ino)
+            // Once is enough.
+            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+            #expect(try town.statBeneath(activity).st_ino == durable.st_ino)
+        }
+    }
+
+    @Test func fsyncSaysThatItCouldNot() throws {
+        try withTown { town in
+            let handle = try town.open(activity, O_WRONLY | O_CREAT)
+            try town.write("{}", to: handle)
+            #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
+            #expect(throws: Errno.noSuchFileOrDirectory) {
+                try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+            }
+            town.fileSystem.release(handle)
+            #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)
+        }
+    }
+
+    @Test func fsyncOfADirectoryWritesDownWhatIsBeneathIt() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try town.write("{}", to: ".runtime/heartbeats/a.json")
+            let runtime = try town.lookup(".runtime").inode
+            let handle = try town.fileSystem.opendir(runtime, for: .me).handle
+            try town.fileSystem.fsyncdir(runtime, handle, dataOnly: false)
+            town.fileSystem.releasedir(handle)
+            #expect(try town.readBeneath(".runtime/heartbeats/a.json") != nil)
+            #expect(try town.readBeneath(activity) == nil)
+        }
+    }
+
+    @Test func linkOutOfTheTownIsNotFollowed() throws {
+        try withTown { town in
+            try withTemporaryTree { elsewhere in
+                try town.write("{}", to: activity)
+                #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
+                #expect(symlink(elsewhere, "\(town.tree)/daemon") == 0)
+                #expect(town.town.close() == 1)
+                #expect(access("\(elsewhere)/activity.json", F_OK) == -1)
+            }
+        }
+    }
+
+    @Test func orderAfterTheCloseDoesNotHang() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            #expect(town.town.close() == 0)
+            town.writeback()
+        }
+    }
+
+    @Test func fullJournalMeansWritingDownAtOnce() throws {
+        let journal = try Journal(takingOwnershipOf: Journal.makeMemory())
+        let large = SignalFile.Content(
+            document: Document(Array(repeating: 0x20, count: Document.maximumSize)), modified: .now, changed: .now,
+            ownership: .init(mode: 0o644, user: 0, group: 0), deadline: .now)
+        var number = 0
+        while number < 2000, journal.append(.content(large), at: Array("filler/\(number)".utf8)) { number += 1 }
+        try withTown(journal: journal) { town in
+            let text = document("gt", at: town.now) + String(repeating: " ", count: 60_000)
+            try town.write(text, to: activity)
+            #expect(try town.readBeneath(activity) == text)
+        }
+    }
+}
+
+@Suite struct RecoveryTests {
+    private let activity = "daemon/activity.json"
+
+    /// What a worker left, killed at this moment, is put into the real files.
+    private func recover(_ town: TestTown) throws {
+        let root = try OwnedDescriptor(opening: town.tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)
+        Recovery(in: BackingTree(takingOwnershipOf: root), journal: town.journal, log: .silent).run()
+    }
+
+    @Test func documentsOfADeadWorkerReachTheirFiles() throws {
+        try withTown(["deacon/heartbeat.json": "{}"]) { town in
+            let text = document("gt", at: town.now)
+            try town.write(text, to: activity, mode: 0o640)
+            try town.write(text, to: "deacon/heartbeat.json")
+            try town.write(text, to: "deacon/heartbeat.json")
+            try town.unlink("deacon/heartbeat.json")
+            try recover(town)
+            #expect(try town.readBeneath(activity) == text)
+            #expect(try town.statBeneath(activity).st_mode == S_IFREG | 0o640)
+            #expect(WallTime(try town.statBeneath(activity).st_mtim) == town.now)
+            #expect(try town.namesBeneath("deacon") == [])
+        }
+    }
+
+    @Test func recoveringTwiceIsRecoveringOnce() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try recover(town)
+            let text = try town.readBeneath(activity)
+            try recover(town)
+            #expect(try town.readBeneath(activity) == text)
+        }
+    }
+
+    @Test func whatHasBeenWrittenDownIsLeftAlone() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            town.writeback()
+            #expect(unlink("\(town.tree)/\(activity)") == 0)
+            try recover(town)
+            #expect(try town.readBeneath(activity) == nil)
+        }
+    }
+
+    @Test func newerFileIsLeftAlone() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try town.writeBeneath("theirs", to: activity)
+            try town.setTimeBeneath(activity, to: town.now + .nanoseconds(1))
+            try recover(town)
+            #expect(try town.readBeneath(activity) == "theirs")
+        }
+    }
+
+    @Test func missingDirectoryIsNoHindranceToTheOthers() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try town.write("{}", to: "deacon/heartbeat.json")
+            #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
+            try recover(town)
+            #expect(try town.readBeneath("deacon/heartbeat.json") != nil)
+            #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)
+        }
+    }
+
+    @Test func directoryThatWasRenamedIsNotRecoveredToItsOldPath() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try town.rename("daemon", to: "retired")
+            try town.mkdir("daemon")
+            try recover(town)
+            #expect(try town.namesBeneath("daemon") == [])
+            #expect(try town.namesBeneath("retired") == ["activity.json"])
+        }
+    }
+
+    @Test func signalFileInTheRootIsRecovered() throws {
+        try withTown(patterns: ["keepalive.json"]) { town in
+            try town.write("{}", to: "keepalive.json")
+            try recover(town)
+            #expect(try town.readBeneath("keepalive.json") != nil)
+        }
+    }
+}
+
+@Suite struct ProcessIdentityTests {
+    @Test func threadsOfOneProcessAreTheSame() throws {
+        let other = Mutex<pid_t>(0)
+        let (isKnown, mayEnd) = (try EventFD(), try EventFD())
+        let thread = try Thread(named: "test") {
+            other.withLock { $0 = gettid() }
+            isKnown.raise()
+            mayEnd.wait()
+        }
+        isKnown.wait()
+        let id = other.withLock { $0 }
+        #expect(id != gettid())
+        #expect(ProcessIdentity.isSame(id, gettid()))
+        #expect(ProcessFiles(number: id).process() == getpid())
+        mayEnd.raise()
+        thread.join()
+    }
+
+    @Test func otherProcessesAreNotTheSame() {
+        #expect(!ProcessIdentity.isSame(gettid(), 1))
+        #expect(!ProcessIdentity.isSame(gettid(), 0))
+        #expect(ProcessIdentity.isSame(1, 1))
+    }
+
+    @Test func endedProcessHasNone() {
+        // Beyond any pid that the kernel gives out.
+        #expect(ProcessFiles(number: 1 << 30).process() == nil)
+        #expect(!ProcessIdentity.isSame(1 << 30, gettid()))
+    }
+}
