@@ -173,10 +173,11 @@ package final class TownFileSystem: FileSystem {
     /// For how long a name may be taken to mean a backing file: not for long where it may come to mean a signal file.
     ///
     /// That is beside signal files, and of a file with several names anywhere: when its directory is renamed to where signal
-    /// files lie, the inode may be known by another of its names.
+    /// files lie, the inode may be known by another of its names. A directory never becomes a signal file, and nothing that
+    /// is renamed over a signal file is one.
     private func nameTimeout(_ name: NodeName, _ status: FileStatus, in directory: SignalDirectory?) -> Double {
         let isShortLived =
-            directory?.scope.hasSignals == true
+            directory?.scope.hasSignals == true && !status.isDirectory
             || status.isRegularFile && status.st_nlink > 1 && town.configuration.patterns.canEnd(in: name.bytes)
         return isShortLived ? min(Self.signalTimeout, backingTimeout) : backingTimeout
     }

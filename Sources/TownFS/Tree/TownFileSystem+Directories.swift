@@ -148,7 +148,7 @@ extension TownFileSystem {
         let node = try nodes.node(inode)
         // The signal files at and beneath this directory: for the root, that is every document.
         if let signals = node.signals {
-            let files = self.signals.allFiles(backing: signals.path)
+            let files = signals.subtree.flatMap(\.knownFiles)
             if let failure = town.writeback.writeNow(files) { throw failure }
         }
         guard let real = try real(inode, handle) else { return }
@@ -188,17 +188,18 @@ extension SignalDirectory {
             case .asBeneath: break
             }
         }
+        let isRoot = path.isEmpty
         try DirectoryStream(real).forEach(from: 0) { (listed) throws(Errno) in
             var entry = listed
             let bytes = entry.name.bytes
             // The real `.pulse`, if there is one, is covered by ours, which no listing shows.
-            if BackingDocument.isTemporary(bytes, in: scope) || (path.isEmpty && bytes == PulseDirectory.name) {
+            if BackingDocument.isTemporary(bytes, in: scope) || (isRoot && bytes == PulseDirectory.name) {
                 return true
             }
             if scope.matches(bytes), entry.kind == S_IFREG || entry.kind == 0 {
                 if hidden.contains(entry.name) || hasExpired(entry.name, in: real) { return true }
                 pending[entry.name] = nil
-                entry.number = SignalFile.inodeNumber(of: path.isEmpty ? bytes : path + [UInt8(ascii: "/")] + bytes)
+                entry.number = SignalFile.inodeNumber(of: path(of: bytes))
             }
             entries.append(entry)
             return true

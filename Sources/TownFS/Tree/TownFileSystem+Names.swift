@@ -115,7 +115,7 @@ extension TownFileSystem {
         let ownership = SignalFile.Ownership(
             mode: mode & 0o7777 & ~request.umask, user: request.user,
             group: real.st_mode & S_ISGID == 0 ? request.group : real.st_gid)
-        return try signals.withCaller(name) { (file) throws(Errno) in
+        return try signals.withFile(name) { (file) throws(Errno) in
             try file.create(ownership, flags: flags, for: request, in: directory.descriptor).map { (file, $0) }
         }
     }
@@ -182,12 +182,12 @@ extension TownFileSystem {
             throw .notDirectory
         case .backing:
             town.processes.noteActivity(request)
-            let below = signals.directory(NodeName(name), in: directory.signals)
-            if let below { try emptyBeneath(below, name, in: directory) }
+            let removed = directory.signals?.knownChild(NodeName(name))
+            if let removed { try emptyBeneath(removed, name, in: directory) }
             try pinning(name, in: directory) { () throws(Errno) in
                 _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
             }
-            if let below { signals.drop(signals.all(backing: below.path)) }
+            _ = removed?.detachSubtree()
         }
     }
 
