@@ -135,10 +135,12 @@ package final class TownFileSystem: FileSystem {
 
     /// Decides what a name in a directory means.
     ///
-    /// Something else than a regular file beneath is no signal file.
+    /// Something else than a regular file beneath is no signal file. ENOENT for temporary files of write-back.
     func nameKind(of name: FileName, in directory: Directory) throws(Errno) -> NameKind {
         if directory.inode == .root, case .town = cover, name.bytes.elementsEqual(PulseDirectory.name) { return .pulse }
-        guard let signals = directory.signals, signals.isSignal(name) else { return .backing }
+        guard let signals = directory.signals else { return .backing }
+        if BackingDocument.isTemporary(name.bytes, in: signals.scope) { throw .noSuchFileOrDirectory }
+        guard signals.isSignal(name) else { return .backing }
         do throws(Errno) {
             let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
             return status.isRegularFile ? .signal(signals) : .backing

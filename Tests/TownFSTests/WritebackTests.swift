@@ -178,6 +178,15 @@ import Testing
 @Suite struct RecoveryTests {
     private let activity = "daemon/activity.json"
 
+    @Test func temporaryFilesOfADeadWorkerAreRemoved() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try town.writeBeneath("half", to: "daemon/.pulsefs-0123456789abcdef")
+            try recover(town)
+            #expect(try town.namesBeneath("daemon") == ["activity.json"])
+        }
+    }
+
     /// What a worker left, killed at this moment, is put into the real files.
     private func recover(_ town: TestTown) throws {
         let root = try OwnedDescriptor(opening: town.tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)

@@ -128,15 +128,15 @@ extension TownFileSystem {
     ) throws(Errno) -> Directory {
         if pulse.contains(parent) { throw .notPermitted }
         let directory = try directory(parent)
-        if case .pulse = try nameKind(of: name, in: directory) { throw .fileExists }
         try refuseTemporary(name, in: directory)
+        if case .pulse = try nameKind(of: name, in: directory) { throw .fileExists }
         town.processes.noteActivity(request)
         return directory
     }
 
     /// EPERM for the name of a file through which a document is written down: nobody shall be in its way.
     func refuseTemporary(_ name: FileName, in directory: Directory) throws(Errno) {
-        if let signals = directory.signals, BackingDocument.isTemporary(Array(name.bytes), in: signals.scope) {
+        if let signals = directory.signals, BackingDocument.isTemporary(name.bytes, in: signals.scope) {
             throw .notPermitted
         }
     }
@@ -183,9 +183,20 @@ extension TownFileSystem {
         case .backing:
             town.processes.noteActivity(request)
             let removed = directory.signals?.knownChild(NodeName(name))
-            if let removed { try emptyBeneath(removed, name, in: directory) }
-            try pinning(name, in: directory) { () throws(Errno) in
+            // Documents that are not written back, files that are being created.
+            if let removed, removed.holdsFiles { throw .directoryNotEmpty }
+            func remove() throws(Errno) {
                 _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
+            }
+            try pinning(name, in: directory) { () throws(Errno) in
+                do throws(Errno) {
+                    try remove()
+                } catch .directoryNotEmpty {
+                    let signals = signals.directory(NodeName(name), in: directory.signals)
+                    guard let signals, signals.scope.hasSignals else { throw .directoryNotEmpty }
+                    try emptyBeneath(signals, name, in: directory)
+                    try remove()
+                }
             }
             _ = removed?.detachSubtree()
         }

@@ -294,7 +294,7 @@ extension TownFileSystem {
         try pinning(target.name, in: target.directory) { () throws(Errno) in
             try BackingDocument.replace(
                 target.nodeName, in: target.directory.descriptor.rawValue, with: content,
-                now: town.now.wall, flags: flags, evenIfNewer: true)
+                now: town.now.wall, flags: flags, evenIfNewer: true, staging: source.directory.descriptor.rawValue)
         }
         let inode = nodes.inode(of: file)
         try file.remove(in: source.directory.descriptor)
