@@ -387,7 +387,7 @@ final class NodeStore: Sendable {
     ///
     /// Visits the nodes under `top` only, parents before children.
     ///
-    /// - Returns: Entries that are or were signal files, and directories that can or could hold some.
+    /// - Returns: Entries that are or were signal files, and directories that can hold some now or could before, not both.
     func updateSignals(under top: InodeNumber) -> (movedEntries: [MovedEntry], directories: [InodeNumber]) {
         state.withLock { state in
             var waiting = state.nodes.children(of: top)
@@ -398,7 +398,7 @@ final class NodeStore: Sendable {
                 let parent = state.nodes[node.parent]?.signals
                 if node.isDirectory {
                     let signals = parent?.child(node.name)
-                    if node.signals?.scope.hasSignals == true || signals?.scope.hasSignals == true {
+                    if (node.signals?.scope.hasSignals == true) != (signals?.scope.hasSignals == true) {
                         directories.append(inode)
                     }
                     state.nodes[inode]?.signals = signals
