@@ -57,6 +57,9 @@ final class TestTown: Sendable {
 
     func advance(by duration: Duration) { clock.advance(by: duration) }
 
+    /// Sets the wall clock, and not the monotonic one, as settimeofday(2) does.
+    func stepWallClock(by duration: Duration) { clock.stepWallClock(by: duration) }
+
     // MARK: Paths, as the kernel walks them
 
     /// Looks a path up, component by component.
@@ -354,10 +357,15 @@ extension Request {
 final class FakeClock: Sendable {
     private let start = Town.Timestamps(wall: .now, instant: .now)
     private let elapsed = Mutex(Duration.zero)
+    private let stepped = Mutex(Duration.zero)
 
     var now: Town.Timestamps {
-        let elapsed = elapsed.withLock { $0 }
-        return Town.Timestamps(wall: start.wall + elapsed, instant: start.instant + elapsed)
+        let (elapsed, stepped) = (elapsed.withLock { $0 }, stepped.withLock { $0 })
+        return Town.Timestamps(wall: start.wall + elapsed + stepped, instant: start.instant + elapsed)
+    }
+
+    func stepWallClock(by duration: Duration) {
+        stepped.withLock { $0 += duration }
     }
 
     func advance(by duration: Duration) {

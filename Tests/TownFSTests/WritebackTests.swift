@@ -228,6 +228,32 @@ import Testing
         }
     }
 
+    /// The backing file carries the time before the step, which is later.
+    @Test(arguments: ["written back", "found at the mount"], ["written back", "recovered"])
+    func documentAfterABackwardClockStepReplacesTheOneBefore(_ before: String, _ after: String) throws {
+        try withTown { town in
+            let former = document("former", at: town.now)
+            if before == "written back" {
+                try town.write(former, to: activity)
+                town.writeback()
+            } else {
+                try town.writeBeneath(former, to: activity)
+                try town.setTimeBeneath(activity, to: town.now)
+            }
+            town.stepWallClock(by: .seconds(-15))
+            town.advance(by: .seconds(1))
+            let text = document("later", at: town.now)
+            try town.write(text, to: activity)
+            if after == "written back" {
+                town.writeback()
+            } else {
+                let root = try OwnedDescriptor(opening: town.tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)
+                Recovery(in: BackingTree(takingOwnershipOf: root), journal: town.journal, log: .silent).run()
+            }
+            #expect(try town.readBeneath(activity) == text)
+        }
+    }
+
     @Test func newerFileIsLeftAlone() throws {
         try withTown { town in
             try town.write("{}", to: activity)

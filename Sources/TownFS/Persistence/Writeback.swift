@@ -153,15 +153,17 @@ final class Writeback: Sendable {
         for file in files {
             guard let (content, revision) = file.beginWriteDown(isDurable: isDurable) else { continue }
             var failure: Errno?
+            var backingTime: WallTime?
             do throws(Errno) {
                 try withDirectory(of: file) { (directory) throws(Errno) in
-                    try BackingDocument.replace(
+                    backingTime = try BackingDocument.replace(
                         file.name, in: directory, with: content, now: .now, isDurable: isDurable)
                 }
             } catch {
                 failure = error
             }
-            let isSettled = file.endWriteDown(of: revision, isDurable: isDurable, succeeded: failure == nil)
+            let isSettled = file.endWriteDown(
+                of: revision, isDurable: isDurable, succeeded: failure == nil, backingTime: backingTime)
             guard !isSettled, let failure else { continue }
             failures.append(failure)
             log.error("cannot write \(String(printable: file.path)) down: \(failure)")

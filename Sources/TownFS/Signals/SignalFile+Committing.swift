@@ -87,7 +87,7 @@ extension SignalFile {
                 let attribution = isWritten ? attributed.consulting(document) : attributed
                 let content = Content(
                     document: document, modified: now.wall, changed: now.wall, ownership: ownership,
-                    deadline: now.instant + town.configuration.ttl)
+                    deadline: now.instant + town.configuration.ttl, backingTime: previous?.backingTime)
                 if let successor {
                     // Whole before anybody finds it.
                     successor.state.withLock { $0.setAside(.committed(content)) }
@@ -160,7 +160,7 @@ extension SignalFile {
         return Content(
             document: Document(bytes), modified: WallTime(status.st_mtim), changed: WallTime(status.st_ctim),
             ownership: Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
-            deadline: town.now.instant)
+            deadline: town.now.instant, backingTime: WallTime(status.st_mtim))
     }
 
     /// Changes mode or owner, which touches nothing.

@@ -29,6 +29,10 @@ extension SignalFile {
         var ownership: Ownership
         /// Until when the last touch proves life.
         var deadline: ContinuousClock.Instant
+        /// `st_mtim` of the backing file that this document is known to follow; nil if there is none.
+        ///
+        /// Wall clocks are set back. This time is compared for equality only.
+        var backingTime: WallTime?
     }
 
     // MARK: As stat(2) tells
