@@ -42,7 +42,8 @@ extension TownFileSystem {
         let directory = try directory(parent)
         try refuseTemporary(name, in: directory)
         if flags & clinux_tmpfile == clinux_tmpfile {
-            return try createUnnamed(in: directory, mode: mode, flags: flags)
+            return try createUnnamed(
+                in: directory, mode: creationMode(mode, in: directory, for: request), flags: flags)
         }
         switch try nameKind(of: name, in: directory) {
         case .pulse: throw .isDirectory
@@ -53,6 +54,7 @@ extension TownFileSystem {
             return (entry, reply(OpenFile(entry.inode, .signal(opened))))
         case .backing:
             town.processes.noteActivity(request)
+            let mode = try creationMode(mode, in: directory, for: request)
             let moment = nodes.moment
             let opened: Descriptor
             do throws(Errno) {
