@@ -442,8 +442,7 @@ extension TownFileSystem {
     ) throws -> Result {
         let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: room, alignment: 8)
         defer { bytes.deallocate() }
-        // because libfuse lays entries out without a look at the request.
-        var reply = DirectoryReply(request: OpaquePointer(bitPattern: 8)!, room: bytes)
+        var reply = DirectoryReply(room: bytes)
         if withLookup {
             try readdirplus(inode, handle, from: offset, into: &reply, for: .me)
         } else {
