@@ -1,41 +1,57 @@
-import Glibc
 import Testing
 
-@testable import PulseBench
+@testable import PulsefsBench
 
 @Suite struct ReportTests {
-    @Test func treeReportIsReadBackAsItWasWritten() throws {
+    @Test func reportIsReadBackAsItWasWritten() throws {
         let report = Self.treeReport
-        let json = try report.json
-        let again = try TreeReport(json: Array(json.utf8))
-        #expect(try again.json == json)
-        #expect(again.markdown == report.markdown && again.chart.svg == report.chart.svg)
-        #expect(json.contains(#""schema" : "pulsefs-bench/tree/1""#) && json.contains(#""to_best_peer""#))
+        let again = try Report(json: Array(try report.json.utf8))
+        #expect(try again.json == report.json)
+        #expect(again.markdown == report.markdown && BarChart(again).svg == BarChart(report).svg)
     }
 
-    @Test func touchReportIsReadBackAsItWasWritten() throws {
-        let report = try Self.touchReport()
-        let json = try report.json
-        let again = try TouchReport(json: Array(json.utf8))
-        #expect(try again.json == json)
-        #expect(again.markdown == report.markdown && again.chart.svg == report.chart.svg)
-        #expect(json.contains(#""idle_cpu_milliseconds""#) && json.contains(#""round_p50""#))
+    @Test func reportOfAnotherSchemaIsRefused() throws {
+        let json = try Self.treeReport.json.replacing(Report.schemaName, with: "pulsefs-bench/report/1")
+        #expect(throws: BenchFailure.self) { try Report(json: Array(json.utf8)) }
     }
 
     @Test func markdownShowsTimesRatiosAndFailures() {
         let markdown = Self.treeReport.markdown
-        #expect(markdown.contains("| find |     10.0 |       20.0 |       40.0 |    failed |"))
-        #expect(markdown.contains("| find |    2.00 |    4.00 | failed |                0.50 |              2.00 |"))
-        #expect(markdown.contains("- find on bindfs: ended with 1"))
-        #expect(markdown.contains("- mergerfs is not measured: not installed"))
+        #expect(markdown.contains("| git clone |     10.0 |       20.0 |       40.0 |    failed | 50 % |"))
+        #expect(markdown.contains("| git clone |    2.00 |    4.00 | failed |                     |            2.00 |"))
+        #expect(markdown.contains("- git clone on bindfs: ended with 1"))
     }
 
-    @Test func pictureIsPlainAndHasABarForEachFigure() {
-        let svg = Self.treeReport.chart.svg
+    @Test func chartHasABarForEachFigure() {
+        let svg = BarChart(Self.treeReport).svg
         #expect(svg.split(separator: "\n").count { $0.hasPrefix("<rect class=\"bar") && $0.contains("<title>") } == 2)
         #expect(svg.contains("prefers-color-scheme: dark") && svg.contains(">failed</text>"))
         #expect(!svg.contains("<script") && !svg.contains("href") && !svg.contains("nan"))
         #expect(svg.contains("old &lt;1&gt;"))
+    }
+
+    @Test func chartByColumnLeavesOutRatios() {
+        let rows = [
+            Report.Row("town", [.number(3, samples: [2, 4])]), Report.Row("plain", [.number(1, samples: [1, 1])]),
+            Report.Row("town ÷ plain", [.number(3)]),
+        ]
+        let table = Report.Table(
+            columns: ["write p50"], rows: rows, chartColumns: [0], chartsByColumn: true, chartSuffix: ", one core")
+        let chart = BarChart(
+            Report(
+                title: "", machine: Machine(), noise: Self.noise, introduction: [], sections: [.init(table: table)],
+                axis: ""))
+        #expect(chart.series == ["town", "plain"])
+        #expect(chart.groups.map(\.label) == ["write p50, one core"] && chart.groups[0].bars.map(\.value) == [3, 1])
+    }
+
+    @Test func axisCoversItsValues() {
+        let scale = LogScale(values: [0.7, 3, 42, 1], range: 0...100)
+        #expect(scale.ticks == [0.5, 1, 2, 5, 10, 20, 50])
+        #expect(scale.position(0.5) == 0 && scale.position(50) == 100)
+        #expect(scale.position(0.7) < scale.position(1) && scale.position(42) > scale.position(3))
+        #expect(LogScale(values: [0.001, 90_000], range: 0...100).ticks.count < 12)
+        #expect(LogScale(values: [], range: 0...100).ticks.count > 1)
     }
 
     @Test func partOfADocumentIsReplacedAndNothingElse() throws {
@@ -52,42 +68,16 @@ import Testing
     private static let noise = Noise(loadBefore: 0.5, loadAfter: 2, stolenShare: 0.01)
 
     /// A step on four targets, one of which failed.
-    private static var treeReport: TreeReport {
-        let plain = TreeReport.Result(target: "plain", rounds: [[0.01], [0.01]], failure: nil)
-        let town = TreeReport.Result(target: "pulsefs", rounds: [[0.02], [0.03]], failure: nil)
-        let old = TreeReport.Result(target: "old <1>", rounds: [[0.04], [0.06]], failure: nil)
-        let peer = TreeReport.Result(target: "bindfs", rounds: [], failure: "ended with 1")
-        let results = [plain, town, old, peer].map { $0.compared(withPlain: 0.01, bestPeer: 0.04, town: town) }
-        let kinds: [(String, TreeTarget.Kind)] = [
-            ("plain", .plain), ("pulsefs", .pulsefs), ("old <1>", .pulsefs), ("bindfs", .bindfs),
+    private static var treeReport: Report {
+        let targets = [
+            Target.plain, Target(name: "pulsefs", kind: .pulsefs), Target(name: "old <1>", kind: .pulsefs),
+            Target(name: "bindfs", kind: .bindfs),
         ]
-        return TreeReport(
-            machine: Machine(), noise: noise,
-            settings: .init(
-                rounds: 2, directory: "/dev/shm", fileSystem: "tmpfs", repository: nil, seed: 1, pattern: "word",
-                megabytes: 8),
-            tree: .init(head: "0123456789abcdef", files: 3, commits: 2, bytes: 1_000),
-            targets: kinds.map { .init(name: $0, kind: $1, version: "1", command: nil, fileSystem: "tmpfs") },
-            absent: [.init(name: "mergerfs", reason: "not installed")],
-            steps: [.init(name: "find", summary: "names", warm: true, samples: 1, results: results)])
-    }
-
-    private static func touchReport() throws -> TouchReport {
-        let operation = try TouchReport.Operation(rounds: [[1, 2], [3, 4]])
-        let client = try TouchClient(write: .init([1, 2, 3]), read: .init([1, 2, 3]))
-        let figures = TouchReport.Figures(
-            target: .mount, directory: "/t", fileSystem: "fuse.pulsefs", write: operation, read: operation,
-            open: operation, torn: .init(TornReads()))
-        let cost = TouchReport.Cost(pid: 1, rss: 2, pss: 3, idleCPUMilliseconds: 0)
-        return TouchReport(
-            machine: Machine(), noise: noise, version: "1",
-            settings: .init(rounds: 2, samples: 2, tornSeconds: 1, polling: false, clients: 1, clientSeconds: 1),
-            targets: [figures], ratios: [],
-            oneCore: .init(
-                core: 1, targets: [.init(target: .mount, write: operation, read: operation, open: operation)],
-                ratios: []),
-            clients: [try .init(target: .mount, rounds: [[client]])],
-            burst: .init(touches: 200, windowSeconds: 0.3, microseconds: [0, 12]),
-            servers: .init(walkedFiles: 1, idleSeconds: 1, keeper: cost, worker: cost))
+        var record = TreeBenchmark.Record(of: TreeStep.all[0], targets: targets.count)
+        for (target, rounds) in [[0.01, 0.01], [0.02, 0.03], [0.04, 0.06]].enumerated() {
+            for seconds in rounds { record.add(.done(.init(seconds: [seconds])), of: target) }
+        }
+        record.add(.failed("ended with 1"), of: 3)
+        return TreeReport(targets: targets, records: [record]).report(noise: noise, introduction: ["a repository"])
     }
 }

@@ -1,54 +1,64 @@
 import Testing
 
-@testable import PulseBench
+@testable import PulsefsBench
 
 @Suite struct StatisticsTests {
-    @Test func percentilesAreValuesThatWereMeasured() throws {
+    @Test func percentilesAreMeasuredValues() throws {
         let percentiles = try #require(Percentiles([5, 1, 4, 2, 3]))
         #expect(percentiles.median == 3 && percentiles[0.99] == 5 && percentiles[0] == 1)
         #expect(percentiles.spread == 4.0 / 3)
         #expect(Percentiles([]) == nil)
     }
 
-    @Test func roundCountsByItsMedian() {
-        let result = TreeReport.Result(target: "pulsefs", rounds: [[1, 9, 2], [4], [3, 3]], failure: nil)
-        #expect(result.rounds == [2, 4, 3])
-        #expect(result.median == 3 && result.spread == 2.0 / 3)
+    @Test func percentileIsTakenWithinRoundsThenOverThem() throws {
+        let statistics = try RoundStatistics([[1, 9, 2], [4], [3, 3]])
+        #expect(statistics.perRound(0.5) == [2, 4, 3])
+        #expect(statistics[0.5] == 3 && statistics.spread == 2.0 / 3)
+        #expect(throws: BenchFailure.self) { try RoundStatistics([[]]) }
     }
 
-    @Test func failedStepHasNoFigure() {
-        let result = TreeReport.Result(target: "pulsefs", rounds: [[1]], failure: "ended with 1")
-        #expect(result.compared(withPlain: 1, bestPeer: 1, town: nil).median == nil)
-        #expect(result.toPlain == nil)
+    @Test func ratioIsTheMedianOfTheRoundsRatios() {
+        #expect(medianRatio(of: [2, 30, 4], to: [1, 10, 2]) == 2)
+        #expect(medianRatio(of: [2], to: [1, 10]) == nil)
     }
 
-    @Test func variantIsComparedRoundByRound() {
-        let town = TreeReport.Result(target: "pulsefs", rounds: [[1], [10], [2]], failure: nil)
-        let variant = TreeReport.Result(target: "old", rounds: [[2], [30], [4]], failure: nil)
-        let compared = variant.compared(withPlain: 0.5, bestPeer: 8, town: town)
-        #expect(compared.toTown == 2 && compared.toPlain == 8 && compared.toBestPeer == 0.5)
-        #expect(town.compared(withPlain: 0.5, bestPeer: nil, town: town).toTown == nil)
+    @Test func eachRoundBeginsWithAnotherTarget() {
+        var order: [Int] = []
+        rotate(rounds: 3, count: 2) { order.append($0) }
+        #expect(order == [0, 1, 1, 0, 0, 1])
     }
 
-    @Test func worstClientCounts() throws {
-        func client(_ p50: Double, _ p99: Double) throws -> TouchClient.Tail {
-            try TouchClient.Tail([Double](repeating: p50, count: 98) + [p99, p99])
-        }
-        func round(_ tails: [(Double, Double)]) throws -> [TouchClient] {
-            try tails.map { TouchClient(write: try client($0.0, $0.1), read: try client(1, 1)) }
-        }
-        let crowd = try TouchReport.Crowd(
-            target: .mount, rounds: [round([(1, 2), (2, 40)]), round([(1, 2), (2, 40)]), round([(1, 900), (2, 4)])])
-        #expect(crowd.clients.map(\.write.p99) == [2, 40])
-        #expect(crowd.worstWriteTail == 20 && crowd.worstReadTail == 1)
+    @Test func failedStepHasNoFigureAndIsNamed() {
+        var record = TreeBenchmark.Record(of: TreeStep.all[0], targets: 3)
+        record.add(.done(.init(seconds: [1, 9, 2], check: "a")), of: 0)
+        record.add(.done(.init(seconds: [4], check: "b")), of: 1)
+        record.add(.failed("ended with 1"), of: 2)
+        #expect(record.median(0) == 2 && record.median(1) == nil && record.median(2) == nil)
+        let lines = record.failureLines([.plain, .plain, .plain])
+        #expect(lines.count == 2 && lines[1] == "git clone on plain: ended with 1")
     }
 
-    @Test func axisCoversItsValuesAndBarsBeginAtTheOrigin() {
-        let scale = LogScale(values: [0.7, 3, 42, 1], origin: 1)
-        #expect(scale.ticks == [0.5, 1, 2, 5, 10, 20, 50])
-        #expect(scale.start == scale.x(of: 1))
-        #expect(scale.x(of: 0.7) < scale.start && scale.x(of: 42) > scale.x(of: 3))
-        #expect(LogScale(values: [0.001, 90_000], origin: nil).ticks.count < 12)
-        #expect(LogScale(values: [], origin: nil).ticks.count > 1)
+    @Test func mountTableIsParsed() throws {
+        let mounts = Mount.all(
+            mountinfo: """
+                36 35 98:0 / / rw - ext4 /dev/root rw
+                37 36 0:42 / /a\\040b rw,nosuid shared:1 - fuse.pulsefs pulsefs rw
+                no mount
+                """)
+        #expect(mounts.map(\.mountpoint) == ["/", "/a b"])
+        #expect(mounts.map(\.deviceMinor) == [0, 42] && mounts[1].type == "fuse.pulsefs")
+    }
+
+    @Test func requestsAreCountedByOpcode() throws {
+        let trace = """
+            # tracer: nop
+            # entries-in-buffer/entries-written: 3/3   #P:2
+             cat-1 [000] ..... 1.0: fuse_request_send: connection 42 req 2 opcode 14 (FUSE_OPEN) len 48
+             cat-1 [000] ..... 1.1: fuse_request_send: connection 42 req 4 opcode 15 (FUSE_READ) len 80
+             cat-1 [001] ..... 1.2: fuse_request_send: connection 42 req 6 opcode 15 (FUSE_READ) len 80
+            """
+        #expect(try RequestCounter.requests(in: trace) == ["OPEN": 1, "READ": 2])
+        let overrun = trace.replacing("3/3", with: "3/7")
+        #expect(throws: BenchFailure.self) { try RequestCounter.requests(in: overrun) }
     }
 }
