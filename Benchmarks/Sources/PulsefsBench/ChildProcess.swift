@@ -68,7 +68,7 @@ final class ChildProcess {
         try? output.close()
     }
 
-    /// Whether the program has ended. Reaps it.
+    /// Whether the program has ended; reaps it.
     func hasEnded() -> Bool {
         var status: Int32 = 0
         if waitStatus == nil, waitpid(pid, &status, WNOHANG) == pid { waitStatus = status }

@@ -20,7 +20,7 @@ struct GoFile {
         guard written == document.count else { throw .ioError }
     }
 
-    /// Reads to the end of the file. As in Go, the size from fstat(2) is only a hint for the buffer.
+    /// Reads to the end of the file; as in Go, the size from fstat(2) is only a hint for the buffer.
     func read() throws(Errno) -> [UInt8] {
         let descriptor = try open(O_RDONLY | O_CLOEXEC)
         defer { close(descriptor) }

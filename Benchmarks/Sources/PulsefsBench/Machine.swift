@@ -30,7 +30,7 @@ struct Machine: Codable {
 struct Noise: Codable {
     /// Load average of the last minute, at the beginning of the run.
     let loadBefore: Double
-    /// The same at the end. The run itself adds one to two.
+    /// The same at the end; the run itself adds one to two.
     let loadAfter: Double
     /// Share of all CPU time that the hypervisor took away.
     let stolenShare: Double

@@ -2,7 +2,7 @@ import FoundationEssentials
 import Glibc
 import SystemPackage
 
-/// A line of `/proc/self/mountinfo`. Reading it touches no file system, so it also works for a hung mount.
+/// A line of `/proc/self/mountinfo`; reading it touches no file system, so it also works for a hung mount.
 struct Mount {
     let deviceMinor: UInt32
     let mountpoint: String

@@ -1,7 +1,7 @@
 import ArgumentParser
 import FoundationEssentials
 
-/// The result of a benchmark: text and tables. It is kept as JSON and shown as Markdown and as an SVG.
+/// The result of a benchmark: text and tables; it is kept as JSON and shown as Markdown and as an SVG.
 ///
 /// `schema` names the JSON shape. A key may be added; a changed or removed key needs a new schema name.
 struct Report: Codable {
@@ -170,7 +170,7 @@ func number(_ value: Double) -> String {
 
 func percent(_ share: Double, digits: Int = 0) -> String { "\(decimal(share * 100, digits: digits)) %" }
 
-/// A non-negative number with a fixed count of decimals. FoundationEssentials has no such format.
+/// A non-negative number with a fixed count of decimals (FoundationEssentials has no such format).
 func decimal(_ value: Double, digits: Int) -> String {
     let scale = (0..<digits).reduce(1) { product, _ in product * 10 }
     let scaled = Int((value * Double(scale)).rounded())
@@ -179,7 +179,7 @@ func decimal(_ value: Double, digits: Int) -> String {
     return "\(scaled / scale)." + String(repeating: "0", count: digits - fraction.count) + fraction
 }
 
-/// The lines of a Markdown table with padded columns. The first column is aligned left, the others right.
+/// The lines of a Markdown table with padded columns; the first column is aligned left, the others right.
 func markdownTable(_ head: [String], _ rows: [[String]]) -> [String] {
     let widths = head.indices.map { column in max(2, ([head] + rows).map { $0[column].count }.max() ?? 0) }
     func line(_ cells: [String]) -> String {

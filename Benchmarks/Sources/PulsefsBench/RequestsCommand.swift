@@ -44,21 +44,24 @@ struct RequestsCommand: ParsableCommand {
             record.requests[target].filter { !RequestCounter.background.contains($0.key) }
         }
         let rows = records.map { record in
-            let opcodes = awaited(record, 0).sorted { ($1.value, $0.key) < ($0.value, $1.key) }
-            return Report.Row(
+            Report.Row(
                 record.step.name,
                 targets.indices.map { target in
                     record.failures[target] != nil
                         ? .text("failed") : .count(awaited(record, target).values.reduce(0, +))
-                } + [.text(opcodes.map { "\($0.key) \($0.value)" }.joined(separator: ", "))])
+                })
+        }
+        let opcodes = records.map { record in
+            let counts = awaited(record, 0).sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+            return "- \(record.step.name): " + counts.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
         }
         return Report(
             title: "FUSE requests of each step", machine: Machine(), noise: noise, introduction: introduction,
             sections: [
                 .init(
                     table: .init(
-                        columns: targets.map(\.name) + ["\(targets[0].name), by opcode"], rows: rows,
-                        chartColumns: Array(targets.indices)))
+                        columns: targets.map(\.name), rows: rows, chartColumns: Array(targets.indices))),
+                .init(text: "\(targets[0].name), by opcode:"), .init(text: opcodes.joined(separator: "\n")),
             ], axis: "requests, logarithmic; shorter is better",
             failures: records.flatMap { $0.failureLines(targets) })
     }

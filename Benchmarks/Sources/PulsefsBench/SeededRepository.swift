@@ -15,31 +15,36 @@ struct SeededRepository {
 
     func fastImportStream() -> [UInt8] {
         var random = SeededGenerator(seed: seed)
-        var stream = ByteStream()
+        var stream: [UInt8] = []
+        func append(_ text: String) { stream.append(contentsOf: text.utf8) }
+        func append(data: [UInt8]) {
+            append("data \(data.count)\n")
+            stream.append(contentsOf: data)
+            append("\n")
+        }
         var paths: [String] = []
         for commit in 0..<commits {
             let planned = commit == commits - 1 ? files : files * (2 * commits + commit) / (3 * commits)
             let added = (paths.count..<max(planned, paths.count)).map { path(of: $0, using: &random) }
-            let changed =
-                paths.isEmpty ? [] : (0..<max(files / 100, 1)).map { _ in paths.randomElement(using: &random)! }
-            stream.append("commit refs/heads/main\n")
-            stream.append("committer bench <bench@example.invalid> \(1_600_000_000 + commit * 86_400) +0000\n")
-            stream.append(data: Array("Change \(commit)\n".utf8))
+            let changed = (0..<(paths.isEmpty ? 0 : max(files / 100, 1))).map { _ in
+                paths.randomElement(using: &random)!  // because it is not empty
+            }
+            append("commit refs/heads/main\n")
+            append("committer bench <bench@example.invalid> \(1_600_000_000 + commit * 86_400) +0000\n")
+            append(data: Array("Change \(commit)\n".utf8))
             for path in added + changed {
-                stream.append("M \(path.hasSuffix(".sh") ? 100755 : 100644) inline \(path)\n")
-                stream.append(data: text(using: &random))
+                append("M \(path.hasSuffix(".sh") ? 100755 : 100644) inline \(path)\n")
+                append(data: text(using: &random))
             }
             paths += added
         }
-        return stream.bytes
+        return stream
     }
 
     /// Twelve top directories with four directories of three; about ten files of eight kinds in each.
     private func path(of number: Int, using random: inout SeededGenerator) -> String {
-        let tops = [
-            "src", "lib", "internal", "cmd", "tests", "docs", "web", "scripts", "tools", "api", "data", "examples",
-        ]
-        let kinds = ["go", "swift", "c", "h", "md", "json", "py", "sh"]
+        let tops = "src lib internal cmd tests docs web scripts tools api data examples".split(separator: " ")
+        let kinds = "go swift c h md json py sh".split(separator: " ")
         let top = tops.randomElement(using: &random)!  // because it is not empty
         let kind = kinds.randomElement(using: &random)!  // because it is not empty
         return
@@ -69,24 +74,9 @@ struct SeededRepository {
         return bytes
     }
 
-    private static let words = [
-        "agent", "beat", "cache", "daemon", "edge", "files", "graph", "handle", "index", "journal", "keeper", "lease",
-        "mount",
-        "node", "order", "parse", "queue", "record", "signal", "table", "unit", "value", "watch", "yield",
-        "if", "let", "for", "func", "import", "return", "struct", "switch",
-    ]
+    private static let words = """
+        agent beat cache daemon edge files graph handle index journal keeper lease mount node order parse queue record \
+        signal table unit value watch yield if let for func import return struct switch
+        """.split(separator: " ")
     private static let wordBytes = words.map { Array($0.utf8) }
-}
-
-/// Bytes of a fast-import stream.
-private struct ByteStream {
-    private(set) var bytes: [UInt8] = []
-
-    mutating func append(_ text: String) { bytes.append(contentsOf: text.utf8) }
-
-    mutating func append(data: [UInt8]) {
-        append("data \(data.count)\n")
-        bytes.append(contentsOf: data)
-        append("\n")
-    }
 }

@@ -8,7 +8,7 @@ struct Percentiles {
         sorted = sample.sorted()
     }
 
-    /// The smallest value that `share` of the sample does not exceed (nearest rank). It is always a measured value.
+    /// The smallest value that `share` of the sample does not exceed (nearest rank); it is always a measured value.
     subscript(share: Double) -> Double {
         let rank = Int((share * Double(sorted.count)).rounded(.up))
         return sorted[min(max(rank, 1), sorted.count) - 1]
@@ -22,7 +22,7 @@ struct Percentiles {
     }
 }
 
-/// One operation measured in several rounds. A percentile is taken within each round, then the median over the rounds.
+/// One operation measured in several rounds; a percentile is taken within each round, then the median over the rounds.
 struct RoundStatistics {
     private let rounds: [Percentiles]
 
@@ -44,7 +44,7 @@ func medianRatio(of figures: [Double], to others: [Double]) -> Double? {
     figures.count == others.count ? Percentiles(zip(figures, others).map { $0 / $1 })?.median : nil
 }
 
-/// Calls `body` with the index of each of `count` targets in each round. Each round begins with another target.
+/// Calls `body` with the index of each of `count` targets in each round; each round begins with another target.
 func rotate(rounds: Int, count: Int, _ body: (Int) throws -> Void) rethrows {
     for round in 0..<rounds {
         for offset in 0..<count { try body((offset + round) % count) }

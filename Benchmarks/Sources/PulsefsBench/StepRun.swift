@@ -65,7 +65,7 @@ struct StepRun: Codable {
         return time / .seconds(1)
     }
 
-    /// The time from the start of a program to its end. Output goes to a file: some tools notice /dev/null and do less.
+    /// The time from the start of a program to its end; output goes to a file: some tools notice /dev/null and do less.
     @discardableResult
     private func run(_ arguments: [String], output: String) throws -> Duration {
         let environment = variables.environment

@@ -19,7 +19,7 @@ final class Supervisor {
         sigprocmask(SIG_BLOCK, &awaited, nil)
     }
 
-    /// Runs a program to its end and returns what it printed. A status other than 0 is an error.
+    /// Runs a program to its end and returns what it printed; a status other than 0 is an error.
     ///
     /// With `uninterrupted` a stop request waits: for work that must not be left half done.
     @discardableResult
@@ -30,7 +30,8 @@ final class Supervisor {
         return String(decoding: try output(of: child, uninterrupted: uninterrupted), as: UTF8.self)
     }
 
-    /// Runs a job in a child process and returns its result. `prefix` is a command that starts another, like taskset(1).
+    /// Runs a job in a child process and returns its result; `prefix` is a command that starts another, like
+    /// taskset(1).
     func run<Result: Decodable>(
         _ job: Job, taking time: Duration = .zero, prefix: [String] = []
     ) throws -> Result {
@@ -72,7 +73,7 @@ final class Supervisor {
         if let stopRequest { throw stopRequest }
     }
 
-    /// Waits for a signal and remembers a stop request. False when the time is up.
+    /// Waits for a signal and remembers a stop request; false when the time is up.
     private func awaitSignal(until deadline: ContinuousClock.Instant) -> Bool {
         let (seconds, attoseconds) = ContinuousClock.now.duration(to: deadline).components
         guard seconds >= 0, attoseconds >= 0 else { return false }

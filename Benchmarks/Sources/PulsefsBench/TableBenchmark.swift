@@ -13,7 +13,7 @@ struct TableBenchmark {
     /// Touches prepared at a time: few enough to stay in the processor's cache, as a request does.
     private static let chunk = 1000
 
-    /// Touches during other work on the table, and just before it. Times are µs.
+    /// Touches during other work on the table, and just before it; times are µs.
     struct Interference {
         let name: String
         var tookMilliseconds: [Double] = []
@@ -100,7 +100,8 @@ struct TableBenchmark {
         }
     }
 
-    /// In µs: the time of each touch, and the CPU time of one in a series. Chunks are timed in one way and the other in turn.
+    /// In µs: the time of each touch, and the CPU time of one in a series; chunks are timed in one way and the other in
+    /// turn.
     private func measureTouches(
         _ kind: TablePopulation.Kind, of population: TablePopulation, in store: Store
     ) -> (times: [Double], mean: Double) {
@@ -124,7 +125,7 @@ struct TableBenchmark {
         return (times, total.microseconds / Double(inSeries))
     }
 
-    /// The CPU time in µs of whole batches. A tenth of the ids is unknown.
+    /// The CPU time in µs of whole batches; a tenth of the ids is unknown.
     private func measureBatches(of population: TablePopulation, in store: Store) -> [Double] {
         (0..<20).map { _ in
             let ids = (0..<settings.batch).map { _ in
@@ -138,8 +139,8 @@ struct TableBenchmark {
         }
     }
 
-    /// Many runtimes expire at one instant, and a thread finds them as the worker's does. Returns the CPU time in µs of each
-    /// of its looks.
+    /// Many runtimes expire at one instant, and a thread finds them as the worker's does; returns the CPU time in µs of
+    /// each of its looks.
     private func measureExpiry(
         of population: TablePopulation, in store: Store, _ result: inout Interference
     ) throws -> [Double] {

@@ -1,4 +1,4 @@
-/// Makes the report of `pulsefs-bench table`. Times are µs, medians over the rounds.
+/// Makes the report of `pulsefs-bench table`; times are µs, medians over the rounds.
 struct TableReport {
     let settings: TableCommand
     /// Bytes for each record, by kind of population.

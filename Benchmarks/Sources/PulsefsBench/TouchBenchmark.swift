@@ -85,7 +85,8 @@ struct TouchBenchmark {
         try supervisor.run(touchTimesJob(place))
     }
 
-    /// With the client and all threads of the worker on one core. Afterwards the worker may use all cores of this process.
+    /// With the client and all threads of the worker on one core; afterwards the worker may use all cores of this
+    /// process.
     private func touchTimes(on place: TouchPlace, core: String, worker: pid_t?) throws -> TouchTimes {
         let pin = { (cores: String) in
             guard let worker else { return }

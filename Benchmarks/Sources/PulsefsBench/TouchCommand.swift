@@ -84,12 +84,13 @@ struct TouchCommand: ParsableCommand {
         try output.write(report)
     }
 
-    /// Only a runtime is mirrored, so a mirror needs a heartbeat file. A given town must not lose its keepalive document.
+    /// Only a runtime is mirrored, so a mirror needs a heartbeat file; a given town must not lose its keepalive
+    /// document.
     private var signalFile: String {
         town == nil && redis == nil ? ".runtime/keepalive.json" : ".runtime/heartbeats/pulsefs-bench-\(getpid()).json"
     }
 
-    /// A given town, as mountinfo spells it. The path is not followed: in a hung mount that would block.
+    /// A given town, as mountinfo spells it; the path is not followed: in a hung mount that would block.
     private func mountedDirectory(_ town: String) throws -> String {
         let path = FilePath(FileManager.default.currentDirectoryPath).pushing(FilePath(town)).lexicallyNormalized()
         guard try Mount.on(path.string) != nil else {

@@ -37,7 +37,7 @@ struct TouchTimes: Codable {
     }
 }
 
-/// The outcome of one reader and one writer that race on a file. A read is torn unless it returns one whole document.
+/// The outcome of one reader and one writer that race on a file; a read is torn unless it returns one whole document.
 struct TornReads: Codable {
     var writes = 0
     var reads = 0
@@ -50,7 +50,7 @@ struct TornReads: Codable {
 
     init() {}
 
-    /// The writer's part. The documents are made beforehand; each differs much in length from the one before.
+    /// The writer's part; the documents are made beforehand; each differs much in length from the one before.
     init(writing file: GoFile, for time: Duration) throws {
         let documents = (0..<128).map { CheckedDocument(number: $0, length: 1 + $0 * 739 % 2_003).bytes }
         let end = ContinuousClock.now + time
@@ -116,8 +116,8 @@ private func sleep(until instant: ContinuousClock.Instant) {
     }
 }
 
-/// Makes files with a first document and a tree of small files: twenty files to a directory, ten directories to a parent,
-/// sizes from 100 bytes to 8 KiB. Returns the directories made for the files, outermost first.
+/// Makes files with a first document and a tree of small files: twenty files to a directory, ten directories to a
+/// parent, sizes from 100 bytes to 8 KiB; returns the directories made for the files, outermost first.
 func makeTouchFiles(_ files: [String], tree: String, treeFiles: Int) throws -> [String] {
     var made: [String] = []
     for file in files {

@@ -1,4 +1,4 @@
-/// Makes the report of `pulsefs-bench touch`. Times are µs, medians over the rounds.
+/// Makes the report of `pulsefs-bench touch`; times are µs, medians over the rounds.
 struct TouchReport {
     let settings: TouchCommand
     let places: [TouchPlace]

@@ -52,7 +52,7 @@ struct TreeBenchmark {
     /// If given, the requests of each step are counted on targets that are mounts.
     var traceInstance: String?
 
-    /// The outcome of one step. Arrays have an element for each target.
+    /// The outcome of one step; arrays have an element for each target.
     struct Record {
         let step: TreeStep
         /// The median of each round, in seconds.

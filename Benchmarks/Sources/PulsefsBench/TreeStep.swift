@@ -1,4 +1,4 @@
-/// One step of an agent's work. Its working directory is the target's; its variables are `StepVariables`.
+/// One step of an agent's work; its working directory is the target's; its variables are `StepVariables`.
 struct TreeStep {
     let name: String
     /// A shell script, not timed: makes what the step needs and removes the results of an earlier run.
@@ -9,7 +9,7 @@ struct TreeStep {
     var isWarm = false
     /// How often it is timed in a round; the round's figure is the median.
     var samples = 1
-    /// A shell script, not timed: prints text that must be the same on every target. `$OUT` is the work's output.
+    /// A shell script, not timed: prints text that must be the same on every target; `$OUT` is the work's output.
     let check: String
 
     enum Work {
@@ -27,7 +27,7 @@ struct TreeStep {
 
     static func named(_ name: String) -> TreeStep? { (all + signals).first { $0.name == name } }
 
-    /// The steps of `tree`, in the order in which they are done. docs/BENCHMARKS.md describes them.
+    /// The steps of `tree`, in the order in which they are done; docs/BENCHMARKS.md describes them.
     static let all: [TreeStep] = [
         TreeStep(
             name: "git clone", given: "rm -rf clone", work: .program("git clone -q file://$SOURCE clone"),

@@ -69,7 +69,7 @@ struct ProgramTests {
 private enum PulsefsProgram {
     static let path: String = {
         if let path = getenv("PULSEFS") { return String(cString: path) }
-        let root = #filePath.split(separator: "/").dropLast(4).map { "/\($0)" }.joined()
+        let root = ancestor(of: #filePath, 4)
         return ["debug", "release"].map { "\(root)/.build/\($0)/pulsefs" }.first { access($0, X_OK) == 0 } ?? ""
     }()
 
@@ -84,12 +84,9 @@ private enum PulsefsProgram {
     }
 }
 
-/// Runs the program that was built with these tests and returns what it printed.
+/// Runs the debug build of the program and returns what it printed.
 private func bench(_ arguments: String...) throws -> String {
-    let tests = try realPath("/proc/self/exe").split(separator: "/").dropLast().map { "/\($0)" }.joined()
-    let program = [tests, "\(#filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined())/.build/debug"]
-        .map { "\($0)/pulsefs-bench" }.first { access($0, X_OK) == 0 }
-    let child = try ChildProcess([try #require(program)] + arguments)
+    let child = try ChildProcess(["\(ancestor(of: #filePath, 3))/.build/debug/pulsefs-bench"] + arguments)
     let deadline = ContinuousClock.now + .seconds(120)
     while !child.hasEnded() {
         try #require(ContinuousClock.now < deadline, "\(child.name) takes too long")
@@ -97,4 +94,9 @@ private func bench(_ arguments: String...) throws -> String {
     }
     try child.checkStatus()
     return String(decoding: try child.printed(), as: UTF8.self)
+}
+
+/// The path without its last components.
+private func ancestor(of path: String, _ levels: Int) -> String {
+    path.split(separator: "/").dropLast(levels).map { "/\($0)" }.joined()
 }

@@ -27,7 +27,7 @@ import Testing
         let (one, other) = (CheckedDocument(number: 1, length: 9).bytes, CheckedDocument(number: 2, length: 40).bytes)
         #expect(CheckedDocument.outcome(of: one) == .whole && CheckedDocument.outcome(of: []) == .empty)
         #expect(CheckedDocument.outcome(of: Array(one.dropLast())) == .unparsable)
-        #expect(CheckedDocument.outcome(of: one.prefix(30) + other.dropFirst(30)) == .mixed)
+        #expect(CheckedDocument.outcome(of: Array(one.prefix(30)) + Array(other.dropFirst(30))) == .mixed)
     }
 
     @Test(arguments: [
