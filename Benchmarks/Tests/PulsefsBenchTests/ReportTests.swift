@@ -18,7 +18,8 @@ import Testing
     @Test func markdownShowsTimesRatiosAndFailures() {
         let markdown = Self.treeReport.markdown
         #expect(markdown.contains("| git clone |     10.0 |       20.0 |       40.0 |    failed | 50 % |"))
-        #expect(markdown.contains("| git clone |    2.00 |    4.00 | failed |                     |            2.00 |"))
+        #expect(
+            markdown.contains("| git clone |    2.00 |    4.00 | failed |                     |              2.00 |"))
         #expect(markdown.contains("- git clone on bindfs: ended with 1"))
     }
 
