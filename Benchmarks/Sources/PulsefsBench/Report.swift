@@ -170,8 +170,10 @@ func number(_ value: Double) -> String {
 
 func percent(_ share: Double, digits: Int = 0) -> String { "\(decimal(share * 100, digits: digits)) %" }
 
-/// A non-negative number with a fixed count of decimals (FoundationEssentials has no such format).
+/// A number with a fixed count of decimals (FoundationEssentials has no such format).
 func decimal(_ value: Double, digits: Int) -> String {
+    guard value.isFinite else { return "\(value)" }
+    if value < 0 { return "-" + decimal(-value, digits: digits) }
     let scale = (0..<digits).reduce(1) { product, _ in product * 10 }
     let scaled = Int((value * Double(scale)).rounded())
     let fraction = String(scaled % scale)

@@ -46,6 +46,11 @@ import Testing
         #expect(chart.groups.map(\.label) == ["write p50, one core"] && chart.groups[0].bars.map(\.value) == [3, 1])
     }
 
+    @Test func numbersHaveThreeDigits() {
+        #expect([0, 0.126, 12.34, 1234.5].map { number($0) } == ["0.00", "0.13", "12.3", "1235"])
+        #expect(number(-0.5) == "-0.50" && number(.infinity) == "inf" && percent(0.125, digits: 1) == "12.5 %")
+    }
+
     @Test func axisCoversItsValues() {
         let scale = LogScale(values: [0.7, 3, 42, 1], range: 0...100)
         #expect(scale.ticks == [0.5, 1, 2, 5, 10, 20, 50])
