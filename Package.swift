@@ -15,7 +15,6 @@ let package = Package(
     name: "pulsefs",
     products: [
         .executable(name: "pulsefs", targets: ["PulseCommand"]),
-        .executable(name: "pulsefs-bench", targets: ["PulseBench"]),
         .library(name: "Fuse", targets: ["Fuse"]),
         .library(name: "Liveness", targets: ["Liveness"]),
     ],
@@ -58,16 +57,10 @@ let package = Package(
             ]
         ),
 
-        // The `pulsefs-bench` program. Measures from outside, so it imports nothing of ours; but for `table`, which is
-        // about the liveness table itself.
-        .executableTarget(
-            name: "PulseBench", dependencies: ["Liveness", "Linux", "CLinux", argumentParser, system]),
-
         // For the parity tests: system calls past glibc.
         .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),
 
         .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "Linux", system]),
-        .testTarget(name: "PulseBenchTests", dependencies: ["PulseBench", argumentParser]),
         .testTarget(name: "LivenessTests", dependencies: ["Liveness", "SeededRandom"]),
 
         // For tests: random numbers that can be had again, and real Redis servers.
