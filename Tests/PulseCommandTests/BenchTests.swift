@@ -1,14 +1,15 @@
 import Glibc
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// `pulsefs-bench` as a whole, in sizes in which its figures say nothing.
+extension ParallelEndToEnd {
+    /// `pulsefs-bench` as a whole, in sizes too small for meaningful figures.
     @Suite(.needs("git", "sqlite3", "make", "cc")) struct BenchTests {
         /// The program that was built with these tests.
-        private static let program = MountedTown.program + "-bench"
+        private static let program = BuiltProgram.debug + "-bench"
 
         @Test func everyStepOfTreeSucceedsAndNothingIsLeft() throws {
-            try Scratch.with { scratch in
+            try TemporaryDirectory.with { scratch in
                 let place = try scratch.directory("pulsefs-place")
                 let (report, picture) = ("\(scratch.path)/report.json", "\(scratch.path)/report.svg")
                 let run = try Command(
@@ -27,7 +28,7 @@ extension EndToEnd {
         }
 
         @Test func touchMeasuresClientsAndOneCoreAndNothingIsLeft() throws {
-            try Scratch.with { scratch in
+            try TemporaryDirectory.with { scratch in
                 let place = try scratch.directory("pulsefs-place")
                 let run = try Command(
                     Self.program, "touch", "--rounds", "1", "--samples", "5", "--torn-seconds", "0.05",
@@ -44,7 +45,7 @@ extension EndToEnd {
         }
 
         @Test func tableIsMeasuredKeptDrawnAndShownAgain() throws {
-            try Scratch.with { scratch in
+            try TemporaryDirectory.with { scratch in
                 let (report, picture) = ("\(scratch.path)/report.json", "\(scratch.path)/report.svg")
                 let run = try Command(
                     Self.program, "table", "--records", "2000", "--rounds", "1", "--touches", "500", "--batch", "100",
