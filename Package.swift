@@ -60,23 +60,30 @@ let package = Package(
         // For the parity tests: system calls past glibc.
         .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),
 
-        .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "Linux", system]),
-        .testTarget(name: "LivenessTests", dependencies: ["Liveness", "SeededRandom"]),
+        // What test targets share: clocks, seeded randomness, temporary directories, Redis servers, traits.
+        .target(name: "TestSupport", dependencies: ["Liveness", "CLinux", system], path: "Tests/TestSupport"),
 
-        // For tests: random numbers that can be had again, and real Redis servers.
-        .target(name: "SeededRandom", path: "Tests/SeededRandom"),
-        .target(name: "RedisServing", dependencies: ["CLinux"], path: "Tests/RedisServing"),
+        .testTarget(name: "FuseTests", dependencies: ["Fuse", "TestSupport", "CFuse", "CLinux", "Linux", system]),
+        .testTarget(name: "LivenessTests", dependencies: ["Liveness", "TestSupport"]),
 
         .testTarget(
             name: "LivenessRedisTests",
             dependencies: [
-                "LivenessRedis", "Liveness", "RedisServing", "SeededRandom", "Linux", "CLinux", system, logging,
+                "LivenessRedis", "Liveness", "TestSupport", "Linux", "CLinux", system, logging,
             ]),
         .testTarget(
-            name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "Linux", "CLinux", system, logging]),
+            name: "TownFSTests",
+            dependencies: ["TownFS", "Fuse", "Liveness", "TestSupport", "Linux", "CLinux", system, logging]),
         .testTarget(
             name: "PulseCommandTests",
-            dependencies: ["PulseCommand", "RedisServing", "Linux", "CLinux", "CSystemCall", system]),
+            dependencies: ["PulseCommand", "TestSupport", "Linux", "CLinux", "CSystemCall", system]),
     ],
     swiftLanguageModes: [.v6]
 )
+
+// The sanitizer run does not build what it does not run: mount-scripts/test.
+if Context.environment["PULSEFS_SANITIZE"] != nil {
+    let left = ["PulseCommand", "PulseBench", "PulseCommandTests", "PulseBenchTests", "CSystemCall"]
+    package.products.removeAll { ["pulsefs", "pulsefs-bench"].contains($0.name) }
+    package.targets.removeAll { left.contains($0.name) }
+}
