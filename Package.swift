@@ -4,6 +4,8 @@ import PackageDescription
 // Who may import whom is docs/ARCHITECTURE.md, "Targets"; the lists below are the enforcement.
 
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+let heap: Target.Dependency = .product(name: "HeapModule", package: "swift-collections")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 
@@ -17,6 +19,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     ],
@@ -35,7 +38,7 @@ let package = Package(
         .target(name: "Fuse", dependencies: ["CFuse", "CLinux", "Linux", system]),
 
         // Who is alive. No I/O; time is passed in.
-        .target(name: "Liveness"),
+        .target(name: "Liveness", dependencies: [deque, heap]),
 
         // The liveness store in Redis, and the mirror that keeps it up to date.
         .target(

@@ -86,7 +86,7 @@ struct TableBenchmark {
 
         init() throws {
             let books = mallinfo2()
-            allocated = Int(books.uordblks) + Int(books.hblkhd) + LargePages.bytes
+            allocated = Int(books.uordblks) + Int(books.hblkhd)
             let pages = String(decoding: try GoFile(path: "/proc/self/statm").read(), as: UTF8.self)
                 .split(separator: " ")
             guard pages.count > 1, let count = Int(pages[1]) else {
@@ -244,8 +244,8 @@ struct TableBenchmark {
 private struct LivenessStoreInUse {
     private final class Watcher: LivenessWatcher {
         private let isAwaited = Atomic(false)
-        func noteEvent() { _ = isAwaited.load(ordering: .relaxed) }
-        func noteEarlierDeadline() {}
+        func eventsChanged() { _ = isAwaited.load(ordering: .relaxed) }
+        func deadlineMovedEarlier() {}
     }
 
     let liveness = InMemoryLivenessStore(watcher: Watcher(), wallTime: { Self.wallTime })
@@ -268,7 +268,7 @@ private struct LivenessStoreInUse {
         touch.receivedAt = Self.wallTime
         touch.stamp = HLCTimestamp(touch.receivedAt)
         touch.at = .now + later
-        liveness.tell(liveness.note(touch))
+        liveness.notify(liveness.apply(touch))
     }
 
     /// The time in µs.
@@ -292,7 +292,7 @@ private struct LivenessStoreInUse {
                 while !isDone.isRaised {
                     let start = TableBenchmark.processorTime
                     let before = liveness.tally.expired
-                    let next = liveness.noteExpired(limit: 64)
+                    let next = liveness.expire(limit: 64)
                     let took = TableBenchmark.processorTime - start
                     if liveness.tally.expired > before { slices.append(took.microseconds) }
                     // As it pauses while there are more; and short enough that the deadline that matters is met.
