@@ -128,7 +128,7 @@ final class AliveDirectory: Sendable {
         case .way, .livingBeneath(""): return true
         case .livingBeneath(let prefix):
             if made.withLock({ $0.isAny(backing: prefix) }) { return true }
-            return liveness.hasRuntimes(backing: prefix) && isSomebodyAlive(in: prefix)
+            return liveness.hasRuntimes(in: prefix) && isSomebodyAlive(in: prefix)
         default: return false
         }
     }
@@ -136,7 +136,7 @@ final class AliveDirectory: Sendable {
     /// Whether the runtime of that id, or one beneath it, is alive.
     private func isSomebodyAlive(in prefix: String) -> Bool {
         if let id = try? RuntimeID(String(prefix.dropLast())), liveness.isAlive(id) { return true }
-        return liveness.hasLiving(backing: prefix)
+        return liveness.hasLivingRuntimes(in: prefix)
     }
 
     /// What a directory lists, by name; the places are what the names stand for.

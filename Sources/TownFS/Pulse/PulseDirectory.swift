@@ -83,7 +83,7 @@ final class PulseDirectory: Sendable {
             {
                 return .runtime(id)
             }
-            guard liveness.hasRuntimes(backing: prefix + name + "/") else { throw .noSuchFileOrDirectory }
+            guard liveness.hasRuntimes(in: prefix + name + "/") else { throw .noSuchFileOrDirectory }
             return .runtimes(prefix + name + "/")
         }
     }
@@ -148,7 +148,7 @@ final class PulseDirectory: Sendable {
 
     private func isThere(_ place: PulseNode) -> Bool {
         switch place {
-        case .runtimes(let prefix): prefix.isEmpty || liveness.hasRuntimes(backing: prefix)
+        case .runtimes(let prefix): prefix.isEmpty || liveness.hasRuntimes(in: prefix)
         case .livingBeneath, .way, .living: alive.isThere(place)
         default: true
         }
