@@ -5,7 +5,7 @@ import Linux
 import Liveness
 import SystemPackage
 
-extension TownFileSystem {
+extension TreeFileSystem {
     package func rename(
         _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
         for request: Request

@@ -4,7 +4,7 @@ import Glibc
 import Linux
 import SystemPackage
 
-extension TownFileSystem {
+extension TreeFileSystem {
     package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
         let opened = try openDirectory(inode)
         return OpenDirectoryReply(handle: directories.insert(opened), isListingKept: isListingKept(inode))

@@ -3,7 +3,7 @@ import Liveness
 import SystemPackage
 
 /// Records of others who share the town's name, as the mirror brings them.
-extension TownFileSystem: SharedRecordReceiver {
+extension TreeFileSystem: SharedRecordReceiver {
     package func receive(_ touch: Touch, exit: Record.Exit? = nil) {
         guard let path = touch.signal else {
             _ = town.liveness.receive(touch, exit: exit)

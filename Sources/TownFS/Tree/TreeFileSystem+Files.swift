@@ -4,7 +4,7 @@ import Glibc
 import Linux
 import SystemPackage
 
-extension TownFileSystem {
+extension TreeFileSystem {
     package func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
         switch try inodeKind(inode) {
         case .backing:

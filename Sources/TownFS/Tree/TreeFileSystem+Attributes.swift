@@ -4,7 +4,7 @@ import Glibc
 import Linux
 import SystemPackage
 
-extension TownFileSystem {
+extension TreeFileSystem {
     package func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
         switch try inodeKind(inode) {
         case .backing:

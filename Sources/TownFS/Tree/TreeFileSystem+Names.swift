@@ -5,7 +5,7 @@ import Linux
 import Liveness
 import SystemPackage
 
-extension TownFileSystem {
+extension TreeFileSystem {
     package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
         do throws(Errno) {
             return try find(name, in: parent, for: request)
