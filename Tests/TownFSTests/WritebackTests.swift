@@ -68,7 +68,7 @@ import Testing
             let text = try town.read(activity)
             // The directory vanishes beneath the mount.
             #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
-            let file = try #require(town.fileSystem.signals.all(backing: Array("daemon".utf8)).first?.knownFiles.first)
+            let file = try #require(town.signals.all(backing: Array("daemon".utf8)).first?.knownFiles.first)
             #expect(town.town.writeback.writeNow([file]) == .noSuchFileOrDirectory)
             #expect(town.town.writeback.pendingCount == 1)
             #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)
@@ -104,12 +104,12 @@ import Testing
             town.writeback()
             let written = try town.statBeneath(activity)
             let handle = try town.open(activity, O_RDONLY)
-            defer { town.fileSystem.release(handle) }
-            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+            defer { town.release(handle) }
+            try town.fsync(handle, dataOnly: false, for: .me)
             let durable = try town.statBeneath(activity)
             #expect(durable.st_ino != written.st_ino)
             // Once is enough.
-            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+            try town.fsync(handle, dataOnly: false, for: .me)
             #expect(try town.statBeneath(activity).st_ino == durable.st_ino)
         }
     }
@@ -120,9 +120,9 @@ import Testing
             try town.write("{}", to: handle)
             #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
             #expect(throws: Errno.noSuchFileOrDirectory) {
-                try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+                try town.fsync(handle, dataOnly: false, for: .me)
             }
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)
         }
     }
@@ -132,9 +132,9 @@ import Testing
             try town.write("{}", to: activity)
             try town.write("{}", to: ".runtime/heartbeats/a.json")
             let runtime = try town.lookup(".runtime").inode
-            let handle = try town.fileSystem.opendir(runtime, for: .me).handle
-            try town.fileSystem.fsyncdir(runtime, handle, dataOnly: false)
-            town.fileSystem.releasedir(handle)
+            let handle = try town.opendir(runtime, for: .me).handle
+            try town.fsyncdir(runtime, handle, dataOnly: false)
+            town.releasedir(handle)
             #expect(try town.readBeneath(".runtime/heartbeats/a.json") != nil)
             #expect(try town.readBeneath(activity) == nil)
         }

@@ -151,7 +151,6 @@ final class SignalDirectories: Sendable {
         case .town: root
         case .directory(let path):
             path.split(separator: UInt8(ascii: "/")).reduce(root) { directory(NodeName($1), in: $0) }
-        case .pulse: nil
         }
     }
 

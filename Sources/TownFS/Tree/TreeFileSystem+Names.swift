@@ -12,13 +12,13 @@ extension TreeFileSystem {
         } catch .noSuchFileOrDirectory where isLastingAbsence(of: name, in: parent) {
             // Others may make signal files here that the kernel knows nothing of, and in a directory that is renamed to where
             // they lie, it has looked for them before.
-            return .absent(for: town.configuration.sharesSignals ? Self.signalTimeout : backingTimeout)
+            return .absent(for: town.configuration.sharesSignals ? SignalFile.attributeTimeout : backingTimeout)
         }
     }
 
     /// Whether nothing will be found under a name until the kernel itself makes it.
     private func isLastingAbsence(of name: FileName, in parent: InodeNumber) -> Bool {
-        guard features.isExclusive, !pulse.contains(parent), let node = try? nodes.node(parent) else {
+        guard features.isExclusive, let node = try? nodes.node(parent) else {
             return false
         }
         return node.signals?.scope.hasSignals != true
@@ -26,11 +26,9 @@ extension TreeFileSystem {
 
     /// Finds what a name means, and counts it as looked up.
     func find(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
-        if pulse.contains(parent) { return try entry(ofPulse: pulse.lookup(name, in: parent, for: request)) }
         let directory = try directory(parent)
         switch try nameKind(of: name, in: directory) {
         case .backing: return try entry(ofBacking: name, in: directory)
-        case .pulse: return try entry(ofPulse: PulseInodes.top)
         case .signal(let signals):
             let file = signals.file(NodeName(name))
             do throws(Errno) {
@@ -43,10 +41,9 @@ extension TreeFileSystem {
     }
 
     package func forget(_ inode: InodeNumber, count: UInt64) {
-        if pulse.contains(inode) { return pulse.forget(inode, count: count) }
         guard nodes.forget(inode, count: count) else { return }
         ioModes.forget(inode)
-        listings.forget(inode)
+        directories.listings.forget(inode)
     }
 
     // MARK: Making
@@ -54,9 +51,6 @@ extension TreeFileSystem {
     package func mknod(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
     ) throws(Errno) -> Entry {
-        if pulse.contains(parent), mode & S_IFMT == S_IFREG {
-            return try entry(ofPulse: pulse.make(name, in: parent, for: request))
-        }
         let directory = try directory(forMaking: name, in: parent, for: request)
         // A regular file is made by `create`, unless somebody calls mknod(2) for it: then it is the signal file, empty.
         if mode & S_IFMT == S_IFREG, case .signal(let signals) = try nameKind(of: name, in: directory) {
@@ -73,7 +67,6 @@ extension TreeFileSystem {
     package func mkdir(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
     ) throws(Errno) -> Entry {
-        if pulse.contains(parent) { return try entry(ofPulse: pulse.makeDirectory(name, in: parent)) }
         let directory = try directory(forMaking: name, in: parent, for: request)
         try refuseSignal(name, in: directory, for: request)
         _ = try retryingInterrupts { mkdirat(directory.descriptor.rawValue, name.pointer, mode) }
@@ -110,7 +103,7 @@ extension TreeFileSystem {
     func make(
         _ name: NodeName, in signals: SignalDirectory, of directory: Directory, mode: mode_t, flags: CInt,
         for request: Request
-    ) throws(Errno) -> (SignalFile, SignalHandle) {
+    ) throws(Errno) -> (SignalFile, SignalOpenFile) {
         let real = try FileStatus(of: directory.descriptor.rawValue)
         let ownership = SignalFile.Ownership(
             mode: mode & 0o7777 & ~request.umask, user: request.user,
@@ -121,14 +114,10 @@ extension TreeFileSystem {
     }
 
     /// The directory in which something shall be made.
-    ///
-    /// In `.pulse` nothing can but what its own functions make, and `.pulse` is there.
     private func directory(
         forMaking name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> Directory {
-        if pulse.contains(parent) { throw .notPermitted }
         let directory = try directory(parent)
-        if case .pulse = try nameKind(of: name, in: directory) { throw .fileExists }
         try refuseTemporary(name, in: directory)
         town.processes.noteActivity(request)
         return directory
@@ -156,10 +145,8 @@ extension TreeFileSystem {
     // MARK: Removing
 
     package func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        if pulse.contains(parent) { return try pulse.remove(name, in: parent) }
         let directory = try directory(parent)
         switch try nameKind(of: name, in: directory) {
-        case .pulse: throw .isDirectory
         case .signal(let signals):
             let file = signals.file(NodeName(name))
             try file.remove(in: directory.descriptor)
@@ -173,10 +160,8 @@ extension TreeFileSystem {
     }
 
     package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        if pulse.contains(parent) { return try pulse.removeDirectory(name, in: parent) }
         let directory = try directory(parent)
         switch try nameKind(of: name, in: directory) {
-        case .pulse: throw .notPermitted
         case .signal(let signals):
             _ = try signals.file(NodeName(name)).status(for: request, in: directory.descriptor)
             throw .notDirectory

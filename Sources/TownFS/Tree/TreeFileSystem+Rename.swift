@@ -10,13 +10,10 @@ extension TreeFileSystem {
         _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
         for request: Request
     ) throws(Errno) {
-        if pulse.contains(parent) || pulse.contains(newParent) { throw .notPermitted }
         let source = NameAt(name, try directory(parent))
         let target = NameAt(newName, try directory(newParent))
         try refuseTemporary(newName, in: target.directory)
         switch (try nameKind(of: name, in: source.directory), try nameKind(of: newName, in: target.directory)) {
-        case (.pulse, _), (_, .pulse):
-            throw .notPermitted
         case (.backing, .backing):
             town.processes.noteActivity(request)
             try renameBacking(source, target, flags, for: request)
@@ -160,7 +157,7 @@ extension TreeFileSystem {
             guard let file = try? signals.withCaller(moved.name, { $0 }) else { return }
             nodes.assign(moved.inode, to: file, named: moved.name, in: moved.parent)
             for (opened, handle) in signalHandles(of: moved.inode) {
-                opened.retarget(.signal(file.takeOver(handle, in: parent)))
+                opened.replaceFile(with: file.takeOver(handle, in: parent))
             }
             if let content = try? content(ofBacking: moved.name, in: parent) {
                 adoptOpenings(of: moved.inode, by: file, content, for: request, in: parent)
@@ -172,10 +169,10 @@ extension TreeFileSystem {
         ioModes.connection?.invalidateAttributes(of: moved.inode)
     }
 
-    func signalHandles(of inode: InodeNumber) -> [(OpenFile, SignalHandle)] {
+    func signalHandles(of inode: InodeNumber) -> [(OpenHandle, SignalOpenFile)] {
         files.all.compactMap { opened in
-            guard opened.inode == inode, case .signal(let handle) = opened.target else { return nil }
-            return (opened, handle)
+            guard opened.inode == inode, let file = opened.file as? SignalOpenFile else { return nil }
+            return (opened, file)
         }
     }
 
@@ -190,7 +187,8 @@ extension TreeFileSystem {
                 ftruncate(file.rawValue, 0)
                 _ = draft.withUnsafeBytes { pwrite(file.rawValue, $0.baseAddress, $0.count, 0) }
             }
-            opened.retarget(.backing(BackingFile(file, flags: handle.isWritable ? O_RDWR : O_RDONLY)))
+            opened.replaceFile(
+                with: BackingFile(file, flags: handle.isWritable ? O_RDWR : O_RDONLY, in: backingContext))
             handle.close()
         }
     }
@@ -253,8 +251,8 @@ extension TreeFileSystem {
         in parent: Descriptor
     ) {
         for opened in files.all where opened.inode == inode {
-            guard case .backing = opened.target else { continue }
-            opened.retarget(.signal(file.adopt(content, by: request, in: parent)), leaving: content.document.bytes)
+            guard opened.file is BackingFile else { continue }
+            opened.replaceFile(with: file.adopt(content, by: request, in: parent), leaving: content.document.bytes)
         }
     }
 

@@ -4,7 +4,7 @@ import SystemPackage
 
 /// Records of others who share the town's name, as the mirror brings them.
 extension TreeFileSystem: SharedRecordReceiver {
-    package func receive(_ touch: Touch, exit: Record.Exit? = nil) {
+    package func receive(_ touch: Touch, exit: Record.Exit?) {
         guard let path = touch.signal else {
             _ = town.liveness.receive(touch, exit: exit)
             return

@@ -5,62 +5,51 @@ import Liveness
 import Logging
 import SystemPackage
 
-/// The file system of a town: everything passes through to the backing tree, except signal files and `.pulse`.
+/// The backing tree of a mount, with signal files in it.
 ///
-/// Whether a name is a signal file is decided once, at lookup, by its directory (`SignalDirectory`); from then on its
+/// Whether a name is a signal file is decided once, at lookup, by its directory (`SignalDirectory`). From then on its
 /// node says so. The operations are in extensions by topic: names, attributes, files, directories.
-package final class TownFileSystem: FileSystem {
-    /// For how many seconds the kernel may believe what it was told of signal files, when it may at all.
-    static let signalTimeout = 1.0
-
-    /// For how many seconds the kernel may believe what it was told of backing files, and that there are none of a name.
+package final class TreeFileSystem: HandleFileSystem {
+    /// How long the kernel may cache attributes and names of backing files, in seconds.
     ///
-    /// The mount covers its own source, and so nothing changes but through the kernel, which then knows. Only processes that
-    /// were there before the mount still reach the files beneath, and whoever has another way to them.
+    /// The mount covers its own source, so all changes come through the kernel. Processes that opened files before the
+    /// mount, and mounts of the source elsewhere, are the exceptions.
     let backingTimeout: Double
 
     let town: Town
-    let cover: SignalMount
     let nodes: NodeStore
     let signals: SignalDirectories
-    let pulse: PulseDirectory
     let others: DeviceInodeMap
-    let files = HandleTable<OpenFile>()
-    let directories = HandleTable<OpenDirectory>()
-    let listings = Listings()
+    package let files = HandleTable<OpenHandle>()
+    let directories = DirectoryHandles()
     let ioModes: IOModes
+    let backingContext: BackingFile.Context
+    /// A name that no listing of the root shows.
+    let hiddenName: [UInt8]?
     package let features: Features
 
-    /// - Parameter describe: Fills in what only the process knows (version, pids, uptime) of the status in `.pulse`.
-    package convenience init(
-        _ town: Town, describe: @escaping @Sendable (Snapshot) -> TownStatus
-    ) throws(Errno) {
-        try self.init(
-            town, covering: .town, root: town.root, signals: SignalDirectories(town: town), describe: describe)
-    }
-
     /// - Parameters:
-    ///   - root: What this mount covers, opened before.
+    ///   - cover: The part of the town that the mount covers.
+    ///   - root: The root of that part, opened before the mount.
     ///   - signals: All of the town.
-    ///   - others: Counts what other mounts of the town have open.
     init(
         _ town: Town, covering cover: SignalMount, root: Descriptor, signals: SignalDirectories,
-        others: @escaping @Sendable () -> TownStatus.FileSystem = { TownStatus.FileSystem(inodes: 0, openFiles: 0) },
-        describe: @escaping @Sendable (Snapshot) -> TownStatus
+        hiding hiddenName: [UInt8]? = nil
     ) throws(Errno) {
         self.town = town
-        self.cover = cover
         self.signals = signals
+        self.hiddenName = hiddenName
         backingTimeout = town.configuration.sharesBacking ? 1 : 86_400
         let kind = try root.fileSystemKind
         features = Features(
             isExclusive: !town.configuration.sharesBacking,
             passthroughDepth: town.configuration.usesPassthrough ? (kind.isOverlay ? 2 : 1) : nil,
-            // Where others may put another directory in the place of one, its opening is when the kernel hears of it.
+            // If others may replace a directory, the kernel has to learn of that when it is opened.
             listsUnopened: !town.configuration.sharesBacking)
         ioModes = IOModes(keepsPages: !town.configuration.sharesBacking)
         let identity = try FileStatus(of: root.rawValue).identity
-        self.others = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
+        others = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
+        backingContext = BackingFile.Context(processes: town.processes, devices: others)
         nodes = NodeStore(
             root: root, identity: identity, signals: signals.directory(under: cover),
             firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
@@ -68,43 +57,14 @@ package final class TownFileSystem: FileSystem {
             handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil)
         var startupScan = StartupScan(of: town)
         startupScan.recall(cover, in: root, signals)
-        pulse = PulseDirectory(of: town, under: cover) { [town, nodes, files] in
-            var inUse = others()
-            inUse.inodes += nodes.count
-            inUse.openFiles += files.count
-            var status = describe(
-                Snapshot(
-                    configuration: town.configuration, counts: town.liveness.counts(),
-                    documents: TownStatus.Documents(
-                        touches: town.counters.touches, refused: town.counters.refused,
-                        fromFuture: town.counters.fromFuture, notWrittenDown: town.writeback.pendingCount),
-                    fileSystem: inUse,
-                    activity: TownStatus.ActivityTally(
-                        mode: town.configuration.activity.rawValue, observed: town.counters.touches(by: .activity),
-                        dropped: town.counters.activityDropped),
-                    rootProcesses: town.processes.rootCount,
-                    mirror: town.mirror?.status))
-            status.expiryLagSeconds = town.liveness.tally.expiryLag.map { $0 / .seconds(1) }
-            status.events = TownStatus.Events(
-                lastSeq: town.liveness.lastEvent, readers: town.events.readerCount, lost: town.events.lost)
-            return status
-        }
     }
 
     package func connected(to connection: Connection) {
         ioModes.connect(to: connection)
     }
 
-    /// What the file system knows of its state.
-    package struct Snapshot: Sendable {
-        package let configuration: Town.Configuration
-        package let counts: LivenessTable.Counts
-        package let documents: TownStatus.Documents
-        package let fileSystem: TownStatus.FileSystem
-        package let activity: TownStatus.ActivityTally
-        package let rootProcesses: Int
-        package let mirror: MirrorStatus?
-    }
+    /// For `.pulse/status.json`.
+    var counts: TownStatus.FileSystem { TownStatus.FileSystem(inodes: nodes.count, openFiles: files.count) }
 
     // MARK: Finding the way
 
@@ -120,8 +80,6 @@ package final class TownFileSystem: FileSystem {
         case backing
         /// A signal file, or the name of one where nothing is yet.
         case signal(SignalDirectory)
-        /// `.pulse` in the root, or anything in `.pulse`.
-        case pulse
     }
 
     /// The directory of an inode, for making, removing and finding names in.
@@ -137,7 +95,6 @@ package final class TownFileSystem: FileSystem {
     ///
     /// Something else than a regular file beneath is no signal file.
     func nameKind(of name: FileName, in directory: Directory) throws(Errno) -> NameKind {
-        if directory.inode == .root, case .town = cover, name.bytes.elementsEqual(PulseDirectory.name) { return .pulse }
         guard let signals = directory.signals, signals.isSignal(name) else { return .backing }
         do throws(Errno) {
             let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
@@ -178,7 +135,7 @@ package final class TownFileSystem: FileSystem {
         let isShortLived =
             directory?.scope.hasSignals == true
             || status.isRegularFile && status.st_nlink > 1 && town.configuration.patterns.canEnd(in: name.bytes)
-        return isShortLived ? min(Self.signalTimeout, backingTimeout) : backingTimeout
+        return isShortLived ? min(SignalFile.attributeTimeout, backingTimeout) : backingTimeout
     }
 
     /// For how long a backing file's status may be believed.
@@ -191,7 +148,7 @@ package final class TownFileSystem: FileSystem {
         _ status: FileStatus, in directory: SignalDirectory?, below: SignalDirectory?, mayBeMapped: Bool
     ) -> Double {
         guard status.isRegularFile else {
-            return below?.scope.hasSignals == true ? min(Self.signalTimeout, backingTimeout) : backingTimeout
+            return below?.scope.hasSignals == true ? min(SignalFile.attributeTimeout, backingTimeout) : backingTimeout
         }
         let isVolatile =
             directory?.scope.hasSignals == true || status.st_mode & (S_ISUID | S_ISGID) != 0 || mayBeMapped
@@ -208,17 +165,6 @@ package final class TownFileSystem: FileSystem {
             statusTimeout: status.timeout)
     }
 
-    /// - Parameter inode: Looked up, and counted.
-    func entry(ofPulse inode: InodeNumber) throws(Errno) -> Entry {
-        do throws(Errno) {
-            // Who is in it comes and goes without the kernel's doing.
-            return Entry(inode: inode, status: try pulse.status(of: inode), nameTimeout: 0, statusTimeout: 0)
-        } catch {
-            pulse.forget(inode, count: 1)
-            throw error == .staleNFSFileHandle ? .noSuchFileOrDirectory : error
-        }
-    }
-
     // MARK: What is whose
 
     /// What an inode is, for operations on files rather than names.
@@ -226,11 +172,9 @@ package final class TownFileSystem: FileSystem {
         case backing
         /// With the real directory beneath its own.
         case signal(SignalFile, Descriptor)
-        case pulse
     }
 
     func inodeKind(_ inode: InodeNumber) throws(Errno) -> InodeKind {
-        if pulse.contains(inode) { return .pulse }
         let node = try nodes.node(inode)
         guard let file = node.signalFile else { return .backing }
         return .signal(file, try nodes.descriptor(of: node.parent))

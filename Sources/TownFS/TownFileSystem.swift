@@ -1,0 +1,278 @@
+import Fuse
+import Glibc
+import Liveness
+import SystemPackage
+
+/// The file system of a mount over a whole town: `.pulse` in its root, and the tree.
+///
+/// Decides by the range of an inode number or file handle which of the two a request is for, and nothing else.
+package final class TownFileSystem: FileSystem {
+    let tree: TreeFileSystem
+    let pulse: PulseFileSystem
+
+    /// - Parameter describe: Fills in the part of `.pulse/status.json` that only the process knows.
+    package init(_ town: Town, describe: @escaping @Sendable (Snapshot) -> TownStatus) throws(Errno) {
+        let signals = SignalDirectories(town: town)
+        let tree = try TreeFileSystem(
+            town, covering: .town, root: town.root, signals: signals, hiding: PulseFileSystem.name)
+        self.tree = tree
+        pulse = PulseFileSystem(of: town, signals: signals, treeCounts: { tree.counts }, describe: describe)
+    }
+
+    package var features: Features { tree.features }
+
+    package func connected(to connection: Connection) {
+        tree.connected(to: connection)
+    }
+
+    package func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool {
+        if let name, isPulse(name, in: inode) { return false }
+        return owner(of: inode).mayBlock(inode, name: name)
+    }
+
+    // MARK: Dispatch
+
+    private func owner(of inode: InodeNumber) -> any FileSystem { PulseInodes.contains(inode) ? pulse : tree }
+
+    private func owner(of handle: FileHandle) -> any FileSystem { PulseFileSystem.owns(handle) ? pulse : tree }
+
+    /// The owner of a directory in which `name` is to be created: EEXIST for `.pulse` in the root.
+    private func owner(creating name: FileName, in parent: InodeNumber) throws(Errno) -> any FileSystem {
+        if isPulse(name, in: parent) { throw .fileExists }
+        return owner(of: parent)
+    }
+
+    /// The owner of two inodes: EPERM for operations between the tree and `.pulse`.
+    private func owner(of inode: InodeNumber, and other: InodeNumber) throws(Errno) -> any FileSystem {
+        guard PulseInodes.contains(inode) == PulseInodes.contains(other) else { throw .notPermitted }
+        return owner(of: inode)
+    }
+
+    private func isPulse(_ name: FileName, in parent: InodeNumber) -> Bool {
+        parent == .root && name.bytes.elementsEqual(PulseFileSystem.name)
+    }
+
+    // MARK: Names
+
+    package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
+        if isPulse(name, in: parent) { return try pulse.rootEntry() }
+        return try owner(of: parent).lookup(name, in: parent, for: request)
+    }
+
+    package func forget(_ inode: InodeNumber, count: UInt64) {
+        owner(of: inode).forget(inode, count: count)
+    }
+
+    package func mknod(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
+    ) throws(Errno) -> Entry {
+        try owner(creating: name, in: parent).mknod(name, in: parent, mode: mode, device: device, for: request)
+    }
+
+    package func mkdir(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
+    ) throws(Errno) -> Entry {
+        try owner(creating: name, in: parent).mkdir(name, in: parent, mode: mode, for: request)
+    }
+
+    package func symlink(
+        to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry {
+        try owner(creating: name, in: parent).symlink(to: target, named: name, in: parent, for: request)
+    }
+
+    package func link(
+        _ inode: InodeNumber, to name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry {
+        let owner = try owner(of: inode, and: parent)
+        if isPulse(name, in: parent) { throw .fileExists }
+        return try owner.link(inode, to: name, in: parent, for: request)
+    }
+
+    package func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        if isPulse(name, in: parent) { throw .isDirectory }
+        try owner(of: parent).unlink(name, in: parent, for: request)
+    }
+
+    package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        if isPulse(name, in: parent) { throw .notPermitted }
+        try owner(of: parent).rmdir(name, in: parent, for: request)
+    }
+
+    package func rename(
+        _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
+        for request: Request
+    ) throws(Errno) {
+        if isPulse(name, in: parent) || isPulse(newName, in: newParent) { throw .notPermitted }
+        try owner(of: parent, and: newParent).rename(
+            name, in: parent, to: newName, in: newParent, flags: flags, for: request)
+    }
+
+    package func readlink(_ inode: InodeNumber) throws(Errno) -> [UInt8] {
+        try owner(of: inode).readlink(inode)
+    }
+
+    // MARK: Attributes
+
+    package func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
+        try owner(of: inode).getattr(inode, for: request)
+    }
+
+    package func birthTime(of inode: InodeNumber) throws(Errno) -> timespec? {
+        try owner(of: inode).birthTime(of: inode)
+    }
+
+    package func setattr(
+        _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
+    ) throws(Errno) -> StatusReply {
+        try owner(of: inode).setattr(inode, changes, handle: handle, for: request)
+    }
+
+    package func statfs(_ inode: InodeNumber) throws(Errno) -> FileSystemStatus {
+        try owner(of: inode).statfs(inode)
+    }
+
+    package func setxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, value: UnsafeRawBufferPointer, flags: CInt
+    ) throws(Errno) {
+        try owner(of: inode).setxattr(inode, name, value: value, flags: flags)
+    }
+
+    package func getxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
+    ) throws(Errno) -> Int {
+        try owner(of: inode).getxattr(inode, name, into: value)
+    }
+
+    package func listxattr(
+        _ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer, for request: Request
+    ) throws(Errno) -> Int {
+        try owner(of: inode).listxattr(inode, into: names, for: request)
+    }
+
+    package func removexattr(_ inode: InodeNumber, _ name: UnsafePointer<CChar>) throws(Errno) {
+        try owner(of: inode).removexattr(inode, name)
+    }
+
+    // MARK: Files
+
+    package func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
+        try owner(of: inode).open(inode, flags: flags, for: request)
+    }
+
+    package func create(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
+    ) throws(Errno) -> (Entry, OpenReply) {
+        if isPulse(name, in: parent) { throw .isDirectory }
+        return try owner(of: parent).create(name, in: parent, mode: mode, flags: flags, for: request)
+    }
+
+    package func ioMode(of handle: FileHandle) -> OpenReply.IOMode {
+        owner(of: handle).ioMode(of: handle)
+    }
+
+    package func read(
+        _ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t
+    ) throws(Errno) -> Int {
+        try owner(of: handle).read(handle, into: bytes, at: offset)
+    }
+
+    package func withFile<Result>(backing handle: FileHandle, _ body: (CInt) -> Result) -> Result? {
+        owner(of: handle).withFile(backing: handle, body)
+    }
+
+    package func wait(_ read: PendingRead, on handle: FileHandle) {
+        owner(of: handle).wait(read, on: handle)
+    }
+
+    package func write(
+        _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool,
+        for request: Request
+    ) throws(Errno) -> Int {
+        try owner(of: handle).write(handle, bytes, at: offset, appending: appending, for: request)
+    }
+
+    package func flush(_ handle: FileHandle, for request: Request) throws(Errno) {
+        try owner(of: handle).flush(handle, for: request)
+    }
+
+    package func release(_ handle: FileHandle) {
+        owner(of: handle).release(handle)
+    }
+
+    package func mayReleaseLater(_ handle: FileHandle) -> Bool {
+        owner(of: handle).mayReleaseLater(handle)
+    }
+
+    package func fsync(_ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno) {
+        try owner(of: handle).fsync(handle, dataOnly: dataOnly, for: request)
+    }
+
+    package func fallocate(_ handle: FileHandle, mode: CInt, offset: off_t, length: off_t) throws(Errno) {
+        try owner(of: handle).fallocate(handle, mode: mode, offset: offset, length: length)
+    }
+
+    package func lseek(_ handle: FileHandle, offset: off_t, whence: CInt) throws(Errno) -> off_t {
+        try owner(of: handle).lseek(handle, offset: offset, whence: whence)
+    }
+
+    package func copyFileRange(
+        from source: FileHandle, at sourceOffset: off_t, to target: FileHandle, at targetOffset: off_t, count: Int,
+        flags: CInt
+    ) throws(Errno) -> Int {
+        // EXDEV makes the kernel copy by reading and writing.
+        guard PulseFileSystem.owns(source) == PulseFileSystem.owns(target) else { throw .improperLink }
+        return try owner(of: source).copyFileRange(
+            from: source, at: sourceOffset, to: target, at: targetOffset, count: count, flags: flags)
+    }
+
+    package func ioctl(
+        _ inode: InodeNumber, _ handle: FileHandle, isDirectory: Bool, _ command: UInt32,
+        _ argument: UnsafeMutableRawBufferPointer
+    ) throws(Errno) {
+        try owner(of: inode).ioctl(inode, handle, isDirectory: isDirectory, command, argument)
+    }
+
+    package func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32 {
+        try owner(of: handle).poll(handle, pollHandle: pollHandle)
+    }
+
+    // MARK: Directories
+
+    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
+        try owner(of: inode).opendir(inode, for: request)
+    }
+
+    package func readdir(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try owner(of: inode).readdir(inode, handle, from: offset, into: &reply, for: request)
+    }
+
+    package func readdirplus(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try owner(of: inode).readdirplus(inode, handle, from: offset, into: &reply, for: request)
+    }
+
+    package func releasedir(_ handle: FileHandle) {
+        owner(of: handle).releasedir(handle)
+    }
+
+    package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
+        try owner(of: inode).fsyncdir(inode, handle, dataOnly: dataOnly)
+    }
+}
+
+/// Records of other hosts that share the town: see `TreeFileSystem`.
+extension TownFileSystem: SharedRecordReceiver {
+    package func receive(_ touch: Touch, exit: Record.Exit?) {
+        tree.receive(touch, exit: exit)
+    }
+
+    package func receiveForget(_ subject: RecordSubject, stamp: HLCTimestamp, at time: WallTime) {
+        tree.receiveForget(subject, stamp: stamp, at: time)
+    }
+}
