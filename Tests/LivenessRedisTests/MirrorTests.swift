@@ -3,7 +3,7 @@ import Glibc
 import Linux
 import Liveness
 import Logging
-import RedisServing
+import TestSupport
 import Synchronization
 import Testing
 

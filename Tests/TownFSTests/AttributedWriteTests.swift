@@ -6,12 +6,12 @@ import Testing
 
 @testable import TownFS
 
-/// Who sees what of a file that somebody is writing to.
+/// Which callers see the draft of a file that is being written.
 @Suite struct AttributedWriteTests {
     private let activity = "daemon/activity.json"
 
-    /// Callers outside the pid namespace of the mount all carry the number 0, and are not one process for that.
-    @Test func draftOfACallerWithoutANumberIsNobodyElses() throws {
+    /// All callers from outside the mount's pid namespace have pid 0. They are different processes all the same.
+    @Test func draftOfACallerWithoutAPidIsPrivate() throws {
         try withTown { town in
             let (writer, reader) = (Request(user: 0, group: 0, thread: 0), Request(user: 1, group: 1, thread: 0))
             try town.write("{}", to: activity)
@@ -26,7 +26,7 @@ import Testing
         }
     }
 
-    /// The kernel asks for the attributes of what it has just made before open(2) returns.
+    /// The kernel sends GETATTR for a file it has just created before open(2) returns.
     @Test func callerWithoutANumberMakesAFile() throws {
         try withTown { town in
             let writer = Request(user: 0, group: 0, thread: 0)

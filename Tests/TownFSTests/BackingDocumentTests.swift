@@ -21,7 +21,7 @@ import Testing
         try withTemporaryTree { try body(TestDirectory(path: $0)) }
     }
 
-    /// A directory to replace files in.
+    /// A directory in which files are replaced.
     private struct TestDirectory {
         let path: String
         let descriptor: Descriptor
@@ -71,7 +71,7 @@ import Testing
         try withDirectory { directory in
             try directory.replace("a.json", with: content("{}", modified: now, mode: mode), now: now)
             let status = try directory.status("a.json")
-            // A document has no set-id bits.
+            // A document has no set-user-id or set-group-id bits.
             #expect(status.st_mode == S_IFREG | mode & 0o1777)
             #expect(WallTime(status.st_mtim) == now)
             #expect(status.st_size == 2)
@@ -81,7 +81,7 @@ import Testing
 
     @Test(arguments: [
         (Duration.seconds(-1), "ours"), (.zero, "ours"), (.nanoseconds(1), "theirs"), (.seconds(10), "theirs"),
-        // Of the future: a clock was wrong, and waiting for it to be right would take for ever.
+        // A time in the future, from a wrong clock. Keeping it would block newer documents.
         (.seconds(61), "ours"),
     ])
     func newerFileIsTheTruthUnlessItIsOfTheFuture(_ ahead: Duration, _ winner: String) throws {
@@ -93,7 +93,7 @@ import Testing
         }
     }
 
-    @Test func renameReplacesEvenWhatIsNewer() throws {
+    @Test func renameReplacesEvenANewerFile() throws {
         try withDirectory { directory in
             try directory.write("theirs", to: "a", modified: now + .seconds(5))
             try directory.replace("a", with: content("ours", modified: now), now: now + .seconds(60), evenIfNewer: true)
@@ -101,7 +101,7 @@ import Testing
         }
     }
 
-    @Test func exclusiveReplacementLeavesWhatIsThere() throws {
+    @Test func exclusiveRenameLeavesTheTarget() throws {
         try withDirectory { directory in
             try directory.write("theirs", to: "a", modified: now)
             #expect(throws: Errno.fileExists) {
@@ -113,7 +113,7 @@ import Testing
         }
     }
 
-    /// Whatever a crash, or somebody else, has left under the temporary name.
+    /// A file left under the temporary name by a crash or another program.
     @Test(arguments: ["a file", "a symbolic link", "an unwritable file"])
     func leftoverOfACrashIsNoHindrance(_ kind: String) throws {
         try withDirectory { directory in
@@ -133,7 +133,7 @@ import Testing
         }
     }
 
-    @Test func leftoverIsClearedAwayEvenWhereTheFileIsNewer() throws {
+    @Test func leftoverIsRemovedEvenIfTheFileIsNewer() throws {
         try withDirectory { directory in
             try directory.write("half", to: ".pulsefs-a.json", modified: now)
             try directory.write("theirs", to: "a.json", modified: now)

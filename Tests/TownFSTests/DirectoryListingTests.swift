@@ -8,7 +8,7 @@ import Testing
 @testable import TownFS
 
 @Suite struct DirectoryListingTests {
-    /// Two files of one inode number, on two devices: to tar they would be links of one.
+    /// Two files with one inode number on two devices: tar would take them for hard links.
     @Test(.enabled(if: geteuid() == 0, "mounting takes root"))
     func filesOfOtherDevicesHaveNumbersOfTheirOwn() throws {
         try withTown(["one/x": "1", "two/x": "2"]) { town in
@@ -16,8 +16,8 @@ import Testing
                 #expect(mount("tmpfs", "\(town.tree)/\(name)", "tmpfs", 0, nil) == 0)
             }
             defer { for name in ["one", "two"] { umount2("\(town.tree)/\(name)", CInt(MNT_DETACH)) } }
-            for name in ["one", "two"] { try town.writeBeneath("text", to: "\(name)/f") }
-            let (one, two) = (try town.statBeneath("one/f"), try town.statBeneath("two/f"))
+            for name in ["one", "two"] { try town.writeBacking("text", to: "\(name)/f") }
+            let (one, two) = (try town.statBacking("one/f"), try town.statBacking("two/f"))
             try #require(one.st_ino == two.st_ino && one.st_dev != two.st_dev)
             for name in ["one", "two"] {
                 let number = try town.stat("\(name)/f").st_ino
@@ -28,7 +28,7 @@ import Testing
                 #expect(listed?.number == UInt64(number))
             }
             #expect(try town.stat("one/f").st_ino != town.stat("two/f").st_ino)
-            #expect(try town.stat("daemon").st_ino == town.statBeneath("daemon").st_ino)
+            #expect(try town.stat("daemon").st_ino == town.statBacking("daemon").st_ino)
         }
     }
 
@@ -38,7 +38,7 @@ import Testing
     func signalFileIsListedOnce(_ state: String, _ opening: TestTown.Opening) throws {
         try withTown(["daemon/daemon.pid": "1"]) { town in
             let path = "daemon/activity.json"
-            if state.contains("beneath") { try town.writeBeneath("{}", to: path) }
+            if state.contains("beneath") { try town.writeBacking("{}", to: path) }
             if state != "beneath only" { try town.write("{}", to: path) }
             if state == "written down" { town.writeback() }
             #expect(try town.names("daemon") == ["activity.json", "daemon.pid"])
@@ -62,7 +62,7 @@ import Testing
         }
     }
 
-    @Test func fileThatIsBeingMadeIsNotListed() throws {
+    @Test func fileBeforeItsFirstCommitIsNotListed() throws {
         try withTown { town in
             let handle = try town.open("daemon/activity.json", O_WRONLY | O_CREAT)
             #expect(try town.names("daemon") == [])
@@ -85,7 +85,7 @@ import Testing
             let handle = try town.opendir(inode, for: .me).handle
             let entry = try #require(try town.list(inode, handle).first { $0.text == "activity.json" })
             #expect(entry.kind == S_IFDIR)
-            let number = try town.statBeneath("daemon/activity.json").st_ino
+            let number = try town.statBacking("daemon/activity.json").st_ino
             #expect(entry.number == number)
             town.releasedir(handle)
         }
@@ -103,7 +103,7 @@ import Testing
             #expect(throws: Errno.isDirectory) { try town.unlink(".pulse") }
             #expect(throws: Errno.notPermitted) { try town.rename(".pulse", to: "x") }
             #expect(throws: Errno.notPermitted) { try town.write("", to: ".pulse/x") }
-            // Only in the root.
+            // Only in the root directory.
             #expect(try !town.exists("daemon/.pulse"))
         }
     }
@@ -154,14 +154,14 @@ import Testing
         }
     }
 
-    @Test func removingFromAmongRuntimesForgetsAlsoWhoIsNotAlive() throws {
+    @Test func unlinkInRuntimesAlsoForgetsExpiredRuntimes() throws {
         try withTown { town in
             for id in ["mayor", "gastown/mayor"] { try town.town.liveness.touch(RuntimeID(id), ttl: .seconds(90)) }
             town.advance(by: .seconds(91))
             let events = town.town.liveness.lastEvent
             try town.unlink(".pulse/runtimes/gastown/mayor.json")
             #expect(town.town.liveness.record(of: try RuntimeID("gastown/mayor")) == nil)
-            // That they have expired is said when somebody looks.
+            // Expiry is noticed at the next lookup.
             let said = town.town.liveness.events(from: events + 1, limit: 10).events.map(\.kind)
             #expect(said.contains(.forgotten) && !said.contains(.touched))
             #expect(try town.names(".pulse/runtimes") == ["mayor.json"])
@@ -169,7 +169,7 @@ import Testing
         }
     }
 
-    @Test func statusIsReadAsAWholeAndItsSizeAgrees() throws {
+    @Test func statusIsReadWholeAndMatchesItsSize() throws {
         try withTown { town in
             try town.write("{}", to: "daemon/activity.json")
             let handle = try town.open(".pulse/status.json")
@@ -183,7 +183,7 @@ import Testing
         }
     }
 
-    /// Read in pieces of every size, a directory has each of its names once; and going back to an offset goes on there.
+    /// In replies of every size, a directory lists each name once. A reader that seeks to an offset resumes there.
     @Test(
         arguments: ["plain", "daemon"].flatMap { directory in
             TestTown.Opening.allCases.map { (directory, $0) }
@@ -223,19 +223,19 @@ import Testing
                 all += try town.listAll(inode, handle, from: all[all.count - 1].nextOffset, room: 400)
                 #expect(Set(all.map(\.text)) == Set((0..<20).map { "file-\($0)" } + [".", ".."]))
                 #expect(all.count == 22)
-                // From the start again, it is what is there now.
+                // From offset 0, the listing is current.
                 #expect(try town.list(inode, handle).contains { $0.text == "activity.json" })
             }
         }
     }
 
-    /// Nobody says whose listing it is that goes on.
-    @Test(arguments: ["plain", "daemon"]) func readersOfOneDirectoryDoNotMeet(_ directory: String) throws {
+    /// Without a handle, the kernel does not say which reader continues.
+    @Test(arguments: ["plain", "daemon"]) func readersOfOneDirectoryAreIndependent(_ directory: String) throws {
         let files = Dictionary(uniqueKeysWithValues: (0..<60).map { ("\(directory)/file-\($0)", "") })
         try withTown(files) { town in
             let inode = try town.lookup(directory).inode
             var one = try town.list(inode, .unopened, room: 800)
-            // What the first reader has had goes, and is not there for the second.
+            // Remove what the first reader has seen; the second does not see it.
             for gone in one.filter({ $0.text.hasPrefix("file") }).prefix(5) {
                 try town.unlink("\(directory)/\(gone.text)")
             }
@@ -247,9 +247,10 @@ import Testing
         }
     }
 
-    /// One with little room is given more than it takes, and goes on earlier; removing what it has seen, it meets all the rest.
+    /// A reader with a small buffer uses part of a reply and resumes earlier. It sees every other name even if it
+    /// removes those it has seen.
     @Test(arguments: ["plain", "daemon", "", ".pulse/runtimes"], [false, true])
-    func whateverGoesAndWhereverOneGoesOnNoNameIsLeftOut(_ directory: String, areDropped: Bool) throws {
+    func noNameIsSkippedWhereverAReaderResumes(_ directory: String, areDropped: Bool) throws {
         let names = (0..<150).map { "n\($0).json" }
         let isReal = !directory.hasPrefix(".pulse")
         let prefix = directory.isEmpty ? "" : "\(directory)/"
@@ -263,7 +264,7 @@ import Testing
             let inode = try town.lookup(directory).inode
             let seen = try listingALittle(of: inode, in: town, room: 4096) { name in
                 if names.contains(name) { try town.unlink("\(prefix)\(name)") }
-                // As others' listings would have it.
+                // The offset of another reader's listing.
                 if areDropped { town.listings.forget(inode) }
             }
             #expect(seen.filter(names.contains).sorted() == names.sorted())
@@ -272,7 +273,7 @@ import Testing
         }
     }
 
-    /// All that a reader sees who takes no more than seven names of each answer and goes on after them.
+    /// All names seen by a reader that uses up to seven entries of each reply and resumes after them.
     private func listingALittle(
         of inode: InodeNumber, in town: TestTown, room: Int, _ take: (String) throws -> Void
     ) throws -> [String] {
@@ -287,7 +288,7 @@ import Testing
         return seen
     }
 
-    /// Where offsets count what one opening has seen, a directory is read as a whole.
+    /// Where offsets have no meaning across openings, each opening reads the whole directory.
     @Test(.enabled(if: geteuid() == 0, "mounting takes root")) func overlaysAreListedWithoutGaps() throws {
         try withTown(["over/x": ""]) { town in
             #expect(mount("tmpfs", "\(town.tree)/over", "tmpfs", 0, nil) == 0)
@@ -297,7 +298,7 @@ import Testing
             try #require(mount("overlay", "\(town.tree)/over/merged", "overlay", 0, layers) == 0)
             defer { umount2("\(town.tree)/over/merged", CInt(MNT_DETACH)) }
             for number in 0..<100 {
-                try town.writeBeneath("", to: "over/\(number < 10 ? "lower" : "merged")/d/f\(number)")
+                try town.writeBacking("", to: "over/\(number < 10 ? "lower" : "merged")/d/f\(number)")
             }
             let inode = try town.lookup("over/merged/d").inode
             let seen = try listingALittle(of: inode, in: town, room: 1000) { name in
@@ -307,8 +308,8 @@ import Testing
         }
     }
 
-    /// A directory that is taken away beneath says so, and is not empty: whoever opens its name next has it looked up anew.
-    @Test func directoryThatHasGoneBeneathIsStale() throws {
+    /// A directory that vanished from the backing tree is ESTALE, not empty: the kernel then looks the name up again.
+    @Test func directoryRemovedFromTheBackingTreeIsStale() throws {
         try withTown(["plain/d/f": ""]) { town in
             let inode = try town.lookup("plain/d").inode
             #expect(try town.listAll(inode, .unopened).count == 3)
@@ -317,8 +318,8 @@ import Testing
         }
     }
 
-    /// Those who stop in the middle leave little behind; who comes back all the same goes on.
-    @Test(arguments: ["plain", "daemon"]) func listingsThatNobodyGoesOnWithMakeRoom(_ kind: String) throws {
+    /// Listings abandoned in the middle use little memory; a reader that returns can resume.
+    @Test(arguments: ["plain", "daemon"]) func abandonedListingsAreEvicted(_ kind: String) throws {
         let count = Listings.most + 20
         let files = Dictionary(
             uniqueKeysWithValues: (0..<count).flatMap { directory in
@@ -340,7 +341,7 @@ import Testing
         }
     }
 
-    /// The one that is used is kept, however large; then the others have to go.
+    /// A listing in use is kept whatever its size; others are evicted.
     @Test func listingsAreKeptUpToAnAmount() throws {
         let listings = Listings()
         let entries = (0..<Listings.mostEntries / 2 + 1).map {
@@ -358,11 +359,11 @@ import Testing
     }
 
     @Test(arguments: [("plain", true), ("daemon", false), (".pulse", false), (".pulse/runtimes", false)])
-    func listingEndsAsOneThatMayBeKeptOrNot(_ directory: String, _ isKept: Bool) throws {
+    func listingSaysWhetherItMayBeCached(_ directory: String, _ isKept: Bool) throws {
         for sharesBacking in [false, true] {
             try withTown(["plain/f": "", "daemon/f": ""], sharesBacking: sharesBacking) { town in
                 let inode = try town.lookup(directory).inode
-                // Asked again, from the same place, it says so once more.
+                // A second read from the same offset gives the same reply.
                 for _ in 0..<2 {
                     let last = try town.listAll(inode, .unopened).last
                     for withLookup in [false, true] {
@@ -384,7 +385,7 @@ import Testing
             var offset: off_t = 0
             while let last = try town.list(inode, handle, from: offset, room: 1000, withLookup: true).last {
                 let listed = try town.list(inode, handle, from: offset, room: 1000, withLookup: true)
-                // Twice, as this loop looks before it leaps.
+                // Twice: the loop reads ahead.
                 for entry in listed where entry.inode != 0 {
                     town.forget(InodeNumber(rawValue: entry.inode), count: 2)
                 }

@@ -10,7 +10,7 @@ import Testing
 @Suite struct NodeStoreTests {
     // MARK: Lookup counts
 
-    @Test func lookupsOfOneFileAreOneInode() throws {
+    @Test func lookupsOfOneFileGiveOneInode() throws {
         try withTown(["a": "1"]) { town in
             let first = try town.lookup("a").inode
             #expect(try town.lookup("a").inode == first)
@@ -65,14 +65,14 @@ import Testing
         }
     }
 
-    /// A directory that the kernel has forgotten goes when the last thing in it is known by another name.
+    /// A forgotten directory's node is freed when its last child is known by another name.
     @Test func forgottenDirectoryGoesWhenItsLastFileIsSeenElsewhere() throws {
         try withTown(["a/x": "1", "b/y": "2"]) { town in
             try town.link("a/x", to: "b/x")
             let directory = try town.lookup("a").inode
             let file = try town.lookup(Array("x".utf8), in: directory).inode
             town.forget(directory, count: .max)
-            // Known by its name in b from now on.
+            // From now on known by its name in b.
             _ = try town.lookup("b/x")
             town.forget(file, count: .max)
             town.forget(try town.lookup("b").inode, count: .max)
@@ -99,7 +99,7 @@ import Testing
         }
     }
 
-    // MARK: Finding the way
+    // MARK: Path walk
 
     @Test(arguments: [1, 2, 5])
     func fewDescriptorsSufficeForDeepFiles(_ capacity: Int) throws {
@@ -129,10 +129,10 @@ import Testing
     }
 
     @Test(arguments: [1, 64])
-    func renamedDirectoryTakesAlongWhatIsKnownInIt(_ capacity: Int) throws {
+    func renamedDirectoryKeepsTheNodesInIt(_ capacity: Int) throws {
         try withTown(["a/b/c": "1", "x/y": "2"], cacheCapacity: capacity) { town in
             let file = try town.lookup("a/b/c").inode
-            // Pushes other descriptors out of a small cache.
+            // Evicts other descriptors from a small cache.
             _ = try town.read("x/y")
             try town.rename("a", to: "x/moved")
             #expect(try town.getattr(file, for: .me).status.st_size == 1)
@@ -142,7 +142,7 @@ import Testing
     }
 
     @Test(arguments: [1, 64])
-    func exchangedDirectoriesBothKeepWhatIsKnownInThem(_ capacity: Int) throws {
+    func exchangedDirectoriesKeepTheNodesInThem(_ capacity: Int) throws {
         try withTown(["a/f": "1", "b/g": "22"], cacheCapacity: capacity) { town in
             let inA = try town.lookup("a/f").inode
             let inB = try town.lookup("b/g").inode
@@ -189,7 +189,7 @@ import Testing
             case "rmdir": try town.rmdir("d")
             default: try town.rename("b", to: "a")
             }
-            // Other files pass through the cache of one.
+            // Other files pass through the cache, which holds one descriptor.
             _ = try town.stat("daemon")
             _ = try town.stat("deacon")
             let status = try town.getattr(inode, for: .me).status
@@ -214,7 +214,7 @@ import Testing
         }
     }
 
-    /// A name that could not be removed is a way to the file like any other, for which no descriptor need be kept.
+    /// A name that could not be removed is still a path to the file, so no descriptor is kept for it.
     @Test func removalThatFailsKeepsNoDescriptor() throws {
         let files = Dictionary(uniqueKeysWithValues: (0..<20).map { ("full\($0)/file", "") })
         try withTown(files, cacheCapacity: 2) { town in
@@ -227,18 +227,18 @@ import Testing
         }
     }
 
-    // MARK: Changes beneath
+    // MARK: Changes in the backing tree
 
-    /// The kernel is told that it is stale, and never handed the other file.
+    /// The kernel gets ESTALE, never the other file.
     @Test(arguments: [1, 64])
-    func replacedFileIsNotTakenForTheNewOne(_ capacity: Int) throws {
+    func replacedFileIsNotMistakenForTheNewOne(_ capacity: Int) throws {
         try withTown(["d/a": "1", "other/file": "x"], cacheCapacity: capacity) { town in
             let inode = try town.lookup("d/a").inode
-            try town.writeBeneath("new", to: "d/b")
+            try town.writeBacking("new", to: "d/b")
             #expect(rename("\(town.tree)/d/b", "\(town.tree)/d/a") == 0)
             #expect(throws: Errno.staleNFSFileHandle) { try town.getattr(inode, for: .me) }
             #expect(throws: Errno.staleNFSFileHandle) { try town.open(inode, flags: O_RDONLY, for: .me) }
-            // A new look finds the new file under a number of its own.
+            // A new lookup finds the new file under another inode number.
             #expect(try town.lookup("d/a").inode != inode)
             #expect(try town.read("d/a") == "new")
         }
@@ -253,13 +253,13 @@ import Testing
         }
     }
 
-    /// By its names it is lost, and what lies there now is not taken for it; by its kernel handle it is found.
+    /// Its path leads to another file, which is not mistaken for it. Its export handle finds it.
     @Test(arguments: [false, true])
-    func directoryThatWasMovedBeneathIsFoundOrNot(usesHandles: Bool) throws {
+    func directoryMovedInTheBackingTreeIsFoundByHandleOnly(usesHandles: Bool) throws {
         let files = ["d/e/a": "1", "elsewhere/e/a": "secret"]
         try withTown(files, cacheCapacity: 1, usesHandles: usesHandles) { town in
             let inode = try town.lookup("d/e/a").inode
-            // Pushes the descriptor of d/e out of the cache.
+            // Evicts the descriptor of d/e from the cache.
             _ = try town.lookup("elsewhere/e/a")
             #expect(rename("\(town.tree)/d", "\(town.tree)/was-d") == 0)
             #expect(symlink("elsewhere", "\(town.tree)/d") == 0)
@@ -286,9 +286,9 @@ import Testing
         }
     }
 
-    /// Two directories that change places beneath the mount, one of them somebody's working directory, must not become
-    /// each other's parents: looking for either would never end.
-    @Test func directoriesThatSwapBeneathDoNotGoRoundInCircles() throws {
+    /// Two directories are exchanged in the backing tree. They must not become each other's parents: a path walk
+    /// would never end.
+    @Test func directoriesSwappedInTheBackingTreeMakeNoCycle() throws {
         try withTown(["a/b/c": "1", "x/y": "2"], cacheCapacity: 1) { town in
             let outer = try town.lookup("a").inode
             let inner = try town.lookup("a/b").inode
@@ -296,7 +296,7 @@ import Testing
             let held = try town.nodes.descriptor(of: inner)
             #expect(rename("\(town.tree)/a/b", "\(town.tree)/b") == 0)
             #expect(rename("\(town.tree)/a", "\(town.tree)/b/a") == 0)
-            // The kernel still takes `inner` for a directory in `outer`, and finds `outer` in it.
+            // For the kernel `inner` is still in `outer`; it looks up `outer` in it.
             #expect(try town.lookup(Array("a".utf8), in: inner).inode == outer)
             withExtendedLifetime(held) {}
             for path in ["x", "x/y", "daemon"] { _ = try town.nodes.descriptor(of: town.lookup(path).inode) }
@@ -341,7 +341,7 @@ import Testing
         }
     }
 
-    @Test func pathMayBeLongerThanAnySystemCallTakes() throws {
+    @Test func pathMayBeLongerThanPathMax() throws {
         try withTown(cacheCapacity: 4) { town in
             var inode = InodeNumber.root
             let name = [UInt8](repeating: 0x64, count: 250)
@@ -354,18 +354,19 @@ import Testing
         }
     }
 
-    // MARK: Numbers that are used again
+    // MARK: Reused inode numbers
 
-    /// Removed beneath the mount, a file leaves its number to the next one; who knew the first must not meet the second.
-    @Test func fileWithTheNumberOfARemovedOneIsAnother() throws {
+    /// A file removed from the backing tree leaves its inode number to the next one. References to the first must not
+    /// reach the second.
+    @Test func reusedInodeNumberIsAnotherNode() throws {
         try withTown { town in
             func make() throws -> FileStatus {
                 let made = try OwnedDescriptor(
                     opening: "\(town.tree)/a", in: AT_FDCWD, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600)
                 return try FileStatus(of: made.rawValue)
             }
-            // The file system beneath decides when it uses a number again. Most do so at once, but another test may have
-            // taken it by then.
+            // Most file systems reuse the number at once, but another test's file may
+            // have taken it.
             for _ in 0..<1000 {
                 _ = try make()
                 let first = try town.lookup("a")

@@ -5,7 +5,7 @@ import Testing
 
 @testable import TownFS
 
-/// What others who share the town's name do, as a mirror brings it.
+/// Records that a mirror receives from other hosts with the same town name.
 @Suite struct SharingTests {
     private let keepalive = ".runtime/keepalive.json"
     private let elsewhere = Origin(host: "elsewhere", path: "/gt")
@@ -52,9 +52,9 @@ import Testing
         }
     }
 
-    @Test func realFileOfBeforeTheMountGivesWayOnlyToWhatIsLater() throws {
+    @Test func backingFileFromBeforeTheMountYieldsToLaterRecordsOnly() throws {
         try withSharedTown([keepalive: "{\"beneath\":1}"]) { (town) throws in
-            let written = WallTime(try town.statBeneath(keepalive).st_mtim)
+            let written = WallTime(try town.statBacking(keepalive).st_mtim)
             var old = touch("{\"old\":1}", town)
             old.receivedAt = written + .seconds(-1)
             town.receive(old)
@@ -69,7 +69,7 @@ import Testing
     }
 
     @Test(arguments: ["{", "[]", "\u{0}", "two\nlines\n", "17"])
-    func whatIsNoDocumentIsNotTakenIn(_ text: String) throws {
+    func invalidBackingFileIsNotLoaded(_ text: String) throws {
         try withSharedTown { (town) throws in
             let mine = document("here", at: town.now)
             try town.write(mine, to: keepalive)
@@ -79,14 +79,14 @@ import Testing
         }
     }
 
-    @Test func documentOfAHostWhoseClockIsAheadTellsTheTimeOfItsTouch() throws {
+    @Test func documentOfAHostWithAClockAheadKeepsItsTime() throws {
         try withSharedTown { (town) throws in
             town.receive(touch(document("ahead", at: town.now + .seconds(600)), town, age: .seconds(3)))
             #expect(try town.read(keepalive) == document("ahead", at: town.now + .seconds(-3)))
         }
     }
 
-    @Test func whoHasTheFileOpenReadsOn() throws {
+    @Test func openDescriptorOfARemovedFileStillReads() throws {
         try withSharedTown { (town) throws in
             let text = document("here", at: town.now)
             try town.write(text, to: keepalive)
@@ -98,7 +98,7 @@ import Testing
         }
     }
 
-    @Test func whatIsBeingMadeIsItsMakers() throws {
+    @Test func fileUnderCreationIsSeenByItsCreatorOnly() throws {
         try withSharedTown { (town) throws in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
             town.receive(touch(document("elsewhere", at: town.now), town))
@@ -109,11 +109,11 @@ import Testing
         }
     }
 
-    /// Else others, who know of both, keep the one, and this town the other.
-    @Test func whatIsMadeHereIsStampedLaterThanWhatCameMeanwhile() throws {
+    /// Otherwise hosts that received both records would keep another one than this town.
+    @Test func localWriteIsStampedLaterThanReceivedRecords() throws {
         try withSharedTown { (town) throws in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
-            // By clocks that differ by a millisecond.
+            // With clocks that differ by a millisecond.
             let other = touch(document("elsewhere", at: town.now), town, age: .milliseconds(-1))
             town.receive(other)
             try town.write(document("here", at: town.now), to: handle)
@@ -133,8 +133,8 @@ import Testing
             town.advance(by: .seconds(1))
             forget(path, at: town.now, town)
             #expect(try !town.exists(keepalive))
-            #expect(throws: Errno.noSuchFileOrDirectory) { try town.statBeneath(keepalive) }
-            // What was on its way when it was unlinked does not bring it back.
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.statBacking(keepalive) }
+            // A record sent before the unlink does not restore the file.
             town.receive(touch(document("old", at: town.now), town, age: .milliseconds(500)))
             #expect(try !town.exists(keepalive))
             town.advance(by: .seconds(1))
@@ -144,7 +144,7 @@ import Testing
     }
 
     @Test(arguments: ["elsewhere/.runtime/keepalive.json", "daemon/other.json", "activity.json", "deacon"])
-    func whatIsNoSignalFileHereStaysAsItIs(_ path: String) throws {
+    func recordOfANonSignalFileIsIgnored(_ path: String) throws {
         try withSharedTown(["daemon/other.json": "mine"]) { (town) throws in
             town.receive(touch("{}", town, path))
             forget(.signal(SignalPath(bytes: Array(path.utf8))), at: town.now + .seconds(60), town)
@@ -177,7 +177,7 @@ import Testing
         }
     }
 
-    @Test func whatIsNoDocumentIsNotTakenFromOthers() throws {
+    @Test func invalidDocumentOfAnotherHostIsRejected() throws {
         try withSharedTown { (town) throws in
             let text = document("here", at: town.now)
             try town.write(text, to: keepalive)
@@ -205,7 +205,7 @@ import Testing
     }
 }
 
-/// A mirror that nothing comes of.
+/// A mirror that ignores everything.
 private struct SilentMirror: LivenessMirror {
     func stamp(_ now: WallTime) -> HLCTimestamp { HLCTimestamp(now, by: Origin(host: "here", path: "/gt")) }
     func note(_ record: Record, of subject: RecordSubject) {}

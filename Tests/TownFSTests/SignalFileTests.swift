@@ -24,8 +24,8 @@ import Testing
             let status = try town.stat(path)
             #expect(status.st_size == text.utf8.count)
             #expect(WallTime(status.st_mtim) == town.now)
-            // Nothing goes to the disk on the way of a touch.
-            #expect(try town.readBeneath(path) == nil)
+            // A touch writes nothing to the disk.
+            #expect(try town.readBacking(path) == nil)
         }
     }
 
@@ -52,7 +52,7 @@ import Testing
     }
 
     @Test(arguments: ["{\"a\":", "[]", "12", "null", "\u{0}", "two\nlines", "{} {}"])
-    func whatIsNoDocumentIsRefusedAtCloseAndTheLastOneStays(_ text: String) throws {
+    func invalidDocumentIsRejectedAtCloseAndTheLastOneStays(_ text: String) throws {
         try withTown { town in
             let before = document("before", at: town.now)
             try town.write(before, to: keepalive)
@@ -128,12 +128,12 @@ import Testing
         }
     }
 
-    @Test func piecesAreOneDocument() throws {
+    @Test func partialWritesMakeOneDocument() throws {
         try withTown { town in
             let text = document("gt mail send x", at: town.now)
             let bytes = Array(text)
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
-            // Backwards, byte by byte, as pwrite(2) may.
+            // Backwards, byte by byte, with pwrite(2).
             for index in bytes.indices.reversed() { try town.write(String(bytes[index]), to: handle, at: off_t(index)) }
             try town.close(handle)
             #expect(try town.read(keepalive) == text)
@@ -173,7 +173,7 @@ import Testing
 
     // MARK: Closing
 
-    /// dup(2): each close of a descriptor is judged, and a half document is never committed.
+    /// With dup(2), each close validates the draft. A partial document is never committed.
     @Test func halfDocumentIsRefusedAtOneCloseAndTheWholeOneCommittedAtTheNext() throws {
         try withTown { town in
             let before = document("before", at: town.now)
@@ -182,7 +182,7 @@ import Testing
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
             try town.write(String(after.prefix(20)), to: handle)
             #expect(throws: Errno.invalidArgument) { try town.flush(handle, for: .me) }
-            // Not judged anew, nor counted twice, until more is written.
+            // Neither validated nor counted again until more is written.
             #expect(throws: Errno.invalidArgument) { try town.flush(handle, for: .me) }
             #expect(town.town.counters.refused == 1)
             #expect(try town.read(keepalive, by: .other) == before)
@@ -196,7 +196,7 @@ import Testing
         }
     }
 
-    @Test func releaseJudgesWhatNoCloseDid() throws {
+    @Test func releaseCommitsWhatNoCloseDid() throws {
         try withTown { town in
             let text = document("gt", at: town.now)
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
@@ -213,22 +213,22 @@ import Testing
             try town.write(text, to: handle)
             try town.fsync(handle, dataOnly: false, for: .me)
             #expect(try town.read(keepalive, by: .other) == text)
-            #expect(try town.readBeneath(keepalive) == text)
+            #expect(try town.readBacking(keepalive) == text)
             town.release(handle)
         }
     }
 
-    @Test func fsyncOfAHalfDocumentSaysSo() throws {
+    @Test func fsyncOfAPartialDocumentFails() throws {
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
             try town.write("{", to: handle)
             #expect(throws: Errno.invalidArgument) { try town.fsync(handle, dataOnly: true, for: .me) }
             town.release(handle)
-            #expect(try town.readBeneath(keepalive) == nil)
+            #expect(try town.readBacking(keepalive) == nil)
         }
     }
 
-    @Test func readingHandleTouchesNothing() throws {
+    @Test func readOnlyHandleTouchesNothing() throws {
         try withTown([keepalive: document("old", at: WallTime(seconds: 1_000_000_000))]) { town in
             let handle = try town.open(keepalive)
             _ = try town.read(handle)
@@ -258,7 +258,7 @@ import Testing
         }
     }
 
-    @Test func touchingWhatIsNotThereMakesADocument() throws {
+    @Test func touchOfAMissingFileMakesADocument() throws {
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
             try town.setattr(keepalive, handle: handle) { ($0.accessed, $0.modified) = (.now, .now) }
@@ -275,7 +275,7 @@ import Testing
         }
     }
 
-    @Test func fileWhoseTimeIsTheSignalStaysEmpty() throws {
+    @Test func timeOnlySignalFileStaysEmpty() throws {
         try withTown { town in
             let path = "deacon/.deacon-heartbeat"
             try town.write("", to: path)
@@ -287,8 +287,8 @@ import Testing
         }
     }
 
-    /// `echo x > FILE`: the shell closes the file once before the command writes to it.
-    @Test func closeOfAnEmptiedFileTouchesItAndShowsNobodyAnEmptyDocument() throws {
+    /// `echo x > FILE`: the shell closes a duplicate before the command writes.
+    @Test func closeOfATruncatedFileTouchesItWithoutShowingAnEmptyDocument() throws {
         try withTown { town in
             let before = document("before", at: town.now)
             try town.write(before, to: keepalive)
@@ -303,8 +303,8 @@ import Testing
         }
     }
 
-    /// The kernel sends the release some time after the last close; whoever closed must not see a difference.
-    @Test func whoEmptiedAndClosedAFileSeesThatAtOnce() throws {
+    /// The kernel sends RELEASE some time after the last close. The process that closed must not notice.
+    @Test func truncatingWriterSeesItsTouchAfterClose() throws {
         try withTown { town in
             try town.write(document("gt", at: town.now), to: keepalive)
             town.advance(by: .seconds(1))
@@ -345,7 +345,7 @@ import Testing
         }
     }
 
-    @Test func readersSeeTheLastWholeDocumentWhileAnotherIsWritten() throws {
+    @Test func readersSeeTheCommittedDocumentDuringAWrite() throws {
         try withTown { town in
             let before = document("before", at: town.now)
             try town.write(before, to: keepalive, by: .other)
@@ -359,7 +359,7 @@ import Testing
         }
     }
 
-    /// Go and Node take the size from an fstat between open and read.
+    /// Go and Node call fstat(2) between open and read and trust its size.
     @Test func fstatAgreesWithTheReadThatFollows() throws {
         try withTown { town in
             let first = document("first and longer", at: town.now)
@@ -374,7 +374,7 @@ import Testing
         }
     }
 
-    @Test func fstatOfAReadingThreadDoesNotTellOfAWritingThreadsDraft() throws {
+    @Test func fstatOfAReaderDoesNotShowAnotherThreadsDraft() throws {
         try withTown { town in
             let text = document("whole", at: town.now)
             try town.write(text, to: keepalive)
@@ -424,9 +424,9 @@ import Testing
         }
     }
 
-    // MARK: Making
+    // MARK: Creating
 
-    @Test func fileThatIsBeingMadeIsSeenByItsMakerOnly() throws {
+    @Test func fileBeforeItsFirstCommitIsSeenByItsCreatorOnly() throws {
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
             #expect(try town.exists(keepalive))
@@ -447,7 +447,7 @@ import Testing
         }
     }
 
-    @Test func ofTwoExclusiveMakersOneSucceeds() throws {
+    @Test func oneOfTwoExclusiveCreatesSucceeds() throws {
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_EXCL)
             #expect(throws: Errno.fileExists) { try town.open(keepalive, O_WRONLY | O_CREAT | O_EXCL, by: .other) }
@@ -460,7 +460,7 @@ import Testing
             try town.write("{}", to: "deacon/heartbeat.json", mode: 0o600)
             #expect(try town.stat("deacon/heartbeat.json").st_mode == S_IFREG | 0o600)
             town.writeback()
-            #expect(try town.statBeneath("deacon/heartbeat.json").st_mode == S_IFREG | 0o600)
+            #expect(try town.statBacking("deacon/heartbeat.json").st_mode == S_IFREG | 0o600)
         }
     }
 
@@ -493,7 +493,7 @@ import Testing
         try withTown { town in
             try town.mkdir(keepalive)
             try town.write("plain", to: "\(keepalive)/file")
-            #expect(try town.readBeneath("\(keepalive)/file") == "plain")
+            #expect(try town.readBacking("\(keepalive)/file") == "plain")
         }
     }
 
@@ -522,7 +522,7 @@ import Testing
                 #expect(town.town.counters.touches == touches)
             }
             town.writeback()
-            #expect(try town.statBeneath(keepalive).st_mode == S_IFREG | 0o604)
+            #expect(try town.statBacking(keepalive).st_mode == S_IFREG | 0o604)
         }
     }
 
@@ -561,7 +561,7 @@ import Testing
                 town.writeback()
                 try town.unlink(path)
                 #expect(try !town.exists(path))
-                #expect(try town.readBeneath(path) == nil)
+                #expect(try town.readBacking(path) == nil)
                 #expect(town.town.liveness.counts().runtimes.alive == 0)
                 #expect(town.town.liveness.record(ofSignal: Array(path.utf8)) == nil)
                 #expect(throws: Errno.noSuchFileOrDirectory) { try town.unlink(path) }
@@ -569,7 +569,7 @@ import Testing
         }
     }
 
-    @Test func whoHasAnUnlinkedFileOpenWritesToNothing() throws {
+    @Test func writerOfAnUnlinkedFileCommitsNothing() throws {
         try withTown { town in
             try town.write("{}", to: keepalive)
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
@@ -578,7 +578,7 @@ import Testing
             try town.close(handle)
             #expect(try !town.exists(keepalive))
             town.writeback()
-            #expect(try town.readBeneath(keepalive) == nil)
+            #expect(try town.readBacking(keepalive) == nil)
             #expect(town.town.liveness.record(ofSignal: Array(keepalive.utf8)) == nil)
         }
     }
@@ -592,7 +592,7 @@ import Testing
             try town.unlink(keepalive)
             #expect(try town.getattr(inode, for: .me).status.st_size == text.utf8.count)
             #expect(try town.read(handle) == text)
-            // Read to the end, it still is the open file that it was.
+            // After reading to the end, the open file is unchanged.
             #expect(try town.getattr(inode, for: .me).status.st_size == text.utf8.count)
             town.release(handle)
         }
@@ -638,7 +638,7 @@ import Testing
         }
     }
 
-    // MARK: Expiry that means absence
+    // MARK: --on-expiry=absent
 
     @Test(arguments: [true, false])
     func expiredFileIsAbsentWhereThatIsWanted(_ isWrittenDown: Bool) throws {
@@ -656,7 +656,7 @@ import Testing
         }
     }
 
-    @Test func realFileThatIsOldIsAbsentWhereThatIsWanted() throws {
+    @Test func oldBackingFileIsAbsentWithExpiryAbsent() throws {
         try withTown([keepalive: "{}"], expiry: .absent) { (town) throws in
             #expect(try town.exists(keepalive))
             #expect(try town.names(".runtime").contains("keepalive.json"))
@@ -666,7 +666,7 @@ import Testing
         }
     }
 
-    @Test func expiryIsNeverCachedByTheKernelWhereItMeansAbsence() throws {
+    @Test func entryIsNotCachedWithExpiryAbsent() throws {
         try withTown([keepalive: "{}"], expiry: .absent) { town in
             let entry = try town.lookup(keepalive)
             #expect(entry.nameTimeout == 0)
@@ -674,9 +674,9 @@ import Testing
         }
     }
 
-    // MARK: What the kernel may keep
+    // MARK: Kernel caches
 
-    @Test func statusIsKeptOnlyWhileNobodyWrites() throws {
+    @Test func attributesAreCachedOnlyWithoutWriters() throws {
         try withTown { town in
             try town.write("{}", to: keepalive)
             let inode = try town.lookup(keepalive).inode
@@ -690,7 +690,7 @@ import Testing
 }
 
 extension TestTown {
-    /// The names that a listing of a directory shows, without `.` and `..`.
+    /// The names in a listing, without `.` and `..`.
     func names(_ path: String) throws -> [String] {
         let inode = try lookup(path).inode
         let handle = try opendir(inode, for: .me).handle

@@ -101,7 +101,7 @@ final class EventReader: OpenFile {
             defer { state.pollHandle = nil }
             return state.pollHandle
         }
-        pollHandle?.raise()
+        pollHandle?.notify()
     }
 
     private func hasNews(_ state: State) -> Bool { !state.rest.isEmpty || state.next <= liveness.lastEvent }

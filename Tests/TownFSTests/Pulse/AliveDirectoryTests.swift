@@ -19,7 +19,7 @@ import Testing
 
     // MARK: Touching
 
-    @Test func fileThatIsMadeIsTouchedWhenItIsClosed() throws {
+    @Test func createdFileIsTouchedAtClose() throws {
         try withTown { town in
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
             #expect(try !isAlive("mayor", in: town))
@@ -35,7 +35,7 @@ import Testing
         }
     }
 
-    /// As bash does: of the descriptor that it has opened it closes a copy before it writes.
+    /// bash closes a duplicate of the descriptor before it writes.
     @Test func durationIsSaidOnce() throws {
         try withTown { town in
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT | O_TRUNC)
@@ -46,14 +46,14 @@ import Testing
             #expect(town.town.liveness.lastEvent == 1)
             try town.write("5m", to: "\(alive)/mayor")
             #expect(try ttlLeft("mayor", in: town) == .seconds(300))
-            // A life that was promised is not shortened.
+            // A longer ttl granted before is not shortened.
             try town.write("1s\n", to: "\(alive)/mayor")
             #expect(try ttlLeft("mayor", in: town) == .seconds(300))
         }
     }
 
     @Test(arguments: ["forever", "0s", "30", "30 s", "s", "-5s", "1s\n2s", "99999999999999h", "30s\0"])
-    func whatIsNoDurationIsRefused(_ text: String) throws {
+    func invalidDurationIsRejected(_ text: String) throws {
         try withTown { town in
             #expect(throws: Errno.invalidArgument) { try town.write(text, to: "\(alive)/mayor") }
             #expect(throws: Errno.invalidArgument) { try town.write(text + "\n", to: "\(alive)/mayor") }
@@ -79,7 +79,7 @@ import Testing
 
     @Test func settingTheTimeTouches() throws {
         try withTown { town in
-            // As touch(1) does: made, a copy closed, the time set, closed.
+            // touch(1): create, close a duplicate, set the time, close.
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
             try town.flush(handle, for: .me)
             let inode = try #require(town.openHandles.first { $0.inode != .root }?.inode)
@@ -104,8 +104,8 @@ import Testing
         }
     }
 
-    /// The kernel says later that nobody can write to it any more; whoever has closed it need not wait for that.
-    @Test func closedFileIsThereForWhoeverHasClosedIt() throws {
+    /// RELEASE comes later; the process that closed the file need not wait for it.
+    @Test func closedFileIsVisibleToItsWriter() throws {
         try withTown { town in
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
             #expect(try !town.exists("\(alive)/mayor"))
@@ -117,7 +117,7 @@ import Testing
         }
     }
 
-    @Test func readingTellsOfTheRuntime() throws {
+    @Test func readShowsTheRuntime() throws {
         try withTown { town in
             try town.write("", to: "\(alive)/mayor")
             let text = try town.read("\(alive)/mayor")
@@ -149,7 +149,7 @@ import Testing
 
     // MARK: Directories
 
-    @Test func directoriesComeAndGoWithWhoLivesBeneath() throws {
+    @Test func directoriesAppearAndVanishWithTheirRuntimes() throws {
         try withTown { town in
             for id in ["mayor", "gastown/polecats/nux"] {
                 try town.town.liveness.touch(RuntimeID(id), ttl: .seconds(90))
@@ -168,7 +168,7 @@ import Testing
         }
     }
 
-    @Test func idWithOthersBeneathItIsADirectory() throws {
+    @Test func idWithIdsUnderItIsADirectory() throws {
         try withTown { town in
             try town.town.liveness.touch(RuntimeID("deacon"), ttl: .seconds(90))
             #expect(try town.names(alive) == ["deacon"])
@@ -221,7 +221,7 @@ import Testing
     @Test func otherNameLeadsToAnyId() throws {
         try withTown { town in
             try town.write("", to: "\(alive)/deacon")
-            // There is a file of that name, and no directory can be made.
+            // A file has that name, so the directory cannot be created.
             try town.write("", to: "\(alive)/deacon@/boot@/@")
             try town.write("", to: "\(alive)/new@/@")
             #expect(try town.names(alive) == ["deacon", "new"])
@@ -238,7 +238,7 @@ import Testing
         }
     }
 
-    // MARK: Names that are none
+    // MARK: Invalid names
 
     @Test(arguments: ["a b", "a\nb", "\u{7F}", "é", "a:b", "*", "\\", " "])
     func nameThatIsNoIdsIsRefused(_ name: String) throws {

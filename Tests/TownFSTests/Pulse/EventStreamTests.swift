@@ -2,6 +2,7 @@ import Fuse
 import Glibc
 import Liveness
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import TownFS
@@ -11,7 +12,7 @@ import Testing
         try town.town.liveness.touch(RuntimeID(id), ttl: ttl)
     }
 
-    /// The numbers of all lines, which are whole.
+    /// The sequence numbers of all lines. Fails for a partial line.
     private func numbers(_ text: String) throws -> [Int] {
         #expect(text.hasSuffix("\n"))
         return try text.split(separator: "\n").map { line in
@@ -21,7 +22,7 @@ import Testing
         }
     }
 
-    @Test func openingBeginsWithWhatHappensFromThenOn() throws {
+    @Test func streamBeginsWithEventsAfterTheOpen() throws {
         try withTown { town in
             try touch("before", in: town)
             let handle = try town.open(".pulse/events")
@@ -57,7 +58,7 @@ import Testing
         }
     }
 
-    @Test func readsAreOfWholeLinesUnlessThereIsNoRoomForOne() throws {
+    @Test func readReturnsWholeLinesIfOneFits() throws {
         try withTown { town in
             for number in 1...3 { try touch("r\(number)", in: town) }
             let whole = try town.read(".pulse/events@1")
@@ -65,7 +66,7 @@ import Testing
             let handle = try town.open(".pulse/events@1")
             let first = try town.read(handle, room: line * 2 + 5)
             #expect(try numbers(first) == [1, 2])
-            // Byte by byte, it comes to the same.
+            // Byte by byte, the result is the same.
             var rest = ""
             for _ in 0..<line { rest += try town.read(handle, room: 1) }
             #expect(first + rest == whole)
@@ -74,7 +75,7 @@ import Testing
         }
     }
 
-    @Test func slowReaderIsToldWhatItHasMissed() throws {
+    @Test func slowReaderGetsALostEvent() throws {
         try withTown { town in
             let handle = try town.open(".pulse/events")
             for number in 0..<(EventLog.defaultCapacity + 100) { try touch("r\(number % 10)", in: town) }
@@ -100,13 +101,13 @@ import Testing
         }
     }
 
-    @Test func expiryIsAnEventByItself() throws {
+    @Test func expiryAloneIsAnEvent() throws {
         try withTown { town in
             let handle = try town.open(".pulse/events")
             try touch("mayor", in: town, ttl: .seconds(5))
             _ = try town.read(handle)
             town.advance(by: .seconds(5))
-            // The thread sleeps by the real clock; a shorter life wakes it.
+            // The thread sleeps by the real clock; a shorter ttl wakes it.
             try touch("nux", in: town, ttl: .nanoseconds(1))
             let isSaid = eventually {
                 town.advance(by: .nanoseconds(1))
@@ -119,7 +120,7 @@ import Testing
         }
     }
 
-    @Test func metricsTellWhatTheyShall() throws {
+    @Test func metricsListAllValues() throws {
         try withTown { town in
             try touch("gastown/polecats/nux", in: town)
             try town.write(document("gt", at: town.now), to: ".runtime/keepalive.json")
