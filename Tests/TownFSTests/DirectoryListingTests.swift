@@ -71,10 +71,30 @@ import Testing
         }
     }
 
-    @Test func temporaryFileOfAWriteDownIsNotListed() throws {
-        try withTown(["daemon/.pulsefs-activity.json": "left by a crash"]) { town in
+    @Test(arguments: ["daemon/.pulsefs-activity.json", "daemon/.pulsefs-0123456789abcdef"])
+    func temporaryFileOfAWriteBackIsNeverSeen(_ path: String) throws {
+        try withTown { town in
+            try town.writeBacking("half", to: path)
             try town.write("{}", to: "daemon/activity.json")
             #expect(try town.names("daemon") == ["activity.json"])
+            #expect(try !town.exists(path))
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.unlink(path) }
+            #expect(throws: Errno.notPermitted) { try town.write("mine", to: path) }
+            #expect(throws: Errno.notPermitted) { try town.mkdir(path) }
+            #expect(throws: Errno.notPermitted) { try town.rename("daemon/activity.json", to: path) }
+            #expect(try town.readBacking(path) == "half")
+            // It is no reason for the directory not to be empty.
+            try town.unlink("daemon/activity.json")
+            try town.rmdir("daemon")
+        }
+    }
+
+    @Test func temporaryFilesOfACrashAreRemovedAtStart() throws {
+        let left = ["daemon/.pulsefs-activity.json", "daemon/.pulsefs-0123456789abcdef"]
+        try withTown(Dictionary(uniqueKeysWithValues: (left + ["daemon/.pulsefs-notes"]).map { ($0, "") })) { town in
+            let (beneath, shown) = (try town.backingNames("daemon"), try town.names("daemon"))
+            #expect(beneath == [".pulsefs-notes"])
+            #expect(shown == [".pulsefs-notes"])
         }
     }
 

@@ -179,6 +179,15 @@ import Testing
 @Suite struct RecoveryTests {
     private let activity = "daemon/activity.json"
 
+    @Test func temporaryFilesOfADeadWorkerAreRemoved() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try town.writeBacking("half", to: "daemon/.pulsefs-0123456789abcdef")
+            try recover(town)
+            #expect(try town.backingNames("daemon") == ["activity.json"])
+        }
+    }
+
     /// Recovers the documents of a worker that was killed at this point into their backing files.
     private func recover(_ town: TestTown) throws {
         let root = try OwnedDescriptor(opening: town.tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)

@@ -64,9 +64,9 @@ package final class SignalMounts: Sendable {
     /// Their documents are in real files then, as far as those can be written. Whoever still has one open writes to nothing.
     /// What is known of runtimes stays.
     package func remove(_ path: [UInt8]) {
-        let directories = signals.all(backing: path)
+        let directory = signals.all(backing: path).first
         writeback(path)
-        for (file, content) in signals.drop(directories) {
+        for (file, content) in directory?.detachSubtree() ?? [] {
             // Touched meanwhile.
             try? town.backing.withDirectory(at: file.directory.path) { (real) throws(Errno) in
                 try BackingDocument.replace(file.name, in: real, with: content, now: town.now.wall, evenIfNewer: true)

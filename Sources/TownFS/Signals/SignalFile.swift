@@ -67,7 +67,7 @@ final class SignalFile: Sendable {
         self.directory = directory
         self.town = town
         let name = name.bytes
-        path = directory.path.isEmpty ? name : directory.path + [UInt8(ascii: "/")] + name
+        path = directory.path(of: name)
         number = Self.inodeNumber(of: path)
         kind = SignalKind(fileName: name)
         hasOwner = SessionNames.owner(of: path, SessionNames()) != nil

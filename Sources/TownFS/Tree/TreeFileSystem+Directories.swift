@@ -81,7 +81,7 @@ extension TreeFileSystem {
         let node = try nodes.node(inode)
         // The signal files at and beneath this directory: for the root, that is every document.
         if let signals = node.signals {
-            let files = self.signals.allFiles(backing: signals.path)
+            let files = signals.subtree.flatMap(\.knownFiles)
             if let failure = town.writeback.writeNow(files) { throw failure }
         }
         guard let real = try real(inode, handle) else { return }
@@ -121,7 +121,7 @@ extension SignalDirectory {
             if scope.matches(bytes), entry.kind == S_IFREG || entry.kind == 0 {
                 if hidden.contains(entry.name) || hasExpired(entry.name, in: real) { return true }
                 pending[entry.name] = nil
-                entry.number = SignalFile.inodeNumber(of: path.isEmpty ? bytes : path + [UInt8(ascii: "/")] + bytes)
+                entry.number = SignalFile.inodeNumber(of: path(of: bytes))
             }
             entries.append(entry)
             return true

@@ -108,7 +108,7 @@ extension TreeFileSystem {
         let ownership = SignalFile.Ownership(
             mode: mode & 0o7777 & ~request.umask, user: request.user,
             group: real.st_mode & S_ISGID == 0 ? request.group : real.st_gid)
-        return try signals.withCaller(name) { (file) throws(Errno) in
+        return try signals.withFile(name) { (file) throws(Errno) in
             try file.create(ownership, flags: flags, for: request, in: directory.descriptor).map { (file, $0) }
         }
     }
@@ -119,13 +119,14 @@ extension TreeFileSystem {
     ) throws(Errno) -> Directory {
         let directory = try directory(parent)
         try refuseTemporary(name, in: directory)
+        if case .pulse = try nameKind(of: name, in: directory) { throw .fileExists }
         town.processes.noteActivity(request)
         return directory
     }
 
     /// EPERM for the name of a file through which a document is written down: nobody shall be in its way.
     func refuseTemporary(_ name: FileName, in directory: Directory) throws(Errno) {
-        if let signals = directory.signals, BackingDocument.isTemporary(Array(name.bytes), in: signals.scope) {
+        if let signals = directory.signals, BackingDocument.isTemporary(name.bytes, in: signals.scope) {
             throw .notPermitted
         }
     }
@@ -167,12 +168,23 @@ extension TreeFileSystem {
             throw .notDirectory
         case .backing:
             town.processes.noteActivity(request)
-            let below = signals.directory(NodeName(name), in: directory.signals)
-            if let below { try emptyBeneath(below, name, in: directory) }
-            try pinning(name, in: directory) { () throws(Errno) in
+            let removed = directory.signals?.knownChild(NodeName(name))
+            // Documents that are not written back, files that are being created.
+            if let removed, removed.holdsFiles { throw .directoryNotEmpty }
+            func remove() throws(Errno) {
                 _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
             }
-            if let below { signals.drop(signals.all(backing: below.path)) }
+            try pinning(name, in: directory) { () throws(Errno) in
+                do throws(Errno) {
+                    try remove()
+                } catch .directoryNotEmpty {
+                    let signals = signals.directory(NodeName(name), in: directory.signals)
+                    guard let signals, signals.scope.hasSignals else { throw .directoryNotEmpty }
+                    try emptyBeneath(signals, name, in: directory)
+                    try remove()
+                }
+            }
+            _ = removed?.detachSubtree()
         }
     }
 

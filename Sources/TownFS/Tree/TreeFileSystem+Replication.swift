@@ -39,7 +39,7 @@ extension TreeFileSystem: SharedRecordReceiver {
                 directory = signals.directory(NodeName(name), in: directory)
             }
             guard let directory, directory.scope.matches(name.bytes), try isFree(name, in: real) else { return }
-            try directory.withCaller(name) { (file) throws(Errno) in try body(file, real) }
+            try directory.withFile(name) { (file) throws(Errno) in try body(file, real) }
             // Nothing has come of it: nobody needs to know of it.
             if let file = directory.known(name), file.retire() { directory.drop(file) }
         } catch .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .staleNFSFileHandle {

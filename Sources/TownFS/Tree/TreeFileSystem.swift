@@ -93,9 +93,11 @@ package final class TreeFileSystem: HandleFileSystem {
 
     /// Decides what a name in a directory means.
     ///
-    /// Something else than a regular file beneath is no signal file.
+    /// Something else than a regular file beneath is no signal file. ENOENT for temporary files of write-back.
     func nameKind(of name: FileName, in directory: Directory) throws(Errno) -> NameKind {
-        guard let signals = directory.signals, signals.isSignal(name) else { return .backing }
+        guard let signals = directory.signals else { return .backing }
+        if BackingDocument.isTemporary(name.bytes, in: signals.scope) { throw .noSuchFileOrDirectory }
+        guard signals.isSignal(name) else { return .backing }
         do throws(Errno) {
             let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
             return status.isRegularFile ? .signal(signals) : .backing
@@ -130,10 +132,11 @@ package final class TreeFileSystem: HandleFileSystem {
     /// For how long a name may be taken to mean a backing file: not for long where it may come to mean a signal file.
     ///
     /// That is beside signal files, and of a file with several names anywhere: when its directory is renamed to where signal
-    /// files lie, the inode may be known by another of its names.
+    /// files lie, the inode may be known by another of its names. A directory never becomes a signal file, and nothing that
+    /// is renamed over a signal file is one.
     private func nameTimeout(_ name: NodeName, _ status: FileStatus, in directory: SignalDirectory?) -> Double {
         let isShortLived =
-            directory?.scope.hasSignals == true
+            directory?.scope.hasSignals == true && !status.isDirectory
             || status.isRegularFile && status.st_nlink > 1 && town.configuration.patterns.canEnd(in: name.bytes)
         return isShortLived ? min(SignalFile.attributeTimeout, backingTimeout) : backingTimeout
     }
