@@ -66,7 +66,7 @@ final class Worker: Sendable {
     /// Serves `.pulse`, and what else the keeper mounts for us, until `.pulse` is unmounted.
     private func runCovers(_ describe: @escaping @Sendable (TownFileSystem.Snapshot) -> TownStatus) throws -> Never {
         let server = Mutex<SignalMountServer?>(nil)
-        let signalMounts = try SignalMounts(of: town) { snapshot in
+        let signalMounts = SignalMounts(of: town) { snapshot in
             var status = describe(snapshot)
             let coverage = server.withLock { $0 }?.coverage
             (status.covered, status.uncovered) = (coverage?.covered ?? [], coverage?.uncovered ?? [])

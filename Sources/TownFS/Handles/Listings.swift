@@ -1,6 +1,49 @@
 import Fuse
 import Glibc
 import Synchronization
+import SystemPackage
+
+/// The open directories of a file system, and listings of directories that are not open.
+final class DirectoryHandles: Sendable {
+    let opened: HandleTable<OpenDirectory>
+    let listings = Listings()
+
+    /// - Parameter first: The first handle to give out.
+    init(from first: FileHandle = FileHandle(rawValue: 1)) {
+        opened = HandleTable(from: first)
+    }
+
+    /// Adds entries to a reply until it is full.
+    ///
+    /// - Parameters:
+    ///   - isKept: Whether the kernel may keep the listing.
+    ///   - open: Opens the directory for one request, when it was not opened before.
+    func list(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        isKept: () -> Bool, open: () throws(Errno) -> OpenDirectory,
+        _ add: (OpenDirectory.Listed, inout DirectoryReply) throws(Errno) -> Bool
+    ) throws(Errno) {
+        let directory: OpenDirectory
+        if handle != .unopened {
+            directory = try opened[handle]
+        } else if offset > 0, let known = listings.find(of: inode, at: offset) {
+            directory = known
+        } else {
+            directory = try open()
+        }
+        let hasEnded = try directory.forEach(from: offset) { (entry) throws(Errno) in try add(entry, &reply) }
+        guard handle == .unopened else {
+            if hasEnded { reply.end(isKept: isKept()) }
+            return
+        }
+        if let next = reply.nextOffset {
+            listings.keep(directory, of: inode, at: next)
+        } else if hasEnded {
+            listings.end(of: inode)
+            reply.end(isKept: isKept())
+        }
+    }
+}
 
 /// Listings under way of directories that nobody has opened: kept for the request that goes on with them.
 ///

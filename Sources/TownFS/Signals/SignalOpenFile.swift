@@ -10,7 +10,7 @@ import SystemPackage
 ///
 /// The snapshot is taken at open and never changes, so that however many reads make up one whole document. The draft is
 /// seen by nobody else until a close finds it whole.
-final class SignalHandle: Sendable {
+final class SignalOpenFile: OpenFile {
     /// What a reader gets: a committed document, or the real file beneath, which is replaced but never written to.
     struct Snapshot: Sendable {
         fileprivate enum Source: Sendable {
@@ -102,7 +102,7 @@ final class SignalHandle: Sendable {
     }
 
     /// The same opening, of the signal file that its directory's move has put in the place of the former.
-    init(_ former: SignalHandle, of file: SignalFile, in parent: Descriptor) {
+    init(_ former: SignalOpenFile, of file: SignalFile, in parent: Descriptor) {
         self.file = file
         self.parent = parent
         request = former.request
@@ -155,6 +155,10 @@ final class SignalHandle: Sendable {
         return !isDismissed && thread != 0 && isOpened(by: request)
     }
 
+    func openReply(_ handle: FileHandle) -> OpenReply {
+        OpenReply(handle: handle, ioMode: .direct, allowsPassthrough: true, needsFlush: isWritable)
+    }
+
     // MARK: Reading
 
     func read(into room: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
@@ -162,19 +166,12 @@ final class SignalHandle: Sendable {
             if offset >= snapshot.status.st_size - off_t(room.count) { state.hasReadToTheEnd = true }
             return state.draft?.bytes
         }
-        if let draft { return Self.copy(draft, to: room, from: offset) }
+        if let draft { return room.copy(draft, from: offset) }
         switch snapshot.source {
-        case .document(let bytes): return Self.copy(bytes, to: room, from: offset)
+        case .document(let bytes): return room.copy(bytes, from: offset)
         case .real(let descriptor):
             return try retryingInterrupts { pread(descriptor.rawValue, room.baseAddress, room.count, offset) }
         }
-    }
-
-    private static func copy(_ bytes: [UInt8], to room: UnsafeMutableRawBufferPointer, from offset: off_t) -> Int {
-        guard offset >= 0, offset < bytes.count else { return 0 }
-        let part = bytes[Int(offset)...].prefix(room.count)
-        room.copyBytes(from: part)
-        return part.count
     }
 
     /// Answers `SEEK_DATA` and `SEEK_HOLE` for a file without holes.
@@ -264,7 +261,7 @@ final class SignalHandle: Sendable {
     }
 
     /// Takes over what the kernel has written by itself to a file that was open and lent to it when it was renamed here.
-    func takeOver(_ left: OpenFile.LeftBehind) {
+    func takeOver(_ left: OpenHandle.LeftBehind) {
         // Without a way to read it, it stays what it was when it was renamed.
         guard let bytes = try? BackingDocument(left.file.path.ownedReopened(O_RDONLY)).bytes(), bytes != left.bytes
         else {
@@ -340,9 +337,10 @@ final class SignalHandle: Sendable {
         }
     }
 
-    /// Judges the draft as a close does, though the writer goes on to hold it open.
-    func fsync() throws(Errno) {
+    /// Commits the draft as a close does, and writes the document to the backing file and the disk.
+    func fsync(dataOnly: Bool) throws(Errno) {
         try judge(isLast: false)
+        if let failure = file.town.writeback.writeNow([file], isDurable: true) { throw failure }
     }
 
     /// Judges what is left after the last close, whose caller is gone.

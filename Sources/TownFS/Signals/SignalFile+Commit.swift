@@ -110,7 +110,7 @@ extension SignalFile {
         // A removed file is written to in vain, as any unlinked file is.
         guard let change else { return false }
         town.liveness.notify(change.notification)
-        town.counters.noteTouch(source)
+        town.counters.countTouch(source)
         town.counters.note(change.attribution)
         if let attributedCaller, let runtime = change.attribution.runtime {
             town.processes.noteTouch(of: runtime, by: attributedCaller.caller)

@@ -28,6 +28,34 @@ final class OpenDirectory: Sendable {
             self.nextOffset = nextOffset
         }
 
+        /// Adds the entry to the reply of READDIR.
+        func add(to reply: inout DirectoryReply) -> Bool {
+            name.withPointer { name in
+                reply.add(FileName(borrowing: name), number: number, mode: kind, nextOffset: nextOffset)
+            }
+        }
+
+        /// Adds the entry to the reply of READDIRPLUS, after a lookup.
+        func add(
+            to reply: inout DirectoryReply, _ lookup: (FileName) throws(Errno) -> Entry
+        ) -> Bool {
+            name.withPointer { pointer in
+                let name = FileName(borrowing: pointer)
+                guard reply.hasRoom(for: name) else { return false }
+                let unknown = Entry.unknown(number: number, mode: kind)
+                if isDots { return reply.add(name, entry: unknown, nextOffset: nextOffset) }
+                do throws(Errno) {
+                    return reply.add(name, entry: try lookup(name), nextOffset: nextOffset)
+                } catch .noSuchFileOrDirectory {
+                    // Removed since it was read: not listed.
+                    return true
+                } catch {
+                    // The name is there. A later lookup reports the error.
+                    return reply.add(name, entry: unknown, nextOffset: nextOffset)
+                }
+            }
+        }
+
         /// Whether it is `.` or `..`.
         var isDots: Bool {
             let bytes = name.bytes
@@ -144,6 +172,16 @@ final class OpenDirectory: Sendable {
         var hasher = Hasher()
         hasher.combine(name)
         return hasher.finalize() & (1 << 62 - 1) | 4
+    }
+}
+
+extension Entry {
+    /// An entry that is listed without a lookup, as `.` and `..` are.
+    fileprivate static func unknown(number: ino_t, mode: mode_t) -> Entry {
+        var status = FileStatus()
+        status.st_ino = number
+        status.st_mode = mode
+        return Entry(inode: InodeNumber(rawValue: 0), status: status, nameTimeout: 0, statusTimeout: 0)
     }
 }
 

@@ -5,20 +5,20 @@ import Linux
 import Liveness
 import SystemPackage
 
-extension TownFileSystem {
+extension TreeFileSystem {
     package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
         do throws(Errno) {
             return try find(name, in: parent, for: request)
         } catch .noSuchFileOrDirectory where isLastingAbsence(of: name, in: parent) {
             // Others may make signal files here that the kernel knows nothing of, and in a directory that is renamed to where
             // they lie, it has looked for them before.
-            return .absent(for: town.configuration.sharesSignals ? Self.signalTimeout : backingTimeout)
+            return .absent(for: town.configuration.sharesSignals ? SignalFile.attributeTimeout : backingTimeout)
         }
     }
 
     /// Whether nothing will be found under a name until the kernel itself makes it.
     private func isLastingAbsence(of name: FileName, in parent: InodeNumber) -> Bool {
-        guard features.isExclusive, !pulse.contains(parent), let node = try? nodes.node(parent) else {
+        guard features.isExclusive, let node = try? nodes.node(parent) else {
             return false
         }
         return node.signals?.scope.hasSignals != true
@@ -26,11 +26,9 @@ extension TownFileSystem {
 
     /// Finds what a name means, and counts it as looked up.
     func find(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
-        if pulse.contains(parent) { return try entry(ofPulse: pulse.lookup(name, in: parent, for: request)) }
         let directory = try directory(parent)
         switch try nameKind(of: name, in: directory) {
         case .backing: return try entry(ofBacking: name, in: directory)
-        case .pulse: return try entry(ofPulse: PulseInodes.top)
         case .signal(let signals):
             let file = signals.file(NodeName(name))
             do throws(Errno) {
@@ -43,10 +41,9 @@ extension TownFileSystem {
     }
 
     package func forget(_ inode: InodeNumber, count: UInt64) {
-        if pulse.contains(inode) { return pulse.forget(inode, count: count) }
         guard nodes.forget(inode, count: count) else { return }
         ioModes.forget(inode)
-        listings.forget(inode)
+        directories.listings.forget(inode)
     }
 
     // MARK: Making
@@ -54,9 +51,6 @@ extension TownFileSystem {
     package func mknod(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
     ) throws(Errno) -> Entry {
-        if pulse.contains(parent), mode & S_IFMT == S_IFREG {
-            return try entry(ofPulse: pulse.make(name, in: parent, for: request))
-        }
         let directory = try directory(forMaking: name, in: parent, for: request)
         // A regular file is made by `create`, unless somebody calls mknod(2) for it: then it is the signal file, empty.
         if mode & S_IFMT == S_IFREG, case .signal(let signals) = try nameKind(of: name, in: directory) {
@@ -73,7 +67,6 @@ extension TownFileSystem {
     package func mkdir(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
     ) throws(Errno) -> Entry {
-        if pulse.contains(parent) { return try entry(ofPulse: pulse.makeDirectory(name, in: parent)) }
         let directory = try directory(forMaking: name, in: parent, for: request)
         try refuseSignal(name, in: directory, for: request)
         _ = try retryingInterrupts { mkdirat(directory.descriptor.rawValue, name.pointer, mode) }
@@ -110,33 +103,30 @@ extension TownFileSystem {
     func make(
         _ name: NodeName, in signals: SignalDirectory, of directory: Directory, mode: mode_t, flags: CInt,
         for request: Request
-    ) throws(Errno) -> (SignalFile, SignalHandle) {
+    ) throws(Errno) -> (SignalFile, SignalOpenFile) {
         let real = try FileStatus(of: directory.descriptor.rawValue)
         let ownership = SignalFile.Ownership(
             mode: mode & 0o7777 & ~request.umask, user: request.user,
             group: real.st_mode & S_ISGID == 0 ? request.group : real.st_gid)
-        return try signals.withCaller(name) { (file) throws(Errno) in
+        return try signals.withFile(name) { (file) throws(Errno) in
             try file.create(ownership, flags: flags, for: request, in: directory.descriptor).map { (file, $0) }
         }
     }
 
     /// The directory in which something shall be made.
-    ///
-    /// In `.pulse` nothing can but what its own functions make, and `.pulse` is there.
     private func directory(
         forMaking name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> Directory {
-        if pulse.contains(parent) { throw .notPermitted }
         let directory = try directory(parent)
-        if case .pulse = try nameKind(of: name, in: directory) { throw .fileExists }
         try refuseTemporary(name, in: directory)
+        if case .pulse = try nameKind(of: name, in: directory) { throw .fileExists }
         town.processes.noteActivity(request)
         return directory
     }
 
     /// EPERM for the name of a file through which a document is written down: nobody shall be in its way.
     func refuseTemporary(_ name: FileName, in directory: Directory) throws(Errno) {
-        if let signals = directory.signals, BackingDocument.isTemporary(Array(name.bytes), in: signals.scope) {
+        if let signals = directory.signals, BackingDocument.isTemporary(name.bytes, in: signals.scope) {
             throw .notPermitted
         }
     }
@@ -156,10 +146,8 @@ extension TownFileSystem {
     // MARK: Removing
 
     package func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        if pulse.contains(parent) { return try pulse.remove(name, in: parent) }
         let directory = try directory(parent)
         switch try nameKind(of: name, in: directory) {
-        case .pulse: throw .isDirectory
         case .signal(let signals):
             let file = signals.file(NodeName(name))
             try file.remove(in: directory.descriptor)
@@ -173,21 +161,30 @@ extension TownFileSystem {
     }
 
     package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        if pulse.contains(parent) { return try pulse.removeDirectory(name, in: parent) }
         let directory = try directory(parent)
         switch try nameKind(of: name, in: directory) {
-        case .pulse: throw .notPermitted
         case .signal(let signals):
             _ = try signals.file(NodeName(name)).status(for: request, in: directory.descriptor)
             throw .notDirectory
         case .backing:
             town.processes.noteActivity(request)
-            let below = signals.directory(NodeName(name), in: directory.signals)
-            if let below { try emptyBeneath(below, name, in: directory) }
-            try pinning(name, in: directory) { () throws(Errno) in
+            let removed = directory.signals?.knownChild(NodeName(name))
+            // Documents that are not written back, files that are being created.
+            if let removed, removed.holdsFiles { throw .directoryNotEmpty }
+            func remove() throws(Errno) {
                 _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
             }
-            if let below { signals.drop(signals.all(backing: below.path)) }
+            try pinning(name, in: directory) { () throws(Errno) in
+                do throws(Errno) {
+                    try remove()
+                } catch .directoryNotEmpty {
+                    let signals = signals.directory(NodeName(name), in: directory.signals)
+                    guard let signals, signals.scope.hasSignals else { throw .directoryNotEmpty }
+                    try emptyBeneath(signals, name, in: directory)
+                    try remove()
+                }
+            }
+            _ = removed?.detachSubtree()
         }
     }
 

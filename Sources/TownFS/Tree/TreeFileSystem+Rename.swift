@@ -5,18 +5,15 @@ import Linux
 import Liveness
 import SystemPackage
 
-extension TownFileSystem {
+extension TreeFileSystem {
     package func rename(
         _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
         for request: Request
     ) throws(Errno) {
-        if pulse.contains(parent) || pulse.contains(newParent) { throw .notPermitted }
         let source = NameAt(name, try directory(parent))
         let target = NameAt(newName, try directory(newParent))
         try refuseTemporary(newName, in: target.directory)
         switch (try nameKind(of: name, in: source.directory), try nameKind(of: newName, in: target.directory)) {
-        case (.pulse, _), (_, .pulse):
-            throw .notPermitted
         case (.backing, .backing):
             town.processes.noteActivity(request)
             try renameBacking(source, target, flags, for: request)
@@ -102,15 +99,14 @@ extension TownFileSystem {
             if isExchange, let replaced { move(replaced, to: source) }
             return true
         }
-        // Where no signal files can lie before or after, nothing is to be decided anew.
-        guard hasMoved, source.directory.signals != nil || target.directory.signals != nil else { return }
-        settle(moved, from: source, to: target, for: request)
-        if isExchange, let replaced { settle(replaced, from: target, to: source, for: request) }
+        guard hasMoved else { return }
+        updateSignals(moved, from: movedSignals, to: target, for: request)
+        if isExchange, let replaced { updateSignals(replaced, from: replacedSignals, to: source, for: request) }
     }
 
     /// Ends the signal files at and below a directory that has moved, `place` being where it is now.
     private func leave(_ left: SignalDirectory, for place: NameAt) {
-        for (file, content) in signals.drop(signals.all(backing: left.path)) {
+        for (file, content) in left.detachSubtree() {
             // Touched while the directory was on its way. Where it cannot be written, it is as if that had come later.
             let path = place.nodeName.bytes + file.directory.path.dropFirst(left.path.count)
             try? place.directory.descriptor.withDirectory(at: path) { (real) throws(Errno) in
@@ -125,16 +121,19 @@ extension TownFileSystem {
         nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: below)
     }
 
-    /// Decides what in a directory that has moved are signal files now.
-    private func settle(_ moved: FileStatus, from source: NameAt, to target: NameAt, for request: Request) {
+    /// Decides which files under a directory that has moved are signal files.
+    ///
+    /// Costs nothing if there can be none, neither where the directory was (`former`) nor where it is.
+    private func updateSignals(
+        _ moved: FileStatus, from former: SignalDirectory?, to target: NameAt, for request: Request
+    ) {
         guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
-        let isPlace = [source, target].contains { place in
-            signals.directory(place.nodeName, in: place.directory.signals)?.scope.hasSignals == true
-        }
-        let (movedEntries, places) = nodes.resettle(below: inode) { parent, name in signals.directory(name, in: parent)
-        }
+        let current = signals.directory(target.nodeName, in: target.directory.signals)
+        guard former != nil || current != nil else { return }
+        let (movedEntries, directories) = nodes.updateSignals(under: inode)
         for moved in movedEntries { settle(moved, for: request) }
-        dropListings(of: places + (isPlace ? [inode] : []))
+        let hasSignals = former?.scope.hasSignals == true || current?.scope.hasSignals == true
+        dropListings(of: directories + (hasSignals ? [inode] : []))
     }
 
     /// Has the kernel drop what it has kept of listings, which it may keep no longer, or may from now on.
@@ -157,10 +156,10 @@ extension TownFileSystem {
         // What could not be written down is not here.
         guard let real, real.isRegularFile else { return }
         if let signals = moved.signals, signals.scope.matches(moved.name.bytes) {
-            guard let file = try? signals.withCaller(moved.name, { $0 }) else { return }
+            guard let file = try? signals.withFile(moved.name, { $0 }) else { return }
             nodes.assign(moved.inode, to: file, named: moved.name, in: moved.parent)
             for (opened, handle) in signalHandles(of: moved.inode) {
-                opened.retarget(.signal(file.takeOver(handle, in: parent)))
+                opened.replaceFile(with: file.takeOver(handle, in: parent))
             }
             if let content = try? content(ofBacking: moved.name, in: parent) {
                 adoptOpenings(of: moved.inode, by: file, content, for: request, in: parent)
@@ -172,10 +171,10 @@ extension TownFileSystem {
         ioModes.connection?.invalidateAttributes(of: moved.inode)
     }
 
-    func signalHandles(of inode: InodeNumber) -> [(OpenFile, SignalHandle)] {
+    func signalHandles(of inode: InodeNumber) -> [(OpenHandle, SignalOpenFile)] {
         files.all.compactMap { opened in
-            guard opened.inode == inode, case .signal(let handle) = opened.target else { return nil }
-            return (opened, handle)
+            guard opened.inode == inode, let file = opened.file as? SignalOpenFile else { return nil }
+            return (opened, file)
         }
     }
 
@@ -190,14 +189,14 @@ extension TownFileSystem {
                 ftruncate(file.rawValue, 0)
                 _ = draft.withUnsafeBytes { pwrite(file.rawValue, $0.baseAddress, $0.count, 0) }
             }
-            opened.retarget(.backing(BackingFile(file, flags: handle.isWritable ? O_RDWR : O_RDONLY)))
+            opened.replaceFile(
+                with: BackingFile(file, flags: handle.isWritable ? O_RDWR : O_RDONLY, in: backingContext))
             handle.close()
         }
     }
 
     private func writeback(backing top: SignalDirectory) throws(Errno) {
-        let below = signals.all(backing: top.path)
-        if let failure = town.writeback.writeNow(below.flatMap(\.knownFiles)) { throw failure }
+        if let failure = town.writeback.writeNow(top.subtree.flatMap(\.knownFiles)) { throw failure }
     }
 
     /// Takes what is renamed over a signal file for its new document, and the inode for the signal file's.
@@ -224,7 +223,7 @@ extension TownFileSystem {
 
         let moved = sourceFile == nil ? try source.status().identity : nil
         let inode = moved.flatMap { nodes.inode(of: $0) } ?? sourceFile.flatMap { nodes.inode(of: $0) }
-        let file = try targetSignals.withCaller(target.nodeName) { (file) throws(Errno) -> SignalFile? in
+        let file = try targetSignals.withFile(target.nodeName) { (file) throws(Errno) -> SignalFile? in
             let isOther = file.needsSuccessor(for: content.ownership, in: target.directory.descriptor)
             let successor = isOther ? SignalFile(name: file.name, in: targetSignals, town: town) : nil
             let isCommitted = try file.commit(
@@ -253,8 +252,8 @@ extension TownFileSystem {
         in parent: Descriptor
     ) {
         for opened in files.all where opened.inode == inode {
-            guard case .backing = opened.target else { continue }
-            opened.retarget(.signal(file.adopt(content, by: request, in: parent)), leaving: content.document.bytes)
+            guard opened.file is BackingFile else { continue }
+            opened.replaceFile(with: file.adopt(content, by: request, in: parent), leaving: content.document.bytes)
         }
     }
 
@@ -293,7 +292,7 @@ extension TownFileSystem {
         try pinning(target.name, in: target.directory) { () throws(Errno) in
             try BackingDocument.replace(
                 target.nodeName, in: target.directory.descriptor.rawValue, with: content,
-                now: town.now.wall, flags: flags, evenIfNewer: true)
+                now: town.now.wall, flags: flags, evenIfNewer: true, staging: source.directory.descriptor.rawValue)
         }
         let inode = nodes.inode(of: file)
         try file.remove(in: source.directory.descriptor)

@@ -3,8 +3,8 @@ import Liveness
 import SystemPackage
 
 /// Records of others who share the town's name, as the mirror brings them.
-extension TownFileSystem: SharedRecordReceiver {
-    package func receive(_ touch: Touch, exit: Record.Exit? = nil) {
+extension TreeFileSystem: SharedRecordReceiver {
+    package func receive(_ touch: Touch, exit: Record.Exit?) {
         guard let path = touch.signal else {
             _ = town.liveness.receive(touch, exit: exit)
             return
@@ -39,7 +39,7 @@ extension TownFileSystem: SharedRecordReceiver {
                 directory = signals.directory(NodeName(name), in: directory)
             }
             guard let directory, directory.scope.matches(name.bytes), try isFree(name, in: real) else { return }
-            try directory.withCaller(name) { (file) throws(Errno) in try body(file, real) }
+            try directory.withFile(name) { (file) throws(Errno) in try body(file, real) }
             // Nothing has come of it: nobody needs to know of it.
             if let file = directory.known(name), file.retire() { directory.drop(file) }
         } catch .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .staleNFSFileHandle {

@@ -4,7 +4,7 @@ import Glibc
 import Linux
 import SystemPackage
 
-extension TownFileSystem {
+extension TreeFileSystem {
     package func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
         switch try inodeKind(inode) {
         case .backing:
@@ -30,8 +30,6 @@ extension TownFileSystem {
                 // The kernel still has the name. ESTALE makes it look once more.
                 throw .staleNFSFileHandle
             }
-        case .pulse:
-            return StatusReply(status: try pulse.status(of: inode, opened: opened(inode, for: request)), timeout: 0)
         }
     }
 
@@ -40,27 +38,10 @@ extension TownFileSystem {
         return try ExtendedStatus(of: nodes.descriptor(of: inode).rawValue).birth?.timespec
     }
 
-    /// What the caller's process has open of a file of `.pulse`, so that an fstat agrees with what read returns; of one
-    /// that is not there for others yet, what anybody has.
-    private func opened(_ inode: InodeNumber, for request: Request) -> OpenFile.Target? {
-        let all = files.all.filter { $0.inode == inode }
-        let own = all.first { ProcessIdentity.isSame($0.thread, request.thread) }
-        return (own ?? all.first { if case .alive = $0.target { true } else { false } })?.target
-    }
-
-    private func changePulse(
-        _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
-    ) throws(Errno) {
-        var own: AliveHandle?
-        if let handle, case .alive(let opened) = try files[handle].target { own = opened }
-        try pulse.change(inode, changes, handle: own, for: request)
-    }
-
     package func setattr(
         _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
     ) throws(Errno) -> StatusReply {
         switch try inodeKind(inode) {
-        case .pulse: try changePulse(inode, changes, handle: handle, for: request)
         case .backing:
             town.processes.noteActivity(request)
             try change(inode, changes, handle: handle, for: request)
@@ -93,7 +74,7 @@ extension TownFileSystem {
 
     private func openDescriptor(of inode: InodeNumber) -> Descriptor? {
         for opened in files.all where opened.inode == inode {
-            if case .backing(let file) = opened.target { return file.path }
+            if let file = opened.file as? BackingFile { return file.path }
         }
         return nil
     }
@@ -131,14 +112,7 @@ extension TownFileSystem {
             return
         }
         // Through what was opened, and never through a name, which may be another file's by now.
-        switch try files[handle].target {
-        case .backing(let opened):
-            let descriptor = try opened.descriptor
-            _ = try retryingInterrupts { ftruncate(descriptor.rawValue, size) }
-        case .signal(let opened): try opened.truncate(to: size, by: request)
-        case .alive(let opened): try opened.truncate(to: size)
-        case .text, .events: throw .invalidArgument
-        }
+        try files[handle].file.truncate(to: size, by: request)
     }
 
     // MARK: Signal files
@@ -172,7 +146,7 @@ extension TownFileSystem {
     private func truncate(
         _ file: SignalFile, in parent: Descriptor, to size: off_t, handle: FileHandle?, for request: Request
     ) throws(Errno) {
-        if let handle, case .signal(let opened) = try files[handle].target {
+        if let handle, let opened = try files[handle].file as? SignalOpenFile {
             return try opened.truncate(to: size, by: request)
         }
         // By name, as truncate(1) does: opened, cut and closed in one.
