@@ -79,6 +79,11 @@ final class Dispatcher: Sendable {
         }
     }
 
+    func isForRootDevice(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard let header = Message.header(of: bytes) else { return true }
+        return fileSystem.isOnRootDevice(InodeNumber(rawValue: header.nodeid))
+    }
+
     // MARK: Names
 
     func lookup(_ call: Call) {
@@ -330,7 +335,7 @@ final class Dispatcher: Sendable {
 
     func release(_ call: Call) {
         let handle = FileHandle(rawValue: call.input(as: fuse_release_in.self).fh)
-        if fileSystem.mayReleaseLater(handle),
+        if fileSystem.mayReleaseLater(handle), fileSystem.isOnRootDevice(call.inode),
             deferred.add(.release(handle, of: call.inode, unique: call.header.unique))
         {
             return

@@ -27,6 +27,12 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Any thread may call this, before each request: it costs a table look-up, and never blocks.
     func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool
 
+    /// Whether an inode is on the device of the root, rather than on a file system mounted inside.
+    ///
+    /// Requests for other devices share half of the threads, so that a hung one never holds up the rest of the tree.
+    /// As cheap as `mayBlock`.
+    func isOnRootDevice(_ inode: InodeNumber) -> Bool
+
     // MARK: Names
 
     /// Finds a name in a directory.
@@ -205,4 +211,5 @@ public protocol FileSystem: AnyObject, Sendable {
 
 extension FileSystem {
     public func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool { true }
+    public func isOnRootDevice(_ inode: InodeNumber) -> Bool { true }
 }

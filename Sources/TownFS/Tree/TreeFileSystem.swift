@@ -63,6 +63,11 @@ package final class TreeFileSystem: HandleFileSystem {
         ioModes.connect(to: connection)
     }
 
+    package func isOnRootDevice(_ inode: InodeNumber) -> Bool {
+        guard let identity = (try? nodes.node(inode))?.identity else { return true }
+        return others.isRoot(identity.device)
+    }
+
     /// For `.pulse/status.json`.
     var counts: TownStatus.FileSystem { TownStatus.FileSystem(inodes: nodes.count, openFiles: files.count) }
 
