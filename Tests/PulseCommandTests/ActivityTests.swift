@@ -81,11 +81,11 @@ extension EndToEnd {
                 testDescription: "work, where it does not count", options: ["--activity", "off"],
                 code: "(edit('a.c'), os.unlink('a.c'))"),
             Noise(
-                testDescription: "work and touches, where nobody is looked at", options: ["--no-attribution"],
+                testDescription: "work and touches without attribution", options: ["--no-attribution"],
                 code: "(edit('a.c'), touch('gt prime'))"),
         ]
 
-        @Test(arguments: noises) func noiseKeepsNobodyAlive(_ noise: Noise) throws {
+        @Test(arguments: noises) func noiseKeepsNoRuntimeAlive(_ noise: Noise) throws {
             let ttl = Duration.milliseconds(1200)
             try withAgents(options: ["--ttl", "1200ms"] + noise.options) { town, agents in
                 let agent = try agents.start(Self.nux)
@@ -166,15 +166,15 @@ extension EndToEnd {
                     sys.stdin.readline()
                     \(way)
                     '''])
-                    told = Signal()
+                    released = Signal()
                     def start_():
-                        os.dup2(told.reading, 0)
+                        os.dup2(released.reading, 0)
                         body()
                     child = fork(start_)
                     """)
                 #expect(try town.becomes("alive", Self.nux))
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid != nil })
-                try parent.perform("os.write(told.writing, b'\\n'); os.waitpid(child, 0)")
+                try parent.perform("os.write(released.writing, b'\\n'); os.waitpid(child, 0)")
                 #expect(try town.becomes("exited", Self.nux, within: Promise(.seconds(1))))
                 // A runtime that comes back is alive.
                 try parent.perform("run('gt', 'prime', env={**os.environ, 'GT_ROLE': '\(Self.nux)'})")
@@ -212,7 +212,7 @@ extension EndToEnd {
         }
 
         /// Without a free descriptor the remaining processes cannot be found.
-        @Test func nobodyIsSaidToHaveExitedWhoCouldNotBeLookedFor() throws {
+        @Test func runtimeThatCannotBeSearchedIsNotReportedAsExited() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(Self.nux)
                 try agent.perform("beat('gt-nux')")
@@ -259,11 +259,11 @@ extension EndToEnd {
                 let mother = try agents.start(environment: [:])
                 try mother.perform(
                     """
-                    told = Signal()
+                    released = Signal()
                     children = []
                     for i in range(1, 21):
                         def stay():
-                            os.dup2(told.reading, 0)
+                            os.dup2(released.reading, 0)
                             os.environ["GT_ROLE"] = "gastown/polecats/p%d" % i
                             os.execvp("sh", ["sh", "-c", "gt prime; read line; exit 0"])
                         children.append(fork(stay))
@@ -272,7 +272,7 @@ extension EndToEnd {
                 #expect(areAlive)
                 let roots = Set(try ids.compactMap { try town.runtime($0)?.rootPid })
                 #expect(roots.count == 20)
-                try mother.perform("os.write(told.writing, b'\\n' * 20)\nfor child in children: os.waitpid(child, 0)")
+                try mother.perform("os.write(released.writing, b'\\n' * 20)\nfor child in children: os.waitpid(child, 0)")
                 let haveExited = try eventually(within: Promise(.seconds(1))) {
                     try ids.allSatisfy { try town.state(of: $0) == "exited" }
                 }

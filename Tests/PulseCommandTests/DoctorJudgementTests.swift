@@ -212,7 +212,7 @@ import TownFS
         #expect(missing == ["user_allow_other"])
     }
 
-    @Test func whatWasRepairedIsNoProblem() {
+    @Test func repairedFaultIsNoProblem() {
         var facts = Self.facts()
         facts.log?.unwritten = 3
         #expect(facts.writeback?.level == .ok)

@@ -67,7 +67,7 @@ extension EndToEnd {
         }
 
         /// gastown#4793: writers updated one place, the killer read another; six healthy agents died in a day.
-        @Test(.needsRedis) func oneRecordAnswersFileTimePulseAndRedis() throws {
+        @Test(.needsRedis) func fileTimePulseAndRedisAgree() throws {
             let redis = try RedisServer.onSocket()
             try withAgents("--ttl", "3s", "--redis", redis.url) { town, agents in
                 #expect(try eventually { try town.mirror.isUp })
@@ -92,12 +92,12 @@ extension EndToEnd {
                     #expect(view.document == reading.text)
                     #expect(view.state == state)
                 }
-                let (time, told) = try beat("")
+                let (time, sent) = try beat("")
                 try expectAgreement(on: time, "alive")
                 // All change at the deadline, none earlier.
                 #expect(try town.becomes("expired", Self.nux))
-                #expect(ContinuousClock.now - told.start >= .seconds(3))
-                #expect(try redis.isSilent(about: Self.nux, from: told.end + .seconds(3)))
+                #expect(ContinuousClock.now - sent.start >= .seconds(3))
+                #expect(try redis.isSilent(about: Self.nux, from: sent.end + .seconds(3)))
                 try expectAgreement(on: time, "expired")
                 let (later, _) = try beat(", 'idle'")
                 #expect(try town.runtime(Self.nux)?.reportedState == "idle")
@@ -186,15 +186,15 @@ extension EndToEnd {
         /// gastown f3bbc27db, b3c6e5a17: a pid was trusted after another process had got it.
         ///
         /// - Parameter unseen: Whether the worker is stopped while one process replaces the other.
-        @Test(.needsRoot, arguments: [false, true]) func recycledNumberDeceivesNobody(unseen: Bool) throws {
+        @Test(.needsRoot, arguments: [false, true]) func reusedPidIsNotMistaken(unseen: Bool) throws {
             try withAgents { town, agents in
                 let mother = try agents.start(environment: [:])
                 let recycled = pid_t(
                     try mother.number(
                         """
-                        told = Signal()
+                        started = Signal()
                         def become(role, command):
-                            os.dup2(told.reading, 0)
+                            os.dup2(started.reading, 0)
                             environment = {**os.environ, "READY": "\(town.scratch.path)/ready-" + str(role).replace("/", "-")}
                             if role: environment["GT_ROLE"] = role
                             os.execvpe("sh", ["sh", "-c", command + "; : > $READY; read line"], environment)
@@ -253,7 +253,7 @@ extension EndToEnd {
         }
 
         /// gastown 2d16602cc: processes that an agent started passed on its identity to other agents.
-        @Test(.needs("tmux")) func identityDoesNotLeakFromWhoStartedTheServer() throws {
+        @Test(.needs("tmux")) func identityDoesNotLeakFromTheProcessThatStartedTheServer() throws {
             try withAgents { town, agents in
                 let mayor = try agents.start("mayor")
                 try mayor.perform(
@@ -315,7 +315,7 @@ extension EndToEnd {
         }
 
         /// gastown#3584: no process polled the heartbeats.
-        @Test func whoReadsTheEventsIsToldWithoutAsking() throws {
+        @Test func eventReadersLearnOfExpiryAndExitWithoutPolling() throws {
             try withAgents("--ttl", "1s") { town, agents in
                 let reader = try Command("cat", "\(town.path)/.pulse/events").start()
                 #expect(try eventually { try town.status().events?.readers == 1 })
@@ -339,7 +339,7 @@ extension EndToEnd {
         }
 
         /// gastown#589, #590: a file from before a crash got each later agent killed.
-        @Test func whatWasExpiredBeforeACrashIsAsOldAfterIt() throws {
+        @Test func heartbeatExpiredBeforeACrashKeepsItsAge() throws {
             try withAgents("--ttl", "1s") { town, agents in
                 let agent = try agents.start(Self.nux)
                 try agent.perform("beat('gt-nux'); os.chdir('/')")
@@ -375,7 +375,7 @@ extension EndToEnd {
         /// multica#164: after the daemon crashed, its runtimes were online for ever.
         ///
         /// `MirrorEndTests` checks the exact times.
-        @Test(.needsRedis) func keysExpireByThemselvesWhateverDies() throws {
+        @Test(.needsRedis) func keysExpireByThemselves() throws {
             let redis = try RedisServer.onSocket()
             try withAgents("--redis", redis.url, "--ttl", "2s") { town, agents in
                 #expect(try eventually { try town.mirror.isUp })
@@ -467,7 +467,7 @@ extension EndToEnd {
         }
 
         /// multica#2121: each heartbeat wrote a database row.
-        @Test(.townScopeOnly("looks beneath by a path that leads into the mounts"), .needsRedis)
+        @Test(.townScopeOnly("reads the backing tree by a path that leads into the mounts"), .needsRedis)
         func touchesCostNoDiskWriteAndOneSetASecond() throws {
             let redis = try RedisServer.onSocket()
             try withAgents("--redis", redis.url) { town, agents in

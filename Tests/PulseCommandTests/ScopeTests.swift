@@ -50,7 +50,7 @@ extension ParallelEndToEnd {
 
                 let native = try device(town.scratch.path)
                 for path in ["", "/src/a", "/mayor", "/gastown/polecats/nux", "/gastown/crew/max/.runtime"] {
-                    #expect(try device(town.path + path) == native, "\(path) is not of the file system beneath")
+                    #expect(try device(town.path + path) == native, "\(path) is not on the backing file system")
                 }
                 for path in covered { #expect(try device("\(town.path)/\(path)") != native) }
             }
@@ -84,7 +84,7 @@ extension ParallelEndToEnd {
             #expect(seen.first == seen.last)
         }
 
-        @Test func whoWalksTheTownMeetsNothingInPulse() throws {
+        @Test func walkingTheTownFindsNothingInPulse() throws {
             try withCoveredTown { town in
                 try Client.write(KeepaliveDocument.text("needle"), to: town.keepalive)
                 #expect(try town.shell("find .pulse") == ".pulse\n")
@@ -117,7 +117,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func whatWasWrittenBeforeADirectoryWasCoveredIsKnown() throws {
+        @Test func documentsFromBeforeADirectoryIsMountedAreKnown() throws {
             try withCoveredTown(
                 prepare: { town in try Command("rm", "-r", "\(town)/.runtime").output() }
             ) { town in
@@ -130,7 +130,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func directoryAboveThatIsRenamedTakesItsSignalsAlong() throws {
+        @Test func renamedParentKeepsTheSignalFiles() throws {
             try withCoveredTown(
                 "--signal", Self.polecats, prepare: { try make("gastown/polecats/nux/.runtime", in: $0) }
             ) { town in
@@ -205,7 +205,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func unmountOfOneDirectoryLeavesTheOthersAndTheDoctorSaysSo() throws {
+        @Test func unmountOfOneDirectoryLeavesTheOthersAndTheDoctorReportsIt() throws {
             try withCoveredTown { town in
                 let text = KeepaliveDocument.text("bd")
                 try Client.write(text, to: town.activity)
@@ -222,7 +222,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func whatIsLeftWithoutPulseIsClearedAway() throws {
+        @Test func orphanedMountsAreRemoved() throws {
             try withCoveredTown { town in
                 for command in ["mount", "unmount"] {
                     let text = KeepaliveDocument.text(command, age: 600)
@@ -253,7 +253,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func somethingInTheWayOfPulseIsRefused() throws {
+        @Test func fileNamedPulsePreventsTheMount() throws {
             try withTown { town in
                 try Client.write("mine", to: "\(town.path)/.pulse")
                 let outcome = try town.pulsefs("mount", "--scope=signals", town.path)

@@ -45,7 +45,7 @@ extension ParallelEndToEnd {
 
             """#
 
-        @Test(.needs("python3")) func whoHasAnUnlinkedFileDoesNotChangeWhatHasItsNameNow() throws {
+        @Test(.needs("python3")) func writerOfAnUnlinkedFileDoesNotChangeItsSuccessor() throws {
             try expect(
                 """
                 def work():
@@ -66,7 +66,7 @@ extension ParallelEndToEnd {
                 """)
         }
 
-        @Test(.needs("python3")) func whoHadTheFormerFileDoesNotReachWhatWasRenamedOverIt() throws {
+        @Test(.needs("python3")) func descriptorOfAReplacedFileDoesNotReachTheNewOne() throws {
             try expect(
                 """
                 def replace():

@@ -380,7 +380,7 @@ import Testing
                 #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(first.inode, for: .me) }
                 return
             }
-            Issue.record("the file system beneath gave out other numbers")
+            Issue.record("the backing file system gave out other inode numbers")
         }
     }
 

@@ -82,8 +82,8 @@ import Testing
     }
 
     @Test func warningNamesThePattern() {
-        let complaint = SignalPatterns.Invalid(pattern: "a/**", reason: .starsAtEnd).description
-        #expect(complaint == "The signal pattern 'a/**' cannot be used: it must name files, so must not end with **.")
+        let message = SignalPatterns.Invalid(pattern: "a/**", reason: .starsAtEnd).description
+        #expect(message == "The signal pattern 'a/**' cannot be used: it must name files, so must not end with **.")
     }
 
     @Test func directoryWithoutSignalFilesHasAnEmptyScope() throws {

@@ -74,7 +74,7 @@ enum AgentPrograms {
                 count += 1
             return count
 
-        # A line, for whoever waits in another process.
+        # Wakes a process that waits.
         class Signal:
             def __init__(self): self.reading, self.writing = os.pipe()
             def raise_(self): os.write(self.writing, b"!")
