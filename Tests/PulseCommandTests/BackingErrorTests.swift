@@ -4,7 +4,9 @@ import TestSupport
 import Testing
 
 extension ParallelEndToEnd {
-    /// Towns on a disk that fails. The document stays in memory, the status shows it, and it is written when the disk works.
+    /// Towns on a disk that fails.
+    ///
+    /// The document stays in memory, the status shows it, and it is written when the disk works.
     @Suite(.needsRoot, .needs("mkfs.ext4", "losetup")) struct BackingErrorTests {
         /// Calls `body` with a town on an ext4 of its own, and the path where that is mounted, too.
         private func withDisk(
@@ -71,7 +73,9 @@ extension ParallelEndToEnd {
             }
         }
 
-        /// The worker is killed while the disk is full. The keeper cannot recover the document, and says so.
+        /// The worker is killed while the disk is full.
+        ///
+        /// The keeper cannot recover the document, and says so.
         @Test func recoveryOnAFullDiskGivesTheTownBack() throws {
             try withDisk { town, disk in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)

@@ -1,6 +1,6 @@
 import Glibc
-import TestSupport
 import SystemPackage
+import TestSupport
 import Testing
 
 extension EndToEnd {
@@ -34,8 +34,7 @@ extension EndToEnd {
         }
 
         /// gastown#4468, #4681: a healthy agent in one long tool call ran no `gt` command for longer than the timeout
-        /// and was
-        /// killed; so was its successor.
+        /// and was killed; so was its successor.
         @Test(.townScopeOnly("activity is seen in covered directories alone"))
         func agentInOneLongToolCallIsAliveAndItsHeartbeatIsFresh() throws {
             let ttl = 2.5
@@ -49,12 +48,15 @@ extension EndToEnd {
                 // The agent waits while its tool works.
                 try busy.perform(
                     """
-                    open("Makefile", "w").write("all:\\n\\twhile test ! -e enough; do echo 'int a;' > a.c && cc -c a.c; done\\n")
+                    open("Makefile", "w").write("all:\\n\\twhile test ! -e enough; do echo 'int a;' > a.c && cc -c a.c; date +%s.%N >> steps; done\\n")
                     """)
                 try busy.begin("run('make', '-s')")
+                var lapses: [String] = []
                 let isOver = try eventually(within: .seconds(20)) {
-                    #expect(try town.state(of: Self.nux) == "alive")
-                    #expect(try HeartbeatReading(town.heartbeat("gt-nux")).age < ttl)
+                    let (state, age) = (
+                        try town.state(of: Self.nux), try HeartbeatReading(town.heartbeat("gt-nux")).age
+                    )
+                    if state != "alive" || age >= ttl { lapses.append("\(state), \(age) s old") }
                     let ended = try town.state(of: Self.max) == "expired"
                     return ended && ContinuousClock.now - start > .seconds(2 * ttl)
                 }
@@ -63,6 +65,13 @@ extension EndToEnd {
                 #expect(try HeartbeatReading(town.heartbeat("gt-crew-max")).age > ttl)
                 try idle.perform("open('../../polecats/nux/enough', 'w').close()")
                 try busy.answer()
+                // A busy machine may stop the tool for longer than the ttl.
+                let steps = try Client.read("\(town.path)/\(Self.nux)/steps").split(separator: "\n").compactMap {
+                    Double($0)
+                }
+                let pauses = zip(steps, steps.dropFirst()).map { $1 - $0 }
+                #expect(steps.count > 3)
+                #expect(lapses == [] || pauses.contains { $0 > ttl - 1 }, "\(lapses), \(pauses.max() ?? 0)")
             }
         }
 
@@ -484,6 +493,8 @@ extension EndToEnd {
                 let former = try files.map { try FileStatus($0) }
                 let written = try Self.written(by: worker)
                 let start = ContinuousClock.now
+                // A touch reaches the server this late at most.
+                let delay = Promise(.milliseconds(300))
                 try agent.begin("result = work(lambda: (beat('gt-nux'), touch('gt prime')))")
                 let isOver = eventually { ContinuousClock.now - start > .milliseconds(2300) }
                 #expect(isOver)
@@ -499,7 +510,8 @@ extension EndToEnd {
                 let times = monitor.lines(with: #""SET" "mul:runtime:hb:\#(Self.nux)""#).map(\.time)
                 #expect(times.count <= Int(taken / .seconds(1)) + 2 && times.count >= 2, "\(times)")
                 // The times at which the server received it.
-                #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 > 0.7 }, "\(times)")
+                #expect(
+                    zip(times, times.dropFirst()).allSatisfy { delay.isKept(by: .seconds(1 - ($1 - $0))) }, "\(times)")
             }
         }
 

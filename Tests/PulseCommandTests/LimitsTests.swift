@@ -91,14 +91,17 @@ extension ParallelEndToEnd {
             }
         }
 
-        /// The worker has no descriptor left. Plain files fail, signal files do not, and all works again afterwards.
+        /// The worker has no descriptor left.
+        ///
+        /// Plain files fail, signal files do not, and all works again afterwards.
         @Test(.needs("prlimit")) func workerWithoutDescriptorsStillServesSignalFiles() throws {
             try withMountedTown { town in
                 try town.shell("echo x > known; mkdir d; for i in 1 2 3 4; do echo $i > d/f$i; done")
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
                 let worker = try town.status().workerPid
-                let limits = try shell("prlimit --pid \(worker) --nofile --noheadings --output SOFT").split(separator: "\n")
+                let limits = try shell("prlimit --pid \(worker) --nofile --noheadings --output SOFT").split(
+                    separator: "\n")
                 let limit = try #require(limits.first?.split(separator: " ").first)
                 let open = try Client.names(in: "/proc/\(worker)/fd").count
                 // No new descriptor above those that are open.

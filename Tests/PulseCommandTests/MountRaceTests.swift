@@ -39,7 +39,9 @@ extension ParallelEndToEnd {
             }
         }
 
-        /// Either the unmount comes first and the town stays mounted, or it unmounts the new mount. Neither leaves half a mount.
+        /// Either the unmount comes first and the town stays mounted, or it unmounts the new mount.
+        ///
+        /// Neither leaves half a mount.
         @Test func mountDuringAnUnmountLeavesAWholeMountOrNone() throws {
             try withTown { town in
                 for round in 0..<10 {

@@ -459,7 +459,9 @@ extension ParallelEndToEnd {
             os.umask(umask)
             """#
 
-        @Test(.needs("python3"), arguments: MountMode.distinct) func systemCallsReturnTheSameAsOnThePlainDirectory(mode: MountMode)
+        @Test(.needs("python3"), arguments: MountMode.distinct) func systemCallsReturnTheSameAsOnThePlainDirectory(
+            mode: MountMode
+        )
             throws
         {
             try expectSameWork("python3 - <<'END'\n\(Self.calls)\nEND\n", mode)

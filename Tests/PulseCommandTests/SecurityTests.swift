@@ -10,7 +10,8 @@ extension ParallelEndToEnd {
         /// Requests of other users fail in the middle; afterwards every thread has root's credentials again.
         @Test func credentialsAreRestoredAfterErrorsOnEveryThread() throws {
             try withMountedTown("--allow-other") { town in
-                try town.shell("mkdir -m 700 secret; mkdir -m 755 other; mkdir -m 1777 open; touch open/root; echo x > secret/f")
+                try town.shell(
+                    "mkdir -m 700 secret; mkdir -m 755 other; mkdir -m 1777 open; touch open/root; echo x > secret/f")
                 let script = """
                     import os, sys, threading
                     os.chdir(sys.argv[1])

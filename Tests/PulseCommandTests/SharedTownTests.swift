@@ -8,8 +8,7 @@ extension ParallelEndToEnd {
         /// Runs Python with two users, in a town whose `daemon` is writable by everyone.
         ///
         /// `anna(f)` and `ben(f)` call `f` as that user, in a process of its own, and return its result or the name of
-        /// its
-        /// errno. `shared` is the path of a signal file.
+        /// its errno. `shared` is the path of a signal file.
         private func expect(_ script: String) throws {
             try withMountedTown("--allow-other") { town in
                 let outcome = try Command("python3", "-c", Self.users + script, town.path).run()

@@ -42,7 +42,8 @@ extension ParallelEndToEnd {
                         """)
                 default:
                     try shell(
-                        "truncate -s 400M \(place)/i; mkfs.\(type) -q \(place)/i; mount -o loop \(place)/i \(town.path)")
+                        "truncate -s 400M \(place)/i; mkfs.\(type) -q \(place)/i; mount -o loop \(place)/i \(town.path)"
+                    )
                 }
                 defer { for path in [town.path, place] { _ = try? Command("umount", "-l", path).run() } }
                 try prepareDirectories(in: town.path)

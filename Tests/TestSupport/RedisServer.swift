@@ -15,7 +15,9 @@ package final class RedisServer: Sendable {
         package var users: [String] = []
         /// Listen on 127.0.0.1 and ::1.
         package var listensOnLoopback = true
-        /// The certificate's `subjectAltName`. If not nil, the server speaks TLS on a second loopback port.
+        /// The certificate's `subjectAltName`.
+        ///
+        /// If not nil, the server speaks TLS on a second loopback port.
         package var certificateNames: String?
         package var replicaOf: RedisServer?
         /// The service that it watches as a sentinel.
@@ -83,7 +85,9 @@ package final class RedisServer: Sendable {
 
     // MARK: Lifecycle
 
-    /// Kills it; all its data is lost. The kernel closes its connections.
+    /// Kills it; all its data is lost.
+    ///
+    /// The kernel closes its connections.
     package func kill() {
         signal(SIGKILL)
         guardian.waitForEnd()

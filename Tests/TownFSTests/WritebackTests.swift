@@ -98,7 +98,7 @@ import Testing
         }
     }
 
-    /// A background write-back may be lost in a power cut. fsync(2) promises that it is not.
+    /// A power cut may undo a background write-back, but not one by fsync(2).
     @Test func fsyncFlushesAnEarlierWriteback() throws {
         try withTown { town in
             try town.write(document("gt", at: town.now), to: activity)

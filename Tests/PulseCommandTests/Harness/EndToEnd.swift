@@ -1,7 +1,9 @@
 import TestSupport
 import Testing
 
-/// Tests with a real mount that judge by time, or load the machine. They have the machine to themselves.
+/// Tests with a real mount that judge by time, or load the machine.
+///
+/// They have the machine to themselves.
 @Suite(.serialized, .onOwnThread, .needsFUSE, .timeLimit(.minutes(5))) struct EndToEnd {}
 
 /// Tests with a real mount whose outcome does not depend on time.
