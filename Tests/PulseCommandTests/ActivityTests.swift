@@ -128,7 +128,7 @@ extension EndToEnd {
                 var (looked, blind) = (ContinuousClock.now, Duration.zero)
                 let isSeen = try eventually {
                     let now = ContinuousClock.now
-                    (looked, blind) = (now, max(blind, now - looked))
+                    (looked, blind) = (now, Swift.max(blind, now - looked))
                     guard let view = try town.runtime(Self.nux), view.evidence.source == "activity" else {
                         return false
                     }
@@ -138,7 +138,7 @@ extension EndToEnd {
                 }
                 #expect(isSeen)
                 for worker in workers { #expect(try worker.endWork() > 20) }
-                let pause = try workers.map { try $0.longestPause() }.max() ?? .zero
+                let pause = try workers.map { try $0.longestPause() }.reduce(.zero) { Swift.max($0, $1) }
                 let limit = .milliseconds(2500) + pause + blind
                 #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 >= 0.999 }, "\(times)")
                 // Nor much less often while it works all the time.
