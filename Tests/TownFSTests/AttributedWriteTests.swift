@@ -21,10 +21,10 @@ import Testing
             let drafting = try town.open(activity, O_WRONLY | O_TRUNC, by: writer)
             try town.write("{", to: drafting, by: writer)
             #expect(try town.stat(activity, by: reader).st_size == size)
-            town.fileSystem.release(drafting)
+            town.release(drafting)
             let awaited = try town.open("deacon/heartbeat.json", O_WRONLY | O_CREAT, by: writer)
             #expect(try !town.exists("deacon/heartbeat.json", by: reader))
-            town.fileSystem.release(awaited)
+            town.release(awaited)
         }
     }
 
@@ -33,16 +33,16 @@ import Testing
         try withTown { town in
             let writer = Request(user: 0, group: 0, thread: 0)
             let made = try town.open("deacon/heartbeat.json", O_WRONLY | O_CREAT | O_TRUNC, by: writer)
-            let inode = try town.fileSystem.files[made].inode
-            let before = try town.fileSystem.getattr(inode, for: writer)
+            let inode = try town.inode(of: made)
+            let before = try town.getattr(inode, for: writer)
             #expect(before.status.st_size == 0)
             #expect(before.timeout == 0)
             #expect(throws: Errno.staleNFSFileHandle) {
-                try town.fileSystem.getattr(inode, for: Request(user: 1, group: 1, thread: 1))
+                try town.getattr(inode, for: Request(user: 1, group: 1, thread: 1))
             }
             try town.write("{}", to: made, by: writer)
             try town.close(made, by: writer)
-            let after = try town.fileSystem.getattr(inode, for: writer)
+            let after = try town.getattr(inode, for: writer)
             #expect(after.status.st_size > 2)
             #expect(town.town.liveness.record(of: try RuntimeID("deacon"))?.touch.evidence == .path)
         }

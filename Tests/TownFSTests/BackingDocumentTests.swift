@@ -1,8 +1,10 @@
 import CLinux
+import Dispatch
 import Fuse
 import Glibc
 import Linux
 import Liveness
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -113,32 +115,41 @@ import Testing
         }
     }
 
-    /// A file left under the temporary name by a crash or another program.
-    @Test(arguments: ["a file", "a symbolic link", "an unwritable file"])
-    func leftoverOfACrashIsNoHindrance(_ kind: String) throws {
+    /// Each has a temporary file of its own: no document is mixed with another, and no rename misses its file.
+    @Test func anyNumberOfWritersReplaceAFileAtOnce() throws {
         try withDirectory { directory in
-            let temporary = "\(directory.path)/.pulsefs-a.json"
-            switch kind {
-            case "a symbolic link":
-                try directory.write("precious", to: "victim", modified: now)
-                #expect(symlink("victim", temporary) == 0)
-            default:
-                try directory.write("half", to: ".pulsefs-a.json", modified: now)
-                if kind == "an unwritable file" { chmod(temporary, 0) }
+            let texts = (0..<4).map { String(repeating: "\($0)", count: 10_000) }
+            let failures = Mutex<[Errno]>([])
+            let torn = Mutex(0)
+            DispatchQueue.concurrentPerform(iterations: texts.count) { number in
+                for _ in 0..<200 {
+                    do throws(Errno) {
+                        try directory.replace("a.json", with: content(texts[number], modified: now), now: now)
+                    } catch {
+                        failures.withLock { $0.append(error) }
+                    }
+                    if (try? directory.text("a.json")).flatMap({ $0 }).map(texts.contains) != true {
+                        torn.withLock { $0 += 1 }
+                    }
+                }
             }
-            try directory.replace("a.json", with: content("{}", modified: now), now: now)
-            #expect(try directory.text("a.json") == "{}")
-            if kind == "a symbolic link" { #expect(try directory.text("victim") == "precious") }
-            #expect(try !directory.names().contains(".pulsefs-a.json"))
+            #expect(failures.withLock { $0 } == [])
+            #expect(torn.withLock { $0 } == 0)
+            let names = try directory.names()
+            #expect(names == ["a.json"])
         }
     }
 
-    @Test func leftoverIsRemovedEvenIfTheFileIsNewer() throws {
+    @Test func removingTemporariesLeavesOtherFilesAndWhatLinksLeadTo() throws {
         try withDirectory { directory in
-            try directory.write("half", to: ".pulsefs-a.json", modified: now)
-            try directory.write("theirs", to: "a.json", modified: now)
-            try directory.replace("a.json", with: content("ours", modified: now + .seconds(-1)), now: now)
-            #expect(try directory.names() == ["a.json"])
+            let scope = try SignalPatterns(["*.json"]).root
+            for name in ["victim", ".pulsefs-0123456789abcdef", ".pulsefs-a.json", ".pulsefs-notes", "a.json"] {
+                try directory.write(name, to: name, modified: now)
+            }
+            #expect(symlink("victim", "\(directory.path)/.pulsefs-fedcba9876543210") == 0)
+            try BackingDocument.removeTemporaries(in: directory.descriptor, scope: scope)
+            #expect(try directory.names() == [".pulsefs-notes", "a.json", "victim"])
+            #expect(try directory.text("victim") == "victim")
         }
     }
 

@@ -22,9 +22,9 @@ import Testing
             for name in ["one", "two"] {
                 let number = try town.stat("\(name)/f").st_ino
                 let directory = try town.lookup(name).inode
-                let opened = try town.fileSystem.opendir(directory, for: .me).handle
-                defer { town.fileSystem.releasedir(opened) }
-                let listed = try town.fileSystem.list(directory, opened).first { $0.name == Array("f".utf8) }
+                let opened = try town.opendir(directory, for: .me).handle
+                defer { town.releasedir(opened) }
+                let listed = try town.list(directory, opened).first { $0.name == Array("f".utf8) }
                 #expect(listed?.number == UInt64(number))
             }
             #expect(try town.stat("one/f").st_ino != town.stat("two/f").st_ino)
@@ -34,8 +34,8 @@ import Testing
 
     @Test(
         arguments: ["backing only", "touched", "touched over a backing file", "written back"],
-        TownFileSystem.Opening.allCases)
-    func signalFileIsListedOnce(_ state: String, _ opening: TownFileSystem.Opening) throws {
+        TestTown.Opening.allCases)
+    func signalFileIsListedOnce(_ state: String, _ opening: TestTown.Opening) throws {
         try withTown(["daemon/daemon.pid": "1"]) { town in
             let path = "daemon/activity.json"
             if state.contains("backing") { try town.writeBacking("{}", to: path) }
@@ -43,9 +43,9 @@ import Testing
             if state == "written back" { town.writeback() }
             #expect(try town.names("daemon") == ["activity.json", "daemon.pid"])
             let inode = try town.lookup("daemon").inode
-            try town.fileSystem.opening(inode, opening) { handle in
+            try town.opening(inode, opening) { handle in
                 for withLookup in [false, true] {
-                    let listed = try town.fileSystem.list(inode, handle, withLookup: withLookup)
+                    let listed = try town.list(inode, handle, withLookup: withLookup)
                     let entry = try #require(listed.first { $0.text == "activity.json" })
                     let number = try town.stat(path).st_ino
                     #expect(entry.number == number)
@@ -71,10 +71,30 @@ import Testing
         }
     }
 
-    @Test func temporaryFileOfAWriteDownIsNotListed() throws {
-        try withTown(["daemon/.pulsefs-activity.json": "left by a crash"]) { town in
+    @Test(arguments: ["daemon/.pulsefs-activity.json", "daemon/.pulsefs-0123456789abcdef"])
+    func temporaryFileOfAWriteBackIsNeverSeen(_ path: String) throws {
+        try withTown { town in
+            try town.writeBacking("half", to: path)
             try town.write("{}", to: "daemon/activity.json")
             #expect(try town.names("daemon") == ["activity.json"])
+            #expect(try !town.exists(path))
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.unlink(path) }
+            #expect(throws: Errno.notPermitted) { try town.write("mine", to: path) }
+            #expect(throws: Errno.notPermitted) { try town.mkdir(path) }
+            #expect(throws: Errno.notPermitted) { try town.rename("daemon/activity.json", to: path) }
+            #expect(try town.readBacking(path) == "half")
+            // It is no reason for the directory not to be empty.
+            try town.unlink("daemon/activity.json")
+            try town.rmdir("daemon")
+        }
+    }
+
+    @Test func temporaryFilesOfACrashAreRemovedAtStart() throws {
+        let left = ["daemon/.pulsefs-activity.json", "daemon/.pulsefs-0123456789abcdef"]
+        try withTown(Dictionary(uniqueKeysWithValues: (left + ["daemon/.pulsefs-notes"]).map { ($0, "") })) { town in
+            let (beneath, shown) = (try town.backingNames("daemon"), try town.names("daemon"))
+            #expect(beneath == [".pulsefs-notes"])
+            #expect(shown == [".pulsefs-notes"])
         }
     }
 
@@ -82,12 +102,12 @@ import Testing
         try withTown { town in
             try town.mkdir("daemon/activity.json")
             let inode = try town.lookup("daemon").inode
-            let handle = try town.fileSystem.opendir(inode, for: .me).handle
-            let entry = try #require(try town.fileSystem.list(inode, handle).first { $0.text == "activity.json" })
+            let handle = try town.opendir(inode, for: .me).handle
+            let entry = try #require(try town.list(inode, handle).first { $0.text == "activity.json" })
             #expect(entry.kind == S_IFDIR)
             let number = try town.statBacking("daemon/activity.json").st_ino
             #expect(entry.number == number)
-            town.fileSystem.releasedir(handle)
+            town.releasedir(handle)
         }
     }
 
@@ -133,9 +153,9 @@ import Testing
             }
             #expect(try town.names(".pulse/runtimes") == ["mayor.json"])
             for inode in [directory, file] {
-                #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(inode, for: .me) }
-                town.fileSystem.forget(inode, count: 1000)
-                #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(inode, for: .me) }
+                #expect(throws: Errno.staleNFSFileHandle) { try town.getattr(inode, for: .me) }
+                town.forget(inode, count: 1000)
+                #expect(throws: Errno.staleNFSFileHandle) { try town.getattr(inode, for: .me) }
             }
         }
     }
@@ -178,7 +198,7 @@ import Testing
             let text = try town.read(handle)
             #expect(off_t(text.utf8.count) == size)
             #expect(text.contains("\"touches\" : 1"))
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(throws: Errno.permissionDenied) { try town.open(".pulse/status.json", O_WRONLY) }
         }
     }
@@ -188,9 +208,9 @@ import Testing
     /// A reader that seeks to an offset resumes there.
     @Test(
         arguments: ["plain", "daemon"].flatMap { directory in
-            TownFileSystem.Opening.allCases.map { (directory, $0) }
+            TestTown.Opening.allCases.map { (directory, $0) }
         }, [300, 512, 4096, 65_536])
-    func piecesOfAListingFitTogether(_ kind: (String, TownFileSystem.Opening), _ room: Int) throws {
+    func piecesOfAListingFitTogether(_ kind: (String, TestTown.Opening), _ room: Int) throws {
         let (directory, opening) = kind
         var files = Dictionary(uniqueKeysWithValues: (0..<200).map { ("\(directory)/file-\($0)", "") })
         files["\(directory)/" + String(repeating: "n", count: 255)] = ""
@@ -200,12 +220,12 @@ import Testing
                 files.keys.map { String($0.dropFirst(directory.count + 1)) } + [".", ".."]
                     + (directory == "daemon" ? ["activity.json"] : []))
             let inode = try town.lookup(directory).inode
-            try town.fileSystem.opening(inode, opening) { handle in
+            try town.opening(inode, opening) { handle in
                 for withLookup in [false, true] where !withLookup || room >= 512 {
-                    let all = try town.fileSystem.listAll(inode, handle, room: room, withLookup: withLookup)
+                    let all = try town.listAll(inode, handle, room: room, withLookup: withLookup)
                     #expect(all.count == expected.count)
                     #expect(Set(all.map(\.text)) == expected)
-                    let again = try town.fileSystem.list(
+                    let again = try town.list(
                         inode, handle, from: all[100].nextOffset, room: room, withLookup: withLookup)
                     #expect(again.first?.text == all[101].text)
                 }
@@ -213,20 +233,20 @@ import Testing
         }
     }
 
-    @Test(arguments: TownFileSystem.Opening.allCases)
-    func offsetsHoldWhileNamesComeAndGo(_ opening: TownFileSystem.Opening) throws {
+    @Test(arguments: TestTown.Opening.allCases)
+    func offsetsHoldWhileNamesComeAndGo(_ opening: TestTown.Opening) throws {
         let files = Dictionary(uniqueKeysWithValues: (0..<20).map { ("daemon/file-\($0)", "") })
         try withTown(files) { town in
             let inode = try town.lookup("daemon").inode
-            try town.fileSystem.opening(inode, opening) { handle in
-                var all = try town.fileSystem.list(inode, handle, room: 400)
+            try town.opening(inode, opening) { handle in
+                var all = try town.list(inode, handle, room: 400)
                 try town.write("{}", to: "daemon/activity.json")
                 try town.unlink("daemon/\(all[3].text)")
-                all += try town.fileSystem.listAll(inode, handle, from: all[all.count - 1].nextOffset, room: 400)
+                all += try town.listAll(inode, handle, from: all[all.count - 1].nextOffset, room: 400)
                 #expect(Set(all.map(\.text)) == Set((0..<20).map { "file-\($0)" } + [".", ".."]))
                 #expect(all.count == 22)
                 // From offset 0, the listing is current.
-                #expect(try town.fileSystem.list(inode, handle).contains { $0.text == "activity.json" })
+                #expect(try town.list(inode, handle).contains { $0.text == "activity.json" })
             }
         }
     }
@@ -236,14 +256,14 @@ import Testing
         let files = Dictionary(uniqueKeysWithValues: (0..<60).map { ("\(directory)/file-\($0)", "") })
         try withTown(files) { town in
             let inode = try town.lookup(directory).inode
-            var one = try town.fileSystem.list(inode, .unopened, room: 800)
+            var one = try town.list(inode, .unopened, room: 800)
             // Remove what the first reader has seen; the second does not see it.
             for gone in one.filter({ $0.text.hasPrefix("file") }).prefix(5) {
                 try town.unlink("\(directory)/\(gone.text)")
             }
-            var other = try town.fileSystem.list(inode, .unopened, room: 800)
-            one += try town.fileSystem.listAll(inode, .unopened, from: one[one.count - 1].nextOffset, room: 800)
-            other += try town.fileSystem.listAll(inode, .unopened, from: other[other.count - 1].nextOffset, room: 800)
+            var other = try town.list(inode, .unopened, room: 800)
+            one += try town.listAll(inode, .unopened, from: one[one.count - 1].nextOffset, room: 800)
+            other += try town.listAll(inode, .unopened, from: other[other.count - 1].nextOffset, room: 800)
             #expect(one.count == 62 && Set(one).count == 62)
             #expect(other.count == 57 && Set(other).count == 57)
         }
@@ -268,11 +288,11 @@ import Testing
             let seen = try listingALittle(of: inode, in: town, room: 4096) { name in
                 if names.contains(name) { try town.unlink("\(prefix)\(name)") }
                 // The offset of another reader's listing.
-                if areDropped { town.fileSystem.listings.forget(inode) }
+                if areDropped { town.listings.forget(inode) }
             }
             #expect(seen.filter(names.contains).sorted() == names.sorted())
             #expect(Set(seen).count == seen.count)
-            #expect(try town.fileSystem.listAll(inode, .unopened).filter { names.contains($0.text) } == [])
+            #expect(try town.listAll(inode, .unopened).filter { names.contains($0.text) } == [])
         }
     }
 
@@ -282,7 +302,7 @@ import Testing
     ) throws -> [String] {
         var seen: [String] = []
         var offset: off_t = 0
-        while case let listed = try town.fileSystem.list(inode, .unopened, from: offset, room: room), !listed.isEmpty {
+        while case let listed = try town.list(inode, .unopened, from: offset, room: room), !listed.isEmpty {
             let taken = listed.prefix(7)
             offset = taken[taken.count - 1].nextOffset
             seen += taken.map(\.text)
@@ -315,9 +335,9 @@ import Testing
     @Test func directoryRemovedFromTheBackingTreeIsStale() throws {
         try withTown(["plain/d/f": ""]) { town in
             let inode = try town.lookup("plain/d").inode
-            #expect(try town.fileSystem.listAll(inode, .unopened).count == 3)
+            #expect(try town.listAll(inode, .unopened).count == 3)
             for path in ["plain/d/f", "plain/d"] { #expect(remove("\(town.tree)/\(path)") == 0) }
-            #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.list(inode, .unopened) }
+            #expect(throws: Errno.staleNFSFileHandle) { try town.list(inode, .unopened) }
         }
     }
 
@@ -332,15 +352,15 @@ import Testing
             var begun: [(inode: InodeNumber, listed: [Listed])] = []
             for directory in 0..<count {
                 let inode = try town.lookup("\(directory)/\(kind)").inode
-                begun.append((inode, try town.fileSystem.list(inode, .unopened, room: 100)))
+                begun.append((inode, try town.list(inode, .unopened, room: 100)))
             }
-            #expect(town.fileSystem.listings.count == Listings.most)
+            #expect(town.listings.count == Listings.most)
             for (inode, listed) in begun {
-                let rest = try town.fileSystem.listAll(inode, .unopened, from: listed[listed.count - 1].nextOffset)
+                let rest = try town.listAll(inode, .unopened, from: listed[listed.count - 1].nextOffset)
                 #expect(Set((listed + rest).map(\.text)).count == 12)
             }
-            for (inode, _) in begun { town.fileSystem.forget(inode, count: 1) }
-            #expect(town.fileSystem.listings.count == 0)
+            for (inode, _) in begun { town.forget(inode, count: 1) }
+            #expect(town.listings.count == 0)
         }
     }
 
@@ -368,9 +388,9 @@ import Testing
                 let inode = try town.lookup(directory).inode
                 // A second read from the same offset gives the same reply.
                 for _ in 0..<2 {
-                    let last = try town.fileSystem.listAll(inode, .unopened).last
+                    let last = try town.listAll(inode, .unopened).last
                     for withLookup in [false, true] {
-                        let size = try town.fileSystem.listedSize(
+                        let size = try town.listedSize(
                             inode, .unopened, from: last?.nextOffset ?? 0, withLookup: withLookup)
                         #expect((size == 0) == (isKept && !sharesBacking))
                         #expect(size < MemoryLayout<fuse_dirent>.size)
@@ -386,23 +406,23 @@ import Testing
             let inode = try town.lookup("plain").inode
             let handle = FileHandle.unopened
             var offset: off_t = 0
-            while let last = try town.fileSystem.list(inode, handle, from: offset, room: 1000, withLookup: true).last {
-                let listed = try town.fileSystem.list(inode, handle, from: offset, room: 1000, withLookup: true)
+            while let last = try town.list(inode, handle, from: offset, room: 1000, withLookup: true).last {
+                let listed = try town.list(inode, handle, from: offset, room: 1000, withLookup: true)
                 // Twice: the loop reads ahead.
                 for entry in listed where entry.inode != 0 {
-                    town.fileSystem.forget(InodeNumber(rawValue: entry.inode), count: 2)
+                    town.forget(InodeNumber(rawValue: entry.inode), count: 2)
                 }
                 offset = last.nextOffset
             }
-            #expect(town.fileSystem.nodes.count == 2)
+            #expect(town.nodes.count == 2)
         }
     }
 
     @Test func closedListingIsNotAHandle() throws {
         try withTown { town in
-            let handle = try town.fileSystem.opendir(.root, for: .me).handle
-            town.fileSystem.releasedir(handle)
-            #expect(throws: Errno.badFileDescriptor) { try town.fileSystem.list(.root, handle) }
+            let handle = try town.opendir(.root, for: .me).handle
+            town.releasedir(handle)
+            #expect(throws: Errno.badFileDescriptor) { try town.list(.root, handle) }
         }
     }
 }

@@ -68,10 +68,10 @@ import Testing
             var changes = StatusChanges()
             changes.size = 0
             // The outcome is unspecified for a file without a name.
-            _ = try? town.fileSystem.setattr(inode, changes, handle: handle, for: .me)
-            _ = try? town.fileSystem.setattr(inode, changes, handle: nil, for: .me)
+            _ = try? town.setattr(inode, changes, handle: handle, for: .me)
+            _ = try? town.setattr(inode, changes, handle: nil, for: .me)
             try town.write("zombie", to: handle)
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(try town.read(retired) == text)
             #expect(try town.readBacking(retired) == text)
         }

@@ -61,9 +61,9 @@ import Testing
     @Test func unchangedDocumentIsNotWrittenDownAgain() throws {
         try withTown { town in
             func synchronize() throws {
-                let handle = try town.fileSystem.opendir(.root, for: .me).handle
-                defer { town.fileSystem.releasedir(handle) }
-                try town.fileSystem.fsyncdir(.root, handle, dataOnly: false)
+                let handle = try town.opendir(.root, for: .me).handle
+                defer { town.releasedir(handle) }
+                try town.fsyncdir(.root, handle, dataOnly: false)
             }
             try town.write(document("gt", at: town.now), to: activity)
             try synchronize()

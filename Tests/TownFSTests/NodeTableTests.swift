@@ -79,6 +79,41 @@ import Testing
         #expect(table[second] != nil)
     }
 
+    @Test func childrenAreThoseWhoseParentANodeIs() {
+        var table = NodeTable(firstInode: 1024)
+        let parents = (0..<3).map { table.add(node(ino_t($0))) }
+        var model: [InodeNumber: Set<InodeNumber>] = [:]
+        var inodes: [InodeNumber] = []
+        for step in 0..<3000 {
+            let parent = parents[step * 7 % 3]
+            switch step % 4 {
+            case 0, 1:
+                var child = node(ino_t(step + 10))
+                child.parent = parent
+                let inode = table.add(child)
+                table.link(inode)
+                model[parent, default: []].insert(inode)
+                inodes.append(inode)
+            case 2:
+                let inode = inodes[step * 31 % inodes.count]
+                guard let former = table[inode]?.parent else { continue }
+                table.unlink(inode)
+                table[inode]?.parent = parent
+                table.link(inode)
+                model[former]?.remove(inode)
+                model[parent, default: []].insert(inode)
+            default:
+                let inode = inodes.remove(at: step * 17 % inodes.count)
+                guard let former = table[inode]?.parent else { continue }
+                table.unlink(inode)
+                table.remove(inode)
+                model[former]?.remove(inode)
+            }
+        }
+        for parent in parents { #expect(Set(table.children(of: parent)) == model[parent] ?? []) }
+        #expect(table.children(of: inodes[0]).isEmpty)
+    }
+
     @Test func nodeIsSmall() {
         #expect(MemoryLayout<Node?>.stride <= 96)
         #expect(MemoryLayout<NodeName>.size == 24)

@@ -69,7 +69,7 @@ import Testing
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
             let bytes: [UInt8] = [0x7b, 0xff, 0x7d]
             _ = try bytes.span.withUnsafeBytes { (bytes) throws(Errno) in
-                try town.fileSystem.write(handle, bytes, at: 0, appending: false, for: .me)
+                try town.write(handle, bytes, at: 0, appending: false, for: .me)
             }
             #expect(throws: Errno.invalidArgument) { try town.close(handle) }
             #expect(try !town.exists(keepalive))
@@ -81,10 +81,10 @@ import Testing
             let before = document("before", at: town.now)
             try town.write(before, to: keepalive)
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
-            defer { town.fileSystem.release(handle) }
+            defer { town.release(handle) }
             try town.write("17", to: handle)
             #expect(try town.stat(keepalive).st_size == 2)
-            #expect(throws: Errno.invalidArgument) { try town.fileSystem.flush(handle, for: .me) }
+            #expect(throws: Errno.invalidArgument) { try town.flush(handle, for: .me) }
             #expect(try town.stat(keepalive).st_size == off_t(before.utf8.count))
             try town.write(before + " ", to: handle)
             #expect(try town.stat(keepalive).st_size == off_t(before.utf8.count + 1))
@@ -94,10 +94,10 @@ import Testing
     @Test func refusedFirstDocumentIsNowhereThoughTheKernelHasNotReleasedItYet() throws {
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
-            defer { town.fileSystem.release(handle) }
+            defer { town.release(handle) }
             try town.write("{", to: handle)
             #expect(try town.exists(keepalive))
-            #expect(throws: Errno.invalidArgument) { try town.fileSystem.flush(handle, for: .me) }
+            #expect(throws: Errno.invalidArgument) { try town.flush(handle, for: .me) }
             #expect(try !town.exists(keepalive))
             #expect(throws: Errno.noSuchFileOrDirectory) { try town.open(keepalive) }
         }
@@ -123,7 +123,7 @@ import Testing
             #expect(throws: Errno.fileTooLarge) {
                 try town.setattr(keepalive, handle: handle) { $0.size = off_t(Document.maximumSize) + 1 }
             }
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(try town.read(keepalive) == most + padding)
         }
     }
@@ -183,14 +183,14 @@ import Testing
             let after = document("after", at: town.now)
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
             try town.write(String(after.prefix(20)), to: handle)
-            #expect(throws: Errno.invalidArgument) { try town.fileSystem.flush(handle, for: .me) }
+            #expect(throws: Errno.invalidArgument) { try town.flush(handle, for: .me) }
             // Neither validated nor counted again until more is written.
-            #expect(throws: Errno.invalidArgument) { try town.fileSystem.flush(handle, for: .me) }
+            #expect(throws: Errno.invalidArgument) { try town.flush(handle, for: .me) }
             #expect(town.town.counters.refused == 1)
             #expect(try town.read(keepalive, by: .other) == before)
             try town.write(String(after.dropFirst(20)), to: handle, at: 20)
             #expect(try town.read(keepalive, by: .other) == before)
-            try town.fileSystem.flush(handle, for: .me)
+            try town.flush(handle, for: .me)
             #expect(try town.read(keepalive, by: .other) == after)
             try town.close(handle)
             #expect(try town.read(keepalive) == after)
@@ -203,7 +203,7 @@ import Testing
             let text = document("gt", at: town.now)
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
             try town.write(text, to: handle)
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(try town.read(keepalive) == text)
         }
     }
@@ -213,10 +213,10 @@ import Testing
             let text = document("gt", at: town.now)
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
             try town.write(text, to: handle)
-            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+            try town.fsync(handle, dataOnly: false, for: .me)
             #expect(try town.read(keepalive, by: .other) == text)
             #expect(try town.readBacking(keepalive) == text)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -224,8 +224,8 @@ import Testing
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
             try town.write("{", to: handle)
-            #expect(throws: Errno.invalidArgument) { try town.fileSystem.fsync(handle, dataOnly: true, for: .me) }
-            town.fileSystem.release(handle)
+            #expect(throws: Errno.invalidArgument) { try town.fsync(handle, dataOnly: true, for: .me) }
+            town.release(handle)
             #expect(try town.readBacking(keepalive) == nil)
         }
     }
@@ -296,7 +296,7 @@ import Testing
             try town.write(before, to: keepalive)
             town.advance(by: .seconds(1))
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
-            try town.fileSystem.flush(handle, for: .me)
+            try town.flush(handle, for: .me)
             #expect(try town.read(keepalive, by: .other) == before)
             #expect(WallTime(try town.stat(keepalive, by: .other).st_mtim) == town.now)
             try town.write("x\n", to: handle)
@@ -313,9 +313,9 @@ import Testing
             try town.write(document("gt", at: town.now), to: keepalive)
             town.advance(by: .seconds(1))
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
-            try town.fileSystem.flush(handle, for: .me)
+            try town.flush(handle, for: .me)
             #expect(try town.read(keepalive) == document("gt", at: town.now))
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(try town.read(keepalive) == document("gt", at: town.now))
         }
     }
@@ -334,7 +334,7 @@ import Testing
             }
             #expect(read == first)
             #expect(try town.read(handle, at: off_t(first.utf8.count)) == "")
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -345,7 +345,7 @@ import Testing
             try town.write(document("new", at: town.now), to: keepalive, by: .other)
             town.writeback()
             #expect(try town.read(handle) == old)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -359,7 +359,7 @@ import Testing
             try town.write("{\"half", to: handle, by: .other)
             #expect(try town.read(keepalive) == before)
             #expect(try town.stat(keepalive).st_size == before.utf8.count)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -374,7 +374,7 @@ import Testing
             #expect(try town.stat(keepalive, by: .other).st_size == document("2nd", at: town.now).utf8.count)
             #expect(try town.read(handle) == first)
             #expect(try town.stat(keepalive).st_size == document("2nd", at: town.now).utf8.count)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -387,13 +387,13 @@ import Testing
                 let handle = try? town.open(keepalive, O_WRONLY | O_TRUNC)
                 hasOpened.raise()
                 mayClose.wait()
-                if let handle { town.fileSystem.release(handle) }
+                if let handle { town.release(handle) }
             }
             hasOpened.wait()
             let handle = try town.open(keepalive)
             #expect(try town.stat(keepalive).st_size == text.utf8.count)
             #expect(try town.read(handle) == text)
-            town.fileSystem.release(handle)
+            town.release(handle)
             mayClose.raise()
             writer.join()
         }
@@ -408,7 +408,7 @@ import Testing
             try town.setattr(keepalive, handle: handle) { $0.size = 6 }
             #expect(try town.read(handle) == "{\"a\"\0\0")
             #expect(try !town.exists(keepalive, by: .other))
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -417,14 +417,14 @@ import Testing
             try town.write("{}", to: keepalive)
             let size = try town.stat(keepalive).st_size
             let handle = try town.open(keepalive)
-            #expect(try town.fileSystem.lseek(handle, offset: 1, whence: 3) == 1)
-            #expect(try town.fileSystem.lseek(handle, offset: 1, whence: clinux_seek_hole) == size)
+            #expect(try town.lseek(handle, offset: 1, whence: 3) == 1)
+            #expect(try town.lseek(handle, offset: 1, whence: clinux_seek_hole) == size)
             for offset in [-1, size, size + 1] {
                 #expect(throws: Errno.noSuchAddressOrDevice) {
-                    try town.fileSystem.lseek(handle, offset: offset, whence: 3)
+                    try town.lseek(handle, offset: offset, whence: 3)
                 }
             }
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -447,7 +447,7 @@ import Testing
             #expect(throws: Errno.fileExists) { try town.open(keepalive, O_WRONLY | O_CREAT | O_EXCL) }
             try town.write("{}", to: "daemon/activity.json")
             #expect(throws: Errno.fileExists) { try town.open("daemon/activity.json", O_WRONLY | O_CREAT | O_EXCL) }
-            #expect(town.fileSystem.files.count == 0)
+            #expect(town.openHandles.count == 0)
         }
     }
 
@@ -455,7 +455,7 @@ import Testing
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_EXCL)
             #expect(throws: Errno.fileExists) { try town.open(keepalive, O_WRONLY | O_CREAT | O_EXCL, by: .other) }
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -472,7 +472,7 @@ import Testing
         try withTown { town in
             let parent = try town.lookup(".runtime").inode
             let entry = try Array("keepalive.json".utf8).asFileName { (name) throws(Errno) in
-                try town.fileSystem.mknod(name, in: parent, mode: S_IFREG | 0o640, device: 0, for: .me)
+                try town.mknod(name, in: parent, mode: S_IFREG | 0o640, device: 0, for: .me)
             }
             #expect(entry.status.st_mode == S_IFREG | 0o640)
             #expect(try town.read(keepalive) == #"{"timestamp":"\#(town.now.rfc3339)"}"#)
@@ -486,7 +486,7 @@ import Testing
             let parent = try town.lookup(".runtime").inode
             #expect(throws: Errno.fileExists) {
                 try Array("keepalive.json".utf8).asFileName { (name) throws(Errno) in
-                    try town.fileSystem.symlink(to: "x", named: name, in: parent, for: .me)
+                    try town.symlink(to: "x", named: name, in: parent, for: .me)
                 }
             }
             #expect(throws: Errno.notDirectory) { try town.rmdir(keepalive) }
@@ -534,12 +534,12 @@ import Testing
         try withTown([keepalive: "{}"]) { town in
             let inode = try town.lookup(keepalive).inode
             let none = UnsafeMutableRawBufferPointer(start: nil, count: 0)
-            #expect(throws: Errno.noData) { try town.fileSystem.getxattr(inode, "user.x", into: none) }
-            #expect(try town.fileSystem.listxattr(inode, into: none, for: .me) == 0)
+            #expect(throws: Errno.noData) { try town.getxattr(inode, "user.x", into: none) }
+            #expect(try town.listxattr(inode, into: none, for: .me) == 0)
             #expect(throws: Errno.notSupported) {
-                try town.fileSystem.setxattr(inode, "user.x", value: UnsafeRawBufferPointer(none), flags: 0)
+                try town.setxattr(inode, "user.x", value: UnsafeRawBufferPointer(none), flags: 0)
             }
-            #expect(throws: Errno.noData) { try town.fileSystem.removexattr(inode, "user.x") }
+            #expect(throws: Errno.noData) { try town.removexattr(inode, "user.x") }
         }
     }
 
@@ -594,11 +594,11 @@ import Testing
             let inode = try town.lookup(keepalive).inode
             let handle = try town.open(keepalive)
             try town.unlink(keepalive)
-            #expect(try town.fileSystem.getattr(inode, for: .me).status.st_size == text.utf8.count)
+            #expect(try town.getattr(inode, for: .me).status.st_size == text.utf8.count)
             #expect(try town.read(handle) == text)
             // After reading to the end, the open file is unchanged.
-            #expect(try town.fileSystem.getattr(inode, for: .me).status.st_size == text.utf8.count)
-            town.fileSystem.release(handle)
+            #expect(try town.getattr(inode, for: .me).status.st_size == text.utf8.count)
+            town.release(handle)
         }
     }
 
@@ -684,11 +684,11 @@ import Testing
         try withTown { town in
             try town.write("{}", to: keepalive)
             let inode = try town.lookup(keepalive).inode
-            #expect(try town.fileSystem.getattr(inode, for: .other).timeout > 0)
+            #expect(try town.getattr(inode, for: .other).timeout > 0)
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
-            #expect(try town.fileSystem.getattr(inode, for: .other).timeout == 0)
+            #expect(try town.getattr(inode, for: .other).timeout == 0)
             try town.close(handle)
-            #expect(try town.fileSystem.getattr(inode, for: .other).timeout > 0)
+            #expect(try town.getattr(inode, for: .other).timeout > 0)
         }
     }
 }
@@ -697,8 +697,8 @@ extension TestTown {
     /// The names in a listing, without `.` and `..`.
     func names(_ path: String) throws -> [String] {
         let inode = try lookup(path).inode
-        let handle = try fileSystem.opendir(inode, for: .me).handle
-        defer { fileSystem.releasedir(handle) }
-        return try fileSystem.list(inode, handle).map(\.text).filter { $0 != "." && $0 != ".." }.sorted()
+        let handle = try opendir(inode, for: .me).handle
+        defer { releasedir(handle) }
+        return try list(inode, handle).map(\.text).filter { $0 != "." && $0 != ".." }.sorted()
     }
 }

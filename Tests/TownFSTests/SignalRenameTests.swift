@@ -29,7 +29,7 @@ import Testing
             #expect(try town.stat(activity).st_mode == S_IFREG | 0o600)
             // For the kernel, the name now means the source's inode.
             #expect(try town.lookup(activity).inode == inode)
-            #expect(try town.fileSystem.getattr(inode, for: .me).status.st_ino == town.stat(activity).st_ino)
+            #expect(try town.getattr(inode, for: .me).status.st_ino == town.stat(activity).st_ino)
             let record = try #require(town.town.liveness.record(ofSignal: Array(activity.utf8)))
             #expect(record.touch.source == .renamed)
         }
@@ -166,7 +166,7 @@ import Testing
             try town.rename(activity, to: "daemon/old.json")
             #expect(try town.read("daemon/old.json") == document("gt", at: town.now))
             // An open descriptor still reads the replaced file.
-            #expect(try town.fileSystem.getattr(replaced, for: .me).status.st_nlink == 0)
+            #expect(try town.getattr(replaced, for: .me).status.st_nlink == 0)
         }
     }
 
@@ -275,7 +275,7 @@ import Testing
             try town.rename("x", to: "daemon/activity.json")
             try town.rename("daemon/activity.json", to: "y")
             #expect(try town.lookup("y").inode == inode)
-            #expect(try town.fileSystem.getattr(inode, for: .me).status.st_nlink == 1)
+            #expect(try town.getattr(inode, for: .me).status.st_nlink == 1)
         }
     }
 
@@ -289,12 +289,12 @@ import Testing
             try town.rename("daemon/activity.json", to: "deacon/heartbeat.json")
             try town.unlink("deacon/heartbeat.json")
             let other = Request(user: 0, group: 0, thread: 1)
-            let status = try town.fileSystem.getattr(inode, for: other).status
+            let status = try town.getattr(inode, for: other).status
             #expect(status.st_nlink == 0)
             #expect(status.st_size == off_t(text.utf8.count))
             #expect(try town.read(handle) == text)
-            town.fileSystem.release(handle)
-            #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(inode, for: other) }
+            town.release(handle)
+            #expect(throws: Errno.staleNFSFileHandle) { try town.getattr(inode, for: other) }
         }
     }
 }

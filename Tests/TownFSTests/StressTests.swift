@@ -124,8 +124,8 @@ import Testing
 
     /// When all threads have ended, all views of the file agree and nothing is left behind.
     private func checkAtRest(_ town: TestTown) throws {
-        #expect(town.fileSystem.files.count == 0)
-        #expect(town.fileSystem.directories.count == 0)
+        #expect(town.openHandles.count == 0)
+        #expect(town.openDirectoryCount == 0)
         let text = Self.text(1000, at: town.now)
         try town.write(text, to: path)
         #expect(try town.read(path) == text)
@@ -147,7 +147,7 @@ import Testing
         try withTown(files, cacheCapacity: 1) { town in
             // Held open, so that only its path changes.
             let held = try town.lookup("a/b").inode
-            let file = try town.fileSystem.lookup(Array("f7".utf8), in: held).inode
+            let file = try town.lookup(Array("f7".utf8), in: held).inode
             let errors = try run([
                 (
                     "mover",
@@ -167,7 +167,7 @@ import Testing
                     "reader by inode",
                     { _ in
                         // An open directory must work whatever its path is now.
-                        let status = try Self.undisturbed { try town.fileSystem.getattr(file, for: .me).status }
+                        let status = try Self.undisturbed { try town.getattr(file, for: .me).status }
                         guard status.st_size == 1 else { throw Complaint(description: "size \(status.st_size)") }
                     }
                 ),
@@ -175,16 +175,16 @@ import Testing
                     "forgetter",
                     { round in
                         let entry = try Self.undisturbed {
-                            try town.fileSystem.lookup(Array("f\(round % 20)".utf8), in: held)
+                            try town.lookup(Array("f\(round % 20)".utf8), in: held)
                         }
-                        town.fileSystem.forget(entry.inode, count: 1)
+                        town.forget(entry.inode, count: 1)
                     }
                 ),
                 // Evicts other descriptors from the cache.
-                ("passer-by", { _ in _ = try town.fileSystem.nodes.descriptor(of: town.lookup("deacon").inode) }),
+                ("passer-by", { _ in _ = try town.nodes.descriptor(of: town.lookup("deacon").inode) }),
             ])
             #expect(errors == [])
-            #expect(try town.fileSystem.getattr(file, for: .me).status.st_size == 1)
+            #expect(try town.getattr(file, for: .me).status.st_size == 1)
         }
     }
 

@@ -69,7 +69,7 @@ import Testing
             let text = try town.read(activity)
             // Remove the directory from the backing tree.
             #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
-            let file = try #require(town.fileSystem.signals.all(backing: Array("daemon".utf8)).first?.knownFiles.first)
+            let file = try #require(town.signals.all(backing: Array("daemon".utf8)).first?.knownFiles.first)
             #expect(town.town.writeback.writeNow([file]) == .noSuchFileOrDirectory)
             #expect(town.town.writeback.pendingCount == 1)
             #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)
@@ -105,12 +105,12 @@ import Testing
             town.writeback()
             let written = try town.statBacking(activity)
             let handle = try town.open(activity, O_RDONLY)
-            defer { town.fileSystem.release(handle) }
-            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+            defer { town.release(handle) }
+            try town.fsync(handle, dataOnly: false, for: .me)
             let durable = try town.statBacking(activity)
             #expect(durable.st_ino != written.st_ino)
             // Once is enough.
-            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+            try town.fsync(handle, dataOnly: false, for: .me)
             #expect(try town.statBacking(activity).st_ino == durable.st_ino)
         }
     }
@@ -121,9 +121,9 @@ import Testing
             try town.write("{}", to: handle)
             #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
             #expect(throws: Errno.noSuchFileOrDirectory) {
-                try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+                try town.fsync(handle, dataOnly: false, for: .me)
             }
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)
         }
     }
@@ -133,9 +133,9 @@ import Testing
             try town.write("{}", to: activity)
             try town.write("{}", to: ".runtime/heartbeats/a.json")
             let runtime = try town.lookup(".runtime").inode
-            let handle = try town.fileSystem.opendir(runtime, for: .me).handle
-            try town.fileSystem.fsyncdir(runtime, handle, dataOnly: false)
-            town.fileSystem.releasedir(handle)
+            let handle = try town.opendir(runtime, for: .me).handle
+            try town.fsyncdir(runtime, handle, dataOnly: false)
+            town.releasedir(handle)
             #expect(try town.readBacking(".runtime/heartbeats/a.json") != nil)
             #expect(try town.readBacking(activity) == nil)
         }
@@ -178,6 +178,15 @@ import Testing
 
 @Suite struct RecoveryTests {
     private let activity = "daemon/activity.json"
+
+    @Test func temporaryFilesOfADeadWorkerAreRemoved() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try town.writeBacking("half", to: "daemon/.pulsefs-0123456789abcdef")
+            try recover(town)
+            #expect(try town.backingNames("daemon") == ["activity.json"])
+        }
+    }
 
     /// Recovers the documents of a worker that was killed at this point into their backing files.
     private func recover(_ town: TestTown) throws {

@@ -39,7 +39,7 @@ import Testing
     @Test func durationIsSaidOnce() throws {
         try withTown { town in
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT | O_TRUNC)
-            try town.fileSystem.flush(handle, for: .me)
+            try town.flush(handle, for: .me)
             try town.write("30s\n", to: handle)
             try town.close(handle)
             #expect(try ttlLeft("mayor", in: town) == .seconds(30))
@@ -81,14 +81,14 @@ import Testing
         try withTown { town in
             // touch(1): create, close a duplicate, set the time, close.
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
-            try town.fileSystem.flush(handle, for: .me)
-            let inode = try #require(town.fileSystem.files.all.first { $0.inode != .root }?.inode)
+            try town.flush(handle, for: .me)
+            let inode = try #require(town.openHandles.first { $0.inode != .root }?.inode)
             var changes = StatusChanges()
             changes.accessed = .now
-            _ = try town.fileSystem.setattr(inode, changes, handle: nil, for: .me)
+            _ = try town.setattr(inode, changes, handle: nil, for: .me)
             #expect(try !isAlive("mayor", in: town))
             changes.modified = .now
-            _ = try town.fileSystem.setattr(inode, changes, handle: nil, for: .me)
+            _ = try town.setattr(inode, changes, handle: nil, for: .me)
             #expect(try isAlive("mayor", in: town))
             try town.close(handle)
             #expect(town.town.liveness.lastEvent == 1)
@@ -109,10 +109,10 @@ import Testing
         try withTown { town in
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
             #expect(try !town.exists("\(alive)/mayor"))
-            try town.fileSystem.flush(handle, for: .me)
+            try town.flush(handle, for: .me)
             #expect(try !town.exists("\(alive)/mayor", by: .other))
             #expect(try town.exists("\(alive)/mayor"))
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(town.town.liveness.lastEvent == 1)
         }
     }
@@ -125,7 +125,7 @@ import Testing
             let handle = try town.open("\(alive)/mayor")
             town.advance(by: .seconds(1000))
             #expect(try town.read(handle) == text)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -142,7 +142,7 @@ import Testing
             let new = try town.lookup("\(alive)/mayor")
             #expect(new.inode != former)
             #expect(new.status.st_ino == (try town.stat("\(alive)/mayor").st_ino))
-            town.fileSystem.forget(former, count: 1)
+            town.forget(former, count: 1)
             #expect(try town.lookup("\(alive)/mayor").inode == new.inode)
         }
     }
@@ -279,15 +279,15 @@ import Testing
             #expect(throws: Errno.notPermitted) { try town.rename("plain", to: "\(alive)/x") }
             try Array("x".utf8).asFileName { (name) throws(Errno) in
                 #expect(throws: Errno.notPermitted) {
-                    try town.fileSystem.symlink(to: name.pointer, named: name, in: inode, for: .me)
+                    try town.symlink(to: name.pointer, named: name, in: inode, for: .me)
                 }
                 #expect(throws: Errno.notPermitted) {
-                    try town.fileSystem.mknod(name, in: inode, mode: S_IFIFO | 0o644, device: 0, for: .me)
+                    try town.mknod(name, in: inode, mode: S_IFIFO | 0o644, device: 0, for: .me)
                 }
                 #expect(throws: Errno.notSupported) {
-                    try town.fileSystem.create(name, in: inode, mode: 0o644, flags: O_RDWR | 0o20200000, for: .me)
+                    try town.create(name, in: inode, mode: 0o644, flags: O_RDWR | 0o20200000, for: .me)
                 }
-                _ = try town.fileSystem.mknod(name, in: inode, mode: S_IFREG | 0o644, device: 0, for: .me)
+                _ = try town.mknod(name, in: inode, mode: S_IFREG | 0o644, device: 0, for: .me)
             }
             #expect(try town.names(alive) == ["mayor", "x"])
         }

@@ -29,15 +29,15 @@ import Testing
             try touch("before", in: town)
             let handle = try town.open(".pulse/events")
             #expect(throws: Errno.resourceTemporarilyUnavailable) { try town.read(handle) }
-            #expect(try town.fileSystem.poll(handle, pollHandle: nil) == 0)
+            #expect(try town.poll(handle, pollHandle: nil) == 0)
             try touch("mayor", in: town)
-            #expect(try town.fileSystem.poll(handle, pollHandle: nil) == UInt32(POLLIN | POLLRDNORM))
+            #expect(try town.poll(handle, pollHandle: nil) == UInt32(POLLIN | POLLRDNORM))
             let text = try town.read(handle)
             #expect(try numbers(text) == [2])
             #expect(text.contains(#""event":"touched","runtime":"mayor","source":"command"}"#))
             #expect(throws: Errno.resourceTemporarilyUnavailable) { try town.read(handle) }
             #expect(town.town.events.readerCount == 1)
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(town.town.events.readerCount == 0)
         }
     }
@@ -49,7 +49,7 @@ import Testing
             let handle = try town.open(".pulse/events@6")
             try touch("r6", in: town)
             #expect(try numbers(town.read(handle)) == [6])
-            town.fileSystem.release(handle)
+            town.release(handle)
             for name in [
                 "events@0", "events@8", "events@", "events@02", "events@+2", "events@-1", "events@2x",
                 "events@99999999999999999999",
@@ -73,7 +73,7 @@ import Testing
             for _ in 0..<line { rest += try town.read(handle, room: 1) }
             #expect(first + rest == whole)
             #expect(throws: Errno.resourceTemporarilyUnavailable) { try town.read(handle) }
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -88,7 +88,7 @@ import Testing
             while let more = try? town.read(handle, room: 1 << 20) { text += more }
             #expect(try numbers(text) == Array(101...(EventLog.defaultCapacity + 100)))
             #expect(town.town.events.lost == 100)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -96,9 +96,9 @@ import Testing
         try withTown { town in
             let handles = try (0..<EventStream.mostReaders).map { _ in try town.open(".pulse/events") }
             #expect(throws: Errno.tooManyOpenFilesInSystem) { try town.open(".pulse/events") }
-            town.fileSystem.release(handles[0])
+            town.release(handles[0])
             let last = try town.open(".pulse/events")
-            for handle in handles.dropFirst() + [last] { town.fileSystem.release(handle) }
+            for handle in handles.dropFirst() + [last] { town.release(handle) }
             #expect(town.town.events.readerCount == 0)
         }
     }
@@ -118,7 +118,7 @@ import Testing
             #expect(isSaid)
             let text = try town.read(handle)
             #expect(text.contains(#""event":"expired","runtime":"mayor"}"#))
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
