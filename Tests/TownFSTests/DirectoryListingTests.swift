@@ -7,7 +7,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct DirectoryListingTests {
+@Suite(.timeLimit(.minutes(5))) struct DirectoryListingTests {
     /// Two files with one inode number on two devices: tar would take them for hard links.
     @Test(.enabled(if: geteuid() == 0, "mounting takes root"))
     func filesOfOtherDevicesHaveNumbersOfTheirOwn() throws {

@@ -8,7 +8,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct JournalTests {
+@Suite(.timeLimit(.minutes(5))) struct JournalTests {
     /// The shared memory, a writing journal, and the keeper's read-only mapping.
     private struct Shared {
         let writer: Journal

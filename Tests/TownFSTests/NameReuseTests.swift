@@ -7,7 +7,7 @@ import Testing
 @testable import TownFS
 
 /// What may take the name of a signal file, and when it becomes visible.
-@Suite struct NameReuseTests {
+@Suite(.timeLimit(.minutes(5))) struct NameReuseTests {
     private let activity = "daemon/activity.json"
 
     @Test(arguments: [true, false]) func fileWithTwoNamesCannotBecomeASignalFile(_ isThere: Bool) throws {

@@ -7,7 +7,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct NodeStoreTests {
+@Suite(.timeLimit(.minutes(5))) struct NodeStoreTests {
     // MARK: Lookup counts
 
     @Test func lookupsOfOneFileGiveOneInode() throws {

@@ -6,7 +6,7 @@ import Testing
 @testable import TownFS
 
 /// Records that a mirror receives from other hosts with the same town name.
-@Suite struct SharingTests {
+@Suite(.timeLimit(.minutes(5))) struct SharingTests {
     private let keepalive = ".runtime/keepalive.json"
     private let elsewhere = Origin(host: "elsewhere", path: "/gt")
 

@@ -2,7 +2,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct SignalPatternsTests {
+@Suite(.timeLimit(.minutes(5))) struct SignalPatternsTests {
     /// Walks a path as lookups do, one name at a time.
     private func isSignal(_ path: String, _ patterns: [String]) throws -> Bool {
         let names = path.utf8.split(separator: UInt8(ascii: "/"))

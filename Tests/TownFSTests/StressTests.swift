@@ -10,7 +10,7 @@ import Testing
 @testable import TownFS
 
 /// Many threads use one signal file: for the thread sanitizer as much as for the invariants.
-@Suite struct StressTests {
+@Suite(.timeLimit(.minutes(5))) struct StressTests {
     private let path = "daemon/activity.json"
 
     /// Enough rounds for the threads to collide, few enough for every run of the tests.
