@@ -5,7 +5,9 @@ import Testing
 
 @testable import TownFS
 
-/// The wall clock is set while the town is mounted. Deadlines are on monotonic time; document times are wall times.
+/// The wall clock is set while the town is mounted.
+///
+/// Deadlines are on monotonic time; document times are wall times.
 @Suite(.timeLimit(.minutes(5))) struct ClockStepTests {
     private let keepalive = ".runtime/keepalive.json"
 
@@ -41,7 +43,7 @@ import Testing
         }
     }
 
-    /// A document with a time of before the step back is in the future afterwards. It gets the time of receipt.
+    /// After a step back, a document with an earlier time is in the future, and gets the time of receipt.
     @Test func documentFromTheFutureGetsTheTimeOfReceipt() throws {
         try withTown { town in
             let before = town.now

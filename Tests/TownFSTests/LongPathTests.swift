@@ -8,7 +8,7 @@ import Testing
 
 @testable import TownFS
 
-/// Signal files whose paths are longer than PATH_MAX. The kernel never sends paths, so they work like others.
+/// Signal files whose paths are longer than PATH_MAX, which is possible because the kernel sends no paths.
 @Suite(.timeLimit(.minutes(5))) struct LongPathTests {
     private let directory = Array(repeating: String(repeating: "d", count: 200), count: 25).joined(separator: "/")
 
