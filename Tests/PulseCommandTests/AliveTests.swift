@@ -126,8 +126,8 @@ extension ParallelEndToEnd {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 try town.shell("touch .pulse/alive/mayor; touch .pulse/alive/a@/b@/@")
-                let judged = try town.shell("promtool check metrics < .pulse/metrics 2>&1")
-                #expect(judged == "")
+                let findings = try town.shell("promtool check metrics < .pulse/metrics 2>&1")
+                #expect(findings == "")
                 let text = try Client.read("\(town.path)/.pulse/metrics")
                 #expect(text.contains("pulsefs_runtimes{state=\"alive\"} 2\n"))
             }

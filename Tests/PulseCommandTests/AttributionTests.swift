@@ -105,7 +105,7 @@ extension EndToEnd {
         }
 
         /// The main thread may end before the others.
-        @Test(.townScopeOnly("activity is seen in covered directories alone"))
+        @Test(.townScopeOnly("activity is seen only in mounted directories"))
         func processWhoseMainThreadHasEndedIsAlive() throws {
             let source = #"""
                 #include <fcntl.h>

@@ -35,7 +35,7 @@ extension EndToEnd {
 
         /// gastown#4468, #4681: a healthy agent in one long tool call ran no `gt` command for longer than the timeout
         /// and was killed; so was its successor.
-        @Test(.townScopeOnly("activity is seen in covered directories alone"))
+        @Test(.townScopeOnly("activity is seen only in mounted directories"))
         func agentInOneLongToolCallIsAliveAndItsHeartbeatIsFresh() throws {
             let ttl = 2.5
             try withAgents("--ttl", "2500ms", "--activity", "beat") { town, agents in

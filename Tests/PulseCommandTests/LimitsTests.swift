@@ -8,7 +8,7 @@ extension ParallelEndToEnd {
     @Suite struct LimitsTests {
         // MARK: Space
 
-        @Test(.needsRoot) func fullFileSystemFailsAnFsyncAndHoldsAnUnmountUp() throws {
+        @Test(.needsRoot) func fullDiskFailsAnFsyncAndBlocksTheUnmount() throws {
             try withTown { town in
                 try Command("mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", town.path).output()
                 for name in [".runtime", "daemon"] { try Client.makeDirectory("\(town.path)/\(name)") }
@@ -39,7 +39,7 @@ extension ParallelEndToEnd {
         // MARK: Permissions
 
         @Test(.needsRoot, .needs("fusermount3", "setpriv"))
-        func documentIsWrittenOverItsRealFileWhereTheDirectoryMayNotBeWrittenTo() throws {
+        func documentIsWrittenInPlaceInAReadOnlyDirectory() throws {
             func prepare(_ path: String) throws {
                 let file = "\(path)/.runtime/keepalive.json"
                 try Client.write("{}", to: file)

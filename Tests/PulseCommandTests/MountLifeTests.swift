@@ -165,7 +165,7 @@ extension EndToEnd {
         }
 
         @Test(.townScopeOnly("reads the backing tree by a path that leads into the mounts"))
-        func documentsAreWrittenDownAtUnmountWithTimeModeAndNothingBesides() throws {
+        func unmountWritesBackDocumentsWithTimeAndMode() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt down", age: 30)
                 try Client.write(text, to: town.keepalive, mode: 0o600)
@@ -184,7 +184,7 @@ extension EndToEnd {
         }
 
         @Test(.needsRoot, .townScopeOnly("it is not the town that is mounted"))
-        func documentsAreWrittenDownAtAPlainUmount() throws {
+        func plainUmountWritesBackDocuments() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
@@ -194,7 +194,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func documentsAreWrittenDownByFsyncOfTheRoot() throws {
+        @Test func fsyncOfTheRootWritesBackDocuments() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
@@ -225,7 +225,7 @@ extension EndToEnd {
 
         // MARK: Mounted twice, and busy
 
-        @Test func mountingTwiceIsRefusedAndNamesTheFirst() throws {
+        @Test func secondMountIsRejectedAndNamesTheFirst() throws {
             try withMountedTown { town in
                 let keeper = try town.status().keeperPid
                 let outcome = try town.pulsefs("mount", town.path)

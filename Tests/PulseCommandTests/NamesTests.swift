@@ -45,7 +45,7 @@ extension ParallelEndToEnd {
 
         // MARK: Renaming and linking
 
-        @Test(.townScopeOnly("across the edge of a covered directory: ScopeTests"))
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
         func signalFileRenamedAwayIsAPlainFile() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt away")
@@ -70,7 +70,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("across the edge of a covered directory: ScopeTests"))
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
         func signalRenamedOntoAnotherIsATouchOfThat() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt moved")
@@ -82,7 +82,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("across the edge of a covered directory: ScopeTests"))
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
         func signalCannotBeLinked() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
@@ -94,7 +94,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("across the edge of a covered directory: ScopeTests"))
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
         func renameWithoutReplacingRespectsASignal() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
@@ -181,7 +181,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("a covered directory is held in its place: ScopeTests"))
+        @Test(.townScopeOnly("a mountpoint cannot be moved: ScopeTests"))
         func directoryWithASignalFileIsNotEmpty() throws {
             try withMountedTown { town in
                 let directory = "\(town.path)/daemon"
@@ -199,7 +199,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("a covered directory is held in its place: ScopeTests"))
+        @Test(.townScopeOnly("a mountpoint cannot be moved: ScopeTests"))
         func treeWithSignalFilesIsRemovedCompletely() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
@@ -306,7 +306,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("a covered directory is held in its place: ScopeTests"))
+        @Test(.townScopeOnly("a mountpoint cannot be moved: ScopeTests"))
         func signalFileIsCreatedInARecreatedDirectory() throws {
             try withMountedTown { town in
                 try town.shell("rm -r daemon")

@@ -63,7 +63,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func userIsRefusedASecondMountAndABusyUnmount() throws {
+        @Test func userCannotMountTwiceOrUnmountABusyTown() throws {
             try withMountedTown(as: .nobody) { town in
                 #expect(try town.pulsefs("mount", town.path).status == 4)
                 let holder = try Command("sh", "-c", "cd \(town.path)/daemon && exec sleep 60", as: .nobody).start()

@@ -131,7 +131,7 @@ extension ParallelEndToEnd {
                 try Client.write(KeepaliveDocument.text("gt"), to: town.activity)
                 try expectOnce("in memory only")
                 try town.synchronize()
-                try expectOnce("written down")
+                try expectOnce("written back")
                 try Client.replace(town.activity, with: KeepaliveDocument.text("bd"))
                 try expectOnce("renamed over")
                 try town.remount()

@@ -11,7 +11,7 @@ extension ParallelEndToEnd {
     @Suite(.needsRoot) struct ScopeTests {
         private static let polecats = "*/polecats/*/.runtime/keepalive.json"
 
-        private func withCoveredTown(
+        private func withSignalMounts(
             _ options: String..., as user: Command.User? = nil, prepare: (_ path: String) throws -> Void = { _ in },
             _ body: (MountedTown) throws -> Void
         ) throws {
@@ -33,8 +33,8 @@ extension ParallelEndToEnd {
 
         // MARK: Signal directories
 
-        @Test func mountsLieOverPulseAndTheDirectoriesOfSignalsAndOverNothingElse() throws {
-            try withCoveredTown(
+        @Test func onlyPulseAndSignalDirectoriesAreMounted() throws {
+            try withSignalMounts(
                 "--signal", Self.polecats,
                 prepare: { town in
                     for directory in [
@@ -43,8 +43,8 @@ extension ParallelEndToEnd {
                     try Command("ln", "-s", "nux", "\(town)/gastown/polecats/link").output()
                 }
             ) { town in
-                let covered = [".runtime", "daemon", "deacon", "gastown/polecats/nux/.runtime"]
-                #expect(mountpoints(of: town) == ([".pulse"] + covered).sorted())
+                let mounted = [".runtime", "daemon", "deacon", "gastown/polecats/nux/.runtime"]
+                #expect(mountpoints(of: town) == ([".pulse"] + mounted).sorted())
                 #expect(try town.status().covered == covered)
                 #expect(try town.status().uncovered == [])
 
@@ -52,7 +52,7 @@ extension ParallelEndToEnd {
                 for path in ["", "/src/a", "/mayor", "/gastown/polecats/nux", "/gastown/crew/max/.runtime"] {
                     #expect(try device(town.path + path) == native, "\(path) is not on the backing file system")
                 }
-                for path in covered { #expect(try device("\(town.path)/\(path)") != native) }
+                for path in mounted { #expect(try device("\(town.path)/\(path)") != native) }
             }
         }
 
@@ -85,7 +85,7 @@ extension ParallelEndToEnd {
         }
 
         @Test func walkingTheTownFindsNothingInPulse() throws {
-            try withCoveredTown { town in
+            try withSignalMounts { town in
                 try Client.write(KeepaliveDocument.text("needle"), to: town.keepalive)
                 #expect(try town.shell("find .pulse") == ".pulse\n")
                 // `.pulse/events` never ends.
@@ -98,12 +98,12 @@ extension ParallelEndToEnd {
 
         // MARK: Changes while mounted
 
-        @Test func directoryThatComesIsCovered() throws {
-            try withCoveredTown("--signal", Self.polecats) { town in
+        @Test func newDirectoryIsMounted() throws {
+            try withSignalMounts("--signal", Self.polecats) { town in
                 let path = "gastown/polecats/nux/.runtime"
                 try make(path, in: town.path)
-                let isCovered = eventually { mountpoints(of: town).contains(path) }
-                #expect(isCovered)
+                let isMounted = eventually { mountpoints(of: town).contains(path) }
+                #expect(isMounted)
                 #expect(try eventually { try town.status().covered?.contains(path) == true })
                 let text = KeepaliveDocument.text("gt")
                 let file = "\(town.path)/\(path)/keepalive.json"
@@ -118,7 +118,7 @@ extension ParallelEndToEnd {
         }
 
         @Test func documentsFromBeforeADirectoryIsMountedAreKnown() throws {
-            try withCoveredTown(
+            try withSignalMounts(
                 prepare: { town in try Command("rm", "-r", "\(town)/.runtime").output() }
             ) { town in
                 try make("made/heartbeats", in: town.path)
@@ -131,7 +131,7 @@ extension ParallelEndToEnd {
         }
 
         @Test func renamedParentKeepsTheSignalFiles() throws {
-            try withCoveredTown(
+            try withSignalMounts(
                 "--signal", Self.polecats, prepare: { try make("gastown/polecats/nux/.runtime", in: $0) }
             ) { town in
                 let before = "\(town.path)/gastown/polecats/nux"
@@ -155,8 +155,8 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func coveredDirectoryIsHeldInItsPlaceAndItsEdgeIsThatOfAFileSystem() throws {
-            try withCoveredTown { town in
+        @Test func mountpointCannotBeMovedAndIsAFileSystemBoundary() throws {
+            try withSignalMounts { town in
                 #expect(throws: Errno.resourceBusy) {
                     try Client.rename("\(town.path)/daemon", to: "\(town.path)/other")
                 }
@@ -174,7 +174,7 @@ extension ParallelEndToEnd {
         // MARK: Unmounting
 
         @Test func busyDirectoryKeepsTheWholeTownMounted() throws {
-            try withCoveredTown { town in
+            try withSignalMounts { town in
                 let before = mountpoints(of: town)
                 let user = try Command("sleep", "60", in: "\(town.path)/deacon").start()
                 #expect(eventually { Client.isProcess(user.pid, in: "\(town.path)/deacon") })
@@ -195,7 +195,7 @@ extension ParallelEndToEnd {
         }
 
         @Test func unmountOfPulseIsTheEndOfAll() throws {
-            try withCoveredTown { town in
+            try withSignalMounts { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
                 try Command("umount", "\(town.path)/.pulse").output()
@@ -206,7 +206,7 @@ extension ParallelEndToEnd {
         }
 
         @Test func unmountOfOneDirectoryLeavesTheOthersAndTheDoctorReportsIt() throws {
-            try withCoveredTown { town in
+            try withSignalMounts { town in
                 let text = KeepaliveDocument.text("bd")
                 try Client.write(text, to: town.activity)
                 try Command("umount", "\(town.path)/daemon").output()
@@ -223,7 +223,7 @@ extension ParallelEndToEnd {
         }
 
         @Test func orphanedMountsAreRemoved() throws {
-            try withCoveredTown { town in
+            try withSignalMounts { town in
                 for command in ["mount", "unmount"] {
                     let text = KeepaliveDocument.text(command, age: 600)
                     try Client.write(text, to: town.keepalive)
@@ -246,7 +246,7 @@ extension ParallelEndToEnd {
         // MARK: Errors and messages
 
         @Test(arguments: ["**/.runtime/keepalive.json", "*.json", ".pulse/*"])
-        func patternThatCannotBeCoveredIsRefused(pattern: String) throws {
+        func patternThatCannotBeMountedIsRejected(pattern: String) throws {
             try withTown { town in
                 let outcome = try town.pulsefs("mount", "--scope=signals", "--signal", pattern, town.path)
                 #expect(outcome.status == 64 && outcome.errors.contains(pattern), "\(outcome)")
@@ -275,7 +275,7 @@ extension ParallelEndToEnd {
         // MARK: An ordinary user
 
         @Test(.needs("fusermount3")) func ordinaryUserHasAMountForEachDirectory() throws {
-            try withCoveredTown("--signal", Self.polecats, as: .nobody) { town in
+            try withSignalMounts("--signal", Self.polecats, as: .nobody) { town in
                 #expect(mountpoints(of: town) == [".pulse", ".runtime", "daemon", "deacon"])
                 try town.shell("mkdir -p gastown/polecats/nux/.runtime")
                 #expect(eventually { mountpoints(of: town).contains("gastown/polecats/nux/.runtime") })

@@ -106,7 +106,7 @@ extension ParallelEndToEnd {
                 """)
         }
 
-        @Test(.needs("python3")) func namesOfWriteDownsAndSetIDBitsAreRefused() throws {
+        @Test(.needs("python3")) func namesOfWritebacksAndSetIDBitsAreRejected() throws {
             try expect(
                 """
                 is_equal(anna(lambda: os.mkdir("daemon/.pulsefs-activity.json")), "EPERM")

@@ -206,7 +206,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func halfADocumentIsRefusedByFsyncAndTheOtherHalfMakesItGood() throws {
+        @Test func partialDocumentIsRejectedByFsyncAndCompletedByTheRest() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt halves")
                 let file = try Client.openForWriting(town.keepalive)
@@ -219,7 +219,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func duplicatedDescriptorsAreJudgedAtEachClose() throws {
+        @Test func duplicatedDescriptorsAreValidatedAtEachClose() throws {
             try withMountedTown { town in
                 let former = KeepaliveDocument.text("gt former")
                 try Client.write(former, to: town.keepalive)

@@ -58,7 +58,7 @@ import Testing
         }
     }
 
-    @Test func unchangedDocumentIsNotWrittenDownAgain() throws {
+    @Test func unchangedDocumentIsNotWrittenBackAgain() throws {
         try withTown { town in
             func synchronize() throws {
                 let handle = try town.opendir(.root, for: .me).handle

@@ -53,7 +53,7 @@ import Testing
         }
     }
 
-    @Test func directoryOutlivesTheKernelsInterestWhileSomethingInItIsKnown() throws {
+    @Test func forgottenDirectoryStaysWhileAChildIsKnown() throws {
         try withTown(["d/a": "1"], cacheCapacity: 1) { town in
             let directory = try town.lookup("d").inode
             let file = try town.lookup(Array("a".utf8), in: directory).inode

@@ -11,10 +11,10 @@ import Testing
 @Suite(.timeLimit(.minutes(5))) struct RemovedNameTests {
     private let activity = "daemon/activity.json"
 
-    @Test(arguments: [true, false]) func unlinkIsSyncedInTheJournal(_ isWrittenDown: Bool) throws {
+    @Test(arguments: [true, false]) func unlinkIsSyncedInTheJournal(_ isClean: Bool) throws {
         try withTown { town in
             try town.write("{}", to: activity)
-            if isWrittenDown { town.writeback() }
+            if isClean { town.writeback() }
             try town.unlink(activity)
             let event = try #require(town.journal.replay()[Array(activity.utf8)])
             guard case .clean = event else {

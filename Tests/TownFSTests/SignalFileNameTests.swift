@@ -145,10 +145,10 @@ import Testing
     // MARK: --on-expiry=absent
 
     @Test(arguments: [true, false])
-    func expiredFileIsAbsentWhereThatIsWanted(_ isWrittenDown: Bool) throws {
+    func expiredFileIsAbsentWithExpiryAbsent(_ isClean: Bool) throws {
         try withTown(expiry: .absent) { town in
             try town.write(document("gt", at: town.now), to: keepalive)
-            if isWrittenDown { town.writeback() }
+            if isClean { town.writeback() }
             town.advance(by: .seconds(89))
             #expect(try town.exists(keepalive))
             town.advance(by: .seconds(1))

@@ -76,7 +76,7 @@ import Testing
         }
     }
 
-    @Test func refusedDocumentIsNotSeenByItsWriterEitherThoughTheKernelHasNotReleasedItYet() throws {
+    @Test func rejectedDocumentIsInvisibleToItsWriterBeforeRelease() throws {
         try withTown { town in
             let before = document("before", at: town.now)
             try town.write(before, to: keepalive)
@@ -91,7 +91,7 @@ import Testing
         }
     }
 
-    @Test func refusedFirstDocumentIsNowhereThoughTheKernelHasNotReleasedItYet() throws {
+    @Test func rejectedFirstDocumentIsInvisibleBeforeRelease() throws {
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
             defer { town.release(handle) }
@@ -103,7 +103,7 @@ import Testing
         }
     }
 
-    @Test func refusedFirstDocumentLeavesNoFile() throws {
+    @Test func rejectedFirstDocumentLeavesNoFile() throws {
         try withTown { (town) throws in
             #expect(throws: Errno.invalidArgument) { try town.write("{", to: keepalive) }
             #expect(try !town.exists(keepalive))
@@ -176,7 +176,7 @@ import Testing
     /// With dup(2), each close validates the draft.
     ///
     /// A partial document is never committed.
-    @Test func halfDocumentIsRefusedAtOneCloseAndTheWholeOneCommittedAtTheNext() throws {
+    @Test func partialDocumentIsRejectedAndTheWholeOneCommittedAtTheNextClose() throws {
         try withTown { town in
             let before = document("before", at: town.now)
             try town.write(before, to: keepalive)

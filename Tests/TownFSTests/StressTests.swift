@@ -181,7 +181,7 @@ import Testing
                     }
                 ),
                 // Evicts other descriptors from the cache.
-                ("passer-by", { _ in _ = try town.nodes.descriptor(of: town.lookup("deacon").inode) }),
+                ("other", { _ in _ = try town.nodes.descriptor(of: town.lookup("deacon").inode) }),
             ])
             #expect(errors == [])
             #expect(try town.getattr(file, for: .me).status.st_size == 1)

@@ -54,7 +54,7 @@ import Testing
         }
     }
 
-    @Test func removedFileIsNotWrittenDown() throws {
+    @Test func removedFileIsNotWrittenBack() throws {
         try withTown { town in
             try town.write("{}", to: activity)
             try town.unlink(activity)
