@@ -47,7 +47,9 @@ struct MountTable {
         entries = try file.readToEnd().split(separator: "\n").compactMap { MountEntry($0) }
     }
 
-    /// A mount seen earlier, at its current path: a directory above it may have been renamed. Nil if it is gone.
+    /// A mount seen earlier, at its current path: a directory above it may have been renamed.
+    ///
+    /// Nil if it is gone.
     func current(_ mount: MountEntry) -> MountEntry? {
         entries.first { $0.id == mount.id && $0.isSame(as: mount) }
     }
@@ -106,7 +108,7 @@ extension MountEntry {
         return Self.uniqueID(at: path) == uniqueID
     }
 
-    /// The unique id of the mount at a path. Sends no request to a FUSE server.
+    /// The unique id of the mount at a path; sends no request to a FUSE server.
     private static func uniqueID(at path: String) -> UInt64? {
         let flags = CInt(AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
         var status = statx()
