@@ -45,7 +45,7 @@ extension ParallelEndToEnd {
             ) { town in
                 let mounted = [".runtime", "daemon", "deacon", "gastown/polecats/nux/.runtime"]
                 #expect(mountpoints(of: town) == ([".pulse"] + mounted).sorted())
-                #expect(try town.status().covered == covered)
+                #expect(try town.status().covered == mounted)
                 #expect(try town.status().uncovered == [])
 
                 let native = try device(town.scratch.path)
