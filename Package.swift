@@ -85,7 +85,6 @@ let package = Package(
 
 // The sanitizer run does not build what it does not run: mount-scripts/test.
 if Context.environment["PULSEFS_SANITIZE"] != nil {
-    let left = ["PulseCommand", "PulseBench", "PulseCommandTests", "PulseBenchTests", "CSystemCall"]
-    package.products.removeAll { ["pulsefs", "pulsefs-bench"].contains($0.name) }
-    package.targets.removeAll { left.contains($0.name) }
+    package.products.removeAll { $0.name == "pulsefs" }
+    package.targets.removeAll { ["PulseCommand", "PulseCommandTests", "CSystemCall"].contains($0.name) }
 }

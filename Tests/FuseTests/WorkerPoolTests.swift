@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Linux
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Fuse
@@ -223,15 +224,6 @@ import Testing
         }
         #expect(pool.counts.threads == 0)
         try #require(outcome.withLock { $0 }).get()
-    }
-
-    private func eventually(_ isSo: () -> Bool) -> Bool {
-        let limit = ContinuousClock.now + .seconds(60)
-        while !isSo() {
-            if ContinuousClock.now > limit { return false }
-            sched_yield()
-        }
-        return true
     }
 }
 

@@ -1,5 +1,7 @@
 import CLinux
+import Dispatch
 import Glibc
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -100,7 +102,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func mountHealsWhatDeadProcessesLeft() throws {
+        @Test func mountReplacesADeadMount() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt old", age: 600)
                 try Client.write(text, to: town.keepalive)
@@ -140,7 +142,7 @@ extension EndToEnd {
 
         // MARK: Terminated
 
-        @Test(arguments: [SIGTERM, SIGINT, SIGHUP]) func keeperEndsTheMountInOrderWhenTold(signal: CInt) throws {
+        @Test(arguments: [SIGTERM, SIGINT, SIGHUP]) func keeperUnmountsOnTerminationSignals(signal: CInt) throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
@@ -150,7 +152,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func keeperEndsAMountThatIsInUseWhenTold() throws {
+        @Test func keeperDetachesABusyMountOnATerminationSignal() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
@@ -162,8 +164,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("looks beneath by a path that leads into the mounts"))
-        func documentsAreWrittenDownAtUnmountWithTimeModeAndNothingBesides() throws {
+        @Test(.townScopeOnly("reads the backing tree by a path that leads into the mounts"))
+        func unmountWritesBackDocumentsWithTimeAndMode() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt down", age: 30)
                 try Client.write(text, to: town.keepalive, mode: 0o600)
@@ -182,7 +184,7 @@ extension EndToEnd {
         }
 
         @Test(.needsRoot, .townScopeOnly("it is not the town that is mounted"))
-        func documentsAreWrittenDownAtAPlainUmount() throws {
+        func plainUmountWritesBackDocuments() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
@@ -192,7 +194,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func documentsAreWrittenDownByFsyncOfTheRoot() throws {
+        @Test func fsyncOfTheRootWritesBackDocuments() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
@@ -205,7 +207,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("looks beneath by a path that leads into the mounts"))
+        @Test(.townScopeOnly("reads the backing tree by a path that leads into the mounts"))
         func newerRealFileIsNotOverwrittenByAnOlderDocument() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt old"), to: town.keepalive)
@@ -223,7 +225,7 @@ extension EndToEnd {
 
         // MARK: Mounted twice, and busy
 
-        @Test func mountingTwiceIsRefusedAndNamesTheFirst() throws {
+        @Test func secondMountIsRejectedAndNamesTheFirst() throws {
             try withMountedTown { town in
                 let keeper = try town.status().keeperPid
                 let outcome = try town.pulsefs("mount", town.path)
@@ -256,7 +258,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func lazyUnmountTakesABusyTownOutOfSight() throws {
+        @Test func lazyUnmountDetachesABusyTown() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
@@ -271,9 +273,61 @@ extension EndToEnd {
             }
         }
 
+        /// The kernel gives the id of a mount that is gone to the next one.
+        @Test(.needsRoot, .townScopeOnly("unmounts the town with umount(8)"))
+        func keeperOfAnUnmountedTownLeavesOtherMountsAlone() throws {
+            try withMountedTown { other in
+                try other.unmount()
+                for _ in 0..<20 {
+                    var isReused = false
+                    try withMountedTown { town in
+                        let id = try #require(town.mounts.first?.first)
+                        let keeper = try town.status().keeperPid
+                        kill(keeper, SIGSTOP)
+                        try Command("umount", town.path).output()
+                        // The worker is a zombie then, as its parent is stopped.
+                        #expect(eventually { town.processes == [keeper] })
+                        try other.mount()
+                        isReused = other.mounts.first?.first == id
+                        kill(keeper, SIGCONT)
+                        #expect(eventually { town.processes.isEmpty })
+                        #expect(other.isMounted)
+                        try other.unmount()
+                    }
+                    if isReused { return }
+                }
+                Issue.record("the kernel gave out other ids")
+            }
+        }
+
+        /// Each town has its own directory; only the kernel's numbers are shared.
+        @Test func townsMountedAndUnmountedAtOnceDoNotDisturbEachOther() throws {
+            let errors = Mutex<[String]>([])
+            let scope = TownScope.current
+            DispatchQueue.concurrentPerform(iterations: 4) { number in
+                for round in 0..<8 {
+                    do {
+                        try TownScope.$current.withValue(scope) {
+                            try withMountedTown { town in
+                                let text = KeepaliveDocument.text("gt \(round)")
+                                try Client.write(text, to: town.keepalive)
+                                try town.remount()
+                                if try Client.read(town.keepalive) != text || !town.isMounted {
+                                    errors.withLock { $0.append("town \(number), round \(round): not mounted") }
+                                }
+                            }
+                        }
+                    } catch {
+                        errors.withLock { $0.append("town \(number), round \(round): \(error)") }
+                    }
+                }
+            }
+            #expect(errors.withLock { $0 } == [])
+        }
+
         // MARK: Foreground
 
-        @Test(.needs("python3")) func foregroundTellsTheServiceManagerWhenTheTownAnswers() throws {
+        @Test(.needs("python3")) func foregroundNotifiesTheServiceManagerWhenReady() throws {
             try withTown { town in
                 let socket = "\(town.scratch.path)/notify"
                 let listener = try Command(
@@ -300,7 +354,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func keeperInTheForegroundSaysWhetherTheWorkerFailed() throws {
+        @Test func foregroundKeepersExitStatusShowsAWorkerFailure() throws {
             try withTown { town in
                 let keeper = try town.pulsefsCommand(["mount", "--foreground", town.path]).start()
                 #expect(eventually { (try? town.status()) != nil })

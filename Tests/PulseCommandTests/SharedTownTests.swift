@@ -8,8 +8,7 @@ extension ParallelEndToEnd {
         /// Runs Python with two users, in a town whose `daemon` is writable by everyone.
         ///
         /// `anna(f)` and `ben(f)` call `f` as that user, in a process of its own, and return its result or the name of
-        /// its
-        /// errno. `shared` is the path of a signal file.
+        /// its errno. `shared` is the path of a signal file.
         private func expect(_ script: String) throws {
             try withMountedTown("--allow-other") { town in
                 let outcome = try Command("python3", "-c", Self.users + script, town.path).run()
@@ -45,7 +44,7 @@ extension ParallelEndToEnd {
 
             """#
 
-        @Test(.needs("python3")) func whoHasAnUnlinkedFileDoesNotChangeWhatHasItsNameNow() throws {
+        @Test(.needs("python3")) func writerOfAnUnlinkedFileDoesNotChangeItsSuccessor() throws {
             try expect(
                 """
                 def work():
@@ -66,7 +65,7 @@ extension ParallelEndToEnd {
                 """)
         }
 
-        @Test(.needs("python3")) func whoHadTheFormerFileDoesNotReachWhatWasRenamedOverIt() throws {
+        @Test(.needs("python3")) func descriptorOfAReplacedFileDoesNotReachTheNewOne() throws {
             try expect(
                 """
                 def replace():
@@ -107,7 +106,7 @@ extension ParallelEndToEnd {
                 """)
         }
 
-        @Test(.needs("python3")) func namesOfWriteDownsAndSetIDBitsAreRefused() throws {
+        @Test(.needs("python3")) func namesOfWritebacksAndSetIDBitsAreRejected() throws {
             try expect(
                 """
                 is_equal(anna(lambda: os.mkdir("daemon/.pulsefs-activity.json")), "EPERM")

@@ -10,7 +10,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct BackingDocumentTests {
+@Suite(.timeLimit(.minutes(5))) struct BackingDocumentTests {
     private let now = WallTime(seconds: 1_700_000_000, nanoseconds: 123_456_789)
 
     private func content(_ text: String, modified: WallTime, mode: mode_t = 0o640) -> SignalFile.Content {

@@ -7,7 +7,7 @@ import Testing
 @testable import TownFS
 
 /// Directories under `**`, where each directory may hold signal files.
-@Suite struct SignalDirectoryTests {
+@Suite(.timeLimit(.minutes(5))) struct SignalDirectoryTests {
     private let anywhere = ["**/x.json"]
 
     @Test func forgottenDirectoryWithoutSignalFilesCostsNothing() throws {

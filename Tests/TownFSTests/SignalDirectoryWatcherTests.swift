@@ -8,7 +8,7 @@ import Testing
 @testable import TownFS
 
 /// Directories of signal files, found in a real tree as they are created and removed.
-@Suite struct SignalDirectoryWatcherTests {
+@Suite(.timeLimit(.minutes(5))) struct SignalDirectoryWatcherTests {
     private final class Finds: SignalDirectoryWatcher.Finder {
         let paths = Mutex<[String]>([])
         let failures = Mutex<[String]>([])

@@ -233,7 +233,8 @@ struct Keeper: ~Copyable {
     private borrowing func end() {
         for entry in (signalMounts?.entries ?? []) + [entry] {
             do throws(Errno) {
-                try KernelMount.unmount(try MountTable().entry(entry.id)?.path ?? entry.path, isLazy: false)
+                guard let now = try MountTable().current(entry) else { continue }
+                try KernelMount.unmount(now.path, isLazy: false)
             } catch {
                 do throws(Errno) {
                     try KernelMount.detach(entry)

@@ -171,7 +171,7 @@ enum KernelMount {
         let table = try MountTable()
         var failure: Errno?
         for entry in entries {
-            guard let now = table.entry(entry.id) else { continue }
+            guard let now = table.current(entry) else { continue }
             do throws(Errno) {
                 try unmount(now.path, isLazy: true)
             } catch {

@@ -1,10 +1,14 @@
+import CLinux
 import Glibc
 import Linux
 import SystemPackage
 
 /// One mount, as `/proc/self/mountinfo` tells (proc(5)).
 struct MountEntry {
+    /// Not unique for ever: once the mount is gone, the kernel gives its id to the next one.
     let id: Int
+    /// Unique until the next boot; nil on kernels before 6.8, and where nobody asked for it.
+    private(set) var uniqueID: UInt64?
     /// `major:minor`, as files beneath it have in `st_dev`.
     let device: String
     let path: String
@@ -43,9 +47,11 @@ struct MountTable {
         entries = try file.readToEnd().split(separator: "\n").compactMap { MountEntry($0) }
     }
 
-    /// The mount of an id, at the path where it is by now: a directory above it may have been renamed.
-    func entry(_ id: Int) -> MountEntry? {
-        entries.first { $0.id == id }
+    /// A mount seen earlier, at its current path: a directory above it may have been renamed.
+    ///
+    /// Nil if it is gone.
+    func current(_ mount: MountEntry) -> MountEntry? {
+        entries.first { $0.id == mount.id && $0.isSame(as: mount) }
     }
 
     /// The mount that a town lies on, whatever is mounted over the town itself.
@@ -60,7 +66,7 @@ struct MountTable {
 
     /// What is mounted at a path, the topmost if there are several, if it is ours.
     func pulsefs(at path: String) -> MountEntry? {
-        entries.last { $0.path == path }.flatMap { $0.isPulseFS ? $0 : nil }
+        entries.last { $0.path == path }.flatMap { $0.isPulseFS ? $0.identified() : nil }
     }
 
     /// The main mount of a town: over the town itself, or over its `.pulse`.
@@ -85,6 +91,33 @@ struct MountTable {
 }
 
 extension MountEntry {
+    /// The same with its unique id.
+    fileprivate func identified() -> MountEntry {
+        var entry = self
+        entry.uniqueID = Self.uniqueID(at: path)
+        return entry
+    }
+
+    /// Whether this is the mount that was seen earlier, and not a later one with the same id.
+    ///
+    /// Without unique ids only the path tells them apart, so a mount whose path has changed counts as gone: unmounting
+    /// another mount would be worse.
+    fileprivate func isSame(as earlier: MountEntry) -> Bool {
+        guard device == earlier.device, type == earlier.type, source == earlier.source else { return false }
+        guard let uniqueID = earlier.uniqueID else { return path == earlier.path }
+        return Self.uniqueID(at: path) == uniqueID
+    }
+
+    /// The unique id of the mount at a path; sends no request to a FUSE server.
+    private static func uniqueID(at path: String) -> UInt64? {
+        let flags = CInt(AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
+        var status = statx()
+        // STATX_MNT_ID_UNIQUE, which is newer than Debian 12's headers.
+        let mask: UInt32 = 0x4000
+        guard clinux_statx(AT_FDCWD, path, flags, mask, &status) == 0, status.stx_mask & mask != 0 else { return nil }
+        return status.stx_mnt_id
+    }
+
     /// Reads a line: id, parent, device, root, path, options, any number of tags, `-`, type, source, super options.
     init?(_ line: Substring) {
         let fields = line.split(separator: " ", omittingEmptySubsequences: false)

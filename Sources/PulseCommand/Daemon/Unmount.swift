@@ -67,7 +67,7 @@ struct Unmount: ParsableCommand {
         }
         for mount in mounts where isInUse(mount) { throw .resourceBusy }
         for (number, mount) in mounts.enumerated() {
-            guard try MountTable().entry(mount.id) != nil else { continue }
+            guard try MountTable().current(mount) != nil else { continue }
             do throws(Errno) {
                 try unmount(mount)
             } catch .resourceBusy where number > 0 {

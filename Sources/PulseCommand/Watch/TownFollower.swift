@@ -143,7 +143,7 @@ final class TownFollower: Sendable {
             var question = [pollfd(fd: events.rawValue, events: Int16(POLLIN), revents: 0)]
             if poll(&question, until: limit) { try read(events, into: &rest, &stale) }
             // An open file keeps a mount that was detached from ending; it shall not be this one.
-            guard try MountTable().entry(mount.id) != nil else { return }
+            guard try MountTable().current(mount) != nil else { return }
         }
     }
 

@@ -217,6 +217,13 @@ final class Agent {
         return count
     }
 
+    /// The longest pause between two steps of the last `work`.
+    ///
+    /// A busy machine may stop an agent for longer than its ttl. It then expires although it works.
+    func longestPause() throws -> Duration {
+        .milliseconds(try number("result = int(longest_pause * 1000)"))
+    }
+
     /// Kills it with its process group and reaps it.
     ///
     /// - Returns: The time at which waitpid(2) returned.

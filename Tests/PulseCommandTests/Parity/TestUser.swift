@@ -37,8 +37,7 @@ struct TestUser: Sendable, Equatable {
 /// A thread with its own ids, working directory and umask, for system calls by several users.
 ///
 /// It keeps root's capabilities permitted, to change ids again, but none effective while it is another user. File
-/// systems
-/// cannot see the difference: checks use effective capabilities.
+/// systems cannot see the difference: checks use effective capabilities.
 enum CallerThread {
     /// Runs `body` on such a thread and waits for its end.
     static func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {

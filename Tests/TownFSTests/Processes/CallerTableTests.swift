@@ -9,7 +9,7 @@ import Testing
 @testable import TownFS
 
 /// Identification of callers, with real processes.
-@Suite struct CallerTableTests {
+@Suite(.timeLimit(.minutes(5))) struct CallerTableTests {
     private func withTable(
         capacity: Int = 8, ignoring ignored: Set<String> = [],
         _ body: (_ table: CallerTable, _ town: String) throws -> Void
