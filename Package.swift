@@ -45,13 +45,17 @@ let package = Package(
         // The town: passthrough, nodes, signal files, `.pulse`.
         .target(name: "TownFS", dependencies: ["Fuse", "Liveness", "Linux", "CLinux", system, logging]),
 
-        // The `pulsefs` program: command line, keeper, worker.
-        .executableTarget(
-            name: "PulseCommand",
+        // Keeper and worker: the processes of a mounted town.
+        .target(
+            name: "Daemon",
             dependencies: [
                 "Fuse", "Liveness", "LivenessRedis", "Linux", "TownFS", "CLinux", argumentParser, system, logging,
-            ]
-        ),
+            ]),
+
+        // The `pulsefs` program: the command line.
+        .executableTarget(
+            name: "PulseCommand",
+            dependencies: ["Daemon", "Fuse", "Liveness", "Linux", "TownFS", "CLinux", argumentParser, system]),
 
         // The `pulsefs-bench` program. Measures from outside, so it imports nothing of ours; but for `table`, which is
         // about the liveness table itself.
@@ -61,6 +65,7 @@ let package = Package(
         // For the parity tests: system calls past glibc.
         .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),
 
+        .testTarget(name: "LinuxTests", dependencies: ["Linux", "CLinux", system]),
         .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "Linux", system]),
         .testTarget(name: "PulseBenchTests", dependencies: ["PulseBench", argumentParser]),
         .testTarget(name: "LivenessTests", dependencies: ["Liveness", "SeededRandom"]),
@@ -78,7 +83,7 @@ let package = Package(
             name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "Linux", "CLinux", system, logging]),
         .testTarget(
             name: "PulseCommandTests",
-            dependencies: ["PulseCommand", "RedisServing", "Linux", "CLinux", "CSystemCall", system]),
+            dependencies: ["PulseCommand", "Daemon", "RedisServing", "Linux", "CLinux", "CSystemCall", system]),
     ],
     swiftLanguageModes: [.v6]
 )

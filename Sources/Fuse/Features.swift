@@ -19,9 +19,19 @@ public struct Features: Sendable {
     /// Takes CAP_DAC_READ_SEARCH, as a directory that somebody has open goes on being listed though its permissions change.
     public var listsUnopened: Bool
 
-    public init(isExclusive: Bool = false, passthroughDepth: UInt32? = nil, listsUnopened: Bool = false) {
+    /// Whether id-mapped mounts of this file system may be made (Linux 6.12), as container runtimes do.
+    ///
+    /// Takes `default_permissions`. The kernel then names user and group only in requests that make something: see
+    /// `Request.user`.
+    public var allowsIDMapping: Bool
+
+    public init(
+        isExclusive: Bool = false, passthroughDepth: UInt32? = nil, listsUnopened: Bool = false,
+        allowsIDMapping: Bool = false
+    ) {
         self.isExclusive = isExclusive
         self.passthroughDepth = passthroughDepth
         self.listsUnopened = listsUnopened
+        self.allowsIDMapping = allowsIDMapping
     }
 }

@@ -96,23 +96,27 @@ final class Init: Sendable {
                 && offered.moreFlags & UInt32(clinux_fuse_passthrough_high) != 0
             listsUnopened.store(
                 features.listsUnopened && Credentials.mayListEverything && isOffered, ordering: .relaxed)
-            agreeOnPassthrough(offered, in: UnsafeMutableRawBufferPointer(start: body, count: parts[1].iov_len))
+            acceptMoreFlags(offered, in: UnsafeMutableRawBufferPointer(start: body, count: parts[1].iov_len))
             stage = .done
             isDone.store(true, ordering: .relaxed)
         }
     }
 
-    private func agreeOnPassthrough(_ offered: Offer, in body: UnsafeMutableRawBufferPointer) {
+    private func acceptMoreFlags(_ offered: Offer, in body: UnsafeMutableRawBufferPointer) {
         // fuse_init_out: flags2 at 32 and max_stack_depth at 36, of 4 bytes each.
-        guard let depth = features.passthroughDepth, Credentials.mayAdminister, body.count >= 40,
+        guard body.count >= 40 else { return }
+        var accepted = features.allowsIDMapping ? offered.moreFlags & UInt32(clinux_fuse_allow_idmap_high) : 0
+        if let depth = features.passthroughDepth, Credentials.mayAdminister,
             offered.moreFlags & UInt32(clinux_fuse_passthrough_high) != 0
-        else { return }
+        {
+            accepted |= UInt32(clinux_fuse_passthrough_high)
+            body.storeBytes(of: depth, toByteOffset: 36, as: UInt32.self)
+            connection.agree(onPassthrough: true)
+        }
+        guard accepted != 0 else { return }
         let flags = body.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
         body.storeBytes(of: flags | UInt32(FUSE_INIT_EXT), toByteOffset: 12, as: UInt32.self)
         let moreFlags = body.loadUnaligned(fromByteOffset: 32, as: UInt32.self)
-        body.storeBytes(
-            of: moreFlags | UInt32(clinux_fuse_passthrough_high), toByteOffset: 32, as: UInt32.self)
-        body.storeBytes(of: depth, toByteOffset: 36, as: UInt32.self)
-        connection.agree(onPassthrough: true)
+        body.storeBytes(of: moreFlags | accepted, toByteOffset: 32, as: UInt32.self)
     }
 }

@@ -27,7 +27,7 @@ struct PendingReply {
     }
 
     /// Whether the caller is not root, and so may not keep set-id bits on what it changes: for requests that do not say.
-    var isForOthers: Bool { caller.user != 0 }
+    var isForOthers: Bool { caller.callingUser != 0 }
 
     /// Runs what changes a file's bytes; for a caller who loses set-id bits by that, they go.
     private func changing<Result>(

@@ -17,7 +17,7 @@ package final class TownFileSystem: FileSystem {
     ///
     /// The mount covers its own source, and so nothing changes but through the kernel, which then knows. Only processes that
     /// were there before the mount still reach the files beneath, and whoever has another way to them.
-    let backingTimeout: Double
+    var backingTimeout: Double { town.sharesBacking ? 1 : 86_400 }
 
     let town: Town
     let cover: SignalMount
@@ -51,13 +51,13 @@ package final class TownFileSystem: FileSystem {
         self.town = town
         self.cover = cover
         self.signals = signals
-        backingTimeout = town.configuration.sharesBacking ? 1 : 86_400
         let kind = try root.fileSystemKind
         features = Features(
             isExclusive: !town.configuration.sharesBacking,
             passthroughDepth: town.configuration.usesPassthrough ? (kind.isOverlay ? 2 : 1) : nil,
             // Where others may put another directory in the place of one, its opening is when the kernel hears of it.
-            listsUnopened: !town.configuration.sharesBacking)
+            listsUnopened: !town.configuration.sharesBacking,
+            allowsIDMapping: town.configuration.allowsIDMapping)
         ioModes = IOModes(keepsPages: !town.configuration.sharesBacking)
         let identity = try FileStatus(of: root.rawValue).identity
         self.others = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
@@ -138,7 +138,7 @@ package final class TownFileSystem: FileSystem {
     /// Something else than a regular file beneath is no signal file.
     func nameKind(of name: FileName, in directory: Directory) throws(Errno) -> NameKind {
         if directory.inode == .root, case .town = cover, name.bytes.elementsEqual(PulseDirectory.name) { return .pulse }
-        guard let signals = directory.signals, signals.isSignal(name) else { return .backing }
+        guard let signals = directory.signals, signals.isSignal(name.bytes) else { return .backing }
         do throws(Errno) {
             let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
             return status.isRegularFile ? .signal(signals) : .backing

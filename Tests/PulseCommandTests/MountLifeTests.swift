@@ -34,7 +34,12 @@ extension EndToEnd {
 
         // MARK: Killed
 
-        @Test(.needs("python3")) func townIsPlainFilesWithinASecondOfTheWorkersDeathAndNothingIsLost() throws {
+        private enum Process: CaseIterable, Sendable {
+            case keeper, worker
+        }
+
+        @Test(.needs("python3"), arguments: Process.allCases, 1...3)
+        private func townIsPlainFilesWithinASecondOfADeathAndNothingIsLost(of process: Process, round: Int) throws {
             try withMountedTown { town in
                 try Client.write("plain", to: "\(town.path)/file")
                 let paths = (1...4).map { "\(town.path)/.runtime/heartbeats/agent-\($0).json" }
@@ -42,11 +47,12 @@ extension EndToEnd {
                 #expect(eventually { agents.allSatisfy { lastCommitted($0) > 50 } })
                 let status = try town.status()
 
-                kill(status.workerPid, SIGKILL)
+                kill(process == .keeper ? status.keeperPid : status.workerPid, SIGKILL)
                 let killed = ContinuousClock.now
                 let isBack = eventually { (try? Client.read("\(town.path)/file")) == "plain" && !town.isMounted }
                 #expect(isBack)
                 #expect(killed.duration(to: .now) < .promised(.seconds(1)))
+                if process == .keeper { #expect(eventually { town.processes.isEmpty }) }
 
                 for (path, agent) in zip(paths, agents) {
                     // One whose call failed has stopped; another that came just before or after goes on, on the plain file.

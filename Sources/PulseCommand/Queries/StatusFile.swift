@@ -4,7 +4,7 @@ import Linux
 import SystemPackage
 import TownFS
 
-/// What a mounted town says of itself, read from `.pulse/status.json`.
+/// `.pulse/status.json` of a mounted town.
 enum StatusFile {
     /// How long a town may take to answer.
     static let patience: Duration = .seconds(5)
@@ -15,15 +15,15 @@ enum StatusFile {
         }
     }
 
-    /// Decodes the text.
+    /// Nil if the text cannot be decoded.
     ///
-    /// Keys that a newer worker adds are passed over.
+    /// Keys of a newer worker are ignored.
     static func decode(_ text: String) -> TownStatus? {
         JSONText.decode(text)
     }
 }
 
-/// JSON as `.pulse` and the command spell it: keys in snake case.
+/// JSON of `.pulse` and of the command: keys in snake case.
 enum JSONText {
     enum Keys {
         case inSnakeCase
@@ -36,7 +36,7 @@ enum JSONText {
         return try? decoder.decode(Value.self, from: Data(text.utf8))
     }
 
-    /// With keys in order, over several lines.
+    /// Sorted keys, pretty-printed.
     static func encode(_ value: some Encodable) throws -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]

@@ -1,4 +1,5 @@
 import CLinux
+import Daemon
 import Glibc
 import Linux
 import Liveness
@@ -116,7 +117,7 @@ final class TownFollower: Sendable {
     }
 
     /// Returns when the mount has gone.
-    private func follow(_ mount: MountEntry) throws(Errno) {
+    private func follow(_ mount: MountInfo) throws(Errno) {
         // Before anything is read, so that no change falls between.
         let opened = try openEvents(of: mount)
         let hasEvents = opened != nil
@@ -152,7 +153,7 @@ final class TownFollower: Sendable {
     }
 
     /// Opens `.pulse/events`; nil where there is none, as a worker from before that was never restarted.
-    private func openEvents(of mount: MountEntry) throws(Errno) -> OwnedDescriptor? {
+    private func openEvents(of mount: MountInfo) throws(Errno) -> OwnedDescriptor? {
         do throws(Errno) {
             return try OwnedDescriptor(
                 opening: "\(mount.town)/.pulse/events", in: AT_FDCWD, O_RDONLY | O_NONBLOCK)
@@ -208,7 +209,7 @@ final class TownFollower: Sendable {
         }
     }
 
-    private func refresh(_ stale: Stale, of mount: MountEntry) throws(Errno) {
+    private func refresh(_ stale: Stale, of mount: MountInfo) throws(Errno) {
         let runtimes = try OwnedDescriptor(openingPulse: "runtimes", of: mount)
         let status = try OwnedDescriptor(opening: "\(mount.town)/.pulse/status.json", in: AT_FDCWD, O_RDONLY)
             .readToEnd()

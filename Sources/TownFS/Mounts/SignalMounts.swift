@@ -84,6 +84,14 @@ package final class SignalMounts: Sendable {
         town.writeback.writeNow(signals.allFiles(backing: path))
     }
 
+    /// The file systems of all mounts.
+    package var all: [TownFileSystem] { [pulse] + mounts.byPath.withLock { Array($0.values) } }
+
+    /// Serves what is still in use as plain files, after the mounts are gone from the town.
+    package func detach() {
+        for fileSystem in all { fileSystem.detach() }
+    }
+
     private func fileSystem(holding path: [UInt8]) -> TownFileSystem? {
         mounts.byPath.withLock { mounts in
             mounts.first { cover, _ in path.starts(with: cover + [UInt8(ascii: "/")]) }?.value

@@ -28,14 +28,16 @@ final class SignalDirectory: Sendable {
         self.town = town
     }
 
-    /// Whether an entry of this name is a signal file, if it is a regular file or nothing at all.
-    func isSignal(_ name: FileName) -> Bool {
-        scope.matches(name.bytes)
+    /// Whether an entry of this name is a signal file, if it is a regular file or missing.
+    ///
+    /// Never in a detached mount: its signal files are backing files.
+    func isSignal(_ name: some Collection<UInt8>) -> Bool {
+        scope.matches(name) && !town.isDetached
     }
 
     /// Whether a real file of this name is nowhere to be seen, as its time has run out and that is to mean absence.
     func hasExpired(_ name: NodeName, in real: Descriptor) -> Bool {
-        town.configuration.expiry == .absent && (try? file(name).status(in: real)) == nil
+        town.configuration.expiry == .absent && !town.isDetached && (try? file(name).status(in: real)) == nil
     }
 
     /// The signal file of a name, if anything was ever asked of it.
@@ -102,7 +104,7 @@ final class SignalDirectory: Sendable {
 
     /// Whether a file is here that the real directory may not hold yet.
     var holdsFiles: Bool {
-        knownFiles.contains { $0.listing == .shown || $0.isAwaited }
+        !town.isDetached && knownFiles.contains { $0.listing == .shown || $0.isAwaited }
     }
 
     /// All that is known, in no order.

@@ -52,7 +52,7 @@ extension TownFileSystem {
 
     /// Whether the kernel may keep a listing: signal files come and go without its doing.
     private func isListingKept(_ inode: InodeNumber) -> Bool {
-        guard features.isExclusive, !pulse.contains(inode), let node = try? nodes.node(inode) else { return false }
+        guard !town.sharesBacking, !pulse.contains(inode), let node = try? nodes.node(inode) else { return false }
         return node.signals?.scope.hasSignals != true
     }
 
@@ -181,7 +181,7 @@ extension SignalDirectory {
         var entries: [OpenDirectory.Listed] = []
         var pending: [NodeName: SignalFile] = [:]
         var hidden: Set<NodeName> = []
-        for file in knownFiles {
+        for file in knownFiles where isSignal(file.name.bytes) {
             switch file.listing {
             case .shown: pending[file.name] = file
             case .hidden: hidden.insert(file.name)
@@ -195,7 +195,7 @@ extension SignalDirectory {
             if BackingDocument.isTemporary(bytes, in: scope) || (path.isEmpty && bytes == PulseDirectory.name) {
                 return true
             }
-            if scope.matches(bytes), entry.kind == S_IFREG || entry.kind == 0 {
+            if isSignal(bytes), entry.kind == S_IFREG || entry.kind == 0 {
                 if hidden.contains(entry.name) || hasExpired(entry.name, in: real) { return true }
                 pending[entry.name] = nil
                 entry.number = SignalFile.inodeNumber(of: path.isEmpty ? bytes : path + [UInt8(ascii: "/")] + bytes)
