@@ -155,7 +155,7 @@ extension EndToEnd {
         // MARK: What keeps a town from being unmounted
 
         /// Uses the town, and returns the words by which `unmount` has to name that.
-        private enum Use: String, CaseIterable, Sendable {
+        enum Use: String, CaseIterable, Sendable {
             case directoryInASandbox, socket, relativeSocket, loopDevice, mountInside, program
 
             func begin(in town: MountedTown) throws -> (names: String, end: () throws -> Void) {
@@ -206,7 +206,7 @@ extension EndToEnd {
         }
 
         @Test(.inTownScopeAlone("unmounts the town"), .needs("losetup", "python3"), arguments: Use.allCases)
-        private func unmountNamesWhatUsesTheTown(_ use: Use) throws {
+        func unmountNamesWhatUsesTheTown(_ use: Use) throws {
             if use == .loopDevice, access("/dev/loop-control", F_OK) != 0 { return }
             try withMountedTown { town in
                 let (names, end) = try use.begin(in: town)

@@ -34,12 +34,12 @@ extension EndToEnd {
 
         // MARK: Killed
 
-        private enum Process: CaseIterable, Sendable {
+        enum KilledProcess: CaseIterable, Sendable {
             case keeper, worker
         }
 
-        @Test(.needs("python3"), arguments: Process.allCases, 1...3)
-        private func townIsPlainFilesWithinASecondOfADeathAndNothingIsLost(of process: Process, round: Int) throws {
+        @Test(.needs("python3"), arguments: KilledProcess.allCases, 1...3)
+        func townIsPlainFilesWithinASecondOfADeathAndNothingIsLost(of process: KilledProcess, round: Int) throws {
             try withMountedTown { town in
                 try Client.write("plain", to: "\(town.path)/file")
                 let paths = (1...4).map { "\(town.path)/.runtime/heartbeats/agent-\($0).json" }

@@ -7,9 +7,9 @@ import Liveness
 import SystemPackage
 
 extension TownFacts {
-    /// Looks at a town and its machine.
+    /// Examines a town and its machine.
     ///
-    /// Nothing in a mounted town is touched but its `.pulse/status.json`, and that with a limit.
+    /// Reads only `.pulse/status.json` of a mounted town, and that with a time limit.
     static func gather(_ place: TownPath) throws -> TownFacts {
         var facts = TownFacts(town: place.path, user: geteuid(), mounting: try mounting(place.mount))
         facts.mounter = place.mount?.user
@@ -31,7 +31,7 @@ extension TownFacts {
             facts.workerIsThere = isProcess(status.workerPid, named: "pulsefs-worker")
             facts.openFilesLimit = openFilesLimit(of: status.workerPid)
             facts.workerIsSystemAdministrator = isSystemAdministrator(status.workerPid)
-            // Where it is a mount of its own, it has a directory beneath.
+            // With --scope=signals, a backing `.pulse` is the mountpoint.
             facts.hasRealPulse =
                 facts.isScopedToSignals
                 ? false : exists("/proc/\(status.workerPid)/fd/\(Keeper.WorkerDescriptor.root)/.pulse")
@@ -55,7 +55,7 @@ extension TownFacts {
 
     // MARK: Processes
 
-    /// - Parameter directories: What is mounted over, or would be.
+    /// - Parameter directories: The directories that are or would be mounted.
     private mutating func lookAtProcesses(on enclosing: MountInfo, within directories: [String], keeper: pid_t?) {
         let users = MountUsers(of: enclosing, within: directories)
         holders = users.processes().filter { $0.name != "pulsefs-keeper" && $0.name != "pulsefs-worker" }
@@ -96,7 +96,7 @@ extension TownFacts {
 
     // MARK: The town
 
-    /// What can be seen in a town that is not mounted; a disk may be slow, too.
+    /// Examines a town that is not mounted, with a time limit: its disk may hang.
     private mutating func lookIntoPlainTown() throws {
         let town = town
         let seen = try TownAnswer.ask { () throws(Errno) in
@@ -133,7 +133,7 @@ extension TownFacts {
         return count
     }
 
-    /// Nil where that cannot be seen.
+    /// Nil if it cannot be told.
     private static func exists(_ path: String) -> Bool? {
         var status = FileStatus()
         if lstat(path, &status) == 0 { return true }
@@ -181,7 +181,7 @@ extension TownFacts {
 }
 
 extension TownFacts.Log {
-    /// The log of a town: what its keeper logs to, else the file where logs go by default; nil without a file.
+    /// The log of a town: the file that its keeper has open, otherwise the default; nil if there is none.
     fileprivate static func read(of town: String, keeper: pid_t?) -> TownFacts.Log? {
         let path = keeper.flatMap { try? ProcFS.link("/proc/\($0)/fd/2") } ?? (try? Log.defaultPath(for: town))
         guard let path, path.hasPrefix("/"),
@@ -189,7 +189,7 @@ extension TownFacts.Log {
         else { return nil }
         var status = FileStatus()
         guard fstat(file.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-        // The end is enough: it is set aside when it is larger.
+        // The end is enough: a mount renames a larger log.
         lseek(file.rawValue, max(0, status.st_size - (1 << 20)), SEEK_SET)
         guard let text = try? file.readToEnd() else { return nil }
         return TownFacts.Log(path: path, text: text)
@@ -199,7 +199,7 @@ extension TownFacts.Log {
     init(path: String, text: String) {
         self.init(path: path)
         for line in text.split(separator: "\n") {
-            // Names of towns and files come before and after it; the message is one that is known, or none.
+            // The message follows the source in brackets.
             guard let bracket = line.firstIndex(of: "]"), line[bracket...].hasPrefix("] ") else { continue }
             let message = line[bracket...].dropFirst(2)
             if message == "mounted" {

@@ -124,7 +124,7 @@ struct Watch: ParsableCommand {
                 case .stop:
                     terminal.leave()
                     kill(getpid(), SIGSTOP)
-                    follower.excuse()
+                    follower.resetSilence()
                     terminal.enter()
                 case .die(let signal):
                     terminal.leave()
