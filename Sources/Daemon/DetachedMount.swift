@@ -39,7 +39,7 @@ enum ControlMessage: UInt8 {
 /// 4. The keeper closes its handle of the superblock. If nothing else uses it, that ends the connection.
 ///
 /// Step 2 needs root, step 3 Linux 6.1 (`FUSE_EXPIRE_ONLY`). Otherwise the connection ends at once if a mount is left: its
-/// users get ENOTCONN rather than old content.
+/// users get ENOTCONN rather than old content. Processes that only have files open go on.
 final class DetachedMount: Sendable {
     private let mount: MountInfo
     private let control: SharedDescriptor
@@ -60,7 +60,9 @@ final class DetachedMount: Sendable {
         ControlMessage.detach.send(to: control)
         guard ControlMessage.receive(from: control.rawValue) == .detach else { return }
         let canInvalidate = mount.isPulse || superblock != nil && Kernel.version >= (6, 1)
-        guard canInvalidate || MountUsers(of: [mount]).otherMounts().isEmpty else {
+        let users = MountUsers(of: [mount])
+        // Without a visible user, the mount is in a namespace of another user.
+        guard canInvalidate || users.otherMounts().isEmpty && !users.processes().isEmpty else {
             log.warning("\(mount.town) is still mounted elsewhere; ending the connection")
             return ControlMessage.finish.send(to: control)
         }

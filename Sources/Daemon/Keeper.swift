@@ -194,7 +194,7 @@ package struct Keeper: ~Copyable {
             ]
             let isAnswered = poll(&questions, until: isReady ? nil : limit)
             if questions[0].revents != 0 {
-                let status = finish()
+                let status = finish(isAttached: isAttached)
                 if !isReady { ready(.failure(Failure("the worker ended before the mount answered; see the log."))) }
                 return status
             }
@@ -220,7 +220,7 @@ package struct Keeper: ~Copyable {
                     ready(.success(()))
                 }
             }
-            if questions[4].revents != 0, let table = try? MountTable(), table.entry(entry.id) == nil {
+            if questions[4].revents != 0, let table = try? MountTable(), table.current(entry) == nil {
                 isAttached = false
                 startDetaching()
             }
@@ -279,7 +279,9 @@ package struct Keeper: ~Copyable {
     /// Cleans up after the worker's end.
     ///
     /// The town is plain files afterwards.
-    private consuming func finish() -> ExitStatus {
+    ///
+    /// - Parameter isAttached: Whether the main mount may still be mounted.
+    private consuming func finish(isAttached: Bool) -> ExitStatus {
         let status = worker.wait()
         let entry = entry
         let log = log
@@ -291,13 +293,13 @@ package struct Keeper: ~Copyable {
         signalMounts?.detachAll()
         let isDetached: Bool
         do throws(Errno) {
-            try KernelMount.detach([entry])
+            if isAttached { try KernelMount.detach([entry]) }
             isDetached = true
         } catch {
             log.error("cannot detach \(entry.path): \(error)")
             isDetached = false
         }
-        if entry.isPulse { PulseMountpoint.remove(in: backing.rawRoot) }
+        if isAttached, entry.isPulse { PulseMountpoint.remove(in: backing.rawRoot) }
         // The last descriptor of the connection: whoever waits for an answer gets an error.
         _ = consume connection
         // The mount is gone; this process stays until the last document is written back.

@@ -157,7 +157,7 @@ package enum KernelMount {
     /// - Throws: `resourceBusy` while it is in use; `invalidArgument` if it is not mounted any more, or something else is
     ///   mounted on top of it.
     package static func unmount(_ mount: MountInfo, isLazy: Bool) throws(Errno) {
-        guard let mount = try MountTable().entry(mount.id) else { throw .invalidArgument }
+        guard let mount = try MountTable().current(mount) else { throw .invalidArgument }
         let flags = isLazy ? CInt(MNT_DETACH) : 0
         let mountpoint = try Mountpoint(of: mount)
         do throws(Errno) {
@@ -206,7 +206,7 @@ package enum KernelMount {
         guard !mounts.isEmpty else { return }
         let table = try MountTable()
         var failure: Errno?
-        for mount in mounts where table.entry(mount.id) != nil {
+        for mount in mounts where table.current(mount) != nil {
             do throws(Errno) {
                 try unmount(mount, isLazy: true)
             } catch {

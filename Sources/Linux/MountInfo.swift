@@ -3,7 +3,7 @@ import SystemPackage
 
 /// One line of `/proc/PID/mountinfo` (proc(5)).
 package struct MountInfo: Sendable {
-    /// Unique among all mounts of the system, in every mount namespace.
+    /// Unique among the mounts of all namespaces, but used again after an unmount.
     package let id: Int
     package let parent: Int
     /// `major:minor` of the superblock.
@@ -71,9 +71,14 @@ package struct MountTable: Sendable {
         entries = text.split(separator: "\n").compactMap { MountInfo($0) }
     }
 
-    /// The mount with this id, wherever it is now: a directory above it may have been renamed.
+    /// The mount with this id.
     package func entry(_ id: Int) -> MountInfo? {
         entries.first { $0.id == id }
+    }
+
+    /// The same mount in this table, possibly at another path: a directory above it may have been renamed.
+    package func current(_ mount: MountInfo) -> MountInfo? {
+        entries.first { $0.id == mount.id && $0.device == mount.device }
     }
 
     /// The topmost mount at a path.

@@ -67,7 +67,7 @@ struct Unmount: ParsableCommand {
         let isInUse = geteuid() == 0 ? mounts.contains(where: KernelMount.isInUse) : !users.processes().isEmpty
         if isInUse, !users.areOnlyWatchers(of: town) { throw .resourceBusy }
         for (number, mount) in mounts.enumerated() {
-            guard try MountTable().entry(mount.id) != nil else { continue }
+            guard try MountTable().current(mount) != nil else { continue }
             do throws(Errno) {
                 try unmount(mount, users, of: town)
             } catch .resourceBusy where number > 0 {

@@ -156,7 +156,7 @@ extension EndToEnd {
 
         /// Uses the town, and returns the words by which `unmount` has to name that.
         enum Use: String, CaseIterable, Sendable {
-            case directoryInASandbox, socket, relativeSocket, loopDevice, mountInside, program
+            case socket, relativeSocket, loopDevice, mountInside, program
 
             func begin(in town: MountedTown) throws -> (names: String, end: () throws -> Void) {
                 let directory = "\(town.path)/daemon"
@@ -174,9 +174,6 @@ extension EndToEnd {
                     )
                 }
                 switch self {
-                case .directoryInASandbox:
-                    let sandbox = try Sandbox(propagation: "slave", "cd \(directory)")
-                    return ("sleep (pid \(sandbox.process.pid): its current directory", sandbox.end)
                 case .socket:
                     return try python(
                         "import socket; s = socket.socket(socket.AF_UNIX); s.bind('\(directory)/s'); s.listen()")
@@ -219,6 +216,29 @@ extension EndToEnd {
             }
         }
 
+        @Test(.inTownScopeAlone("unmounts the town")) func unmountNamesAProcessInASandboxThatFollowsIt() throws {
+            var shared: String?
+            defer { if let shared { umount2(shared, CInt(MNT_DETACH)) } }
+            try withMountedTown(
+                prepare: { path in
+                    // Mounts propagate to slaves only below a shared mount.
+                    let parent = String(path[..<(path.lastIndex(of: "/") ?? path.endIndex)])
+                    try Command("mount", "--bind", parent, parent).output()
+                    shared = parent
+                    try Command("mount", "--make-shared", parent).output()
+                },
+                { town in
+                    let sandbox = try Sandbox(propagation: "slave", "cd \(town.path)/daemon")
+                    let start = ContinuousClock.now
+                    let outcome = try town.pulsefs("unmount", town.path)
+                    #expect(start.duration(to: .now) < .promised(.seconds(2)))
+                    let names = "sleep (pid \(sandbox.process.pid): its current directory"
+                    #expect(outcome.status == 5 && outcome.errors.contains(names), "\(outcome)")
+                    try sandbox.end()
+                    try town.unmount()
+                })
+        }
+
         @Test(.inTownScopeAlone("unmounts the town")) func unmountReturnsAtOnceThoughASandboxKeepsTheTown() throws {
             try withMountedTown { town in
                 let sandbox = try Sandbox("cd \(town.path)/daemon")
@@ -239,7 +259,7 @@ extension EndToEnd {
                 let outcome = try town.pulsefs("unmount", town.path)
                 #expect(outcome.status == 0, "\(outcome)")
                 #expect(eventually { town.processes.isEmpty })
-                let words = try sandbox.run("setpriv --reuid=65534 --clear-groups ls '\(town.path)' 2>&1 || true")
+                let words = try sandbox.run("setpriv --reuid=65534 --regid=65534 --clear-groups ls '\(town.path)' 2>&1 || true")
                 #expect(words.contains("not connected"), "\(words)")
                 try sandbox.end()
             }

@@ -146,7 +146,7 @@ final class TownFollower: Sendable {
             var question = [pollfd(fd: events.rawValue, events: Int16(POLLIN), revents: 0)]
             if poll(&question, until: limit) { try read(events, into: &rest, &stale) }
             // Our open file must not keep a detached mount alive.
-            guard try MountTable().entry(mount.id) != nil else { return }
+            guard try MountTable().current(mount) != nil else { return }
         }
     }
 
