@@ -26,8 +26,10 @@ package final class Worker: Sendable {
 
     /// How long write-back may delay the detach after the keeper's death.
     private static let writebackLimit: Duration = .milliseconds(500)
-    /// With one more thread than requests that wait for a slow disk, touches go on.
-    private static let threadCount = 12
+    /// Maximum number of threads of a mount. They start on demand.
+    ///
+    /// With all but one waiting for disks, the last one serves signal files and `.pulse`.
+    private static let threadCount = 64
     /// For a mount over `.pulse`, where only fsync waits for a disk.
     private static let pulseThreadCount = 4
 
@@ -76,7 +78,7 @@ package final class Worker: Sendable {
         guard options.scope == .town else { return try runSignalMounts(describe) }
         let fileSystem = try TownFileSystem(town, describe: describe)
         let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: fileSystem)
-        _ = try Thread(named: "control") { self.obeyKeeper(serving: [fileSystem]) }
+        _ = try Thread(named: "control") { self.obeyKeeper(serving: fileSystem) }
         try mirror?.start(mirroring: town.liveness, receiver: fileSystem)
         try session.run(threads: Self.threadCount)
         end()
@@ -87,7 +89,7 @@ package final class Worker: Sendable {
         -> Never
     {
         let server = Mutex<SignalMountServer?>(nil)
-        let signalMounts = try SignalMounts(of: town) { snapshot in
+        let signalMounts = SignalMounts(of: town) { snapshot in
             var status = describe(snapshot)
             let coverage = server.withLock { $0 }?.coverage
             (status.covered, status.uncovered) = (coverage?.covered ?? [], coverage?.uncovered ?? [])
@@ -98,7 +100,7 @@ package final class Worker: Sendable {
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.channel))
         let started = try SignalMountServer(of: signalMounts, over: channel, log: log)
         server.withLock { $0 = started }
-        _ = try Thread(named: "control") { self.obeyKeeper(serving: signalMounts.all) }
+        _ = try Thread(named: "control") { self.obeyKeeper(serving: signalMounts) }
         try mirror?.start(mirroring: town.liveness, receiver: signalMounts)
         let patterns = try options.patterns()
         _ = try Thread(named: "directories") { started.run(patterns, in: Keeper.WorkerDescriptor.root) }
@@ -145,17 +147,17 @@ package final class Worker: Sendable {
     // MARK: The keeper
 
     /// Carries out what the keeper says on the control socket, until it says "finish" or dies.
-    private func obeyKeeper(serving fileSystems: @autoclosure () -> [TownFileSystem]) {
+    private func obeyKeeper(serving fileSystem: any DetachableFileSystem) {
         let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.control))
         while true {
             switch ControlMessage.receive(from: control.rawValue) {
             case .detach?:
                 log.debug("the mount is gone; serving its other users as plain files", metadata: ["town": "\(path)"])
-                for fileSystem in fileSystems() { fileSystem.detach() }
+                fileSystem.detach()
                 ControlMessage.detach.send(to: control)
             case .invalidate?:
                 let canExpireNames = Kernel.version >= (6, 1)
-                for fileSystem in fileSystems() { fileSystem.invalidateEverything(names: canExpireNames) }
+                fileSystem.invalidateEverything(names: canExpireNames)
                 if let directory { try? TownLock.detached.hold(directory.rawValue) }
                 ControlMessage.invalidate.send(to: control)
             case .finish?: end()

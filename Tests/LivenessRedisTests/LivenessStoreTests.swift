@@ -1,6 +1,6 @@
 import Liveness
 import LivenessRedis
-import RedisServing
+import TestSupport
 import Synchronization
 import Testing
 

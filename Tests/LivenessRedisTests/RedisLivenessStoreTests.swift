@@ -1,5 +1,5 @@
 import Liveness
-import RedisServing
+import TestSupport
 import Synchronization
 import Testing
 

@@ -1,11 +1,11 @@
-import FoundationEssentials
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
 extension EndToEnd {
     /// Mounts that outlive the unmount of their town: in another mount namespace, as bind mounts, as open files.
-    @Suite(.inScopeAskedFor, .needsRoot, .needs("unshare", "nsenter")) struct DetachedMountTests {
+    @Suite(.inEachScope, .needsRoot, .needs("unshare", "nsenter")) struct DetachedMountTests {
         /// A process with a mount namespace of its own.
         private struct Sandbox {
             let process: RunningCommand
@@ -58,7 +58,7 @@ extension EndToEnd {
             symlink("shrink", "\(directory)/link")
         }
 
-        @Test(.inTownScopeAlone("it is not the town that is mounted"), arguments: [false, true])
+        @Test(.townScopeOnly("it is not the town that is mounted"), arguments: [false, true])
         func sandboxReadsWhatOthersWriteAfterTheUnmount(isMountedAgain: Bool) throws {
             try withMountedTown { town in
                 let directory = "\(town.path)/.runtime"
@@ -96,7 +96,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("it is not the town that is mounted"))
+        @Test(.townScopeOnly("it is not the town that is mounted"))
         func bindMountReadsWhatOthersWriteAfterTheUnmount() throws {
             try withMountedTown { town in
                 let bind = try town.scratch.directory("bind")
@@ -119,7 +119,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("a file of the main mount"))
+        @Test(.townScopeOnly("a file of the main mount"))
         func fileThatStaysOpenIsReadAsItIs() throws {
             try withMountedTown("--no-passthrough") { town in
                 let path = "\(town.path)/mayor/file"
@@ -202,36 +202,34 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("unmounts the town"), .needs("losetup", "python3"), arguments: Use.allCases)
+        @Test(.townScopeOnly("unmounts the town"), .needs("losetup", "python3"), arguments: Use.allCases)
         func unmountNamesWhatUsesTheTown(_ use: Use) throws {
             if use == .loopDevice, access("/dev/loop-control", F_OK) != 0 { return }
             try withMountedTown { town in
                 let (names, end) = try use.begin(in: town)
-                let start = ContinuousClock.now
+                let promise = Promise(.seconds(2))
                 let outcome = try town.pulsefs("unmount", town.path)
-                #expect(start.duration(to: .now) < .promised(.seconds(2)))
+                #expect(promise.isKept)
                 #expect(outcome.status == 5 && outcome.errors.contains(names), "\(outcome)")
                 try end()
                 try town.unmount()
             }
         }
 
-        @Test(.inTownScopeAlone("unmounts the town")) func unmountNamesAProcessInASandboxThatFollowsIt() throws {
-            var shared: String?
-            defer { if let shared { umount2(shared, CInt(MNT_DETACH)) } }
+        @Test(.townScopeOnly("unmounts the town")) func unmountNamesAProcessInASandboxThatFollowsIt() throws {
+            func parent(of path: String) -> String { String(path.prefix(upTo: path.lastIndex(of: "/") ?? path.endIndex)) }
             try withMountedTown(
                 prepare: { path in
                     // Mounts propagate to slaves only below a shared mount.
-                    let parent = String(path[..<(path.lastIndex(of: "/") ?? path.endIndex)])
-                    try Command("mount", "--bind", parent, parent).output()
-                    shared = parent
-                    try Command("mount", "--make-shared", parent).output()
+                    try Command("mount", "--bind", parent(of: path), parent(of: path)).output()
+                    try Command("mount", "--make-shared", parent(of: path)).output()
                 },
                 { town in
+                    defer { umount2(town.scratch.path, CInt(MNT_DETACH)) }
                     let sandbox = try Sandbox(propagation: "slave", "cd \(town.path)/daemon")
-                    let start = ContinuousClock.now
+                    let promise = Promise(.seconds(2))
                     let outcome = try town.pulsefs("unmount", town.path)
-                    #expect(start.duration(to: .now) < .promised(.seconds(2)))
+                    #expect(promise.isKept)
                     let names = "sleep (pid \(sandbox.process.pid): its current directory"
                     #expect(outcome.status == 5 && outcome.errors.contains(names), "\(outcome)")
                     try sandbox.end()
@@ -239,12 +237,12 @@ extension EndToEnd {
                 })
         }
 
-        @Test(.inTownScopeAlone("unmounts the town")) func unmountReturnsAtOnceThoughASandboxKeepsTheTown() throws {
+        @Test(.townScopeOnly("unmounts the town")) func unmountReturnsAtOnceThoughASandboxKeepsTheTown() throws {
             try withMountedTown { town in
                 let sandbox = try Sandbox("cd \(town.path)/daemon")
-                let start = ContinuousClock.now
+                let promise = Promise(.seconds(2))
                 let outcome = try town.pulsefs("unmount", town.path)
-                #expect(start.duration(to: .now) < .promised(.seconds(2)))
+                #expect(promise.isKept)
                 #expect(outcome.status == 0, "\(outcome)")
                 #expect(outcome.errors.contains("(pid \(sandbox.process.pid): its mount namespace)"), "\(outcome)")
                 try sandbox.end()
@@ -252,7 +250,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("unmounts the town"), .needs("fusermount3", "setpriv"))
+        @Test(.townScopeOnly("unmounts the town"), .needs("fusermount3", "setpriv"))
         func sandboxOfAnOrdinaryUsersTownGetsErrorsRatherThanOldContent() throws {
             try withMountedTown(as: .nobody) { town in
                 let sandbox = try Sandbox()

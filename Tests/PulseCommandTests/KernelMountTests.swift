@@ -3,6 +3,7 @@ import Glibc
 import Linux
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import Daemon
@@ -11,7 +12,7 @@ extension EndToEnd {
     @Suite(.needsRoot) struct KernelMountTests {
         /// The owner of a town may replace a directory above it while root unmounts.
         @Test func replacedDirectoryNeverMakesRootUnmountAnotherMount() throws {
-            try Scratch.with { scratch in
+            try TemporaryDirectory.with { scratch in
                 for name in ["home", "home/town", "victim", "victim/town"] { _ = try scratch.directory(name) }
                 let (home, link) = ("\(scratch.path)/home", "\(scratch.path)/link")
                 let victim = "\(scratch.path)/victim/town"
