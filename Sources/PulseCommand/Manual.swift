@@ -63,7 +63,7 @@ struct Manual: ParsableCommand {
     ///
     /// - Parameter help: The output of `--experimental-dump-help`.
     static func page(help: String) -> String? {
-        guard let help: Help = JSONText.decode(help, keys: .asTheyAre) else { return nil }
+        guard let help: Help = JSONText.decode(help, keys: .unchanged) else { return nil }
         let top = help.command
         let commands = (top.subcommands ?? []).filter { $0.shouldDisplay != false && $0.commandName != "help" }
         var page = Roff()

@@ -1,4 +1,3 @@
-import FoundationEssentials
 import Glibc
 import Linux
 import SystemPackage
@@ -23,24 +22,5 @@ enum StatusFile {
     }
 }
 
-/// JSON of `.pulse` and of the command: keys in snake case.
-enum JSONText {
-    enum Keys {
-        case inSnakeCase
-        case asTheyAre
-    }
-
-    static func decode<Value: Decodable>(_ text: String, keys: Keys = .inSnakeCase) -> Value? {
-        let decoder = JSONDecoder()
-        if keys == .inSnakeCase { decoder.keyDecodingStrategy = .convertFromSnakeCase }
-        return try? decoder.decode(Value.self, from: Data(text.utf8))
-    }
-
-    /// Sorted keys, pretty-printed.
-    static func encode(_ value: some Encodable) throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        return String(decoding: try encoder.encode(value), as: UTF8.self)
-    }
-}
+/// For tests, which import only this module.
+typealias JSONText = TownFS.JSONText
