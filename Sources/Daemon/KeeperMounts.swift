@@ -60,11 +60,11 @@ final class KeeperMounts {
                 }
             case .unmount(let path):
                 if let mount = mounts.removeValue(forKey: path) { detach([mount.entry]) }
-                backing.uncover(path)
+                backing.removeMountpoint(path)
                 try channel.answer(.unmounted)
             case .ended(let path):
                 mounts[path] = nil
-                backing.uncover(path)
+                backing.removeMountpoint(path)
             case .ready:
                 isReady = true
                 return .ready
@@ -80,7 +80,7 @@ final class KeeperMounts {
     private func mount(_ path: [UInt8], _ directory: SharedDescriptor) throws -> SharedDescriptor {
         let place = "\(town)/\(String(decoding: path, as: UTF8.self))"
         let mounted = try KernelMount.mount(on: place, root: directory.rawValue, options: options, source: town)
-        backing.cover(path, with: try OwnedDescriptor(duplicating: directory.rawValue))
+        backing.addMountpoint(path, try OwnedDescriptor(duplicating: directory.rawValue))
         let entry = mounted.entry
         let connection = SharedDescriptor(mounted.connection)
         mounts[path] = (entry, connection)

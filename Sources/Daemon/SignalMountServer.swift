@@ -87,7 +87,7 @@ final class SignalMountServer: Sendable {
                 poll(&questions, until: nil)
                 changed.wait(until: .now)
                 if state.withLock({ $0.isEnding }) { return }
-                search.catchUp(for: self)
+                search.update(for: self)
             }
         } catch {
             try? channel.send(.failed("cannot watch directories for signal files: \(error)"))
@@ -106,7 +106,7 @@ final class SignalMountServer: Sendable {
             defer { state.ended = [] }
             return (state.ended, Array(state.unmounted.keys))
         }
-        for path in failed { search.drop(path) }
+        for path in failed { search.forget(path) }
         for (path, session) in ended {
             let isCurrent = state.withLock { state in
                 guard state.mounted[path] == session, !state.isEnding else { return false }
@@ -116,7 +116,7 @@ final class SignalMountServer: Sendable {
             guard isCurrent else { continue }
             log.info("a directory was unmounted", metadata: ["directory": "\(Self.text(path))"])
             signalMounts.remove(path)
-            search.drop(path)
+            search.forget(path)
             state.withLock { $0.unmounted[path] = Problem(reason: "it was unmounted") }
             try? channel.send(.ended(path))
         }
@@ -135,7 +135,7 @@ final class SignalMountServer: Sendable {
     }
 }
 
-extension SignalMountServer: SignalDirectoryWatcher.Finder {
+extension SignalMountServer: SignalDirectoryWatcher.Delegate {
     func found(_ path: [UInt8], _ directory: consuming OwnedDescriptor) {
         do {
             let connection = try channel.mount(path, directory.rawValue)
@@ -196,7 +196,7 @@ extension SignalMountServer: SignalDirectoryWatcher.Finder {
         guard isMounted else { return }
         log.info("a directory has left its path", metadata: ["directory": "\(Self.text(path))"])
         // In this order no tool reads an older document, and none meets a signal file that was just removed.
-        signalMounts.writeback(path)
+        signalMounts.writeBack(path)
         try? channel.unmount(path)
         signalMounts.remove(path)
     }
