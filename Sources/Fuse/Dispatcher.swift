@@ -357,7 +357,7 @@ final class Dispatcher: Sendable {
         let input = call.input(as: fuse_fallocate_in.self)
         replyEmpty(to: call) { (request) throws(Errno) in
             // The request does not say whether set-id bits must go; for a caller who is not root they must.
-            try changing(killPriv: request.user != 0, for: request) { () throws(Errno) in
+            try changing(killPriv: request.callingUser != 0, for: request) { () throws(Errno) in
                 try fileSystem.fallocate(
                     FileHandle(rawValue: input.fh), mode: CInt(bitPattern: input.mode),
                     offset: try Self.offset(input.offset), length: try Self.offset(input.length))
@@ -377,7 +377,7 @@ final class Dispatcher: Sendable {
 
     func copyFileRange(_ call: Call) {
         let input = call.input(as: fuse_copy_file_range_in.self)
-        replyWithCount(to: call, killPriv: call.header.uid != 0) { (_) throws(Errno) in
+        replyWithCount(to: call, killPriv: call.request().callingUser != 0) { (_) throws(Errno) in
             try fileSystem.copyFileRange(
                 from: FileHandle(rawValue: input.fh_in), at: try Self.offset(input.off_in),
                 to: FileHandle(rawValue: input.fh_out), at: try Self.offset(input.off_out),

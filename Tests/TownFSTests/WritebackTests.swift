@@ -89,7 +89,7 @@ import Testing
     }
 
     @Test func documentIsInItsRealFileAfterTheDelay() throws {
-        try withTown(writeDownDelay: .milliseconds(20)) { town in
+        try withTown(writebackDelay: .milliseconds(20)) { town in
             for text in [document("first", at: town.now), document("second", at: town.now)] {
                 try town.write(text, to: activity)
                 #expect(eventually { (try? town.readBacking(activity)) == text })

@@ -18,7 +18,7 @@ extension TreeFileSystem {
 
     /// Whether nothing will be found under a name until the kernel itself makes it.
     private func isLastingAbsence(of name: FileName, in parent: InodeNumber) -> Bool {
-        guard features.isExclusive, let node = try? nodes.node(parent) else {
+        guard !town.sharesBacking, let node = try? nodes.node(parent) else {
             return false
         }
         return node.signals?.scope.hasSignals != true
