@@ -9,7 +9,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct BackingDocumentTests {
+@Suite(.timeLimit(.minutes(5))) struct BackingDocumentTests {
     private let now = WallTime(seconds: 1_700_000_000, nanoseconds: 123_456_789)
 
     private func content(_ text: String, modified: WallTime, mode: mode_t = 0o640) -> SignalFile.Content {
@@ -22,7 +22,7 @@ import Testing
         try withTemporaryTree { try body(TestDirectory(path: $0)) }
     }
 
-    /// A directory to replace files in.
+    /// A directory in which files are replaced.
     private struct TestDirectory: Sendable {
         let path: String
         let descriptor: Descriptor
@@ -72,7 +72,7 @@ import Testing
         try withDirectory { directory in
             try directory.replace("a.json", with: content("{}", modified: now, mode: mode), now: now)
             let status = try directory.status("a.json")
-            // A document has no set-id bits.
+            // A document has no set-user-id or set-group-id bits.
             #expect(status.st_mode == S_IFREG | mode & 0o1777)
             #expect(WallTime(status.st_mtim) == now)
             #expect(status.st_size == 2)
@@ -82,7 +82,7 @@ import Testing
 
     @Test(arguments: [
         (Duration.seconds(-1), "ours"), (.zero, "ours"), (.nanoseconds(1), "theirs"), (.seconds(10), "theirs"),
-        // Of the future: a clock was wrong, and waiting for it to be right would take for ever.
+        // A time in the future, from a wrong clock. Keeping it would block newer documents.
         (.seconds(61), "ours"),
     ])
     func newerFileIsTheTruthUnlessItIsOfTheFuture(_ ahead: Duration, _ winner: String) throws {
@@ -94,7 +94,7 @@ import Testing
         }
     }
 
-    @Test func renameReplacesEvenWhatIsNewer() throws {
+    @Test func renameReplacesEvenANewerFile() throws {
         try withDirectory { directory in
             try directory.write("theirs", to: "a", modified: now + .seconds(5))
             try directory.replace("a", with: content("ours", modified: now), now: now + .seconds(60), evenIfNewer: true)
@@ -102,7 +102,7 @@ import Testing
         }
     }
 
-    @Test func exclusiveReplacementLeavesWhatIsThere() throws {
+    @Test func exclusiveRenameLeavesTheTarget() throws {
         try withDirectory { directory in
             try directory.write("theirs", to: "a", modified: now)
             #expect(throws: Errno.fileExists) {

@@ -7,36 +7,36 @@ import Testing
 @testable import TownFS
 
 /// Directories under `**`, where each directory may hold signal files.
-@Suite struct SignalDirectoryTests {
+@Suite(.timeLimit(.minutes(5))) struct SignalDirectoryTests {
     private let anywhere = ["**/x.json"]
 
     @Test func forgottenDirectoryWithoutSignalFilesCostsNothing() throws {
         try withTown(patterns: anywhere) { town in
             for number in 0..<100 { try makeDirectories("\(town.tree)/a/d\(number)/e") }
-            let before = town.fileSystem.signals.all(backing: []).count
+            let before = town.signals.all(backing: []).count
             var lookups: [InodeNumber: UInt64] = [:]
             for number in 0..<100 {
                 for path in ["a", "a/d\(number)", "a/d\(number)/e"] {
                     lookups[try town.lookup(path).inode, default: 0] += 1
                 }
             }
-            #expect(town.fileSystem.signals.all(backing: []).count == before + 201)
-            for inode in lookups.keys { town.fileSystem.forget(inode, count: .max) }
-            #expect(town.fileSystem.signals.all(backing: []).count == before)
-            #expect(town.fileSystem.nodes.count == 1)
+            #expect(town.signals.all(backing: []).count == before + 201)
+            for inode in lookups.keys { town.forget(inode, count: .max) }
+            #expect(town.signals.all(backing: []).count == before)
+            #expect(town.nodes.count == 1)
         }
     }
 
     @Test func removedDirectoriesCostNothing() throws {
         try withTown(patterns: anywhere) { town in
-            let before = town.fileSystem.signals.all(backing: []).count
+            let before = town.signals.all(backing: []).count
             for number in 0..<100 {
                 try town.mkdir("d\(number)")
                 let inode = try town.lookup("d\(number)").inode
                 try town.rmdir("d\(number)")
-                town.fileSystem.forget(inode, count: .max)
+                town.forget(inode, count: .max)
             }
-            #expect(town.fileSystem.signals.all(backing: []).count == before)
+            #expect(town.signals.all(backing: []).count == before)
         }
     }
 
@@ -45,19 +45,19 @@ import Testing
             let text = document("gt", at: town.now)
             try town.write(text, to: "a/b/x.json")
             let inodes = try ["a/b/x.json", "a/b", "a"].map { try town.lookup($0).inode }
-            for inode in inodes { town.fileSystem.forget(inode, count: .max) }
-            #expect(town.fileSystem.nodes.count == 1)
+            for inode in inodes { town.forget(inode, count: .max) }
+            #expect(town.nodes.count == 1)
             // It is in no backing file yet.
-            #expect(try town.readBeneath("a/b/x.json") == nil)
+            #expect(try town.readBacking("a/b/x.json") == nil)
             #expect(try town.read("a/b/x.json") == text)
             #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("a/b") }
             let inode = try town.lookup("a/b/x.json").inode
             try town.unlink("a/b/x.json")
-            town.fileSystem.forget(inode, count: .max)
-            for path in ["a/b", "a"] { town.fileSystem.forget(try town.lookup(path).inode, count: .max) }
+            town.forget(inode, count: .max)
+            for path in ["a/b", "a"] { town.forget(try town.lookup(path).inode, count: .max) }
             // The write-back thread still holds the unlinked file.
             #expect(town.town.close() == 0)
-            let isFreed = eventually { town.fileSystem.signals.all(backing: Array("a".utf8)).isEmpty }
+            let isFreed = eventually { town.signals.all(backing: Array("a".utf8)).isEmpty }
             #expect(isFreed)
         }
     }
@@ -69,15 +69,15 @@ import Testing
             try town.rename("a", to: "new")
             #expect(try town.lookup("new/b/c/x.json").inode == file)
             #expect(
-                try town.fileSystem.getattr(file, for: .me).status.st_ino
+                try town.getattr(file, for: .me).status.st_ino
                     == SignalFile.inodeNumber(of: Array("new/b/c/x.json".utf8)))
             #expect(
-                try town.fileSystem.getattr(other, for: .me).status.st_ino == town.statBeneath("other/x.json").st_ino)
+                try town.getattr(other, for: .me).status.st_ino == town.statBacking("other/x.json").st_ino)
             try town.rename("new", to: "a")
             #expect(
-                try town.fileSystem.getattr(file, for: .me).status.st_ino
-                    == town.statBeneath("a/b/c/x.json").st_ino)
-            #expect(town.fileSystem.signals.all(backing: []).count == 1)
+                try town.getattr(file, for: .me).status.st_ino
+                    == town.statBacking("a/b/c/x.json").st_ino)
+            #expect(town.signals.all(backing: []).count == 1)
         }
     }
 
@@ -86,13 +86,13 @@ import Testing
     @Test func directoryThatHasMovedTakesNoFiles() throws {
         try withTown(["a/b/c": ""], patterns: anywhere) { town in
             _ = try town.lookup("a/b")
-            let former = try #require(town.fileSystem.signals.all(backing: Array("a".utf8)).first)
+            let former = try #require(town.signals.all(backing: Array("a".utf8)).first)
             try town.rename("a", to: "new")
             let late = try #require(former.child(NodeName("late".utf8)))
             #expect(former.file(NodeName("x.json".utf8)).isRemoved)
             #expect(late.file(NodeName("x.json".utf8)).isRemoved)
             #expect(throws: Errno.staleNFSFileHandle) { try late.withFile(NodeName("x.json".utf8)) { $0 } }
-            #expect(town.fileSystem.signals.all(backing: Array("a".utf8)).isEmpty)
+            #expect(town.signals.all(backing: Array("a".utf8)).isEmpty)
         }
     }
 

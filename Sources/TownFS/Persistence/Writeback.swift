@@ -54,15 +54,20 @@ final class Writeback: Sendable {
     }
 
     /// Notes that a file has changed.
-    func note(_ file: SignalFile) {
-        let isFirst = state.withLock { state in
+    ///
+    /// - Returns: False after the last write-back of `close`: the change will not reach the backing file.
+    @discardableResult
+    func note(_ file: SignalFile) -> Bool {
+        let (isFirst, isAccepted) = state.withLock { state in
+            guard !state.hasEnded else { return (false, false) }
             state.waiting[ObjectIdentifier(file)] = file
-            guard state.due == nil else { return false }
+            guard state.due == nil else { return (false, true) }
             state.due = .now + delay
-            return true
+            return (true, true)
         }
         // The thread sleeps without a limit only when nothing is waiting.
         if isFirst { event.raise() }
+        return isAccepted
     }
 
     /// Writes files down, if they have changed, before it returns.
@@ -75,7 +80,16 @@ final class Writeback: Sendable {
     /// - Returns: What kept one of them from being written. It stays among those that wait.
     @discardableResult
     func writeNow(_ files: [SignalFile], isDurable: Bool = false) -> Errno? {
-        guard !files.isEmpty else { return nil }
+        files.isEmpty ? nil : carryOut(files, isDurable: isDurable)
+    }
+
+    /// Writes back all files that have changed, before it returns.
+    func writeAll() {
+        carryOut(state.withLock { Array($0.waiting.values) }, isDurable: false)
+    }
+
+    @discardableResult
+    private func carryOut(_ files: [SignalFile], isDurable: Bool) -> Errno? {
         do throws(Errno) {
             let order = try Order(files, isDurable: isDurable)
             let isServed = state.withLock { state in

@@ -70,6 +70,6 @@ extension SignalFile {
 extension SignalFile.Ownership {
     /// That of a file made by a touch alone, with nobody to choose a mode.
     static func ordinary(of request: Request) -> Self {
-        Self(mode: 0o644, user: request.user, group: request.group)
+        Self(mode: 0o644, user: request.callingUser, group: request.callingGroup)
     }
 }

@@ -121,6 +121,17 @@ final class NodeStore: Sendable {
         }
     }
 
+    /// All inodes that the kernel knows, and the names under which it does.
+    ///
+    /// The root has no name.
+    var names: [(inode: InodeNumber, parent: InodeNumber, name: NodeName)] {
+        state.withLock { state in
+            var names: [(InodeNumber, InodeNumber, NodeName)] = []
+            state.nodes.forEach { names.append(($0, $1.parent, $1.name)) }
+            return names
+        }
+    }
+
     /// How many inodes the kernel knows.
     var count: Int { state.withLock { $0.nodes.count } }
 

@@ -4,12 +4,13 @@ import Linux
 import Liveness
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import TownFS
 
-/// Who callers are, told by real processes.
-@Suite struct CallerTableTests {
+/// Identification of callers, with real processes.
+@Suite(.timeLimit(.minutes(5))) struct CallerTableTests {
     private func withTable(
         capacity: Int = 8, ignoring ignored: Set<String> = [],
         read: (@Sendable ([pid_t]) -> [ProcessInfo.Snapshot])? = nil,
@@ -46,7 +47,7 @@ import Testing
         }
     }
 
-    @Test func directoryNamesTheRuntimeAlsoWhenItIsGone() throws {
+    @Test func workingDirectoryNamesTheRuntimeEvenWhenRemoved() throws {
         try withTable { table, town in
             let directory = "\(town)/gastown/crew/max/src"
             try makeDirectories(directory)
@@ -82,7 +83,7 @@ import Testing
         }
     }
 
-    @Test func whoHasEndedIsNobody() throws {
+    @Test func endedProcessHasNoIdentity() throws {
         try withTable { table, _ in
             let child = try ChildProgram("echo; read x", environment: ["GT_ROLE": "mayor"])
             let caller = try #require(table.caller(child.pid))
@@ -97,14 +98,14 @@ import Testing
     }
 
     @Test(arguments: [0, -1, 1 << 30])
-    func threadThatCannotBeSeenIsNobody(_ thread: pid_t) throws {
+    func invisibleThreadHasNoIdentity(_ thread: pid_t) throws {
         try withTable { table, _ in
             #expect(table.caller(thread) == nil)
             #expect(table.attribution(of: table.caller(thread)) == .nobody)
         }
     }
 
-    @Test func moreCallersThanThereIsRoomForAreStillTold() throws {
+    @Test func callersBeyondTheTableAreStillIdentified() throws {
         try withTable(capacity: 2) { table, _ in
             let children = try ["mayor", "deacon", "daemon"].map { name in
                 (name, try ChildProgram("echo; read x", environment: ["GT_ROLE": name]))
@@ -188,7 +189,7 @@ import Testing
             try write(#"{"rigs":{"gastown":{"beads":{"prefix":"gt"}}}}"#)
             let named = try runtime("gastown/polecats/nux", .environment(.session))
             #expect(table.attribution(of: caller) == named)
-            // While it is being written the former names hold.
+            // An incomplete file leaves the former names in effect.
             try write(#"{"rigs":{"#)
             #expect(table.attribution(of: caller) == named)
             try write(#"{"rigs":{"other":{"beads":{"prefix":"gt"}}}}"#)
