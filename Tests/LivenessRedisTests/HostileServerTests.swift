@@ -1,12 +1,13 @@
 import CLinux
 import Glibc
+import SeededRandom
 import Testing
 
 @testable import LivenessRedis
 
-/// What a server may do to us: nothing but fail, soon, and without taking our memory.
+/// A hostile server can only cause an error, soon and with bounded memory.
 @Suite(.onOwnThread, .serialized) struct HostileServerTests {
-    /// Far more than the timeouts, for a loaded machine, and far less than for ever.
+    /// Twenty times the timeouts, for a loaded machine.
     private let soon = Duration.seconds(10)
 
     private func open(_ url: String) throws -> RedisConnection {
@@ -14,7 +15,7 @@ import Testing
             RedisOptions(url: RedisURL(url), connectTimeout: .milliseconds(500), replyTimeout: .milliseconds(500)))
     }
 
-    /// The most memory that this process has had, in bytes.
+    /// The process's maximum resident memory, in bytes.
     private func peakMemory() -> Int {
         var usage = rusage()
         getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
@@ -27,11 +28,11 @@ import Testing
         case garbage, zeroes, newlines, line, string, array, integers, nesting, replies, truncated, silence, drip,
             nothing
 
-        /// What it says after it has behaved at first.
+        /// Sent after a valid start.
         func play(_ peer: FakeServer.Peer) {
             switch self {
             case .garbage:
-                var random = SystemRandomNumberGenerator()
+                var random = SplitMix64(state: 1)
                 let block = (0..<megabyte).map { _ in UInt8.random(in: 0...255, using: &random) }
                 for _ in 0..<64 where peer.send(block) {}
             case .zeroes: peer.send(endlessly: [UInt8](repeating: 0, count: megabyte))
@@ -71,7 +72,7 @@ import Testing
         let connection = try open(server.url)
         let start = ContinuousClock.now
         let failure = #expect(throws: RedisError.self) {
-            // The second, where the first was told what it wanted to hear.
+            // Some speeches contain a reply to the first.
             _ = try connection.pipeline([RedisCommand("GET", "a")])
             _ = try connection.pipeline([RedisCommand("GET", "a")])
         }
@@ -82,14 +83,14 @@ import Testing
         case .nothing: #expect(failure == .closed)
         default: break
         }
-        // And so it stays.
+        // The connection keeps its error.
         let later = #expect(throws: RedisError.self) { try connection.pipeline([RedisCommand("PING")]) }
         #expect(later == failure)
     }
 
     @Test(arguments: Speech.allCases)
     func speechInsteadOfAGreetingIsAnErrorToo(_ speech: Speech) throws {
-        // Whose every word is a reply is greeted.
+        // Valid replies to every command.
         guard speech != .replies else { return }
         let server = try FakeServer { speech.play($0) }
         let start = ContinuousClock.now
@@ -154,10 +155,10 @@ import Testing
         #expect("\(RedisCommand("AUTH", "topsecret"))" == "AUTH")
     }
 
-    // MARK: Ways in
+    // MARK: Connecting
 
     @Test func connectionThatNobodyAnswersTimesOut() throws {
-        // A listener whose queue is full drops what comes.
+        // A listener with a full backlog drops connections.
         let (listener, port) = try FakeServer.listen(backlog: 0)
         defer { close(listener) }
         let host = RedisURL.Host(name: "127.0.0.1", port: port)
@@ -226,7 +227,7 @@ import Testing
     }
 
     @Test func recordThatNeverEndsIsGivenUp() throws {
-        // The header of a handshake record, and of a message of 16 MB in it.
+        // The header of a handshake record with a message of 16 MB.
         let server = try FakeServer { peer in
             peer.send([0x16, 3, 3, 0x40, 0, 2, 0xFF, 0xFF, 0xFF])
             peer.send(endlessly: [UInt8](repeating: 0x16, count: Self.megabyte))

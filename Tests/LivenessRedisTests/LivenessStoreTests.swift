@@ -4,24 +4,24 @@ import RedisServing
 import Synchronization
 import Testing
 
-/// What every store must do, run over all of them; where one may differ, its case says so by name.
+/// The contract of every store; `Kind` lists where one may differ.
 @Suite(.onOwnThread) struct LivenessStoreTests {
     enum Kind: CaseIterable, CustomTestStringConvertible {
         case inMemory, noOp, redis
 
-        /// All that this machine can run; `storeInRedisIsTested` says when one is left out.
+        /// The kinds that this machine can run; `storeInRedisIsTested` fails in CI if one is missing.
         static let present = allCases.filter { $0 != .redis || RedisServer.isInstalled }
 
-        /// Whether the store knows who is alive; one that does not answers nil to everything.
+        /// Whether the store answers queries.
         var canSay: Bool { self != .noOp }
 
-        /// Whether a touch takes back what an earlier one promised, as SET does.
+        /// Whether a touch may shorten a life, as SET does.
         var mayShortenLife: Bool { self == .redis }
 
         var testDescription: String { "\(self)" }
     }
 
-    /// A store, and a way to let time pass for it.
+    /// A store and its clock.
     private struct Subject {
         let store: any LivenessStore
         let advance: (Duration) throws -> Void
@@ -40,7 +40,7 @@ import Testing
                 let server = try RedisServer { $0.listensOnLoopback = false }
                 let url = try RedisURL("unix://\(server.socketPath)")
                 store = RedisLivenessStore(RedisOptions(url: url, replyTimeout: .seconds(10)))
-                // Every key gets older.
+                // Ages every key.
                 let script = """
                     for _, key in ipairs(redis.call('KEYS', '*')) do
                         local left = redis.call('PTTL', key) - tonumber(ARGV[1])

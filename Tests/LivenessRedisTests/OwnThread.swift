@@ -4,7 +4,7 @@ import RedisServing
 import Testing
 
 extension Trait where Self == OwnThread {
-    /// Runs each test on a thread of its own, so that its blocking calls stay off Swift's cooperative pool.
+    /// Runs each test on its own thread, so that blocking calls stay off Swift's cooperative pool.
     static var onOwnThread: Self { OwnThread() }
 }
 
@@ -32,7 +32,7 @@ struct OwnThread: SuiteTrait, TestTrait, TestScoping {
 }
 
 extension Trait where Self == ConditionTrait {
-    /// Whether what is missing on this machine is a reason to skip a test; in CI it is a reason to fail.
+    /// Skips a test without Redis, except in CI, where it fails.
     static var needsRedis: Self {
         let mayMissIt = getenv("CI").map { String(cString: $0) } != "true"
         return .disabled(

@@ -123,7 +123,7 @@ import Testing
         let server = try RedisServer { if isEncrypted { $0.certificateNames = "IP:127.0.0.1" } }
         let url = isEncrypted ? "rediss://127.0.0.1:\(server.tlsPort)" : "redis://127.0.0.1:\(server.port)"
         let connection = try open(url, caFile: server.caFile, replyTimeout: .seconds(30))
-        // More than all buffers hold, both ways: who only sends until all is sent, waits for ever.
+        // More than the buffers of both directions hold: a client that only sends would wait for ever.
         let texts = (0..<10_000).map { "\($0) " + String(repeating: "x", count: 1000) }
         let replies = try connection.pipeline(texts.map { RedisCommand("ECHO", $0) })
         #expect(replies == texts.map { .string(Array($0.utf8)) })
@@ -162,7 +162,7 @@ import Testing
         #expect(
             try connection.receive(until: .now + .seconds(5))
                 == .array([.string(Array("subscribe".utf8)), .string(Array("a".utf8)), .integer(1)]))
-        // These came together with the first, so there is nothing to wait for.
+        // Received together with the first.
         for text in ["", "x"] {
             let pong = RedisReply.array([.string(Array("pong".utf8)), .string(Array(text.utf8))])
             #expect(try connection.receive(until: .now) == pong)
@@ -250,7 +250,7 @@ import Testing
         try sentinel.wait(for: "sentinel to see the replica") {
             try $0.cli("SENTINEL", "REPLICAS", "town").contains("\(replica.port)")
         }
-        // The first sentinel is not there.
+        // The first sentinel does not exist.
         let url = "redis+sentinel://127.0.0.1:1,127.0.0.1:\(sentinel.port)/town/2?sentinel_password=watch"
         let role = { (url: String) throws in try open(url).pipeline([RedisCommand("INFO", "server")])[0].text ?? "" }
         #expect(try role(url).contains("tcp_port:\(primary.port)"))

@@ -84,10 +84,11 @@ import Testing
         }
         #expect(store.areAlive([mayor]) == [false])
         #expect(ContinuousClock.now - start > .milliseconds(990))
+        // Holds on any machine: the server answers after it is asked, and the key expires a second after the touch.
         #expect(lastAlive - touched < .milliseconds(1500))
     }
 
-    // MARK: Servers that come and go
+    // MARK: Outages
 
     @Test func connectionThatTheServerEndedIsMadeAnew() throws {
         let server = try RedisServer { $0.listensOnLoopback = false }
@@ -115,9 +116,9 @@ import Testing
     @Test func deadServerCostsLittle() throws {
         let server = try FakeServer { $0.waitForEnd() }
         let store = try store(server.url, replyTimeout: .milliseconds(200), pause: .seconds(3600))
-        let start = ContinuousClock.now
         for _ in 0..<1000 { #expect(store.areAlive([mayor]) == nil) }
-        #expect(ContinuousClock.now - start < .seconds(2))
+        // All but the first fail without a connection.
+        #expect(server.clientCount == 1)
     }
 
     @Test func replicaIsAskedForItsPrimaryAgainAtOnce() throws {

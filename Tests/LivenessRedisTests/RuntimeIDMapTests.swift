@@ -66,11 +66,11 @@ import Testing
         for _ in 0..<7 { pauses.append(backoff.pause(isPermanent: false, random: 0)) }
         #expect(pauses == [100, 200, 400, 800, 1600, 2000, 2000].map { .milliseconds($0) })
         let now = ContinuousClock.now
-        backoff.note(upSince: nil, at: now)
-        backoff.note(upSince: now - .seconds(1), at: now)
+        backoff.connectionEnded(upSince: nil, at: now)
+        backoff.connectionEnded(upSince: now - .seconds(1), at: now)
         let still = backoff.pause(isPermanent: false, random: 0)
         #expect(still == .seconds(2))
-        backoff.note(upSince: now - .seconds(10), at: now)
+        backoff.connectionEnded(upSince: now - .seconds(10), at: now)
         let first = backoff.pause(isPermanent: false, random: 0)
         #expect(first == .milliseconds(100))
     }

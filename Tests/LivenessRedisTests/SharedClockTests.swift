@@ -7,7 +7,7 @@ import Testing
     private let clock = SharedClock()
     private let wall = WallTime(seconds: 1_785_585_600)
 
-    /// An answer to a question asked now, by a server that is ahead.
+    /// The reply of a server whose clock is ahead.
     private func answer(ahead: Duration, after time: Duration, late: Duration = .zero) -> Duration {
         let server = wall + time / 2 + ahead + late
         let reply = RedisReply.array(
@@ -28,7 +28,7 @@ import Testing
 
     @Test func slowAnswerDoesNotReplaceAQuickOne() {
         _ = answer(ahead: .seconds(10), after: .milliseconds(1))
-        // Read at the very end of a second that it took: by itself it would mean half a second more.
+        // Read at the end of a round trip of a second: by itself it would mean half a second more.
         let change = answer(ahead: .seconds(10), after: .seconds(1), late: .milliseconds(499))
         #expect(change == .zero)
         #expect(ahead == .seconds(10))

@@ -31,7 +31,7 @@ import Testing
         Case(signal: ".runtime/heartbeats/gt-witness.json", is: "gastown/witness by path"),
         Case(signal: ".runtime/heartbeats/hq-mayor.json", is: "mayor by path"),
         Case(signal: "gastown/.runtime/heartbeats/gt-crew-max.json", is: "gastown/crew/max by path"),
-        // No rig has the prefix.
+        // An unknown prefix.
         Case(signal: ".runtime/heartbeats/xx-nux.json", is: "xx-nux by path"),
         Case(signal: ".runtime/heartbeats/nux.json", is: "nux by path"),
         Case(signal: ".runtime/heartbeats/gt nux.json", is: "nobody"),
@@ -79,22 +79,22 @@ import Testing
     func olderRolesNameTheirAgentToo(_ it: Case) { it.check() }
 
     @Test(arguments: [
-        // Something is missing.
+        // Incomplete.
         Case([.role: "polecat"]), Case([.role: "polecat", .rig: "gastown"]), Case([.role: "polecat", .polecat: "nux"]),
         Case([.role: "polecat", .rig: "gastown", .crew: "nux"]), Case([.role: "crew", .rig: "gastown", .crew: ""]),
         Case([.role: "dog"]), Case([.role: "witness"]), Case([.role: "refinery", .rig: " "]),
         Case([.rig: "gastown", .polecat: "nux"]), Case([.role: "gastown/polecats"]), Case([.role: "gastown/crew/"]),
         Case([.role: "deacon/dogs"]), Case([.role: "-witness"]), Case([.role: "gastown-crew-"]),
-        // Something is too much.
+        // Too long.
         Case([.role: "gastown/polecats/nux/src"]), Case([.role: "gastown/witness/1"]), Case([.role: "/mayor"]),
         Case([.role: "witness", .rig: "a/b"]), Case([.role: "dog", .dogName: "a/b"]),
         Case([.role: "crew", .rig: "gastown", .crew: "a/b"]),
-        // Something stands where it does not belong.
+        // Reserved words in the wrong place.
         Case([.role: "gastown/mayor"]), Case([.role: "mayor/nux"]), Case([.role: "deacon/witness"]),
         Case([.role: "daemon/plugin"]), Case([.role: "polecats/nux"]), Case([.role: "mayor/crew/max"]),
         Case([.role: "deacon-witness"]), Case([.role: ".beads/nux"]), Case([.role: "gastown/dogs/alpha"]),
         Case([.role: "../crew/max"]), Case([.role: "gastown/crew/.."]), Case([.role: "./nux"]),
-        // Something else.
+        // Other text.
         Case([.role: ""]), Case([.role: "/"]), Case([.role: "Mayor"]), Case([.role: "overseer"]),
         Case([.role: "Jane Doe"]), Case([.role: "gastown/crew/müller"]), Case([.role: "gastown/crew/a b"]),
     ])
@@ -200,7 +200,7 @@ import Testing
         Case([.session: "gt-web"], is: "gastown/polecats/web by GT_SESSION"),
         Case([.session: "gt-webber-nux"], is: "gastown/polecats/webber-nux by GT_SESSION"),
         Case([.session: "gt-web-crew"], is: "nobody"),
-        // Nobody runs in these.
+        // Sessions without an agent.
         Case([.session: "gt-"]), Case([.session: "gt"]), Case([.session: "-nux"]), Case([.session: "gt-crew-"]),
         Case([.session: "gt-crew"]), Case([.session: "gt-mayor"]), Case([.session: "xx-nux"]),
         Case([.session: "hq-overseer"]), Case([.session: "hq-dog-"]), Case([.session: "GT-nux"]),
@@ -261,7 +261,7 @@ import Testing
         // Within 6
         Case([.session: "gt-nux", .beadsAgentName: "gastown/max"], is: "gastown/polecats/nux by GT_SESSION"),
         Case([.session: "xx-nux", .beadsAgentName: "gastown/max"], is: "gastown/polecats/max by BEADS_AGENT_NAME"),
-        // All at once, as newer and older tools set them.
+        // All variables, as newer and older tools set them.
         Case(
             command: "gt mail send x",
             [
@@ -279,7 +279,7 @@ import Testing
     ])
     func firstRuleThatNamesSomebodyDecides(_ it: Case) { it.check() }
 
-    // MARK: As /proc has it
+    // MARK: From /proc
 
     @Test func writerIsReadFromTheTextsInProc() {
         let environ = "PATH=/bin\0GT_ROLE=polecat\0GT_RIG=gastown\0GT_ROLE=mayor\0GT_ROLEX=x\0GT_POLECAT=nux\0=\0\0x"
@@ -364,9 +364,9 @@ import Testing
 
 // MARK: - A case
 
-/// What is known of a touch, and whose it is: a line of a table.
+/// A touch and its expected attribution.
 struct Case: Sendable, CustomTestStringConvertible {
-    /// Prefixes of which some begin with others, one shared by two rigs, and one of a rig that cannot be in an id.
+    /// Some prefixes start with others, one belongs to two rigs, and one rig's name is not valid in an id.
     static let sessions: SessionNames = {
         let prefixes = [
             ("gastown", "gt"), ("beads", "bd"), ("web", "gt-web"), ("web_ui", "gt-web-ui"), ("one", "two"),

@@ -52,7 +52,7 @@ import Testing
         #expect(log.excerpt(from: 0, limit: 9).lost == 0...6)
     }
 
-    /// Readers of any pace against a list that forgets nothing.
+    /// Slow and fast readers, against an unbounded list.
     @Test(arguments: [1, 2, 3] as [UInt64])
     func agreesWithAListThatForgetsNothing(_ seed: UInt64) {
         var random = SplitMix64(state: seed)
@@ -110,7 +110,7 @@ import Testing
                 == #"{"time":"1970-01-01T00:00:00Z","event":"lost","from":3,"to":9}"# + "\n")
     }
 
-    /// A path is of any bytes, and its line is one line of JSON.
+    /// The line of any path is one line of JSON.
     @Test(arguments: [
         (Array("a\"b\\c".utf8), #"a\"b\\c"#), ([0x61, 0x0A, 0x1F, 0x7F], #"a\u000a\u001f\u007f"#),
         (Array("a\u{80}\u{9B}2J\u{A0}".utf8), "a\\u0080\\u009b2J\u{A0}"),

@@ -2,7 +2,7 @@ import Testing
 
 @testable import Liveness
 
-/// What the end of the process that a runtime is makes of its record.
+/// The record of a runtime whose root process has exited.
 @Suite struct ExitTests {
     private let start = FakeClock.start
     private let wall = WallTime(seconds: 1_785_585_600)
@@ -56,7 +56,7 @@ import Testing
         table.touch(touch(after: .seconds(2)))
         let record = try #require(table.record(of: nux))
         #expect(record.state(at: start + .seconds(3)) == .alive)
-        // The promise of before does not count.
+        // The ttl of the former life does not count.
         #expect(record.deadline == start + .seconds(92))
     }
 
@@ -110,7 +110,7 @@ import Testing
         let sent = SharedRecord(.touched(.runtime(nux), try #require(ended)))
         let received = try #require(SharedRecord(sent.encoded(by: here)))
         #expect(received == sent)
-        // Five seconds later, elsewhere, with another clock.
+        // Received five seconds later by an origin with another clock.
         let (elsewhere, instant) = (wall + .seconds(1000), start + .seconds(77))
         let (touch, exit) = try #require(
             received.touch(shared: wall + .seconds(15), wall: elsewhere, instant: instant))

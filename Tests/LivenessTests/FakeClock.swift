@@ -1,7 +1,7 @@
 import Liveness
 import Synchronization
 
-/// A clock that moves when told to.
+/// A clock that moves by `advance` only.
 final class FakeClock: Sendable {
     static let start = ContinuousClock.now
     private let elapsed = Mutex(Duration.zero)

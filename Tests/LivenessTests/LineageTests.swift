@@ -2,7 +2,7 @@ import Testing
 
 @testable import Liveness
 
-/// What a process takes from whoever has started it.
+/// What a process inherits from its parent.
 @Suite struct LineageTests {
     private func writer(_ commandLine: [String], _ environment: [IdentityClaims.Variable: String] = [:])
         -> IdentityClaims

@@ -12,7 +12,6 @@ import Testing
         deacon = .runtime(try RuntimeID("deacon"))
     }
 
-    /// A touch of this moment, by its document.
     private func touch(_ subject: RecordSubject, _ document: String = "{}", after delay: Duration = .zero)
         -> MirrorQueue.Message
     {
@@ -50,7 +49,7 @@ import Testing
         let isDue = queue.add(touch(mayor), at: clock.now)
         #expect(isDue)
         let isDueAgain = queue.add(touch(deacon), at: clock.now)
-        #expect(!isDueAgain, "whoever takes is awake already")
+        #expect(!isDueAgain, "the sender is awake already")
         #expect(queue.due == .now)
         #expect(queue.count == 2)
         let messages = queue.dequeue(10, at: clock.now)
@@ -122,7 +121,7 @@ import Testing
         queue.add(forget(mayor, after: .milliseconds(1)), at: clock.now)
         let first = queue.dequeue(10, at: clock.now)
         #expect(described(first) == ["r:mayor forgotten"])
-        // One that was on its way here when the runtime was forgotten.
+        // A touch made before the forget and added after it.
         queue.add(touch(mayor), at: clock.now)
         let second = queue.dequeue(10, at: clock.now)
         #expect(second.isEmpty)
@@ -177,7 +176,7 @@ import Testing
         #expect(described(taken) == ["r:mayor {}"])
     }
 
-    /// A refill is a snapshot: what was told after it was taken must not be undone by it.
+    /// A backlog is a snapshot; it must not undo what was sent after it was made.
     @Test func refillDoesNotUndoAForgetThatWasToldSinceItWasTaken() {
         var queue = MirrorQueue()
         let snapshot = touch(mayor)
@@ -211,7 +210,7 @@ import Testing
         #expect(!overflowsAgain)
         let messages = queue.dequeue(10, at: clock.now)
         #expect(described(messages) == ["r:runtime-0 {}", "r:runtime-1 {}", "r:mayor forgotten"])
-        // There is room again when what was told has cooled.
+        // There is room again when the rate limit is over.
         clock.advance(by: .seconds(1))
         queue.add(touch(deacon), at: clock.now)
         #expect(queue.count == 1)

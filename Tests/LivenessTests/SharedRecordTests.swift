@@ -36,7 +36,7 @@ import Testing
         }
     }
 
-    /// Or all that is touched later would have to be stamped later still.
+    /// Later touches would need even later stamps.
     @Test func stampFarAheadOfTheSharedClockIsNotPlausible() throws {
         let subject = try subjects()[0]
         let now = stamp.time
@@ -88,7 +88,7 @@ import Testing
             subject: try subjects()[0], stamp: stamp,
             event: .touched(source: .written, alive: .seconds(90), document: nil))
         let instant = ContinuousClock.now
-        // Our own clock is an hour ahead of the shared one.
+        // The local clock is an hour ahead of the shared one.
         let wall = stamp.time + .seconds(3620)
         let touch = try #require(record.touch(shared: stamp.time + .seconds(20), wall: wall, instant: instant)).touch
         #expect(touch.at == instant - .seconds(20))

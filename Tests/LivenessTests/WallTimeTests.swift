@@ -21,7 +21,7 @@ import Testing
         #expect(WallTime(rfc3339: text.utf8) == WallTime(seconds: seconds, nanoseconds: nanoseconds))
     }
 
-    /// What the RFC forbids and Go accepts all the same.
+    /// Forbidden by the RFC, accepted by Go.
     @Test(arguments: [
         ("2026-08-01T3:04:05Z", "2026-08-01T03:04:05Z"),
         ("2026-08-01T03:04:05,25Z", "2026-08-01T03:04:05.25Z"),

@@ -2,25 +2,24 @@ import CLinux
 import Glibc
 import Synchronization
 
-/// A real Redis server for one test, in a directory of its own and on ports that were free.
+/// A Redis server for one test, with its own directory and free ports.
 ///
-/// It listens on a Unix socket, and on a loopback port or two as the options say. It is gone, with its directory, when
-/// nobody holds the value any more, and also when the tests' own process dies, whatever it dies of: a shell that reads
-/// our pipe does the cleaning up when the pipe ends. All methods block for a while at most.
+/// Listens on a Unix socket and, by options, on loopback ports. `deinit` ends it and removes its directory; if the test
+/// process dies, a shell that reads its pipe does. All methods block for a limited time.
 package final class RedisServer: Sendable {
     package struct Options: Sendable {
         /// `requirepass`.
         package var password: String?
-        /// Lines of `user`, as in an ACL file, without that word.
+        /// Arguments of `user` lines, as in an ACL file.
         package var users: [String] = []
         /// Listen on 127.0.0.1 and ::1.
         package var listensOnLoopback = true
-        /// What a certificate is made out to, as in `subjectAltName`; not nil means TLS on a second loopback port.
+        /// `subjectAltName` of a certificate; enables TLS on a second loopback port.
         package var certificateNames: String?
         package var replicaOf: RedisServer?
-        /// A service to watch, which makes it a sentinel.
+        /// Makes it a sentinel of a service.
         package var watches: (service: String, primary: RedisServer)?
-        /// More lines of configuration.
+        /// Additional lines of configuration.
         package var configuration: [String] = []
 
         package init() {}
@@ -30,13 +29,12 @@ package final class RedisServer: Sendable {
         package let description: String
     }
 
-    /// Where it keeps everything.
     package let directory: String
     package let options: Options
     package let port: UInt16
     package let tlsPort: UInt16
     package var socketPath: String { "\(directory)/redis.sock" }
-    /// The authority that signed its certificate, PEM.
+    /// The certificate authority, PEM.
     package var caFile: String { "\(directory)/ca.crt" }
 
     private let guardian: Guardian
@@ -45,7 +43,7 @@ package final class RedisServer: Sendable {
     package static let isInstalled =
         (try? shell("command -v redis-server && command -v redis-cli && command -v openssl")) != nil
 
-    /// Starts one and waits until it answers.
+    /// Starts a server and waits until it answers.
     package convenience init(_ configure: (inout Options) -> Void = { _ in }) throws {
         var options = Options()
         configure(&options)
@@ -63,7 +61,7 @@ package final class RedisServer: Sendable {
         let isListening = options.listensOnLoopback || options.watches != nil
         var attempts = 5
         while true {
-            // Between our asking for a free port and the server's taking it, another process may.
+            // Another process may take the port before the server binds it.
             let ports = (
                 isListening ? try Self.freePort() : 0, options.certificateNames == nil ? 0 : try Self.freePort()
             )
@@ -81,22 +79,22 @@ package final class RedisServer: Sendable {
         }
     }
 
-    // MARK: Its life
+    // MARK: Lifecycle
 
-    /// Ends it as a loss of power would, with all that it knew; its clients are told by the kernel.
+    /// Kills it without saving data.
     package func kill() {
         signal(SIGKILL)
         guardian.waitForEnd()
     }
 
-    /// Starts it anew after `kill`, with the same ports.
+    /// Starts it again after `kill`, on the same ports.
     package func restart() throws {
         let started = try guardian.start()
         pid.withLock { $0 = started }
         try Self.waitUntilReady(directory, started)
     }
 
-    /// Leaves it neither dead nor alive: connections are accepted by the kernel, and nothing is answered.
+    /// Stops the process: the kernel accepts connections, and nothing is answered.
     package func pause() { signal(SIGSTOP) }
 
     package func resume() { signal(SIGCONT) }
@@ -105,15 +103,15 @@ package final class RedisServer: Sendable {
         _ = Glibc.kill(pid.withLock { $0 }, number)
     }
 
-    // MARK: Talking to it
+    // MARK: Commands
 
-    /// What redis-cli prints for a command.
+    /// The output of redis-cli.
     @discardableResult
     package func cli(_ words: String...) throws -> String {
         try Self.cli(directory, password: options.password, words)
     }
 
-    /// Asks until the answer pleases.
+    /// Waits until a condition holds.
     package func wait(
         for what: String, seconds: Int = 10, _ isSo: (RedisServer) throws -> Bool
     ) throws {
@@ -128,7 +126,7 @@ package final class RedisServer: Sendable {
 
     private static func waitUntilReady(_ directory: String, _ pid: pid_t) throws {
         try wait(for: "server in \(directory)", seconds: 20) {
-            // It dies when a port is taken, and stays a zombie until the shell looks at it.
+            // Exits if a port is taken, and is a zombie until the shell reaps it.
             let state = (try? shell("sed 's/.*) //' /proc/\(pid)/stat 2>/dev/null")) ?? "Z"
             guard !state.hasPrefix("Z") else {
                 throw Failed(description: "no server: \((try? shell("tail -n 5 \(directory)/log")) ?? "")")
@@ -146,7 +144,7 @@ package final class RedisServer: Sendable {
         }
     }
 
-    // MARK: Making it
+    // MARK: Setup
 
     private static func write(_ options: Options, _ ports: (UInt16, UInt16), in directory: String) throws {
         var lines = [
@@ -196,12 +194,12 @@ package final class RedisServer: Sendable {
             """)
     }
 
-    /// A port that nobody listens on, on either loopback address.
+    /// A port that is free on both loopback addresses.
     private static func freePort() throws -> UInt16 {
         let probe = socket(AF_INET6, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard probe >= 0 else { throw Failed(description: "no socket: errno \(errno)") }
         defer { close(probe) }
-        // Bound to the unspecified address, it is free for IPv4 too.
+        // Binding the unspecified address checks IPv4 too.
         var address = sockaddr_in6()
         address.sin6_family = sa_family_t(AF_INET6)
         var size = socklen_t(MemoryLayout<sockaddr_in6>.size)
@@ -215,7 +213,7 @@ package final class RedisServer: Sendable {
     }
 }
 
-/// Runs a shell script and returns what it printed; throws if it fails.
+/// Runs a shell script and returns its output; throws if it fails.
 @discardableResult
 private func shell(_ script: String) throws -> String {
     guard let pipe = popen(script, "re") else { throw RedisServer.Failed(description: "no shell: errno \(errno)") }
@@ -236,10 +234,9 @@ private func quoted(_ word: String) -> String {
 
 // MARK: -
 
-/// The shell that starts a server, and survives us just long enough to end it and to remove its directory.
+/// The shell that starts a server; when the test process ends, it kills the server and removes the directory.
 ///
-/// PR_SET_PDEATHSIG would not do: it tells of the death of the thread that started a program, and tests run on threads
-/// that come and go.
+/// PR_SET_PDEATHSIG does not help: it reports the end of the parent thread, and test threads are short-lived.
 private final class Guardian: Sendable {
     private let pid: pid_t
     private let orders: CInt
@@ -247,8 +244,8 @@ private final class Guardian: Sendable {
     private let turn = Mutex(())
 
     init(_ directory: String) throws {
-        // When we die, the kernel hangs up on a process group that has lost us and has a stopped member. And a program
-        // of ours that still writes to the directory can keep it from being removed at first.
+        // The kernel sends SIGHUP to an orphaned process group with a stopped member. A program that still writes to the
+        // directory can delay its removal.
         let script = """
             trap '' HUP
             server=
@@ -279,7 +276,7 @@ private final class Guardian: Sendable {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
-        // The thread that runs a test has signals blocked; and an interrupt from the terminal is for the tests only.
+        // Test threads block signals. An interrupt from the terminal is for the tests alone.
         var signals = sigset_t()
         sigemptyset(&signals)
         posix_spawnattr_setsigmask(&attributes, &signals)
@@ -307,7 +304,7 @@ private final class Guardian: Sendable {
         return pid
     }
 
-    /// Waits until the server, which has been killed, is gone.
+    /// Waits for the end of the killed server.
     func waitForEnd() {
         _ = ask("wait")
     }

@@ -1,4 +1,4 @@
-/// A small generator with a seed, so that a failure can be had again. (Steele, Lea and Flood, 2014.)
+/// A seeded random number generator, so that failures can be reproduced. (Steele, Lea and Flood, 2014.)
 package struct SplitMix64: RandomNumberGenerator {
     private var state: UInt64
 
