@@ -250,6 +250,7 @@ struct clinux_fuse_statx_out {
 enum {
     clinux_fuse_passthrough_high = 1 << (37 - 32), // FUSE_PASSTHROUGH, among the upper 32 flags of INIT
     clinux_fopen_passthrough = 1 << 7,             // FOPEN_PASSTHROUGH
+    clinux_fuse_allow_idmap_high = 1 << (40 - 32), // FUSE_ALLOW_IDMAP, since protocol 7.42 (Linux 6.12)
 };
 struct clinux_fuse_backing_map {
     int32_t descriptor;

@@ -18,6 +18,15 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Hands over the kernel's end, before the first request.
     func connected(to connection: Connection)
 
+    /// Whether an operation on an inode may wait for something outside this process: a disk, another mount, a lock.
+    ///
+    /// False promises that LOOKUP, GETATTR, SETATTR, OPEN, READ, WRITE, FLUSH, RELEASE and READDIR of the inode are
+    /// answered from memory. With a name it is about LOOKUP and CREATE of that name in the directory `inode`. Operations
+    /// that change or synchronize the tree may block whatever this says: UNLINK, RENAME, FSYNC, STATFS and their kind.
+    ///
+    /// Any thread may call this, before each request: it costs a table look-up, and never blocks.
+    func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool
+
     // MARK: Names
 
     /// Finds a name in a directory. ENOENT when it is not there.
@@ -187,4 +196,8 @@ public protocol FileSystem: AnyObject, Sendable {
     func releasedir(_ handle: FileHandle)
 
     func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno)
+}
+
+extension FileSystem {
+    public func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool { true }
 }

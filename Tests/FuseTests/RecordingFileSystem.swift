@@ -13,7 +13,7 @@ final class RecordingFileSystem: FileSystem {
     /// Reads that wait, in the order in which they came.
     let waiting = Mutex<[PendingRead]>([])
     /// What polls left to be raised, in the order in which they came.
-    let wakers = Mutex<[PollHandle]>([])
+    let pollHandles = Mutex<[PollHandle]>([])
 
     /// - Parameters:
     ///   - isEmpty: Whether reads find nothing yet.
@@ -55,6 +55,14 @@ final class RecordingFileSystem: FileSystem {
 
     private func text(_ caller: Request) -> String { "by \(caller.user):\(caller.group)/\(caller.thread)" }
 
+    /// What may block: everything but this inode, and this name.
+    static let memoryOnly = InodeNumber(rawValue: 96)
+    static let memoryOnlyName = "signal"
+
+    func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool {
+        inode != Self.memoryOnly && name.map(text) != Self.memoryOnlyName
+    }
+
     // MARK: Answers
 
     static let status: FileStatus = {
@@ -75,7 +83,9 @@ final class RecordingFileSystem: FileSystem {
     }()
 
     static var entry: Entry {
-        Entry(inode: InodeNumber(rawValue: 1 << 40), status: status, nameTimeout: 1.5, statusTimeout: 0.25)
+        Entry(
+            inode: InodeNumber(rawValue: 1 << 40), generation: 0x8765_4321, status: status, nameTimeout: 1.5,
+            statusTimeout: 0.25)
     }
 
     static var opened: OpenReply {
@@ -326,7 +336,7 @@ final class RecordingFileSystem: FileSystem {
 
     func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32 {
         try note("poll \(handle.rawValue)")
-        if let pollHandle { wakers.withLock { $0.append(pollHandle) } }
+        if let pollHandle { pollHandles.withLock { $0.append(pollHandle) } }
         return 0x45
     }
 

@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import SeededRandom
+import TestSupport
 import Testing
 
 @testable import LivenessRedis

@@ -1,7 +1,7 @@
 import Liveness
 import LivenessRedis
-import RedisServing
 import Synchronization
+import TestSupport
 import Testing
 
 /// The contract of every store; `Kind` lists where one may differ.

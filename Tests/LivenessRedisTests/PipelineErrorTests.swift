@@ -2,6 +2,7 @@ import Glibc
 import Liveness
 import Logging
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import LivenessRedis
@@ -83,17 +84,12 @@ import Testing
             table: LivenessTable(isShared: true), mirror: mirror, watcher: Ignoring(), wallTime: { .now })
         try mirror.start(mirroring: store, receiver: Ignoring())
         defer { mirror.close(within: .seconds(1)) }
-        try eventually("the mirror is up") { mirror.status.heartbeats.state == .up }
+        try expect("the mirror is up") { mirror.status.heartbeats.state == .up }
         try body(store, mirror)
     }
 
-    private func eventually(_ what: Comment, _ isSo: () throws -> Bool) throws {
-        let end = ContinuousClock.now + .seconds(30)
-        while ContinuousClock.now < end {
-            if try isSo() { return }
-            usleep(2000)
-        }
-        Issue.record(what)
+    private func expect(_ what: Comment, _ condition: () throws -> Bool) throws {
+        #expect(try eventually(within: .seconds(30), condition), what)
     }
 
     @Test(arguments: errors)
@@ -103,16 +99,16 @@ import Testing
             redis.fail(.init(command: "SET", after: 50, error: text))
             let ids = try (0..<100).map { try RuntimeID("runtime-\($0)") }
             for id in ids { try store.touch(id, ttl: .seconds(90)) }
-            try eventually("the error has occurred") { redis.hasFailed }
-            try eventually("all are alive there") {
+            try expect("the error has occurred") { redis.hasFailed }
+            try expect("all are alive there") {
                 redis.keys(withPrefix: MirrorConfiguration.defaultPrefix).count == ids.count
             }
-            try eventually("the mirror is up again") { mirror.status.heartbeats.state == .up }
-            try eventually("nothing waits") { mirror.status.queueLength == 0 }
+            try expect("the mirror is up again") { mirror.status.heartbeats.state == .up }
+            try expect("nothing waits") { mirror.status.queueLength == 0 }
             func links() -> [LivenessEvent] {
                 store.events(from: 1, limit: 1000).events.filter { $0.kind != .touched }
             }
-            try eventually("the events are there") { links().count >= 3 }
+            try expect("the events are there") { links().count >= 3 }
             let events = links()
             #expect(events.map(\.kind) == [.mirrorUp, .mirrorDown, .mirrorUp])
             #expect(events[1].reason == "\(RedisError(reply: text))")
@@ -127,13 +123,13 @@ import Testing
             redis.fail(.init(command: command, after: command == "ZADD" ? 0 : 3, error: Self.errors[3]))
             let ids = try (0..<10).map { try RuntimeID("runtime-\($0)") }
             for id in ids { try store.touch(id, ttl: .seconds(90)) }
-            try eventually("records are down") { mirror.status.records.state == .down }
+            try expect("records are down") { mirror.status.records.state == .down }
             #expect(mirror.status.records.reason == "\(RedisError(reply: Self.errors[3]))")
             #expect(mirror.status.heartbeats.state == .up)
-            try eventually("heartbeats are sent") {
+            try expect("heartbeats are sent") {
                 redis.keys(withPrefix: MirrorConfiguration.defaultPrefix).count == ids.count
             }
-            try eventually("records are up again") { mirror.status.records.state == .up }
+            try expect("records are up again") { mirror.status.records.state == .up }
             #expect(redis.keys(withPrefix: "pulsefs:town:").count == ids.count)
         }
     }

@@ -1,5 +1,5 @@
 import Liveness
-import SeededRandom
+import TestSupport
 import Testing
 
 /// Attributes damaged and hostile touches, the same in every run: nothing traps, and every id is one of the town's.

@@ -1,4 +1,5 @@
 import Liveness
+import TestSupport
 import Testing
 
 @Suite struct InMemoryLivenessStoreTests {

@@ -1,16 +1,17 @@
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Who is alive though nobody says so, and who is not though somebody does.
+    /// Runtimes that are alive by their activity, and runtimes that have exited despite fresh files.
     @Suite(.needs("python3", "cc", "make")) struct ActivityTests {
         private static let nux = "gastown/polecats/nux"
         private static let max = "gastown/crew/max"
 
-        // MARK: Work
+        // MARK: Activity
 
-        /// For three ttls it edits files and builds, and touches nothing.
+        /// For three ttls the agent edits files and builds, and touches no signal file.
         @Test func agentThatWorksInSilenceIsAlive() throws {
             let ttl = 2.5
             try withAgents("--ttl", "2500ms") { observing, agents in
@@ -32,7 +33,7 @@ extension EndToEnd {
                         #expect(try beating.state(of: Self.nux) == "alive")
                         let reading = try HeartbeatReading(file)
                         #expect(reading.age < ttl)
-                        // Between the open and the fstat it may have worked once more.
+                        // The agent may have worked once more between open and fstat.
                         #expect(reading.modified > reading.timestamp - 0.001 || reading.text == written)
                         #expect(reading.size == reading.text.utf8.count)
                         return ContinuousClock.now - start > .seconds(3 * ttl)
@@ -44,27 +45,27 @@ extension EndToEnd {
                         #expect(view.evidence.source == "activity" && view.evidence.by == "GT_ROLE")
                         #expect(view.reportedState == "working")
                     }
-                    // Whoever knows the file alone sees the difference.
+                    // The file itself shows the difference.
                     #expect(try HeartbeatReading(observing.heartbeat("gt-nux")).text == former.text)
                     #expect(try HeartbeatReading(observing.heartbeat("gt-nux")).age > 3 * ttl)
-                    // And finds it again on the disk.
+                    // And so does the backing file.
                     let last = try HeartbeatReading(file)
                     try Client.synchronize(directory: "\(beating.path)/.runtime/heartbeats")
                     let backing = try HeartbeatReading("\(beating.backing)/.runtime/heartbeats/gt-nux.json")
                     #expect(backing.timestamp >= last.timestamp && backing.text.contains(#""state":"working""#))
                     #expect(abs(backing.modified - backing.timestamp) < 0.001)
-                    // When the work is over, it is as silent as it seems.
+                    // Without work it expires.
                     for town in [observing, beating] { #expect(try town.becomes("expired", Self.nux)) }
                 }
             }
         }
 
-        /// Something that goes on in an agent's name, and is no sign of its life.
+        /// An operation by an agent's process that is not a sign of life.
         struct Noise: Sendable, CustomTestStringConvertible {
             let testDescription: String
             var options: [String] = []
             var program = "claude"
-            /// An expression in Python.
+            /// A Python expression.
             let code: String
         }
 
@@ -98,7 +99,7 @@ extension EndToEnd {
                 let isExpired = try town.becomes("expired", Self.nux)
                 #expect(isExpired)
                 #expect(ContinuousClock.now - before >= ttl, "a ttl is a lower bound")
-                // And it stays so, whatever goes on.
+                // It stays expired.
                 #expect(try noisy.endWork() > 0)
                 try noisy.perform("for _ in range(20):\n  \(noise.code)")
                 try other.perform("edit('b.c'); beat('gt-crew-max')")
@@ -125,33 +126,32 @@ extension EndToEnd {
                 #expect(isSeen)
                 for worker in workers { #expect(try worker.endWork() > 20) }
                 #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 >= 0.999 }, "\(times)")
-                // Nor much less often, while there is work all the time.
+                // Nor much less often while it works all the time.
                 #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 < 2.5 }, "\(times)")
             }
         }
 
-        // MARK: The end
+        // MARK: Exit
 
         @Test func killedAgentHasExitedWithinASecond() throws {
             try withAgents { town, agents in
                 for number in 1...8 {
                     let id = "gastown/polecats/p\(number)"
                     let agent = try agents.start(id)
-                    // By a touch, by a tool's, or by work alone.
+                    // Known by its own touch, by a tool's, or by activity alone.
                     try agent.perform(["beat('gt-p\(number)')", "run('gt', 'prime')", "edit('a.c')"][number % 3])
                     let isWatched = try eventually { try town.runtime(id)?.rootPid == agent.pid }
                     #expect(isWatched)
-                    let end = try agent.kill()
-                    let hasExited = try town.becomes("exited", id)
-                    let taken = ContinuousClock.now - end
-                    #expect(hasExited && taken < .promised(.seconds(1)))
+                    let promise = Promise(.seconds(1))
+                    try agent.kill()
+                    #expect(try town.becomes("exited", id, within: promise))
                     let view = try #require(try town.runtime(id))
                     #expect(view.rootPid == agent.pid && view.exitedAt != nil && view.ttlLeftSeconds == 0)
                 }
             }
         }
 
-        /// However it ends, and whoever is its parent.
+        /// However it ends, and whatever its parent is.
         @Test(arguments: ["os._exit(0)", "sys.exit('an error')", "os.abort()", "os.kill(os.getpid(), 15)", "1 / 0"])
         func agentThatEndsHasExited(way: String) throws {
             try withAgents { town, agents in
@@ -175,21 +175,21 @@ extension EndToEnd {
                 #expect(try town.becomes("alive", Self.nux))
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid != nil })
                 try parent.perform("os.write(told.writing, b'\\n'); os.waitpid(child, 0)")
-                #expect(try town.becomes("exited", Self.nux, within: .promised(.seconds(1))))
-                // One who comes back lives.
+                #expect(try town.becomes("exited", Self.nux, within: Promise(.seconds(1))))
+                // A runtime that comes back is alive.
                 try parent.perform("run('gt', 'prime', env={**os.environ, 'GT_ROLE': '\(Self.nux)'})")
                 let view = try #require(try town.runtime(Self.nux))
                 #expect(view.evidence.source == "written")
             }
         }
 
-        /// Its first process is not all of it.
+        /// Its first process is not its only one.
         @Test func runtimeHasExitedWhenTheLastOfItsProcessesHas() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(Self.nux)
                 let bystander = try agents.start(Self.max)
                 try agent.perform("beat('gt-nux')")
-                // One of the same identity that does nothing, in a session of its own; and one of another.
+                // An idle process of the same identity in a session of its own, and one of another identity.
                 let pids = try agent.perform(
                     """
                     left = start("sleep", "1000", before=os.setsid)
@@ -202,17 +202,16 @@ extension EndToEnd {
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == left })
                 #expect(try town.state(of: Self.nux) == "alive")
                 #expect(try town.runtime(Self.nux)?.exitedAt == nil)
+                let promise = Promise(.seconds(1))
                 kill(left, SIGKILL)
-                let end = ContinuousClock.now
-                #expect(try town.becomes("exited", Self.nux))
-                #expect(ContinuousClock.now - end < .promised(.seconds(1)))
+                #expect(try town.becomes("exited", Self.nux, within: promise))
                 #expect(try town.runtime(Self.nux)?.rootPid == left)
                 #expect(kill(other, 0) == 0)
                 withExtendedLifetime(bystander) {}
             }
         }
 
-        /// Without a descriptor to spare there is no looking for who is left.
+        /// Without a free descriptor the remaining processes cannot be found.
         @Test func nobodyIsSaidToHaveExitedWhoCouldNotBeLookedFor() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(Self.nux)
@@ -234,7 +233,7 @@ extension EndToEnd {
             }
         }
 
-        /// A program that outlives everybody by intention is no agent, whoever has started it.
+        /// A program that is meant to outlive agents is not an agent, whichever process started it.
         @Test func ignoredProcessThatIsLeftIsNotItsAgent() throws {
             try withAgents("--ignore-command", "watcher") { town, agents in
                 let agent = try agents.start(Self.nux)
@@ -243,7 +242,7 @@ extension EndToEnd {
                 let left = pid_t(try agent.number("result = left"))
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 try agent.kill()
-                #expect(try town.becomes("exited", Self.nux, within: .promised(.seconds(1))))
+                #expect(try town.becomes("exited", Self.nux, within: Promise(.seconds(1))))
                 #expect(kill(left, 0) == 0)
             }
         }
@@ -274,9 +273,10 @@ extension EndToEnd {
                 let roots = Set(try ids.compactMap { try town.runtime($0)?.rootPid })
                 #expect(roots.count == 20)
                 try mother.perform("os.write(told.writing, b'\\n' * 20)\nfor child in children: os.waitpid(child, 0)")
-                let end = ContinuousClock.now
-                let haveExited = try eventually { try ids.allSatisfy { try town.state(of: $0) == "exited" } }
-                #expect(haveExited && ContinuousClock.now - end < .promised(.seconds(1)))
+                let haveExited = try eventually(within: Promise(.seconds(1))) {
+                    try ids.allSatisfy { try town.state(of: $0) == "exited" }
+                }
+                #expect(haveExited)
             }
         }
 
@@ -284,7 +284,7 @@ extension EndToEnd {
 
         @Test(arguments: [false, true]) func processesAreFoundAnewAfterARemount(workerDies: Bool) throws {
             try withAgents { town, agents in
-                // An agent that stays must not keep the town from being unmounted.
+                // An agent that stays must not make the town busy.
                 let agent = try agents.start(environment: ["GT_ROLE": Self.nux])
                 try agent.perform("os.chdir('/'); beat('gt-nux')")
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
@@ -299,7 +299,7 @@ extension EndToEnd {
                 #expect(try town.state(of: Self.nux) == "alive")
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 try agent.kill()
-                #expect(try town.becomes("exited", Self.nux, within: .promised(.seconds(1))))
+                #expect(try town.becomes("exited", Self.nux, within: Promise(.seconds(1))))
             }
         }
     }

@@ -1,9 +1,10 @@
 import Glibc
+import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Whose a touch is, as real processes make it.
-    @Suite(.inScopeAskedFor, .needs("python3", "cc")) struct AttributionTests {
+    /// Attribution of touches by real processes.
+    @Suite(.inEachScope, .needs("python3", "cc")) struct AttributionTests {
         private static let nux = "gastown/polecats/nux"
         private static let max = "gastown/crew/max"
 
@@ -19,7 +20,7 @@ extension EndToEnd {
             #expect(try town.runtimes() == [id], sourceLocation: location)
         }
 
-        /// One way to be somebody.
+        /// One way to be identified.
         struct Way: Sendable, CustomTestStringConvertible {
             let by: String
             let runtime: String
@@ -62,7 +63,7 @@ extension EndToEnd {
                 try agent.perform("bd(actor='gastown/crew/max')")
                 let view = try #require(try town.runtime(Self.max))
                 #expect(view.evidence.by == "document" && view.evidence.pid == agent.pid)
-                // It works in the mayor's directory itself, and is the mayor's process.
+                // It works in the mayor's directory and is the mayor's process.
                 #expect(view.rootPid == nil)
                 #expect(try town.runtimes().subtracting(["mayor"]) == [Self.max])
             }
@@ -97,14 +98,14 @@ extension EndToEnd {
                 #expect(thread != Int(agent.pid))
                 try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of a thread", in: town)
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
-                let end = try agent.kill()
-                #expect(try town.becomes("exited", Self.nux))
-                #expect(ContinuousClock.now - end < .promised(.seconds(1)))
+                let promise = Promise(.seconds(1))
+                try agent.kill()
+                #expect(try town.becomes("exited", Self.nux, within: promise))
             }
         }
 
-        /// The thread that is the process in `/proc` may end before the others.
-        @Test(.inTownScopeAlone("activity is seen in covered directories alone"))
+        /// The main thread may end before the others.
+        @Test(.townScopeOnly("activity is seen in covered directories alone"))
         func processWhoseFirstThreadHasEndedLivesOn() throws {
             let source = #"""
                 #include <fcntl.h>
@@ -139,7 +140,7 @@ extension EndToEnd {
                 #expect(try town.becomes("alive", Self.nux))
                 try expect(Self.nux, by: "GT_ROLE", of: pid_t(child), says: "gt alone", in: town)
                 try town.touch("other")
-                // What was noted before is done by then.
+                // Earlier changes have been applied by then.
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == pid_t(child) })
                 #expect(try town.state(of: Self.nux) == "alive")
                 try agent.perform("os.kill(child, 9); os.waitpid(child, 0)")
@@ -152,7 +153,7 @@ extension EndToEnd {
                 let agent = try agents.start(Self.nux)
                 let child = try agent.number("result = wait(fork(lambda: touch('gt of a fork')))")
                 try expect(Self.nux, by: "GT_ROLE", of: pid_t(child), says: "gt of a fork", in: town)
-                // The child is gone, and its parent is the runtime.
+                // The child has ended; its parent is the runtime.
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 #expect(try town.state(of: Self.nux) == "alive")
             }
@@ -180,7 +181,7 @@ extension EndToEnd {
                         """))
                 try expect(Self.nux, by: "GT_ROLE", of: child, says: "gt as nux", in: town)
                 try agent.perform("orders_.raise_(); done.wait()")
-                // Not by the shell, but by a child of it.
+                // By a child of the shell.
                 let view = try #require(try town.runtime(Self.max))
                 #expect(view.evidence.by == "GT_ROLE" && view.lastCommand == "gt as max")
                 #expect(try eventually { try town.runtime(Self.max)?.rootPid == child })
@@ -191,11 +192,11 @@ extension EndToEnd {
             }
         }
 
-        /// The number and the time at which the process began stay the same.
+        /// execve(2) keeps the pid and the start time.
         @Test func oneProcessIsEachOfThePrograms() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(environment: [:])
-                // Each step writes as itself, and becomes the next.
+                // Each program writes under its own identity, then executes the next.
                 let script = "printf 'gt %s' $GT_ROLE > $GT_ROOT/.runtime/keepalive.json"
                 let child = try agent.number(
                     """
@@ -227,9 +228,9 @@ extension EndToEnd {
             }
         }
 
-        /// A town that is mounted in a pid namespace has no numbers for processes outside.
+        /// A town mounted in a pid namespace sees no pids of processes outside.
         ///
-        /// Whatever processes have the same numbers inside: nothing of them counts.
+        /// Processes inside with the same pids must not be used instead.
         @Test(.needsRoot) func processOutsideTheNamespaceIsNamedByPathAndDocumentAlone() throws {
             try withTown { town in
                 try writeRigs(to: town.path)
@@ -237,7 +238,7 @@ extension EndToEnd {
                     let agent = try agents.start(in: "gastown/crew/max")
                     let holder = try agent.number(
                         """
-                        script = "'\(MountedTown.program)' mount --log '\(town.scratch.path)/home/log' '\(town.path)' && exec sleep 1000"
+                        script = "'\(BuiltProgram.path)' mount --log '\(town.scratch.path)/home/log' '\(town.path)' && exec sleep 1000"
                         result = holder = start("unshare", "-pf", "--mount-proc", "--kill-child", "sh", "-c", script)
                         """)
                     let view = ["nsenter", "-m", "-t", "\(holder)"]
@@ -266,32 +267,32 @@ extension EndToEnd {
                     let nux = try outside("cat $GT_ROOT/.pulse/runtimes/\(Self.nux).json")
                     #expect(nux.contains(#""path""#) && nux.contains("working") && !nux.contains(#""pid""#), "\(nux)")
 
-                    // Who is inside is seen as ever, and can unmount.
+                    // Processes inside are seen as usual and can unmount.
                     let inside = ["nsenter", "-m", "-p", "-t", "\(try Self.child(of: pid_t(holder)))"]
                     try Command(
                         inside + ["gt", "prime"], environment: agents.environment.merging(["GT_ROLE": "mayor"]) { $1 }
                     )
                     .output()
                     #expect(try outside("cat $GT_ROOT/.pulse/runtimes/mayor.json").contains("GT_ROLE"))
-                    try Command(inside + [MountedTown.program, "unmount", town.path]).output()
+                    try Command(inside + [BuiltProgram.path, "unmount", town.path]).output()
                     try agent.perform("os.kill(holder, 9); os.waitpid(holder, 0)")
                 }
             }
         }
 
-        /// In a namespace with the `/proc` of another, a number is somebody else there.
+        /// In a namespace with the `/proc` of another, a pid means another process.
         @Test(.needsRoot) func processesOfAnotherNamespacesProcAreNobody() throws {
             try withTown { town in
                 try writeRigs(to: town.path)
                 try Agents.with(in: town) { agents in
                     let duplicateOrigin = try agents.start(Self.nux)
                     let script = """
-                        '\(MountedTown.program)' mount --log '\(town.scratch.path)/home/log' $GT_ROOT
+                        '\(BuiltProgram.path)' mount --log '\(town.scratch.path)/home/log' $GT_ROOT
                         # Whoever comes next has the number that the agent has outside.
                         echo \(duplicateOrigin.pid - 1) > /proc/sys/kernel/ns_last_pid
                         sh -c 'echo $$; echo "gt inside" > $GT_ROOT/.runtime/keepalive.json; :'
                         find $GT_ROOT/.pulse/runtimes -name '*.json'
-                        '\(MountedTown.program)' unmount $GT_ROOT
+                        '\(BuiltProgram.path)' unmount $GT_ROOT
                         """
                     let printed = try Command(
                         ["unshare", "-pf", "--kill-child", "sh", "-euc", script], environment: agents.environment
@@ -341,7 +342,7 @@ extension EndToEnd {
             }
         }
 
-        /// The kernel shows neither its environment nor its directory to its own user.
+        /// The kernel hides the environment and the working directory even from its own user.
         @Test(.needsRoot) func processThatHidesIsNobodyInAUsersMountButForPathAndDocument() throws {
             try withAgents(as: .nobody) { town, agents in
                 let agent = try agents.start("gastown/crew/max")
@@ -375,7 +376,7 @@ extension EndToEnd {
             }
         }
 
-        /// The kernel tells no path of more than 4,096 bytes.
+        /// The kernel reports no path longer than 4,096 bytes.
         @Test(arguments: [(15, true), (40, false)]) func deepDirectoryTellsWhileItHasAPath(
             depth: Int, isNamed: Bool
         ) throws {
@@ -386,7 +387,7 @@ extension EndToEnd {
                 if isNamed {
                     try expect(Self.nux, by: "directory", of: agent.pid, says: "gt deep", in: town)
                 } else {
-                    // As activity it was somebody's while it made its way.
+                    // On its way there it counted as activity of a runtime.
                     #expect(try town.runtime(Self.nux)?.lastCommand == nil)
                 }
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt deep")
@@ -405,7 +406,7 @@ extension EndToEnd {
             }
         }
 
-        // MARK: Who of several it was
+        // MARK: Conflicting evidence
 
         @Test func writerThatIsKilledWithItsFileOpenHasWritten() throws {
             try withAgents { town, agents in
@@ -420,7 +421,7 @@ extension EndToEnd {
                 #expect(try eventually { try town.runtime(Self.nux)?.lastCommand == "gt last words" })
                 let view = try #require(try town.runtime(Self.nux))
                 #expect(view.evidence.by == "GT_ROLE" && view.evidence.pid == agent.pid)
-                #expect(try town.becomes("exited", Self.nux, within: .promised(.seconds(2))))
+                #expect(try town.becomes("exited", Self.nux, within: Promise(.seconds(2))))
             }
         }
 
@@ -433,7 +434,7 @@ extension EndToEnd {
                 let view = try #require(try town.runtime(Self.max))
                 #expect(view.evidence.source == "renamed" && view.evidence.by == "GT_ROLE")
                 #expect(view.evidence.pid == max.pid && view.lastCommand == "bd of nux")
-                // As the writer of an ordinary file it has only been at work.
+                // Writing a plain file is only activity.
                 let writer = try town.runtime(Self.nux)
                 #expect(writer == nil || writer?.evidence.source == "activity")
             }

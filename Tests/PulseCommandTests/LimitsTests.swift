@@ -1,11 +1,12 @@
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// Where a machine gives less than it might: no room, no rights, few descriptors, no fixed place.
+extension ParallelEndToEnd {
+    /// Limited resources: a full disk, missing permissions, few descriptors, a renamed parent.
     @Suite struct LimitsTests {
-        // MARK: Room
+        // MARK: Space
 
         @Test(.needsRoot) func fullFileSystemFailsAnFsyncAndHoldsAnUnmountUp() throws {
             try withTown { town in
@@ -35,7 +36,7 @@ extension EndToEnd {
             }
         }
 
-        // MARK: Rights
+        // MARK: Permissions
 
         @Test(.needsRoot, .needs("fusermount3", "setpriv"))
         func documentIsWrittenOverItsRealFileWhereTheDirectoryMayNotBeWrittenTo() throws {
@@ -75,7 +76,7 @@ extension EndToEnd {
                 let limits = try Client.read("/proc/\(worker)/limits").split(separator: "\n")
                 let limit = limits.first { $0.hasPrefix("Max open files") }?.split(separator: " ").dropFirst(3).first
                 #expect(limit == "256")
-                // Twice: what the kernel knows by then has to be found again.
+                // Twice: the second time, known inodes must be found again.
                 for _ in 0..<2 {
                     let count = try town.shell("cat mayor/d*/f | wc -l")
                     #expect(count.split(separator: "\n") == ["700"])
@@ -90,7 +91,7 @@ extension EndToEnd {
             }
         }
 
-        // MARK: Places
+        // MARK: Paths
 
         @Test func townWhoseParentWasRenamedIsPlainFilesAfterTheWorkersDeath() throws {
             try withMountedTown { town in
@@ -108,9 +109,9 @@ extension EndToEnd {
             }
         }
 
-        // MARK: What mount(8) forbids
+        // MARK: Mount options
 
-        /// The options of a mount, by the kernel's table.
+        /// The mount options in /proc/self/mountinfo.
         private func flags(of town: MountedTown) throws -> Set<Substring> {
             let lines = try Client.read("/proc/self/mountinfo").split(separator: "\n").map { $0.split(separator: " ") }
             let fields = try #require(lines.last { $0[4] == town.path })
@@ -120,7 +121,7 @@ extension EndToEnd {
         @Test func programsDevicesAndSetIDAreForbiddenWhenAsked() throws {
             try withMountedTown("-o", "nosuid,nodev,noexec") { town in
                 #expect(try flags(of: town).isSuperset(of: ["rw", "nosuid", "nodev", "noexec"]))
-                try town.shell("printf '#!/bin/sh\\n' > run; chmod 755 run; ! ./run")
+                try town.shell("printf '#!/bin/sh\\n' > run; chmod 755 run; refused ./run")
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
             }
         }
@@ -138,14 +139,14 @@ extension EndToEnd {
             }
         }
 
-        // MARK: What the kernel remembers
+        // MARK: Kernel caches
 
         @Test func fileRenamedOverASignalHasTheSignalsStatusAtOnce() throws {
             try withMountedTown { town in
                 try Client.write("{}", to: town.activity)
                 let number = try FileStatus(town.activity).st_ino
                 for count in 0..<5 {
-                    // Another size and time than the document will have, and known to the kernel.
+                    // With another size and time than the document will have, cached by the kernel.
                     let script = """
                         cd daemon
                         printf '{"n":\(count)}' > activity.json.tmp

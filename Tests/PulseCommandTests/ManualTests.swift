@@ -1,13 +1,14 @@
 import Glibc
+import TestSupport
 import Testing
 
 @testable import PulseCommand
 
-/// What is made from the command's own help.
+/// Files generated from the command's help.
 @Suite struct ManualTests {
     @Test(.needs("mandoc", "groff")) func manualPageIsRoffWithoutAFault() throws {
-        try Scratch.with { scratch in
-            let page = try Command(MountedTown.program, "manual").output()
+        try TemporaryDirectory.with { scratch in
+            let page = try Command(BuiltProgram.path, "manual").output()
             let file = "\(scratch.path)/pulsefs.1"
             try Client.write(page, to: file)
             let lint = try Command("mandoc", "-T", "lint", file).run()
@@ -31,10 +32,10 @@ import Testing
     }
 
     @Test(arguments: ["bash", "zsh", "fish"]) func completionsAreMade(shell: String) throws {
-        let script = try Command(MountedTown.program, "--generate-completion-script", shell).output()
+        let script = try Command(BuiltProgram.path, "--generate-completion-script", shell).output()
         #expect(script.contains("doctor"))
-        guard Command.isInstalled(shell) else { return }
-        try Scratch.with { scratch in
+        guard isInstalled(shell) else { return }
+        try TemporaryDirectory.with { scratch in
             try Client.write(script, to: "\(scratch.path)/script")
             try Command(shell, "-n", "\(scratch.path)/script").output()
         }

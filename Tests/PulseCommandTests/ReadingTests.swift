@@ -1,10 +1,11 @@
 import CLinux
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// What tools see of a signal file: its document, its status, its place in a listing.
+extension ParallelEndToEnd {
+    /// Reading signal files: document, attributes, listing.
     @Suite(.inEachScope) struct ReadingTests {
         @Test func readerHasOneWholeDocumentHoweverManyReads() throws {
             try withMountedTown { town in
@@ -15,7 +16,7 @@ extension EndToEnd {
                 var room = [UInt8](repeating: 0, count: 7)
                 var round = 0
                 while true {
-                    // Each read falls into another document, shorter and longer in turn.
+                    // The document is replaced between reads, by shorter and longer ones.
                     round += 1
                     if round % 50 == 1 {
                         let other = KeepaliveDocument.text("gt \(round)", filler: round * 37 % 9000)
@@ -36,7 +37,7 @@ extension EndToEnd {
                 let text = KeepaliveDocument.text("gt opened", filler: 4000)
                 try Client.write(text, to: town.keepalive)
                 let file = try Client.open(town.keepalive, O_RDONLY)
-                // Another process, with a document that is shorter or longer.
+                // Another process writes a shorter or longer document.
                 let other = KeepaliveDocument.text("gt other", filler: filler)
                 let script = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
                 try Command("python3", "-c", script, town.keepalive, other).output()
@@ -183,7 +184,7 @@ extension EndToEnd {
                     """
                 let printed = try Command("python3", "-c", script, town.keepalive).output()
                 #expect(printed == text)
-                // And after a touch: pages of an older document would be worse than none.
+                // After another touch the mapping must not show old pages.
                 let other = KeepaliveDocument.text("gt mapped twice", filler: 3000)
                 try Client.write(other, to: town.keepalive)
                 #expect(try Command("python3", "-c", script, town.keepalive).output() == other)
@@ -239,7 +240,7 @@ extension EndToEnd {
 
         // MARK: .pulse
 
-        @Test(.inTownScopeAlone("elsewhere it is a mount: ScopeTests"))
+        @Test(.townScopeOnly("elsewhere it is a mount: ScopeTests"))
         func pulseIsFoundByNameAndByNothingThatWalks() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
@@ -259,7 +260,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("elsewhere it is a mount: ScopeTests"))
+        @Test(.townScopeOnly("elsewhere it is a mount: ScopeTests"))
         func pulseTakesNothing() throws {
             try withMountedTown { town in
                 _ = try town.status()

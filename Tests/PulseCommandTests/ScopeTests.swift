@@ -1,12 +1,13 @@
 import CLinux
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// `--scope=signals`, where it is different from one mount over the whole town.
+extension ParallelEndToEnd {
+    /// `--scope=signals`, where it differs from a mount over the whole town.
     ///
-    /// What is the same, the suites with `.inEachScope` and `.inScopeAskedFor` show.
+    /// The suites with `.inEachScope` test what is the same.
     @Suite(.needsRoot) struct ScopeTests {
         private static let polecats = "*/polecats/*/.runtime/keepalive.json"
 
@@ -19,7 +20,7 @@ extension EndToEnd {
             }
         }
 
-        /// Where something is mounted, relative to the town.
+        /// Mountpoints relative to the town.
         private func mountpoints(of town: MountedTown) -> [String] {
             town.mounts.map { String($0[4].dropFirst(town.path.utf8.count + 1)) }.sorted()
         }
@@ -30,7 +31,7 @@ extension EndToEnd {
 
         private func device(_ path: String) throws -> dev_t { try FileStatus(path).st_dev }
 
-        // MARK: What is covered
+        // MARK: Signal directories
 
         @Test func mountsLieOverPulseAndTheDirectoriesOfSignalsAndOverNothingElse() throws {
             try withCoveredTown(
@@ -87,7 +88,7 @@ extension EndToEnd {
             try withCoveredTown { town in
                 try Client.write(KeepaliveDocument.text("needle"), to: town.keepalive)
                 #expect(try town.shell("find .pulse") == ".pulse\n")
-                // `.pulse/events` has no end.
+                // `.pulse/events` never ends.
                 #expect(try town.shell("grep -rl needle .") == "./.runtime/keepalive.json\n")
                 #expect(throws: Errno.self) { try Client.write("", to: "\(town.path)/.pulse/new") }
                 try Client.write("", to: "\(town.path)/.pulse/alive/new")
@@ -95,7 +96,7 @@ extension EndToEnd {
             }
         }
 
-        // MARK: What comes and goes
+        // MARK: Changes while mounted
 
         @Test func directoryThatComesIsCovered() throws {
             try withCoveredTown("--signal", Self.polecats) { town in
@@ -108,7 +109,7 @@ extension EndToEnd {
                 let file = "\(town.path)/\(path)/keepalive.json"
                 try Client.write(text, to: file)
                 #expect(try town.status().documents.touches == 1)
-                // Killed, it is written down there, too.
+                // After a kill, the document is written back there, too.
                 kill(try town.status().workerPid, SIGKILL)
                 #expect(eventually { !town.isMounted && town.processes.isEmpty })
                 #expect(try Client.read(file) == text)
@@ -146,7 +147,7 @@ extension EndToEnd {
                 #expect(try Client.read("\(after)/.runtime/keepalive.json") == text)
                 try Client.write(text, to: "\(after)/.runtime/keepalive.json")
                 #expect(try town.status().documents.touches == 2)
-                // Gone with all that is above it, once it is not mounted over.
+                // Removed with its parents, once it is unmounted.
                 try Client.rename("\(town.path)/gastown", to: "\(town.scratch.path)/elsewhere")
                 #expect(try eventually { try town.status().covered == [".runtime", "daemon", "deacon"] })
                 #expect(try Client.read("\(town.scratch.path)/elsewhere/polecats/ace/.runtime/keepalive.json") == text)
@@ -170,14 +171,14 @@ extension EndToEnd {
             }
         }
 
-        // MARK: How it ends
+        // MARK: Unmounting
 
         @Test func busyDirectoryKeepsTheWholeTownMounted() throws {
             try withCoveredTown { town in
                 let before = mountpoints(of: town)
                 let user = try Command("sleep", "60", in: "\(town.path)/deacon").start()
                 #expect(eventually { Client.isProcess(user.pid, in: "\(town.path)/deacon") })
-                // Twice: what the first has looked at must not be gone by the second.
+                // Twice: the first run must not disturb the second.
                 for _ in 1...2 {
                     let outcome = try town.pulsefs("unmount", town.path)
                     #expect(outcome.status == 5 && outcome.errors.contains("sleep"), "\(outcome)")
@@ -242,7 +243,7 @@ extension EndToEnd {
             }
         }
 
-        // MARK: What is refused, and what is said
+        // MARK: Errors and messages
 
         @Test(arguments: ["**/.runtime/keepalive.json", "*.json", ".pulse/*"])
         func patternThatCannotBeCoveredIsRefused(pattern: String) throws {

@@ -1,13 +1,15 @@
 import Glibc
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// Several users in one town of root's: what a signal file is to one of them, and what another may do to it.
+extension ParallelEndToEnd {
+    /// Several users in one town of root's: their rights on each other's signal files.
     @Suite(.enabled(if: geteuid() == 0, "takes root")) struct SharedTownTests {
-        /// Runs Python with two users at hand, in a town in whose `daemon` anybody may make files.
+        /// Runs Python with two users, in a town whose `daemon` is writable by everyone.
         ///
-        /// `anna(f)` and `ben(f)` call `f` as one of them, in a process of its own, and return what it returns, or an
-        /// errno's name. `shared` is the path of a signal file.
+        /// `anna(f)` and `ben(f)` call `f` as that user, in a process of its own, and return its result or the name of
+        /// its
+        /// errno. `shared` is the path of a signal file.
         private func expect(_ script: String) throws {
             try withMountedTown("--allow-other") { town in
                 let outcome = try Command("python3", "-c", Self.users + script, town.path).run()
@@ -116,9 +118,9 @@ extension EndToEnd {
                 """)
         }
 
-        /// As git does with objects: the second name stays, and nothing has to be held for it.
+        /// As git does with objects: the second name stays, and no descriptor is held for it.
         ///
-        /// But for the cache of 4,096 descriptors, so there have to be more files than that.
+        /// Uses more files than the cache of 4,096 descriptors holds.
         @Test(.needs("python3")) func linkingAndUnlinkingHoldsNoDescriptors() throws {
             try withMountedTown { town in
                 let script = """

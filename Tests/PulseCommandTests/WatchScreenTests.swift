@@ -3,7 +3,7 @@ import Testing
 
 @testable import PulseCommand
 
-/// The screens of `pulsefs watch`, to the character.
+/// The screens of `pulsefs watch`, character by character.
 @Suite struct WatchScreenTests {
     private static let now = ContinuousClock.now
 
@@ -19,7 +19,7 @@ import Testing
         return WatchScreen.Row(runtime: runtime, readAt: now - .seconds(passed))
     }
 
-    /// A town in which something of every kind is.
+    /// A town with something of every kind.
     private static let town = WatchScreen(
         town: "/home/anna/gt", host: "anna",
         rows: [

@@ -1,10 +1,11 @@
 import CLinux
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// What tools write to a signal file, by which system calls, and what is read afterwards.
+extension ParallelEndToEnd {
+    /// Writing signal files with the system calls of real tools, and reading them back.
     @Suite(.inEachScope) struct WritingTests {
         // MARK: The tools
 
@@ -39,7 +40,7 @@ extension EndToEnd {
                 let document = try KeepaliveDocument(Client.read(town.keepalive))
                 #expect(document.lastCommand == "gt status")
                 #expect(before...Client.now ~= document.seconds)
-                // The redirection of a shell closes a descriptor of the file before anything is written to it.
+                // A shell's redirection closes a duplicate descriptor before the first write.
                 try town.shell("for i in 1 2 3; do echo \"gt $i\" > .runtime/keepalive.json; done")
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt 3")
             }
@@ -70,7 +71,7 @@ extension EndToEnd {
             }
         }
 
-        // MARK: Rename over it
+        // MARK: Rename
 
         @Test func fileRenamedOverASignalIsItsDocument() throws {
             try withMountedTown { town in
@@ -112,7 +113,7 @@ extension EndToEnd {
                 let temporary = town.activity + ".tmp"
                 let text = KeepaliveDocument.text("bd slow")
                 let file = try Client.openForWriting(temporary)
-                // Another bd of the same temporary name: it renames what is there so far.
+                // Another bd uses the same temporary name and renames the partial file.
                 let first = KeepaliveDocument.text("bd fast")
                 try Client.write(first, to: file)
                 try Client.rename(temporary, to: town.activity)
@@ -134,14 +135,14 @@ extension EndToEnd {
                 for round in 1...20 {
                     try Client.replace(town.activity, with: KeepaliveDocument.text("bd \(round)"))
                     try Client.write(#"{"a":\#(round)}"#, to: town.activity)
-                    // A real file would hold just what was written; a signal file has a timestamp by now.
+                    // A plain file would have only the written bytes; a signal file has a timestamp.
                     #expect(try KeepaliveDocument(Client.read(town.activity)).seconds > 0)
                 }
                 #expect(try town.status().documents.touches == 40)
             }
         }
 
-        // MARK: Pieces
+        // MARK: Partial reads and writes
 
         @Test func piecesMakeOneDocumentWhenTheFileIsClosed() throws {
             try withMountedTown { town in
@@ -166,7 +167,7 @@ extension EndToEnd {
                 for character in text { try Client.write(String(character), to: file) }
                 try Client.close(file)
                 #expect(try Client.read(town.keepalive) == text)
-                // Appended to a document, white space is one still.
+                // A document with trailing white space is still valid.
                 let again = try Client.open(town.keepalive, O_WRONLY | O_APPEND)
                 try Client.write("\n", to: again)
                 try Client.close(again)
@@ -182,7 +183,7 @@ extension EndToEnd {
                 try Client.truncate(file, to: text.utf8.count)
                 try Client.close(file)
                 #expect(try Client.read(town.keepalive) == text)
-                // The other order: open without emptying, cut, write.
+                // The other order: open without O_TRUNC, truncate, write.
                 let other = KeepaliveDocument.text("gt")
                 let second = try Client.open(town.keepalive, O_RDWR)
                 try Client.truncate(second, to: 0)
@@ -227,7 +228,7 @@ extension EndToEnd {
                 let second = FileDescriptor(rawValue: fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0))
                 let third = FileDescriptor(rawValue: fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0))
                 try Client.write(String(text.prefix(10)), to: file)
-                // Half a document is none; whoever closes is told so, and nobody reads it.
+                // A partial document is rejected at close and never read.
                 #expect(throws: Errno.invalidArgument) { try Client.close(file) }
                 #expect(try Client.read(town.keepalive) == former)
                 try Client.write(String(text.dropFirst(10)), to: second)
@@ -286,7 +287,7 @@ extension EndToEnd {
             }
         }
 
-        // MARK: Judging
+        // MARK: Validation
 
         @Test(arguments: ["{}", #"{"time":"2026-01-01T00:00:00Z"}"#, #"{"timestamp":null,"state":"idle"}"#])
         func documentWithoutATimestampGetsTheTimeOfReceipt(text: String) throws {

@@ -7,7 +7,7 @@ import Testing
 
 @testable import TownFS
 
-/// Directories of signal files, found in real trees as they come and go.
+/// Directories of signal files, found in a real tree as they are created and removed.
 @Suite struct SignalDirectoryWatcherTests {
     private final class Finds: SignalDirectoryWatcher.Finder {
         let paths = Mutex<[String]>([])
@@ -36,7 +36,7 @@ import Testing
             let finds = Finds()
             search.search(for: finds)
             try body(tree, finds) {
-                // What a system call has done is there to be read when it has returned.
+                // inotify events are readable when the system call returns.
                 search.catchUp(for: finds)
                 return finds.now
             }
@@ -45,7 +45,7 @@ import Testing
 
     private static let polecats = "*/polecats/*/.runtime/keepalive.json"
 
-    @Test func directoryThatHoldsSignalsIsFoundAndNotWhatIsBeneathOrAbove() throws {
+    @Test func signalDirectoryIsFoundButNotItsParentsOrChildren() throws {
         try withSearch(
             SignalPatterns.defaults,
             prepare: {

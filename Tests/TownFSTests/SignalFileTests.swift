@@ -24,8 +24,8 @@ import Testing
             let status = try town.stat(path)
             #expect(status.st_size == text.utf8.count)
             #expect(WallTime(status.st_mtim) == town.now)
-            // Nothing goes to the disk on the way of a touch.
-            #expect(try town.readBeneath(path) == nil)
+            // A touch writes nothing to the disk.
+            #expect(try town.readBacking(path) == nil)
         }
     }
 
@@ -52,7 +52,7 @@ import Testing
     }
 
     @Test(arguments: ["{\"a\":", "[]", "12", "null", "\u{0}", "two\nlines", "{} {}"])
-    func whatIsNoDocumentIsRefusedAtCloseAndTheLastOneStays(_ text: String) throws {
+    func invalidDocumentIsRejectedAtCloseAndTheLastOneStays(_ text: String) throws {
         try withTown { town in
             let before = document("before", at: town.now)
             try town.write(before, to: keepalive)
@@ -69,7 +69,7 @@ import Testing
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
             let bytes: [UInt8] = [0x7b, 0xff, 0x7d]
             _ = try bytes.span.withUnsafeBytes { (bytes) throws(Errno) in
-                try town.fileSystem.write(handle, bytes, at: 0, appending: false, for: .me)
+                try town.write(handle, bytes, at: 0, appending: false, for: .me)
             }
             #expect(throws: Errno.invalidArgument) { try town.close(handle) }
             #expect(try !town.exists(keepalive))
@@ -81,10 +81,10 @@ import Testing
             let before = document("before", at: town.now)
             try town.write(before, to: keepalive)
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
-            defer { town.fileSystem.release(handle) }
+            defer { town.release(handle) }
             try town.write("17", to: handle)
             #expect(try town.stat(keepalive).st_size == 2)
-            #expect(throws: Errno.invalidArgument) { try town.fileSystem.flush(handle, for: .me) }
+            #expect(throws: Errno.invalidArgument) { try town.flush(handle, for: .me) }
             #expect(try town.stat(keepalive).st_size == off_t(before.utf8.count))
             try town.write(before + " ", to: handle)
             #expect(try town.stat(keepalive).st_size == off_t(before.utf8.count + 1))
@@ -94,10 +94,10 @@ import Testing
     @Test func refusedFirstDocumentIsNowhereThoughTheKernelHasNotReleasedItYet() throws {
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
-            defer { town.fileSystem.release(handle) }
+            defer { town.release(handle) }
             try town.write("{", to: handle)
             #expect(try town.exists(keepalive))
-            #expect(throws: Errno.invalidArgument) { try town.fileSystem.flush(handle, for: .me) }
+            #expect(throws: Errno.invalidArgument) { try town.flush(handle, for: .me) }
             #expect(try !town.exists(keepalive))
             #expect(throws: Errno.noSuchFileOrDirectory) { try town.open(keepalive) }
         }
@@ -123,17 +123,17 @@ import Testing
             #expect(throws: Errno.fileTooLarge) {
                 try town.setattr(keepalive, handle: handle) { $0.size = off_t(Document.maximumSize) + 1 }
             }
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(try town.read(keepalive) == most + padding)
         }
     }
 
-    @Test func piecesAreOneDocument() throws {
+    @Test func partialWritesMakeOneDocument() throws {
         try withTown { town in
             let text = document("gt mail send x", at: town.now)
             let bytes = Array(text)
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
-            // Backwards, byte by byte, as pwrite(2) may.
+            // Backwards, byte by byte, with pwrite(2).
             for index in bytes.indices.reversed() { try town.write(String(bytes[index]), to: handle, at: off_t(index)) }
             try town.close(handle)
             #expect(try town.read(keepalive) == text)
@@ -173,7 +173,7 @@ import Testing
 
     // MARK: Closing
 
-    /// dup(2): each close of a descriptor is judged, and a half document is never committed.
+    /// With dup(2), each close validates the draft. A partial document is never committed.
     @Test func halfDocumentIsRefusedAtOneCloseAndTheWholeOneCommittedAtTheNext() throws {
         try withTown { town in
             let before = document("before", at: town.now)
@@ -181,14 +181,14 @@ import Testing
             let after = document("after", at: town.now)
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
             try town.write(String(after.prefix(20)), to: handle)
-            #expect(throws: Errno.invalidArgument) { try town.fileSystem.flush(handle, for: .me) }
-            // Not judged anew, nor counted twice, until more is written.
-            #expect(throws: Errno.invalidArgument) { try town.fileSystem.flush(handle, for: .me) }
+            #expect(throws: Errno.invalidArgument) { try town.flush(handle, for: .me) }
+            // Neither validated nor counted again until more is written.
+            #expect(throws: Errno.invalidArgument) { try town.flush(handle, for: .me) }
             #expect(town.town.counters.refused == 1)
             #expect(try town.read(keepalive, by: .other) == before)
             try town.write(String(after.dropFirst(20)), to: handle, at: 20)
             #expect(try town.read(keepalive, by: .other) == before)
-            try town.fileSystem.flush(handle, for: .me)
+            try town.flush(handle, for: .me)
             #expect(try town.read(keepalive, by: .other) == after)
             try town.close(handle)
             #expect(try town.read(keepalive) == after)
@@ -196,12 +196,12 @@ import Testing
         }
     }
 
-    @Test func releaseJudgesWhatNoCloseDid() throws {
+    @Test func releaseCommitsWhatNoCloseDid() throws {
         try withTown { town in
             let text = document("gt", at: town.now)
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
             try town.write(text, to: handle)
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(try town.read(keepalive) == text)
         }
     }
@@ -211,24 +211,24 @@ import Testing
             let text = document("gt", at: town.now)
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
             try town.write(text, to: handle)
-            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+            try town.fsync(handle, dataOnly: false, for: .me)
             #expect(try town.read(keepalive, by: .other) == text)
-            #expect(try town.readBeneath(keepalive) == text)
-            town.fileSystem.release(handle)
+            #expect(try town.readBacking(keepalive) == text)
+            town.release(handle)
         }
     }
 
-    @Test func fsyncOfAHalfDocumentSaysSo() throws {
+    @Test func fsyncOfAPartialDocumentFails() throws {
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
             try town.write("{", to: handle)
-            #expect(throws: Errno.invalidArgument) { try town.fileSystem.fsync(handle, dataOnly: true, for: .me) }
-            town.fileSystem.release(handle)
-            #expect(try town.readBeneath(keepalive) == nil)
+            #expect(throws: Errno.invalidArgument) { try town.fsync(handle, dataOnly: true, for: .me) }
+            town.release(handle)
+            #expect(try town.readBacking(keepalive) == nil)
         }
     }
 
-    @Test func readingHandleTouchesNothing() throws {
+    @Test func readOnlyHandleTouchesNothing() throws {
         try withTown([keepalive: document("old", at: WallTime(seconds: 1_000_000_000))]) { town in
             let handle = try town.open(keepalive)
             _ = try town.read(handle)
@@ -258,7 +258,7 @@ import Testing
         }
     }
 
-    @Test func touchingWhatIsNotThereMakesADocument() throws {
+    @Test func touchOfAMissingFileMakesADocument() throws {
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
             try town.setattr(keepalive, handle: handle) { ($0.accessed, $0.modified) = (.now, .now) }
@@ -275,7 +275,7 @@ import Testing
         }
     }
 
-    @Test func fileWhoseTimeIsTheSignalStaysEmpty() throws {
+    @Test func timeOnlySignalFileStaysEmpty() throws {
         try withTown { town in
             let path = "deacon/.deacon-heartbeat"
             try town.write("", to: path)
@@ -287,14 +287,14 @@ import Testing
         }
     }
 
-    /// `echo x > FILE`: the shell closes the file once before the command writes to it.
-    @Test func closeOfAnEmptiedFileTouchesItAndShowsNobodyAnEmptyDocument() throws {
+    /// `echo x > FILE`: the shell closes a duplicate before the command writes.
+    @Test func closeOfATruncatedFileTouchesItWithoutShowingAnEmptyDocument() throws {
         try withTown { town in
             let before = document("before", at: town.now)
             try town.write(before, to: keepalive)
             town.advance(by: .seconds(1))
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
-            try town.fileSystem.flush(handle, for: .me)
+            try town.flush(handle, for: .me)
             #expect(try town.read(keepalive, by: .other) == before)
             #expect(WallTime(try town.stat(keepalive, by: .other).st_mtim) == town.now)
             try town.write("x\n", to: handle)
@@ -303,15 +303,15 @@ import Testing
         }
     }
 
-    /// The kernel sends the release some time after the last close; whoever closed must not see a difference.
-    @Test func whoEmptiedAndClosedAFileSeesThatAtOnce() throws {
+    /// The kernel sends RELEASE some time after the last close. The process that closed must not notice.
+    @Test func truncatingWriterSeesItsTouchAfterClose() throws {
         try withTown { town in
             try town.write(document("gt", at: town.now), to: keepalive)
             town.advance(by: .seconds(1))
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
-            try town.fileSystem.flush(handle, for: .me)
+            try town.flush(handle, for: .me)
             #expect(try town.read(keepalive) == document("gt", at: town.now))
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(try town.read(keepalive) == document("gt", at: town.now))
         }
     }
@@ -330,7 +330,7 @@ import Testing
             }
             #expect(read == first)
             #expect(try town.read(handle, at: off_t(first.utf8.count)) == "")
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -341,11 +341,11 @@ import Testing
             try town.write(document("new", at: town.now), to: keepalive, by: .other)
             town.writeback()
             #expect(try town.read(handle) == old)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
-    @Test func readersSeeTheLastWholeDocumentWhileAnotherIsWritten() throws {
+    @Test func readersSeeTheCommittedDocumentDuringAWrite() throws {
         try withTown { town in
             let before = document("before", at: town.now)
             try town.write(before, to: keepalive, by: .other)
@@ -355,11 +355,11 @@ import Testing
             try town.write("{\"half", to: handle, by: .other)
             #expect(try town.read(keepalive) == before)
             #expect(try town.stat(keepalive).st_size == before.utf8.count)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
-    /// Go and Node take the size from an fstat between open and read.
+    /// Go and Node call fstat(2) between open and read and trust its size.
     @Test func fstatAgreesWithTheReadThatFollows() throws {
         try withTown { town in
             let first = document("first and longer", at: town.now)
@@ -370,11 +370,11 @@ import Testing
             #expect(try town.stat(keepalive, by: .other).st_size == document("2nd", at: town.now).utf8.count)
             #expect(try town.read(handle) == first)
             #expect(try town.stat(keepalive).st_size == document("2nd", at: town.now).utf8.count)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
-    @Test func fstatOfAReadingThreadDoesNotTellOfAWritingThreadsDraft() throws {
+    @Test func fstatOfAReaderDoesNotShowAnotherThreadsDraft() throws {
         try withTown { town in
             let text = document("whole", at: town.now)
             try town.write(text, to: keepalive)
@@ -383,13 +383,13 @@ import Testing
                 let handle = try? town.open(keepalive, O_WRONLY | O_TRUNC)
                 hasOpened.raise()
                 mayClose.wait()
-                if let handle { town.fileSystem.release(handle) }
+                if let handle { town.release(handle) }
             }
             hasOpened.wait()
             let handle = try town.open(keepalive)
             #expect(try town.stat(keepalive).st_size == text.utf8.count)
             #expect(try town.read(handle) == text)
-            town.fileSystem.release(handle)
+            town.release(handle)
             mayClose.raise()
             writer.join()
         }
@@ -404,7 +404,7 @@ import Testing
             try town.setattr(keepalive, handle: handle) { $0.size = 6 }
             #expect(try town.read(handle) == "{\"a\"\0\0")
             #expect(try !town.exists(keepalive, by: .other))
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -413,20 +413,20 @@ import Testing
             try town.write("{}", to: keepalive)
             let size = try town.stat(keepalive).st_size
             let handle = try town.open(keepalive)
-            #expect(try town.fileSystem.lseek(handle, offset: 1, whence: 3) == 1)
-            #expect(try town.fileSystem.lseek(handle, offset: 1, whence: clinux_seek_hole) == size)
+            #expect(try town.lseek(handle, offset: 1, whence: 3) == 1)
+            #expect(try town.lseek(handle, offset: 1, whence: clinux_seek_hole) == size)
             for offset in [-1, size, size + 1] {
                 #expect(throws: Errno.noSuchAddressOrDevice) {
-                    try town.fileSystem.lseek(handle, offset: offset, whence: 3)
+                    try town.lseek(handle, offset: offset, whence: 3)
                 }
             }
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
-    // MARK: Making
+    // MARK: Creating
 
-    @Test func fileThatIsBeingMadeIsSeenByItsMakerOnly() throws {
+    @Test func fileBeforeItsFirstCommitIsSeenByItsCreatorOnly() throws {
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_TRUNC)
             #expect(try town.exists(keepalive))
@@ -443,15 +443,15 @@ import Testing
             #expect(throws: Errno.fileExists) { try town.open(keepalive, O_WRONLY | O_CREAT | O_EXCL) }
             try town.write("{}", to: "daemon/activity.json")
             #expect(throws: Errno.fileExists) { try town.open("daemon/activity.json", O_WRONLY | O_CREAT | O_EXCL) }
-            #expect(town.fileSystem.files.count == 0)
+            #expect(town.openHandles.count == 0)
         }
     }
 
-    @Test func ofTwoExclusiveMakersOneSucceeds() throws {
+    @Test func oneOfTwoExclusiveCreatesSucceeds() throws {
         try withTown { town in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT | O_EXCL)
             #expect(throws: Errno.fileExists) { try town.open(keepalive, O_WRONLY | O_CREAT | O_EXCL, by: .other) }
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -460,7 +460,7 @@ import Testing
             try town.write("{}", to: "deacon/heartbeat.json", mode: 0o600)
             #expect(try town.stat("deacon/heartbeat.json").st_mode == S_IFREG | 0o600)
             town.writeback()
-            #expect(try town.statBeneath("deacon/heartbeat.json").st_mode == S_IFREG | 0o600)
+            #expect(try town.statBacking("deacon/heartbeat.json").st_mode == S_IFREG | 0o600)
         }
     }
 
@@ -468,7 +468,7 @@ import Testing
         try withTown { town in
             let parent = try town.lookup(".runtime").inode
             let entry = try Array("keepalive.json".utf8).asFileName { (name) throws(Errno) in
-                try town.fileSystem.mknod(name, in: parent, mode: S_IFREG | 0o640, device: 0, for: .me)
+                try town.mknod(name, in: parent, mode: S_IFREG | 0o640, device: 0, for: .me)
             }
             #expect(entry.status.st_mode == S_IFREG | 0o640)
             #expect(try town.read(keepalive) == #"{"timestamp":"\#(town.now.rfc3339)"}"#)
@@ -482,7 +482,7 @@ import Testing
             let parent = try town.lookup(".runtime").inode
             #expect(throws: Errno.fileExists) {
                 try Array("keepalive.json".utf8).asFileName { (name) throws(Errno) in
-                    try town.fileSystem.symlink(to: "x", named: name, in: parent, for: .me)
+                    try town.symlink(to: "x", named: name, in: parent, for: .me)
                 }
             }
             #expect(throws: Errno.notDirectory) { try town.rmdir(keepalive) }
@@ -493,7 +493,7 @@ import Testing
         try withTown { town in
             try town.mkdir(keepalive)
             try town.write("plain", to: "\(keepalive)/file")
-            #expect(try town.readBeneath("\(keepalive)/file") == "plain")
+            #expect(try town.readBacking("\(keepalive)/file") == "plain")
         }
     }
 
@@ -522,7 +522,7 @@ import Testing
                 #expect(town.town.counters.touches == touches)
             }
             town.writeback()
-            #expect(try town.statBeneath(keepalive).st_mode == S_IFREG | 0o604)
+            #expect(try town.statBacking(keepalive).st_mode == S_IFREG | 0o604)
         }
     }
 
@@ -530,12 +530,12 @@ import Testing
         try withTown([keepalive: "{}"]) { town in
             let inode = try town.lookup(keepalive).inode
             let none = UnsafeMutableRawBufferPointer(start: nil, count: 0)
-            #expect(throws: Errno.noData) { try town.fileSystem.getxattr(inode, "user.x", into: none) }
-            #expect(try town.fileSystem.listxattr(inode, into: none, for: .me) == 0)
+            #expect(throws: Errno.noData) { try town.getxattr(inode, "user.x", into: none) }
+            #expect(try town.listxattr(inode, into: none, for: .me) == 0)
             #expect(throws: Errno.notSupported) {
-                try town.fileSystem.setxattr(inode, "user.x", value: UnsafeRawBufferPointer(none), flags: 0)
+                try town.setxattr(inode, "user.x", value: UnsafeRawBufferPointer(none), flags: 0)
             }
-            #expect(throws: Errno.noData) { try town.fileSystem.removexattr(inode, "user.x") }
+            #expect(throws: Errno.noData) { try town.removexattr(inode, "user.x") }
         }
     }
 
@@ -561,7 +561,7 @@ import Testing
                 town.writeback()
                 try town.unlink(path)
                 #expect(try !town.exists(path))
-                #expect(try town.readBeneath(path) == nil)
+                #expect(try town.readBacking(path) == nil)
                 #expect(town.town.liveness.counts().runtimes.alive == 0)
                 #expect(town.town.liveness.record(ofSignal: Array(path.utf8)) == nil)
                 #expect(throws: Errno.noSuchFileOrDirectory) { try town.unlink(path) }
@@ -569,7 +569,7 @@ import Testing
         }
     }
 
-    @Test func whoHasAnUnlinkedFileOpenWritesToNothing() throws {
+    @Test func writerOfAnUnlinkedFileCommitsNothing() throws {
         try withTown { town in
             try town.write("{}", to: keepalive)
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
@@ -578,7 +578,7 @@ import Testing
             try town.close(handle)
             #expect(try !town.exists(keepalive))
             town.writeback()
-            #expect(try town.readBeneath(keepalive) == nil)
+            #expect(try town.readBacking(keepalive) == nil)
             #expect(town.town.liveness.record(ofSignal: Array(keepalive.utf8)) == nil)
         }
     }
@@ -590,11 +590,11 @@ import Testing
             let inode = try town.lookup(keepalive).inode
             let handle = try town.open(keepalive)
             try town.unlink(keepalive)
-            #expect(try town.fileSystem.getattr(inode, for: .me).status.st_size == text.utf8.count)
+            #expect(try town.getattr(inode, for: .me).status.st_size == text.utf8.count)
             #expect(try town.read(handle) == text)
-            // Read to the end, it still is the open file that it was.
-            #expect(try town.fileSystem.getattr(inode, for: .me).status.st_size == text.utf8.count)
-            town.fileSystem.release(handle)
+            // After reading to the end, the open file is unchanged.
+            #expect(try town.getattr(inode, for: .me).status.st_size == text.utf8.count)
+            town.release(handle)
         }
     }
 
@@ -638,7 +638,7 @@ import Testing
         }
     }
 
-    // MARK: Expiry that means absence
+    // MARK: --on-expiry=absent
 
     @Test(arguments: [true, false])
     func expiredFileIsAbsentWhereThatIsWanted(_ isWrittenDown: Bool) throws {
@@ -656,7 +656,7 @@ import Testing
         }
     }
 
-    @Test func realFileThatIsOldIsAbsentWhereThatIsWanted() throws {
+    @Test func oldBackingFileIsAbsentWithExpiryAbsent() throws {
         try withTown([keepalive: "{}"], expiry: .absent) { (town) throws in
             #expect(try town.exists(keepalive))
             #expect(try town.names(".runtime").contains("keepalive.json"))
@@ -666,7 +666,7 @@ import Testing
         }
     }
 
-    @Test func expiryIsNeverCachedByTheKernelWhereItMeansAbsence() throws {
+    @Test func entryIsNotCachedWithExpiryAbsent() throws {
         try withTown([keepalive: "{}"], expiry: .absent) { town in
             let entry = try town.lookup(keepalive)
             #expect(entry.nameTimeout == 0)
@@ -674,27 +674,27 @@ import Testing
         }
     }
 
-    // MARK: What the kernel may keep
+    // MARK: Kernel caches
 
-    @Test func statusIsKeptOnlyWhileNobodyWrites() throws {
+    @Test func attributesAreCachedOnlyWithoutWriters() throws {
         try withTown { town in
             try town.write("{}", to: keepalive)
             let inode = try town.lookup(keepalive).inode
-            #expect(try town.fileSystem.getattr(inode, for: .other).timeout > 0)
+            #expect(try town.getattr(inode, for: .other).timeout > 0)
             let handle = try town.open(keepalive, O_WRONLY | O_TRUNC)
-            #expect(try town.fileSystem.getattr(inode, for: .other).timeout == 0)
+            #expect(try town.getattr(inode, for: .other).timeout == 0)
             try town.close(handle)
-            #expect(try town.fileSystem.getattr(inode, for: .other).timeout > 0)
+            #expect(try town.getattr(inode, for: .other).timeout > 0)
         }
     }
 }
 
 extension TestTown {
-    /// The names that a listing of a directory shows, without `.` and `..`.
+    /// The names in a listing, without `.` and `..`.
     func names(_ path: String) throws -> [String] {
         let inode = try lookup(path).inode
-        let handle = try fileSystem.opendir(inode, for: .me).handle
-        defer { fileSystem.releasedir(handle) }
-        return try fileSystem.list(inode, handle).map(\.text).filter { $0 != "." && $0 != ".." }.sorted()
+        let handle = try opendir(inode, for: .me).handle
+        defer { releasedir(handle) }
+        return try list(inode, handle).map(\.text).filter { $0 != "." && $0 != ".." }.sorted()
     }
 }

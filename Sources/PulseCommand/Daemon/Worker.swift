@@ -66,7 +66,7 @@ final class Worker: Sendable {
     /// Serves `.pulse`, and what else the keeper mounts for us, until `.pulse` is unmounted.
     private func runCovers(_ describe: @escaping @Sendable (TownFileSystem.Snapshot) -> TownStatus) throws -> Never {
         let server = Mutex<SignalMountServer?>(nil)
-        let signalMounts = try SignalMounts(of: town) { snapshot in
+        let signalMounts = SignalMounts(of: town) { snapshot in
             var status = describe(snapshot)
             let coverage = server.withLock { $0 }?.coverage
             (status.covered, status.uncovered) = (coverage?.covered ?? [], coverage?.uncovered ?? [])
@@ -86,9 +86,11 @@ final class Worker: Sendable {
         end()
     }
 
-    /// Each may be held by a slow disk, as in fsync(2); with one more than there are such requests, touches go on.
-    private static let threadCount = 12
-    /// Of a mount over `.pulse` alone, where nothing waits for a disk but an fsync.
+    /// Maximum number of threads of a mount.
+    ///
+    /// They start on demand. With all but one waiting for disks, the last one serves signal files and `.pulse`.
+    private static let threadCount = 64
+    /// The same for a mount over `.pulse` alone, where only fsync waits for a disk.
     private static let pulseThreadCount = 4
 
     /// Raises what limits us to what may be had: clients' open files are ours, and their file sizes.

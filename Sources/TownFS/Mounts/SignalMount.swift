@@ -4,6 +4,4 @@ enum SignalMount {
     case town
     /// A directory that can hold signal files, and what is beneath it, by its path relative to the town root.
     case directory([UInt8])
-    /// `.pulse` alone.
-    case pulse
 }

@@ -12,17 +12,16 @@ package final class SignalMounts: Sendable {
     private let town: Town
     private let signals: SignalDirectories
     private let mounts: Mounts
-    private let describe: @Sendable (TownFileSystem.Snapshot) -> TownStatus
     /// What is served over `.pulse`.
-    package let pulse: TownFileSystem
+    package let pulse: PulseFileSystem
 
     private final class Mounts: Sendable {
-        let byPath = Mutex<[[UInt8]: TownFileSystem]>([:])
+        let byPath = Mutex<[[UInt8]: TreeFileSystem]>([:])
 
         var counts: TownStatus.FileSystem {
             byPath.withLock { Array($0.values) }.reduce(into: TownStatus.FileSystem(inodes: 0, openFiles: 0)) {
-                $0.inodes += $1.nodes.count
-                $0.openFiles += $1.files.count
+                $0.inodes += $1.counts.inodes
+                $0.openFiles += $1.counts.openFiles
             }
         }
     }
@@ -30,15 +29,14 @@ package final class SignalMounts: Sendable {
     /// - Parameter describe: Fills in what only the process knows of the status in `.pulse`.
     package init(
         of town: Town, describe: @escaping @Sendable (TownFileSystem.Snapshot) -> TownStatus
-    ) throws(Errno) {
+    ) {
         self.town = town
         let signals = SignalDirectories(town: town)
         let mounts = Mounts()
         self.signals = signals
         self.mounts = mounts
-        self.describe = describe
-        pulse = try TownFileSystem(
-            town, covering: .pulse, root: town.root, signals: signals, others: { mounts.counts }, describe: describe)
+        pulse = PulseFileSystem(
+            of: town, signals: signals, top: .root, treeCounts: { mounts.counts }, describe: describe)
     }
 
     /// Makes the file system of a directory that has just been mounted over, and takes in what its signal files say.
@@ -48,12 +46,11 @@ package final class SignalMounts: Sendable {
     ///   - directory: Opened before it was mounted over.
     package func add(
         _ path: [UInt8], takingOwnershipOf directory: consuming OwnedDescriptor
-    ) throws(Errno) -> TownFileSystem {
+    ) throws(Errno) -> TreeFileSystem {
         town.backing.cover(path, with: directory)
         do throws(Errno) {
-            let fileSystem = try TownFileSystem(
-                town, covering: .directory(path), root: town.backing.directory(at: path), signals: signals,
-                describe: describe)
+            let fileSystem = try TreeFileSystem(
+                town, covering: .directory(path), root: town.backing.directory(at: path), signals: signals)
             mounts.byPath.withLock { $0[path] = fileSystem }
             return fileSystem
         } catch {
@@ -67,9 +64,9 @@ package final class SignalMounts: Sendable {
     /// Their documents are in real files then, as far as those can be written. Whoever still has one open writes to nothing.
     /// What is known of runtimes stays.
     package func remove(_ path: [UInt8]) {
-        let directories = signals.all(backing: path)
+        let directory = signals.all(backing: path).first
         writeback(path)
-        for (file, content) in signals.drop(directories) {
+        for (file, content) in directory?.detachSubtree() ?? [] {
             // Touched meanwhile.
             try? town.backing.withDirectory(at: file.directory.path) { (real) throws(Errno) in
                 try BackingDocument.replace(file.name, in: real, with: content, now: town.now.wall, evenIfNewer: true)
@@ -84,7 +81,7 @@ package final class SignalMounts: Sendable {
         town.writeback.writeNow(signals.allFiles(backing: path))
     }
 
-    private func fileSystem(holding path: [UInt8]) -> TownFileSystem? {
+    private func fileSystem(holding path: [UInt8]) -> TreeFileSystem? {
         mounts.byPath.withLock { mounts in
             mounts.first { cover, _ in path.starts(with: cover + [UInt8(ascii: "/")]) }?.value
         }
@@ -94,12 +91,18 @@ package final class SignalMounts: Sendable {
 /// Records of others who share the town's name: those of signal files go to the mount in which they lie.
 extension SignalMounts: SharedRecordReceiver {
     package func receive(_ touch: Touch, exit: Record.Exit?) {
-        guard let path = touch.signal else { return pulse.receive(touch, exit: exit) }
+        guard let path = touch.signal else {
+            _ = town.liveness.receive(touch, exit: exit)
+            return
+        }
         fileSystem(holding: path)?.receive(touch, exit: exit)
     }
 
     package func receiveForget(_ inodeKind: RecordSubject, stamp: HLCTimestamp, at time: WallTime) {
-        guard case .signal(let path) = inodeKind else { return pulse.receiveForget(inodeKind, stamp: stamp, at: time) }
+        guard case .signal(let path) = inodeKind else {
+            _ = town.liveness.receiveForget(inodeKind, stamp: stamp)
+            return
+        }
         fileSystem(holding: path.bytes)?.receiveForget(inodeKind, stamp: stamp, at: time)
     }
 }

@@ -190,7 +190,7 @@ final class ProcessWatch: Sendable {
             else { return }
             let now = clock()
             if work.isDue(runtime, at: now.instant) {
-                counters.noteTouch(.activity)
+                counters.countTouch(.activity)
                 liveness.touch(
                     Touch(
                         runtime: runtime, receivedAt: now.wall, at: now.instant, ttl: ttl,

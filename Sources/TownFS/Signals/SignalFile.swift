@@ -6,16 +6,19 @@ import SystemPackage
 
 /// One signal file: what tools read from it, and what becomes of what they write.
 ///
-///     open for writing ──▶ SignalHandle (a draft of its own) ──close──▶ commit ──▶ Touch ──▶ liveness table
+///     open for writing ──▶ SignalOpenFile (a draft of its own) ──close──▶ commit ──▶ Touch ──▶ liveness table
 ///     open for reading ◀── snapshot of the last committed document ◀───────┘ └───▶ journal, write-down
 ///
 /// It serves the real file beneath until the first touch, and its own content from then on. Removed, it stays removed:
 /// a later file of the same name is another object, so that a writer who still holds this one open writes to nothing,
 /// as with any unlinked file.
 ///
-/// Lock order: a `SignalHandle`'s, then this one's, then those of journal, table and write-down. Real files are read
+/// Lock order: a `SignalOpenFile`'s, then this one's, then those of journal, table and write-down. Real files are read
 /// and written with none of them held.
 final class SignalFile: Sendable {
+    /// How long the kernel may cache attributes, where it may at all, in seconds.
+    static let attributeTimeout = 1.0
+
     enum Presence {
         /// Not touched since the mount: the real file is the file, if there is one.
         case backing
@@ -35,7 +38,7 @@ final class SignalFile: Sendable {
         var synced: UInt64 = 0
         var isWritingDown = false
         /// Open files that may see this one differently from others, oldest first.
-        var handles: [SignalHandle] = []
+        var handles: [SignalOpenFile] = []
 
         /// Puts something else in the place of the content, which is then not to be written down any more.
         mutating func setAside(_ other: Presence) {
@@ -64,7 +67,7 @@ final class SignalFile: Sendable {
         self.directory = directory
         self.town = town
         let name = name.bytes
-        path = directory.path.isEmpty ? name : directory.path + [UInt8(ascii: "/")] + name
+        path = directory.path(of: name)
         number = Self.inodeNumber(of: path)
         kind = SignalKind(fileName: name)
         hasOwner = SessionNames.owner(of: path, SessionNames()) != nil
@@ -102,14 +105,14 @@ final class SignalFile: Sendable {
         else {
             return StatusReply(status: status, timeout: 0)
         }
-        return StatusReply(status: status, timeout: TownFileSystem.signalTimeout)
+        return StatusReply(status: status, timeout: Self.attributeTimeout)
     }
 
     /// Lets a caller who emptied the file and closed it see that as done, though the kernel has not said so yet.
     ///
     /// - Returns: The handles that are open.
     @discardableResult
-    private func settle(for request: Request) -> [SignalHandle] {
+    private func settle(for request: Request) -> [SignalOpenFile] {
         let handles = state.withLock { $0.handles }
         for handle in handles where handle.thread == request.thread { handle.settle() }
         return handles
@@ -174,13 +177,13 @@ final class SignalFile: Sendable {
     // MARK: Opening
 
     /// Opens the file as it is: a snapshot for reading, a draft for writing.
-    func open(flags: CInt, for request: Request, in parent: Descriptor) throws(Errno) -> SignalHandle {
+    func open(flags: CInt, for request: Request, in parent: Descriptor) throws(Errno) -> SignalOpenFile {
         let handles = settle(for: request)
         try catchUp(in: parent)
         while true {
             let (presence, revision) = state.withLock { ($0.presence, $0.revision) }
             let snapshot = try snapshot(of: presence, flags: flags, for: request, among: handles, in: parent)
-            let handle = SignalHandle(of: self, flags: flags, snapshot: snapshot, by: request, in: parent)
+            let handle = SignalOpenFile(of: self, flags: flags, snapshot: snapshot, by: request, in: parent)
             // Whoever asks for the status after the next touch has to know of this opening: the kernel would keep the answer, and
             // tell it to whoever has the former document to read.
             let isOfNow = state.withLock { state in
@@ -194,22 +197,22 @@ final class SignalFile: Sendable {
 
     /// - Parameter handles: Those that are open.
     private func snapshot(
-        of presence: Presence, flags: CInt, for request: Request, among handles: [SignalHandle], in parent: Descriptor
-    ) throws(Errno) -> SignalHandle.Snapshot {
+        of presence: Presence, flags: CInt, for request: Request, among handles: [SignalOpenFile], in parent: Descriptor
+    ) throws(Errno) -> SignalOpenFile.Snapshot {
         switch presence {
         case .backing:
             guard let file = try BackingDocument.open(name, in: parent.rawValue), isShown(file.status) else {
                 throw .noSuchFileOrDirectory
             }
-            return SignalHandle.Snapshot(of: file, as: self)
+            return SignalOpenFile.Snapshot(of: file, as: self)
         case .committed(let content) where isShown(content):
-            return SignalHandle.Snapshot(of: content, as: self)
+            return SignalOpenFile.Snapshot(of: content, as: self)
         case .creating(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
             // Who made the file finds it by its name, too.
-            return SignalHandle.Snapshot(of: nothing(ownership), as: self)
+            return SignalOpenFile.Snapshot(of: nothing(ownership), as: self)
         case .creating(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.user:
             // Who would make the file while somebody else does is given theirs by the kernel.
-            return SignalHandle.Snapshot(of: nothing(ownership), as: self)
+            return SignalOpenFile.Snapshot(of: nothing(ownership), as: self)
         case .committed, .creating, .unlinked:
             throw .noSuchFileOrDirectory
         }
@@ -222,16 +225,16 @@ final class SignalFile: Sendable {
     /// - Returns: Nil when this one has been removed: the file to be made is another then.
     func create(
         _ ownership: Ownership, flags: CInt, for request: Request, in parent: Descriptor
-    ) throws(Errno) -> SignalHandle? {
+    ) throws(Errno) -> SignalOpenFile? {
         let isThere = try exists(for: request, in: parent)
         if isThere {
             // Somebody was faster, and whether this caller may open theirs is for the kernel to say. ESTALE makes it look.
             throw flags & O_EXCL == 0 ? .staleNFSFileHandle : .fileExists
         }
-        let snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
+        let snapshot = SignalOpenFile.Snapshot(of: nothing(ownership), as: self)
         // To make the file is to write to it, if nothing, whatever the caller may do with the descriptor.
         let writing = flags & ~O_ACCMODE | O_RDWR | O_TRUNC
-        let handle = SignalHandle(of: self, flags: writing, snapshot: snapshot, by: request, in: parent)
+        let handle = SignalOpenFile(of: self, flags: writing, snapshot: snapshot, by: request, in: parent)
         return try state.withLock { (state) throws(Errno) in
             switch state.presence {
             case .unlinked: return nil
@@ -266,19 +269,19 @@ final class SignalFile: Sendable {
     /// An open file for somebody who had another file open when it was renamed over this one.
     ///
     /// What they go on to write is added to what they have written, and judged when they close.
-    func adopt(_ content: Content, by request: Request, in parent: Descriptor) -> SignalHandle {
+    func adopt(_ content: Content, by request: Request, in parent: Descriptor) -> SignalOpenFile {
         register(
-            SignalHandle(
+            SignalOpenFile(
                 of: self, adopting: content.document.bytes,
-                snapshot: SignalHandle.Snapshot(of: content, as: self), by: request, in: parent))
+                snapshot: SignalOpenFile.Snapshot(of: content, as: self), by: request, in: parent))
     }
 
     /// Takes over an open file from the signal file that was here under another path.
-    func takeOver(_ handle: SignalHandle, in parent: Descriptor) -> SignalHandle {
-        register(SignalHandle(handle, of: self, in: parent))
+    func takeOver(_ handle: SignalOpenFile, in parent: Descriptor) -> SignalOpenFile {
+        register(SignalOpenFile(handle, of: self, in: parent))
     }
 
-    private func register(_ handle: SignalHandle) -> SignalHandle {
+    private func register(_ handle: SignalOpenFile) -> SignalOpenFile {
         state.withLock { $0.handles.append(handle) }
         return handle
     }
@@ -286,7 +289,7 @@ final class SignalFile: Sendable {
     /// Forgets an open file that has been closed.
     ///
     /// A file that was made and never committed was never there.
-    func deregister(_ handle: SignalHandle) {
+    func deregister(_ handle: SignalOpenFile) {
         state.withLock { state in
             state.handles.removeAll { $0 === handle }
             if case .creating = state.presence, state.handles.isEmpty { state.presence = .backing }

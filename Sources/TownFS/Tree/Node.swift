@@ -17,14 +17,18 @@ struct Node: Sendable {
     var name: NodeName
     /// What the kernel will give back by `forget`.
     var lookups: UInt64
-    /// How many nodes name this one as their parent.
+    /// The slots of a doubly linked list of children, kept by `NodeTable`; 0 ends it.
     ///
-    /// They need it to be found, so it outlives the kernel's interest.
-    var children: UInt32 = 0
+    /// Children are found through their parent, so a node with children outlives the kernel's lookups.
+    var firstChild: UInt32 = 0
+    var nextSibling: UInt32 = 0
+    var previousSibling: UInt32 = 0
     /// The descriptor is the only way left to the file, as its name has been removed.
     var isPinned = false
     /// Somebody may change it through a mapping that the kernel tells nobody of.
     var mayBeMapped = false
+    /// The file type; it never changes.
+    let isDirectory: Bool
     /// It has been a signal file, or a signal file has been it.
     var hasChangedMeaning = false
     /// Whether it has a `security.capability`.
@@ -47,9 +51,10 @@ struct Node: Sendable {
     private static let unborn = Int64.min
 
     init(
-        nameKind: NameKind, parent: InodeNumber, name: NodeName, lookups: UInt64, signals: SignalDirectory? = nil,
-        descriptor: Descriptor? = nil, isPinned: Bool = false
+        nameKind: NameKind, parent: InodeNumber, name: NodeName, lookups: UInt64, isDirectory: Bool = false,
+        signals: SignalDirectory? = nil, descriptor: Descriptor? = nil, isPinned: Bool = false
     ) {
+        self.isDirectory = isDirectory
         self.parent = parent
         self.name = name
         self.lookups = lookups
@@ -121,7 +126,7 @@ struct Node: Sendable {
 
     var signalFile: SignalFile? { rare?.fields.signalFile }
 
-    /// Where signal files can lie beneath this directory; nil almost everywhere.
+    /// For a directory in or under which signal files can lie; nil for all others.
     var signals: SignalDirectory? {
         get { rare?.fields.signals }
         set { if newValue !== signals { changeRare { $0.signals = newValue } } }

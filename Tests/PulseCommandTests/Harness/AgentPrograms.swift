@@ -1,8 +1,8 @@
-/// What agents and the tools that they run are made of.
+/// Source code of agents and their tools.
 enum AgentPrograms {
-    /// Does what it is told, line by line, and says when it is done.
+    /// Executes orders, one per line, and answers each.
     ///
-    /// An order is a line with Python's own code in JSON, an answer one with a value or an error.
+    /// An order is Python code as a JSON string. An answer is a JSON object with a value or an error.
     static let agent = #"""
         import json, os, select, signal, sys, time, traceback
 
@@ -91,9 +91,9 @@ enum AgentPrograms {
             answers.write(json.dumps(answer).encode() + b"\n")
         """#
 
-    /// `gt`, as far as its files go.
+    /// A `gt` that only writes the files.
     ///
-    /// `gt daemon run` stays; what else it is told is over at once.
+    /// `gt daemon run` stays; every other command exits at once.
     static let gt = #"""
         #include <fcntl.h>
         #include <stdio.h>

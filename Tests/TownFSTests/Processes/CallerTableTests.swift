@@ -3,11 +3,12 @@ import Glibc
 import Linux
 import Liveness
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import TownFS
 
-/// Who callers are, told by real processes.
+/// Identification of callers, with real processes.
 @Suite struct CallerTableTests {
     private func withTable(
         capacity: Int = 8, ignoring ignored: Set<String> = [],
@@ -42,7 +43,7 @@ import Testing
         }
     }
 
-    @Test func directoryNamesTheRuntimeAlsoWhenItIsGone() throws {
+    @Test func workingDirectoryNamesTheRuntimeEvenWhenRemoved() throws {
         try withTable { table, town in
             let directory = "\(town)/gastown/crew/max/src"
             try makeDirectories(directory)
@@ -78,7 +79,7 @@ import Testing
         }
     }
 
-    @Test func whoHasEndedIsNobody() throws {
+    @Test func endedProcessHasNoIdentity() throws {
         try withTable { table, _ in
             let child = try ChildProgram("echo; read x", environment: ["GT_ROLE": "mayor"])
             let caller = try #require(table.caller(child.pid))
@@ -93,14 +94,14 @@ import Testing
     }
 
     @Test(arguments: [0, -1, 1 << 30])
-    func threadThatCannotBeSeenIsNobody(_ thread: pid_t) throws {
+    func invisibleThreadHasNoIdentity(_ thread: pid_t) throws {
         try withTable { table, _ in
             #expect(table.caller(thread) == nil)
             #expect(table.attribution(of: table.caller(thread)) == .nobody)
         }
     }
 
-    @Test func moreCallersThanThereIsRoomForAreStillTold() throws {
+    @Test func callersBeyondTheTableAreStillIdentified() throws {
         try withTable(capacity: 2) { table, _ in
             let children = try ["mayor", "deacon", "daemon"].map { name in
                 (name, try ChildProgram("echo; read x", environment: ["GT_ROLE": name]))
@@ -136,7 +137,7 @@ import Testing
             try write(#"{"rigs":{"gastown":{"beads":{"prefix":"gt"}}}}"#)
             let named = try runtime("gastown/polecats/nux", .environment(.session))
             #expect(table.attribution(of: caller) == named)
-            // While it is being written the former names hold.
+            // An incomplete file leaves the former names in effect.
             try write(#"{"rigs":{"#)
             #expect(table.attribution(of: caller) == named)
             try write(#"{"rigs":{"other":{"beads":{"prefix":"gt"}}}}"#)

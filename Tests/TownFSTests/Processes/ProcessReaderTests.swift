@@ -14,7 +14,7 @@ import Testing
         #expect(ProcessReader().read([]).isEmpty)
     }
 
-    /// One of several threads is read by a thread of its own, and one that has only one at once.
+    /// A thread of a multi-threaded process is resolved on another thread, a single-threaded process immediately.
     @Test func processOfAnyNumberOfThreadsIsRead() throws {
         let child = try ChildProgram("echo; read x", environment: ["GT_ROLE": "mayor"])
         let reader = ProcessReader()

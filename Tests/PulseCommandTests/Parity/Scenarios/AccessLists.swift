@@ -1,5 +1,5 @@
 extension Scenario {
-    /// POSIX ACLs, which are extended attributes with a will of their own.
+    /// POSIX ACLs, which are extended attributes with side effects.
     static let accessLists = #"""
         ACL of a file
           put f data

@@ -1,5 +1,5 @@
 extension Scenario {
-    /// Who may do what in whose directories.
+    /// Permissions in other users' directories.
     static let rights = #"""
         directory that may not be searched
           for mode: 0600, 0400, 0200, 0
