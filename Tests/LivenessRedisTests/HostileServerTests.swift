@@ -24,7 +24,7 @@ import Testing
 
     private static let megabyte = 1 << 20
 
-    enum Speech: String, CaseIterable {
+    enum HostileReply: String, CaseIterable {
         case garbage, zeroes, newlines, line, string, array, integers, nesting, replies, truncated, silence, drip,
             nothing
 
@@ -61,24 +61,24 @@ import Testing
         private var megabyte: Int { HostileServerTests.megabyte }
     }
 
-    @Test(arguments: Speech.allCases)
-    func speechEndsInAnErrorSoon(_ speech: Speech) throws {
+    @Test(arguments: HostileReply.allCases)
+    func hostileReplyIsAnErrorSoon(_ hostile: HostileReply) throws {
         let before = peakMemory()
         let server = try FakeServer { peer in
             _ = peer.receive()
             peer.send("+OK\r\n")
-            speech.play(peer)
+            hostile.play(peer)
         }
         let connection = try open(server.url)
         let start = ContinuousClock.now
         let failure = #expect(throws: RedisError.self) {
-            // Some speeches contain a reply to the first.
+            // Some servers send a reply to the first.
             _ = try connection.pipeline([RedisCommand("GET", "a")])
             _ = try connection.pipeline([RedisCommand("GET", "a")])
         }
         #expect(ContinuousClock.now - start < soon)
         #expect(peakMemory() - before < 256 * Self.megabyte)
-        switch speech {
+        switch hostile {
         case .silence: #expect(failure == .timedOut("reply from \(server.url)"))
         case .nothing: #expect(failure == .closed)
         default: break
@@ -88,17 +88,17 @@ import Testing
         #expect(later == failure)
     }
 
-    @Test(arguments: Speech.allCases)
-    func speechInsteadOfAGreetingIsAnErrorToo(_ speech: Speech) throws {
+    @Test(arguments: HostileReply.allCases)
+    func hostileReplyToTheFirstCommandIsAnError(_ hostile: HostileReply) throws {
         // Valid replies to every command.
-        guard speech != .replies else { return }
-        let server = try FakeServer { speech.play($0) }
+        guard hostile != .replies else { return }
+        let server = try FakeServer { hostile.play($0) }
         let start = ContinuousClock.now
         #expect(throws: RedisError.self) { _ = try open(server.url) }
         #expect(ContinuousClock.now - start < soon)
     }
 
-    @Test func clientWhoReadsNothingGetsNothingThatFillsMemory() throws {
+    @Test func unreadRepliesDoNotFillMemory() throws {
         let before = peakMemory()
         let server = try FakeServer { peer in
             _ = peer.receive()
@@ -111,7 +111,7 @@ import Testing
         #expect(peakMemory() - before < 384 * Self.megabyte)
     }
 
-    @Test func serverThatHangsUpRaisesNoSignal() throws {
+    @Test func closedSocketRaisesNoSignal() throws {
         let server = try FakeServer { peer in
             _ = peer.receive()
             peer.send("+OK\r\n")
@@ -121,7 +121,7 @@ import Testing
         #expect(throws: RedisError.closed) { try connection.pipeline([large]) }
     }
 
-    @Test func lastWordsBeforeHangingUpAreHeard() throws {
+    @Test func lastReplyBeforeTheEndIsRead() throws {
         let server = try FakeServer { $0.send("-ERR max number of clients reached\r\n") }
         #expect(throws: RedisError.server("ERR max number of clients reached")) { _ = try open(server.url) }
     }
@@ -157,7 +157,7 @@ import Testing
 
     // MARK: Connecting
 
-    @Test func connectionThatNobodyAnswersTimesOut() throws {
+    @Test func connectionWithoutAnswerTimesOut() throws {
         // A listener with a full backlog drops connections.
         let (listener, port) = try FakeServer.listen(backlog: 0)
         defer { close(listener) }
@@ -218,15 +218,15 @@ import Testing
         guard case .tlsRefused? = failure else { return #expect(Bool(false), "\(String(describing: failure))") }
     }
 
-    @Test(arguments: [Speech.silence, .nothing, .garbage, .zeroes])
-    func handshakeThatGoesWrongIsGivenUp(_ speech: Speech) throws {
-        let server = try FakeServer { speech.play($0) }
+    @Test(arguments: [HostileReply.silence, .nothing, .garbage, .zeroes])
+    func failedHandshakeIsAnError(_ hostile: HostileReply) throws {
+        let server = try FakeServer { hostile.play($0) }
         let start = ContinuousClock.now
         #expect(throws: RedisError.self) { _ = try open("rediss://127.0.0.1:\(server.port)") }
         #expect(ContinuousClock.now - start < soon)
     }
 
-    @Test func recordThatNeverEndsIsGivenUp() throws {
+    @Test func endlessRecordIsAnError() throws {
         // The header of a handshake record with a message of 16 MB.
         let server = try FakeServer { peer in
             peer.send([0x16, 3, 3, 0x40, 0, 2, 0xFF, 0xFF, 0xFF])

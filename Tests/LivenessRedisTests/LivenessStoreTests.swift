@@ -13,7 +13,7 @@ import Testing
         static let present = allCases.filter { $0 != .redis || RedisServer.isInstalled }
 
         /// Whether the store answers queries.
-        var canSay: Bool { self != .noOp }
+        var answersQueries: Bool { self != .noOp }
 
         /// Whether a touch may shorten a life, as SET does.
         var mayShortenLife: Bool { self == .redis }
@@ -76,22 +76,22 @@ import Testing
     }
 
     @Test(arguments: Kind.present)
-    func storeSaysWhetherItIsAvailable(_ kind: Kind) throws {
+    func availabilityIsReported(_ kind: Kind) throws {
         let subject = try Subject(kind)
-        #expect(subject.store.isAvailable == kind.canSay)
+        #expect(subject.store.isAvailable == kind.answersQueries)
     }
 
     @Test(arguments: Kind.present)
-    func everyIDIsAnsweredAndMissingIsFalse(_ kind: Kind) throws {
+    func everyIDIsAnswered(_ kind: Kind) throws {
         let subject = try Subject(kind)
         try subject.store.touch(mayor, ttl: Touch.defaultTTL)
-        #expect(subject.store.areAlive([mayor, deacon]) == (kind.canSay ? [true, false] : nil))
+        #expect(subject.store.areAlive([mayor, deacon]) == (kind.answersQueries ? [true, false] : nil))
     }
 
     @Test(arguments: Kind.present)
     func emptyBatchIsAnsweredEmpty(_ kind: Kind) throws {
         let subject = try Subject(kind)
-        #expect(subject.store.areAlive([]) == (kind.canSay ? [] : nil))
+        #expect(subject.store.areAlive([]) == (kind.answersQueries ? [] : nil))
     }
 
     @Test(arguments: Kind.present)
@@ -99,9 +99,9 @@ import Testing
         let subject = try Subject(kind)
         try subject.store.touch(mayor, ttl: .seconds(1))
         try subject.advance(.milliseconds(500))
-        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [true] : nil))
+        #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [true] : nil))
         try subject.advance(.seconds(1))
-        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [false] : nil))
+        #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [false] : nil))
     }
 
     @Test(arguments: Kind.present)
@@ -110,7 +110,7 @@ import Testing
         for _ in 0..<3 {
             try subject.store.touch(mayor, ttl: .seconds(10))
             try subject.advance(.seconds(9))
-            #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [true] : nil))
+            #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [true] : nil))
         }
     }
 
@@ -120,7 +120,7 @@ import Testing
         try subject.store.touch(mayor, ttl: .seconds(60))
         try subject.store.touch(mayor, ttl: .seconds(1))
         try subject.advance(.seconds(59))
-        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [!kind.mayShortenLife] : nil))
+        #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [!kind.mayShortenLife] : nil))
     }
 
     @Test(arguments: Kind.present)
@@ -129,14 +129,14 @@ import Testing
         try subject.store.touch(mayor, ttl: Touch.defaultTTL)
         try subject.store.forget(mayor)
         try subject.store.forget(deacon)
-        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [false] : nil))
+        #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [false] : nil))
     }
 
     @Test(arguments: Kind.present, [Duration.zero, .nanoseconds(-1), .seconds(-90)])
     func ttlMustBePositive(_ kind: Kind, _ ttl: Duration) throws {
         let subject = try Subject(kind)
         #expect(throws: NonPositiveTTL.self) { try subject.store.touch(mayor, ttl: ttl) }
-        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [false] : nil))
+        #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [false] : nil))
     }
 
     @Test(arguments: Kind.present)

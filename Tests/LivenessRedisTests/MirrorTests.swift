@@ -77,18 +77,18 @@ import Testing
         func deadlineMovedEarlier() {}
     }
 
-    @Test func upAndDownAreToldOnceEach() throws {
+    @Test func upAndDownAreReportedOnceEach() throws {
         let server = try RedisServer()
         let mirrored = try Mirrored(server, watcher: Watcher())
         defer { mirrored.mirror.close(within: .seconds(1)) }
-        func told() -> [LivenessEvent] { mirrored.store.events(from: 1, limit: 100).events }
-        eventually("the mirror is up") { told().count == 1 }
+        func events() -> [LivenessEvent] { mirrored.store.events(from: 1, limit: 100).events }
+        eventually("the mirror is up") { events().count == 1 }
         server.kill()
         try mirrored.touch("mayor")
-        eventually("the mirror is down") { told().contains { $0.kind == .mirrorDown } }
+        eventually("the mirror is down") { events().contains { $0.kind == .mirrorDown } }
         try server.restart()
-        eventually("the mirror is up again") { told().last?.kind == .mirrorUp }
-        let links = told().filter { $0.kind != .touched }
+        eventually("the mirror is up again") { events().last?.kind == .mirrorUp }
+        let links = events().filter { $0.kind != .touched }
         #expect(links.map(\.kind) == [.mirrorUp, .mirrorDown, .mirrorUp])
         #expect(links.map { $0.reason == nil } == [true, false, true])
     }
@@ -111,7 +111,7 @@ import Testing
         #expect(try (20_000...30_000).contains(left("longer", server)))
     }
 
-    @Test func touchesThatWaitForAServerAreSentWithTheTimeThatIsLeft() throws {
+    @Test func touchesDuringAnOutageAreSentWithTheTimeLeft() throws {
         let server = try RedisServer()
         server.kill()
         let mirrored = try Mirrored(server)
@@ -133,7 +133,7 @@ import Testing
         #expect(mirrored.mirror.status.heartbeats.state == .up)
     }
 
-    @Test func serverThatLosesEverythingIsToldAgainAtOnce() throws {
+    @Test func serverThatLosesEverythingIsRefilledAtOnce() throws {
         let server = try RedisServer()
         let mirrored = try Mirrored(server)
         defer { mirrored.mirror.close(within: .seconds(1)) }
@@ -149,7 +149,7 @@ import Testing
 
     // MARK: Other origins
 
-    @Test func othersOfTheNameSeeWhatIsTouchedAndForgotten() throws {
+    @Test func originsOfOneTownSeeTouchesAndForgets() throws {
         let server = try RedisServer()
         let one = try Mirrored(server)
         defer { one.mirror.close(within: .seconds(1)) }
@@ -182,7 +182,7 @@ import Testing
         #expect(try server.calls(of: "zrevrangebyscore") == reads)
     }
 
-    @Test func othersOfAnotherNameSeeNothing() throws {
+    @Test func originsOfAnotherTownSeeNothing() throws {
         let server = try RedisServer()
         let one = try Mirrored(server)
         let other = try Mirrored(server, town: "other", path: "/other")
@@ -197,7 +197,7 @@ import Testing
         #expect(other.store.record(of: try RuntimeID("mine")) == nil)
     }
 
-    @Test func whatMakesNoSenseOnTheChannelIsCounted() throws {
+    @Test func malformedMessagesAreCounted() throws {
         let server = try RedisServer()
         let mirrored = try Mirrored(server)
         defer { mirrored.mirror.close(within: .seconds(1)) }
@@ -206,7 +206,7 @@ import Testing
         eventually("it is counted") { mirrored.mirror.status.malformed == 1 }
     }
 
-    @Test func subscriptionThatIsLostIsMadeUpFor() throws {
+    @Test func lostSubscriptionMissesNoChange() throws {
         let server = try RedisServer()
         let one = try Mirrored(server)
         let other = try Mirrored(server, path: "/elsewhere")
@@ -226,7 +226,7 @@ import Testing
         }
     }
 
-    @Test func forgetElsewhereMakesVoidWhatWaitsToBeToldHere() throws {
+    @Test func forgetElsewhereCancelsWaitingMessages() throws {
         let server = try RedisServer()
         let one = try Mirrored(server)
         let other = try Mirrored(server, path: "/elsewhere")
@@ -250,7 +250,7 @@ import Testing
         #expect(other.store.record(of: id) == nil)
     }
 
-    @Test func lastTouchBeforeTheEndWaitsForNothing() throws {
+    @Test func lastTouchBeforeTheEndIsSentAtOnce() throws {
         let server = try RedisServer()
         let one = try Mirrored(server)
         let other = try Mirrored(server, path: "/elsewhere")
@@ -264,7 +264,7 @@ import Testing
         eventually("the last is seen") { other.store.record(of: id)?.touch.document == last }
     }
 
-    @Test func databaseThatSomebodyHasEmptiedIsFilledAgain() throws {
+    @Test func flushedDatabaseIsRefilled() throws {
         let server = try RedisServer()
         let mirrored = try Mirrored(server)
         defer { mirrored.mirror.close(within: .seconds(1)) }
@@ -276,7 +276,7 @@ import Testing
         try eventually("the record, too") { try server.cli("ZCARD", "pulsefs:town:index").contains("1") }
     }
 
-    @Test func whatWasStampedBeforeTheServersTimeWasKnownIsStampedAnew() throws {
+    @Test func stampsMadeBeforeTheServersTimeWasKnownAreCorrected() throws {
         let server = try RedisServer()
         server.kill()
         let mirrored = try Mirrored(server)
@@ -299,7 +299,7 @@ import Testing
     // MARK: Load
 
     /// 10,000 runtimes, each touched ten times a second for PULSEFS_MIRROR_SECONDS.
-    @Test func noRuntimeIsToldOfMoreThanOnceASecondHoweverManyTouchesCome() throws {
+    @Test func noRuntimeIsSentMoreThanOnceASecond() throws {
         let seconds = ProcessInfo.processInfo.environment["PULSEFS_MIRROR_SECONDS"].flatMap(Int.init) ?? 3
         let server = try RedisServer()
         let mirrored = try Mirrored(server)

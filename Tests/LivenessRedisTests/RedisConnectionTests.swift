@@ -17,7 +17,7 @@ import Testing
                 replyTimeout: replyTimeout))
     }
 
-    @Test func everyWayInAnswers() throws {
+    @Test func everyKindOfAddressConnects() throws {
         let server = try RedisServer()
         for url in [
             "unix://\(server.socketPath)", "redis://127.0.0.1:\(server.port)", "redis://[::1]:\(server.port)",
@@ -86,7 +86,7 @@ import Testing
         #expect(throws: RedisError.refused("ERR")) { _ = try open("redis://:topsecret@127.0.0.1:\(openToAll.port)") }
     }
 
-    @Test func userWithFewPermissionsMayDoWhatItMay() throws {
+    @Test func userWithFewPermissionsIsRefusedTheRest() throws {
         let server = try RedisServer { $0.users = ["ada on >secret ~mul:* +set +mget"] }
         let url = "unix://ada:secret@\(server.socketPath)"
         let connection = try open(url)
@@ -130,7 +130,7 @@ import Testing
         #expect(try connection.pipeline([ping]) == [.status("PONG")])
     }
 
-    @Test func stoppedServerIsGivenUpInTime() throws {
+    @Test func stoppedServerTimesOut() throws {
         let server = try RedisServer()
         let connection = try open("redis://127.0.0.1:\(server.port)", replyTimeout: .milliseconds(300))
         server.pause()
@@ -174,7 +174,7 @@ import Testing
                 == .array(["message", "a", "news"].map { .string(Array($0.utf8)) }))
     }
 
-    @Test func wakeupEndsTheWaitAndStaysRaised() throws {
+    @Test func eventEndsTheWaitAndStaysSignalled() throws {
         let server = try RedisServer()
         let connection = try open("unix://\(server.socketPath)")
         let event = try EventFD()
@@ -239,7 +239,7 @@ import Testing
 
     // MARK: Sentinels
 
-    @Test func sentinelLeadsToThePrimaryAndAfterItsDeathToTheNext() throws {
+    @Test func sentinelLeadsToThePrimaryAndItsSuccessor() throws {
         let primary = try RedisServer()
         let replica = try RedisServer { $0.replicaOf = primary }
         try primary.wait(for: "replica") { try $0.cli("INFO", "replication").contains("state=online") }
@@ -266,7 +266,7 @@ import Testing
         }
     }
 
-    @Test func replicaThatASentinelTakesForThePrimaryIsNotTaken() throws {
+    @Test func replicaNamedAsPrimaryIsRefused() throws {
         let replica = try RedisServer { $0.configuration = ["replicaof 127.0.0.1 1"] }
         let liar = try FakeServer { peer in
             _ = peer.receive()

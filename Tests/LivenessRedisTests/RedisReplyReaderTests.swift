@@ -56,7 +56,7 @@ import Testing
         "$9223372036854775807\r\n", "$9999999999999999999999\r\n",
         "*2\r\n*1048575\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", "%1\r\n:1\r\n:1\r\n",
     ])
-    func whatIsBeyondTheLimitsIsRefusedAtOnce(_ text: String) {
+    func replyBeyondTheLimitsIsRefusedAtOnce(_ text: String) {
         #expect {
             try feed(text)
             _ = try all()

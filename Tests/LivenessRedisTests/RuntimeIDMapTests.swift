@@ -11,7 +11,7 @@ import Testing
         try RuntimeIDMap(json: Array(text.utf8))
     }
 
-    @Test func idsAreMappedToLowerCaseUUIDsAndOthersStayThemselves() throws {
+    @Test func idsAreMappedToLowerCaseUUIDs() throws {
         let map = try map(#"{"gastown/polecats/furiosa": "\#(uuid)"}"#)
         #expect(map.count == 1)
         #expect(map[try RuntimeID("gastown/polecats/furiosa")] == uuid.lowercased())
@@ -22,11 +22,11 @@ import Testing
         "", "[]", "{", "{\"a\": 1}", "{\"a\": null}", "{\"../a\": \"UUID\"}", "{\"\": \"UUID\"}", "{\"a\": \"\"}",
         "{\"a\": \"0198\"}", "{\"a\": \"UUID\", \"b\": \"UUID\"}",
     ])
-    func whatIsNoMapIsToldOf(_ text: String) {
+    func invalidMapIsReported(_ text: String) {
         #expect(throws: RuntimeIDMap.Problem.self) { try map(text.replacing("UUID", with: uuid)) }
     }
 
-    @Test func fileIsReadWhenItHasChangedAndABadOneChangesNothing() throws {
+    @Test func changedFileIsReadAndAnInvalidOneChangesNothing() throws {
         let path = "/tmp/pulsefs-ids-\(UUID().uuidString).json"
         defer { try? FileManager.default.removeItem(atPath: path) }
         let mayor = try RuntimeID("mayor")

@@ -1,4 +1,5 @@
 import Linux
+import Liveness
 import Synchronization
 
 @testable import LivenessRedis

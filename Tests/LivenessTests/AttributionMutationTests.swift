@@ -68,7 +68,7 @@ import Testing
         Array("gastown/crew/".utf8) + [UInt8](repeating: UInt8(ascii: "x"), count: 8192), Array("mayor\u{1B}[2J".utf8),
         Array("gastown/crew/max\0".utf8), Array("gastown/crew/".utf8) + [0xFF], [],
     ])
-    func hostileValueNamesNobodyWhereverItStands(_ value: [UInt8]) {
+    func hostileValueIdentifiesNoRuntime(_ value: [UInt8]) {
         for role in ["polecat", "crew", "dog", "witness"] {
             var it = Case()
             it.command = [value, value]

@@ -98,7 +98,7 @@ import Testing
         Case([.role: ""]), Case([.role: "/"]), Case([.role: "Mayor"]), Case([.role: "overseer"]),
         Case([.role: "Jane Doe"]), Case([.role: "gastown/crew/müller"]), Case([.role: "gastown/crew/a b"]),
     ])
-    func otherRolesNameNobody(_ it: Case) { it.check() }
+    func otherRolesIdentifyNoRuntime(_ it: Case) { it.check() }
 
     // MARK: 3 and 4, actors
 
@@ -164,9 +164,9 @@ import Testing
         Case(in: "gastown/polecats/my nux/src", is: "nobody"),
         Case(in: "gastown/polecats/nux/../../crew/max", is: "nobody"),
     ])
-    func directoryNamesWhoWorksThere(_ it: Case) { it.check() }
+    func directoryIdentifiesItsAgent(_ it: Case) { it.check() }
 
-    @Test func directoryIsAskedForOnlyIfNothingBeforeItNamesAnybody() {
+    @Test func directoryIsReadOnlyWithoutEarlierEvidence() {
         let mayor = IdentityClaims(environment: [.role: Array("mayor".utf8)])
         var asked = 0
         func directory() -> [UInt8]? {
@@ -207,7 +207,7 @@ import Testing
         Case([.session: "gt-../x"]), Case([.session: "gt-a/b"]), Case([.session: "dotfiles-main"]),
         Case([.session: ""]), Case([.session: "two-nux"]), Case([.session: "bad-nux"]),
     ])
-    func sessionNamesWhoRunsInIt(_ it: Case) { it.check() }
+    func sessionIdentifiesItsAgent(_ it: Case) { it.check() }
 
     @Test(arguments: [
         Case([.beadsAgentName: "gastown/nux"], is: "gastown/polecats/nux by BEADS_AGENT_NAME"),
@@ -217,11 +217,11 @@ import Testing
         Case([.beadsAgentName: "gastown"], is: "nobody"),
         Case([.beadsAgentName: "gastown/"], is: "nobody"),
     ])
-    func agentInBeadsIsTakenAtItsWord(_ it: Case) { it.check() }
+    func agentInBeadsIsBelieved(_ it: Case) { it.check() }
 
-    @Test func prefixesThatChangeCountForAWriterKnownBefore() throws {
+    @Test func changedPrefixesApplyToKnownProcesses() throws {
         let writer = IdentityClaims(environment: [.session: Array("gt-nux".utf8)])
-        #expect(Attribution(of: writer, sessions: SessionNames()) == .nobody)
+        #expect(Attribution(of: writer, sessions: SessionNames()) == .unknown)
         #expect(Attribution(of: writer, sessions: Case.sessions).runtime?.description == "gastown/polecats/nux")
     }
 
@@ -277,7 +277,7 @@ import Testing
         Case(command: "gt status", signal: ".runtime/keepalive.json", in: "", is: "nobody"),
         Case(is: "nobody"),
     ])
-    func firstRuleThatNamesSomebodyDecides(_ it: Case) { it.check() }
+    func firstEvidenceDecides(_ it: Case) { it.check() }
 
     // MARK: From /proc
 
@@ -299,7 +299,7 @@ import Testing
     @Test func rootOfTheTownIsNoIdentity() {
         let environ = "GT_ROOT=/town/gastown/crew/max\0GT_TOWN_ROOT=mayor\0"
         let writer = IdentityClaims(cmdline: [], environ: Array(environ.utf8))
-        #expect(Attribution(of: writer, sessions: Case.sessions) == .nobody)
+        #expect(Attribution(of: writer, sessions: Case.sessions) == .unknown)
     }
 
     @Test func writerKeepsNothingOfTheEnvironmentButIDs() {
@@ -317,7 +317,7 @@ import Testing
     @Test(arguments: [
         "", "null", "[]", #""rigs""#, #"{"rigs":"#, "{\"rigs\":{}}\u{FEFF}", "{\"rigs\":{\"a\":{}}} x",
     ])
-    func whatIsNoObjectIsRefused(_ text: String) {
+    func nonObjectIsRefused(_ text: String) {
         #expect(SessionNames(rigsDocument: Array(text.utf8)) == nil)
     }
 
@@ -353,7 +353,7 @@ import Testing
     }
 
     @Test(arguments: ["mayor", "deacon", "..", ".hidden", "a/b", "a b", "", "müller"])
-    func rigThatCannotBeInAnIDNamesNobody(_ rig: String) throws {
+    func rigThatCannotBeInAnIDIdentifiesNoRuntime(_ rig: String) throws {
         let text = #"{"rigs":{"\#(rig)":{"beads":{"prefix":"gt"}}}}"#
         let names = try #require(SessionNames(rigsDocument: Array(text.utf8)))
         for session in ["gt-nux", "gt-witness", "gt-crew-max"] {

@@ -21,7 +21,7 @@ import Testing
     ].map { Array($0.utf8) }
 
     @Test(arguments: UInt64(1)...8)
-    func judgementOfAnyBytesHoldsWhatItPromises(seed: UInt64) {
+    func judgementOfAnyBytesIsValid(seed: UInt64) {
         var random = SplitMix64(state: seed)
         for _ in 0..<2_000 { check(mutant(using: &random)) }
     }

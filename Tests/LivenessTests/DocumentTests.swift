@@ -105,7 +105,7 @@ import Testing
     }
 
     @Test(arguments: [nil, "", "{", "[]", "gt prime", #"{"a":1} x"#])
-    func emptyWriteOverNoObjectLeavesWhatTheReadersGoBy(_ previous: String?) throws {
+    func emptyWriteWithoutObjectDependsOnTheKind(_ previous: String?) throws {
         #expect(try judge("", previous: previous) == (#"{"timestamp":"2026-08-01T12:00:00Z"}"#, .empty))
         #expect(try judge("", previous: previous, kind: .modificationTime) == ("", .empty))
     }
@@ -183,7 +183,7 @@ import Testing
         #expect(throws: Document.Rejection.tooLarge) { try judge(String(repeating: " ", count: 65_537)) }
     }
 
-    @Test func whatIsAddedCountsTowardsTheSize() throws {
+    @Test func addedTimestampCountsTowardsTheSize() throws {
         let full = object(ofSize: Document.maximumSize, timestamp: "2026-08-01")
         #expect(throws: Document.Rejection.tooLarge) { try judge(full) }
         #expect(throws: Document.Rejection.tooLarge) { try judge("", previous: full) }

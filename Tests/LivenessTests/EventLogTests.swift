@@ -42,7 +42,7 @@ import Testing
         }
     }
 
-    @Test func whatIsNotHeldIsSaidToBeLost() {
+    @Test func droppedEventsAreReportedAsLost() {
         var log = EventLog(capacity: 4)
         for number in 1...10 { log.append(event(number)) }
         let excerpt = log.excerpt(from: 3, limit: 2)
@@ -54,7 +54,7 @@ import Testing
 
     /// Slow and fast readers, against an unbounded list.
     @Test(arguments: [1, 2, 3] as [UInt64])
-    func agreesWithAListThatForgetsNothing(_ seed: UInt64) {
+    func agreesWithAnUnboundedList(_ seed: UInt64) {
         var random = SplitMix64(state: seed)
         for capacity in [1, 2, 7, 64] {
             var log = EventLog(capacity: capacity)
@@ -116,7 +116,7 @@ import Testing
         (Array("a\u{80}\u{9B}2J\u{A0}".utf8), "a\\u0080\\u009b2J\u{A0}"),
         ([0xFF, 0xFE], "\u{FFFD}\u{FFFD}"), (Array("größe".utf8), "größe"), ([0xE2, 0x82], "\u{FFFD}"),
     ])
-    func anyPathIsSpelledAsJSON(_ path: [UInt8], _ spelled: String) {
+    func anyPathIsEncodedAsJSON(_ path: [UInt8], _ spelled: String) {
         var event = LivenessEvent(.touched, at: WallTime(seconds: 0))
         event.signal = path
         #expect(text(event).contains(#""signal":"\#(spelled)""#))

@@ -68,7 +68,7 @@ import Testing
         #expect(queue.coalesced == 2)
     }
 
-    @Test func runtimeIsToldOfOnceASecond() {
+    @Test func runtimeIsSentOnceASecond() {
         var queue = MirrorQueue()
         var times: [Duration] = []
         for step in 0..<40 {
@@ -79,7 +79,7 @@ import Testing
         #expect(times == [.zero, .seconds(1), .seconds(2), .seconds(3)])
     }
 
-    @Test func touchThatHasToWaitIsDueWhenItsSecondIsOver() {
+    @Test func rateLimitedTouchIsDueAfterASecond() {
         var queue = MirrorQueue()
         queue.add(touch(mayor, "1"), at: clock.now)
         _ = queue.dequeue(10, at: clock.now)
@@ -96,7 +96,7 @@ import Testing
         #expect(described(second) == ["r:mayor 2"])
     }
 
-    @Test func nothingIsKeptOfWhatIsOver() {
+    @Test func sentEntriesAreDropped() {
         var queue = MirrorQueue()
         queue.add(touch(mayor), at: clock.now)
         _ = queue.dequeue(10, at: clock.now)
@@ -106,7 +106,7 @@ import Testing
         #expect(queue.due == nil)
     }
 
-    @Test func forgetWaitsForNothing() {
+    @Test func forgetIsNotRateLimited() {
         var queue = MirrorQueue()
         queue.add(touch(mayor), at: clock.now)
         _ = queue.dequeue(10, at: clock.now)
@@ -128,7 +128,7 @@ import Testing
         #expect(second.isEmpty)
     }
 
-    @Test func touchAfterAForgetIsTold() {
+    @Test func touchAfterAForgetIsSent() {
         var queue = MirrorQueue()
         queue.add(forget(mayor), at: clock.now)
         _ = queue.dequeue(10, at: clock.now)
@@ -151,7 +151,7 @@ import Testing
         #expect(described(second) == ["r:mayor again"])
     }
 
-    @Test func whatWasTakenAndNotToldIsToldAgain() {
+    @Test func undeliveredMessagesAreSentAgain() {
         var queue = MirrorQueue()
         queue.add(touch(mayor, "1"), at: clock.now)
         queue.add(forget(deacon), at: clock.now)
@@ -163,7 +163,7 @@ import Testing
         #expect(described(messages).sorted() == ["r:deacon forgotten", "r:mayor 2"])
     }
 
-    @Test func whatWasToldAServerThatLostItIsToldAgain() {
+    @Test func messageThatAServerLostIsSentAgain() {
         var queue = MirrorQueue()
         let message = touch(mayor)
         queue.add(message, at: clock.now)
@@ -178,19 +178,19 @@ import Testing
     }
 
     /// A backlog is a snapshot; it must not undo what was sent after it was made.
-    @Test func refillDoesNotUndoAForgetThatWasToldSinceItWasTaken() {
+    @Test func backlogDoesNotUndoALaterForget() {
         var queue = MirrorQueue()
         let snapshot = touch(mayor)
         queue.add(forget(mayor, after: .milliseconds(1)), at: clock.now)
-        let told = queue.dequeue(10, at: clock.now)
-        #expect(described(told) == ["r:mayor forgotten"])
+        let sent = queue.dequeue(10, at: clock.now)
+        #expect(described(sent) == ["r:mayor forgotten"])
         queue.requeue([snapshot], at: clock.now)
         clock.advance(by: .milliseconds(999))
         let taken = queue.dequeue(10, at: clock.now)
         #expect(described(taken).isEmpty)
     }
 
-    @Test func whatWasRefusedMayBeToldAgainAtOnce() {
+    @Test func refusedMessageIsSentAgainAtOnce() {
         var queue = MirrorQueue()
         queue.add(touch(mayor), at: clock.now)
         let refused = queue.dequeue(10, at: clock.now)
@@ -199,7 +199,7 @@ import Testing
         #expect(described(again) == ["r:mayor {}"])
     }
 
-    @Test func whatThereIsNoRoomForIsCountedAndSaid() throws {
+    @Test func droppedChangesAreCountedAndReported() throws {
         var queue = MirrorQueue(capacity: 2)
         for number in 0..<5 { queue.add(touch(.runtime(try RuntimeID("runtime-\(number)"))), at: clock.now) }
         queue.add(forget(mayor), at: clock.now)

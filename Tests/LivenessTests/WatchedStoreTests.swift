@@ -36,7 +36,7 @@ import Testing
         }
     }
 
-    @Test func whatHappensIsToldInItsOrder() throws {
+    @Test func eventsAreInTheOrderOfChanges() throws {
         try touch("mayor", signal: "a.json")
         store.forget(try RuntimeID("mayor"))
         store.forget(try RuntimeID("mayor"))
@@ -56,7 +56,7 @@ import Testing
         #expect(store.tally.forgotten == 2)
     }
 
-    @Test func expiryIsToldOnceForEachLife() throws {
+    @Test func expiryIsReportedOnceForEachLife() throws {
         try touch("mayor")
         #expect(watcher.earlier.load(ordering: .relaxed) == 1)
         #expect(store.expire(limit: 10) == FakeClock.start + .seconds(90))
@@ -78,7 +78,7 @@ import Testing
         #expect(described.suffix(2) == ["touched mayor", "expired mayor"])
     }
 
-    @Test func whoHasExitedOrIsForgottenDoesNotExpire() throws {
+    @Test func exitedOrForgottenRuntimeDoesNotExpire() throws {
         for id in ["mayor", "deacon"] { try touch(id) }
         let process = Touch.Process(pid: 7, program: "claude")
         store.exit(try RuntimeID("mayor"), Record.Exit(of: process, noticedAt: clock.wallTime, at: clock.now))
@@ -94,7 +94,7 @@ import Testing
         #expect(described.suffix(2) == ["expired mayor", "expired deacon"])
     }
 
-    @Test func manyThatExpireAtOnceAreToldInBatches() throws {
+    @Test func manyExpiriesAreReportedInBatches() throws {
         for number in 0..<1000 { try touch("r\(number)") }
         #expect(watcher.earlier.load(ordering: .relaxed) == 1)
         clock.advance(by: .seconds(90))
@@ -108,7 +108,7 @@ import Testing
     }
 
     /// The events and their order do not depend on the batch size.
-    @Test func batchesTellTheSameAsOneLook() throws {
+    @Test func batchSizeChangesNoEvent() throws {
         let whole = InMemoryLivenessStore(watcher: watcher, now: { [clock] in clock.now }, wallTime: { .goZero })
         for (number, store) in (0..<500).flatMap({ number in [(number, store), (number, whole)] }) {
             store.touch(
@@ -131,7 +131,7 @@ import Testing
         #expect(store.counts().runtimes.expired == 400)
     }
 
-    @Test func whatNobodyWatchesIsNotKept() throws {
+    @Test func storeWithoutWatcherKeepsNoEvents() throws {
         let clock = clock
         let store = InMemoryLivenessStore(now: { clock.now }, wallTime: { clock.wallTime })
         try store.touch(try RuntimeID("mayor"), ttl: .seconds(1))
