@@ -183,7 +183,7 @@ final class Dispatcher: Sendable {
 
     func setattr(_ call: Call) {
         let input = call.input(as: fuse_setattr_in.self)
-        // A change of owner clears the set-id bits by itself, whoever makes it.
+        // A change of owner clears the set-id bits by itself, also by root.
         let killPriv = input.valid & UInt32(FATTR_SIZE) != 0 && input.valid & UInt32(FATTR_KILL_SUIDGID) != 0
         let handle = input.valid & UInt32(FATTR_FH) != 0 ? FileHandle(rawValue: input.fh) : nil
         reply(to: call) { () throws(Errno) in

@@ -99,7 +99,9 @@ extension EndToEnd {
             }
         }
 
-        /// A reader blocked in read(2) holds no lock of the open file. Others would wait for it unkillably.
+        /// A reader blocked in read(2) holds no lock of the open file.
+        ///
+        /// Others would wait for it unkillably.
         @Test(.needs("python3")) func whoSharesADescriptorCanBeKilled() throws {
             try withMountedTown { town in
                 let printed = try python(

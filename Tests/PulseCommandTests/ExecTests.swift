@@ -2,9 +2,9 @@ import TestSupport
 import Testing
 
 extension ParallelEndToEnd {
-    /// execve(2) closes files while it holds a lock that reading `/proc` takes, too. Inspecting the closing process
-    /// then, or
-    /// the writer if it is the same process, would deadlock.
+    /// execve(2) closes files while it holds a lock that reading `/proc` takes, too.
+    ///
+    /// Inspecting the closing process then, or the writer if it is the same process, would deadlock.
     @Suite(.needs("python3", "cc")) struct ExecTests {
         private static let nux = "gastown/polecats/nux"
 

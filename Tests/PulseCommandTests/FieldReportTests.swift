@@ -1,6 +1,6 @@
 import Glibc
-import TestSupport
 import SystemPackage
+import TestSupport
 import Testing
 
 extension EndToEnd {

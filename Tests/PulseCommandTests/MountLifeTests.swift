@@ -7,8 +7,9 @@ import Testing
 extension EndToEnd {
     /// How a mount starts and ends, also when its processes are killed.
     @Suite(.inEachScope) struct MountLifeTests {
-        /// An agent that writes a counter until it is stopped or a call fails. It prints each number after close(2) has
-        /// returned.
+        /// An agent that writes a counter until it is stopped or a call fails.
+        ///
+        /// It prints each number after close(2) has returned.
         private static let agent = """
             import json, os, sys
             path = sys.argv[1]

@@ -62,7 +62,9 @@ extension ParallelEndToEnd {
             try expectFine(Self.rewritings, mode)
         }
 
-        /// Runs a Python program in a town. It prints `fine` or fails.
+        /// Runs a Python program in a town.
+        ///
+        /// It prints `fine` or fails.
         private func expectFine(_ program: String, _ mode: MountMode) throws {
             try withMountedTown(options: mode.options) { town in
                 let said = try Command("python3", "-c", program, town.path).output()
@@ -305,7 +307,9 @@ extension ParallelEndToEnd {
             }
         }
 
-        /// A directory becomes a signal directory while a file in it is open. A write to that file is a touch.
+        /// A directory becomes a signal directory while a file in it is open.
+        ///
+        /// A write to that file is a touch.
         @Test(arguments: MountMode.all) func writerGoesOnAfterItsDirectoryHasBecomeOneOfSignals(mode: MountMode) throws
         {
             try withTown { town in

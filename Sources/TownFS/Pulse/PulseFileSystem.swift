@@ -114,7 +114,7 @@ package final class PulseFileSystem: HandleFileSystem {
             {
                 return .runtime(id)
             }
-            guard liveness.hasRuntimes(backing: prefix + name + "/") else { throw .noSuchFileOrDirectory }
+            guard liveness.hasRuntimes(in: prefix + name + "/") else { throw .noSuchFileOrDirectory }
             return .runtimes(prefix + name + "/")
         }
     }
@@ -172,7 +172,7 @@ package final class PulseFileSystem: HandleFileSystem {
 
     private func exists(_ directory: PulseNode) -> Bool {
         switch directory {
-        case .runtimes(let prefix): prefix.isEmpty || liveness.hasRuntimes(backing: prefix)
+        case .runtimes(let prefix): prefix.isEmpty || liveness.hasRuntimes(in: prefix)
         case .livingBelow, .alias: alive.exists(directory)
         default: true
         }

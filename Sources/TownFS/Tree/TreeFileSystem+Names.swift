@@ -119,7 +119,6 @@ extension TreeFileSystem {
     ) throws(Errno) -> Directory {
         let directory = try directory(parent)
         try refuseTemporary(name, in: directory)
-        if case .pulse = try nameKind(of: name, in: directory) { throw .fileExists }
         town.processes.noteActivity(request)
         return directory
     }

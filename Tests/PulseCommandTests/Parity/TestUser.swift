@@ -74,14 +74,18 @@ enum CallerThread {
         fileprivate let thread: pthread_t
         fileprivate let work: Work<Value>
 
-        /// Waits for its end. Call it once.
+        /// Waits for its end.
+        ///
+        /// Call it once.
         func result() throws -> Value {
             pthread_join(thread, nil)
             return try work.result()
         }
     }
 
-    /// Changes to the ids of a user. Only root can, unless they are the current ids.
+    /// Changes to the ids of a user.
+    ///
+    /// Only root can, unless they are the current ids.
     static func become(_ caller: TestUser) throws {
         guard geteuid() != caller.user || caller.user == 0 else { return }
         try putCapabilitiesIntoEffect(true)
