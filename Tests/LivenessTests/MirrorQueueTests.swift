@@ -16,12 +16,7 @@ import Testing
     private func touch(_ subject: RecordSubject, _ document: String = "{}", after delay: Duration = .zero)
         -> MirrorQueue.Message
     {
-        .touched(
-            subject,
-            Record(
-                Touch(
-                    receivedAt: clock.wallTime + delay, at: clock.now + delay, document: Document(Array(document.utf8)),
-                    source: .written)))
+        .touched(subject, Record(Touch(at: clock, after: delay, document: document)))
     }
 
     private func forget(_ subject: RecordSubject, after delay: Duration = .zero) -> MirrorQueue.Message {

@@ -23,10 +23,7 @@ import Testing
     }
 
     private func touch(_ id: String, signal: String? = nil, ttl: Duration = .seconds(90)) throws {
-        store.touch(
-            Touch(
-                signal: signal.map { Array($0.utf8) }, runtime: try RuntimeID(id), receivedAt: clock.wallTime,
-                at: clock.now, ttl: ttl, document: nil, source: .written))
+        store.touch(Touch(at: clock, runtime: try RuntimeID(id), signal: signal.map { Array($0.utf8) }, ttl: ttl))
     }
 
     private var described: [String] {
@@ -111,10 +108,8 @@ import Testing
     @Test func batchSizeChangesNoEvent() throws {
         let whole = InMemoryLivenessStore(watcher: watcher, now: { [clock] in clock.now }, wallTime: { .goZero })
         for (number, store) in (0..<500).flatMap({ number in [(number, store), (number, whole)] }) {
-            store.touch(
-                Touch(
-                    runtime: try RuntimeID("rig\(number % 7)/r\(number)"), receivedAt: clock.wallTime, at: clock.now,
-                    ttl: .seconds(10 + number % 5), document: nil, source: .command))
+            let id = try RuntimeID("rig\(number % 7)/r\(number)")
+            store.touch(Touch(at: clock, runtime: id, ttl: .seconds(10 + number % 5), source: .command))
         }
         clock.advance(by: .seconds(13))
         _ = whole.expire(limit: .max)
