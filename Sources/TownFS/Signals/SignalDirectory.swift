@@ -143,7 +143,7 @@ final class SignalDirectory: Sendable {
 
     /// Whether a backing file is hidden because its record has expired (`Expiry.absent`).
     func hasExpired(_ name: NodeName, in backing: Descriptor) -> Bool {
-        town.configuration.expiry == .absent && (try? file(name).status(in: backing)) == nil
+        town.configuration.expiry == .absent && (try? file(name).status(in: .open(backing))) == nil
     }
 
     /// The signal file of a name, if there is an object for it.

@@ -16,7 +16,7 @@ extension SignalFile {
     @discardableResult
     func commit(
         _ bytes: [UInt8], source: Touch.Source, by request: Request, as attributedCaller: AttributedCaller?,
-        in parent: Descriptor,
+        in parent: ParentDirectory,
         replacement: Ownership? = nil, successor: SignalFile? = nil
     ) throws(Errno) -> Bool {
         let former = try contentBeneathIfNeeded(in: parent)
@@ -34,7 +34,7 @@ extension SignalFile {
     /// Takes a setting of the file's times for a touch: the document stays but for its timestamp.
     ///
     /// For a file that is just being made and has been written to, that says no more than the close which is to come.
-    func touch(by request: Request, in parent: Descriptor) throws(Errno) {
+    func touch(by request: Request, in parent: ParentDirectory) throws(Errno) {
         if isAwaited, state.withLock({ $0.handles }).contains(where: \.hasBeenWritten) { return }
         let former = try contentBeneathIfNeeded(in: parent)
         let attributedCaller = town.callers.attributedCaller(request.thread, of: path)
@@ -47,7 +47,7 @@ extension SignalFile {
     /// Takes an emptied draft that may yet be written to for a touch, and leaves the document alone.
     ///
     /// Does nothing where there is no document yet: nobody shall find an empty one.
-    func touchKeepingDocument(by request: Request, as attributedCaller: AttributedCaller?, in parent: Descriptor)
+    func touchKeepingDocument(by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory)
         throws(Errno)
     {
         let former = try contentBeneathIfNeeded(in: parent)
@@ -123,7 +123,7 @@ extension SignalFile {
     ///
     /// Whoever was let in by the former mode or owner must not be let into what comes: as with any file, they keep the
     /// one that they had.
-    func needsSuccessor(for replacement: Ownership, in parent: Descriptor) -> Bool {
+    func needsSuccessor(for replacement: Ownership, in parent: ParentDirectory) -> Bool {
         let presence = state.withLock { $0.presence }
         if case .creating(let ownership) = presence { return ownership != replacement }
         guard let status = try? currentStatus(presence, in: parent) else { return false }
@@ -146,17 +146,18 @@ extension SignalFile {
     /// What the real file holds, when nothing has been touched yet.
     ///
     /// A file that is no document, or that may not be read, holds nothing.
-    func contentBeneathIfNeeded(in parent: Descriptor) throws(Errno) -> Content? {
+    func contentBeneathIfNeeded(in parent: ParentDirectory) throws(Errno) -> Content? {
         let isNeeded = state.withLock { if case .backing = $0.presence { true } else { false } }
         guard isNeeded else { return nil }
+        let directory = try parent.descriptor
         let status: FileStatus
         do throws(Errno) {
-            status = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: parent.rawValue) }
+            status = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory.rawValue) }
         } catch .noSuchFileOrDirectory {
             return nil
         }
         guard status.isRegularFile else { return nil }
-        let bytes = (try? BackingDocument.open(name, in: parent.rawValue)?.bytes()) ?? []
+        let bytes = (try? BackingDocument.open(name, in: directory.rawValue)?.bytes()) ?? []
         return Content(
             document: Document(bytes), modified: WallTime(status.st_mtim), changed: WallTime(status.st_ctim),
             ownership: Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),

@@ -14,7 +14,7 @@ extension SignalFile {
     ///
     /// From then on it is the file's content, which is written down like any other: what tools have read they find again
     /// after an unmount or a crash.
-    func catchUp(in parent: Descriptor) throws(Errno) {
+    func catchUp(in parent: ParentDirectory) throws(Errno) {
         guard refreshesOnActivity, let owner = town.callers.owner(of: path),
             let record = town.liveness.record(of: owner),
             record.exit == nil

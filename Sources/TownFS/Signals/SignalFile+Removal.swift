@@ -10,7 +10,7 @@ extension SignalFile {
     /// Removes the file, here and beneath.
     ///
     /// - Throws: ENOENT when it was not there, or what keeps the real file from being removed; then it stays.
-    func remove(in parent: Descriptor) throws(Errno) {
+    func remove(in parent: ParentDirectory) throws(Errno) {
         if !isAwaited { _ = try status(in: parent) }
         let (former, isWritingDown) = state.withLock { state in
             defer { state.setAside(.unlinked) }
@@ -78,10 +78,11 @@ extension SignalFile {
         return unsettled
     }
 
-    func removeBeneath(in parent: Descriptor) throws(Errno) {
+    func removeBeneath(in parent: ParentDirectory) throws(Errno) {
+        let directory = try parent.descriptor
         do throws(Errno) {
             _ = try name.withPointer { (name) throws(Errno) in
-                try retryingInterrupts { unlinkat(parent.rawValue, name, 0) }
+                try retryingInterrupts { unlinkat(directory.rawValue, name, 0) }
             }
         } catch .noSuchFileOrDirectory {}
     }
@@ -89,7 +90,7 @@ extension SignalFile {
     /// What a copy of the file would hold: its content, or that of the real file beneath.
     ///
     /// - Throws: ENOENT when there is no such file, EFBIG when the real one is larger than a document.
-    func currentContent(in parent: Descriptor) throws(Errno) -> Content {
+    func currentContent(in parent: ParentDirectory) throws(Errno) -> Content {
         let presence = state.withLock { $0.presence }
         if case .committed(let content) = presence, isShown(content) { return content }
         guard case .backing = presence, let content = try contentBeneathIfNeeded(in: parent) else {

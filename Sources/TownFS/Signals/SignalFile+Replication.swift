@@ -11,7 +11,7 @@ extension SignalFile {
     /// to this file, too. Who has the file open goes on with what they have.
     ///
     /// - Returns: Nil when the file has been removed meanwhile.
-    func receive(_ touch: Touch, in parent: Descriptor) throws(Errno) -> Void? {
+    func receive(_ touch: Touch, in parent: ParentDirectory) throws(Errno) -> Void? {
         var touch = touch
         let judgement = touch.document.flatMap { document in
             try? Document.judge(document.bytes, receivedAt: touch.receivedAt, previous: nil, kind: kind)
@@ -20,7 +20,7 @@ extension SignalFile {
         touch.document = document
         let received = touch
         let former = try contentBeneathIfNeeded(in: parent)
-        let ofDirectory = try Ownership(ofOthersIn: parent)
+        let ofDirectory = try Ownership(ofOthersIn: parent.descriptor)
         let now = town.now
         let (isThere, journaled): (Bool, Bool?) = state.withLock { state in
             let ownership: Ownership
@@ -55,7 +55,7 @@ extension SignalFile {
     /// Removes the file because it was unlinked elsewhere, unless it was touched later.
     ///
     /// - Parameter time: When it was unlinked, by our clock.
-    func receiveForget(stamp: HLCTimestamp, at time: WallTime, in parent: Descriptor) throws(Errno) {
+    func receiveForget(stamp: HLCTimestamp, at time: WallTime, in parent: ParentDirectory) throws(Errno) {
         guard !town.configuration.isReadOnly else { return }
         let former = try contentBeneathIfNeeded(in: parent)
         let isWritingDown: Bool? = state.withLock { state in

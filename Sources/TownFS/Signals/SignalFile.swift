@@ -73,6 +73,21 @@ final class SignalFile: Sendable {
         hasOwner = SessionNames.owner(of: path, SessionNames()) != nil
     }
 
+    /// Whether GETATTR, OPEN, READ, WRITE, FLUSH and RELEASE of the inode are answered from memory.
+    var isInMemory: Bool {
+        state.withLock { state in
+            switch state.presence {
+            case .committed, .creating: !state.handles.contains { $0.mayReadBackingFile }
+            case .backing, .unlinked: false
+            }
+        }
+    }
+
+    /// Whether LOOKUP of the name is answered from memory.
+    var isNameInMemory: Bool {
+        state.withLock { if case .committed(let content) = $0.presence { isShown(content) } else { false } }
+    }
+
     var isRemoved: Bool {
         state.withLock { if case .unlinked = $0.presence { true } else { false } }
     }
@@ -87,7 +102,7 @@ final class SignalFile: Sendable {
     ///
     /// - Parameter parent: The real directory beneath the file's.
     /// - Throws: ENOENT when there is no such file, or its record has expired and that is to mean absence.
-    func status(for request: Request, in parent: Descriptor) throws(Errno) -> StatusReply {
+    func status(for request: Request, in parent: ParentDirectory) throws(Errno) -> StatusReply {
         let handles = settle(for: request)
         try catchUp(in: parent)
         let presence = state.withLock { $0.presence }
@@ -130,14 +145,15 @@ final class SignalFile: Sendable {
     }
 
     /// The status that everybody sees.
-    func status(in parent: Descriptor) throws(Errno) -> FileStatus {
+    func status(in parent: ParentDirectory) throws(Errno) -> FileStatus {
         try currentStatus(state.withLock { $0.presence }, in: parent)
     }
 
-    func currentStatus(_ presence: Presence, in parent: Descriptor) throws(Errno) -> FileStatus {
+    func currentStatus(_ presence: Presence, in parent: ParentDirectory) throws(Errno) -> FileStatus {
         switch presence {
         case .backing:
-            let real = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: parent.rawValue) }
+            let directory = try parent.descriptor
+            let real = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory.rawValue) }
             guard real.isRegularFile, isShown(real) else { throw .noSuchFileOrDirectory }
             return status(of: real)
         case .committed(let content):
@@ -177,7 +193,7 @@ final class SignalFile: Sendable {
     // MARK: Opening
 
     /// Opens the file as it is: a snapshot for reading, a draft for writing.
-    func open(flags: CInt, for request: Request, in parent: Descriptor) throws(Errno) -> SignalOpenFile {
+    func open(flags: CInt, for request: Request, in parent: ParentDirectory) throws(Errno) -> SignalOpenFile {
         let handles = settle(for: request)
         try catchUp(in: parent)
         while true {
@@ -197,14 +213,14 @@ final class SignalFile: Sendable {
 
     /// - Parameter handles: Those that are open.
     private func snapshot(
-        of presence: Presence, flags: CInt, for request: Request, among handles: [SignalOpenFile], in parent: Descriptor
+        of presence: Presence, flags: CInt, for request: Request, among handles: [SignalOpenFile], in parent: ParentDirectory
     ) throws(Errno) -> SignalOpenFile.Snapshot {
         switch presence {
         case .backing:
-            guard let file = try BackingDocument.open(name, in: parent.rawValue), isShown(file.status) else {
+            guard let file = try BackingDocument.open(name, in: parent.descriptor.rawValue), isShown(file.status) else {
                 throw .noSuchFileOrDirectory
             }
-            return SignalOpenFile.Snapshot(of: file, as: self)
+            return try SignalOpenFile.Snapshot(of: file, as: self)
         case .committed(let content) where isShown(content):
             return SignalOpenFile.Snapshot(of: content, as: self)
         case .creating(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
@@ -224,7 +240,7 @@ final class SignalFile: Sendable {
     ///
     /// - Returns: Nil when this one has been removed: the file to be made is another then.
     func create(
-        _ ownership: Ownership, flags: CInt, for request: Request, in parent: Descriptor
+        _ ownership: Ownership, flags: CInt, for request: Request, in parent: ParentDirectory
     ) throws(Errno) -> SignalOpenFile? {
         let isThere = try exists(for: request, in: parent)
         if isThere {
@@ -250,7 +266,7 @@ final class SignalFile: Sendable {
         }
     }
 
-    private func exists(for request: Request, in parent: Descriptor) throws(Errno) -> Bool {
+    private func exists(for request: Request, in parent: ParentDirectory) throws(Errno) -> Bool {
         do throws(Errno) {
             _ = try currentStatus(state.withLock { $0.presence }, in: parent)
             return true
@@ -269,7 +285,7 @@ final class SignalFile: Sendable {
     /// An open file for somebody who had another file open when it was renamed over this one.
     ///
     /// What they go on to write is added to what they have written, and judged when they close.
-    func adopt(_ content: Content, by request: Request, in parent: Descriptor) -> SignalOpenFile {
+    func adopt(_ content: Content, by request: Request, in parent: ParentDirectory) -> SignalOpenFile {
         register(
             SignalOpenFile(
                 of: self, adopting: content.document.bytes,
@@ -277,7 +293,7 @@ final class SignalFile: Sendable {
     }
 
     /// Takes over an open file from the signal file that was here under another path.
-    func takeOver(_ handle: SignalOpenFile, in parent: Descriptor) -> SignalOpenFile {
+    func takeOver(_ handle: SignalOpenFile, in parent: ParentDirectory) -> SignalOpenFile {
         register(SignalOpenFile(handle, of: self, in: parent))
     }
 

@@ -26,10 +26,18 @@ final class SignalOpenFile: OpenFile {
             status = file.status(of: content)
         }
 
-        init(of real: consuming BackingDocument, as file: SignalFile) {
+        /// Reads the document into memory, so that later reads do not wait for the backing file. A larger file is read
+        /// when the caller reads it.
+        init(of real: consuming BackingDocument, as file: SignalFile) throws(Errno) {
             status = file.status(of: real.status)
-            source = .real(Descriptor(real.takeDescriptor()))
+            if status.st_size <= Document.maximumSize, let bytes = try? real.bytes(), bytes.count == status.st_size {
+                source = .document(bytes)
+            } else {
+                source = .real(Descriptor(real.takeDescriptor()))
+            }
         }
+
+        fileprivate var isBacking: Bool { if case .real = source { true } else { false } }
     }
 
     private enum Verdict {
@@ -57,6 +65,8 @@ final class SignalOpenFile: OpenFile {
         /// Who changed the draft last: nobody is looked at when it is closed.
         var attributedCaller: AttributedCaller?
         var hasReadToTheEnd = false
+        /// Whether `takeOver` will read a file that the kernel writes to by itself.
+        var hasLeftBehind = false
     }
 
     let file: SignalFile
@@ -67,11 +77,11 @@ final class SignalOpenFile: OpenFile {
     /// Whether a close may have something to judge.
     let isWritable: Bool
     /// The real directory beneath the file's.
-    private let parent: Descriptor
+    private let parent: ParentDirectory
     private let state: Mutex<State>
 
     init(
-        of file: SignalFile, flags: CInt, snapshot: Snapshot, by request: Request, in parent: Descriptor
+        of file: SignalFile, flags: CInt, snapshot: Snapshot, by request: Request, in parent: ParentDirectory
     ) {
         self.file = file
         self.request = request
@@ -90,7 +100,7 @@ final class SignalOpenFile: OpenFile {
 
     /// For a file that has been committed by being renamed over the signal file, and may still be written to.
     init(
-        of file: SignalFile, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request, in parent: Descriptor
+        of file: SignalFile, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request, in parent: ParentDirectory
     ) {
         self.file = file
         self.request = request
@@ -102,7 +112,7 @@ final class SignalOpenFile: OpenFile {
     }
 
     /// The same opening, of the signal file that its directory's move has put in the place of the former.
-    init(_ former: SignalOpenFile, of file: SignalFile, in parent: Descriptor) {
+    init(_ former: SignalOpenFile, of file: SignalFile, in parent: ParentDirectory) {
         self.file = file
         self.parent = parent
         request = former.request
@@ -119,6 +129,12 @@ final class SignalOpenFile: OpenFile {
         }
         self.state = Mutex(state)
     }
+
+    /// Whether an operation on it may wait for the backing tree.
+    var mayReadBackingFile: Bool { snapshot.isBacking || state.withLock { $0.hasLeftBehind } }
+
+    /// Announces a later `takeOver`.
+    func expectTakeOver() { state.withLock { $0.hasLeftBehind = true } }
 
     /// What was written and has not been committed.
     var uncommitted: [UInt8]? {

@@ -118,7 +118,7 @@ extension TreeFileSystem {
     // MARK: Signal files
 
     private func change(
-        _ file: SignalFile, in parent: Descriptor, _ changes: StatusChanges, handle: FileHandle?,
+        _ file: SignalFile, in parent: ParentDirectory, _ changes: StatusChanges, handle: FileHandle?,
         for request: Request
     ) throws(Errno) {
         if changes.mode != nil || changes.user != nil || changes.group != nil {
@@ -135,16 +135,17 @@ extension TreeFileSystem {
     }
 
     /// Changes mode and owner of the real file, where there is no content to carry them.
-    private func changeBeneath(_ file: SignalFile, in parent: Descriptor, _ changes: StatusChanges) throws(Errno) {
+    private func changeBeneath(_ file: SignalFile, in parent: ParentDirectory, _ changes: StatusChanges) throws(Errno) {
+        let directory = try parent.descriptor
         let opened = try file.name.withPointer { (name) throws(Errno) in
-            try OwnedDescriptor(opening: name, in: parent.rawValue, O_PATH | O_NOFOLLOW)
+            try OwnedDescriptor(opening: name, in: directory.rawValue, O_PATH | O_NOFOLLOW)
         }
         guard try FileStatus(of: opened.rawValue).isRegularFile else { throw .staleNFSFileHandle }
         try changeOwnership(of: Descriptor(opened), changes)
     }
 
     private func truncate(
-        _ file: SignalFile, in parent: Descriptor, to size: off_t, handle: FileHandle?, for request: Request
+        _ file: SignalFile, in parent: ParentDirectory, to size: off_t, handle: FileHandle?, for request: Request
     ) throws(Errno) {
         if let handle, let opened = try files[handle].file as? SignalOpenFile {
             return try opened.truncate(to: size, by: request)

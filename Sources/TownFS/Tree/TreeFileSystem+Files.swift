@@ -48,7 +48,7 @@ extension TreeFileSystem {
             do throws(Errno) {
                 opened = Descriptor(
                     try OwnedDescriptor(
-                        opening: name.pointer, in: directory.descriptor.rawValue,
+                        opening: name.pointer, in: try directory.descriptor.rawValue,
                         Self.backingFlags(flags) | O_CREAT | O_EXCL, mode: mode))
             } catch .fileExists where flags & O_EXCL == 0 {
                 // Another process created it first. The kernel has to check whether this caller may open it, and follow it

@@ -32,7 +32,7 @@ extension TreeFileSystem {
         case .signal(let signals):
             let file = signals.file(NodeName(name))
             do throws(Errno) {
-                return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+                return entry(of: file, in: directory, status: try file.status(for: request, in: directory.location))
             } catch .noSuchFileOrDirectory {
                 if file.retire() { signals.drop(file) }
                 throw .noSuchFileOrDirectory
@@ -57,10 +57,11 @@ extension TreeFileSystem {
             let (file, opened) = try make(
                 NodeName(name), in: signals, of: directory, mode: mode, flags: O_WRONLY | O_EXCL, for: request)
             opened.close()
-            return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+            return entry(of: file, in: directory, status: try file.status(for: request, in: directory.location))
         }
         try refuseSignal(name, in: directory, for: request)
-        _ = try retryingInterrupts { mknodat(directory.descriptor.rawValue, name.pointer, mode, device) }
+        let backing = try directory.descriptor
+        _ = try retryingInterrupts { mknodat(backing.rawValue, name.pointer, mode, device) }
         return try entry(ofBacking: name, in: directory)
     }
 
@@ -69,7 +70,8 @@ extension TreeFileSystem {
     ) throws(Errno) -> Entry {
         let directory = try directory(forMaking: name, in: parent, for: request)
         try refuseSignal(name, in: directory, for: request)
-        _ = try retryingInterrupts { mkdirat(directory.descriptor.rawValue, name.pointer, mode) }
+        let backing = try directory.descriptor
+        _ = try retryingInterrupts { mkdirat(backing.rawValue, name.pointer, mode) }
         return try entry(ofBacking: name, in: directory)
     }
 
@@ -78,7 +80,8 @@ extension TreeFileSystem {
     ) throws(Errno) -> Entry {
         let directory = try directory(forMaking: name, in: parent, for: request)
         try refuseSignal(name, in: directory, for: request)
-        _ = try retryingInterrupts { symlinkat(target, directory.descriptor.rawValue, name.pointer) }
+        let backing = try directory.descriptor
+        _ = try retryingInterrupts { symlinkat(target, backing.rawValue, name.pointer) }
         return try entry(ofBacking: name, in: directory)
     }
 
@@ -93,8 +96,9 @@ extension TreeFileSystem {
         }
         // By the descriptor's name in /proc, as linkat's AT_EMPTY_PATH takes a capability that users do not have.
         let source = try nodes.descriptor(of: inode)
+        let backing = try directory.descriptor
         _ = try source.callByPath {
-            linkat(AT_FDCWD, $0, directory.descriptor.rawValue, name.pointer, AT_SYMLINK_FOLLOW)
+            linkat(AT_FDCWD, $0, backing.rawValue, name.pointer, AT_SYMLINK_FOLLOW)
         }
         return try entry(ofBacking: name, in: directory)
     }
@@ -109,7 +113,7 @@ extension TreeFileSystem {
             mode: mode & 0o7777 & ~request.umask, user: request.user,
             group: real.st_mode & S_ISGID == 0 ? request.group : real.st_gid)
         return try signals.withFile(name) { (file) throws(Errno) in
-            try file.create(ownership, flags: flags, for: request, in: directory.descriptor).map { (file, $0) }
+            try file.create(ownership, flags: flags, for: request, in: directory.location).map { (file, $0) }
         }
     }
 
@@ -119,7 +123,6 @@ extension TreeFileSystem {
     ) throws(Errno) -> Directory {
         let directory = try directory(parent)
         try refuseTemporary(name, in: directory)
-        if case .pulse = try nameKind(of: name, in: directory) { throw .fileExists }
         town.processes.noteActivity(request)
         return directory
     }
@@ -136,7 +139,7 @@ extension TreeFileSystem {
         guard case .signal(let signals) = try nameKind(of: name, in: directory) else { return }
         let file = signals.file(NodeName(name))
         do throws(Errno) {
-            _ = try file.status(for: request, in: directory.descriptor)
+            _ = try file.status(for: request, in: directory.location)
         } catch .noSuchFileOrDirectory {
             return
         }
@@ -150,12 +153,13 @@ extension TreeFileSystem {
         switch try nameKind(of: name, in: directory) {
         case .signal(let signals):
             let file = signals.file(NodeName(name))
-            try file.remove(in: directory.descriptor)
+            try file.remove(in: directory.location)
             nodes.detach(file)
         case .backing:
             town.processes.noteActivity(request)
-            try pinning(name, in: directory) { () throws(Errno) in
-                _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, 0) }
+            let backing = try directory.descriptor
+            try pinning(name, in: directory.inode, backing) { () throws(Errno) in
+                _ = try retryingInterrupts { unlinkat(backing.rawValue, name.pointer, 0) }
             }
         }
     }
@@ -164,17 +168,18 @@ extension TreeFileSystem {
         let directory = try directory(parent)
         switch try nameKind(of: name, in: directory) {
         case .signal(let signals):
-            _ = try signals.file(NodeName(name)).status(for: request, in: directory.descriptor)
+            _ = try signals.file(NodeName(name)).status(for: request, in: directory.location)
             throw .notDirectory
         case .backing:
             town.processes.noteActivity(request)
             let removed = directory.signals?.knownChild(NodeName(name))
             // Documents that are not written back, files that are being created.
             if let removed, removed.holdsFiles { throw .directoryNotEmpty }
+            let backing = try directory.descriptor
             func remove() throws(Errno) {
-                _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
+                _ = try retryingInterrupts { unlinkat(backing.rawValue, name.pointer, AT_REMOVEDIR) }
             }
-            try pinning(name, in: directory) { () throws(Errno) in
+            try pinning(name, in: directory.inode, backing) { () throws(Errno) in
                 do throws(Errno) {
                     try remove()
                 } catch .directoryNotEmpty {
@@ -201,11 +206,11 @@ extension TreeFileSystem {
 
     /// Keeps a backing file that the kernel knows reachable while `body` removes its name, and after.
     func pinning(
-        _ name: FileName, in directory: Directory, _ body: () throws(Errno) -> Void
+        _ name: FileName, in parent: InodeNumber, _ backing: Descriptor, _ body: () throws(Errno) -> Void
     ) throws(Errno) {
-        let status = try? FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        let status = try? FileStatus(of: name.pointer, in: backing.rawValue)
         let place = NodeStore.Place(
-            parent: directory.inode, directory: directory.descriptor, name: NodeName(name))
+            parent: parent, directory: backing, name: NodeName(name))
         let pinned = status.flatMap { nodes.pin($0.identity, at: place) ? $0.identity : nil }
         do throws(Errno) {
             try body()

@@ -10,8 +10,8 @@ extension TreeFileSystem {
         _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
         for request: Request
     ) throws(Errno) {
-        let source = NameAt(name, try directory(parent))
-        let target = NameAt(newName, try directory(newParent))
+        let source = try NameAt(name, directory(parent))
+        let target = try NameAt(newName, directory(newParent))
         try refuseTemporary(newName, in: target.directory)
         switch (try nameKind(of: name, in: source.directory), try nameKind(of: newName, in: target.directory)) {
         case (.backing, .backing):
@@ -48,15 +48,17 @@ extension TreeFileSystem {
         let name: FileName
         let nodeName: NodeName
         let directory: Directory
+        let descriptor: Descriptor
 
-        init(_ name: FileName, _ directory: Directory) {
+        init(_ name: FileName, _ directory: Directory) throws(Errno) {
+            descriptor = try directory.descriptor
             self.name = name
             nodeName = NodeName(name)
             self.directory = directory
         }
 
         func status() throws(Errno) -> FileStatus {
-            try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+            try FileStatus(of: name.pointer, in: descriptor.rawValue)
         }
     }
 
@@ -81,15 +83,15 @@ extension TreeFileSystem {
         func rename() throws(Errno) {
             _ = try retryingInterrupts {
                 clinux_renameat2(
-                    source.directory.descriptor.rawValue, source.name.pointer,
-                    target.directory.descriptor.rawValue, target.name.pointer, flags)
+                    source.descriptor.rawValue, source.name.pointer,
+                    target.descriptor.rawValue, target.name.pointer, flags)
             }
         }
-        let hasMoved = try nodes.renames.whileRenaming { () throws(Errno) in
+        let hasMoved = try nodes.renames.whileRenaming(moved.identity, exchanging: isExchange ? replaced?.identity : nil) { () throws(Errno) in
             if isExchange {
                 try rename()
             } else {
-                try pinning(target.name, in: target.directory, rename)
+                try pinning(target.name, in: target.directory.inode, target.descriptor, rename)
             }
             // Both names were of one file: rename(2) does nothing then.
             if let replaced, replaced.identity == moved.identity { return false }
@@ -109,7 +111,7 @@ extension TreeFileSystem {
         for (file, content) in left.detachSubtree() {
             // Touched while the directory was on its way. Where it cannot be written, it is as if that had come later.
             let path = place.nodeName.bytes + file.directory.path.dropFirst(left.path.count)
-            try? place.directory.descriptor.withDirectory(at: path) { (real) throws(Errno) in
+            try? place.descriptor.withDirectory(at: path) { (real) throws(Errno) in
                 try BackingDocument.replace(file.name, in: real, with: content, now: town.now.wall, evenIfNewer: true)
             }
         }
@@ -159,10 +161,10 @@ extension TreeFileSystem {
             guard let file = try? signals.withFile(moved.name, { $0 }) else { return }
             nodes.assign(moved.inode, to: file, named: moved.name, in: moved.parent)
             for (opened, handle) in signalHandles(of: moved.inode) {
-                opened.replaceFile(with: file.takeOver(handle, in: parent))
+                opened.replaceFile(with: file.takeOver(handle, in: .open(parent)))
             }
             if let content = try? content(ofBacking: moved.name, in: parent) {
-                adoptOpenings(of: moved.inode, by: file, content, for: request, in: parent)
+                adoptOpenings(of: moved.inode, by: file, content, for: request, in: .open(parent))
             }
         } else {
             nodes.assign(moved.inode, to: real.identity, named: moved.name, in: moved.parent)
@@ -208,7 +210,7 @@ extension TreeFileSystem {
         let sourceFile: SignalFile?
         if case .signal(let signals) = try nameKind(of: source.name, in: source.directory) {
             let other = signals.file(source.nodeName)
-            content = try other.currentContent(in: source.directory.descriptor)
+            content = try other.currentContent(in: source.directory.location)
             sourceFile = other
         } else {
             do throws(Errno) {
@@ -224,32 +226,32 @@ extension TreeFileSystem {
         let moved = sourceFile == nil ? try source.status().identity : nil
         let inode = moved.flatMap { nodes.inode(of: $0) } ?? sourceFile.flatMap { nodes.inode(of: $0) }
         let file = try targetSignals.withFile(target.nodeName) { (file) throws(Errno) -> SignalFile? in
-            let isOther = file.needsSuccessor(for: content.ownership, in: target.directory.descriptor)
+            let isOther = file.needsSuccessor(for: content.ownership, in: target.directory.location)
             let successor = isOther ? SignalFile(name: file.name, in: targetSignals, town: town) : nil
             let isCommitted = try file.commit(
                 content.document.bytes, source: .renamed, by: request,
                 as: town.callers.attributedCaller(request.thread, of: file.path),
-                in: target.directory.descriptor, replacement: content.ownership, successor: successor)
+                in: target.directory.location, replacement: content.ownership, successor: successor)
             guard isCommitted else { return nil }
             guard let successor else { return file }
             nodes.detach(file)
             return successor
         }
         if let sourceFile {
-            try sourceFile.remove(in: source.directory.descriptor)
+            try sourceFile.remove(in: source.directory.location)
         } else {
-            _ = try retryingInterrupts { unlinkat(source.directory.descriptor.rawValue, source.name.pointer, 0) }
+            _ = try retryingInterrupts { unlinkat(source.descriptor.rawValue, source.name.pointer, 0) }
         }
         guard let inode else { return }
         nodes.assign(inode, to: file, named: target.nodeName, in: target.directory.inode)
         ioModes.connection?.invalidateAttributes(of: inode)
-        adoptOpenings(of: inode, by: file, content, for: request, in: target.directory.descriptor)
+        adoptOpenings(of: inode, by: file, content, for: request, in: target.directory.location)
     }
 
     /// Makes those who have an ordinary file open go on in the signal file that it has become.
     private func adoptOpenings(
         of inode: InodeNumber, by file: SignalFile, _ content: SignalFile.Content, for request: Request,
-        in parent: Descriptor
+        in parent: ParentDirectory
     ) {
         for opened in files.all where opened.inode == inode {
             guard opened.file is BackingFile else { continue }
@@ -262,7 +264,7 @@ extension TreeFileSystem {
     /// EINVAL when it cannot be a document.
     private func content(ofBacking source: NameAt) throws(Errno) -> SignalFile.Content {
         do throws(Errno) {
-            return try content(ofBacking: source.nodeName, in: source.directory.descriptor)
+            return try content(ofBacking: source.nodeName, in: source.descriptor)
         } catch .invalidArgument {
             throw try source.status().isDirectory ? .notDirectory : .invalidArgument
         }
@@ -284,18 +286,18 @@ extension TreeFileSystem {
     private func renameAway(
         _ file: SignalFile, _ source: NameAt, _ target: NameAt, _ flags: UInt32, for request: Request
     ) throws(Errno) {
-        let content = try file.currentContent(in: source.directory.descriptor)
+        let content = try file.currentContent(in: source.directory.location)
         if let replaced = try? target.status() {
             guard flags & UInt32(RENAME_NOREPLACE) == 0 else { throw .fileExists }
             guard !replaced.isDirectory else { throw .isDirectory }
         }
-        try pinning(target.name, in: target.directory) { () throws(Errno) in
+        try pinning(target.name, in: target.directory.inode, target.descriptor) { () throws(Errno) in
             try BackingDocument.replace(
-                target.nodeName, in: target.directory.descriptor.rawValue, with: content,
-                now: town.now.wall, flags: flags, evenIfNewer: true, staging: source.directory.descriptor.rawValue)
+                target.nodeName, in: target.descriptor.rawValue, with: content,
+                now: town.now.wall, flags: flags, evenIfNewer: true, staging: source.descriptor.rawValue)
         }
         let inode = nodes.inode(of: file)
-        try file.remove(in: source.directory.descriptor)
+        try file.remove(in: source.directory.location)
         if let inode {
             nodes.assign(
                 inode, to: try target.status().identity, named: target.nodeName, in: target.directory.inode)

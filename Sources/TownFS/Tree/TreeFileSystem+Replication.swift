@@ -29,7 +29,7 @@ extension TreeFileSystem: SharedRecordReceiver {
     /// Without a real directory there is none: in it, nobody could find the file. And where something else than a regular
     /// file has the name, that is what it is.
     private func withSignalFile(
-        at path: [UInt8], _ body: (SignalFile, _ parent: Descriptor) throws(Errno) -> Void?
+        at path: [UInt8], _ body: (SignalFile, _ parent: ParentDirectory) throws(Errno) -> Void?
     ) {
         let (parent, name) = path.parentAndName
         do throws(Errno) {
@@ -39,7 +39,7 @@ extension TreeFileSystem: SharedRecordReceiver {
                 directory = signals.directory(NodeName(name), in: directory)
             }
             guard let directory, directory.scope.matches(name.bytes), try isFree(name, in: real) else { return }
-            try directory.withFile(name) { (file) throws(Errno) in try body(file, real) }
+            try directory.withFile(name) { (file) throws(Errno) in try body(file, .open(real)) }
             // Nothing has come of it: nobody needs to know of it.
             if let file = directory.known(name), file.retire() { directory.drop(file) }
         } catch .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .staleNFSFileHandle {

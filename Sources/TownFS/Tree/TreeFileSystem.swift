@@ -63,6 +63,13 @@ package final class TreeFileSystem: HandleFileSystem {
         ioModes.connect(to: connection)
     }
 
+    package func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool {
+        // ESTALE needs no I/O.
+        guard let node = try? nodes.node(inode) else { return false }
+        guard let name else { return node.signalFile?.isInMemory != true }
+        return node.signals?.known(NodeName(name))?.isNameInMemory != true
+    }
+
     /// For `.pulse/status.json`.
     var counts: TownStatus.FileSystem { TownStatus.FileSystem(inodes: nodes.count, openFiles: files.count) }
 
@@ -71,8 +78,10 @@ package final class TreeFileSystem: HandleFileSystem {
     /// A directory in which a request names something.
     struct Directory {
         let inode: InodeNumber
-        let descriptor: Descriptor
+        let location: ParentDirectory
         let signals: SignalDirectory?
+
+        var descriptor: Descriptor { get throws(Errno) { try location.descriptor } }
     }
 
     /// What a name in a directory means.
@@ -88,7 +97,16 @@ package final class TreeFileSystem: HandleFileSystem {
     func directory(_ inode: InodeNumber) throws(Errno) -> Directory {
         let node = try nodes.node(inode)
         guard node.signalFile == nil else { throw .notDirectory }
-        return Directory(inode: inode, descriptor: try nodes.descriptor(of: inode), signals: node.signals)
+        let location: ParentDirectory
+        if let descriptor = node.descriptor {
+            location = .open(descriptor)
+        } else if node.signals?.scope.hasSignals == true {
+            // A name in it may be answered from memory.
+            location = .node(inode, in: nodes)
+        } else {
+            location = .open(try nodes.descriptor(of: inode))
+        }
+        return Directory(inode: inode, location: location, signals: node.signals)
     }
 
     /// Decides what a name in a directory means.
@@ -98,6 +116,7 @@ package final class TreeFileSystem: HandleFileSystem {
         guard let signals = directory.signals else { return .backing }
         if BackingDocument.isTemporary(name.bytes, in: signals.scope) { throw .noSuchFileOrDirectory }
         guard signals.isSignal(name) else { return .backing }
+        if signals.known(NodeName(name))?.isNameInMemory == true { return .signal(signals) }
         do throws(Errno) {
             let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
             return status.isRegularFile ? .signal(signals) : .backing
@@ -173,13 +192,12 @@ package final class TreeFileSystem: HandleFileSystem {
     /// What an inode is, for operations on files rather than names.
     enum InodeKind {
         case backing
-        /// With the real directory beneath its own.
-        case signal(SignalFile, Descriptor)
+        case signal(SignalFile, ParentDirectory)
     }
 
     func inodeKind(_ inode: InodeNumber) throws(Errno) -> InodeKind {
         let node = try nodes.node(inode)
         guard let file = node.signalFile else { return .backing }
-        return .signal(file, try nodes.descriptor(of: node.parent))
+        return .signal(file, .node(node.parent, in: nodes))
     }
 }
