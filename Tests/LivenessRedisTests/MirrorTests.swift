@@ -75,8 +75,8 @@ import Testing
     // MARK: Events
 
     private final class Watcher: LivenessWatcher {
-        func noteEvent() {}
-        func noteEarlierDeadline() {}
+        func eventsChanged() {}
+        func deadlineMovedEarlier() {}
     }
 
     @Test func upAndDownAreToldOnceEach() throws {

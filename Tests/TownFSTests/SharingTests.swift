@@ -208,8 +208,8 @@ import Testing
 /// A mirror that ignores everything.
 private struct SilentMirror: LivenessMirror {
     func stamp(_ now: WallTime) -> HLCTimestamp { HLCTimestamp(now, by: Origin(host: "here", path: "/gt")) }
-    func note(_ record: Record, of subject: RecordSubject) {}
-    func noteForgotten(_ subject: RecordSubject, stamp: HLCTimestamp) {}
+    func enqueue(_ record: Record, of subject: RecordSubject) {}
+    func enqueueForget(of subject: RecordSubject, stamp: HLCTimestamp) {}
 
     var status: MirrorStatus {
         let link = MirrorStatus.Link(.up, since: .goZero)

@@ -132,7 +132,7 @@ final class AliveDirectory: Sendable {
         case .alias, .livingBelow(""): return true
         case .livingBelow(let prefix):
             if made.withLock({ $0.isAny(at: prefix) }) { return true }
-            return liveness.hasRuntimes(backing: prefix) && hasLiving(prefix)
+            return liveness.hasRuntimes(in: prefix) && hasLiving(prefix)
         default: return false
         }
     }
@@ -140,7 +140,7 @@ final class AliveDirectory: Sendable {
     /// Whether the runtime of that id, or one below it, is alive.
     private func hasLiving(_ prefix: String) -> Bool {
         if let id = try? RuntimeID(String(prefix.dropLast())), liveness.isAlive(id) { return true }
-        return liveness.hasLiving(backing: prefix)
+        return liveness.hasLivingRuntimes(in: prefix)
     }
 
     /// The content of a directory.

@@ -71,7 +71,7 @@ extension SignalFile {
     ) throws(Errno) -> Bool {
         let attributed = attributedCaller?.attribution ?? town.callers.attribution(of: nil, signal: path)
         let now = town.now
-        let change: (isJournaled: Bool, noted: InMemoryLivenessStore.Noted, attribution: Attribution)?
+        let change: (isJournaled: Bool, notification: InMemoryLivenessStore.Notification, attribution: Attribution)?
         do throws(Document.Rejection) {
             change = try state.withLock { (state) throws(Document.Rejection) in
                 let previous: Content?
@@ -97,19 +97,19 @@ extension SignalFile {
                     state.presence = .committed(content)
                     state.revision += 1
                 }
-                let noted = town.liveness.note(
+                let notification = town.liveness.apply(
                     Touch(
                         signal: path, runtime: attribution.runtime, receivedAt: now.wall, at: now.instant,
                         ttl: town.configuration.ttl, document: document, source: source,
                         evidence: attribution.evidence, process: attributedCaller?.caller.process))
-                return (town.journal.append(.content(content), at: path), noted, attribution)
+                return (town.journal.append(.content(content), at: path), notification, attribution)
             }
         } catch {
             throw refuse(error, by: request)
         }
         // A removed file is written to in vain, as any unlinked file is.
         guard let change else { return false }
-        town.liveness.tell(change.noted)
+        town.liveness.notify(change.notification)
         town.counters.countTouch(source)
         town.counters.note(change.attribution)
         if let attributedCaller, let runtime = change.attribution.runtime {

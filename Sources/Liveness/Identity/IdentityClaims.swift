@@ -1,16 +1,14 @@
-/// What the command line and the environment of a process say of who it is.
+/// The identity that a process claims through its command line and environment.
 ///
-/// Made from the raw values once and then kept for as long as the process runs that program. It holds ids and nothing
-/// else of the environment, where secrets live. An empty one is a process of which nothing could be learned.
+/// Parsed once per process and program. Keeps ids only, because an environment holds secrets. Empty for a process that
+/// cannot be read.
 public struct IdentityClaims: Hashable, Sendable {
-    /// The environment variables that are looked at.
-    ///
-    /// `GT_ROOT` and `GT_TOWN_ROOT` are not among them: they tell of the town, and all in it have them.
+    /// The environment variables read. `GT_ROOT` and `GT_TOWN_ROOT` are the same for the whole town.
     public enum Variable: String, Hashable, Sendable, CaseIterable {
         case role = "GT_ROLE"
         case rig = "GT_RIG"
         case polecat = "GT_POLECAT"
-        case pool = "GT_CREW"
+        case crew = "GT_CREW"
         case dogName = "GT_DOG_NAME"
         case beadsActor = "BD_ACTOR"
         case session = "GT_SESSION"
@@ -18,12 +16,12 @@ public struct IdentityClaims: Hashable, Sendable {
     }
 
     enum Program: Hashable {
-        /// `gt status-line`, and what it starts.
+        /// `gt status-line` and its children.
         case statusLine
         case daemon
-        /// Started by the daemon, which looks after agents in their directories.
-        case daemonsChild
-        /// Runs for everybody, with the environment and in the directory of whoever happened to start it.
+        /// A child of the daemon, which works in the directories of other agents.
+        case daemonChild
+        /// Shared by all agents, with the environment and directory of the one that started it.
         case server
         case other
     }
@@ -34,16 +32,16 @@ public struct IdentityClaims: Hashable, Sendable {
     }
 
     private(set) var program: Program
-    /// Who it says it is, by role or as an actor.
+    /// By role or as an actor.
     let claim: Claim?
-    /// The session it says it runs in, by that session's own name.
+    /// The name of the session.
     let session: RuntimeID?
-    /// The agent it says it works for in beads.
+    /// The agent that it works for in beads.
     let beadsAgent: RuntimeID?
 
     /// - Parameters:
-    ///   - commandLine: The arguments, with the program's own name first.
-    ///   - environment: Without what is not set.
+    ///   - commandLine: The arguments, starting with the program's name.
+    ///   - environment: The variables that are set.
     public init(commandLine: [[UInt8]] = [], environment: [Variable: [UInt8]] = [:]) {
         program = Program(commandLine)
         claim = Self.claim(in: environment)
@@ -51,22 +49,22 @@ public struct IdentityClaims: Hashable, Sendable {
         beadsAgent = Self.beadsAgent(in: environment)?.runtime
     }
 
-    /// The same, as a child of another process.
+    /// The claims of a child of `parent`.
     public func started(by parent: IdentityClaims) -> IdentityClaims {
         var child = self
         switch (parent.program, program) {
         case (.statusLine, _): child.program = .statusLine
-        case (.daemon, .other), (.daemonsChild, .other): child.program = .daemonsChild
+        case (.daemon, .other), (.daemonChild, .other): child.program = .daemonChild
         default: break
         }
         return child
     }
 
-    /// Takes both as `/proc/<pid>/cmdline` and `environ` hold them, each string ended by a NUL.
+    /// Parses `/proc/<pid>/cmdline` and `environ`, NUL-terminated strings.
     ///
-    /// Of a variable that is there twice the first counts, as for getenv(3) and Go.
+    /// The first of duplicate variables counts, as in getenv(3) and Go.
     public init(cmdline: [UInt8], environ: [UInt8]) {
-        // Only the first words of a command line matter, and it may be megabytes long.
+        // Only the first words matter, and the rest may be megabytes long.
         let commandLine = cmdline.split(separator: 0, maxSplits: 8, omittingEmptySubsequences: false).prefix(8)
         var environment: [Variable: [UInt8]] = [:]
         var start = 0
@@ -90,16 +88,16 @@ public struct IdentityClaims: Hashable, Sendable {
         return nil
     }
 
-    /// Reads `GT_ROLE`, which newer tools set to an address, and older ones to a bare role with names beside it.
+    /// Parses `GT_ROLE`: an address, or from older tools a role whose names are in other variables.
     private static func agent(byRoleIn environment: [Variable: [UInt8]]) -> Agent? {
         guard let role = environment[.role] else { return nil }
         let parts = Agent.parts(of: role)
         guard parts.count == 1 else { return Agent(address: parts) }
-        // A name that is not set is empty, and makes no id.
+        // An empty name makes no valid id.
         func name(_ variable: Variable) -> Agent.Name { (environment[variable] ?? [])[...].trimmed }
         return switch parts[0] {
         case "polecat": .polecat(name(.polecat), rig: name(.rig))
-        case "crew": .pool(name(.pool), rig: name(.rig))
+        case "crew": .crew(name(.crew), rig: name(.rig))
         case "dog": .dog(name(.dogName))
         case "witness": .witness(rig: name(.rig))
         case "refinery": .refinery(rig: name(.rig))
@@ -107,18 +105,18 @@ public struct IdentityClaims: Hashable, Sendable {
         }
     }
 
-    /// Reads `BEADS_AGENT_NAME`, which is `rig/name` for polecats and for crew alike.
+    /// Parses `BEADS_AGENT_NAME`, which is `rig/name` for polecats and for crew.
     private static func beadsAgent(in environment: [Variable: [UInt8]]) -> Agent? {
         guard let agent = environment[.beadsAgentName].flatMap(Agent.init(address:)) else { return nil }
-        if case .polecat(let name, let rig) = agent, name == environment[.pool]?[...].trimmed {
-            return .pool(name, rig: rig)
+        if case .polecat(let name, let rig) = agent, name == environment[.crew]?[...].trimmed {
+            return .crew(name, rig: rig)
         }
         return agent
     }
 }
 
 extension IdentityClaims.Program {
-    /// Reads the words after `gt` that are not options.
+    /// Parses the words after `gt` that are not options.
     fileprivate init(_ commandLine: [[UInt8]]) {
         let path = commandLine.first ?? []
         let name = path[(path.lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? 0)...]
@@ -126,7 +124,7 @@ extension IdentityClaims.Program {
         switch (name, words.next()?[...]) {
         case ("gt", "status-line"?): self = .statusLine
         case ("gt", "daemon"?): self = words.next().map { "run" ~= $0[...] } == true ? .daemon : .other
-        // tmux calls its server by the words that started it; screen, by a name of its own.
+        // tmux's server keeps the arguments that started it; screen's server renames itself.
         case ("tmux", _), ("tmux: server", _), ("screen", _), ("SCREEN", _), ("pulsefs", _): self = .server
         default: self = .other
         }
@@ -136,9 +134,9 @@ extension IdentityClaims.Program {
 extension IdentityClaims.Variable {
     private static let prefixes = allCases.map { (variable: $0, bytes: Array("\($0.rawValue)=".utf8)) }
 
-    /// The variable that `NAME=value` sets; nil for any other than these.
+    /// The variable set by `NAME=value`; nil for any other.
     fileprivate init?(of entry: ArraySlice<UInt8>) {
-        // Nearly all of an environment is passed over here.
+        // Skips nearly all variables.
         guard entry.first == UInt8(ascii: "G") || entry.first == UInt8(ascii: "B"),
             let prefix = Self.prefixes.first(where: { entry.starts(with: $0.bytes) })
         else { return nil }

@@ -1,27 +1,26 @@
-/// Whose touch it is, and by what it was told.
+/// The runtime that a touch belongs to, and the evidence for it.
 public enum Attribution: Hashable, Sendable {
     case runtime(RuntimeID, by: Evidence)
-    /// Nothing names anybody: only the signal file is touched.
+    /// No evidence: only the signal file is touched.
     case nobody
-    /// The writer is known to be no sign of anybody's life, whatever it carries or writes.
+    /// The process never proves life, whatever its environment or document says.
     case excluded
 
-    /// What names a runtime, in the order in which it is asked; the first that names one decides.
+    /// The evidence, in the order in which it is checked; the first that identifies a runtime decides.
     ///
-    /// `GT_SESSION` and `BEADS_AGENT_NAME` are the exception: they are asked last. And a document that contradicts the
-    /// environment outranks it.
+    /// `GT_SESSION` and `BEADS_AGENT_NAME` are checked last. A document that contradicts the environment outranks it.
     public enum Evidence: Hashable, Sendable {
-        /// The writer is a program that runs as itself.
+        /// The process runs a program that is a runtime itself.
         case command
-        /// The signal file is one runtime's own.
+        /// The signal file belongs to one runtime.
         case path
         case environment(IdentityClaims.Variable)
         /// The document names an actor.
         case document
-        /// The writer works in a directory that is one runtime's own.
+        /// The process works in a directory that belongs to one runtime.
         case directory
 
-        /// All there are, in the order in which they are asked.
+        /// All evidence, in the order in which it is checked.
         public static let all: [Evidence] = [
             .command, .path, .environment(.role), .environment(.beadsActor), .document, .directory,
             .environment(.session), .environment(.beadsAgentName),
@@ -36,46 +35,46 @@ public enum Attribution: Hashable, Sendable {
         if case .runtime(_, let evidence) = self { evidence } else { nil }
     }
 
-    /// Says which runtime a touch is by, or a process when there is neither signal nor document.
+    /// Attributes a touch, or a process where there is neither signal file nor document.
     ///
-    /// Any bytes will do: what is not spelled as Gas Town spells it names nobody.
+    /// Accepts any bytes; a spelling that Gas Town does not use identifies no runtime.
     ///
     /// - Parameters:
-    ///   - signal: The signal file, by its path in the town.
-    ///   - document: What was written to it.
-    ///   - workingDirectory: The writer's, relative to the town, as `/proc/<pid>/cwd` gives it; nil if it is elsewhere
-    ///     or unknown. Asked for only if neither path nor environment names anybody.
-    ///   - sessions: Asked for only if there is a session's name to be understood.
+    ///   - signal: The signal file's path in the town.
+    ///   - document: The bytes written to it.
+    ///   - workingDirectory: Relative to the town, as in `/proc/<pid>/cwd`; nil if outside or unknown. Evaluated only if
+    ///     neither path nor environment identifies a runtime.
+    ///   - sessions: Evaluated only if there is a session name to resolve.
     public init(
-        of writer: IdentityClaims, signal: [UInt8]? = nil, document: Document? = nil,
+        of claims: IdentityClaims, signal: [UInt8]? = nil, document: Document? = nil,
         workingDirectory: @autoclosure () -> [UInt8]? = nil, sessions: @autoclosure () -> SessionNames
     ) {
-        switch writer.program {
-        // The tmux server runs it every few seconds, with the environment of whoever started that.
+        switch claims.program {
+        // The tmux server runs it every few seconds, with the environment of the process that started the server.
         case .statusLine:
             self = .excluded
             return
         case .daemon:
             self = Self(Agent.daemon.runtime, by: .command) ?? .nobody
             return
-        case .server, .daemonsChild, .other: break
+        case .server, .daemonChild, .other: break
         }
-        let isInPlace = writer.program == .other
-        let writer = writer.program == .server ? nil : writer
+        let isInPlace = claims.program == .other
+        let claims = claims.program == .server ? nil : claims
         let undocumented =
             Self(signal.flatMap { SessionNames.owner(of: $0, sessions()) }, by: .path)
-            ?? writer?.claim.map { .runtime($0.runtime, by: .environment($0.variable)) }
+            ?? claims?.claim.map { .runtime($0.runtime, by: .environment($0.variable)) }
             ?? Self((isInPlace ? workingDirectory() : nil).flatMap(Agent.init(directory:))?.runtime, by: .directory)
-            ?? Self(writer?.session.flatMap { sessions().runtime(of: $0) }, by: .environment(.session))
-            ?? Self(writer?.beadsAgent, by: .environment(.beadsAgentName))
+            ?? Self(claims?.session.flatMap { sessions().runtime(of: $0) }, by: .environment(.session))
+            ?? Self(claims?.beadsAgent, by: .environment(.beadsAgentName))
             ?? .nobody
         self = document.map(undocumented.consulting) ?? undocumented
     }
 
-    /// The same once the document is known, for whoever may not ask about the process at that moment.
+    /// The attribution with the document taken into account.
     ///
-    /// An environment that the document contradicts is somebody else's, leaked through a parent (gastown 2d16602cc): what
-    /// is written of this very touch outranks it.
+    /// An environment that the document contradicts belongs to another agent and leaked through a parent process
+    /// (gastown 2d16602cc); the document outranks it.
     public func consulting(_ document: Document) -> Attribution {
         switch self {
         case .excluded, .runtime(_, .command), .runtime(_, .path), .runtime(_, .document): return self
@@ -96,7 +95,7 @@ public enum Attribution: Hashable, Sendable {
 }
 
 extension Attribution: CustomStringConvertible {
-    /// One line for people: `gastown/polecats/nux by GT_ROLE`.
+    /// For people: `gastown/polecats/nux by GT_ROLE`.
     public var description: String {
         switch self {
         case .runtime(let runtime, let evidence): "\(runtime) by \(evidence)"
@@ -107,7 +106,7 @@ extension Attribution: CustomStringConvertible {
 }
 
 extension Attribution.Evidence: CustomStringConvertible {
-    /// The variable's name, or the word for what else decided.
+    /// The variable's name, or the kind of evidence.
     public var description: String {
         switch self {
         case .command: "command"

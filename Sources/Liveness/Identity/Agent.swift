@@ -1,7 +1,7 @@
-/// One of the agents of a Gas Town, by the role it plays.
+/// An agent of a Gas Town, by its role.
 ///
-/// The same agent is spelled in several ways: by address (`gastown/nux`, `gastown-witness`), by the directory it works
-/// in, by its session (see `SessionNames`). Names are taken from there as they stand; `runtime` judges them.
+/// Parsed from an address (`gastown/nux`, `gastown-witness`), a working directory, or a session name (`SessionNames`).
+/// Names are not validated before `runtime`.
 enum Agent: Hashable {
     typealias Name = ArraySlice<UInt8>
 
@@ -10,26 +10,25 @@ enum Agent: Hashable {
     case witness(rig: Name)
     case refinery(rig: Name)
     case polecat(Name, rig: Name)
-    case pool(Name, rig: Name)
+    case crew(Name, rig: Name)
 
-    /// The agent's one canonical id; nil if a name in it cannot stand there.
+    /// The agent's canonical id; nil if a name in it is not valid.
     var runtime: RuntimeID? {
         switch self {
         case .mayor: Self.id("mayor")
         case .deacon: Self.id("deacon")
-        // The watchdog works where the dogs do, but is spoken of by a name of its own.
+        // The watchdog works in the dogs' directory but has its own id.
         case .boot, .dog("boot"): Self.id("deacon/boot")
         case .daemon: Self.id("daemon")
         case .dog(let name): Self.id("deacon/dogs/", name)
         case .witness(let rig): Self.id(rig: rig, "/witness")
         case .refinery(let rig): Self.id(rig: rig, "/refinery")
         case .polecat(let name, let rig): Self.id(rig: rig, "/polecats/", name)
-        case .pool(let name, let rig): Self.id(rig: rig, "/crew/", name)
+        case .crew(let name, let rig): Self.id(rig: rig, "/crew/", name)
         }
     }
 
-    /// The worker that `rig/name` or `<prefix>-name` means: a polecat, unless the name is a word that says something
-    /// else.
+    /// The worker of `rig/name` or `<prefix>-name`: a polecat, unless the name is a reserved word.
     init?(worker name: Name, rig: Name) {
         guard !Self.isReserved(name) else { return nil }
         self = .polecat(name, rig: rig)
@@ -41,14 +40,14 @@ enum Agent: Hashable {
     }
 
     private static func id(rig: Name, _ role: StaticString, _ name: Name = []) -> RuntimeID? {
-        // What begins with a dot lies hidden in the town and is no rig.
+        // A hidden directory is not a rig.
         guard !isReserved(rig), rig.first != UInt8(ascii: "."), !rig.contains(UInt8(ascii: "/")),
             !name.contains(UInt8(ascii: "/"))
         else { return nil }
         return try? RuntimeID(bytes: rig + Array(role) + name)
     }
 
-    /// Whether a name has its own meaning where a rig's or a worker's might stand.
+    /// Whether a name has a meaning of its own in place of a rig's or a worker's.
     private static func isReserved(_ name: Name) -> Bool {
         switch name {
         case "mayor", "deacon", "daemon", "dogs", "witness", "refinery", "polecats", "crew": true
@@ -60,15 +59,15 @@ enum Agent: Hashable {
 // MARK: - Addresses
 
 extension Agent {
-    /// Reads the form that `GT_ROLE`, `BD_ACTOR` and a document's `actor` share.
+    /// Parses the address in `GT_ROLE`, `BD_ACTOR` and a document's `actor`.
     ///
-    /// White space around it, doubled slashes and one at the end are overlooked. Nil for a role that needs more than an
-    /// address to be somebody, such as `polecat`, and for whatever else is written there, such as a person's name.
+    /// Ignores surrounding white space, repeated slashes and a trailing slash. Nil for a role that needs more than an
+    /// address, such as `polecat`, and for any other text, such as a person's name.
     init?(address: some Collection<UInt8>) {
         self.init(address: Self.parts(of: address))
     }
 
-    /// Splits an address at its slashes; empty if it begins with one or is longer than any id.
+    /// The parts between slashes; empty if the address starts with a slash or is longer than any id.
     static func parts(of address: some Collection<UInt8>) -> [Name] {
         guard address.count <= RuntimeID.maximumLength else { return [] }
         let address = Array(address)[...].trimmed
@@ -91,7 +90,7 @@ extension Agent {
             switch (parts[0], parts[1]) {
             case ("deacon", "dogs"): self = .dog(parts[2])
             case (let rig, "polecats"): self = .polecat(parts[2], rig: rig)
-            case (let rig, "crew"): self = .pool(parts[2], rig: rig)
+            case (let rig, "crew"): self = .crew(parts[2], rig: rig)
             default: return nil
             }
         default:
@@ -99,7 +98,7 @@ extension Agent {
         }
     }
 
-    /// Reads an address without slashes, in which a dash may stand for one.
+    /// Parses an address without slashes, in which a dash may replace one.
     private init?(word: Name) {
         switch word {
         case "mayor": self = .mayor
@@ -111,8 +110,8 @@ extension Agent {
                 self = .witness(rig: rig)
             } else if let rig = word.dropping(suffix: "-refinery") {
                 self = .refinery(rig: rig)
-            } else if let (rig, name) = word.parted(at: "-crew-") {
-                self = .pool(name, rig: rig)
+            } else if let (rig, name) = word.split(atFirst: "-crew-") {
+                self = .crew(name, rig: rig)
             } else {
                 return nil
             }
@@ -123,9 +122,9 @@ extension Agent {
 // MARK: - Directories
 
 extension Agent {
-    /// Reads a working directory, relative to the town, as `/proc/<pid>/cwd` gives it.
+    /// Parses a working directory, relative to the town, as in `/proc/<pid>/cwd`.
     ///
-    /// Nobody works at the town's root or at a rig's, nor in a rig's `mayor/rig`, which all of the rig share.
+    /// Nil for the town's root, a rig's root, and a rig's `mayor/rig`, which the whole rig shares.
     init?(directory: [UInt8]) {
         let path = directory[...].dropping(suffix: " (deleted)") ?? directory[...]
         let parts = path.split(separator: UInt8(ascii: "/"))
@@ -137,21 +136,21 @@ extension Agent {
         case (let rig?, "witness"?, _): self = .witness(rig: rig)
         case (let rig?, "refinery"?, _): self = .refinery(rig: rig)
         case (let rig?, "polecats"?, let name?): self = .polecat(name, rig: rig)
-        case (let rig?, "crew"?, let name?): self = .pool(name, rig: rig)
+        case (let rig?, "crew"?, let name?): self = .crew(name, rig: rig)
         default: return nil
         }
     }
 }
 
-// MARK: - Words among bytes
+// MARK: - Matching bytes
 
 extension ArraySlice<UInt8> {
-    /// Lets a `switch` over bytes have words for its cases.
-    static func ~= (word: StaticString, bytes: Self) -> Bool {
-        word.withUTF8Buffer { bytes.elementsEqual($0) }
+    /// Allows string literals as patterns in a `switch` over bytes.
+    static func ~= (text: StaticString, bytes: Self) -> Bool {
+        text.withUTF8Buffer { bytes.elementsEqual($0) }
     }
 
-    /// Without the white space at both ends, which is ASCII's.
+    /// Without ASCII white space at both ends.
     var trimmed: Self {
         let isBlank = { (byte: UInt8) in byte == 0x20 || 0x09...0x0D ~= byte }
         guard let start = firstIndex(where: { !isBlank($0) }), let last = lastIndex(where: { !isBlank($0) }) else {
@@ -160,13 +159,13 @@ extension ArraySlice<UInt8> {
         return self[start...last]
     }
 
-    /// What stands before `suffix`; nil if the bytes do not end with it.
+    /// The bytes before `suffix`; nil if they do not end with it.
     func dropping(suffix: StaticString) -> Self? {
         suffix ~= self.suffix(suffix.utf8CodeUnitCount) ? dropLast(suffix.utf8CodeUnitCount) : nil
     }
 
-    /// What stands before the first `separator` and after it; nil if there is none.
-    func parted(at separator: StaticString) -> (Self, Self)? {
+    /// The bytes before and after the first `separator`; nil if there is none.
+    func split(atFirst separator: StaticString) -> (Self, Self)? {
         let length = separator.utf8CodeUnitCount
         guard count >= length,
             let start = (startIndex...endIndex - length).first(where: { separator ~= self[$0..<$0 + length] })

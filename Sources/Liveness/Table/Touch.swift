@@ -1,9 +1,8 @@
-/// One piece of evidence that a runtime is alive.
+/// Evidence that a runtime is alive.
 public struct Touch: Hashable, Sendable {
-    /// How long a touch counts if nobody says otherwise.
     public static let defaultTTL: Duration = .seconds(90)
 
-    /// What the evidence was.
+    /// The kind of evidence.
     public enum Source: String, Hashable, Sendable, CaseIterable {
         /// A document written to the signal file.
         case written
@@ -17,11 +16,11 @@ public struct Touch: Hashable, Sendable {
         case activity
     }
 
-    /// Where a touch came from: one process of this host, as it was then.
+    /// The local process that made a touch. A class, because thousands of touches share one.
     public final class Process: Hashable, Sendable {
-        /// In the pid namespace of whoever serves the town.
+        /// In the pid namespace of the daemon.
         public let pid: Int32
-        /// What the kernel calls the program, `comm` in proc(5).
+        /// The program's name, `comm` in proc(5).
         public let program: String
 
         public init(pid: Int32, program: String) {
@@ -29,8 +28,8 @@ public struct Touch: Hashable, Sendable {
             self.program = program
         }
 
-        public static func == (one: Process, other: Process) -> Bool {
-            one.pid == other.pid && one.program == other.program
+        public static func == (first: Process, second: Process) -> Bool {
+            first.pid == second.pid && first.program == second.program
         }
 
         public func hash(into hasher: inout Hasher) {
@@ -39,30 +38,26 @@ public struct Touch: Hashable, Sendable {
         }
     }
 
-    /// The signal file, by its path in the town; nil if the touch did not come through one.
+    /// The signal file's path in the town; nil if the touch did not come through one.
     public var signal: [UInt8]?
-    /// Who is alive; nil if nobody can be named, and then only the signal file is touched.
+    /// The runtime that is alive; nil if it is not known, and then only the signal file is touched.
     public var runtime: RuntimeID?
-    /// When it was received, for documents and file times.
+    /// For documents and file times.
     public var receivedAt: WallTime
     public var source: Source
-    /// What named the runtime; nil if nothing had to, or if it was named elsewhere.
+    /// What identified the runtime; nil if the caller named it, or if another origin did.
     public var evidence: Attribution.Evidence?
-    /// Who made the touch, where that is known.
     public var process: Process?
     /// When it was received, for the deadline.
     ///
     /// `ContinuousClock` reads CLOCK_BOOTTIME on Linux (`swift_get_time` in the Swift runtime's
-    /// `Concurrency/Clock.cpp`): it counts through suspend, and setting the wall clock does not move it. It starts
-    /// anew at boot.
+    /// `Concurrency/Clock.cpp`): it counts through suspend, ignores changes of the wall clock, and restarts at boot.
     public var at: ContinuousClock.Instant
-    /// For how long it proves life; a lower bound.
+    /// How long it proves life; a lower bound.
     public var ttl: Duration
-    /// Its place among all touches of the same record, here and elsewhere.
-    ///
-    /// Without an origin for one received here.
+    /// Orders it among all touches of the record. Without an origin if it was received here.
     public var stamp: HLCTimestamp
-    /// What the signal file holds from now on; nil if the touch brings no document, and what is known stays.
+    /// The signal file's new content; nil leaves the content as it is.
     public var document: Document?
 
     public init(
@@ -82,6 +77,14 @@ public struct Touch: Hashable, Sendable {
         self.stamp = stamp ?? HLCTimestamp(receivedAt)
     }
 
-    /// The end of the life that this touch proves.
     public var deadline: ContinuousClock.Instant { at + ttl }
+
+    /// The runtime or the signal file; nil if the touch is about both or neither.
+    var subject: RecordSubject? {
+        switch (signal, runtime) {
+        case (let signal?, nil): .signal(SignalPath(bytes: signal))
+        case (nil, let runtime?): .runtime(runtime)
+        case (nil, nil), (_?, _?): nil
+        }
+    }
 }

@@ -1,47 +1,46 @@
-/// One thing that has happened to the liveness table or its mirror, as it is told to whoever watches.
+/// A change of the liveness table, or of its mirror's connection.
 public struct LivenessEvent: Hashable, Sendable {
     public enum Kind: String, Sendable, CaseIterable {
-        /// Somebody was heard of, here or at another host.
         case touched
-        /// A runtime has been silent for its ttl.
         case expired
-        /// The process that a runtime is has ended.
+        /// The runtime's root process has ended.
         case exited
         case forgotten
         case mirrorUp = "mirror_up"
         case mirrorDown = "mirror_down"
     }
 
-    public private(set) var kind: Kind
-    /// When that was noticed.
-    public private(set) var time: WallTime
+    public let kind: Kind
+    /// When pulsefs noticed it.
+    public let time: WallTime
     public var runtime: RuntimeID?
-    /// A signal file, by its path in the town.
+    /// A signal file's path in the town.
     public var signal: [UInt8]?
     public var source: Touch.Source?
     public var evidence: Attribution.Evidence?
     public var process: Touch.Process?
-    /// Who has noticed it, if not this host.
+    /// The origin that reported it, if another one did.
     public var origin: Origin?
     public var reason: String?
 
-    public init(_ kind: Kind, at time: WallTime) {
+    public init(
+        _ kind: Kind, _ subject: RecordSubject? = nil, at time: WallTime, process: Touch.Process? = nil,
+        origin: Origin? = nil, reason: String? = nil
+    ) {
         self.kind = kind
         self.time = time
-    }
-
-    init(_ kind: Kind, _ subject: RecordSubject, at time: WallTime) {
-        self.init(kind, at: time)
         switch subject {
         case .runtime(let id): runtime = id
         case .signal(let path): signal = path.bytes
+        case nil: break
         }
+        self.process = process
+        self.origin = origin
+        self.reason = reason
     }
 
-    init(_ touch: Touch) { self.init(touch, runtime: touch.runtime) }
-
-    /// - Parameter runtime: The touch's, perhaps as another object, or nil.
-    init(_ touch: borrowing Touch, runtime: RuntimeID?) {
+    /// - Parameter runtime: The touch's, or nil where the touch proves no life.
+    init(_ touch: Touch, runtime: RuntimeID?, origin: Origin? = nil) {
         kind = .touched
         time = touch.receivedAt
         self.runtime = runtime
@@ -49,27 +48,12 @@ public struct LivenessEvent: Hashable, Sendable {
         source = touch.source
         evidence = touch.evidence
         process = touch.process
-    }
-
-    /// Becomes the event of a touch, where an older one has been: references are counted only where they change.
-    ///
-    /// - Parameter runtime: The touch's, perhaps as another object, or nil.
-    mutating func become(_ touch: borrowing Touch, runtime: consuming RuntimeID?) {
-        kind = .touched
-        time = touch.receivedAt
-        if self.runtime != nil || runtime != nil { self.runtime = runtime }
-        let path = touch.signal
-        if signal != nil || path != nil { signal = path }
-        source = touch.source
-        evidence = touch.evidence
-        if process !== touch.process { process = touch.process }
-        if origin != nil { origin = nil }
-        if reason != nil { reason = nil }
+        self.origin = origin
     }
 
     // MARK: As text
 
-    /// One line of JSON with its line feed, whatever bytes a path is of.
+    /// A line of JSON with its line feed. Invalid UTF-8 in a path becomes U+FFFD.
     public func line(number: UInt64) -> [UInt8] {
         var line = JSONLine()
         line.add("seq", number)
@@ -88,7 +72,7 @@ public struct LivenessEvent: Hashable, Sendable {
         return line.bytes
     }
 
-    /// What is told in the place of events that are not held any more.
+    /// The line in place of events that are no longer held.
     public static func line(ofLost numbers: ClosedRange<UInt64>, at time: WallTime) -> [UInt8] {
         var line = JSONLine()
         line.add("time", time.rfc3339)
@@ -99,7 +83,7 @@ public struct LivenessEvent: Hashable, Sendable {
     }
 }
 
-/// A JSON object in one line, its members in the order in which they are added.
+/// A JSON object on one line, its members in the order of `add`.
 private struct JSONLine {
     private var text = Array("{".utf8)
 
@@ -120,7 +104,7 @@ private struct JSONLine {
                 text.append(UInt8(ascii: "\\"))
                 text.append(UInt8(scalar.value))
             case 0..<0x20, 0x7F..<0xA0:
-                // A line of its own making would be taken for another event, and a terminal obeys some of these.
+                // A line feed would start another event, and terminals obey some control characters.
                 let byte = UInt8(scalar.value)
                 text += "\\u00".utf8
                 text += [byte >> 4, byte & 0xF].map { $0 + ($0 < 10 ? UInt8(ascii: "0") : UInt8(ascii: "a") - 10) }

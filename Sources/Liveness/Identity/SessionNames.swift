@@ -1,15 +1,15 @@
-/// Which agents run in which sessions: `gt-nux` is the polecat nux of the rig with the prefix `gt`.
+/// Maps session names to agents: `gt-nux` is the polecat nux of the rig with the prefix `gt`.
 public struct SessionNames: Hashable, Sendable {
     private let rigOfPrefix: [String: String]
 
-    /// Knows the town's own sessions only, such as `hq-mayor`.
+    /// Resolves only the sessions of the town itself, such as `hq-mayor`.
     public init() {
         rigOfPrefix = [:]
     }
 
-    /// Reads the rigs' prefixes from the content of `mayor/rigs.json`; nil if that is not a JSON object.
+    /// Parses the rigs' prefixes in `mayor/rigs.json`, at `rigs.<rig>.beads.prefix`; nil if it is not a JSON object.
     ///
-    /// A prefix is at `rigs.<rig>.beads.prefix`. One that two rigs share tells nothing and is left out.
+    /// A prefix of two rigs is ignored.
     public init?(rigsDocument: [UInt8]) {
         guard (try? UTF8Span(validating: rigsDocument.span)) != nil, let document = JSONOutline(rigsDocument),
             document.isObject
@@ -25,11 +25,13 @@ public struct SessionNames: Hashable, Sendable {
         self.rigOfPrefix = rigOfPrefix.filter { !shared.contains($0.key) }
     }
 
-    /// The runtime that a signal file, by its path in the town, belongs to; nil if many write it.
+    /// The runtime that a signal file belongs to; nil if it has many writers.
     ///
-    /// A heartbeat of a session that no prefix explains is its own runtime's.
+    /// A heartbeat of an unknown session belongs to a runtime of the session's name.
     ///
-    /// - Parameter sessions: Asked for only if the path names a session.
+    /// - Parameters:
+    ///   - signal: The path in the town.
+    ///   - sessions: Evaluated only if the path contains a session name.
     public static func owner(of signal: [UInt8], _ sessions: @autoclosure () -> SessionNames) -> RuntimeID? {
         switch signal[...] {
         case "deacon/heartbeat.json", "deacon/.deacon-heartbeat": Agent.deacon.runtime
@@ -37,12 +39,10 @@ public struct SessionNames: Hashable, Sendable {
         }
     }
 
-    /// The agent that runs in a session; nil if the name does not tell.
-    ///
-    /// Of several prefixes that fit the longest counts, whatever follows it.
+    /// The agent that runs in a session; nil if no prefix matches. The longest matching prefix counts.
     public func runtime(of session: RuntimeID) -> RuntimeID? {
         let name = session.description
-        // No session's name is longer; and each dash below costs a look-up.
+        // Bounds the lookups, one for each dash.
         guard name.utf8.count <= RuntimeID.maximumNameLength else { return nil }
         let bytes = Array(name.utf8)
         if let agent = Agent(townSession: bytes[...]) { return agent.runtime }
@@ -56,26 +56,26 @@ public struct SessionNames: Hashable, Sendable {
 }
 
 extension Agent {
-    /// Reads the whole name of a session that belongs to no rig.
+    /// Parses the name of a session that belongs to no rig.
     fileprivate init?(townSession name: Name) {
         switch name {
         case "hq-mayor": self = .mayor
         case "hq-deacon": self = .deacon
         case "hq-boot": self = .boot
         default:
-            guard let (before, dog) = name.parted(at: "hq-dog-"), before.isEmpty else { return nil }
+            guard let (before, dog) = name.split(atFirst: "hq-dog-"), before.isEmpty else { return nil }
             self = .dog(dog)
         }
     }
 
-    /// Reads what follows the rig's prefix and a dash.
+    /// Parses the part after the rig's prefix and a dash.
     fileprivate init?(session name: Name, rig: Name) {
         switch name {
         case "witness": self = .witness(rig: rig)
         case "refinery": self = .refinery(rig: rig)
         default:
-            if let (before, name) = name.parted(at: "crew-"), before.isEmpty {
-                self = .pool(name, rig: rig)
+            if let (before, name) = name.split(atFirst: "crew-"), before.isEmpty {
+                self = .crew(name, rig: rig)
             } else {
                 self.init(worker: name, rig: rig)
             }
