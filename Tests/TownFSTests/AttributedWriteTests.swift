@@ -10,7 +10,9 @@ import Testing
 @Suite struct AttributedWriteTests {
     private let activity = "daemon/activity.json"
 
-    /// All callers from outside the mount's pid namespace have pid 0. They are different processes all the same.
+    /// All callers from outside the mount's pid namespace have pid 0.
+    ///
+    /// They are different processes all the same.
     @Test func draftOfACallerWithoutAPidIsPrivate() throws {
         try withTown { town in
             let (writer, reader) = (Request(user: 0, group: 0, thread: 0), Request(user: 1, group: 1, thread: 0))

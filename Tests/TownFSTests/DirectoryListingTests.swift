@@ -203,7 +203,9 @@ import Testing
         }
     }
 
-    /// In replies of every size, a directory lists each name once. A reader that seeks to an offset resumes there.
+    /// In replies of every size, a directory lists each name once.
+    ///
+    /// A reader that seeks to an offset resumes there.
     @Test(
         arguments: ["plain", "daemon"].flatMap { directory in
             TestTown.Opening.allCases.map { (directory, $0) }
@@ -267,8 +269,9 @@ import Testing
         }
     }
 
-    /// A reader with a small buffer uses part of a reply and resumes earlier. It sees every other name even if it
-    /// removes those it has seen.
+    /// A reader with a small buffer uses part of a reply and resumes earlier.
+    ///
+    /// It sees every other name even if it removes those it has seen.
     @Test(arguments: ["plain", "daemon", "", ".pulse/runtimes"], [false, true])
     func noNameIsSkippedWhereverAReaderResumes(_ directory: String, areDropped: Bool) throws {
         let names = (0..<150).map { "n\($0).json" }

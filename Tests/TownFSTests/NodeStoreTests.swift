@@ -253,7 +253,9 @@ import Testing
         }
     }
 
-    /// Its path leads to another file, which is not mistaken for it. Its export handle finds it.
+    /// Its path leads to another file, which is not mistaken for it.
+    ///
+    /// Its export handle finds it.
     @Test(arguments: [false, true])
     func directoryMovedInTheBackingTreeIsFoundByHandleOnly(usesHandles: Bool) throws {
         let files = ["d/e/a": "1", "elsewhere/e/a": "secret"]
@@ -286,8 +288,9 @@ import Testing
         }
     }
 
-    /// Two directories are exchanged in the backing tree. They must not become each other's parents: a path walk
-    /// would never end.
+    /// Two directories are exchanged in the backing tree.
+    ///
+    /// They must not become each other's parents: a path walk would never end.
     @Test func directoriesSwappedInTheBackingTreeMakeNoCycle() throws {
         try withTown(["a/b/c": "1", "x/y": "2"], cacheCapacity: 1) { town in
             let outer = try town.lookup("a").inode
@@ -356,8 +359,9 @@ import Testing
 
     // MARK: Reused inode numbers
 
-    /// A file removed from the backing tree leaves its inode number to the next one. References to the first must not
-    /// reach the second.
+    /// A file removed from the backing tree leaves its inode number to the next one.
+    ///
+    /// References to the first must not reach the second.
     @Test func reusedInodeNumberIsAnotherNode() throws {
         try withTown { town in
             func make() throws -> FileStatus {

@@ -173,7 +173,9 @@ import Testing
 
     // MARK: Closing
 
-    /// With dup(2), each close validates the draft. A partial document is never committed.
+    /// With dup(2), each close validates the draft.
+    ///
+    /// A partial document is never committed.
     @Test func halfDocumentIsRefusedAtOneCloseAndTheWholeOneCommittedAtTheNext() throws {
         try withTown { town in
             let before = document("before", at: town.now)
@@ -303,7 +305,9 @@ import Testing
         }
     }
 
-    /// The kernel sends RELEASE some time after the last close. The process that closed must not notice.
+    /// The kernel sends RELEASE some time after the last close.
+    ///
+    /// The process that closed must not notice.
     @Test func truncatingWriterSeesItsTouchAfterClose() throws {
         try withTown { town in
             try town.write(document("gt", at: town.now), to: keepalive)

@@ -139,7 +139,9 @@ final class TestTown: Sendable {
 
     // MARK: Whole files
 
-    /// Overwrites a file as Go's `os.WriteFile` does. Throws close's error, too.
+    /// Overwrites a file as Go's `os.WriteFile` does.
+    ///
+    /// Throws close's error, too.
     func write(_ text: String, to path: String, mode: mode_t = 0o644, by caller: Request = .me) throws(Errno) {
         let handle = try open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: mode, by: caller)
         do throws(Errno) {

@@ -98,7 +98,9 @@ import Testing
         }
     }
 
-    /// A background write-back may be lost in a power cut. fsync(2) promises that it is not.
+    /// A background write-back may be lost in a power cut.
+    ///
+    /// fsync(2) promises that it is not.
     @Test func fsyncFlushesAnEarlierWriteback() throws {
         try withTown { town in
             try town.write(document("gt", at: town.now), to: activity)

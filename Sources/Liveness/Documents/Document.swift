@@ -13,10 +13,17 @@ public struct Document: Hashable, Sendable {
     /// Empty for a signal file whose readers go by its modification time.
     public let bytes: [UInt8]
 
+    /// The file that it was written to, for an owner of the table who knows files; no part of the document itself.
+    public var source: (any AnyObject & Sendable)?
+
     /// Takes bytes for a document unseen, such as those of a real file that was there before the mount.
     public init(_ bytes: [UInt8] = []) {
         self.bytes = bytes
     }
+
+    public static func == (one: Document, other: Document) -> Bool { one.bytes == other.bytes }
+
+    public func hash(into hasher: inout Hasher) { hasher.combine(bytes) }
 
     /// The time that readers take its age from; nil if there is none that Go would read.
     public var timestamp: WallTime? {

@@ -127,7 +127,7 @@ package final class OpenHandle: Sendable {
                 file.isWritable
             {
                 state.leftBehind = LeftBehind(file: file, bytes: bytes)
-                (newFile as? SignalOpenFile)?.expectTakeOver()
+                (newFile as? SignalOpenFile)?.expectLeftBehind()
             }
             defer { state.file = newFile }
             return state.file
@@ -142,7 +142,7 @@ package final class OpenHandle: Sendable {
 
     func close() {
         let (file, leftBehind) = state.withLock { ($0.file, $0.leftBehind) }
-        if let leftBehind { (file as? SignalOpenFile)?.takeOver(leftBehind) }
+        if let leftBehind { (file as? SignalOpenFile)?.adoptContent(of: leftBehind) }
         file.close()
     }
 }

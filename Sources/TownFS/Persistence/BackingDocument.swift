@@ -83,7 +83,9 @@ struct BackingDocument: ~Copyable {
         try DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
             let name = entry.name.bytes
             let isLeft =
-                if let scope { isTemporary(name, in: scope) } else { name.starts(with: temporaryPrefix) && isUnique(name) }
+                if let scope { isTemporary(name, in: scope) } else {
+                    name.starts(with: temporaryPrefix) && isUnique(name)
+                }
             if isLeft { _ = entry.name.withPointer { unlinkat(directory.rawValue, $0, 0) } }
             return true
         }

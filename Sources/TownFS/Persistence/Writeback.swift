@@ -151,7 +151,7 @@ final class Writeback: Sendable {
     private func write(_ files: [SignalFile], isDurable: Bool = false) -> [Errno] {
         var failures: [Errno] = []
         for file in files {
-            guard let (content, revision) = file.beginWriteDown(isDurable: isDurable) else { continue }
+            guard let (content, revision) = file.beginWriteback(isDurable: isDurable) else { continue }
             var failure: Errno?
             do throws(Errno) {
                 try withDirectory(of: file) { (directory) throws(Errno) in
@@ -161,7 +161,7 @@ final class Writeback: Sendable {
             } catch {
                 failure = error
             }
-            let isSettled = file.endWriteDown(of: revision, isDurable: isDurable, succeeded: failure == nil)
+            let isSettled = file.endWriteback(of: revision, isDurable: isDurable, succeeded: failure == nil)
             guard !isSettled, let failure else { continue }
             failures.append(failure)
             log.error("cannot write \(String(printable: file.path)) down: \(failure)")

@@ -95,7 +95,7 @@ final class ProcessWatch: Sendable {
     private func note(_ note: Note) {
         let (isFirst, mustStart) = state.withLock { state in
             guard !state.isClosing, state.notes.count < Self.mostNotes else {
-                counters.noteActivityDropped()
+                counters.countDroppedActivity()
                 return (false, false)
             }
             state.notes.append(note)
@@ -285,7 +285,7 @@ final class ProcessWatch: Sendable {
         }
         for (runtime, process) in runtimesWithoutRoot {
             let exit = Record.Exit(of: process.described, noticedAt: now.wall, at: now.instant)
-            if liveness.exit(runtime, exit) { counters.noteExit() }
+            if liveness.exit(runtime, exit) { counters.countExit() }
         }
         work.nextSearch = .now + Self.searchPause
     }

@@ -63,7 +63,9 @@ final class TownSessions: Sendable {
         return state.withLock { $0.names }
     }
 
-    /// The version that the kernel has in its caches; nil if it would have to ask a file system. The inner nil is no file.
+    /// The version that the kernel has in its caches; nil if it would have to ask a file system.
+    ///
+    /// The inner nil is no file.
     private var cachedVersion: Version?? {
         let (directory, path) = place
         do throws(Errno) {

@@ -198,7 +198,7 @@ final class SignalDirectory: Sendable {
 
     /// Whether there are files here that the backing directory may not hold yet.
     var holdsFiles: Bool {
-        knownFiles.contains { $0.listing == .shown || $0.isAwaited }
+        knownFiles.contains { $0.listing == .shown || $0.isBeingCreated }
     }
 
     /// The signal files that have an object, in no order.
@@ -231,6 +231,15 @@ final class SignalDirectories: Sendable {
         var directory: SignalDirectory? = root
         for name in path.split(separator: UInt8(ascii: "/")) { directory = directory?.knownChild(NodeName(name)) }
         return directory?.subtree ?? []
+    }
+
+    /// The signal file of a name in the directory at a path, if there is an object for it.
+    func known(_ name: NodeName, in path: [UInt8]) -> SignalFile? {
+        var directory: SignalDirectory? = root
+        for component in path.split(separator: UInt8(ascii: "/")) {
+            directory = directory?.knownChild(NodeName(component))
+        }
+        return directory?.known(name)
     }
 
     /// The signal files known at and under a path.

@@ -21,7 +21,7 @@ extension TreeFileSystem {
             town.processes.noteActivity(request)
             try renameBacking(source, target, flags, for: request)
         case (_, .signal(let signals)):
-            // Two names change places, or one leaves a whiteout behind: neither is a touch.
+            // An exchange and a whiteout are no touch.
             guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .invalidArgument }
             try renameOntoSignal(source, target, signals, flags, for: request)
         case (.signal(let signals), .backing):
@@ -30,7 +30,7 @@ extension TreeFileSystem {
         }
     }
 
-    /// Whether something other than a regular file is renamed to where no signal file is: then none will be.
+    /// Whether the target stays no signal file: the source is no regular file, and the target does not exist.
     private func canOnlyBeBacking(
         _ source: NameAt, _ target: NameAt, for request: Request
     ) throws(Errno) -> Bool {
@@ -68,7 +68,7 @@ extension TreeFileSystem {
         let moved = try source.status()
         let replaced = try? target.status()
         let isExchange = flags & UInt32(RENAME_EXCHANGE) != 0
-        // Documents have to lie in a directory for real before it takes them along.
+        // The directory takes its backing files along: documents must be in them.
         let movedSignals = moved.isDirectory ? signals.directory(source.nodeName, in: source.directory.signals) : nil
         if let movedSignals { try writeback(backing: movedSignals) }
         let replacedSignals =
@@ -77,7 +77,7 @@ extension TreeFileSystem {
             if isExchange {
                 try writeback(backing: replacedSignals)
             } else {
-                try emptyBeneath(replacedSignals, target.name, in: target.directory)
+                try emptyBackingDirectory(replacedSignals, target.name, in: target.directory)
             }
         }
         func rename() throws(Errno) {
@@ -87,13 +87,15 @@ extension TreeFileSystem {
                     target.descriptor.rawValue, target.name.pointer, flags)
             }
         }
-        let hasMoved = try nodes.renames.whileRenaming(moved.identity, exchanging: isExchange ? replaced?.identity : nil) { () throws(Errno) in
+        let hasMoved = try nodes.renames.whileRenaming(
+            moved.identity, exchanging: isExchange ? replaced?.identity : nil
+        ) { () throws(Errno) in
             if isExchange {
                 try rename()
             } else {
                 try pinning(target.name, in: target.directory.inode, target.descriptor, rename)
             }
-            // Both names were of one file: rename(2) does nothing then.
+            // Both names were of one file: rename(2) did nothing.
             if let replaced, replaced.identity == moved.identity { return false }
             if let movedSignals { leave(movedSignals, for: target) }
             if let replacedSignals { leave(replacedSignals, for: source) }
@@ -106,10 +108,10 @@ extension TreeFileSystem {
         if isExchange, let replaced { updateSignals(replaced, from: replacedSignals, to: source, for: request) }
     }
 
-    /// Ends the signal files at and below a directory that has moved, `place` being where it is now.
+    /// Ends the signal files in a directory that has moved to `place`, and below it.
     private func leave(_ left: SignalDirectory, for place: NameAt) {
         for (file, content) in left.detachSubtree() {
-            // Touched while the directory was on its way. Where it cannot be written, it is as if that had come later.
+            // Touched during the rename. If it cannot be written, the touch came too late.
             let path = place.nodeName.bytes + file.directory.path.dropFirst(left.path.count)
             try? place.descriptor.withDirectory(at: path) { (real) throws(Errno) in
                 try BackingDocument.replace(file.name, in: real, with: content, now: town.now.wall, evenIfNewer: true)
@@ -117,7 +119,7 @@ extension TreeFileSystem {
         }
     }
 
-    /// Tells the store where a file is after a rename.
+    /// Updates the node store after a rename.
     private func move(_ moved: FileStatus, to place: NameAt) {
         let below = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
         nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: below)
@@ -138,30 +140,32 @@ extension TreeFileSystem {
         dropListings(of: directories + (hasSignals ? [inode] : []))
     }
 
-    /// Has the kernel drop what it has kept of listings, which it may keep no longer, or may from now on.
+    /// Makes the kernel drop cached listings of directories where signal files can lie now, or could before.
     ///
-    /// It waits for whoever is being given such a listing at the moment, and so is not told by a thread that answers requests.
+    /// The notification waits for requests in progress on such a directory, so a request thread must not send it.
     private func dropListings(of directories: [InodeNumber]) {
         guard !directories.isEmpty, let connection = ioModes.connection else { return }
-        // Without a thread to be had, what is kept stays until a name in the directory changes.
+        // Without a thread, cached listings stay until a name in the directory changes.
         _ = try? Thread(named: "listings") {
             for directory in directories { connection.invalidatePages(of: directory) }
         }
     }
 
-    /// Makes an inode what its name means in the place to which its directory has moved: the kernel goes on using it.
+    /// Makes an inode what its name means at the new path of its directory.
+    ///
+    /// The kernel keeps using the inode.
     private func settle(_ moved: NodeStore.MovedEntry, for request: Request) {
         guard let parent = try? nodes.descriptor(of: moved.parent) else { return }
         let real = try? moved.name.withPointer { (name) throws(Errno) in
             try FileStatus(of: name, in: parent.rawValue)
         }
-        // What could not be written down is not here.
+        // A document that could not be written back is missing.
         guard let real, real.isRegularFile else { return }
         if let signals = moved.signals, signals.scope.matches(moved.name.bytes) {
             guard let file = try? signals.withFile(moved.name, { $0 }) else { return }
             nodes.assign(moved.inode, to: file, named: moved.name, in: moved.parent)
-            for (opened, handle) in signalHandles(of: moved.inode) {
-                opened.replaceFile(with: file.takeOver(handle, in: .open(parent)))
+            for (opened, handle) in signalFiles(of: moved.inode) {
+                opened.replaceFile(with: file.adopt(handle, in: .open(parent)))
             }
             if let content = try? content(ofBacking: moved.name, in: parent) {
                 adoptOpenings(of: moved.inode, by: file, content, for: request, in: .open(parent))
@@ -173,17 +177,17 @@ extension TreeFileSystem {
         ioModes.connection?.invalidateAttributes(of: moved.inode)
     }
 
-    func signalHandles(of inode: InodeNumber) -> [(OpenHandle, SignalOpenFile)] {
+    func signalFiles(of inode: InodeNumber) -> [(OpenHandle, SignalOpenFile)] {
         files.all.compactMap { opened in
             guard opened.inode == inode, let file = opened.file as? SignalOpenFile else { return nil }
             return (opened, file)
         }
     }
 
-    /// Lets whoever has a signal file open go on in the ordinary file that it has become.
+    /// Gives processes that have a signal file open the ordinary file that it has become.
     private func releaseHandles(of inode: InodeNumber) {
-        for (opened, handle) in signalHandles(of: inode) {
-            // Where it cannot be opened, they go on with what is open to them: a file without a name.
+        for (opened, handle) in signalFiles(of: inode) {
+            // If it cannot be opened, they keep the unlinked signal file.
             guard let file = try? nodes.descriptor(of: inode).reopened(handle.isWritable ? O_RDWR : O_RDONLY) else {
                 continue
             }
@@ -201,7 +205,7 @@ extension TreeFileSystem {
         if let failure = town.writeback.writeNow(top.subtree.flatMap(\.knownFiles)) { throw failure }
     }
 
-    /// Takes what is renamed over a signal file for its new document, and the inode for the signal file's.
+    /// Commits a file that is renamed over a signal file as its new document, and gives the signal file its inode.
     private func renameOntoSignal(
         _ source: NameAt, _ target: NameAt, _ targetSignals: SignalDirectory, _ flags: UInt32,
         for request: Request
@@ -248,7 +252,7 @@ extension TreeFileSystem {
         adoptOpenings(of: inode, by: file, content, for: request, in: target.directory.location)
     }
 
-    /// Makes those who have an ordinary file open go on in the signal file that it has become.
+    /// Gives processes that have an ordinary file open the signal file that it has become.
     private func adoptOpenings(
         of inode: InodeNumber, by file: SignalFile, _ content: SignalFile.Content, for request: Request,
         in parent: ParentDirectory
@@ -261,7 +265,7 @@ extension TreeFileSystem {
 
     /// The content of an ordinary file that is about to become a signal file's.
     ///
-    /// EINVAL when it cannot be a document.
+    /// EINVAL if it is no document.
     private func content(ofBacking source: NameAt) throws(Errno) -> SignalFile.Content {
         do throws(Errno) {
             return try content(ofBacking: source.nodeName, in: source.descriptor)
@@ -273,7 +277,7 @@ extension TreeFileSystem {
     private func content(ofBacking name: NodeName, in directory: Descriptor) throws(Errno) -> SignalFile.Content {
         guard let file = try BackingDocument.open(name, in: directory.rawValue) else { throw .invalidArgument }
         let status = file.status
-        // The inode becomes the signal file's, and with it every name that it has.
+        // The inode becomes the signal file's, with all its names.
         guard status.st_nlink == 1 else { throw .notPermitted }
         return SignalFile.Content(
             document: Document(try file.bytes()), modified: WallTime(status.st_mtim),
@@ -282,7 +286,7 @@ extension TreeFileSystem {
             deadline: town.now.instant)
     }
 
-    /// Makes a signal file's document an ordinary file of another name; the signal file is gone then.
+    /// Renames a signal file to an ordinary name: writes the document to that name and removes the signal file.
     private func renameAway(
         _ file: SignalFile, _ source: NameAt, _ target: NameAt, _ flags: UInt32, for request: Request
     ) throws(Errno) {

@@ -5,7 +5,9 @@ import SystemPackage
 
 @testable import TownFS
 
-/// A child process that runs a shell script and reads lines from the test. Killed on deinit.
+/// A child process that runs a shell script and reads lines from the test.
+///
+/// Killed on deinit.
 final class ChildProgram {
     let pid: pid_t
     private let input: OwnedDescriptor

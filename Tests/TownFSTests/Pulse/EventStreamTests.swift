@@ -12,7 +12,9 @@ import Testing
         try town.town.liveness.touch(RuntimeID(id), ttl: ttl)
     }
 
-    /// The sequence numbers of all lines. Fails for a partial line.
+    /// The sequence numbers of all lines.
+    ///
+    /// Fails for a partial line.
     private func numbers(_ text: String) throws -> [Int] {
         #expect(text.hasSuffix("\n"))
         return try text.split(separator: "\n").map { line in
