@@ -4,6 +4,7 @@ import Glibc
 import Linux
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 /// Reads that find nothing yet, and polls that are told later.
@@ -184,14 +185,5 @@ import Testing
         let pollHandles = fileSystem.pollHandles.withLock { $0 }
         #expect(pollHandles.count == 1)
         for pollHandle in pollHandles { pollHandle.notify() }
-    }
-
-    private func eventually(_ isSo: () -> Bool) -> Bool {
-        let limit = ContinuousClock.now + .seconds(20)
-        while !isSo() {
-            if ContinuousClock.now > limit { return false }
-            sched_yield()
-        }
-        return true
     }
 }

@@ -3,8 +3,8 @@ import Glibc
 import Linux
 import Liveness
 import Logging
-import TestSupport
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import LivenessRedis

@@ -1,4 +1,4 @@
-import SeededRandom
+import TestSupport
 import Testing
 
 @testable import Liveness
@@ -201,7 +201,9 @@ import Testing
         }
         let known = ids.filter { model.entries[.runtime($0)] != nil }
         #expect(table.runtimes.keys == known.sorted())
-        for id in ids { #expect(table.isAlive(id, at: now) == (model.entries[.runtime(id)]?.isAlive(at: now) ?? false)) }
+        for id in ids {
+            #expect(table.isAlive(id, at: now) == (model.entries[.runtime(id)]?.isAlive(at: now) ?? false))
+        }
         // No expiry is overlooked.
         let first = model.unreported.compactMap { model.entries[.runtime($0)]?.deadline }.min()
         if let first { #expect(table.nextExpiration.map { $0 <= first } ?? false) }
@@ -210,7 +212,8 @@ import Testing
     /// Ten times the number of runtimes that the table is sized for.
     @Test func tableHoldsAHundredThousandRuntimes() throws {
         var random = SplitMix64(state: 1)
-        let ids = try (0..<100_000).map { try RuntimeID("rig-\($0 / 100)/polecats/agent-\($0)") }.shuffled(using: &random)
+        let ids = try (0..<100_000).map { try RuntimeID("rig-\($0 / 100)/polecats/agent-\($0)") }.shuffled(
+            using: &random)
         var table = LivenessTable()
         for (number, id) in ids.enumerated() {
             table.touch(

@@ -6,7 +6,7 @@ import Testing
 extension ParallelEndToEnd {
     /// `.pulse/alive`, used with ordinary tools.
     @Suite(.inEachScope) struct AliveTests {
-        @Test func toolsTouchAskAndForget() throws {
+        @Test func toolsTouchQueryAndForget() throws {
             try withMountedTown { town in
                 try town.shell(
                     """
@@ -36,7 +36,7 @@ extension ParallelEndToEnd {
         }
 
         @Test(.townScopeOnly(".pulse is a directory of the town root: ScopeTests"), .needs("git"))
-        func nothingThatWalksOrRemovesMeetsIt() throws {
+        func walkingAndRemovingToolsDoNotFindIt() throws {
             try withMountedTown { town in
                 try town.shell("touch .pulse/alive/mayor; echo x > file; git init -q .; git add -A; git commit -qm all")
                 let seen = try town.shell("git ls-files; find .; ls -aR; cp -a . ../copy; find ../copy; rm -rf ../copy")
@@ -47,7 +47,7 @@ extension ParallelEndToEnd {
         }
 
         /// Malicious names.
-        @Test(.needs("python3")) func namesThatAreNoIdsLeadNowhere() throws {
+        @Test(.needs("python3")) func invalidIdsAreRejected() throws {
             try withMountedTown { town in
                 let script = """
                     import errno, os, sys
@@ -95,7 +95,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.needsRoot, .needs("setpriv", "python3")) func otherUsersLookAndChangeNothing() throws {
+        @Test(.needsRoot, .needs("setpriv", "python3")) func otherUsersCanReadButNotChange() throws {
             try withMountedTown("--allow-other") { town in
                 try town.shell("touch .pulse/alive/mayor")
                 let script = """
@@ -170,12 +170,12 @@ extension ParallelEndToEnd {
         // MARK: Metrics
 
         /// Checked by promtool.
-        @Test(.needs("promtool")) func metricsAreWhatPrometheusReads() throws {
+        @Test(.needs("promtool")) func metricsAreValidForPrometheus() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 try town.shell("touch .pulse/alive/mayor; touch .pulse/alive/a@/b@/@")
-                let judged = try town.shell("promtool check metrics < .pulse/metrics 2>&1")
-                #expect(judged == "")
+                let findings = try town.shell("promtool check metrics < .pulse/metrics 2>&1")
+                #expect(findings == "")
                 let text = try Client.read("\(town.path)/.pulse/metrics")
                 #expect(text.contains("pulsefs_runtimes{state=\"alive\"} 2\n"))
             }

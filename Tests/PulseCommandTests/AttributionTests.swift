@@ -45,7 +45,7 @@ extension EndToEnd {
             Way(by: "BEADS_AGENT_NAME", runtime: nux, environment: ["BEADS_AGENT_NAME": "gastown/nux"]),
         ]
 
-        @Test(arguments: ways) func runtimeIsNamedByWhatItsProcessCarries(_ way: Way) throws {
+        @Test(arguments: ways) func runtimeIsIdentifiedByItsProcess(_ way: Way) throws {
             try withAgents { town, agents in
                 let agent = try agents.start(environment: way.environment, in: way.directory)
                 try agent.perform("touch('gt prime')")
@@ -69,7 +69,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func whoIsNobodyTouchesTheFileAlone() throws {
+        @Test func processWithoutIdentityTouchesOnlyTheFile() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(environment: ["GT_ROLE": "polecat", "USER": "gastown/polecats/nux"])
                 try agent.perform("touch('gt prime')")
@@ -105,8 +105,8 @@ extension EndToEnd {
         }
 
         /// The main thread may end before the others.
-        @Test(.townScopeOnly("activity is seen in covered directories alone"))
-        func processWhoseFirstThreadHasEndedLivesOn() throws {
+        @Test(.townScopeOnly("activity is seen only in mounted directories"))
+        func processWhoseMainThreadHasEndedIsAlive() throws {
             let source = #"""
                 #include <fcntl.h>
                 #include <pthread.h>
@@ -148,7 +148,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func forkedProcessIsWhoItsParentIs() throws {
+        @Test func forkedProcessHasItsParentsIdentity() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(Self.nux)
                 let child = try agent.number("result = wait(fork(lambda: touch('gt of a fork')))")
@@ -159,7 +159,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func programThatIsExecutedIsWhoItsOwnEnvironmentSays() throws {
+        @Test func executedProgramHasTheIdentityOfItsEnvironment() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(environment: ["GT_ROLE": Self.nux], in: "gastown")
                 let child = pid_t(
@@ -217,7 +217,7 @@ extension EndToEnd {
 
         // MARK: Namespaces and users
 
-        @Test(.needsRoot) func processInANamespaceBelowIsSeen() throws {
+        @Test(.needsRoot) func processInAChildNamespaceIsSeen() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(environment: [:])
                 try agent.perform(
@@ -281,14 +281,14 @@ extension EndToEnd {
         }
 
         /// In a namespace with the `/proc` of another, a pid means another process.
-        @Test(.needsRoot) func processesOfAnotherNamespacesProcAreNobody() throws {
+        @Test(.needsRoot) func processesOfAnotherNamespacesProcHaveNoIdentity() throws {
             try withTown { town in
                 try writeRigs(to: town.path)
                 try Agents.with(in: town) { agents in
                     let duplicateOrigin = try agents.start(Self.nux)
                     let script = """
                         '\(BuiltProgram.path)' mount --log '\(town.scratch.path)/home/log' $GT_ROOT
-                        # Whoever comes next has the number that the agent has outside.
+                        # The next process gets the pid that the agent has outside.
                         echo \(duplicateOrigin.pid - 1) > /proc/sys/kernel/ns_last_pid
                         sh -c 'echo $$; echo "gt inside" > $GT_ROOT/.runtime/keepalive.json; :'
                         find $GT_ROOT/.pulse/runtimes -name '*.json'
@@ -313,8 +313,8 @@ extension EndToEnd {
             try withAgents("--allow-other") { town, agents in
                 chmod("\(town.path)/.runtime", 0o777)
                 let agent = try agents.start(Self.nux, as: .nobody)
-                try agent.perform("touch('gt of nobody')")
-                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of nobody", in: town)
+                try agent.perform("touch('gt of a stranger')")
+                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of a stranger", in: town)
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 try agent.kill()
                 #expect(try town.becomes("exited", Self.nux))
@@ -324,8 +324,8 @@ extension EndToEnd {
         @Test(.needsRoot) func processInAUsersOwnMountIsSeen() throws {
             try withAgents(as: .nobody) { town, agents in
                 let agent = try agents.start(Self.nux)
-                try agent.perform("touch('gt of nobody')")
-                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of nobody", in: town)
+                try agent.perform("touch('gt of a stranger')")
+                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of a stranger", in: town)
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 try agent.kill()
                 #expect(try town.becomes("exited", Self.nux))
@@ -343,7 +343,7 @@ extension EndToEnd {
         }
 
         /// The kernel hides the environment and the working directory even from its own user.
-        @Test(.needsRoot) func processThatHidesIsNobodyInAUsersMountButForPathAndDocument() throws {
+        @Test(.needsRoot) func hiddenProcessIsIdentifiedByPathAndDocumentOnly() throws {
             try withAgents(as: .nobody) { town, agents in
                 let agent = try agents.start("gastown/crew/max")
                 try agent.perform("\(Self.hide); touch('gt hidden')")
@@ -357,7 +357,7 @@ extension EndToEnd {
 
         // MARK: Directories and environments
 
-        @Test func removedDirectoryStillTells() throws {
+        @Test func removedWorkingDirectoryStillIdentifies() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(in: "\(Self.nux)/gone")
                 try agent.perform("os.rmdir(os.getcwd()); touch('gt')")
@@ -365,7 +365,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func renamedDirectoryTellsItsNameOfNow() throws {
+        @Test func renamedWorkingDirectoryIdentifiesByItsCurrentName() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(in: Self.nux)
                 try agent.perform("touch('gt 1')")
@@ -377,7 +377,7 @@ extension EndToEnd {
         }
 
         /// The kernel reports no path longer than 4,096 bytes.
-        @Test(arguments: [(15, true), (40, false)]) func deepDirectoryTellsWhileItHasAPath(
+        @Test(arguments: [(15, true), (40, false)]) func deepWorkingDirectoryIdentifiesUpToPathMax(
             depth: Int, isNamed: Bool
         ) throws {
             try withAgents { town, agents in
@@ -425,7 +425,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func renamerIsTheOneWhoTouches() throws {
+        @Test func renameIsATouchByTheRenamingProcess() throws {
             try withAgents { town, agents in
                 let nux = try agents.start(Self.nux)
                 let max = try agents.start(Self.max)
@@ -440,7 +440,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func whoWritesToAnInheritedFileHasWritten() throws {
+        @Test func writeToAnInheritedDescriptorIsAttributedToTheWriter() throws {
             try withAgents { town, agents in
                 let nux = try agents.start(Self.nux)
                 let child = try nux.number(
@@ -455,21 +455,21 @@ extension EndToEnd {
             }
         }
 
-        @Test func agentThatLeavesItsSessionTwiceIsStillItself() throws {
+        @Test func agentThatLeavesItsSessionTwiceKeepsItsIdentity() throws {
             try withAgents { town, agents in
                 let nux = try agents.start(Self.nux)
                 let grandchild = try nux.number(
                     """
-                    told = Signal()
+                    reported = Signal()
                     def leave():
                         os.setsid()
                         def stay():
                             touch("gt from afar")
-                            os.write(told.writing, str(os.getpid()).encode())
+                            os.write(reported.writing, str(os.getpid()).encode())
                             signal.pause()
                         fork(stay)
                     wait(fork(leave))
-                    result = os.read(told.reading, 20).decode()
+                    result = os.read(reported.reading, 20).decode()
                     """)
                 try expect(Self.nux, by: "GT_ROLE", of: pid_t(grandchild), says: "gt from afar", in: town)
             }

@@ -72,7 +72,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func optionsAreTakenAsFstabSpellsThem() throws {
+        @Test func optionsAreAcceptedInFstabSyntax() throws {
             try withMountedTown(
                 "-o", "rw,noauto,x-systemd.automount,ttl=5m,signal=mine.json",
                 "-o", "no-default-signals,on-expiry=absent"
@@ -113,7 +113,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func statusTellsWhatPulseSays() throws {
+        @Test func statusMatchesPulse() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 try Client.write(KeepaliveDocument.text("gt"), to: "\(town.path)/.runtime/heartbeats/gt-crew-max.json")
@@ -157,7 +157,7 @@ extension ParallelEndToEnd {
         }
 
         @Test(arguments: [["--help"], ["help", "mount"], ["mount", "--help"], ["--version"]])
-        func helpIsNoMistake(words: [String]) throws {
+        func helpSucceeds(words: [String]) throws {
             let outcome = try Command([BuiltProgram.path] + words).run()
             #expect(outcome.status == 0)
             #expect(outcome.output != "" && outcome.errors == "")

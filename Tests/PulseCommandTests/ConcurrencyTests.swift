@@ -104,7 +104,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.needs("python3")) func lastDocumentIsThatOfTheWriterWhoClosedLast() throws {
+        @Test(.needs("python3")) func lastCloseWins() throws {
             try withMountedTown { town in
                 // The closes are sequential, so their order is known.
                 for round in 0..<50 {
@@ -159,7 +159,7 @@ extension ParallelEndToEnd {
         /// A known failure: an open that races with two removals ends with ESTALE.
         ///
         /// The kernel repeats the lookup only once, and OPEN does not carry O_CREAT.
-        @Test(.needs("python3")) func writersSucceedWhileTheFileIsRemovedAgainAndAgain() throws {
+        @Test(.needs("python3")) func writersSucceedWhileTheFileIsRemovedRepeatedly() throws {
             try withMountedTown { town in
                 let writer = """
                     import errno, sys

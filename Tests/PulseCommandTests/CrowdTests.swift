@@ -73,7 +73,7 @@ extension EndToEnd {
                         try town.status().runtimes.alive == (0..<Self.agents).count { Self.evidence($0) == "document" }
                     }
                     #expect(haveExited)
-                    let exits = try Self.metric("pulsefs_runtime_exits_total", in: town)
+                    let exits = try town.metric("pulsefs_runtime_exits_total")
                     #expect(exits == (0..<Self.agents).count { Self.evidence($0) != "document" })
                     reader.send(SIGTERM)
                     _ = try reader.wait()
@@ -129,19 +129,13 @@ extension EndToEnd {
                 "GT_SESSION": 40 * 68, "document": 20 * 64, "excluded": 400, "nobody": 0,
             ]
             for (by, count) in expected {
-                #expect(try Self.metric(#"pulsefs_attributions_total{by="\#(by)"}"#, in: town) == count, "\(by)")
+                #expect(try town.metric(#"pulsefs_attributions_total{by="\#(by)"}"#) == count, "\(by)")
             }
-            #expect(try Self.metric(#"pulsefs_touches_total{source="written"}"#, in: town) == 14_000)
-            #expect(try Self.metric(#"pulsefs_touches_total{source="renamed"}"#, in: town) == 6_400)
-            #expect(try Self.metric(#"pulsefs_runtimes{state="alive"}"#, in: town) == Self.agents)
-            #expect(try Self.metric("pulsefs_events_lost_total", in: town) == 0)
-            #expect(try Self.metric("pulsefs_refused_writes_total", in: town) == 0)
-        }
-
-        private static func metric(_ name: String, in town: MountedTown) throws -> Int {
-            let lines = try Client.read("\(town.path)/.pulse/metrics").split(separator: "\n")
-            let line = try #require(lines.first { $0.hasPrefix("\(name) ") }, "\(name) is not there")
-            return try #require(Int(line.dropFirst(name.count + 1)))
+            #expect(try town.metric(#"pulsefs_touches_total{source="written"}"#) == 14_000)
+            #expect(try town.metric(#"pulsefs_touches_total{source="renamed"}"#) == 6_400)
+            #expect(try town.metric(#"pulsefs_runtimes{state="alive"}"#) == Self.agents)
+            #expect(try town.metric("pulsefs_events_lost_total") == 0)
+            #expect(try town.metric("pulsefs_refused_writes_total") == 0)
         }
     }
 }

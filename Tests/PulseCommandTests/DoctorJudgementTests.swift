@@ -102,7 +102,7 @@ import TownFS
         Fault("status of another version", "mount", .unknown, naming: "understand", .strange),
         Fault("two mounts", "mount", .problem, naming: "2 mounts") { $0.layers = 2 },
         Fault(
-            "directories that are not covered", "scope", .problem, naming: "daemon and 1 more",
+            "directories that are not mounted", "scope", .problem, naming: "daemon and 1 more",
             .served(
                 signals {
                     $0.uncovered = [
@@ -192,7 +192,7 @@ import TownFS
         Fault(
             "mirror at its start", "mirror", .warning, naming: "again",
             .served(status { $0.mirror = mirror(.connecting) })),
-        Fault("covered .pulse", ".pulse", .warning, naming: "hidden") { $0.hasRealPulse = true },
+        Fault("hidden .pulse", ".pulse", .warning, naming: "hidden") { $0.hasRealPulse = true },
         Fault("other version", "version", .warning, naming: "0.0.9", .served(status { $0.version = "0.0.9" })),
     ]
 
@@ -212,7 +212,7 @@ import TownFS
         #expect(missing == ["user_allow_other"])
     }
 
-    @Test func whatWasRepairedIsNoProblem() {
+    @Test func repairedFaultIsNoProblem() {
         var facts = Self.facts()
         facts.log?.unwritten = 3
         #expect(facts.writeback?.level == .ok)

@@ -37,7 +37,7 @@ extension EndToEnd {
 
         // MARK: Waiting
 
-        @Test(.needs("python3")) func readWaitsForWhatHappens() throws {
+        @Test(.needs("python3")) func readWaitsForEvents() throws {
             try withMountedTown { town in
                 let reader = try Command("cat", "\(town.path)/.pulse/events").start()
                 #expect(try eventually { try town.status().events?.readers == 1 })
@@ -51,7 +51,7 @@ extension EndToEnd {
         }
 
         /// Blocked readers hold no worker thread and can be killed at once.
-        @Test(.needs("python3")) func hundredBlockedReadersHoldNobodyUpAndDieAtOnce() throws {
+        @Test(.needs("python3")) func hundredBlockedReadersBlockNothingAndDieAtOnce() throws {
             try withMountedTown { town in
                 let printed = try python(
                     """
@@ -99,8 +99,10 @@ extension EndToEnd {
             }
         }
 
-        /// A reader blocked in read(2) holds no lock of the open file. Others would wait for it unkillably.
-        @Test(.needs("python3")) func whoSharesADescriptorCanBeKilled() throws {
+        /// A reader blocked in read(2) holds no lock of the open file.
+        ///
+        /// Others would wait for it unkillably.
+        @Test(.needs("python3")) func readersOfASharedDescriptorCanBeKilled() throws {
             try withMountedTown { town in
                 let printed = try python(
                     """
@@ -133,7 +135,7 @@ extension EndToEnd {
 
         // MARK: Polling
 
-        @Test(.needs("python3")) func pollSelectAndEpollTellWhenSomethingHappens() throws {
+        @Test(.needs("python3")) func pollSelectAndEpollReportEvents() throws {
             try withMountedTown { town in
                 let printed = try python(
                     """
@@ -199,7 +201,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.needs("python3")) func hundredStuckReadersCostNobodyAnything() throws {
+        @Test(.needs("python3")) func hundredStuckReadersDoNotSlowTouches() throws {
             try withMountedTown { town in
                 let printed = try python(
                     """
@@ -243,7 +245,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.needs("python3")) func expiryIsToldInTimeAndAnIdleMountSleeps() throws {
+        @Test(.needs("python3")) func expiryIsReportedInTimeAndAnIdleMountSleeps() throws {
             try withMountedTown("--ttl", "300ms") { town in
                 let printed = try python(
                     """
@@ -270,6 +272,43 @@ extension EndToEnd {
                     print("done")
                     """, in: town)
                 #expect(printed.contains("done"))
+            }
+        }
+
+        enum End: String, CaseIterable, Sendable { case unmount, lazy, signal, killedWorker, killedKeeper }
+
+        /// Blocked and polling readers do not delay the end of the mount, and learn of it.
+        @Test(.needs("python3"), arguments: End.allCases) func readersEndWithTheMount(end: End) throws {
+            try withMountedTown { town in
+                let reader = try Command(
+                    "sh", "-c", "cat '\(town.path)/.pulse/events' 2>&1; echo read ended", limit: .seconds(40)
+                ).start()
+                let poller = try Command(
+                    "python3", "-c",
+                    """
+                    import os, select, sys
+                    file = os.open(sys.argv[1] + "/.pulse/events", os.O_RDONLY | os.O_NONBLOCK)
+                    poll = select.poll()
+                    poll.register(file, select.POLLIN)
+                    print("polling", flush=True)
+                    print("poll ended", poll.poll(), flush=True)
+                    """, town.path, limit: .seconds(40)
+                ).start()
+                #expect(try eventually { try town.status().events?.readers == 2 && poller.printed == "polling\n" })
+                let status = try town.status()
+                switch end {
+                case .unmount: try town.pulsefs("unmount", town.path).expectSuccess()
+                case .lazy: try town.pulsefs("unmount", "--lazy", town.path).expectSuccess()
+                case .signal: kill(status.keeperPid, SIGTERM)
+                case .killedWorker: kill(status.workerPid, SIGKILL)
+                case .killedKeeper: kill(status.keeperPid, SIGKILL)
+                }
+                #expect(eventually { !town.isMounted })
+                #expect(eventually { reader.printed.hasSuffix("read ended\n") }, "\(reader.printed)")
+                #expect(eventually { poller.printed.contains("poll ended") }, "\(poller.printed)")
+                _ = try reader.wait()
+                _ = try poller.wait()
+                #expect(eventually { town.processes.isEmpty })
             }
         }
 

@@ -2,9 +2,9 @@ import TestSupport
 import Testing
 
 extension ParallelEndToEnd {
-    /// execve(2) closes files while it holds a lock that reading `/proc` takes, too. Inspecting the closing process
-    /// then, or
-    /// the writer if it is the same process, would deadlock.
+    /// execve(2) closes files while it holds a lock that reading `/proc` takes, too.
+    ///
+    /// Inspecting the closing process then, or the writer if it is the same process, would deadlock.
     @Suite(.needs("python3", "cc")) struct ExecTests {
         private static let nux = "gastown/polecats/nux"
 
@@ -46,7 +46,7 @@ extension ParallelEndToEnd {
                 """, says: "gt prime")
         }
 
-        @Test(arguments: ways) func whoeverBecomesAnotherProgramAfterTheWriteIsNotHeldUp(_ way: Way) throws {
+        @Test(arguments: ways) func execAfterAWriteDoesNotBlock(_ way: Way) throws {
             try expectNoHang(
                 way,
                 """
@@ -58,7 +58,7 @@ extension ParallelEndToEnd {
                 """, says: "gt prime")
         }
 
-        @Test(arguments: ways) func whoeverBecomesAnotherProgramAfterEmptyingIsNotHeldUp(_ way: Way) throws {
+        @Test(arguments: ways) func execAfterTruncatingDoesNotBlock(_ way: Way) throws {
             try expectNoHang(
                 way,
                 """
@@ -69,7 +69,7 @@ extension ParallelEndToEnd {
                 """, says: "gt sling")
         }
 
-        @Test(arguments: ways) func whoeverBecomesAnotherProgramAfterCuttingIsNotHeldUp(_ way: Way) throws {
+        @Test(arguments: ways) func execAfterFtruncateDoesNotBlock(_ way: Way) throws {
             try expectNoHang(
                 way,
                 """

@@ -1,6 +1,6 @@
 import Glibc
-import TestSupport
 import SystemPackage
+import TestSupport
 import Testing
 
 extension EndToEnd {
@@ -34,9 +34,8 @@ extension EndToEnd {
         }
 
         /// gastown#4468, #4681: a healthy agent in one long tool call ran no `gt` command for longer than the timeout
-        /// and was
-        /// killed; so was its successor.
-        @Test(.townScopeOnly("activity is seen in covered directories alone"))
+        /// and was killed; so was its successor.
+        @Test(.townScopeOnly("activity is seen only in mounted directories"))
         func agentInOneLongToolCallIsAliveAndItsHeartbeatIsFresh() throws {
             let ttl = 2.5
             try withAgents("--ttl", "2500ms", "--activity", "beat") { town, agents in
@@ -49,12 +48,15 @@ extension EndToEnd {
                 // The agent waits while its tool works.
                 try busy.perform(
                     """
-                    open("Makefile", "w").write("all:\\n\\twhile test ! -e enough; do echo 'int a;' > a.c && cc -c a.c; done\\n")
+                    open("Makefile", "w").write("all:\\n\\twhile test ! -e enough; do echo 'int a;' > a.c && cc -c a.c; date +%s.%N >> steps; done\\n")
                     """)
                 try busy.begin("run('make', '-s')")
+                var lapses: [String] = []
                 let isOver = try eventually(within: .seconds(20)) {
-                    #expect(try town.state(of: Self.nux) == "alive")
-                    #expect(try HeartbeatReading(town.heartbeat("gt-nux")).age < ttl)
+                    let (state, age) = (
+                        try town.state(of: Self.nux), try HeartbeatReading(town.heartbeat("gt-nux")).age
+                    )
+                    if state != "alive" || age >= ttl { lapses.append("\(state), \(age) s old") }
                     let ended = try town.state(of: Self.max) == "expired"
                     return ended && ContinuousClock.now - start > .seconds(2 * ttl)
                 }
@@ -63,11 +65,18 @@ extension EndToEnd {
                 #expect(try HeartbeatReading(town.heartbeat("gt-crew-max")).age > ttl)
                 try idle.perform("open('../../polecats/nux/enough', 'w').close()")
                 try busy.answer()
+                // A busy machine may stop the tool for longer than the ttl.
+                let steps = try Client.read("\(town.path)/\(Self.nux)/steps").split(separator: "\n").compactMap {
+                    Double($0)
+                }
+                let pauses = zip(steps, steps.dropFirst()).map { $1 - $0 }
+                #expect(steps.count > 3)
+                #expect(lapses == [] || pauses.contains { $0 > ttl - 1 }, "\(lapses), \(pauses.max() ?? 0)")
             }
         }
 
         /// gastown#4793: writers updated one place, the killer read another; six healthy agents died in a day.
-        @Test(.needsRedis) func oneRecordAnswersFileTimePulseAndRedis() throws {
+        @Test(.needsRedis) func fileTimePulseAndRedisAgree() throws {
             let redis = try RedisServer.onSocket()
             try withAgents("--ttl", "3s", "--redis", redis.url) { town, agents in
                 #expect(try eventually { try town.mirror.isUp })
@@ -92,12 +101,12 @@ extension EndToEnd {
                     #expect(view.document == reading.text)
                     #expect(view.state == state)
                 }
-                let (time, told) = try beat("")
+                let (time, sent) = try beat("")
                 try expectAgreement(on: time, "alive")
                 // All change at the deadline, none earlier.
                 #expect(try town.becomes("expired", Self.nux))
-                #expect(ContinuousClock.now - told.start >= .seconds(3))
-                #expect(try redis.isSilent(about: Self.nux, from: told.end + .seconds(3)))
+                #expect(ContinuousClock.now - sent.start >= .seconds(3))
+                #expect(try redis.isSilent(about: Self.nux, from: sent.end + .seconds(3)))
                 try expectAgreement(on: time, "expired")
                 let (later, _) = try beat(", 'idle'")
                 #expect(try town.runtime(Self.nux)?.reportedState == "idle")
@@ -186,15 +195,15 @@ extension EndToEnd {
         /// gastown f3bbc27db, b3c6e5a17: a pid was trusted after another process had got it.
         ///
         /// - Parameter unseen: Whether the worker is stopped while one process replaces the other.
-        @Test(.needsRoot, arguments: [false, true]) func recycledNumberDeceivesNobody(unseen: Bool) throws {
+        @Test(.needsRoot, arguments: [false, true]) func reusedPidIsNotMistaken(unseen: Bool) throws {
             try withAgents { town, agents in
                 let mother = try agents.start(environment: [:])
                 let recycled = pid_t(
                     try mother.number(
                         """
-                        told = Signal()
+                        started = Signal()
                         def become(role, command):
-                            os.dup2(told.reading, 0)
+                            os.dup2(started.reading, 0)
                             environment = {**os.environ, "READY": "\(town.scratch.path)/ready-" + str(role).replace("/", "-")}
                             if role: environment["GT_ROLE"] = role
                             os.execvpe("sh", ["sh", "-c", command + "; : > $READY; read line"], environment)
@@ -253,7 +262,7 @@ extension EndToEnd {
         }
 
         /// gastown 2d16602cc: processes that an agent started passed on its identity to other agents.
-        @Test(.needs("tmux")) func identityDoesNotLeakFromWhoStartedTheServer() throws {
+        @Test(.needs("tmux")) func identityDoesNotLeakFromTheProcessThatStartedTheServer() throws {
             try withAgents { town, agents in
                 let mayor = try agents.start("mayor")
                 try mayor.perform(
@@ -315,7 +324,7 @@ extension EndToEnd {
         }
 
         /// gastown#3584: no process polled the heartbeats.
-        @Test func whoReadsTheEventsIsToldWithoutAsking() throws {
+        @Test func eventReadersLearnOfExpiryAndExitWithoutPolling() throws {
             try withAgents("--ttl", "1s") { town, agents in
                 let reader = try Command("cat", "\(town.path)/.pulse/events").start()
                 #expect(try eventually { try town.status().events?.readers == 1 })
@@ -339,7 +348,7 @@ extension EndToEnd {
         }
 
         /// gastown#589, #590: a file from before a crash got each later agent killed.
-        @Test func whatWasExpiredBeforeACrashIsAsOldAfterIt() throws {
+        @Test func heartbeatExpiredBeforeACrashKeepsItsAge() throws {
             try withAgents("--ttl", "1s") { town, agents in
                 let agent = try agents.start(Self.nux)
                 try agent.perform("beat('gt-nux'); os.chdir('/')")
@@ -375,7 +384,7 @@ extension EndToEnd {
         /// multica#164: after the daemon crashed, its runtimes were online for ever.
         ///
         /// `MirrorEndTests` checks the exact times.
-        @Test(.needsRedis) func keysExpireByThemselvesWhateverDies() throws {
+        @Test(.needsRedis) func keysExpireByThemselves() throws {
             let redis = try RedisServer.onSocket()
             try withAgents("--redis", redis.url, "--ttl", "2s") { town, agents in
                 #expect(try eventually { try town.mirror.isUp })
@@ -467,7 +476,7 @@ extension EndToEnd {
         }
 
         /// multica#2121: each heartbeat wrote a database row.
-        @Test(.townScopeOnly("looks beneath by a path that leads into the mounts"), .needsRedis)
+        @Test(.townScopeOnly("reads the backing tree by a path that leads into the mounts"), .needsRedis)
         func touchesCostNoDiskWriteAndOneSetASecond() throws {
             let redis = try RedisServer.onSocket()
             try withAgents("--redis", redis.url) { town, agents in
@@ -484,6 +493,8 @@ extension EndToEnd {
                 let former = try files.map { try FileStatus($0) }
                 let written = try Self.written(by: worker)
                 let start = ContinuousClock.now
+                // A touch reaches the server this late at most.
+                let delay = Promise(.milliseconds(300))
                 try agent.begin("result = work(lambda: (beat('gt-nux'), touch('gt prime')))")
                 let isOver = eventually { ContinuousClock.now - start > .milliseconds(2300) }
                 #expect(isOver)
@@ -499,7 +510,8 @@ extension EndToEnd {
                 let times = monitor.lines(with: #""SET" "mul:runtime:hb:\#(Self.nux)""#).map(\.time)
                 #expect(times.count <= Int(taken / .seconds(1)) + 2 && times.count >= 2, "\(times)")
                 // The times at which the server received it.
-                #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 > 0.7 }, "\(times)")
+                #expect(
+                    zip(times, times.dropFirst()).allSatisfy { delay.isKept(by: .seconds(1 - ($1 - $0))) }, "\(times)")
             }
         }
 

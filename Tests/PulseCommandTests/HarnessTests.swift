@@ -16,7 +16,7 @@ extension ParallelEndToEnd {
             #expect(!Client.exists(path))
         }
 
-        @Test func townIsClearedAwayWhenABodyThrows() throws {
+        @Test func townIsRemovedWhenABodyThrows() throws {
             struct Thrown: Error {}
             var towns: [MountedTown] = []
             #expect(throws: Thrown.self) {

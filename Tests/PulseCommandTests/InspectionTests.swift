@@ -61,7 +61,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func aliveSaysWhoHasExpired() throws {
+        @Test func aliveReportsExpiredRuntimes() throws {
             try withMountedTown("--ttl", "10ms") { town in
                 try town.touch("gt-crew-max")
                 #expect(
@@ -84,7 +84,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func aliveCannotTellWithoutATownThatAnswers() throws {
+        @Test func aliveReportsNoAnswerForADeadTown() throws {
             try withTown { town in
                 func outcome(_ path: String) throws -> Command.Outcome {
                     let outcome = try town.pulsefs("alive", path, "mayor", "--json")
@@ -113,7 +113,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.needsRoot, .needs("setpriv")) func aliveCannotTellForAnotherUsersTown() throws {
+        @Test(.needsRoot, .needs("setpriv")) func aliveReportsNoAnswerForAnotherUsersTown() throws {
             try withMountedTown { town in
                 let program = "\(town.scratch.path)/pulsefs"
                 try Command("install", "-m", "755", BuiltProgram.path, program).output()
@@ -194,7 +194,7 @@ extension ParallelEndToEnd {
         }
 
         @Test(.townScopeOnly("the town root is not mounted over"))
-        func doctorNamesWhoIsBeneathTheMount() throws {
+        func doctorNamesProcessesInTheBackingDirectory() throws {
             try withTown { town in
                 let sleeper = try Command("sleep", "60", in: town.path).start()
                 #expect(eventually { Client.isProcess(sleeper.pid, in: town.path) })
@@ -223,7 +223,7 @@ extension ParallelEndToEnd {
         }
 
         @Test(.townScopeOnly("a directory of the name is what .pulse is mounted over"))
-        func doctorTellsOfRefusalsAndHeartbeats() throws {
+        func doctorReportsRejectionsAndHeartbeats() throws {
             try withTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.activity)
                 try Client.makeDirectory("\(town.path)/.pulse")
@@ -243,7 +243,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func doctorCannotTellOfWhatIsNotThere() throws {
+        @Test func doctorFailsWithoutATown() throws {
             try withTown { town in
                 let outcome = try town.pulsefs("doctor", "\(town.path)/none")
                 #expect(outcome.status == 2 && outcome.output == "", "\(outcome)")

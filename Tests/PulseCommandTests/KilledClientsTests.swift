@@ -4,7 +4,7 @@ import Testing
 extension ParallelEndToEnd {
     /// Many clients killed at random leave the same behind as in a plain directory.
     @Suite(.inEachScope) struct KilledClientsTests {
-        @Test(.needs("git", "sqlite3", "python3")) func whatWasFinishedIsWhole() throws {
+        @Test(.needs("git", "sqlite3", "python3")) func completedWorkOfKilledClientsIsIntact() throws {
             try withMountedTown { town in
                 let outcome = try Command(
                     "python3", "-c", Self.work, town.path, environment: RealWorkTests.gitSettings, limit: .seconds(90)

@@ -8,7 +8,7 @@ extension ParallelEndToEnd {
     @Suite struct LimitsTests {
         // MARK: Space
 
-        @Test(.needsRoot) func fullFileSystemFailsAnFsyncAndHoldsAnUnmountUp() throws {
+        @Test(.needsRoot) func fullDiskFailsAnFsyncAndBlocksTheUnmount() throws {
             try withTown { town in
                 try Command("mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", town.path).output()
                 for name in [".runtime", "daemon"] { try Client.makeDirectory("\(town.path)/\(name)") }
@@ -31,7 +31,7 @@ extension ParallelEndToEnd {
                 #expect(try Client.read(town.keepalive) == text)
                 #expect(try town.pulsefs("unmount", "--lazy", town.path).status == 0)
                 #expect(eventually { town.processes.isEmpty })
-                #expect(Client.exists("\(town.path)/filler"), "the file system beneath is in sight")
+                #expect(Client.exists("\(town.path)/filler"), "the backing file system is visible")
                 #expect(eventually { umount2(town.path, 0) == 0 })
             }
         }
@@ -39,7 +39,7 @@ extension ParallelEndToEnd {
         // MARK: Permissions
 
         @Test(.needsRoot, .needs("fusermount3", "setpriv"))
-        func documentIsWrittenOverItsRealFileWhereTheDirectoryMayNotBeWrittenTo() throws {
+        func documentIsWrittenInPlaceInAReadOnlyDirectory() throws {
             func prepare(_ path: String) throws {
                 let file = "\(path)/.runtime/keepalive.json"
                 try Client.write("{}", to: file)
@@ -88,6 +88,58 @@ extension ParallelEndToEnd {
                 #expect(try KeepaliveDocument(Client.read(town.activity)).lastCommand == "bd")
                 try town.unmount()
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt")
+            }
+        }
+
+        /// The worker has no descriptor left.
+        ///
+        /// Plain files fail, signal files do not, and all works again afterwards.
+        @Test(.needs("prlimit")) func workerWithoutDescriptorsStillServesSignalFiles() throws {
+            try withMountedTown { town in
+                try town.shell("echo x > known; mkdir d; for i in 1 2 3 4; do echo $i > d/f$i; done")
+                let text = KeepaliveDocument.text("gt")
+                try Client.write(text, to: town.keepalive)
+                let worker = try town.status().workerPid
+                let limits = try shell("prlimit --pid \(worker) --nofile --noheadings --output SOFT").split(
+                    separator: "\n")
+                let limit = try #require(limits.first?.split(separator: " ").first)
+                let open = try Client.names(in: "/proc/\(worker)/fd").count
+                // No new descriptor above those that are open.
+                try shell("prlimit --pid \(worker) --nofile=\(open):")
+                defer { _ = try? shell("prlimit --pid \(worker) --nofile=\(limit):") }
+                for round in 0..<50 {
+                    _ = try? Client.write("x", to: "\(town.path)/new-\(round)")
+                    _ = try? Client.names(in: "\(town.path)/d")
+                    let text = KeepaliveDocument.text("gt \(round)")
+                    try Client.write(text, to: town.keepalive)
+                    #expect(try Client.read(town.keepalive) == text)
+                }
+                #expect(try town.status().documents.touches == 51)
+                try shell("prlimit --pid \(worker) --nofile=\(limit):")
+                #expect(try town.shell("cat known d/f*") == "x\n1\n2\n3\n4\n")
+                try Client.write("y", to: "\(town.path)/after")
+                try town.unmount()
+                #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt 49")
+            }
+        }
+
+        /// The limit on processes leaves no thread to the worker, or no worker to the keeper.
+        @Test(.needsRoot, .needs("fusermount3", "setpriv", "prlimit"))
+        func mountWithoutThreadsFailsAndLeavesNothing() throws {
+            try withTown(as: .nobody) { town in
+                for limit in 1...12 {
+                    var command = town.pulsefsCommand(
+                        ["mount", "--log", "\(town.scratch.path)/home/log", town.path])
+                    command.words = ["prlimit", "--nproc=\(limit)", "--"] + command.words
+                    let outcome = try command.run()
+                    if outcome.status == 0 {
+                        try town.shell("echo gt > .runtime/keepalive.json; grep -q '\"gt\"' .runtime/keepalive.json")
+                        try town.unmount()
+                    } else {
+                        #expect(outcome.errors != "")
+                        #expect(eventually { !town.isMounted && town.processes.isEmpty }, "limit \(limit): \(outcome)")
+                    }
+                }
             }
         }
 
@@ -155,10 +207,10 @@ extension ParallelEndToEnd {
                         mv activity.json.tmp activity.json
                         stat -c '%s %Y %i' activity.json
                         """
-                    let told = try town.shell(script).split(separator: "\n").first ?? ""
+                    let printed = try town.shell(script).split(separator: "\n").first ?? ""
                     let status = try FileStatus(town.activity)
                     #expect(try Client.read(town.activity).utf8.count == status.st_size)
-                    #expect(told == "\(status.st_size) \(status.st_mtim.tv_sec) \(number)")
+                    #expect(printed == "\(status.st_size) \(status.st_mtim.tv_sec) \(number)")
                     #expect(status.st_size > 8 && status.modified > 1_000_000_000)
                 }
             }

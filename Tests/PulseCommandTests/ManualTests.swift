@@ -18,7 +18,7 @@ import Testing
         }
     }
 
-    @Test func manualPageTellsOfEveryCommandAndOption() throws {
+    @Test func manualPageHasEveryCommandAndOption() throws {
         let page = try #require(Manual.page(help: PulseFS._dumpHelp()))
         for command in PulseFS.configuration.subcommands where command.configuration.shouldDisplay {
             let name = command.configuration.commandName ?? command._commandName
@@ -31,7 +31,7 @@ import Testing
         #expect(Manual.page(help: "{}") == nil)
     }
 
-    @Test(arguments: ["bash", "zsh", "fish"]) func completionsAreMade(shell: String) throws {
+    @Test(arguments: ["bash", "zsh", "fish"]) func completionsAreGenerated(shell: String) throws {
         let script = try Command(BuiltProgram.path, "--generate-completion-script", shell).output()
         #expect(script.contains("doctor"))
         guard isInstalled(shell) else { return }

@@ -3,7 +3,7 @@ import Testing
 extension ParallelEndToEnd {
     @Suite struct MetricsTests {
         /// The metrics used by alert rules and dashboard exist.
-        @Test func whatAlertsAndDashboardAskForIsThere() throws {
+        @Test func metricsOfAlertsAndDashboardExist() throws {
             try withMountedTown { town in
                 // Some exist only with a runtime or with a mirror.
                 try town.touch("max")

@@ -47,7 +47,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func fastWriterIsToldOfOnceASecondAndInTheEnd() throws {
+        @Test func frequentTouchesAreSentOncePerSecondAndAtTheEnd() throws {
             let redis = try RedisServer.onSocket()
             try withMountedTown("--redis", redis.url) { town in
                 #expect(try eventually { try town.mirror.isUp })
@@ -71,7 +71,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func touchThatNamesNobodyIsNotMirrored() throws {
+        @Test func touchWithoutARuntimeIsNotMirrored() throws {
             let redis = try RedisServer.onSocket()
             try withMountedTown("--redis", redis.url) { town in
                 #expect(try eventually { try town.mirror.isUp })

@@ -13,7 +13,7 @@ extension EndToEnd {
                 let (isAlive, seen) = try Bracket.around { try eventually { try redis.isAlive("max") } }
                 #expect(isAlive)
                 // The server received the ttl between these times and counts it by its own clock.
-                let told = touched.through(seen)
+                let sent = touched.through(seen)
                 let status = try town.status()
                 if keeperDiesToo {
                     // Stopped first, so that it cannot clean up.
@@ -26,9 +26,9 @@ extension EndToEnd {
                 #expect(eventually { town.processes.isEmpty })
                 let (answer, asked) = try Bracket.around { try redis.cli("PTTL", "mul:runtime:hb:max") }
                 let left = (Double(answer.dropLast()) ?? 0) / 1000
-                let expected = told.age(at: asked).left(of: 4)
+                let expected = sent.age(at: asked).left(of: 4)
                 #expect(expected.contains(left), "\(left), \(expected)")
-                #expect(try redis.isSilent(about: "max", from: told.end + .seconds(4)))
+                #expect(try redis.isSilent(about: "max", from: sent.end + .seconds(4)))
                 if keeperDiesToo { try town.unmount() }
             }
         }

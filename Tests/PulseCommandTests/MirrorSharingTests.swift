@@ -1,7 +1,7 @@
 import Dispatch
 import Glibc
-import TestSupport
 import Synchronization
+import TestSupport
 import Testing
 
 extension EndToEnd {

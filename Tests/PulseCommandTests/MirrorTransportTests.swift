@@ -11,8 +11,8 @@ extension EndToEnd {
             +client|setname +select
             """
 
-        @Test(arguments: [true, false]) func permissionsThatAreAskedForAreEnough(coverRecords: Bool) throws {
-            let keys = "~mul:runtime:hb:*" + (coverRecords ? " ~pulsefs:* &pulsefs:*" : "")
+        @Test(arguments: [true, false]) func documentedPermissionsAreEnough(includesRecords: Bool) throws {
+            let keys = "~mul:runtime:hb:*" + (includesRecords ? " ~pulsefs:* &pulsefs:*" : "")
             let redis = try RedisServer {
                 $0.listensOnLoopback = false
                 $0.users = ["pulse on >secret resetchannels \(keys) \(Self.commands)"]
@@ -21,7 +21,7 @@ extension EndToEnd {
                 try town.mount(
                     ["--town-name", "gt", "--share"],
                     environment: ["PULSEFS_REDIS_URL": "unix://pulse:secret@\(redis.socketPath)"])
-                let expected: Mirror.State = coverRecords ? .up : .refused
+                let expected: Mirror.State = includesRecords ? .up : .refused
                 let isTold = try eventually {
                     let mirror = try town.mirror
                     return mirror.heartbeats.state == .up && mirror.records.state == expected

@@ -64,7 +64,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func networkThatIsSlowSlowsNobodyDown() throws {
+        @Test func slowNetworkDoesNotSlowTouches() throws {
             let redis = try RedisServer.onSocket()
             try withNetwork(to: redis.socketPath) { network in
                 try withMountedTown("--redis", "unix://\(network.path)") { town in
@@ -104,7 +104,7 @@ extension EndToEnd {
         }
 
         /// A stopped server executes the commands in its socket buffer when it continues.
-        @Test func touchThatAStoppedServerHearsOfTooLateIsTakenBack() throws {
+        @Test func touchThatAStoppedServerExecutesTooLateIsWithdrawn() throws {
             let redis = try RedisServer.onSocket()
             try withMountedTown("--redis", redis.url, "--ttl", "6s") { town in
                 #expect(try eventually { try town.mirror.isUp })

@@ -45,8 +45,8 @@ extension ParallelEndToEnd {
 
         // MARK: Renaming and linking
 
-        @Test(.townScopeOnly("across the edge of a covered directory: ScopeTests"))
-        func signalRenamedAwayIsAnOrdinaryFile() throws {
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
+        func signalFileRenamedAwayIsAPlainFile() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt away")
                 try Client.write(text, to: town.keepalive, mode: 0o640)
@@ -70,7 +70,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("across the edge of a covered directory: ScopeTests"))
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
         func signalRenamedOntoAnotherIsATouchOfThat() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt moved")
@@ -82,7 +82,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("across the edge of a covered directory: ScopeTests"))
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
         func signalCannotBeLinked() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
@@ -94,7 +94,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("across the edge of a covered directory: ScopeTests"))
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
         func renameWithoutReplacingRespectsASignal() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
@@ -129,7 +129,7 @@ extension ParallelEndToEnd {
         // MARK: Directories
 
         @Test(.townScopeOnly("a pattern that needs the whole town"))
-        func directoryTakesItsSignalsAlong() throws {
+        func renamedDirectoryKeepsItsSignalFiles() throws {
             try withMountedTown("--signal", "**/.runtime/keepalive.json") { town in
                 let first = KeepaliveDocument.text("gt first")
                 try Client.makeDirectory("\(town.path)/rig")
@@ -181,8 +181,8 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("a covered directory is held in its place: ScopeTests"))
-        func directoryWithASignalIsNotEmptyUntilThatIsRemoved() throws {
+        @Test(.townScopeOnly("a mountpoint cannot be moved: ScopeTests"))
+        func directoryWithASignalFileIsNotEmpty() throws {
             try withMountedTown { town in
                 let directory = "\(town.path)/daemon"
                 try Client.write(KeepaliveDocument.text("gt"), to: town.activity)
@@ -199,8 +199,8 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("a covered directory is held in its place: ScopeTests"))
-        func treeWithSignalsIsRemovedWhole() throws {
+        @Test(.townScopeOnly("a mountpoint cannot be moved: ScopeTests"))
+        func treeWithSignalFilesIsRemovedCompletely() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 for name in ["a", "b", "c"] {
@@ -243,7 +243,7 @@ extension ParallelEndToEnd {
         }
 
         @Test(arguments: [#"{"last_command":"gt"#, String(repeating: "x", count: 100_000), "", "\u{0}\u{1}"])
-        func realFileThatIsNoDocumentIsServedUnchanged(text: String) throws {
+        func invalidBackingFileIsServedUnchanged(text: String) throws {
             try withMountedTown(prepare: { path in
                 try Client.write(text, to: "\(path)/daemon/activity.json")
             }) { town in
@@ -258,7 +258,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func realFileThatIsNoDocumentCanBeTouched() throws {
+        @Test func invalidBackingFileCanBeTouched() throws {
             try withMountedTown(prepare: { path in
                 try Client.write("{", to: "\(path)/daemon/activity.json")
             }) { town in
@@ -295,7 +295,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func whatACrashLeftOfAWriteDownIsHiddenAndClearedAway() throws {
+        @Test func temporaryFileOfACrashedWritebackIsHiddenAndRemoved() throws {
             try withMountedTown(prepare: { path in
                 try Client.write("{", to: "\(path)/daemon/.pulsefs-activity.json")
             }) { town in
@@ -306,8 +306,8 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.townScopeOnly("a covered directory is held in its place: ScopeTests"))
-        func signalInADirectoryThatIsNotThereIsMadeWithIt() throws {
+        @Test(.townScopeOnly("a mountpoint cannot be moved: ScopeTests"))
+        func signalFileIsCreatedInARecreatedDirectory() throws {
             try withMountedTown { town in
                 try town.shell("rm -r daemon")
                 #expect(throws: Errno.noSuchFileOrDirectory) { try Client.write("gt", to: town.activity) }
@@ -318,10 +318,10 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func realFileThatAppearsBeneathAfterTheMountIsServed() throws {
+        @Test func backingFileCreatedAfterTheMountIsServed() throws {
             try withMountedTown { town in
                 #expect(!Client.exists(town.activity))
-                let text = KeepaliveDocument.text("gt beneath")
+                let text = KeepaliveDocument.text("gt backing")
                 try Client.write(text, to: "\(town.backing)/daemon/activity.json")
                 #expect(try Client.read(town.activity) == text)
                 #expect(try Client.names(in: "\(town.path)/daemon") == ["activity.json"])

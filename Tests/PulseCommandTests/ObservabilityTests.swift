@@ -48,7 +48,7 @@ import Testing
     }
 
     /// Each expression becomes a rule: promtool checks only rules.
-    @Test(.needs("promtool")) func prometheusTakesTheDashboardsExpressions() throws {
+    @Test(.needs("promtool")) func dashboardExpressionsAreValidForPrometheus() throws {
         let expressions = try Self.expressions()
         #expect(expressions.count > 20)
         let rules = expressions.enumerated().map { number, expression in

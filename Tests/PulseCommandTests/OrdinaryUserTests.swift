@@ -49,7 +49,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func userHealsWhatDeadProcessesLeft() throws {
+        @Test func userReplacesADeadMount() throws {
             try withMountedTown(as: .nobody) { town in
                 try town.shell("echo 'gt prime' > .runtime/keepalive.json; sync . .pulse")
                 let status = try town.status()
@@ -63,7 +63,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func userIsRefusedASecondMountAndABusyUnmount() throws {
+        @Test func userCannotMountTwiceOrUnmountABusyTown() throws {
             try withMountedTown(as: .nobody) { town in
                 #expect(try town.pulsefs("mount", town.path).status == 4)
                 let holder = try Command("sh", "-c", "cd \(town.path)/daemon && exec sleep 60", as: .nobody).start()
@@ -78,7 +78,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func townOfSomebodyElseIsNotMounted() throws {
+        @Test func anotherUsersTownIsNotMounted() throws {
             try withTown(as: .nobody) { town in
                 chown(town.path, 0, 0)
                 let outcome = try town.pulsefs("mount", town.path)

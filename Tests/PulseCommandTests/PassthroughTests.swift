@@ -6,7 +6,7 @@ extension ParallelEndToEnd {
     /// Files that the kernel reads and writes itself (passthrough).
     @Suite(.needsRoot) struct PassthroughTests {
         /// With a stopped worker, open files, cached names and cached absences still work.
-        @Test func nobodyIsAskedAboutWhatTheKernelKnows() throws {
+        @Test func cachedFilesNeedNoRequests() throws {
             try withMountedTown { town in
                 let path = "\(town.path)/file"
                 try Client.write("before", to: path)
@@ -58,11 +58,13 @@ extension ParallelEndToEnd {
         }
 
         /// The kernel never shows cached content of small files after a write, however it was made.
-        @Test(.needs("python3"), arguments: MountMode.all) func whatIsKeptIsNotOld(mode: MountMode) throws {
+        @Test(.needs("python3"), arguments: MountMode.all) func kernelCachesAreNeverStale(mode: MountMode) throws {
             try expectFine(Self.rewritings, mode)
         }
 
-        /// Runs a Python program in a town. It prints `fine` or fails.
+        /// Runs a Python program in a town.
+        ///
+        /// It prints `fine` or fails.
         private func expectFine(_ program: String, _ mode: MountMode) throws {
             try withMountedTown(options: mode.options) { town in
                 let said = try Command("python3", "-c", program, town.path).output()
@@ -112,7 +114,7 @@ extension ParallelEndToEnd {
                 text = ((b'%06d ' % step) * 1000)[:5000]
                 way(name, text)
                 for _ in range(chance.randrange(3)): assert get(name) == text, (step, way.__name__)
-            # Many readers and one writer of another file's worth: nobody sees what was before the last write had returned.
+            # Many readers and one writer of another file's worth: no reader sees older content than before the last completed write.
             last = [b'0' * 5000]
             put('c', last[0])
             end = []
@@ -169,7 +171,7 @@ extension ParallelEndToEnd {
             """
 
         /// Large reads from any offset, while other processes truncate the file or are killed.
-        @Test(.needs("python3"), arguments: MountMode.all) func largeReadsAreWhole(mode: MountMode) throws {
+        @Test(.needs("python3"), arguments: MountMode.all) func largeReadsAreComplete(mode: MountMode) throws {
             try expectFine(Self.readings, mode)
         }
 
@@ -265,7 +267,7 @@ extension ParallelEndToEnd {
         }
 
         /// A signal file renamed away continues as a plain file with the same inode, in passthrough mode.
-        @Test(arguments: MountMode.all) func signalRenamedAwayIsAnOrdinaryFile(mode: MountMode) throws {
+        @Test(arguments: MountMode.all) func signalFileRenamedAwayIsAPlainFile(mode: MountMode) throws {
             try withMountedTown(options: mode.options) { town in
                 let away = KeepaliveDocument.text("away")
                 try Client.write(away, to: town.keepalive)
@@ -305,7 +307,9 @@ extension ParallelEndToEnd {
             }
         }
 
-        /// A directory becomes a signal directory while a file in it is open. A write to that file is a touch.
+        /// A directory becomes a signal directory while a file in it is open.
+        ///
+        /// A write to that file is a touch.
         @Test(arguments: MountMode.all) func writerGoesOnAfterItsDirectoryHasBecomeOneOfSignals(mode: MountMode) throws
         {
             try withTown { town in
@@ -367,16 +371,16 @@ extension ParallelEndToEnd {
         }
 
         /// With `--shared-backing`, changes in the backing tree are seen within a second.
-        @Test func changesBeneathAreSeenWhereTheBackingIsShared() throws {
+        @Test func changesInTheBackingTreeAreSeenWithSharedBacking() throws {
             try withMountedTown("--shared-backing") { town in
                 try Client.write("above", to: "\(town.path)/file")
                 #expect(!Client.exists("\(town.path)/new"))
                 #expect(try Client.names(in: town.path).contains("file"))
                 #expect(try Client.read("\(town.backing)/file") == "above")
                 #expect(try FileStatus("\(town.path)/file").st_ino == FileStatus("\(town.backing)/file").st_ino)
-                try Client.write("beneath, longer", to: "\(town.backing)/file")
+                try Client.write("backing, longer", to: "\(town.backing)/file")
                 try Client.write("new", to: "\(town.backing)/new")
-                #expect(try eventually { try Client.read("\(town.path)/file") == "beneath, longer" })
+                #expect(try eventually { try Client.read("\(town.path)/file") == "backing, longer" })
                 #expect(try eventually { try FileStatus("\(town.path)/file").st_size == 15 })
                 #expect(eventually { Client.exists("\(town.path)/new") })
                 #expect(try eventually { try Client.names(in: town.path).contains("new") })

@@ -7,7 +7,7 @@ import Testing
 extension ParallelEndToEnd {
     /// Reading signal files: document, attributes, listing.
     @Suite(.inEachScope) struct ReadingTests {
-        @Test func readerHasOneWholeDocumentHoweverManyReads() throws {
+        @Test func readerGetsOneDocumentAcrossManyReads() throws {
             try withMountedTown { town in
                 let first = KeepaliveDocument.text("gt first", filler: 5000)
                 try Client.write(first, to: town.keepalive)
@@ -49,7 +49,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test(.needs("node")) func readerThatReadsExactlyTheSizeToldGetsAWholeDocument() throws {
+        @Test(.needs("node")) func readerThatTrustsFstatsSizeGetsAWholeDocument() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 let script = """
@@ -68,7 +68,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func statusTellsSizeTimeModeAndAnInodeThatStays() throws {
+        @Test func attributesAreRightAndTheInodeNumberIsStable() throws {
             try withMountedTown { town in
                 let before = Client.now
                 try Client.write(KeepaliveDocument.text("gt one"), to: town.keepalive)
@@ -106,7 +106,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func fileThatOneMayNotReadIsNotRead() throws {
+        @Test func writeOnlyDescriptorCannotRead() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 try Client.changeMode(town.keepalive, 0o200)
@@ -131,7 +131,7 @@ extension ParallelEndToEnd {
                 try Client.write(KeepaliveDocument.text("gt"), to: town.activity)
                 try expectOnce("in memory only")
                 try town.synchronize()
-                try expectOnce("written down")
+                try expectOnce("written back")
                 try Client.replace(town.activity, with: KeepaliveDocument.text("bd"))
                 try expectOnce("renamed over")
                 try town.remount()
@@ -158,7 +158,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func largeDirectoryOfHeartbeatsIsListedWhole() throws {
+        @Test func largeDirectoryOfHeartbeatsIsListedCompletely() throws {
             try withMountedTown { town in
                 let directory = "\(town.path)/.runtime/heartbeats"
                 let names = (0..<500).map { "gastown-polecat-with-a-long-name-\($0).json" }
@@ -191,7 +191,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func pollSaysThatItCanBeReadAndWritten() throws {
+        @Test func pollReportsReadableAndWritable() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 let file = try Client.open(town.keepalive, O_RDWR)
@@ -261,7 +261,7 @@ extension ParallelEndToEnd {
         }
 
         @Test(.townScopeOnly("elsewhere it is a mount: ScopeTests"))
-        func pulseTakesNothing() throws {
+        func pulseIsReadOnly() throws {
             try withMountedTown { town in
                 _ = try town.status()
                 let pulse = "\(town.path)/.pulse"

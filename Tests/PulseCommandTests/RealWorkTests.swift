@@ -40,7 +40,7 @@ extension ParallelEndToEnd {
                 #expect(mounted.printed == plain.printed)
                 expectSameLines(mounted.tree, plain.tree)
                 let isClosed = try eventually { try town.status().fileSystem.openFiles == 0 }
-                #expect(isClosed, "the worker holds files open that nobody has")
+                #expect(isClosed, "the worker holds files open that no process has")
                 try town.unmount()
                 expectSameLines(try tree(of: start), plain.tree)
             }
@@ -459,7 +459,9 @@ extension ParallelEndToEnd {
             os.umask(umask)
             """#
 
-        @Test(.needs("python3"), arguments: MountMode.distinct) func systemCallsReturnWhatTheyDoBeneath(mode: MountMode)
+        @Test(.needs("python3"), arguments: MountMode.distinct) func systemCallsReturnTheSameAsOnThePlainDirectory(
+            mode: MountMode
+        )
             throws
         {
             try expectSameWork("python3 - <<'END'\n\(Self.calls)\nEND\n", mode)

@@ -11,7 +11,7 @@ extension ParallelEndToEnd {
     @Suite(.needsRoot) struct ScopeTests {
         private static let polecats = "*/polecats/*/.runtime/keepalive.json"
 
-        private func withCoveredTown(
+        private func withSignalMounts(
             _ options: String..., as user: Command.User? = nil, prepare: (_ path: String) throws -> Void = { _ in },
             _ body: (MountedTown) throws -> Void
         ) throws {
@@ -33,8 +33,8 @@ extension ParallelEndToEnd {
 
         // MARK: Signal directories
 
-        @Test func mountsLieOverPulseAndTheDirectoriesOfSignalsAndOverNothingElse() throws {
-            try withCoveredTown(
+        @Test func onlyPulseAndSignalDirectoriesAreMounted() throws {
+            try withSignalMounts(
                 "--signal", Self.polecats,
                 prepare: { town in
                     for directory in [
@@ -43,16 +43,16 @@ extension ParallelEndToEnd {
                     try Command("ln", "-s", "nux", "\(town)/gastown/polecats/link").output()
                 }
             ) { town in
-                let covered = [".runtime", "daemon", "deacon", "gastown/polecats/nux/.runtime"]
-                #expect(mountpoints(of: town) == ([".pulse"] + covered).sorted())
-                #expect(try town.status().covered == covered)
+                let mounted = [".runtime", "daemon", "deacon", "gastown/polecats/nux/.runtime"]
+                #expect(mountpoints(of: town) == ([".pulse"] + mounted).sorted())
+                #expect(try town.status().covered == mounted)
                 #expect(try town.status().uncovered == [])
 
                 let native = try device(town.scratch.path)
                 for path in ["", "/src/a", "/mayor", "/gastown/polecats/nux", "/gastown/crew/max/.runtime"] {
-                    #expect(try device(town.path + path) == native, "\(path) is not of the file system beneath")
+                    #expect(try device(town.path + path) == native, "\(path) is not on the backing file system")
                 }
-                for path in covered { #expect(try device("\(town.path)/\(path)") != native) }
+                for path in mounted { #expect(try device("\(town.path)/\(path)") != native) }
             }
         }
 
@@ -84,8 +84,8 @@ extension ParallelEndToEnd {
             #expect(seen.first == seen.last)
         }
 
-        @Test func whoWalksTheTownMeetsNothingInPulse() throws {
-            try withCoveredTown { town in
+        @Test func walkingTheTownFindsNothingInPulse() throws {
+            try withSignalMounts { town in
                 try Client.write(KeepaliveDocument.text("needle"), to: town.keepalive)
                 #expect(try town.shell("find .pulse") == ".pulse\n")
                 // `.pulse/events` never ends.
@@ -98,12 +98,12 @@ extension ParallelEndToEnd {
 
         // MARK: Changes while mounted
 
-        @Test func directoryThatComesIsCovered() throws {
-            try withCoveredTown("--signal", Self.polecats) { town in
+        @Test func newDirectoryIsMounted() throws {
+            try withSignalMounts("--signal", Self.polecats) { town in
                 let path = "gastown/polecats/nux/.runtime"
                 try make(path, in: town.path)
-                let isCovered = eventually { mountpoints(of: town).contains(path) }
-                #expect(isCovered)
+                let isMounted = eventually { mountpoints(of: town).contains(path) }
+                #expect(isMounted)
                 #expect(try eventually { try town.status().covered?.contains(path) == true })
                 let text = KeepaliveDocument.text("gt")
                 let file = "\(town.path)/\(path)/keepalive.json"
@@ -117,8 +117,8 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func whatWasWrittenBeforeADirectoryWasCoveredIsKnown() throws {
-            try withCoveredTown(
+        @Test func documentsFromBeforeADirectoryIsMountedAreKnown() throws {
+            try withSignalMounts(
                 prepare: { town in try Command("rm", "-r", "\(town)/.runtime").output() }
             ) { town in
                 try make("made/heartbeats", in: town.path)
@@ -130,8 +130,8 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func directoryAboveThatIsRenamedTakesItsSignalsAlong() throws {
-            try withCoveredTown(
+        @Test func renamedParentKeepsTheSignalFiles() throws {
+            try withSignalMounts(
                 "--signal", Self.polecats, prepare: { try make("gastown/polecats/nux/.runtime", in: $0) }
             ) { town in
                 let before = "\(town.path)/gastown/polecats/nux"
@@ -155,8 +155,8 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func coveredDirectoryIsHeldInItsPlaceAndItsEdgeIsThatOfAFileSystem() throws {
-            try withCoveredTown { town in
+        @Test func mountpointCannotBeMovedAndIsAFileSystemBoundary() throws {
+            try withSignalMounts { town in
                 #expect(throws: Errno.resourceBusy) {
                     try Client.rename("\(town.path)/daemon", to: "\(town.path)/other")
                 }
@@ -174,7 +174,7 @@ extension ParallelEndToEnd {
         // MARK: Unmounting
 
         @Test func busyDirectoryKeepsTheWholeTownMounted() throws {
-            try withCoveredTown { town in
+            try withSignalMounts { town in
                 let before = mountpoints(of: town)
                 let user = try Command("sleep", "60", in: "\(town.path)/deacon").start()
                 #expect(eventually { Client.isProcess(user.pid, in: "\(town.path)/deacon") })
@@ -195,7 +195,7 @@ extension ParallelEndToEnd {
         }
 
         @Test func unmountOfPulseIsTheEndOfAll() throws {
-            try withCoveredTown { town in
+            try withSignalMounts { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
                 try Command("umount", "\(town.path)/.pulse").output()
@@ -205,8 +205,8 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func unmountOfOneDirectoryLeavesTheOthersAndTheDoctorSaysSo() throws {
-            try withCoveredTown { town in
+        @Test func unmountOfOneDirectoryLeavesTheOthersAndTheDoctorReportsIt() throws {
+            try withSignalMounts { town in
                 let text = KeepaliveDocument.text("bd")
                 try Client.write(text, to: town.activity)
                 try Command("umount", "\(town.path)/daemon").output()
@@ -222,8 +222,8 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func whatIsLeftWithoutPulseIsClearedAway() throws {
-            try withCoveredTown { town in
+        @Test func orphanedMountsAreRemoved() throws {
+            try withSignalMounts { town in
                 for command in ["mount", "unmount"] {
                     let text = KeepaliveDocument.text(command, age: 600)
                     try Client.write(text, to: town.keepalive)
@@ -246,14 +246,14 @@ extension ParallelEndToEnd {
         // MARK: Errors and messages
 
         @Test(arguments: ["**/.runtime/keepalive.json", "*.json", ".pulse/*"])
-        func patternThatCannotBeCoveredIsRefused(pattern: String) throws {
+        func patternThatCannotBeMountedIsRejected(pattern: String) throws {
             try withTown { town in
                 let outcome = try town.pulsefs("mount", "--scope=signals", "--signal", pattern, town.path)
                 #expect(outcome.status == 64 && outcome.errors.contains(pattern), "\(outcome)")
             }
         }
 
-        @Test func somethingInTheWayOfPulseIsRefused() throws {
+        @Test func fileNamedPulsePreventsTheMount() throws {
             try withTown { town in
                 try Client.write("mine", to: "\(town.path)/.pulse")
                 let outcome = try town.pulsefs("mount", "--scope=signals", town.path)
@@ -275,7 +275,7 @@ extension ParallelEndToEnd {
         // MARK: An ordinary user
 
         @Test(.needs("fusermount3")) func ordinaryUserHasAMountForEachDirectory() throws {
-            try withCoveredTown("--signal", Self.polecats, as: .nobody) { town in
+            try withSignalMounts("--signal", Self.polecats, as: .nobody) { town in
                 #expect(mountpoints(of: town) == [".pulse", ".runtime", "daemon", "deacon"])
                 try town.shell("mkdir -p gastown/polecats/nux/.runtime")
                 #expect(eventually { mountpoints(of: town).contains("gastown/polecats/nux/.runtime") })

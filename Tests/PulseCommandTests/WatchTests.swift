@@ -115,7 +115,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func noColoursWhereNobodyWantsThem() throws {
+        @Test func noColoursWithNoColor() throws {
             try withMountedTown("--ttl", "1h") { town in
                 try fill(town)
                 let session = try TerminalSession(
@@ -157,7 +157,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func keysScrollThroughWhatHasNoRoom() throws {
+        @Test func keysScrollLongLists() throws {
             try withMountedTown("--ttl", "1h") { town in
                 for number in 10..<40 { try town.touch("agent-\(number)") }
                 let session = try TerminalSession(watch(town), columns: 40, rows: 10, in: town.scratch)
@@ -182,7 +182,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func tableSaysThatTheTownIsStuckOrGoneAndRecovers() throws {
+        @Test func tableShowsAHungOrUnmountedTownAndRecovers() throws {
             try withMountedTown("--ttl", "1h") { town in
                 try fill(town)
                 let session = try TerminalSession(watch(town), columns: 100, rows: 24, in: town.scratch)
@@ -272,7 +272,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func watchEndsWhenNobodyReadsItsPipe() throws {
+        @Test func watchEndsWhenItsPipeIsClosed() throws {
             try withMountedTown("--ttl", "1h") { town in
                 let words = ["sh", "-c", "'\(BuiltProgram.path)' watch '\(town.path)' | head -n 1"]
                 let pipeline = try Command(words).start()

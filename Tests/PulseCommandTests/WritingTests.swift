@@ -9,7 +9,7 @@ extension ParallelEndToEnd {
     @Suite(.inEachScope) struct WritingTests {
         // MARK: The tools
 
-        @Test func documentOverwrittenAsGoDoesIsReadBackByteForByte() throws {
+        @Test func documentWrittenByGoIsReadBackByteForByte() throws {
             try withMountedTown { town in
                 for command in ["gt prime", "gt mail send mayor/ -s x", "gt"] {
                     let text = KeepaliveDocument.text(command)
@@ -33,7 +33,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func lineThatTheShellEchoesBecomesTheLastCommand() throws {
+        @Test func echoedLineBecomesTheLastCommand() throws {
             try withMountedTown { town in
                 let before = Client.now
                 try town.shell("echo 'gt status' > .runtime/keepalive.json")
@@ -85,7 +85,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func secondRenameOfASharedTemporaryNameFindsNothing() throws {
+        @Test func secondRenameOfASharedTemporaryNameFails() throws {
             try withMountedTown { town in
                 let temporary = town.activity + ".tmp"
                 try Client.write(KeepaliveDocument.text("bd one"), to: temporary)
@@ -108,7 +108,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func writerOfAFileThatAnotherRenamedGoesOnWritingTheSignal() throws {
+        @Test func writerOfARenamedTemporaryFileWritesTheSignalFile() throws {
             try withMountedTown { town in
                 let temporary = town.activity + ".tmp"
                 let text = KeepaliveDocument.text("bd slow")
@@ -123,14 +123,14 @@ extension ParallelEndToEnd {
                 #expect(try FileStatus(file).st_ino == number)
                 try Client.truncate(file, to: 0)
                 try Client.pwrite(text, to: file, at: 0)
-                #expect(try Client.read(town.activity) == first, "a draft is nobody else's to see")
+                #expect(try Client.read(town.activity) == first, "a draft is private")
                 try Client.close(file)
                 #expect(try Client.read(town.activity) == text)
                 #expect(try FileStatus(town.activity).st_ino == number)
             }
         }
 
-        @Test func nameIsTheSignalUnderEveryInodeThatWasRenamedOntoIt() throws {
+        @Test func renamedInodesAllBecomeTheSignalFile() throws {
             try withMountedTown { town in
                 for round in 1...20 {
                     try Client.replace(town.activity, with: KeepaliveDocument.text("bd \(round)"))
@@ -206,7 +206,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func halfADocumentIsRefusedByFsyncAndTheOtherHalfMakesItGood() throws {
+        @Test func partialDocumentIsRejectedByFsyncAndCompletedByTheRest() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt halves")
                 let file = try Client.openForWriting(town.keepalive)
@@ -219,7 +219,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func duplicatedDescriptorsAreJudgedAtEachClose() throws {
+        @Test func duplicatedDescriptorsAreValidatedAtEachClose() throws {
             try withMountedTown { town in
                 let former = KeepaliveDocument.text("gt former")
                 try Client.write(former, to: town.keepalive)
@@ -269,14 +269,14 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func touchOfASignalThatIsNotThereMakesIt() throws {
+        @Test func touchOfAMissingSignalFileCreatesIt() throws {
             try withMountedTown { town in
                 try town.shell("touch .runtime/keepalive.json deacon/.deacon-heartbeat")
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).seconds > 0)
             }
         }
 
-        @Test func heartbeatOfWhichTheTimeIsTheSignalStaysEmpty() throws {
+        @Test func timeOnlyHeartbeatStaysEmpty() throws {
             try withMountedTown { town in
                 let path = "\(town.path)/deacon/.deacon-heartbeat"
                 let before = Client.now
@@ -312,7 +312,7 @@ extension ParallelEndToEnd {
         @Test(arguments: [
             #"{"last_command":"gt"#, "[1,2]", "null", "17", #""text""#, "{}{}", "{\"a\":\"\u{0}\"}", "one\ntwo\n",
         ])
-        func whatIsNoDocumentIsRefusedByCloseAndTheLastOneStays(text: String) throws {
+        func invalidDocumentIsRejectedByCloseAndTheLastOneStays(text: String) throws {
             try withMountedTown { town in
                 let former = KeepaliveDocument.text("gt former")
                 try Client.write(former, to: town.keepalive)
@@ -323,7 +323,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func whatIsNoDocumentMakesNoSignalFile() throws {
+        @Test func invalidDocumentCreatesNoSignalFile() throws {
             try withMountedTown { town in
                 #expect(throws: Errno.invalidArgument) { try Client.write("{", to: town.keepalive) }
                 #expect(throws: Errno.noSuchFileOrDirectory) { try Client.read(town.keepalive) }

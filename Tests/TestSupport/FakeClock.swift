@@ -2,7 +2,9 @@ import Glibc
 import Liveness
 import Synchronization
 
-/// A clock that moves only when a test moves it. Wall time and monotonic time move together or independently.
+/// A clock that moves only when a test moves it.
+///
+/// Wall time and monotonic time move together or independently.
 package final class FakeClock: Sendable {
     private struct State {
         var instant: ContinuousClock.Instant

@@ -2,23 +2,25 @@ import CLinux
 import Glibc
 import Synchronization
 
-/// A real Redis server for one test, in a directory of its own and on ports that were free.
+/// A real Redis server for one test, in its own directory and on free ports.
 ///
-/// It listens on a Unix socket, and on a loopback port or two as the options say. It is gone, with its directory, when
-/// nobody holds the value any more, and also when the tests' own process dies, whatever it dies of: a shell that reads
-/// our pipe does the cleaning up when the pipe ends. All methods block for a while at most.
+/// It listens on a Unix socket and, with options, on one or two loopback ports. It ends and its directory is removed on
+/// deinit, and also when the tests' process dies: a shell that reads from a pipe cleans up at its end. No method blocks
+/// for long.
 package final class RedisServer: Sendable {
     package struct Options: Sendable {
         /// `requirepass`.
         package var password: String?
-        /// Lines of `user`, as in an ACL file, without that word.
+        /// `user` lines of an ACL file, without the word `user`.
         package var users: [String] = []
         /// Listen on 127.0.0.1 and ::1.
         package var listensOnLoopback = true
-        /// What a certificate is made out to, as in `subjectAltName`; not nil means TLS on a second loopback port.
+        /// The certificate's `subjectAltName`.
+        ///
+        /// If not nil, the server speaks TLS on a second loopback port.
         package var certificateNames: String?
         package var replicaOf: RedisServer?
-        /// A service to watch, which makes it a sentinel.
+        /// The service that it watches as a sentinel.
         package var watches: (service: String, primary: RedisServer)?
         /// More lines of configuration.
         package var configuration: [String] = []
@@ -30,7 +32,7 @@ package final class RedisServer: Sendable {
         package let description: String
     }
 
-    /// Where it keeps everything.
+    /// The directory of its socket, configuration and log.
     package let directory: String
     package let options: Options
     package let port: UInt16
@@ -63,7 +65,7 @@ package final class RedisServer: Sendable {
         let isListening = options.listensOnLoopback || options.watches != nil
         var attempts = 5
         while true {
-            // Between our asking for a free port and the server's taking it, another process may.
+            // Another process may take the port before the server does.
             let ports = (
                 isListening ? try Self.freePort() : 0, options.certificateNames == nil ? 0 : try Self.freePort()
             )
@@ -81,22 +83,24 @@ package final class RedisServer: Sendable {
         }
     }
 
-    // MARK: Its life
+    // MARK: Lifecycle
 
-    /// Ends it as a loss of power would, with all that it knew; its clients are told by the kernel.
+    /// Kills it; all its data is lost.
+    ///
+    /// The kernel closes its connections.
     package func kill() {
         signal(SIGKILL)
         guardian.waitForEnd()
     }
 
-    /// Starts it anew after `kill`, with the same ports.
+    /// Restarts it after `kill`, on the same ports.
     package func restart() throws {
         let started = try guardian.start()
         pid.withLock { $0 = started }
         try Self.waitUntilReady(directory, started)
     }
 
-    /// Leaves it neither dead nor alive: connections are accepted by the kernel, and nothing is answered.
+    /// Stops it with SIGSTOP: the kernel accepts connections, and the server answers nothing.
     package func pause() { signal(SIGSTOP) }
 
     package func resume() { signal(SIGCONT) }
@@ -105,15 +109,15 @@ package final class RedisServer: Sendable {
         _ = Glibc.kill(pid.withLock { $0 }, number)
     }
 
-    // MARK: Talking to it
+    // MARK: Commands
 
-    /// What redis-cli prints for a command.
+    /// Runs redis-cli and returns its output.
     @discardableResult
     package func cli(_ words: String...) throws -> String {
         try Self.cli(directory, password: options.password, words)
     }
 
-    /// Asks until the answer pleases.
+    /// Polls until a condition holds; throws after `seconds`.
     package func wait(
         for what: String, seconds: Int = 10, _ isSo: (RedisServer) throws -> Bool
     ) throws {
@@ -128,7 +132,7 @@ package final class RedisServer: Sendable {
 
     private static func waitUntilReady(_ directory: String, _ pid: pid_t) throws {
         try wait(for: "server in \(directory)", seconds: 20) {
-            // It dies when a port is taken, and stays a zombie until the shell looks at it.
+            // It exits if a port is taken, and is a zombie until the shell reaps it.
             let state = (try? shell("sed 's/.*) //' /proc/\(pid)/stat 2>/dev/null")) ?? "Z"
             guard !state.hasPrefix("Z") else {
                 throw Failed(description: "no server: \((try? shell("tail -n 5 \(directory)/log")) ?? "")")
@@ -146,7 +150,7 @@ package final class RedisServer: Sendable {
         }
     }
 
-    // MARK: Making it
+    // MARK: Starting
 
     private static func write(_ options: Options, _ ports: (UInt16, UInt16), in directory: String) throws {
         var lines = [
@@ -196,12 +200,12 @@ package final class RedisServer: Sendable {
             """)
     }
 
-    /// A port that nobody listens on, on either loopback address.
+    /// A port that is free on both loopback addresses.
     private static func freePort() throws -> UInt16 {
         let probe = socket(AF_INET6, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard probe >= 0 else { throw Failed(description: "no socket: errno \(errno)") }
         defer { close(probe) }
-        // Bound to the unspecified address, it is free for IPv4 too.
+        // A port bound to the unspecified address is free for IPv4, too.
         var address = sockaddr_in6()
         address.sin6_family = sa_family_t(AF_INET6)
         var size = socklen_t(MemoryLayout<sockaddr_in6>.size)
@@ -236,10 +240,9 @@ private func quoted(_ word: String) -> String {
 
 // MARK: -
 
-/// The shell that starts a server, and survives us just long enough to end it and to remove its directory.
+/// The shell that starts a server, ends it after the tests' process and removes its directory.
 ///
-/// PR_SET_PDEATHSIG would not do: it tells of the death of the thread that started a program, and tests run on threads
-/// that come and go.
+/// PR_SET_PDEATHSIG does not work here: it signals the death of the parent thread, and test threads are short-lived.
 private final class Guardian: Sendable {
     private let pid: pid_t
     private let orders: CInt
@@ -247,8 +250,8 @@ private final class Guardian: Sendable {
     private let turn = Mutex(())
 
     init(_ directory: String) throws {
-        // When we die, the kernel hangs up on a process group that has lost us and has a stopped member. And a program
-        // of ours that still writes to the directory can keep it from being removed at first.
+        // The kernel sends SIGHUP to an orphaned process group with a stopped member. Another program may still write to
+        // the directory, so removing it may fail at first.
         let script = """
             trap '' HUP
             server=
@@ -279,7 +282,7 @@ private final class Guardian: Sendable {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
-        // The thread that runs a test has signals blocked; and an interrupt from the terminal is for the tests only.
+        // The test's thread blocks signals. An interrupt from the terminal is for the tests only.
         var signals = sigset_t()
         sigemptyset(&signals)
         posix_spawnattr_setsigmask(&attributes, &signals)
@@ -307,7 +310,7 @@ private final class Guardian: Sendable {
         return pid
     }
 
-    /// Waits until the server, which has been killed, is gone.
+    /// Waits until the killed server has ended.
     func waitForEnd() {
         _ = ask("wait")
     }

@@ -44,7 +44,9 @@ package struct TemporaryDirectory: Sendable {
         rmdir(path)
     }
 
-    /// Goes by descriptors: a tree may be deeper than a path may be long. Closes `directory`.
+    /// Goes by descriptors: a tree may be deeper than a path may be long.
+    ///
+    /// Closes `directory`.
     private static func removeContents(of directory: CInt, on device: dev_t) {
         guard let stream = fdopendir(directory) else {
             close(directory)
@@ -52,7 +54,9 @@ package struct TemporaryDirectory: Sendable {
         }
         defer { closedir(stream) }
         while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { $0.prefix { $0 != 0 }.map(CChar.init(bitPattern:)) + [0] }
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                $0.prefix { $0 != 0 }.map(CChar.init(bitPattern:)) + [0]
+            }
             if name == [46, 0] || name == [46, 46, 0] || unlinkat(directory, name, 0) == 0 { continue }
             let inner = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
             guard inner >= 0 else { continue }

@@ -7,7 +7,7 @@ import Testing
 @testable import TownFS
 
 /// Which callers see the draft of a file that is being written.
-@Suite struct AttributedWriteTests {
+@Suite(.timeLimit(.minutes(5))) struct AttributedWriteTests {
     private let activity = "daemon/activity.json"
 
     /// All callers from outside the mount's pid namespace have pid 0.

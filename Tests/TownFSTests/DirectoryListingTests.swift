@@ -7,7 +7,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct DirectoryListingTests {
+@Suite(.timeLimit(.minutes(5))) struct DirectoryListingTests {
     /// Two files with one inode number on two devices: tar would take them for hard links.
     @Test(.enabled(if: geteuid() == 0, "mounting takes root"))
     func filesOfOtherDevicesHaveNumbersOfTheirOwn() throws {
@@ -33,14 +33,14 @@ import Testing
     }
 
     @Test(
-        arguments: ["beneath only", "touched", "touched over one beneath", "written down"],
+        arguments: ["backing only", "touched", "touched over a backing file", "written back"],
         TestTown.Opening.allCases)
     func signalFileIsListedOnce(_ state: String, _ opening: TestTown.Opening) throws {
         try withTown(["daemon/daemon.pid": "1"]) { town in
             let path = "daemon/activity.json"
-            if state.contains("beneath") { try town.writeBacking("{}", to: path) }
-            if state != "beneath only" { try town.write("{}", to: path) }
-            if state == "written down" { town.writeback() }
+            if state.contains("backing") { try town.writeBacking("{}", to: path) }
+            if state != "backing only" { try town.write("{}", to: path) }
+            if state == "written back" { town.writeback() }
             #expect(try town.names("daemon") == ["activity.json", "daemon.pid"])
             let inode = try town.lookup("daemon").inode
             try town.opening(inode, opening) { handle in

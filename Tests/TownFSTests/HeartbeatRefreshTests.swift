@@ -7,7 +7,7 @@ import Testing
 @testable import TownFS
 
 /// Heartbeats that show a runtime's last activity.
-@Suite struct HeartbeatRefreshTests {
+@Suite(.timeLimit(.minutes(5))) struct HeartbeatRefreshTests {
     private let heartbeat = ".runtime/heartbeats/gt-nux.json"
     private let nux: RuntimeID
 

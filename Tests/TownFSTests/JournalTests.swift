@@ -8,7 +8,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct JournalTests {
+@Suite(.timeLimit(.minutes(5))) struct JournalTests {
     /// The shared memory, a writing journal, and the keeper's read-only mapping.
     private struct Shared {
         let writer: Journal
@@ -39,7 +39,7 @@ import Testing
             switch event {
             case .content(let content): String(decoding: content.document.bytes, as: UTF8.self)
             case .unlinked: "(removed)"
-            case .clean: "(settled)"
+            case .clean: "(clean)"
             }
         }
     }
@@ -71,7 +71,7 @@ import Testing
         for (name, event) in events { #expect(shared.writer.append(event, at: path(name))) }
         #expect(
             replayed(shared.reader)
-                == [path("a"): "3", path("b"): "(removed)", path("c"): "(settled)", path("d"): "5"])
+                == [path("a"): "3", path("b"): "(removed)", path("c"): "(clean)", path("d"): "5"])
     }
 
     /// If the worker is killed between two entries, the keeper replays every earlier one.
@@ -86,15 +86,15 @@ import Testing
                 expected[path] = "(removed)"
             case 4:
                 #expect(shared.writer.append(.clean, at: path))
-                expected[path] = "(settled)"
+                expected[path] = "(clean)"
             default:
                 let text = String(repeating: "x", count: number * 11) + "\(number)"
                 #expect(shared.writer.append(.content(content(text)), at: path))
                 expected[path] = text
             }
             // Synced documents may be removed from the journal.
-            let kept = replayed(shared.reader).filter { $0.value != "(settled)" }
-            #expect(kept == expected.filter { $0.value != "(settled)" })
+            let kept = replayed(shared.reader).filter { $0.value != "(clean)" }
+            #expect(kept == expected.filter { $0.value != "(clean)" })
         }
     }
 
@@ -167,7 +167,7 @@ import Testing
             #expect(shared.writer.append(.content(content(large)), at: path))
             #expect(shared.writer.append(.clean, at: path))
         }
-        #expect(replayed(shared.reader).filter { $0.value != "(settled)" } == expected)
+        #expect(replayed(shared.reader).filter { $0.value != "(clean)" } == expected)
     }
 
     @Test func fullJournalThrows() throws {

@@ -6,7 +6,7 @@ import Testing
 @testable import TownFS
 
 /// Open descriptors of a signal file that is renamed, or whose directory is renamed.
-@Suite struct MovingWriterTests {
+@Suite(.timeLimit(.minutes(5))) struct MovingWriterTests {
     private let activity = "daemon/activity.json"
     private let retired = "retired/activity.json"
 

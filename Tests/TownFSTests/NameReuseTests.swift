@@ -7,7 +7,7 @@ import Testing
 @testable import TownFS
 
 /// What may take the name of a signal file, and when it becomes visible.
-@Suite struct NameReuseTests {
+@Suite(.timeLimit(.minutes(5))) struct NameReuseTests {
     private let activity = "daemon/activity.json"
 
     @Test(arguments: [true, false]) func fileWithTwoNamesCannotBecomeASignalFile(_ isThere: Bool) throws {
@@ -58,7 +58,7 @@ import Testing
         }
     }
 
-    @Test func unchangedDocumentIsNotWrittenDownAgain() throws {
+    @Test func unchangedDocumentIsNotWrittenBackAgain() throws {
         try withTown { town in
             func synchronize() throws {
                 let handle = try town.opendir(.root, for: .me).handle

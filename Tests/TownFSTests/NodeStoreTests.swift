@@ -7,7 +7,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct NodeStoreTests {
+@Suite(.timeLimit(.minutes(5))) struct NodeStoreTests {
     // MARK: Lookup counts
 
     @Test func lookupsOfOneFileGiveOneInode() throws {
@@ -53,7 +53,7 @@ import Testing
         }
     }
 
-    @Test func directoryOutlivesTheKernelsInterestWhileSomethingInItIsKnown() throws {
+    @Test func forgottenDirectoryStaysWhileAChildIsKnown() throws {
         try withTown(["d/a": "1"], cacheCapacity: 1) { town in
             let directory = try town.lookup("d").inode
             let file = try town.lookup(Array("a".utf8), in: directory).inode
@@ -384,7 +384,7 @@ import Testing
                 #expect(throws: Errno.staleNFSFileHandle) { try town.getattr(first.inode, for: .me) }
                 return
             }
-            Issue.record("the file system beneath gave out other numbers")
+            Issue.record("the backing file system gave out other inode numbers")
         }
     }
 

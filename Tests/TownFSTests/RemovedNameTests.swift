@@ -8,18 +8,13 @@ import Testing
 @testable import TownFS
 
 /// Names that must leave nothing behind once they are removed.
-@Suite struct RemovedNameTests {
+@Suite(.timeLimit(.minutes(5))) struct RemovedNameTests {
     private let activity = "daemon/activity.json"
 
-    private func recover(_ town: TestTown) throws {
-        let root = try OwnedDescriptor(opening: town.tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)
-        Recovery(in: BackingTree(takingOwnershipOf: root), journal: town.journal, log: .silent).run()
-    }
-
-    @Test(arguments: [true, false]) func unlinkIsSyncedInTheJournal(_ isWrittenDown: Bool) throws {
+    @Test(arguments: [true, false]) func unlinkIsSyncedInTheJournal(_ isClean: Bool) throws {
         try withTown { town in
             try town.write("{}", to: activity)
-            if isWrittenDown { town.writeback() }
+            if isClean { town.writeback() }
             try town.unlink(activity)
             let event = try #require(town.journal.replay()[Array(activity.utf8)])
             guard case .clean = event else {
@@ -34,12 +29,12 @@ import Testing
             try town.write("{}", to: activity)
             try town.unlink(activity)
             #expect(symlink("elsewhere", "\(town.tree)/\(activity)") == 0)
-            try recover(town)
+            try town.recover()
             #expect(try town.statBacking(activity).st_mode & S_IFMT == S_IFLNK)
 
             #expect(unlink("\(town.tree)/\(activity)") == 0)
             try town.writeBacking("theirs", to: activity)
-            try recover(town)
+            try town.recover()
             #expect(try town.readBacking(activity) == "theirs")
         }
     }
@@ -49,7 +44,7 @@ import Testing
             // Killed between the journal entry and the removal.
             #expect(town.journal.append(.unlinked, at: Array(activity.utf8)))
             #expect(symlink("elsewhere", "\(town.tree)/\(activity)") == 0)
-            try recover(town)
+            try town.recover()
             #expect(try town.backingNames("daemon") == ["activity.json"])
         }
     }
@@ -58,7 +53,7 @@ import Testing
         try withTown { town in
             let names = (100..<400).map { "agent-\($0).json" }
             for name in names { try town.write(document(name, at: town.now), to: ".runtime/heartbeats/\(name)") }
-            try recover(town)
+            try town.recover()
             #expect(try town.backingNames(".runtime/heartbeats") == names)
             for name in names {
                 #expect(try town.readBacking(".runtime/heartbeats/\(name)") == document(name, at: town.now))

@@ -6,7 +6,7 @@ import Testing
 @testable import TownFS
 
 /// Records that a mirror receives from other hosts with the same town name.
-@Suite struct SharingTests {
+@Suite(.timeLimit(.minutes(5))) struct SharingTests {
     private let keepalive = ".runtime/keepalive.json"
     private let elsewhere = Origin(host: "elsewhere", path: "/gt")
 
@@ -53,12 +53,12 @@ import Testing
     }
 
     @Test func backingFileFromBeforeTheMountYieldsToLaterRecordsOnly() throws {
-        try withSharedTown([keepalive: "{\"beneath\":1}"]) { (town) throws in
+        try withSharedTown([keepalive: "{\"backing\":1}"]) { (town) throws in
             let written = WallTime(try town.statBacking(keepalive).st_mtim)
             var old = touch("{\"old\":1}", town)
             old.receivedAt = written + .seconds(-1)
             town.receive(old)
-            #expect(try town.read(keepalive) == "{\"beneath\":1}")
+            #expect(try town.read(keepalive) == "{\"backing\":1}")
             let text = document("new", at: written + .seconds(1))
             var new = touch(text, town)
             new.receivedAt = written + .seconds(1)

@@ -2,7 +2,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct SignalPatternsTests {
+@Suite(.timeLimit(.minutes(5))) struct SignalPatternsTests {
     /// Walks a path as lookups do, one name at a time.
     private func isSignal(_ path: String, _ patterns: [String]) throws -> Bool {
         let names = path.utf8.split(separator: UInt8(ascii: "/"))
@@ -82,8 +82,8 @@ import Testing
     }
 
     @Test func warningNamesThePattern() {
-        let complaint = SignalPatterns.Invalid(pattern: "a/**", reason: .starsAtEnd).description
-        #expect(complaint == "The signal pattern 'a/**' cannot be used: it must name files, so must not end with **.")
+        let message = SignalPatterns.Invalid(pattern: "a/**", reason: .starsAtEnd).description
+        #expect(message == "The signal pattern 'a/**' cannot be used: it must name files, so must not end with **.")
     }
 
     @Test func directoryWithoutSignalFilesHasAnEmptyScope() throws {

@@ -7,7 +7,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct SignalRenameTests {
+@Suite(.timeLimit(.minutes(5))) struct SignalRenameTests {
     private let activity = "daemon/activity.json"
     private let temporary = "daemon/activity.json.tmp"
 

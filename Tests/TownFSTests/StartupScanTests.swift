@@ -5,7 +5,7 @@ import Testing
 @testable import TownFS
 
 /// Runtimes known from backing files written before the mount.
-@Suite struct StartupScanTests {
+@Suite(.timeLimit(.minutes(5))) struct StartupScanTests {
     private let heartbeat = ".runtime/heartbeats/gt-nux.json"
 
     private func record(_ id: String, in town: TestTown) throws -> Record? {

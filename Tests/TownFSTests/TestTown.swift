@@ -21,13 +21,13 @@ final class TestTown: Sendable {
     let root: Descriptor
     let journal: Journal
     let town: Town
-    /// Called through the operations below alone.
-    private let fileSystem: TownFileSystem
+    /// Only the operations in `TestTown+Operations.swift` call it.
+    let fileSystem: TownFileSystem
     private let clock: FakeClock
 
     init(
         tree: String, patterns: [String], expiry: Town.Expiry, cacheCapacity: Int, journal: Journal?,
-        writeDownDelay: Duration? = nil, usesHandles: Bool = true, activity: Town.Activity = .observe,
+        writebackDelay: Duration? = nil, usesHandles: Bool = true, activity: Town.Activity = .observe,
         mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false
     ) throws {
         self.tree = tree
@@ -41,7 +41,7 @@ final class TestTown: Sendable {
         configuration.sharesBacking = sharesBacking
         configuration.activity = activity
         configuration.sharesSignals = mirror != nil
-        if let writeDownDelay { configuration.writeDownDelay = writeDownDelay }
+        if let writebackDelay { configuration.writebackDelay = writebackDelay }
         town = try Town(
             root: root, journal: self.journal, configuration: configuration, log: .silent, mirror: mirror,
             clock: { [clock] in Town.Timestamps(clock) })
@@ -255,6 +255,12 @@ final class TestTown: Sendable {
         return count
     }
 
+    /// Writes the documents of a killed worker to their backing files, as the keeper does.
+    func recover() throws {
+        let root = try OwnedDescriptor(opening: tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)
+        Recovery(in: BackingTree(takingOwnershipOf: root), journal: journal, log: .silent).run()
+    }
+
     /// Writes back all documents, as before an unmount.
     func writeback() {
         town.writeback.writeNow(signals.allFiles(backing: []))
@@ -268,7 +274,7 @@ final class TestTown: Sendable {
 ///   - journal: The journal of an earlier town; nil for an empty one.
 func withTown(
     _ files: [String: String] = [:], patterns: [String] = SignalPatterns.defaults, expiry: Town.Expiry = .keep,
-    cacheCapacity: Int = 64, journal: Journal? = nil, writeDownDelay: Duration? = nil, usesHandles: Bool = true,
+    cacheCapacity: Int = 64, journal: Journal? = nil, writebackDelay: Duration? = nil, usesHandles: Bool = true,
     activity: Town.Activity = .observe, mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false,
     _ body: (TestTown) throws -> Void
 ) throws {
@@ -283,7 +289,7 @@ func withTown(
         }
         let town = try TestTown(
             tree: tree, patterns: patterns, expiry: expiry, cacheCapacity: cacheCapacity, journal: journal,
-            writeDownDelay: writeDownDelay, usesHandles: usesHandles, activity: activity, mirror: mirror,
+            writebackDelay: writebackDelay, usesHandles: usesHandles, activity: activity, mirror: mirror,
             sharesBacking: sharesBacking)
         defer { _ = town.town.close() }
         try body(town)
@@ -300,313 +306,6 @@ func makeDirectories(_ path: String) throws {
     for name in path.split(separator: "/") {
         made += "/\(name)"
         if mkdir(made, 0o755) == -1, Errno.current != .fileExists { throw Errno.current }
-    }
-}
-
-// MARK: - Callers
-
-extension Request {
-    /// A request of the calling thread, or of the process that it poses as.
-    static var me: Request {
-        let thread = gettid()
-        return Request(user: getuid(), group: getgid(), thread: disguises.withLock { $0[thread] } ?? thread)
-    }
-
-    private static let disguises = Mutex<[pid_t: pid_t]>([:])
-
-    /// Makes the calling thread pose as a process of its own while `body` runs.
-    static func asProcess(_ number: Int, _ body: () -> Void) {
-        let thread = gettid()
-        // Beyond any that the kernel gives out.
-        disguises.withLock { $0[thread] = pid_t(1 << 30 + number) }
-        body()
-        disguises.withLock { $0[thread] = nil }
-    }
-
-    /// A request of another process: process 1.
-    static let other = Request(user: getuid(), group: getgid(), thread: 1)
-}
-
-// MARK: - Clocks
-
-extension Town.Timestamps {
-    fileprivate init(_ clock: FakeClock) {
-        let (wall, instant) = clock.both
-        self.init(wall: wall, instant: instant)
-    }
-}
-
-extension Logger {
-    static var silent: Logger { Logger(label: "test") { _ in SwiftLogNoOpLogHandler() } }
-}
-
-// MARK: - Names
-
-extension [UInt8] {
-    /// Calls `body` with the bytes as a borrowed file name.
-    func asFileName<Result>(_ body: (FileName) throws(Errno) -> Result) throws(Errno) -> Result {
-        try NodeName(self).withPointer { (name) throws(Errno) in try body(FileName(borrowing: name)) }
-    }
-}
-
-// MARK: - Operations
-
-/// The operations of the file system, as the kernel calls them.
-extension TestTown {
-    var features: Features { fileSystem.features }
-    var nodes: NodeStore { fileSystem.tree.nodes }
-    var signals: SignalDirectories { fileSystem.tree.signals }
-    var listings: Listings { fileSystem.tree.directories.listings }
-    /// All open files, of the tree and of `.pulse`.
-    var openHandles: [OpenHandle] { fileSystem.tree.files.all + fileSystem.pulse.files.all }
-    func inode(of handle: FileHandle) throws(Errno) -> InodeNumber { try fileSystem.tree.files[handle].inode }
-    var openDirectoryCount: Int { fileSystem.tree.directories.opened.count }
-
-    func mayBlock(_ inode: InodeNumber, _ name: String? = nil) -> Bool {
-        guard let name else { return fileSystem.mayBlock(inode, name: nil) }
-        return NodeName(Array(name.utf8)).withPointer {
-            fileSystem.mayBlock(inode, name: FileName(borrowing: $0))
-        }
-    }
-
-    func lookup(_ name: [UInt8], in parent: InodeNumber, by caller: Request = .me) throws(Errno) -> Entry {
-        let entry = try name.asFileName { (name) throws(Errno) in try fileSystem.lookup(name, in: parent, for: caller) }
-        // An absence that the kernel may cache.
-        guard entry.inode.rawValue != 0 else { throw .noSuchFileOrDirectory }
-        return entry
-    }
-
-    func lookup(_ name: FileName, in parent: InodeNumber, for caller: Request) throws(Errno) -> Entry {
-        try fileSystem.lookup(name, in: parent, for: caller)
-    }
-
-    func forget(_ inode: InodeNumber, count: UInt64) { fileSystem.forget(inode, count: count) }
-
-    func mknod(
-        _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for caller: Request
-    ) throws(Errno) -> Entry {
-        try fileSystem.mknod(name, in: parent, mode: mode, device: device, for: caller)
-    }
-
-    func mkdir(_ name: FileName, in parent: InodeNumber, mode: mode_t, for caller: Request) throws(Errno) -> Entry {
-        try fileSystem.mkdir(name, in: parent, mode: mode, for: caller)
-    }
-
-    func symlink(
-        to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for caller: Request
-    ) throws(Errno) -> Entry {
-        try fileSystem.symlink(to: target, named: name, in: parent, for: caller)
-    }
-
-    func link(
-        _ inode: InodeNumber, to name: FileName, in parent: InodeNumber, for caller: Request
-    ) throws(Errno) -> Entry {
-        try fileSystem.link(inode, to: name, in: parent, for: caller)
-    }
-
-    func unlink(_ name: FileName, in parent: InodeNumber, for caller: Request) throws(Errno) {
-        try fileSystem.unlink(name, in: parent, for: caller)
-    }
-
-    func rmdir(_ name: FileName, in parent: InodeNumber, for caller: Request) throws(Errno) {
-        try fileSystem.rmdir(name, in: parent, for: caller)
-    }
-
-    func rename(
-        _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
-        for caller: Request
-    ) throws(Errno) {
-        try fileSystem.rename(name, in: parent, to: newName, in: newParent, flags: flags, for: caller)
-    }
-
-    func getattr(_ inode: InodeNumber, for caller: Request) throws(Errno) -> StatusReply {
-        try fileSystem.getattr(inode, for: caller)
-    }
-
-    @discardableResult
-    func setattr(
-        _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for caller: Request
-    ) throws(Errno) -> StatusReply {
-        try fileSystem.setattr(inode, changes, handle: handle, for: caller)
-    }
-
-    func setxattr(
-        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, value: UnsafeRawBufferPointer, flags: CInt
-    ) throws(Errno) {
-        try fileSystem.setxattr(inode, name, value: value, flags: flags)
-    }
-
-    func getxattr(
-        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
-    ) throws(Errno) -> Int {
-        try fileSystem.getxattr(inode, name, into: value)
-    }
-
-    func listxattr(
-        _ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer, for caller: Request
-    ) throws(Errno) -> Int {
-        try fileSystem.listxattr(inode, into: names, for: caller)
-    }
-
-    func removexattr(_ inode: InodeNumber, _ name: UnsafePointer<CChar>) throws(Errno) {
-        try fileSystem.removexattr(inode, name)
-    }
-
-    func open(_ inode: InodeNumber, flags: CInt, for caller: Request) throws(Errno) -> OpenReply {
-        try fileSystem.open(inode, flags: flags, for: caller)
-    }
-
-    func create(
-        _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for caller: Request
-    ) throws(Errno) -> (Entry, OpenReply) {
-        try fileSystem.create(name, in: parent, mode: mode, flags: flags, for: caller)
-    }
-
-    fileprivate func create(
-        _ name: [UInt8], in parent: InodeNumber, flags: CInt, mode: mode_t, by caller: Request
-    ) throws(Errno) -> FileHandle {
-        try name.asFileName { (name) throws(Errno) in
-            try fileSystem.create(name, in: parent, mode: S_IFREG | mode, flags: flags, for: caller).1.handle
-        }
-    }
-
-    func read(
-        _ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t
-    ) throws(Errno) -> Int {
-        try fileSystem.read(handle, into: bytes, at: offset)
-    }
-
-    func write(
-        _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, for caller: Request
-    ) throws(Errno) -> Int {
-        try fileSystem.write(handle, bytes, at: offset, appending: appending, for: caller)
-    }
-
-    func flush(_ handle: FileHandle, for caller: Request) throws(Errno) { try fileSystem.flush(handle, for: caller) }
-
-    func release(_ handle: FileHandle) { fileSystem.release(handle) }
-
-    func fsync(_ handle: FileHandle, dataOnly: Bool, for caller: Request) throws(Errno) {
-        try fileSystem.fsync(handle, dataOnly: dataOnly, for: caller)
-    }
-
-    func lseek(_ handle: FileHandle, offset: off_t, whence: CInt) throws(Errno) -> off_t {
-        try fileSystem.lseek(handle, offset: offset, whence: whence)
-    }
-
-    func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32 {
-        try fileSystem.poll(handle, pollHandle: pollHandle)
-    }
-
-    func opendir(_ inode: InodeNumber, for caller: Request) throws(Errno) -> OpenDirectoryReply {
-        try fileSystem.opendir(inode, for: caller)
-    }
-
-    func releasedir(_ handle: FileHandle) { fileSystem.releasedir(handle) }
-
-    func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
-        try fileSystem.fsyncdir(inode, handle, dataOnly: dataOnly)
-    }
-
-    func receive(_ touch: Touch, exit: Record.Exit? = nil) { fileSystem.receive(touch, exit: exit) }
-
-    func receiveForget(_ subject: RecordSubject, stamp: HLCTimestamp, at time: WallTime) {
-        fileSystem.receiveForget(subject, stamp: stamp, at: time)
-    }
-
-    // MARK: Listings
-
-    /// How the kernel comes to list a directory.
-    enum Opening: CaseIterable {
-        case opened, unopened
-    }
-
-    /// Lends the handle by which a directory is listed.
-    func opening(_ inode: InodeNumber, _ opening: Opening, _ body: (FileHandle) throws -> Void) throws {
-        guard opening == .opened else { return try body(.unopened) }
-        let handle = try opendir(inode, for: .me).handle
-        defer { releasedir(handle) }
-        try body(handle)
-    }
-
-    /// All entries of a listing, up to its end.
-    func listAll(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t = 0, room: Int = 1 << 16,
-        withLookup: Bool = false
-    ) throws -> [Listed] {
-        var all: [Listed] = []
-        while case let part = try list(
-            inode, handle, from: all.last?.nextOffset ?? offset, room: room, withLookup: withLookup), !part.isEmpty
-        { all += part }
-        return all
-    }
-
-    /// The entries of one reply of up to `room` bytes.
-    func list(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t = 0, room: Int = 1 << 16,
-        withLookup: Bool = false
-    ) throws -> [Listed] {
-        try answer(to: inode, handle, from: offset, room: room, withLookup: withLookup) {
-            Listed.parse($0, withLookup: withLookup)
-        }
-    }
-
-    /// The size of one reply, in bytes.
-    func listedSize(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, withLookup: Bool
-    ) throws -> Int {
-        try answer(to: inode, handle, from: offset, room: 1 << 16, withLookup: withLookup, \.count)
-    }
-
-    private func answer<Result>(
-        to inode: InodeNumber, _ handle: FileHandle, from offset: off_t, room: Int, withLookup: Bool,
-        _ body: (UnsafeRawBufferPointer) -> Result
-    ) throws -> Result {
-        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: room, alignment: 8)
-        defer { bytes.deallocate() }
-        var reply = DirectoryReply(room: bytes)
-        if withLookup {
-            try fileSystem.readdirplus(inode, handle, from: offset, into: &reply, for: .me)
-        } else {
-            try fileSystem.readdir(inode, handle, from: offset, into: &reply, for: .me)
-        }
-        return body(UnsafeRawBufferPointer(rebasing: bytes[..<reply.used]))
-    }
-}
-
-/// One entry of a listing in wire format (`struct fuse_dirent`, `struct fuse_direntplus`).
-struct Listed: Hashable {
-    let name: [UInt8]
-    let number: UInt64
-    let kind: mode_t
-    let nextOffset: off_t
-    /// `nodeid`; 0 for an entry without a lookup.
-    let inode: UInt64
-
-    var text: String { String(decoding: name, as: UTF8.self) }
-
-    static func parse(_ bytes: UnsafeRawBufferPointer, withLookup: Bool) -> [Listed] {
-        var listed: [Listed] = []
-        var position = 0
-        // The kernel ignores a partial entry, too.
-        while bytes.count - position >= MemoryLayout<fuse_dirent>.size
-            + (withLookup ? MemoryLayout<fuse_entry_out>.size : 0)
-        {
-            var inode: UInt64 = 0
-            if withLookup {
-                inode = bytes.loadUnaligned(fromByteOffset: position, as: UInt64.self)
-                position += MemoryLayout<fuse_entry_out>.size
-            }
-            let size = Int(bytes.loadUnaligned(fromByteOffset: position + 16, as: UInt32.self))
-            listed.append(
-                Listed(
-                    name: Array(bytes[(position + 24)..<(position + 24 + size)]),
-                    number: bytes.loadUnaligned(fromByteOffset: position, as: UInt64.self),
-                    kind: mode_t(bytes.loadUnaligned(fromByteOffset: position + 20, as: UInt32.self)) << 12,
-                    nextOffset: bytes.loadUnaligned(fromByteOffset: position + 8, as: off_t.self), inode: inode))
-            position += (24 + size + 7) / 8 * 8
-        }
-        return listed
     }
 }
 

@@ -39,7 +39,9 @@ public struct SessionNames: Hashable, Sendable {
         }
     }
 
-    /// The agent that runs in a session; nil if no prefix matches. The longest matching prefix counts.
+    /// The agent that runs in a session; nil if no prefix matches.
+    ///
+    /// The longest matching prefix counts.
     public func runtime(of session: RuntimeID) -> RuntimeID? {
         let name = session.description
         // Bounds the lookups, one for each dash.

@@ -88,7 +88,8 @@ extension LivenessTable {
             }
             switch visit(id, runtimes[index].record) {
             case .next: position += 1
-            case .skip(let done): position = runtimes.position { $0.description < done || $0.description.hasPrefix(done) }
+            case .skip(let done):
+                position = runtimes.position { $0.description < done || $0.description.hasPrefix(done) }
             case .stop:
                 start = nil
                 return

@@ -41,7 +41,7 @@ final class DocumentAccess: Sendable {
 
     /// Whether a document may be shown to a caller.
     func allows(_ document: Document, for request: Request) -> Bool {
-        if request.user == 0 || request.user == server { return true }
+        if request.callingUser == 0 || request.callingUser == server { return true }
         guard let source = document.source as? DocumentSource else { return false }
         let reader = Reader(request)
         guard reader.mayRead(source.ownership) else { return false }
@@ -62,8 +62,9 @@ final class DocumentAccess: Sendable {
         let groups: Set<gid_t>
 
         init(_ request: Request) {
-            user = request.user
-            groups = Set([request.group] + ProcessFiles(number: request.thread).groups())
+            user = request.callingUser
+            let files = ProcessFiles.areOfOurNumbers ? ProcessFiles(number: request.thread) : nil
+            groups = Set([request.group] + (files?.credentials()?.groups ?? []))
         }
 
         func mayRead(_ ownership: SignalFile.Ownership) -> Bool {
@@ -111,18 +112,5 @@ extension Descriptor {
     fileprivate var hasAccessControlList: Bool {
         let size = try? callByPath { CLinux.getxattr($0, "system.posix_acl_access", nil, 0) }
         return size.map { $0 > 0 } ?? false
-    }
-}
-
-extension ProcessFiles {
-    /// The supplementary groups of a thread; none for one that cannot be seen.
-    fileprivate func groups() -> [gid_t] {
-        guard Self.areOfOurNumbers, number > 0 else { return [] }
-        // 65,536 groups (`NGROUPS_MAX`) of up to 10 digits.
-        let text = bytes(of: "status", atMost: 1 << 20)
-        let line = text.split(separator: UInt8(ascii: "\n")).first { $0.starts(with: "Groups:".utf8) } ?? []
-        return String(decoding: line.dropFirst(7), as: UTF8.self).split(whereSeparator: \.isWhitespace).compactMap {
-            gid_t($0)
-        }
     }
 }

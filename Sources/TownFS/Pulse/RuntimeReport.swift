@@ -69,7 +69,7 @@ struct RuntimeReport: Encodable, Sendable {
     }
 
     func text() throws(Errno) -> [UInt8] {
-        try PulseText.json(self)
+        try JSONText.file(self)
     }
 }
 

@@ -88,7 +88,7 @@ extension SignalFile {
                 let attribution = isWritten ? attributed.consulting(document) : attributed
                 let content = Content(
                     document: document, modified: now.wall, changed: now.wall, ownership: ownership,
-                    deadline: now.instant + town.configuration.ttl)
+                    deadline: now.instant + town.configuration.ttl, backingTime: previous?.backingTime)
                 if let successor {
                     // Complete before it can be found by name.
                     successor.state.withLock { $0.replacePresence(with: .committed(content)) }
@@ -116,7 +116,8 @@ extension SignalFile {
         if let attributedCaller, let runtime = change.attribution.runtime {
             town.processes.noteTouch(of: runtime, by: attributedCaller.caller)
         }
-        (successor ?? self).scheduleWriteback(isJournaled: change.isJournaled)
+        // A touch that is lost with this process must not be reported as done.
+        guard (successor ?? self).scheduleWriteback(isJournaled: change.isJournaled) else { throw .socketNotConnected }
         return true
     }
 
@@ -137,10 +138,14 @@ extension SignalFile {
         return rejection == .tooLarge ? .fileTooLarge : .invalidArgument
     }
 
-    /// Schedules a write-back, or writes at once if the journal is full.
-    func scheduleWriteback(isJournaled: Bool) {
-        town.writeback.note(self)
-        if !isJournaled { town.writeback.writeNow([self]) }
+    /// Schedules a write-back, or writes at once if the journal is full or others read the backing file.
+    ///
+    /// - Returns: False if the town is closed, and the change will not reach the backing file.
+    @discardableResult
+    func scheduleWriteback(isJournaled: Bool) -> Bool {
+        guard town.writeback.note(self) else { return false }
+        if !isJournaled || town.isDetached { town.writeback.writeNow([self]) }
+        return true
     }
 
     /// The content of the backing file, if nothing was committed yet.
@@ -161,7 +166,7 @@ extension SignalFile {
         return Content(
             document: Document(bytes), modified: WallTime(status.st_mtim), changed: WallTime(status.st_ctim),
             ownership: Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
-            deadline: town.now.instant)
+            deadline: town.now.instant, backingTime: WallTime(status.st_mtim))
     }
 
     /// Changes mode or owner, which is no touch.

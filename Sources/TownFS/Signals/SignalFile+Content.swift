@@ -33,6 +33,10 @@ extension SignalFile {
         var ownership: Ownership
         /// The deadline of the last touch.
         var deadline: ContinuousClock.Instant
+        /// `st_mtim` of the backing file that this document is known to follow; nil if there is none.
+        ///
+        /// Wall clocks are set back. This time is compared for equality only.
+        var backingTime: WallTime?
     }
 
     // MARK: As stat(2) tells
@@ -70,6 +74,6 @@ extension SignalFile {
 extension SignalFile.Ownership {
     /// For a file that was created by a touch alone.
     static func ordinary(of request: Request) -> Self {
-        Self(mode: 0o644, user: request.user, group: request.group)
+        Self(mode: 0o644, user: request.callingUser, group: request.callingGroup)
     }
 }

@@ -155,7 +155,8 @@ final class SignalFile: Sendable {
     /// For whoever has been given it by the kernel, who asks before it opens what somebody else was faster to make, and
     /// whose number is not known in another pid namespace. Nobody finds it by its name for that.
     func statusWhileCreating(for request: Request) -> FileStatus? {
-        guard case .creating(let ownership) = state.withLock({ $0.presence }), ownership.user == request.user else {
+        guard case .creating(let ownership) = state.withLock({ $0.presence }), ownership.user == request.callingUser
+        else {
             return nil
         }
         return status(of: emptyContent(ownership))
@@ -244,7 +245,7 @@ final class SignalFile: Sendable {
         case .creating(let ownership) where handles.contains(where: { $0.showsFileBeingCreated(to: request) }):
             // The creator finds the file by its name.
             return SignalOpenFile.Snapshot(of: emptyContent(ownership), as: self)
-        case .creating(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.user:
+        case .creating(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.callingUser:
             // The kernel gives a process that lost the race to create the file the inode of the winner.
             return SignalOpenFile.Snapshot(of: emptyContent(ownership), as: self)
         case .committed, .creating, .unlinked:

@@ -135,9 +135,9 @@ extension TreeFileSystem {
         let current = signals.directory(target.nodeName, in: target.directory.signals)
         guard former != nil || current != nil else { return }
         let (movedEntries, directories) = nodes.updateSignals(under: inode)
-        for moved in movedEntries { settle(moved, for: request) }
-        let hasSignals = former?.scope.hasSignals == true || current?.scope.hasSignals == true
-        dropListings(of: directories + (hasSignals ? [inode] : []))
+        for moved in movedEntries { resolve(moved, for: request) }
+        let isChanged = (former?.scope.hasSignals == true) != (current?.scope.hasSignals == true)
+        dropListings(of: directories + (isChanged ? [inode] : []))
     }
 
     /// Makes the kernel drop cached listings of directories where signal files can lie now, or could before.
@@ -154,7 +154,7 @@ extension TreeFileSystem {
     /// Makes an inode what its name means at the new path of its directory.
     ///
     /// The kernel keeps using the inode.
-    private func settle(_ moved: NodeStore.MovedEntry, for request: Request) {
+    private func resolve(_ moved: NodeStore.MovedEntry, for request: Request) {
         guard let parent = try? nodes.descriptor(of: moved.parent) else { return }
         let real = try? moved.name.withPointer { (name) throws(Errno) in
             try FileStatus(of: name, in: parent.rawValue)

@@ -67,14 +67,18 @@ enum AgentPrograms {
         def run(*words, **how): return wait(start(*words, **how))
 
         # Works, step by step, until the next order is there, and says how many steps it were.
+        # longest_pause is the longest time from the end of one step to the end of the next, in seconds.
         def work(step):
-            count = 0
+            global longest_pause
+            count, longest_pause, last = 0, 0, time.monotonic()
             while not select.select([orders], [], [], 0)[0]:
                 step()
                 count += 1
+                now = time.monotonic()
+                longest_pause, last = max(longest_pause, now - last), now
             return count
 
-        # A line, for whoever waits in another process.
+        # Wakes a process that waits.
         class Signal:
             def __init__(self): self.reading, self.writing = os.pipe()
             def raise_(self): os.write(self.writing, b"!")

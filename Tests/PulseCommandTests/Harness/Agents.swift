@@ -4,8 +4,9 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// The agents of a town and their tools. Each agent is a process with the environment and the working directory of its
-/// role.
+/// The agents of a town and their tools.
+///
+/// Each agent is a process with the environment and the working directory of its role.
 final class Agents {
     let town: MountedTown
     /// A directory with `gt`, first in the agents' `PATH`.
@@ -45,7 +46,9 @@ final class Agents {
         return "\(programs)/\(name)"
     }
 
-    /// The environment of every agent. It does not identify one.
+    /// The environment of every agent.
+    ///
+    /// It does not identify one.
     var environment: [String: String] {
         let path = "\(programs):/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         return ["PATH": path, "GT_ROOT": town.path, "GT_TOWN_ROOT": town.path, Self.mark: town.scratch.path]
@@ -80,8 +83,9 @@ final class Agents {
 
     // MARK: Exit
 
-    /// An environment variable of all processes that agents start. It finds those that left their agent's process
-    /// group.
+    /// An environment variable of all processes that agents start.
+    ///
+    /// It finds those that left their agent's process group.
     private static let mark = "PULSEFS_TEST_TOWN"
 
     /// Kills all processes that agents have left.
@@ -100,9 +104,9 @@ final class Agents {
     }
 }
 
-/// Calls `body` with a mounted town, which has a rig whose session names begin with `gt-`, and its agents. All agents
-/// have
-/// ended before the town is unmounted.
+/// Calls `body` with a mounted town, which has a rig whose session names begin with `gt-`, and its agents.
+///
+/// All agents have ended before the town is unmounted.
 func withAgents(
     _ options: String..., as user: Command.User? = nil, limit: Duration = .seconds(60),
     _ body: (MountedTown, Agents) throws -> Void
@@ -213,6 +217,13 @@ final class Agent {
         return count
     }
 
+    /// The longest pause between two steps of the last `work`.
+    ///
+    /// A busy machine may stop an agent for longer than its ttl. It then expires although it works.
+    func longestPause() throws -> Duration {
+        .milliseconds(try number("result = int(longest_pause * 1000)"))
+    }
+
     /// Kills it with its process group and reaps it.
     ///
     /// - Returns: The time at which waitpid(2) returned.
@@ -280,7 +291,9 @@ struct HeartbeatReading {
         return whole + (Double("0\(time.dropFirst(19).prefix { $0 != "Z" })") ?? 0)
     }
 
-    /// The age of the document when the file was opened, in seconds. A delay of the test's own does not count.
+    /// The age of the document when the file was opened, in seconds.
+    ///
+    /// A delay of the test's own does not count.
     var age: Double { opened - timestamp }
 
     static var now: Double {

@@ -36,7 +36,8 @@ enum BuiltProgram {
         guard access(program, X_OK) == 0 else { return false }
         // -quit after the first source that is newer.
         let find = Command(
-            "find", "\(sources)/Sources", "\(sources)/Package.swift", "-type", "f", "-newer", program, "-print", "-quit")
+            "find", "\(sources)/Sources", "\(sources)/Package.swift", "-type", "f", "-newer", program, "-print", "-quit"
+        )
         return (try? find.output()) == ""
     }
 }

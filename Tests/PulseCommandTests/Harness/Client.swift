@@ -138,7 +138,7 @@ enum Client {
         try check(utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW))
     }
 
-    /// Seconds of CLOCK_REALTIME. time(3) lags behind it by some milliseconds.
+    /// Seconds of CLOCK_REALTIME, behind which time(3) lags by some milliseconds.
     static var now: Int {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)

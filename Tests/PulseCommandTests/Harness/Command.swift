@@ -111,7 +111,9 @@ func shell(
     return try Command("sh", "-euc", "\(refused)\n\(script)", in: directory, as: user, limit: limit).output()
 }
 
-/// A running command. Killed with its process group on deinit.
+/// A running command.
+///
+/// Killed with its process group on deinit.
 final class RunningCommand {
     let pid: pid_t
     private let command: Command

@@ -1,7 +1,7 @@
 import FoundationEssentials
 import Glibc
-import TestSupport
 import SystemPackage
+import TestSupport
 import Testing
 
 /// The mirror section of `.pulse/status.json`.
@@ -146,7 +146,9 @@ final class Monitor {
         let words: String
     }
 
-    /// All lines with a word in them. Words are quoted.
+    /// All lines with a word in them.
+    ///
+    /// Words are quoted.
     func lines(with word: String) -> [Line] {
         command.printed.split(separator: "\n").compactMap { line in
             guard line.contains(word), let time = Double(line.prefix { $0 != " " }),

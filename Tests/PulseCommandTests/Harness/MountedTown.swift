@@ -147,6 +147,13 @@ struct MountedTown: Sendable {
         return try Status(Client.read("\(path)/.pulse/status.json"))
     }
 
+    /// The value of a metric without labels in `.pulse/metrics`.
+    func metric(_ name: String) throws -> Int {
+        let lines = try Client.read("\(path)/.pulse/metrics").split(separator: "\n")
+        let line = try #require(lines.first { $0.hasPrefix("\(name) ") }, "\(name) is missing")
+        return try #require(Int(line.dropFirst(name.count + 1)))
+    }
+
     /// The lines of /proc/self/mountinfo for this town, split at spaces.
     var mounts: [[Substring]] {
         guard let file = try? Client.open("/proc/self/mountinfo", O_RDONLY) else { return [] }
@@ -223,7 +230,7 @@ func withMountedTown(
         guard town.isMounted else { return }
         // RELEASE comes after the last close(2) has returned.
         let isClosed = try eventually { try town.status().fileSystem.openFiles == 0 }
-        #expect(isClosed, "the worker holds files open that nobody has")
+        #expect(isClosed, "the worker holds files open that no process has")
         try town.unmount()
     }
 }

@@ -17,7 +17,9 @@ final class ListeningSocket: Sendable {
     /// The number of connections so far.
     var connections: Int { accepted.load(ordering: .relaxed) }
 
-    /// Listens while `body` runs. `serve` gets each connection and returns at its end or when `isOver`.
+    /// Listens while `body` runs.
+    ///
+    /// `serve` gets each connection and returns at its end or when `isOver`.
     static func with<Result>(
         _ path: String, serve: @escaping @Sendable (CInt, ListeningSocket) -> Void,
         _ body: (ListeningSocket) throws -> Result

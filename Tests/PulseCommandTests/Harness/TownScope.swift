@@ -33,7 +33,9 @@ struct InRequestedScope: SuiteTrait, TestTrait, TestScoping {
 }
 
 extension Trait where Self == InRequestedScope {
-    /// Marks a suite that `mount-scripts/test` runs once for each scope. It finds the suites by this word.
+    /// Marks a suite that `mount-scripts/test` runs once for each scope.
+    ///
+    /// It finds the suites by this word.
     static var inEachScope: Self { Self() }
 }
 

@@ -12,7 +12,7 @@ enum Arrangement: String, CaseIterable, Sendable, CustomTestStringConvertible {
     /// Shared, in directories with signal files.
     case amongSignalFiles = "directories of signal files"
     /// Shared, in a mount over a directory of signal files only.
-    case inCover = "directories of signal files in signals scope"
+    case inSignalMount = "directories of signal files in signals scope"
 
     var testDescription: String { rawValue }
 
@@ -21,7 +21,7 @@ enum Arrangement: String, CaseIterable, Sendable, CustomTestStringConvertible {
         case .ofRoot, .ofOrdinaryUser: []
         case .shared, .amongSignalFiles: ["--allow-other"]
         case .sharedBacking: ["--allow-other", "--shared-backing"]
-        case .inCover: ["--allow-other", "--scope=signals", "--signal", "\(Self.cover)/*/keepalive.json"]
+        case .inSignalMount: ["--allow-other", "--scope=signals", "--signal", "\(Self.mountpoint)/*/keepalive.json"]
         }
     }
 
@@ -39,10 +39,10 @@ enum Arrangement: String, CaseIterable, Sendable, CustomTestStringConvertible {
     /// Whether a scenario applies here.
     func admits(_ scenario: Scenario) -> Bool { admitsOthers || !scenario.hasSeveralCallers }
 
-    private static let cover = ".runtime"
+    private static let mountpoint = ".runtime"
 
     /// The parent directory of all stages.
-    func ground(of town: String) -> String { self == .inCover ? "\(town)/\(Self.cover)" : town }
+    func ground(of town: String) -> String { self == .inSignalMount ? "\(town)/\(Self.mountpoint)" : town }
 
     /// The directory of one scenario.
     struct Stage {
@@ -54,7 +54,7 @@ enum Arrangement: String, CaseIterable, Sendable, CustomTestStringConvertible {
 
     func stage(for number: Int) -> Stage {
         guard self == .amongSignalFiles else {
-            return Stage(directory: "s\(number)", signal: self == .inCover ? "keepalive.json" : nil)
+            return Stage(directory: "s\(number)", signal: self == .inSignalMount ? "keepalive.json" : nil)
         }
         let stages = [
             Stage(directory: ".runtime", signal: "keepalive.json"),

@@ -71,7 +71,7 @@ struct Comparison: Sendable {
             let manifest = try expected.manifest()
             for (tree, other) in [
                 ("mounted", try actual.manifest()),
-                ("beneath", try Manifest.lines(of: "\(backing)/\(stage.directory)", since: start)),
+                ("backing", try Manifest.lines(of: "\(backing)/\(stage.directory)", since: start)),
             ] where other != manifest {
                 let words = words(of: lines[..<part.endIndex], expected.outcomes, actual.outcomes)
                 return Difference(
@@ -96,7 +96,7 @@ struct Comparison: Sendable {
         func perform(_ lines: ArraySlice<Scenario.Line>) throws {
             try interpreter.enter()
             for line in lines { outcomes.append(try interpreter.perform(line)) }
-            try interpreter.settle()
+            try interpreter.flushMappings()
         }
 
         func manifest() throws -> [String] {

@@ -87,7 +87,7 @@ extension Interpreter {
         guard names.count == 2 else { throw malformed("no owner: \(text)") }
         func id(_ name: Substring) throws -> Int {
             if name.isEmpty { return -1 }
-            guard let id = TestUser.id(named: String(name)) else { throw malformed("nobody is called \(name)") }
+            guard let id = TestUser.id(named: String(name)) else { throw malformed("no user is called \(name)") }
             return Int(id)
         }
         return (try id(names[0]), try id(names[1]))

@@ -63,7 +63,7 @@ final class Interpreter {
     }
 
     /// Writes mapped memory to the files, so that the backing tree has it, too.
-    func settle() throws {
+    func flushMappings() throws {
         for mapping in mappings.values {
             _ = try? systemCall(SYS_msync, mapping.address, mapping.length, Int(MS_SYNC))
         }

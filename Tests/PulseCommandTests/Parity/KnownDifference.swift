@@ -24,7 +24,7 @@ struct KnownDifference: Sendable {
     static let exclusions = [
         KnownDifference(
             title: "seeking behind what a file can hold",
-            reason: "the kernel answers, and knows no limit of the file system beneath"),
+            reason: "the kernel answers, and does not know the backing file system's limit"),
         KnownDifference(
             title: "seeking to the end of a directory",
             reason: "the kernel answers, with the size, where ext4 has the largest hash of a name"),
@@ -40,7 +40,7 @@ struct KnownDifference: Sendable {
             isSteady: false),
         KnownDifference(
             title: "holes of what is allocated and has been read",
-            reason: "for unwritten extents ext4 asks what is in the page cache, which is not the same beneath a mount",
+            reason: "for unwritten extents ext4 looks at the page cache, which differs under a mount",
             isSteady: false),
         KnownDifference(
             title: "emptying a program that runs, by opening it to read",

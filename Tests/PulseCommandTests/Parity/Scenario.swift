@@ -10,12 +10,10 @@
 ///       unlink s/f
 ///
 /// A line `for kind: file, directory` makes one scenario for each value and replaces `$kind` in the other lines.
-/// Several
-/// such lines make one for each combination.
+/// Several such lines make one for each combination.
 ///
 /// `@a = open f O_RDWR` names a descriptor. It stands for the file in `chmod @a 0600`, for a directory in `unlink
-/// @a/x`,
-/// and for itself in `read @a 100`. Bytes are written as `\n`, `\s`, `\0` or `\xff`, repetitions as `n{255}` and
+/// @a/x`, and for itself in `read @a 100`. Bytes are written as `\n`, `\s`, `\0` or `\xff`, repetitions as `n{255}` and
 /// `(./){2000}`, an empty word as `""`. `Interpreter` lists the calls.
 struct Scenario: Sendable {
     let title: String

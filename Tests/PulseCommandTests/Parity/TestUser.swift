@@ -37,8 +37,7 @@ struct TestUser: Sendable, Equatable {
 /// A thread with its own ids, working directory and umask, for system calls by several users.
 ///
 /// It keeps root's capabilities permitted, to change ids again, but none effective while it is another user. File
-/// systems
-/// cannot see the difference: checks use effective capabilities.
+/// systems cannot see the difference: checks use effective capabilities.
 enum CallerThread {
     /// Runs `body` on such a thread and waits for its end.
     static func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
@@ -74,14 +73,18 @@ enum CallerThread {
         fileprivate let thread: pthread_t
         fileprivate let work: Work<Value>
 
-        /// Waits for its end. Call it once.
+        /// Waits for its end.
+        ///
+        /// Call it once.
         func result() throws -> Value {
             pthread_join(thread, nil)
             return try work.result()
         }
     }
 
-    /// Changes to the ids of a user. Only root can, unless they are the current ids.
+    /// Changes to the ids of a user.
+    ///
+    /// Only root can, unless they are the current ids.
     static func become(_ caller: TestUser) throws {
         guard geteuid() != caller.user || caller.user == 0 else { return }
         try putCapabilitiesIntoEffect(true)

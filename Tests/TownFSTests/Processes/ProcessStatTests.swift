@@ -2,7 +2,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct ProcessStatTests {
+@Suite(.timeLimit(.minutes(5))) struct ProcessStatTests {
     private func parse(_ text: String) -> ProcessStat? {
         Array(text.utf8).withUnsafeBytes { ProcessStat($0) }
     }

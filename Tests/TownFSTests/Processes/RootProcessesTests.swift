@@ -7,7 +7,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct RootProcessesTests {
+@Suite(.timeLimit(.minutes(5))) struct RootProcessesTests {
     private let nux: RuntimeID
     private let max: RuntimeID
 

@@ -6,7 +6,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct AliveDirectoryTests {
+@Suite(.timeLimit(.minutes(5))) struct AliveDirectoryTests {
     private let alive = ".pulse/alive"
 
     private func isAlive(_ id: String, in town: TestTown) throws -> Bool {

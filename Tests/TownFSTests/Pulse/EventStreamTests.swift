@@ -7,7 +7,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct EventStreamTests {
+@Suite(.timeLimit(.minutes(5))) struct EventStreamTests {
     private func touch(_ id: String, in town: TestTown, ttl: Duration = .seconds(90)) throws {
         try town.town.liveness.touch(RuntimeID(id), ttl: ttl)
     }
