@@ -64,7 +64,7 @@ final class DocumentAccess: Sendable {
         init(_ request: Request) {
             user = request.callingUser
             let files = ProcessFiles.areOfOurNumbers ? ProcessFiles(number: request.thread) : nil
-            groups = Set([request.group] + (files?.credentials()?.groups ?? []))
+            groups = Set([request.callingGroup] + (files?.credentials()?.groups ?? []))
         }
 
         func mayRead(_ ownership: SignalFile.Ownership) -> Bool {
