@@ -13,10 +13,17 @@ public struct Document: Hashable, Sendable {
     /// Empty for a signal file whose readers go by its modification time.
     public let bytes: [UInt8]
 
+    /// The file it was written to, for the table's owner. Not part of the document itself.
+    public var source: (any AnyObject & Sendable)?
+
     /// A document of any bytes, such as those of the backing file; does not validate.
     public init(_ bytes: [UInt8] = []) {
         self.bytes = bytes
     }
+
+    public static func == (one: Document, other: Document) -> Bool { one.bytes == other.bytes }
+
+    public func hash(into hasher: inout Hasher) { hasher.combine(bytes) }
 
     /// The timestamp; nil if there is none that Go can parse.
     public var timestamp: WallTime? {
