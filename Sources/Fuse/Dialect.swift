@@ -11,7 +11,7 @@ import Glibc
 ///   of a setattr;
 /// - the longer form of `FUSE_SETXATTR`, in which the last of these comes: becomes the short one;
 /// - `FUSE_TMPFILE`, an unnamed file: becomes a `FUSE_CREATE` whose flags have `O_TMPFILE`, which has the same arguments
-///   and the same reply.
+///   and the same reply. The flag is added here: overlayfs asks without it.
 ///
 /// Shapes: `struct fuse_in_header` (40 bytes) and what follows it, of linux/fuse.h.
 enum Dialect {
@@ -32,9 +32,11 @@ enum Dialect {
                 if open.open_flags & UInt32(FUSE_OPEN_KILL_SUIDGID) != 0 { open.flags |= UInt32(killPriv) }
             }
         case FUSE_TMPFILE, FUSE_CREATE:
+            let isUnnamed = fuse_opcode(header.opcode) == FUSE_TMPFILE
             header.opcode = FUSE_CREATE.rawValue
             request.storeBytes(of: header, as: fuse_in_header.self)
             change(request) { (create: inout fuse_create_in) in
+                if isUnnamed { create.flags |= UInt32(clinux_tmpfile) }
                 if create.open_flags & UInt32(FUSE_OPEN_KILL_SUIDGID) != 0 { create.flags |= UInt32(killPriv) }
             }
         case FUSE_WRITE:
