@@ -247,6 +247,7 @@ extension fuse_entry_out {
     fileprivate init(_ entry: Entry) {
         self.init()
         nodeid = entry.inode.rawValue
+        generation = UInt64(entry.generation)
         (entry_valid, entry_valid_nsec) = kernelTime(entry.nameTimeout)
         (attr_valid, attr_valid_nsec) = kernelTime(entry.statusTimeout)
         attr = fuse_attr(entry.status)

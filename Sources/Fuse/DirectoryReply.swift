@@ -98,6 +98,7 @@ extension fuse_entry_param {
     init(_ entry: Entry) {
         self.init()
         ino = entry.inode.rawValue
+        generation = UInt64(entry.generation)
         attr = entry.status
         entry_timeout = entry.nameTimeout
         attr_timeout = entry.statusTimeout

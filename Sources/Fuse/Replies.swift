@@ -14,14 +14,21 @@ public typealias FileSystemStatus = statvfs
 /// Every entry that reaches the kernel counts as one lookup, to be given back by `forget`, unless it is `absent`.
 public struct Entry {
     public var inode: InodeNumber
+    /// Tells the inode from those that had its number in earlier mounts; part of its file handle (`name_to_handle_at`).
+    ///
+    /// The same for an inode as long as the mount lasts; 0 for the root. The kernel keeps 32 bits.
+    public var generation: UInt32
     public var status: FileStatus
     /// Seconds for which the name may be taken to mean this inode.
     public var nameTimeout: Double
     /// Seconds for which `status` may be taken as true.
     public var statusTimeout: Double
 
-    public init(inode: InodeNumber, status: FileStatus, nameTimeout: Double, statusTimeout: Double) {
+    public init(
+        inode: InodeNumber, generation: UInt32 = 0, status: FileStatus, nameTimeout: Double, statusTimeout: Double
+    ) {
         self.inode = inode
+        self.generation = generation
         self.status = status
         self.nameTimeout = nameTimeout
         self.statusTimeout = statusTimeout

@@ -30,6 +30,8 @@ package final class TownFileSystem: FileSystem {
     let listings = Listings()
     let ioModes: IOModes
     package let features: Features
+    /// Inode numbers start anew with each mount. This tells those of one mount from those of another.
+    let generation = UInt32.random(in: 1...UInt32.max)
 
     /// - Parameter describe: Fills in what only the process knows (version, pids, uptime) of the status in `.pulse`.
     package convenience init(
@@ -166,7 +168,8 @@ package final class TownFileSystem: FileSystem {
         let (inode, mayBeMapped) = nodes.remember(
             found, named: name, in: directory.inode, signals: below, seenAt: moment)
         return Entry(
-            inode: inode, status: others.shown(status), nameTimeout: nameTimeout(name, status, in: directory.signals),
+            inode: inode, generation: generation, status: others.shown(status),
+            nameTimeout: nameTimeout(name, status, in: directory.signals),
             statusTimeout: statusTimeout(status, in: directory.signals, below: below, mayBeMapped: mayBeMapped))
     }
 
@@ -204,7 +207,7 @@ package final class TownFileSystem: FileSystem {
         // Names come and go through the kernel, which so knows of it; only expiry and other hosts do not.
         let isLasting = town.configuration.isExclusive
         return Entry(
-            inode: inode, status: status.status, nameTimeout: isLasting ? backingTimeout : 0,
+            inode: inode, generation: generation, status: status.status, nameTimeout: isLasting ? backingTimeout : 0,
             statusTimeout: status.timeout)
     }
 
@@ -212,7 +215,9 @@ package final class TownFileSystem: FileSystem {
     func entry(ofPulse inode: InodeNumber) throws(Errno) -> Entry {
         do throws(Errno) {
             // Who is in it comes and goes without the kernel's doing.
-            return Entry(inode: inode, status: try pulse.status(of: inode), nameTimeout: 0, statusTimeout: 0)
+            return Entry(
+                inode: inode, generation: generation, status: try pulse.status(of: inode), nameTimeout: 0,
+                statusTimeout: 0)
         } catch {
             pulse.forget(inode, count: 1)
             throw error == .staleNFSFileHandle ? .noSuchFileOrDirectory : error

@@ -305,6 +305,7 @@ struct Exchange: Sendable, CustomTestStringConvertible {
 
     private static let entry = wire(fuse_entry_out()) {
         $0.nodeid = RecordingFileSystem.entry.inode.rawValue
+        $0.generation = 0x8765_4321
         $0.entry_valid = 1
         $0.entry_valid_nsec = 500_000_000
         $0.attr_valid_nsec = 250_000_000

@@ -75,7 +75,9 @@ final class RecordingFileSystem: FileSystem {
     }()
 
     static var entry: Entry {
-        Entry(inode: InodeNumber(rawValue: 1 << 40), status: status, nameTimeout: 1.5, statusTimeout: 0.25)
+        Entry(
+            inode: InodeNumber(rawValue: 1 << 40), generation: 0x8765_4321, status: status, nameTimeout: 1.5,
+            statusTimeout: 0.25)
     }
 
     static var opened: OpenReply {

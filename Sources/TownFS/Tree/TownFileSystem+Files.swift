@@ -36,7 +36,8 @@ extension TownFileSystem {
             // Without a name it would be nobody's.
             guard flags & clinux_tmpfile != clinux_tmpfile else { throw .notSupported }
             let (inode, status, handle) = try pulse.create(name, in: parent, for: request)
-            let entry = Entry(inode: inode, status: status, nameTimeout: 0, statusTimeout: 0)
+            let entry = Entry(
+                inode: inode, generation: generation, status: status, nameTimeout: 0, statusTimeout: 0)
             return (entry, reply(OpenFile(inode, .alive(handle), thread: request.thread)))
         }
         let directory = try directory(parent)
@@ -85,7 +86,7 @@ extension TownFileSystem {
         let found = try ExtendedStatus(of: opened.rawValue)
         let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
         let entry = Entry(
-            inode: inode, status: others.shown(found.status), nameTimeout: 0, statusTimeout: 0)
+            inode: inode, generation: generation, status: others.shown(found.status), nameTimeout: 0, statusTimeout: 0)
         return (entry, reply(OpenFile(inode, .backing(BackingFile(opened, flags: flags, status: found.status)))))
     }
 
