@@ -13,28 +13,34 @@ final class BackingFile: Sendable {
         var opened: Descriptor?
     }
 
-    /// The file itself, whatever its name; `O_PATH` is enough.
+    /// The file itself, whatever its name: the one descriptor of an opening.
+    ///
+    /// `O_PATH` for a file that is only read, else what was opened with the caller's flags.
     let path: Descriptor
     /// The caller's, as for open(2).
     let flags: CInt
+    /// The user that opened it: the kernel accounts what it writes by itself to them.
+    let user: uid_t
     /// What it was when it was opened; nil if nothing depends on that, or it would not tell.
     private let status: FileStatus?
     private let state: Mutex<State>
 
     /// - Parameters:
     ///   - opened: Opened with the caller's flags.
-    ///   - path: The same file as `O_PATH`, if there is such a descriptor.
-    ///   - status: Its, if that is known already.
-    init(_ opened: Descriptor, of path: Descriptor? = nil, flags: CInt, status: FileStatus? = nil) {
-        self.path = path ?? opened
+    ///   - user: The caller's.
+    ///   - status: Of `opened`, if that is known already.
+    init(_ opened: Descriptor, flags: CInt, user: uid_t, status: FileStatus? = nil) {
+        path = opened
         self.flags = flags
+        self.user = user
         self.status = status ?? (flags & O_ACCMODE != O_RDONLY ? try? FileStatus(of: opened.rawValue) : nil)
         state = Mutex(State(opened: opened))
     }
 
     /// To be opened for reading if need be.
-    init(reading path: Descriptor) {
+    init(reading path: Descriptor, user: uid_t) {
         self.path = path
+        self.user = user
         flags = O_RDONLY
         status = try? FileStatus(of: path.rawValue)
         state = Mutex(State())

@@ -131,7 +131,28 @@ final class NodeStore: Sendable {
     func descriptor(of inode: InodeNumber) throws(Errno) -> Descriptor {
         // Nearly every search succeeds, so it is worth a try without waiting for anybody.
         if let found = try? search(for: inode) { return found }
-        return try renames.withoutRenames { () throws(Errno) in try search(for: inode) }
+        return try renames.withoutRenames { () throws(Errno) in
+            try retryingWithFewerDescriptors { () throws(Errno) in try search(for: inode) }
+        }
+    }
+
+    /// Drops the cached descriptor of an inode that is found again by its name.
+    func dropDescriptor(of inode: InodeNumber) {
+        // Closed outside the lock.
+        let dropped = state.withLock { $0.dropDescriptor(of: inode) }
+        withExtendedLifetime(dropped) {}
+    }
+
+    /// Runs `body`, and once more with an empty cache of descriptors if the process has no descriptor left (EMFILE).
+    func retryingWithFewerDescriptors<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
+        do throws(Errno) {
+            return try body()
+        } catch .tooManyOpenFiles {
+            var dropped = state.withLock { $0.dropDescriptors() }
+            guard !dropped.isEmpty else { throw .tooManyOpenFiles }
+            dropped = []
+            return try body()
+        }
     }
 
     private func search(for inode: InodeNumber) throws(Errno) -> Descriptor {

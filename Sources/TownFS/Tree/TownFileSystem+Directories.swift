@@ -20,7 +20,9 @@ extension TownFileSystem {
             throw .notDirectory
         case .backing:
             let directory = try directory(inode)
-            let real = try directory.descriptor.reopenedDirectory()
+            let real = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+                try directory.descriptor.reopenedDirectory()
+            }
             if let signals = directory.signals {
                 return OpenDirectory(real: real, listing: { () throws(Errno) in try signals.listing(over: real) })
             }

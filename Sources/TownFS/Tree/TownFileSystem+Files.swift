@@ -9,11 +9,7 @@ extension TownFileSystem {
         switch try inodeKind(inode) {
         case .backing:
             town.processes.noteActivity(request)
-            let path = try nodes.descriptor(of: inode)
-            let file =
-                Self.onlyReads(flags) && ioModes.supportsPassthrough
-                ? BackingFile(reading: path) : BackingFile(try Self.reopen(path, flags), of: path, flags: flags)
-            return reply(OpenFile(inode, .backing(file)))
+            return reply(OpenFile(inode, .backing(try openBacking(inode, flags: flags, for: request))))
         case .signal(let file, let parent):
             do throws(Errno) {
                 // Whoever writes is about to touch it, which says more.
@@ -26,6 +22,19 @@ extension TownFileSystem {
             }
         case .pulse:
             return reply(OpenFile(inode, try pulse.open(inode, flags: flags, for: request), thread: request.thread))
+        }
+    }
+
+    private func openBacking(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> BackingFile {
+        try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+            let path = try nodes.descriptor(of: inode)
+            if Self.onlyReads(flags), ioModes.supportsPassthrough {
+                return BackingFile(reading: path, user: request.user)
+            }
+            let opened = try Self.reopen(path, flags)
+            // One descriptor is enough, and clients may have thousands of files open.
+            nodes.dropDescriptor(of: inode)
+            return BackingFile(opened, flags: flags, user: request.user)
         }
     }
 
@@ -43,7 +52,7 @@ extension TownFileSystem {
         let directory = try directory(parent)
         try refuseTemporary(name, in: directory)
         if flags & clinux_tmpfile == clinux_tmpfile {
-            return try createUnnamed(in: directory, mode: mode, flags: flags)
+            return try createUnnamed(in: directory, mode: mode, flags: flags, for: request)
         }
         switch try nameKind(of: name, in: directory) {
         case .pulse: throw .isDirectory
@@ -57,10 +66,12 @@ extension TownFileSystem {
             let moment = nodes.moment
             let opened: Descriptor
             do throws(Errno) {
-                opened = Descriptor(
-                    try OwnedDescriptor(
-                        opening: name.pointer, in: directory.descriptor.rawValue,
-                        Self.backingFlags(flags) | O_CREAT | O_EXCL, mode: mode))
+                opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+                    Descriptor(
+                        try OwnedDescriptor(
+                            opening: name.pointer, in: directory.descriptor.rawValue,
+                            Self.backingFlags(flags) | O_CREAT | O_EXCL, mode: mode))
+                }
             } catch .fileExists where flags & O_EXCL == 0 {
                 // Somebody was faster, and whether this caller may open theirs is for the kernel to say, or where a
                 // symbolic link leads. ESTALE makes it look once more.
@@ -69,25 +80,27 @@ extension TownFileSystem {
             let found = try ExtendedStatus(of: opened.rawValue)
             let entry = entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
             nodes.noteNew(entry.inode)
-            return (
-                entry, reply(OpenFile(entry.inode, .backing(BackingFile(opened, flags: flags, status: found.status))))
-            )
+            let file = BackingFile(opened, flags: flags, user: request.user, status: found.status)
+            return (entry, reply(OpenFile(entry.inode, .backing(file))))
         }
     }
 
     /// Makes a file without a name, `O_TMPFILE`; linkat(2) may give it one later.
     private func createUnnamed(
-        in directory: Directory, mode: mode_t, flags: CInt
+        in directory: Directory, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply) {
-        let opened = Descriptor(
-            try OwnedDescriptor(
-                opening: ".", in: directory.descriptor.rawValue, Self.backingFlags(flags) | (flags & O_EXCL), mode: mode
-            ))
+        let opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+            Descriptor(
+                try OwnedDescriptor(
+                    opening: ".", in: directory.descriptor.rawValue, Self.backingFlags(flags) | (flags & O_EXCL),
+                    mode: mode))
+        }
         let found = try ExtendedStatus(of: opened.rawValue)
         let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
         let entry = Entry(
             inode: inode, generation: generation, status: others.shown(found.status), nameTimeout: 0, statusTimeout: 0)
-        return (entry, reply(OpenFile(inode, .backing(BackingFile(opened, flags: flags, status: found.status)))))
+        let file = BackingFile(opened, flags: flags, user: request.user, status: found.status)
+        return (entry, reply(OpenFile(inode, .backing(file))))
     }
 
     private static func reopen(_ file: Descriptor, _ flags: CInt) throws(Errno) -> Descriptor {
@@ -155,7 +168,7 @@ extension TownFileSystem {
     ) throws(Errno) -> Int {
         switch try files[handle].target {
         case .backing(let file):
-            let descriptor = try file.descriptor
+            let descriptor = try nodes.retryingWithFewerDescriptors { () throws(Errno) in try file.descriptor }
             return try retryingInterrupts { pread(descriptor.rawValue, bytes.baseAddress, bytes.count, offset) }
         case .signal(let file):
             return try file.read(into: bytes, at: offset)

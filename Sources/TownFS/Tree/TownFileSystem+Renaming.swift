@@ -190,7 +190,7 @@ extension TownFileSystem {
                 ftruncate(file.rawValue, 0)
                 _ = draft.withUnsafeBytes { pwrite(file.rawValue, $0.baseAddress, $0.count, 0) }
             }
-            opened.retarget(.backing(BackingFile(file, flags: handle.isWritable ? O_RDWR : O_RDONLY)))
+            opened.retarget(.backing(BackingFile(file, flags: handle.isWritable ? O_RDWR : O_RDONLY, user: 0)))
             handle.close()
         }
     }
