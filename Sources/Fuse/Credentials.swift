@@ -10,7 +10,7 @@ import SystemPackage
 /// file, go by the caller. Linux has credentials and capabilities for each thread, and after unshare(2) a umask, too.
 ///
 /// Sources: credentials(7), capabilities(7), setfsuid(2), unshare(2).
-enum Credentials {
+package enum Credentials {
     /// Lets threads take on other users' ids and keep their capabilities; called before there is more than one.
     ///
     /// But for CAP_SYS_RESOURCE, by which the kernel would give users what is reserved for root: blocks, quotas, flags.
@@ -66,6 +66,20 @@ enum Credentials {
         }
         return try body()
     }
+
+    /// Runs `body`, which takes up space, with the caller as the file system user where the server is root.
+    ///
+    /// File systems keep blocks back for a user, root by default, and look at this id alone when they give them out.
+    package static func withUser<Result, Failure: Error>(
+        _ user: uid_t, _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        guard user != 0, serverIsRoot else { return try body() }
+        let former = setfsuid(user)
+        defer { setfsuid(uid_t(bitPattern: former)) }
+        return try body()
+    }
+
+    private static let serverIsRoot = geteuid() == 0
 
     /// Runs `body`, which changes a file's bytes, in the name of somebody who may not leave set-id bits on it.
     ///

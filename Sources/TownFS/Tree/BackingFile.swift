@@ -19,7 +19,7 @@ final class BackingFile: Sendable {
     let path: Descriptor
     /// The caller's, as for open(2).
     let flags: CInt
-    /// The user that opened it: the kernel accounts what it writes by itself to them.
+    /// The file system user of the caller that opened it.
     let user: uid_t
     /// What it was when it was opened; nil if nothing depends on that, or it would not tell.
     private let status: FileStatus?

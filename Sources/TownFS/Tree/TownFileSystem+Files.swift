@@ -210,10 +210,12 @@ extension TownFileSystem {
         case .backing(let file):
             town.processes.noteActivity(request)
             let descriptor = try file.descriptor
-            return try retryingInterrupts {
-                appending
-                    ? clinux_append(descriptor.rawValue, bytes.baseAddress, bytes.count)
-                    : pwrite(descriptor.rawValue, bytes.baseAddress, bytes.count, offset)
+            return try Credentials.withUser(request.user) { () throws(Errno) in
+                try retryingInterrupts {
+                    appending
+                        ? clinux_append(descriptor.rawValue, bytes.baseAddress, bytes.count)
+                        : pwrite(descriptor.rawValue, bytes.baseAddress, bytes.count, offset)
+                }
             }
         case .signal(let file):
             return try file.write(bytes, at: offset, appending: appending, by: request)
@@ -278,7 +280,9 @@ extension TownFileSystem {
     ) throws(Errno) {
         guard case .backing(let file) = try files[handle].target else { throw .notSupported }
         let descriptor = try file.descriptor
-        _ = try retryingInterrupts { CLinux.fallocate(descriptor.rawValue, mode, offset, length) }
+        try Credentials.withUser(file.user) { () throws(Errno) in
+            _ = try retryingInterrupts { CLinux.fallocate(descriptor.rawValue, mode, offset, length) }
+        }
     }
 
     package func lseek(_ handle: FileHandle, offset: off_t, whence: CInt) throws(Errno) -> off_t {
@@ -302,8 +306,10 @@ extension TownFileSystem {
         let (input, output) = (try source.descriptor, try target.descriptor)
         var from = sourceOffset
         var to = targetOffset
-        return try retryingInterrupts {
-            copy_file_range(input.rawValue, &from, output.rawValue, &to, count, UInt32(bitPattern: flags))
+        return try Credentials.withUser(target.user) { () throws(Errno) in
+            try retryingInterrupts {
+                copy_file_range(input.rawValue, &from, output.rawValue, &to, count, UInt32(bitPattern: flags))
+            }
         }
     }
 

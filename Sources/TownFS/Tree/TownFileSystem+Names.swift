@@ -100,8 +100,10 @@ extension TownFileSystem {
         }
         // By the descriptor's name in /proc, as linkat's AT_EMPTY_PATH takes a capability that users do not have.
         let source = try nodes.descriptor(of: inode)
-        _ = try source.callByPath {
-            linkat(AT_FDCWD, $0, directory.descriptor.rawValue, name.pointer, AT_SYMLINK_FOLLOW)
+        try Credentials.withUser(request.user) { () throws(Errno) in
+            _ = try source.callByPath {
+                linkat(AT_FDCWD, $0, directory.descriptor.rawValue, name.pointer, AT_SYMLINK_FOLLOW)
+            }
         }
         return try entry(ofBacking: name, in: directory)
     }

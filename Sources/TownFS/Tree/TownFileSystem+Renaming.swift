@@ -82,10 +82,12 @@ extension TownFileSystem {
             }
         }
         func rename() throws(Errno) {
-            _ = try retryingInterrupts {
-                clinux_renameat2(
-                    source.directory.descriptor.rawValue, source.name.pointer,
-                    target.directory.descriptor.rawValue, target.name.pointer, flags)
+            try Credentials.withUser(request.user) { () throws(Errno) in
+                _ = try retryingInterrupts {
+                    clinux_renameat2(
+                        source.directory.descriptor.rawValue, source.name.pointer,
+                        target.directory.descriptor.rawValue, target.name.pointer, flags)
+                }
             }
         }
         let hasMoved = try nodes.renames.whileRenaming { () throws(Errno) in
