@@ -29,8 +29,9 @@ package final class TownFileSystem: FileSystem {
     let directories = HandleTable<OpenDirectory>()
     let listings = Listings()
     let ioModes: IOModes
+    let separateInodes = SeparateInodes()
     package let features: Features
-    /// Inode numbers start anew with each mount. This tells those of one mount from those of another.
+    /// Tells the inode numbers of one mount from those of another, which start at the same number.
     let generation = UInt32.random(in: 1...UInt32.max)
 
     /// - Parameter describe: Fills in what only the process knows (version, pids, uptime) of the status in `.pulse`.
@@ -209,6 +210,19 @@ package final class TownFileSystem: FileSystem {
         return Entry(
             inode: inode, generation: generation, status: status.status, nameTimeout: isLasting ? backingTimeout : 0,
             statusTimeout: status.timeout)
+    }
+
+    /// Looks a signal file up for an opening that needs an inode of its own, counting that.
+    ///
+    /// The name leads to it just once: whoever looks next finds the first inode.
+    func separateEntry(
+        of file: SignalFile, in directory: Directory, for request: Request
+    ) throws(Errno) -> Entry {
+        let status = try file.status(in: directory.descriptor)
+        let inode = separateInodes.lookup(file, for: request.thread) { known in
+            nodes.remember(separately: file, known, named: file.name, in: directory.inode)
+        }
+        return Entry(inode: inode, generation: generation, status: status, nameTimeout: 0, statusTimeout: 0)
     }
 
     /// - Parameter inode: Looked up, and counted.

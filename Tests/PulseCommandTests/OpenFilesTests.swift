@@ -9,7 +9,8 @@ extension EndToEnd {
             try Client.names(in: "/proc/\(process)/fd").count
         }
 
-        @Test(arguments: [[], ["--no-passthrough"]]) func fileOpenForWritingTakesOneDescriptor(options: [String]) throws {
+        @Test(arguments: [[], ["--no-passthrough"]]) func fileOpenForWritingTakesOneDescriptor(options: [String]) throws
+        {
             try withMountedTown(options: options) { town in
                 let paths = (0..<200).map { "\(town.path)/mayor/\($0)" }
                 for path in paths { try Client.write("x", to: path) }

@@ -21,8 +21,8 @@ extension SignalFile {
     ) throws(Errno) -> Bool {
         let former = try contentBeneathIfNeeded(in: parent)
         return try change(
-            by: request, as: attributedCaller, former: former, source: source, replacement: replacement,
-            successor: successor
+            by: request, as: attributedCaller, former: former, source: source,
+            written: source == .written ? bytes.count : nil, replacement: replacement, successor: successor
         ) {
             (previous, now) throws(Document.Rejection) in
             let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
@@ -55,17 +55,19 @@ extension SignalFile {
             if case .committed = state.presence { true } else { former != nil }
         }
         guard hasDocument else { return }
-        try change(by: request, as: attributedCaller, former: former, source: .written, replacement: nil) {
+        try change(by: request, as: attributedCaller, former: former, source: .written, written: 0, replacement: nil) {
             previous, _ in
             (previous ?? Document(), isWritten: false)
         }
     }
 
-    /// - Parameter judge: Says what the document is from now on, and whether it is the caller's own words.
+    /// - Parameters:
+    ///   - written: The size that the kernel has by the caller's writes; nil if they wrote nothing here.
+    ///   - judge: Says what the document is from now on, and whether it is the caller's own words.
     @discardableResult
     private func change(
         by request: Request, as attributedCaller: AttributedCaller?, former: Content?, source: Touch.Source,
-        replacement: Ownership?,
+        written: Int? = nil, replacement: Ownership?,
         successor: SignalFile? = nil,
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> (Document, isWritten: Bool)
     ) throws(Errno) -> Bool {
@@ -97,6 +99,8 @@ extension SignalFile {
                     state.presence = .committed(content)
                     state.revision += 1
                 }
+                state.caching.recordWriter(
+                    request.thread, leavesSize: written.map { $0 == document.bytes.count } ?? true, at: now.instant)
                 let noted = town.liveness.note(
                     Touch(
                         signal: path, runtime: attribution.runtime, receivedAt: now.wall, at: now.instant,

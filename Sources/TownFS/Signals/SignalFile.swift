@@ -36,6 +36,7 @@ final class SignalFile: Sendable {
         var isWritingDown = false
         /// Open files that may see this one differently from others, oldest first.
         var handles: [SignalHandle] = []
+        var caching = AttributeCaching()
 
         /// Puts something else in the place of the content, which is then not to be written down any more.
         mutating func setAside(_ other: Presence) {
@@ -76,40 +77,11 @@ final class SignalFile: Sendable {
 
     // MARK: Looking
 
-    /// The file's status as this caller sees it: of what they have open and not read or not closed yet, if anything.
-    ///
-    /// That is how an fstat agrees with the reads that follow it: the kernel does not say which open file it is about.
-    /// It may keep the answer only while all see the same. Whatever ends that state lets the kernel know by itself: a
-    /// write, a truncating open, a change of attributes, or a rename makes it ask again.
-    ///
-    /// - Parameter parent: The real directory beneath the file's.
-    /// - Throws: ENOENT when there is no such file, or its record has expired and that is to mean absence.
-    func status(for request: Request, in parent: Descriptor) throws(Errno) -> StatusReply {
-        let handles = settle(for: request)
-        try catchUp(in: parent)
-        let presence = state.withLock { $0.presence }
-        let current = Result { () throws(Errno) in try currentStatus(presence, in: parent) }
-        let agreed = try? current.get()
-        // What this thread has opened last, then what its process has: threads may do one thing each.
-        let own = handles.last { $0.thread == request.thread && $0.isInUse }
-        for handle in own.map({ [$0] }) ?? handles.reversed() {
-            if let status = handle.status(seenBy: request, unlessOfSize: agreed?.st_size) {
-                return StatusReply(status: status, timeout: 0)
-            }
-        }
-        let status = try current.get()
-        guard town.configuration.isExclusive, !refreshesOnActivity, handles.allSatisfy({ $0.agrees(with: status) })
-        else {
-            return StatusReply(status: status, timeout: 0)
-        }
-        return StatusReply(status: status, timeout: TownFileSystem.signalTimeout)
-    }
-
     /// Lets a caller who emptied the file and closed it see that as done, though the kernel has not said so yet.
     ///
     /// - Returns: The handles that are open.
     @discardableResult
-    private func settle(for request: Request) -> [SignalHandle] {
+    func settle(for request: Request) -> [SignalHandle] {
         let handles = state.withLock { $0.handles }
         for handle in handles where handle.thread == request.thread { handle.settle() }
         return handles
@@ -173,22 +145,60 @@ final class SignalFile: Sendable {
 
     // MARK: Opening
 
+    /// What comes of an attempt to open the file.
+    enum Opening {
+        /// - Parameter invalidatesAttributes: Whether the kernel has to drop the inode's attributes before it hears of this.
+        case opened(SignalHandle, invalidatesAttributes: Bool)
+        /// An fstat could mean this opening or another of the same process: it needs an inode of its own.
+        case needsSeparateInode
+    }
+
     /// Opens the file as it is: a snapshot for reading, a draft for writing.
-    func open(flags: CInt, for request: Request, in parent: Descriptor) throws(Errno) -> SignalHandle {
-        let handles = settle(for: request)
+    ///
+    /// - Parameters:
+    ///   - inode: What the kernel opens.
+    ///   - maySeparate: Whether another inode may be asked for.
+    func open(
+        flags: CInt, for request: Request, on inode: InodeNumber, maySeparate: Bool, in parent: Descriptor
+    ) throws(Errno) -> Opening {
+        let others = settle(for: request)
         try catchUp(in: parent)
+        // Who reads has a snapshot; who empties the file, or only writes, has none.
+        let isForReading = flags & O_ACCMODE != O_WRONLY && flags & O_TRUNC == 0
         while true {
-            let (presence, revision) = state.withLock { ($0.presence, $0.revision) }
-            let snapshot = try snapshot(of: presence, flags: flags, for: request, among: handles, in: parent)
-            let handle = SignalHandle(of: self, flags: flags, snapshot: snapshot, by: request, in: parent)
+            let (presence, revision, handles) = state.withLock { ($0.presence, $0.revision, $0.handles) }
+            let snapshot = try snapshot(of: presence, flags: flags, for: request, among: others, in: parent)
+            let handle = SignalHandle(of: self, on: inode, flags: flags, snapshot: snapshot, by: request, in: parent)
+            if isForReading, maySeparate {
+                let same = handles.filter { $0.inode == inode }
+                if isAmbiguous(snapshot.status.st_size, for: request, among: same) { return .needsSeparateInode }
+            }
+            let readers = handles.filter(\.isUnread)
+            let now = town.now.instant
             // Whoever asks for the status after the next touch has to know of this opening: the kernel would keep the answer, and
             // tell it to whoever has the former document to read.
-            let isOfNow = state.withLock { state in
-                guard state.revision == revision else { return false }
+            let invalidates: Bool? = state.withLock { state in
+                guard state.revision == revision else { return nil }
+                let isMeeting: Bool
+                if handle.isWritable {
+                    isMeeting = state.handles.contains { other in
+                        readers.contains { $0 === other } || !handles.contains { $0 === other }
+                    }
+                    state.caching.recordWriter(request.thread, leavesSize: false, at: now)
+                } else {
+                    isMeeting =
+                        state.caching.isContended(for: request.thread, at: now)
+                        || state.handles.contains { $0.isWritable && $0.thread != request.thread }
+                }
                 state.handles.append(handle)
-                return true
+                return isMeeting && state.caching.takeInvalidation(of: inode, at: now)
             }
-            if isOfNow { return handle }
+            guard let invalidates else { continue }
+            // Only now is it sure that the thread is there to be asked about.
+            if isForReading, state.withLock({ $0.caching.isContended(for: request.thread, at: now) }) {
+                _ = handle.process
+            }
+            return .opened(handle, invalidatesAttributes: invalidates)
         }
     }
 
@@ -231,7 +241,7 @@ final class SignalFile: Sendable {
         let snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
         // To make the file is to write to it, if nothing, whatever the caller may do with the descriptor.
         let writing = flags & ~O_ACCMODE | O_RDWR | O_TRUNC
-        let handle = SignalHandle(of: self, flags: writing, snapshot: snapshot, by: request, in: parent)
+        let handle = SignalHandle(of: self, on: nil, flags: writing, snapshot: snapshot, by: request, in: parent)
         return try state.withLock { (state) throws(Errno) in
             switch state.presence {
             case .unlinked: return nil
@@ -266,10 +276,12 @@ final class SignalFile: Sendable {
     /// An open file for somebody who had another file open when it was renamed over this one.
     ///
     /// What they go on to write is added to what they have written, and judged when they close.
-    func adopt(_ content: Content, by request: Request, in parent: Descriptor) -> SignalHandle {
+    func adopt(
+        _ content: Content, on inode: InodeNumber, by request: Request, in parent: Descriptor
+    ) -> SignalHandle {
         register(
             SignalHandle(
-                of: self, adopting: content.document.bytes,
+                of: self, on: inode, adopting: content.document.bytes,
                 snapshot: SignalHandle.Snapshot(of: content, as: self), by: request, in: parent))
     }
 

@@ -53,6 +53,9 @@ final class SignalHandle: Sendable {
     }
 
     private struct State {
+        var inode: InodeNumber?
+        /// The process of the thread that opened it, once that has been asked for.
+        var process: pid_t?
         var draft: Draft?
         /// Who changed the draft last: nobody is looked at when it is closed.
         var attributedCaller: AttributedCaller?
@@ -60,6 +63,8 @@ final class SignalHandle: Sendable {
     }
 
     let file: SignalFile
+    /// The inode that was opened; nil until a file that is being made has one.
+    var inode: InodeNumber? { state.withLock { $0.inode } }
     /// The thread that opened it.
     let thread: pid_t
     private let request: Request
@@ -71,7 +76,8 @@ final class SignalHandle: Sendable {
     private let state: Mutex<State>
 
     init(
-        of file: SignalFile, flags: CInt, snapshot: Snapshot, by request: Request, in parent: Descriptor
+        of file: SignalFile, on inode: InodeNumber?, flags: CInt, snapshot: Snapshot, by request: Request,
+        in parent: Descriptor
     ) {
         self.file = file
         self.request = request
@@ -83,14 +89,15 @@ final class SignalHandle: Sendable {
         state = Mutex(
             isEmptied
                 ? State(
-                    draft: Draft(bytes: []),
+                    inode: inode, draft: Draft(bytes: []),
                     attributedCaller: file.town.callers.attributedCaller(request.thread, of: file.path))
-                : State())
+                : State(inode: inode))
     }
 
     /// For a file that has been committed by being renamed over the signal file, and may still be written to.
     init(
-        of file: SignalFile, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request, in parent: Descriptor
+        of file: SignalFile, on inode: InodeNumber, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request,
+        in parent: Descriptor
     ) {
         self.file = file
         self.request = request
@@ -98,7 +105,7 @@ final class SignalHandle: Sendable {
         self.parent = parent
         thread = request.thread
         isWritable = true
-        state = Mutex(State(draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
+        state = Mutex(State(inode: inode, draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
     }
 
     /// The same opening, of the signal file that its directory's move has put in the place of the former.
@@ -137,6 +144,25 @@ final class SignalHandle: Sendable {
         if let draft = state.withLock({ $0.draft }) { status.st_size = off_t(draft.bytes.count) }
         return status
     }
+
+    /// Says which inode the kernel has been given for a file that was made by this.
+    func assign(_ inode: InodeNumber) {
+        state.withLock { $0.inode = inode }
+    }
+
+    /// The process of the thread that opened it; nil if that has ended before anybody asked, or is not known here.
+    var process: pid_t? {
+        if let known = state.withLock({ $0.process }) { return known }
+        guard thread != 0, let process = ProcessFiles(number: thread).process() else { return nil }
+        state.withLock { $0.process = process }
+        return process
+    }
+
+    /// The size of the snapshot.
+    var snapshotSize: off_t { snapshot.status.st_size }
+
+    /// Whether it has a snapshot that has not been read to the end.
+    var isUnread: Bool { state.withLock { $0.draft == nil && !$0.hasReadToTheEnd } }
 
     /// Whether the caller is of the process that opened this.
     func isOpened(by request: Request) -> Bool {
@@ -184,15 +210,15 @@ final class SignalHandle: Sendable {
         return whence == clinux_seek_hole ? size : offset
     }
 
-    /// The file's status as the process that opened this sees it, while it differs from what others see: until it has
+    /// The file's status as whoever means this opening sees it, while it differs from what others see: until it has
     /// read the snapshot, and while it has a draft that is not committed.
     ///
     /// - Parameter size: What others see, or nil if they see no file.
-    func status(seenBy request: Request, unlessOfSize others: off_t?) -> FileStatus? {
+    func status(unlessOfSize others: off_t?) -> FileStatus? {
         let size: off_t? = state.withLock { state in
             if let draft = state.draft {
                 // Somebody else's half document must not be taken for what a reader is about to read.
-                guard request.thread != 0 else { return nil }
+                guard thread != 0 else { return nil }
                 switch draft.verdict {
                 case .refused(_, atClose: true): return nil
                 case .committed where others != nil: return nil
@@ -201,7 +227,7 @@ final class SignalHandle: Sendable {
             }
             return state.hasReadToTheEnd && others != nil ? nil : snapshot.status.st_size
         }
-        guard let size, size != others, isOpened(by: request) else { return nil }
+        guard let size, size != others else { return nil }
         var status = snapshot.status
         status.st_size = size
         status.st_blocks = (size + 511) / 512

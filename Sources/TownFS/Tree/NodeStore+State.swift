@@ -99,7 +99,7 @@ extension NodeStore.State {
         return node.descriptor
     }
 
-    /// Empties the cache. The descriptors are to be closed outside the lock.
+    /// Empties the cache and returns the descriptors, to be closed outside the lock.
     mutating func dropDescriptors() -> [Descriptor] {
         ring.compactMap(\.self).compactMap { dropDescriptor(of: $0) }
     }

@@ -263,6 +263,21 @@ final class NodeStore: Sendable {
         }
     }
 
+    /// Counts a lookup of a signal file under an inode that its name does not lead to.
+    ///
+    /// - Parameter known: That inode, if it was looked up before.
+    func remember(
+        separately file: SignalFile, _ known: InodeNumber?, named name: NodeName, in parent: InodeNumber
+    ) -> InodeNumber {
+        state.withLock { state in
+            if let known, state.nodes[known]?.signalFile === file {
+                state.nodes[known]?.lookups += 1
+                return known
+            }
+            return state.add(.signal(file), named: name, in: parent, signals: nil)
+        }
+    }
+
     /// Drops `count` kernel references to an inode and lets go of it with the last one.
     ///
     /// The kernel may forget an inode long after its name is gone, so names play no part here. A count above what is

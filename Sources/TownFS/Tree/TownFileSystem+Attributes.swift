@@ -18,7 +18,7 @@ extension TownFileSystem {
             )
         case .signal(let file, let parent):
             do throws(Errno) {
-                return try file.status(for: request, in: parent)
+                return try file.status(for: request, on: inode, in: parent)
             } catch .noSuchFileOrDirectory {
                 // Unlinked, and open to somebody: to a process that inherited the descriptor, perhaps, or that had the
                 // file open before it was renamed onto this one.
@@ -64,7 +64,8 @@ extension TownFileSystem {
         case .backing:
             town.processes.noteActivity(request)
             try change(inode, changes, handle: handle, for: request)
-        case .signal(let file, let parent): try change(file, in: parent, changes, handle: handle, for: request)
+        case .signal(let file, let parent):
+            try change(inode, of: file, in: parent, changes, handle: handle, for: request)
         }
         return try getattr(inode, for: request)
     }
@@ -144,8 +145,8 @@ extension TownFileSystem {
     // MARK: Signal files
 
     private func change(
-        _ file: SignalFile, in parent: Descriptor, _ changes: StatusChanges, handle: FileHandle?,
-        for request: Request
+        _ inode: InodeNumber, of file: SignalFile, in parent: Descriptor, _ changes: StatusChanges,
+        handle: FileHandle?, for request: Request
     ) throws(Errno) {
         if changes.mode != nil || changes.user != nil || changes.group != nil {
             let carrier = file.changeOwnership { ownership in
@@ -155,7 +156,9 @@ extension TownFileSystem {
             }
             if case .backingDocument = carrier { try changeBeneath(file, in: parent, changes) }
         }
-        if let size = changes.size { try truncate(file, in: parent, to: size, handle: handle, for: request) }
+        if let size = changes.size {
+            try truncate(inode, of: file, in: parent, to: size, handle: handle, for: request)
+        }
         // The time of access alone is no sign of life.
         if changes.modified != nil { try file.touch(by: request, in: parent) }
     }
@@ -170,13 +173,14 @@ extension TownFileSystem {
     }
 
     private func truncate(
-        _ file: SignalFile, in parent: Descriptor, to size: off_t, handle: FileHandle?, for request: Request
+        _ inode: InodeNumber, of file: SignalFile, in parent: Descriptor, to size: off_t, handle: FileHandle?,
+        for request: Request
     ) throws(Errno) {
         if let handle, case .signal(let opened) = try files[handle].target {
             return try opened.truncate(to: size, by: request)
         }
         // By name, as truncate(1) does: opened, cut and closed in one.
-        let opened = try file.open(flags: O_WRONLY, for: request, in: parent)
+        let opened = try open(file, on: inode, flags: O_WRONLY, for: request, in: parent)
         defer { opened.close() }
         try opened.truncate(to: size, by: request)
         try opened.flush()

@@ -14,7 +14,7 @@ extension TownFileSystem {
             do throws(Errno) {
                 // Whoever writes is about to touch it, which says more.
                 if flags & O_ACCMODE == O_RDONLY { town.processes.noteActivity(request) }
-                let opened = try file.open(flags: flags, for: request, in: parent)
+                let opened = try open(file, on: inode, flags: flags, for: request, in: parent)
                 return reply(OpenFile(inode, .signal(opened)))
             } catch .noSuchFileOrDirectory {
                 // The kernel still has the name. ESTALE makes it look once more, and make the file if asked to.
@@ -22,6 +22,28 @@ extension TownFileSystem {
             }
         case .pulse:
             return reply(OpenFile(inode, try pulse.open(inode, flags: flags, for: request), thread: request.thread))
+        }
+    }
+
+    /// Opens a signal file.
+    ///
+    /// ESTALE makes the kernel look the name up once more, for an inode that is this opening's alone.
+    func open(
+        _ file: SignalFile, on inode: InodeNumber, flags: CInt, for request: Request, in parent: Descriptor
+    ) throws(Errno) -> SignalHandle {
+        let isRetry = separateInodes.isPending(file, for: request.thread)
+        switch try file.open(flags: flags, for: request, on: inode, maySeparate: !isRetry, in: parent) {
+        case .needsSeparateInode:
+            separateInodes.begin(file, for: request.thread)
+            throw .staleNFSFileHandle
+        case .opened(let handle, let invalidatesAttributes):
+            separateInodes.end(for: request.thread)
+            if invalidatesAttributes { ioModes.connection?.invalidateAttributes(of: inode) }
+            // The kernel does not know that what is written to another inode is about to change this one.
+            if handle.isWritable, let first = nodes.inode(of: file), first != inode {
+                ioModes.connection?.invalidateAttributes(of: first)
+            }
+            return handle
         }
     }
 
@@ -60,6 +82,7 @@ extension TownFileSystem {
             let (file, opened) = try make(
                 NodeName(name), in: signals, of: directory, mode: mode, flags: flags, for: request)
             let entry = entry(of: file, in: directory, status: StatusReply(status: opened.ownStatus, timeout: 0))
+            opened.assign(entry.inode)
             return (entry, reply(OpenFile(entry.inode, .signal(opened))))
         case .backing:
             town.processes.noteActivity(request)

@@ -34,7 +34,12 @@ extension TownFileSystem {
         case .signal(let signals):
             let file = signals.file(NodeName(name))
             do throws(Errno) {
-                return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+                if separateInodes.isPending(file, for: request.thread) {
+                    return try separateEntry(of: file, in: directory, for: request)
+                }
+                return entry(
+                    of: file, in: directory,
+                    status: try file.status(for: request, on: nodes.inode(of: file), in: directory.descriptor))
             } catch .noSuchFileOrDirectory {
                 if file.retire() { signals.drop(file) }
                 throw .noSuchFileOrDirectory
@@ -63,7 +68,9 @@ extension TownFileSystem {
             let (file, opened) = try make(
                 NodeName(name), in: signals, of: directory, mode: mode, flags: O_WRONLY | O_EXCL, for: request)
             opened.close()
-            return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+            return entry(
+                of: file, in: directory,
+                status: try file.status(for: request, on: nodes.inode(of: file), in: directory.descriptor))
         }
         try refuseSignal(name, in: directory, for: request)
         _ = try retryingInterrupts { mknodat(directory.descriptor.rawValue, name.pointer, mode, device) }
@@ -148,7 +155,7 @@ extension TownFileSystem {
         guard case .signal(let signals) = try nameKind(of: name, in: directory) else { return }
         let file = signals.file(NodeName(name))
         do throws(Errno) {
-            _ = try file.status(for: request, in: directory.descriptor)
+            _ = try file.status(for: request, on: nodes.inode(of: file), in: directory.descriptor)
         } catch .noSuchFileOrDirectory {
             return
         }
@@ -180,7 +187,8 @@ extension TownFileSystem {
         switch try nameKind(of: name, in: directory) {
         case .pulse: throw .notPermitted
         case .signal(let signals):
-            _ = try signals.file(NodeName(name)).status(for: request, in: directory.descriptor)
+            let file = signals.file(NodeName(name))
+            _ = try file.status(for: request, on: nodes.inode(of: file), in: directory.descriptor)
             throw .notDirectory
         case .backing:
             town.processes.noteActivity(request)

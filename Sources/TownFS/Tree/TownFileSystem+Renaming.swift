@@ -256,7 +256,8 @@ extension TownFileSystem {
     ) {
         for opened in files.all where opened.inode == inode {
             guard case .backing = opened.target else { continue }
-            opened.retarget(.signal(file.adopt(content, by: request, in: parent)), leaving: content.document.bytes)
+            opened.retarget(
+                .signal(file.adopt(content, on: inode, by: request, in: parent)), leaving: content.document.bytes)
         }
     }
 

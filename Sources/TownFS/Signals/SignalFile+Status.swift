@@ -1,0 +1,100 @@
+import Fuse
+import Glibc
+import SystemPackage
+
+/// What stat(2) and fstat(2) tell.
+///
+/// FUSE's GETATTR does not say through which open file an fstat came. So the openings of one inode are told apart by who
+/// asks: an opening that has not been read to the end, or has a draft, is taken to be meant by the thread that opened it,
+/// else by its process, else, if it is for reading, by a process that is descended from it. Of one inode no process has two
+/// snapshots of different sizes that it may yet read: the second opening is refused with ESTALE, at which the kernel looks
+/// the name up again and is given an inode for that opening alone (`SeparateInodes`).
+extension SignalFile {
+    /// The file's status as this caller sees it.
+    ///
+    /// - Parameters:
+    ///   - inode: The one that is asked about; nil for one that the kernel does not know yet.
+    ///   - parent: The real directory beneath the file's.
+    /// - Throws: ENOENT when there is no such file, or its record has expired and that is to mean absence.
+    func status(
+        for request: Request, on inode: InodeNumber?, in parent: Descriptor
+    ) throws(Errno) -> StatusReply {
+        let handles = settle(for: request)
+        try catchUp(in: parent)
+        let (presence, revision) = state.withLock { ($0.presence, $0.revision) }
+        let current = Result { () throws(Errno) in try currentStatus(presence, in: parent) }
+        let agreed = try? current.get()
+        let same = handles.filter { $0.inode == inode }
+        if let status = status(for: request, among: same, unlessOfSize: agreed?.st_size) {
+            return StatusReply(status: status, timeout: 0)
+        }
+        let status = try current.get()
+        let mayBeKept =
+            town.configuration.isExclusive && !refreshesOnActivity
+            && permitCaching(of: inode, status, revision, for: request)
+        return StatusReply(status: status, timeout: mayBeKept ? TownFileSystem.signalTimeout : 0)
+    }
+
+    /// Whether the kernel may keep a status: all openings agree with it and will, and no reader meets a writer.
+    private func permitCaching(
+        of inode: InodeNumber?, _ status: FileStatus, _ revision: UInt64, for request: Request
+    ) -> Bool {
+        let now = town.now.instant
+        return state.withLock { state in
+            guard state.revision == revision, !state.caching.isContended(for: request.thread, at: now),
+                state.handles.allSatisfy({
+                    $0.agrees(with: status) && !state.caching.isContended(for: $0.thread, at: now)
+                })
+            else { return false }
+            state.caching.sendValid(of: inode, for: TownFileSystem.signalTimeout, at: now)
+            return true
+        }
+    }
+
+    /// What the opening that a caller means has, where that is not what everybody sees.
+    private func status(
+        for request: Request, among handles: [SignalHandle], unlessOfSize size: off_t?
+    ) -> FileStatus? {
+        // A size that somebody may be about to read by goes before that of a draft.
+        let ofThread = handles.filter { $0.thread == request.thread && $0.isInUse }
+        if let own = ofThread.last(where: \.isUnread) ?? ofThread.last { return own.status(unlessOfSize: size) }
+        guard handles.contains(where: { $0.status(unlessOfSize: size) != nil }) else { return nil }
+        guard request.thread != 0, let process = ProcessFiles(number: request.thread).process() else { return nil }
+        let own = handles.filter { $0.process == process && $0.isInUse }
+        // Threads may do one thing each: one that reads is not to hear of another's draft.
+        if let reader = own.last(where: \.isUnread) ?? own.last { return reader.status(unlessOfSize: size) }
+        let readers = handles.filter(\.isUnread)
+        for ancestor in Ancestors(of: process) {
+            guard let reader = readers.last(where: { $0.process == ancestor }) else { continue }
+            return reader.status(unlessOfSize: size)
+        }
+        return nil
+    }
+
+    /// Whether a caller may be meant by an fstat that another opening of the inode, of another size, may be meant by.
+    func isAmbiguous(_ size: off_t, for request: Request, among handles: [SignalHandle]) -> Bool {
+        let others = handles.filter { $0.isUnread && $0.snapshotSize != size }
+        guard !others.isEmpty else { return false }
+        guard request.thread != 0 else { return others.contains { $0.thread == 0 } }
+        guard let process = ProcessFiles(number: request.thread).process() else { return false }
+        if others.contains(where: { $0.process == process }) { return true }
+        return Ancestors(of: process).contains { ancestor in others.contains { $0.process == ancestor } }
+    }
+}
+
+/// The processes that a process is descended from, nearest first, without init.
+private struct Ancestors: Sequence, IteratorProtocol {
+    private var process: pid_t
+    private var remaining = CallerTable.mostAncestors
+
+    init(of process: pid_t) {
+        self.process = process
+    }
+
+    mutating func next() -> pid_t? {
+        guard remaining > 0, let parent = ProcessFiles(number: process).stat()?.parent, parent > 1 else { return nil }
+        remaining -= 1
+        process = parent
+        return parent
+    }
+}
