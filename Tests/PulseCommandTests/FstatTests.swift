@@ -33,12 +33,11 @@ extension EndToEnd {
             """,
             "a child": """
             def read():
-                file = os.open(path, os.O_RDONLY); child = os.fork()
+                file = os.open(path, os.O_RDONLY); size = os.fstat(file).st_size; child = os.fork()
                 if not child:
                     size = os.fstat(file).st_size; os._exit(size != len(os.pread(file, 1 << 16, 0)))
-                check(file, os.fstat(file).st_size)
                 if os.waitpid(child, 0)[1]: sys.exit('in the child')
-                os.close(file)
+                check(file, size); os.close(file)
             """,
             "four threads": """
             def once():

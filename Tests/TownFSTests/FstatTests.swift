@@ -123,6 +123,21 @@ import Testing
         try body(Request(user: getuid(), group: getgid(), thread: child))
     }
 
+    /// Threads of another pid namespace all have the number 0.
+    @Test func callersWithoutANumberAreToldApartByInodes() throws {
+        try withTown { town in
+            let caller = Request(user: getuid(), group: getgid(), thread: 0)
+            try town.write(document(1), to: keepalive, by: .other)
+            let first = try open(town, by: caller)
+            try town.write(document(100), to: keepalive, by: .other)
+            let second = try open(town, by: caller)
+            #expect(try size(town, first, by: caller) == document(1).utf8.count)
+            #expect(try size(town, second, by: caller) == document(100).utf8.count)
+            #expect(try size(town, first, by: .other) == document(100).utf8.count)
+            for file in [first, second] { town.fileSystem.release(file.handle) }
+        }
+    }
+
     @Test func openingOfAThreadThatHasEndedIsItsProcesss() throws {
         try withTown { town in
             try town.write(document(1), to: keepalive, by: .other)

@@ -194,8 +194,10 @@ final class SignalFile: Sendable {
                 return isMeeting && state.caching.takeInvalidation(of: inode, at: now)
             }
             guard let invalidates else { continue }
-            // Only now is it sure that the thread is there to be asked about.
-            if isForReading, state.withLock({ $0.caching.isContended(for: request.thread, at: now) }) {
+            // Later the threads that opened them may be gone.
+            if handle.isWritable {
+                for reader in readers { _ = reader.process }
+            } else if state.withLock({ $0.caching.isContended(for: request.thread, at: now) }) {
                 _ = handle.process
             }
             return .opened(handle, invalidatesAttributes: invalidates)

@@ -71,6 +71,7 @@ final class SignalHandle: Sendable {
     private let snapshot: Snapshot
     /// Whether a close may have something to judge.
     let isWritable: Bool
+    private let isReadable: Bool
     /// The real directory beneath the file's.
     private let parent: Descriptor
     private let state: Mutex<State>
@@ -85,6 +86,7 @@ final class SignalHandle: Sendable {
         self.parent = parent
         thread = request.thread
         isWritable = flags & O_ACCMODE != O_RDONLY
+        isReadable = flags & O_ACCMODE != O_WRONLY
         let isEmptied = flags & O_TRUNC != 0 && isWritable
         state = Mutex(
             isEmptied
@@ -105,6 +107,7 @@ final class SignalHandle: Sendable {
         self.parent = parent
         thread = request.thread
         isWritable = true
+        isReadable = true
         state = Mutex(State(inode: inode, draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
     }
 
@@ -116,6 +119,7 @@ final class SignalHandle: Sendable {
         snapshot = former.snapshot
         thread = former.thread
         isWritable = former.isWritable
+        isReadable = former.isReadable
         var state = former.state.withLock { $0 }
         // Where they were then is not known any more.
         state.attributedCaller = state.attributedCaller.map { attributedCaller in
@@ -162,7 +166,7 @@ final class SignalHandle: Sendable {
     var snapshotSize: off_t { snapshot.status.st_size }
 
     /// Whether it has a snapshot that has not been read to the end.
-    var isUnread: Bool { state.withLock { $0.draft == nil && !$0.hasReadToTheEnd } }
+    var isUnread: Bool { isReadable && state.withLock { $0.draft == nil && !$0.hasReadToTheEnd } }
 
     /// Whether the caller is of the process that opened this.
     func isOpened(by request: Request) -> Bool {
@@ -225,7 +229,7 @@ final class SignalHandle: Sendable {
                 case .committed, .refused, .noted, .unjudged: return off_t(draft.bytes.count)
                 }
             }
-            return state.hasReadToTheEnd && others != nil ? nil : snapshot.status.st_size
+            return (state.hasReadToTheEnd || !isReadable) && others != nil ? nil : snapshot.status.st_size
         }
         guard let size, size != others else { return nil }
         var status = snapshot.status
@@ -239,7 +243,7 @@ final class SignalHandle: Sendable {
     var isInUse: Bool {
         state.withLock { state in
             switch state.draft?.verdict {
-            case nil: !state.hasReadToTheEnd
+            case nil: isReadable && !state.hasReadToTheEnd
             case .committed, .refused(_, atClose: true): false
             case .refused, .noted, .unjudged: true
             }
