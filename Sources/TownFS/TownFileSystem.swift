@@ -29,6 +29,7 @@ package final class TownFileSystem: FileSystem {
     let directories = HandleTable<OpenDirectory>()
     let listings = Listings()
     let ioModes: IOModes
+    let aliases: AliasedDirectories
     let separateInodes = SeparateInodes()
     package let features: Features
     /// Tells the inode numbers of one mount from those of another, which start at the same number.
@@ -62,7 +63,8 @@ package final class TownFileSystem: FileSystem {
             // Where others may put another directory in the place of one, its opening is when the kernel hears of it.
             listsUnopened: !town.configuration.sharesBacking)
         ioModes = IOModes(keepsPages: !town.configuration.sharesBacking)
-        let identity = try FileStatus(of: root.rawValue).identity
+        let identity = try ExtendedStatus(of: root.rawValue).identity
+        aliases = AliasedDirectories(in: root)
         self.others = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
         nodes = NodeStore(
             root: root, identity: identity, signals: signals.directory(under: cover),
@@ -116,6 +118,7 @@ package final class TownFileSystem: FileSystem {
         let inode: InodeNumber
         let descriptor: Descriptor
         let signals: SignalDirectory?
+        let isAliased: Bool
     }
 
     /// What a name in a directory means.
@@ -133,7 +136,8 @@ package final class TownFileSystem: FileSystem {
     func directory(_ inode: InodeNumber) throws(Errno) -> Directory {
         let node = try nodes.node(inode)
         guard node.signalFile == nil else { throw .notDirectory }
-        return Directory(inode: inode, descriptor: try nodes.descriptor(of: inode), signals: node.signals)
+        return Directory(
+            inode: inode, descriptor: try nodes.descriptor(of: inode), signals: node.signals, isAliased: node.isAliased)
     }
 
     /// Decides what a name in a directory means.
@@ -166,8 +170,13 @@ package final class TownFileSystem: FileSystem {
     ) -> Entry {
         let status = found.status
         let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
+        let isAliased = found.isDirectory && (directory.isAliased || aliases.contains(found))
         let (inode, mayBeMapped) = nodes.remember(
-            found, named: name, in: directory.inode, signals: below, seenAt: moment)
+            found, named: name, in: directory.inode, signals: below, isAliased: isAliased, seenAt: moment)
+        guard !isAliased, !directory.isAliased else {
+            return Entry(
+                inode: inode, generation: generation, status: others.shown(status), nameTimeout: 0, statusTimeout: 0)
+        }
         return Entry(
             inode: inode, generation: generation, status: others.shown(status),
             nameTimeout: nameTimeout(name, status, in: directory.signals),

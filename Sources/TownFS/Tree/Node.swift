@@ -101,9 +101,11 @@ struct Node: Sendable {
         var handle: ExportHandle?
         var cacheSlot: Int?
         var placed: UInt64 = 0
+        var isAliased = false
 
         var isEmpty: Bool {
             signalFile == nil && signals == nil && descriptor == nil && handle == nil && cacheSlot == nil && placed == 0
+                && !isAliased
         }
     }
 
@@ -137,6 +139,12 @@ struct Node: Sendable {
     var handle: ExportHandle? {
         get { rare?.fields.handle }
         set { changeRare { $0.handle = newValue } }
+    }
+
+    /// Whether names in this directory come and go by another path to it, unnoticed by the kernel (`AliasedDirectories`).
+    var isAliased: Bool {
+        get { rare?.fields.isAliased ?? false }
+        set { if newValue != isAliased { changeRare { $0.isAliased = newValue } } }
     }
 
     /// Where the descriptor stands in the cache's ring.

@@ -212,9 +212,9 @@ final class NodeStore: Sendable {
     ///   knows already: by the time that we come here, a rename may have put the file elsewhere.
     func remember(
         _ found: ExtendedStatus, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?,
-        seenAt moment: RenameGeneration
+        isAliased: Bool = false, seenAt moment: RenameGeneration
     ) -> (inode: InodeNumber, mayBeMapped: Bool) {
-        let identity = found.status.identity
+        let identity = found.identity
         let birth = reliesOnBirths ? found.birth : nil
         var removed: [Node] = []
         return state.withLock { state in
@@ -224,10 +224,12 @@ final class NodeStore: Sendable {
                 let inode = state.add(.backing(identity), named: name, in: parent, signals: signals)
                 state.nodes.index(inode)
                 state.nodes[inode]?.birth = birth
+                if isAliased { state.nodes[inode]?.isAliased = true }
                 return (inode, false)
             }
             state.nodes[known]?.lookups += 1
             state.nodes[known]?.birth = birth
+            if isAliased { state.nodes[known]?.isAliased = true }
             if known != .root, node.placed <= moment.renames {
                 state.place(known, at: name, in: parent, signals: signals, removing: &removed)
             }
@@ -239,7 +241,7 @@ final class NodeStore: Sendable {
     func remember(
         unnamed found: ExtendedStatus, in parent: InodeNumber, descriptor: Descriptor
     ) -> InodeNumber {
-        let identity = found.status.identity
+        let identity = found.identity
         return state.withLock { state in
             let inode = state.add(.backing(identity), named: NodeName([]), in: parent, signals: nil)
             state.nodes.index(inode)
@@ -324,7 +326,7 @@ final class NodeStore: Sendable {
         }
         guard let opened else { return false }
         let descriptor = Descriptor(opened)
-        guard (try? FileStatus(of: descriptor.rawValue).identity) == identity else { return false }
+        guard (try? ExtendedStatus(of: descriptor.rawValue).identity) == identity else { return false }
         var dropped: Descriptor?
         let isPinned = state.withLock { state in
             guard let inode = state.nodes.inode(of: identity), let node = state.nodes[inode] else { return false }

@@ -55,7 +55,7 @@ extension TownFileSystem {
     /// Whether the kernel may keep a listing: signal files come and go without its doing.
     private func isListingKept(_ inode: InodeNumber) -> Bool {
         guard features.isExclusive, !pulse.contains(inode), let node = try? nodes.node(inode) else { return false }
-        return node.signals?.scope.hasSignals != true
+        return node.signals?.scope.hasSignals != true && !node.isAliased
     }
 
     package func readdir(

@@ -21,7 +21,7 @@ extension TownFileSystem {
         guard features.isExclusive, !pulse.contains(parent), let node = try? nodes.node(parent) else {
             return false
         }
-        return node.signals?.scope.hasSignals != true
+        return node.signals?.scope.hasSignals != true && !node.isAliased
     }
 
     /// Finds what a name means, and counts it as looked up.
@@ -216,7 +216,7 @@ extension TownFileSystem {
     func pinning(
         _ name: FileName, in directory: Directory, _ body: () throws(Errno) -> Void
     ) throws(Errno) {
-        let status = try? FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        let status = try? ExtendedStatus(of: name.pointer, in: directory.descriptor.rawValue)
         let place = NodeStore.Place(
             parent: directory.inode, directory: directory.descriptor, name: NodeName(name))
         let pinned = status.flatMap { nodes.pin($0.identity, at: place) ? $0.identity : nil }

@@ -58,8 +58,8 @@ extension TownFileSystem {
             self.directory = directory
         }
 
-        func status() throws(Errno) -> FileStatus {
-            try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        func status() throws(Errno) -> ExtendedStatus {
+            try ExtendedStatus(of: name.pointer, in: directory.descriptor.rawValue)
         }
     }
 
@@ -122,13 +122,13 @@ extension TownFileSystem {
     }
 
     /// Tells the store where a file is after a rename.
-    private func move(_ moved: FileStatus, to place: NameAt) {
+    private func move(_ moved: ExtendedStatus, to place: NameAt) {
         let below = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
         nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: below)
     }
 
     /// Decides what in a directory that has moved are signal files now.
-    private func settle(_ moved: FileStatus, from source: NameAt, to target: NameAt, for request: Request) {
+    private func settle(_ moved: ExtendedStatus, from source: NameAt, to target: NameAt, for request: Request) {
         guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
         let isPlace = [source, target].contains { place in
             signals.directory(place.nodeName, in: place.directory.signals)?.scope.hasSignals == true
