@@ -4,19 +4,25 @@ import PackageDescription
 // Who may import whom is docs/ARCHITECTURE.md, "Targets"; the lists below are the enforcement.
 
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+let heap: Target.Dependency = .product(name: "HeapModule", package: "swift-collections")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let collections: [Target.Dependency] = [
+    .product(name: "DequeModule", package: "swift-collections"),
+    .product(name: "HeapModule", package: "swift-collections"),
+]
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 
 let package = Package(
     name: "pulsefs",
     products: [
         .executable(name: "pulsefs", targets: ["PulseCommand"]),
-        .executable(name: "pulsefs-bench", targets: ["PulseBench"]),
         .library(name: "Fuse", targets: ["Fuse"]),
         .library(name: "Liveness", targets: ["Liveness"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     ],
@@ -32,10 +38,10 @@ let package = Package(
         .target(name: "Linux", dependencies: ["CLinux", system]),
 
         // libfuse with Swift types. Knows nothing of liveness.
-        .target(name: "Fuse", dependencies: ["CFuse", "CLinux", "Linux", system]),
+        .target(name: "Fuse", dependencies: ["CFuse", "CLinux", "Linux", system] + collections),
 
         // Who is alive. No I/O; time is passed in.
-        .target(name: "Liveness"),
+        .target(name: "Liveness", dependencies: [deque, heap]),
 
         // The liveness store in Redis, and the mirror that keeps it up to date.
         .target(
@@ -45,40 +51,45 @@ let package = Package(
         // The town: passthrough, nodes, signal files, `.pulse`.
         .target(name: "TownFS", dependencies: ["Fuse", "Liveness", "Linux", "CLinux", system, logging]),
 
-        // The `pulsefs` program: command line, keeper, worker.
-        .executableTarget(
-            name: "PulseCommand",
+        // Keeper and worker: the processes of a mounted town.
+        .target(
+            name: "Daemon",
             dependencies: [
                 "Fuse", "Liveness", "LivenessRedis", "Linux", "TownFS", "CLinux", argumentParser, system, logging,
-            ]
-        ),
+            ]),
 
-        // The `pulsefs-bench` program. Measures from outside, so it imports nothing of ours; but for `table`, which is
-        // about the liveness table itself.
+        // The `pulsefs` program: the command line.
         .executableTarget(
-            name: "PulseBench", dependencies: ["Liveness", "Linux", "CLinux", argumentParser, system]),
+            name: "PulseCommand",
+            dependencies: ["Daemon", "Fuse", "Liveness", "Linux", "TownFS", "CLinux", argumentParser, system]),
 
         // For the parity tests: system calls past glibc.
         .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),
 
-        .testTarget(name: "FuseTests", dependencies: ["Fuse", "CFuse", "CLinux", "Linux", system]),
-        .testTarget(name: "PulseBenchTests", dependencies: ["PulseBench", argumentParser]),
-        .testTarget(name: "LivenessTests", dependencies: ["Liveness", "SeededRandom"]),
+        // What test targets share: clocks, seeded randomness, temporary directories, Redis servers, traits.
+        .target(name: "TestSupport", dependencies: ["Liveness", "CLinux", system], path: "Tests/TestSupport"),
 
-        // For tests: random numbers that can be had again, and real Redis servers.
-        .target(name: "SeededRandom", path: "Tests/SeededRandom"),
-        .target(name: "RedisServing", dependencies: ["CLinux"], path: "Tests/RedisServing"),
+        .testTarget(name: "LinuxTests", dependencies: ["Linux", "CLinux", system]),
+        .testTarget(name: "FuseTests", dependencies: ["Fuse", "TestSupport", "CFuse", "CLinux", "Linux", system]),
+        .testTarget(name: "LivenessTests", dependencies: ["Liveness", "TestSupport"]),
 
         .testTarget(
             name: "LivenessRedisTests",
             dependencies: [
-                "LivenessRedis", "Liveness", "RedisServing", "SeededRandom", "Linux", "CLinux", system, logging,
+                "LivenessRedis", "Liveness", "TestSupport", "Linux", "CLinux", system, logging,
             ]),
         .testTarget(
-            name: "TownFSTests", dependencies: ["TownFS", "Fuse", "Liveness", "Linux", "CLinux", system, logging]),
+            name: "TownFSTests",
+            dependencies: ["TownFS", "Fuse", "Liveness", "TestSupport", "Linux", "CLinux", system, logging]),
         .testTarget(
             name: "PulseCommandTests",
-            dependencies: ["PulseCommand", "RedisServing", "Linux", "CLinux", "CSystemCall", system]),
+            dependencies: ["PulseCommand", "Daemon", "TestSupport", "Linux", "CLinux", "CSystemCall", system]),
     ],
     swiftLanguageModes: [.v6]
 )
+
+// The sanitizer run does not build what it does not run: mount-scripts/test.
+if Context.environment["PULSEFS_SANITIZE"] != nil {
+    package.products.removeAll { $0.name == "pulsefs" }
+    package.targets.removeAll { ["PulseCommand", "PulseCommandTests", "CSystemCall"].contains($0.name) }
+}

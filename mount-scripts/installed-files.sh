@@ -28,7 +28,6 @@ esac
 # shellcheck disable=SC2034
 installed_files=(
     ".build/release/pulsefs $prefix/bin/pulsefs 755"
-    ".build/release/pulsefs-bench $prefix/bin/pulsefs-bench 755"
     # mount(8) looks here and nowhere else.
     "mount-scripts/mount.fuse.pulsefs /sbin/mount.fuse.pulsefs 755"
     "mount-scripts/pulsefs@.service $units/system/pulsefs@.service 644"

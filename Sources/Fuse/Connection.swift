@@ -4,11 +4,13 @@ import Linux
 import Synchronization
 import SystemPackage
 
-/// The kernel's end of a mount: what a file system tells it without being asked, and what it lends it.
+/// The kernel's end of a mount: the descriptor of `/dev/fuse`, notifications, and backing files for passthrough.
 ///
-/// Any thread may call, also while it answers a request. Once the connection has ended nothing happens any more.
+/// Owns the descriptor, and closes it with its last user, so that nothing is written to a number that was reused. After
+/// the connection has ended every call fails harmlessly. Any thread may call, also from inside an operation, except
+/// where noted.
 public final class Connection: Sendable {
-    /// What the kernel calls a file beneath whose bytes it reads and writes without asking.
+    /// The kernel's name for a backing file that it reads and writes by itself (`backing_id` in linux/fuse.h).
     public struct BackingID: Hashable, Sendable {
         public let rawValue: Int32
 
@@ -17,139 +19,168 @@ public final class Connection: Sendable {
         }
     }
 
-    private static let ended: CInt = -1
+    private let descriptor: OwnedDescriptor
+    private let passthrough = Atomic(false)
+    /// Whether this is `/dev/fuse` rather than a test's socket.
+    let isDevice: Bool
 
-    private let descriptor: Atomic<CInt>
-    private let passesThrough = Atomic(false)
-    /// Whether a message may come from a pipe: to `/dev/fuse`, of which a test has none.
-    let takesPages: Bool
-
-    init(_ descriptor: CInt) {
-        self.descriptor = Atomic(descriptor)
+    /// Takes a descriptor, and makes it non-blocking: then looking for a request and reading it are one system call.
+    init(takingOwnershipOf descriptor: consuming OwnedDescriptor) throws(Errno) {
+        self.descriptor = descriptor
+        let rawValue = self.descriptor.rawValue
         var status = stat()
-        takesPages = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFCHR
+        isDevice = fstat(rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFCHR
+        let flags = try retryingInterrupts { fcntl(rawValue, F_GETFL) }
+        _ = try retryingInterrupts { fcntl(rawValue, F_SETFL, flags | O_NONBLOCK) }
     }
 
-    /// Notes what the kernel and we have agreed on.
-    func agree(onPassthrough passesThrough: Bool) {
-        self.passesThrough.store(passesThrough, ordering: .relaxed)
+    // MARK: Passthrough
+
+    /// Whether backing files can be registered: negotiated, and not refused so far.
+    public var supportsPassthrough: Bool { passthrough.load(ordering: .relaxed) }
+
+    func allowPassthrough(_ isAllowed: Bool) {
+        passthrough.store(isAllowed, ordering: .relaxed)
     }
 
-    /// Lets go of the descriptor, which is about to be closed by its owner.
-    func end() {
-        passesThrough.store(false, ordering: .relaxed)
-        descriptor.store(Self.ended, ordering: .relaxed)
-    }
-
-    // MARK: Lending files
-
-    /// Whether files can be lent: the kernel knows how, and has not refused yet.
-    public var supportsPassthrough: Bool { passesThrough.load(ordering: .relaxed) }
-
-    /// Lends the kernel a regular file, to read, write and map without asking us.
+    /// Registers a regular file, so that the kernel reads, writes and maps it without a request.
     ///
-    /// `descriptor` may be closed afterwards; `O_PATH` is enough, as the kernel opens the file anew for each opening, with
-    /// the flags of the caller and in the name of the calling thread here. To be taken back by `unregisterBackingFile`.
+    /// `descriptor` may be closed afterwards. O_PATH is enough: the kernel opens the file anew for each opening, with the
+    /// opener's flags and the calling thread's credentials. To be undone by `unregisterBackingFile`.
     ///
     /// The corresponding ioctl is `FUSE_DEV_IOC_BACKING_OPEN` (linux/fuse.h since protocol 7.40).
     ///
-    /// - Throws: `notPermitted` without CAP_SYS_ADMIN, and never tries again then; ELOOP for a file of a stacked file system.
+    /// - Throws: EPERM without CAP_SYS_ADMIN, and on every later call; ELOOP for a file of a stacked file system.
     public func registerBackingFile(_ descriptor: CInt) throws(Errno) -> BackingID {
         guard supportsPassthrough else { throw .notPermitted }
         do throws(Errno) {
             return BackingID(
-                rawValue: try retryingInterrupts {
-                    clinux_fuse_backing_open(self.descriptor.load(ordering: .relaxed), descriptor)
-                })
+                rawValue: try retryingInterrupts { clinux_fuse_backing_open(self.descriptor.rawValue, descriptor) })
         } catch {
             switch error {
             case .notPermitted, .inappropriateIOCTLForDevice, .notSupported, .badFileDescriptor:
-                passesThrough.store(false, ordering: .relaxed)
+                allowPassthrough(false)
             default: break
             }
             throw error
         }
     }
 
-    /// Takes a file back; who has it open goes on reading and writing it.
+    /// Unregisters a backing file.
+    ///
+    /// Open files that use it go on reading and writing it.
+    ///
+    /// The corresponding ioctl is `FUSE_DEV_IOC_BACKING_CLOSE`.
     public func unregisterBackingFile(_ file: BackingID) {
-        // Fails only when the connection has ended, and the kernel has let go of everything.
-        _ = clinux_fuse_backing_close(descriptor.load(ordering: .relaxed), UInt32(bitPattern: file.rawValue))
+        // Fails only after the connection has ended, and then the kernel has dropped all of them.
+        _ = clinux_fuse_backing_close(descriptor.rawValue, UInt32(bitPattern: file.rawValue))
     }
 
-    // MARK: Telling
+    // MARK: Notifications
 
-    /// Has the kernel ask for the attributes of an inode the next time that somebody wants to know.
+    /// Has the kernel ask for an inode's attributes when they are next needed.
     ///
-    /// Nobody waits for this, and the kernel takes no lock for it.
+    /// Takes no lock in the kernel.
     ///
     /// The corresponding message is `FUSE_NOTIFY_INVAL_INODE`.
     public func invalidateAttributes(of inode: InodeNumber) {
-        // An offset below 0 leaves the file's pages alone.
+        // A negative offset leaves the pages alone.
         notify(FUSE_NOTIFY_INVAL_INODE, fuse_notify_inval_inode_out(ino: inode.rawValue, off: -1, len: 0))
     }
 
-    /// Has the kernel drop what it has of an inode's pages, which for a directory is its listing, and ask for the attributes, too.
+    /// Has the kernel drop an inode's pages (for a directory: its cached listing) and attributes.
+    ///
+    /// Not from inside an operation on that inode: the kernel may wait for its pages.
     ///
     /// The corresponding message is `FUSE_NOTIFY_INVAL_INODE`.
     public func invalidatePages(of inode: InodeNumber) {
         notify(FUSE_NOTIFY_INVAL_INODE, fuse_notify_inval_inode_out(ino: inode.rawValue, off: 0, len: 0))
     }
 
-    private func notify<Message: BitwiseCopyable>(_ code: fuse_notify_code, _ message: Message) {
-        var notice = Reply(
-            header: fuse_out_header(len: 0, error: Int32(bitPattern: code.rawValue), unique: 0), body: message)
-        // ENOENT when the kernel does not know the inode: then it has nothing to forget.
-        _ = send(&notice)
-    }
-
-    /// A message to the kernel: a header and a structure of linux/fuse.h, of which it makes one piece.
-    struct Reply<Body: BitwiseCopyable>: BitwiseCopyable {
-        var header: fuse_out_header
-        var body: Body
-    }
-
-    /// Sends a message, with its size filled in.
+    /// Has the kernel look a name up again before it is next used.
     ///
-    /// - Returns: 0, or an errno: ENOENT for the reply to a request whose caller is gone.
-    func send<Body: BitwiseCopyable>(_ reply: inout Reply<Body>) -> Errno? {
-        reply.header.len = UInt32(MemoryLayout<Reply<Body>>.size)
-        return withUnsafeBytes(of: &reply) { send($0) }
-    }
-
-    /// Sends a reply without a body.
+    /// Unlike an invalidation, this leaves alone what is mounted on the name, and directories in which processes work.
     ///
-    /// That fails only when the caller has gone, and nothing has to be undone then.
-    func acknowledge(_ unique: UInt64, _ error: Errno? = nil) {
-        var reply = fuse_out_header(
-            len: UInt32(MemoryLayout<fuse_out_header>.size), error: -(error?.rawValue ?? 0), unique: unique)
-        _ = withUnsafeBytes(of: &reply) { send($0) }
+    /// Not from inside an operation: the kernel locks the directory.
+    ///
+    /// The corresponding message is `FUSE_NOTIFY_INVAL_ENTRY` with `FUSE_EXPIRE_ONLY` (protocol 7.38, Linux 6.1).
+    public func expire(_ name: FileName, in parent: InodeNumber) {
+        let count = name.bytes.count
+        let header = fuse_notify_inval_entry_out(
+            parent: parent.rawValue, namelen: UInt32(count), flags: UInt32(FUSE_EXPIRE_ONLY))
+        let size = MemoryLayout.size(ofValue: header)
+        withUnsafeTemporaryAllocation(byteCount: size + count + 1, alignment: 8) { body in
+            body.storeBytes(of: header, as: fuse_notify_inval_entry_out.self)
+            // With the terminating NUL.
+            body.baseAddress?.advanced(by: size).copyMemory(from: name.pointer, byteCount: count + 1)
+            _ = send(unique: 0, code: Int32(bitPattern: FUSE_NOTIFY_INVAL_ENTRY.rawValue), UnsafeRawBufferPointer(body))
+        }
     }
 
-    /// Sends one message, as write(2) does.
-    func send(_ message: UnsafeRawBufferPointer) -> Errno? {
-        // because writev(2) only reads.
-        var part = iovec(iov_base: UnsafeMutableRawPointer(mutating: message.baseAddress), iov_len: message.count)
-        return Self.write(&part, count: 1, to: descriptor.load(ordering: .relaxed)) == -1 ? .current : nil
+    /// Sends a message that answers no request.
+    func notify<Body: BitwiseCopyable>(_ code: fuse_notify_code, _ body: Body) {
+        // A notification has unique 0, and its code in the place of the errno. ENOENT: the kernel does not know the inode,
+        // and has nothing to drop.
+        _ = withUnsafeBytes(of: body) { send(unique: 0, code: Int32(bitPattern: code.rawValue), $0) }
+    }
+
+    // MARK: Reading and writing
+
+    /// Reads a request.
+    ///
+    /// - Returns: Its size; nil if there is none now.
+    /// - Throws: ENODEV after an unmount, or when the other end of a socket was closed; ECONNABORTED after an abort.
+    func receive(into room: UnsafeMutableRawBufferPointer) throws(Errno) -> Int? {
+        let received = clinux_read(descriptor.rawValue, room.baseAddress, room.count)
+        if received > 0 { return received }
+        if received == 0 { throw Errno(rawValue: ENODEV) }
+        switch Errno.current {
+        // ENOENT: the request was aborted while it was being read.
+        case .resourceTemporarilyUnavailable, .interrupted, .noSuchFileOrDirectory: return nil
+        case let error: throw error
+        }
+    }
+
+    /// Blocks until there may be a request.
+    func waitForRequest() {
+        var question = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)
+        poll(&question, 1, -1)
+    }
+
+    /// Sends one message: a header, and a body right after it.
+    ///
+    /// - Parameter code: A reply's negative errno, or a notification's code.
+    /// - Returns: nil, or why the kernel did not take it.
+    func send(unique: UInt64, code: Int32, _ body: UnsafeRawBufferPointer) -> Errno? {
+        var header = fuse_out_header(
+            len: UInt32(MemoryLayout<fuse_out_header>.size + body.count), error: code, unique: unique)
+        return withUnsafeMutableBytes(of: &header) { header in
+            var parts = (
+                iovec(iov_base: header.baseAddress, iov_len: header.count),
+                // because writev(2) only reads.
+                iovec(iov_base: UnsafeMutableRawPointer(mutating: body.baseAddress), iov_len: body.count)
+            )
+            return withUnsafeBytes(of: &parts) {
+                // because a tuple of two iovecs has their layout, and is not empty.
+                send($0.baseAddress!.assumingMemoryBound(to: iovec.self), count: body.isEmpty ? 1 : 2)
+            }
+        }
+    }
+
+    private func send(_ parts: UnsafePointer<iovec>, count: CInt) -> Errno? {
+        while clinux_writev(descriptor.rawValue, parts, count) == -1 {
+            let error = Errno.current
+            // A test's socket may be full; `/dev/fuse` never is.
+            guard error == .resourceTemporarilyUnavailable else { return error }
+            var question = pollfd(fd: descriptor.rawValue, events: Int16(POLLOUT), revents: 0)
+            poll(&question, 1, -1)
+        }
+        return nil
     }
 
     /// Sends one message of `size` bytes that is in a pipe.
-    ///
-    /// - Returns: As `send`; what is left in the pipe then is not known.
-    func send(_ size: Int, from pipe: CInt) -> Errno? {
-        let sent = clinux_splice(pipe, nil, descriptor.load(ordering: .relaxed), size)
+    func send(_ size: Int, fromPipe pipe: CInt) -> Errno? {
+        let sent = clinux_splice(pipe, nil, descriptor.rawValue, size)
         return sent == -1 ? .current : sent == size ? nil : .ioError
-    }
-
-    /// Writes one message in parts; for a socket that is full it waits, and `/dev/fuse` never is.
-    ///
-    /// The corresponding C function is `writev`.
-    static func write(_ parts: UnsafePointer<iovec>, count: CInt, to descriptor: CInt) -> Int {
-        while true {
-            let written = clinux_writev(descriptor, parts, count)
-            guard written == -1, errno == EAGAIN else { return written }
-            var question = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-            poll(&question, 1, -1)
-        }
     }
 }

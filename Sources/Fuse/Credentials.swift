@@ -3,17 +3,19 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// Whom a serving thread acts as, for a server that is root and answers other users.
+/// The credentials of serving threads, for a server that is root and serves other users.
 ///
-/// The kernel has checked permissions before it asks, with groups and access control lists that are not in the request.
-/// So a thread keeps root's capabilities whatever it does; only who owns a new file, and what a write takes away from a
-/// file, go by the caller. Linux has credentials and capabilities for each thread, and after unshare(2) a umask, too.
+/// The kernel checks permissions before it sends a request, with groups and access control lists that are not in the
+/// request. So a thread always keeps root's capabilities; only the owner of a new file, and the bits that a write
+/// clears, follow the caller. Linux has credentials and capabilities per thread, and after unshare(2) a umask too.
 ///
 /// Sources: credentials(7), capabilities(7), setfsuid(2), unshare(2).
 package enum Credentials {
-    /// Lets threads take on other users' ids and keep their capabilities; called before there is more than one.
+    /// Lets threads take other users' ids and keep their capabilities.
     ///
-    /// But for CAP_SYS_RESOURCE, by which the kernel would give users what is reserved for root: blocks, quotas, flags.
+    /// To be called before there are further threads.
+    ///
+    /// Drops CAP_SYS_RESOURCE: with it the kernel would give users the blocks, quotas and flags reserved for root.
     ///
     /// - Throws: EPERM without CAP_SETPCAP.
     static func prepareProcess() throws(Errno) {
@@ -30,10 +32,10 @@ package enum Credentials {
         }
     }
 
-    /// Whether the calling thread has CAP_SYS_ADMIN, in whatever user namespace.
+    /// Whether the calling thread has CAP_SYS_ADMIN, in any user namespace.
     static var mayAdminister: Bool { has(CAP_SYS_ADMIN) }
 
-    /// Whether the calling thread has CAP_DAC_READ_SEARCH, in whatever user namespace.
+    /// Whether the calling thread has CAP_DAC_READ_SEARCH, in any user namespace.
     static var mayListEverything: Bool { has(CAP_DAC_READ_SEARCH) }
 
     private static func has(_ capability: CInt) -> Bool {
@@ -48,16 +50,15 @@ package enum Credentials {
         _ = try retryingInterrupts { unshare(CInt(CLONE_FS)) }
     }
 
-    /// Runs `body`, which makes a file, with the caller's umask and, where `isShared`, as the caller's user and group.
+    /// Runs `body`, which creates a file, with the caller's umask and, if `isShared`, the caller's user and group.
     ///
-    /// The umask is for the file system beneath to apply: where a directory has a default access control list, it does
-    /// not.
+    /// The backing file system applies the umask: in a directory with a default access control list it does not count.
     static func withCaller<Result, Failure: Error>(
         for caller: Request, isShared: Bool, _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
         umask(caller.umask)
         guard isShared, caller.user != 0 || caller.group != 0 else { return try body() }
-        // Neither call reports an error; with root's capabilities there is none.
+        // Neither call reports an error. With root's capabilities there is none.
         let group = setfsgid(caller.group)
         let user = setfsuid(caller.user)
         defer {
@@ -67,9 +68,9 @@ package enum Credentials {
         return try body()
     }
 
-    /// Runs `body`, which takes up space, with the caller as the file system user where the server is root.
+    /// Runs `body`, which takes up space, with the caller as the file system user, if the server is root.
     ///
-    /// File systems keep blocks back for a user, root by default, and look at this id alone when they give them out.
+    /// File systems reserve blocks for a user, root by default. They look at this id alone when they give them out.
     package static func withUser<Result, Failure: Error>(
         _ user: uid_t, _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -81,10 +82,10 @@ package enum Credentials {
 
     private static let serverIsRoot = geteuid() == 0
 
-    /// Runs `body`, which changes a file's bytes, in the name of somebody who may not leave set-id bits on it.
+    /// Runs `body`, which changes a file's bytes, without the right to keep set-id bits on it.
     ///
-    /// But for the set-group-id bit where the group may not execute: that stays if the file is of the caller's group.
-    /// Further groups of the caller are not in the request, and so not considered.
+    /// The set-group-id bit of a file that its group may not execute stays if the file has the caller's group. The caller's
+    /// supplementary groups are not in the request and do not count.
     static func killingPrivileges<Result, Failure: Error>(
         for caller: Request, _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -94,7 +95,7 @@ package enum Credentials {
         guard isKnown, words[0].effective & capability != 0 else { return try body() }
         words[0].effective &= ~capability
         words.withCapabilities { _ = clinux_set_capabilities($0) }
-        let group = setfsgid(caller.group)
+        let group = setfsgid(caller.callingGroup)
         defer {
             setfsgid(gid_t(bitPattern: group))
             words[0].effective |= capability

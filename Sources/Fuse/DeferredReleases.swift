@@ -1,84 +1,95 @@
-/// What is left to do of requests that nobody waits for, until there is nothing else to do.
+import DequeModule
+import Synchronization
+import SystemPackage
+
+/// RELEASE, RELEASEDIR and FORGET requests that are served when no other request waits.
 ///
-/// A client that closes a file and opens the next would have that wait behind the closing. So ends of openings that may be
-/// late (`FileSystem.mayReleaseLater`), and forgetting, are done while nobody asks for anything: mostly a few microseconds later,
-/// as the client is just being woken.
-///
-/// Belongs to one thread, which leaves nothing undone when it goes to sleep; while it answers a request, it may.
-struct DeferredReleases: ~Copyable {
-    private enum Duty {
+/// A client that closes a file and opens the next one should not wait for the close. No client waits for the reply to a
+/// release, but the kernel counts it as a background request until it has one, so there is one short queue a connection.
+/// Any thread may add and run.
+final class DeferredReleases: Sendable {
+    enum Release: Sendable {
         case release(FileHandle, of: InodeNumber, unique: UInt64)
         case releasedir(FileHandle, unique: UInt64)
         case forget(InodeNumber, count: UInt64)
     }
 
-    /// How many may be left at most.
+    /// Maximum number of releases that wait: each is a descriptor, and perhaps room on a disk, that is not freed yet.
+    static let capacity = 8
+
+    private let fileSystem: any FileSystem
+    private let transport: any Transport
+    private let waiting = Mutex(Deque<Release>(minimumCapacity: DeferredReleases.capacity))
+    /// The count, so that an empty queue costs no lock.
+    private let count = Atomic(0)
+
+    init(of fileSystem: any FileSystem, over transport: any Transport) {
+        self.fileSystem = fileSystem
+        self.transport = transport
+    }
+
+    /// Defers a release.
     ///
-    /// They are descriptors, and room on a file system, that might have been given back; and of twelve requests that nobody waits
-    /// for (`max_background` of fs/fuse/inode.c), reading ahead among them, the kernel makes no more until one is answered.
-    private static let most = 8
-
-    private let served: Session.Served
-    private var duties: [Duty] = []
-    /// Those before it are done.
-    private var next = 0
-
-    init(of served: Session.Served) {
-        self.served = served
-        duties.reserveCapacity(Self.most)
-    }
-
-    var isEmpty: Bool { next == duties.count }
-    var isFull: Bool { duties.count - next >= Self.most }
-
-    /// Leaves the end of an opening for later.
-    mutating func release(_ handle: FileHandle, of inode: InodeNumber, unique: UInt64) {
-        duties.append(.release(handle, of: inode, unique: unique))
-    }
-
-    /// Leaves the end of a directory's opening for later.
-    mutating func releasedir(_ handle: FileHandle, unique: UInt64) {
-        duties.append(.releasedir(handle, unique: unique))
-    }
-
-    /// Leaves the giving back of lookups for later.
-    mutating func forget(_ inode: InodeNumber, count: UInt64) {
-        duties.append(.forget(inode, count: count))
-    }
-
-    /// Does what was left first.
-    ///
-    /// There has to be one.
-    mutating func doOne() {
-        let duty = duties[next]
-        next += 1
-        // Whether all are done or there is always one left, the list does not grow.
-        if next == duties.count || next == Self.most {
-            duties.removeFirst(next)
-            next = 0
+    /// - Returns: False if the queue is full; then the caller serves it now.
+    func add(_ release: Release) -> Bool {
+        waiting.withLock { waiting in
+            guard waiting.count < Self.capacity else { return false }
+            waiting.append(release)
+            count.store(waiting.count, ordering: .relaxed)
+            return true
         }
-        switch duty {
-        case .release(let handle, _, let unique):
-            served.fileSystem.release(handle)
-            served.connection.acknowledge(unique)
-        case .releasedir(let handle, let unique):
-            served.fileSystem.releasedir(handle)
-            served.connection.acknowledge(unique)
+    }
+
+    /// Removes the oldest release, for the caller to run.
+    func next() -> Release? {
+        guard count.load(ordering: .relaxed) > 0 else { return nil }
+        return waiting.withLock { waiting in
+            defer { count.store(waiting.count, ordering: .relaxed) }
+            return waiting.popFirst()
+        }
+    }
+
+    func putBack(_ release: Release) {
+        waiting.withLock { waiting in
+            waiting.prepend(release)
+            count.store(waiting.count, ordering: .relaxed)
+        }
+    }
+
+    func run(_ release: Release) {
+        let unique: UInt64
+        switch release {
+        case .release(let handle, _, let number):
+            fileSystem.release(handle)
+            unique = number
+        case .releasedir(let handle, let number):
+            fileSystem.releasedir(handle)
+            unique = number
         case .forget(let inode, let count):
-            served.fileSystem.forget(inode, count: count)
+            // The only request without a reply.
+            return fileSystem.forget(inode, count: count)
         }
+        // No one waits for the reply, so there is nothing to undo.
+        _ = transport.reply(to: unique, error: nil, UnsafeRawBufferPointer(start: nil, count: 0))
     }
 
-    mutating func doAll() {
-        while !isEmpty { doOne() }
+    func runAll() {
+        while let release = next() { run(release) }
     }
 
-    /// Does what is left of an inode's openings, and all before it, as somebody is about to open it.
+    /// Runs the releases of one inode.
     ///
-    /// What another thread has left is not seen here: the opening then goes the way of the former ones, which is right, if slower.
-    mutating func doAll(of inode: InodeNumber) {
-        while duties[next...].contains(where: { if case .release(_, inode, _) = $0 { true } else { false } }) {
-            doOne()
+    /// Those that another thread is running may still be unfinished on return.
+    func runAll(of inode: InodeNumber) {
+        guard count.load(ordering: .relaxed) > 0 else { return }
+        func isDue(_ release: Release) -> Bool { if case .release(_, inode, _) = release { true } else { false } }
+        let due = waiting.withLock { waiting in
+            defer {
+                waiting.removeAll(where: isDue)
+                count.store(waiting.count, ordering: .relaxed)
+            }
+            return waiting.filter(isDue)
         }
+        for release in due { run(release) }
     }
 }

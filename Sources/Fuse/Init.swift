@@ -1,118 +1,166 @@
+import CFuse
 import CLinux
 import Glibc
-import Synchronization
+import Linux
+import SystemPackage
 
-/// What libfuse cannot say in its reply to INIT, said for it.
+/// FUSE_INIT: what the kernel offers, and what is accepted.
 ///
-/// libfuse 3.14 passes on the features it has names for. This stands between it and the connection for the first request
-/// and its reply, notes what the kernel offers, and accepts what pulsefs wants beyond that:
+/// libfuse negotiates, over a transport in memory. Its reply is then extended by what libfuse 3.14 does not know:
 ///
-/// - `FUSE_HANDLE_KILLPRIV_V2`: the kernel no longer asks for `security.capability` before every write. Whoever writes to
-///   a file beneath loses its set-id bits and capabilities there, as the kernel sees to it for our write as for theirs.
-/// - `FUSE_SETXATTR_EXT`: setxattr says when an access control list takes the set-group-id bit away; see `Dialect`.
-/// - `FUSE_PARALLEL_DIROPS`: several callers may look names up and list in one directory at a time. libfuse 3.14 knows
-///   it, and forgets to say so.
-/// - `FUSE_PASSTHROUGH`, if the file system asks for it: the kernel reads and writes files beneath by itself. It is among
-///   the flags of a second word, which `FUSE_INIT_EXT` announces.
+/// - FUSE_HANDLE_KILLPRIV_V2: the kernel no longer asks for `security.capability` before each write. The backing file
+///   loses its set-id bits and capabilities by our write as by the caller's.
+/// - FUSE_SETXATTR_EXT: SETXATTR says when an access control list clears the set-group-id bit.
+/// - FUSE_PARALLEL_DIROPS: lookups and listings of one directory run in parallel. libfuse 3.14 forgets to accept it.
+/// - FUSE_PASSTHROUGH and FUSE_ALLOW_IDMAP, if the file system wants them. They are in the second word of flags, which
+///   FUSE_INIT_EXT announces.
 ///
-/// And it notes whether the kernel can do without opening directories (`FUSE_NO_OPENDIR_SUPPORT`, from Linux 6.9 on); that is
-/// accepted by the answer to the first opening.
+/// A pure function of the request's bytes: a process that takes over a connection repeats it with the saved request.
 ///
-/// Shapes: `struct fuse_in_header` (40 bytes), `struct fuse_init_in`; `struct fuse_out_header` (16 bytes), `struct
-/// fuse_init_out`, both of linux/fuse.h.
-final class Init: Sendable {
-    private enum Stage {
-        case awaitingRequest
-        case awaitingReply(unique: UInt64, offered: Offer)
-        case done
+/// Structures: `fuse_init_in` and `fuse_init_out` of linux/fuse.h, protocol 7.40.
+enum Init {
+    /// What the two sides have agreed on.
+    struct Agreement: Sendable {
+        /// Whether SETXATTR has its longer input structure.
+        var setxattrIsLong = false
+        /// Whether directories are listed without OPENDIR: accepted by replying ENOSYS to the first one.
+        var listsUnopened = false
+        var supportsPassthrough = false
+        /// `struct fuse_init_out`, or empty if `failure` is set.
+        var reply: [UInt8] = []
+        /// Why libfuse refused: EPROTO for another major version.
+        var failure: Errno?
     }
 
-    /// The flags of INIT, both words of them.
-    private struct Offer {
-        let flags: UInt32
-        /// None without `FUSE_INIT_EXT`.
-        let moreFlags: UInt32
-    }
-
-    private let features: Features
-    private let connection: Connection
-    private let stage = Mutex(Stage.awaitingRequest)
-    /// Spares the lock for every reply after the first.
-    private let isDone = Atomic(false)
-
-    /// Whether setxattr comes in its longer form.
-    let hasLongSetxattr = Atomic(false)
-    /// Whether directories are listed without being opened.
-    let listsUnopened = Atomic(false)
-
-    init(_ features: Features, on connection: Connection) {
-        self.features = features
-        self.connection = connection
-    }
-
-    /// Whether the reply to INIT has been sent.
-    var hasEnded: Bool { isDone.load(ordering: .relaxed) }
-
-    /// Looks at what was read from the connection.
-    func noteRequest(_ bytes: UnsafeRawBufferPointer) {
-        guard !isDone.load(ordering: .relaxed) else { return }
-        stage.withLock { stage in
-            guard case .awaitingRequest = stage,
-                bytes.count >= MemoryLayout<fuse_in_header>.size + 16,
-                bytes.loadUnaligned(as: fuse_in_header.self).opcode == FUSE_INIT.rawValue
-            else { return }
-            // fuse_init_in: major, minor, max_readahead, flags, and flags2 if it is that long, of 4 bytes each.
-            let start = MemoryLayout<fuse_in_header>.size
-            let flags = bytes.loadUnaligned(fromByteOffset: start + 12, as: UInt32.self)
-            let isLong = flags & UInt32(FUSE_INIT_EXT) != 0 && bytes.count >= start + 20
-            stage = .awaitingReply(
-                unique: bytes.loadUnaligned(as: fuse_in_header.self).unique,
-                offered: Offer(
-                    flags: flags,
-                    moreFlags: isLong ? bytes.loadUnaligned(fromByteOffset: start + 16, as: UInt32.self) : 0))
-        }
-    }
-
-    /// Completes the reply to INIT, in the memory that libfuse is about to write from.
+    /// Background requests (readahead, asynchronous writes, RELEASE) in flight at a time; the kernel's default is 12.
     ///
-    /// Leaves all others alone.
-    func completeReply(_ parts: UnsafePointer<iovec>, count: CInt) {
-        guard !isDone.load(ordering: .relaxed), count >= 2,
-            parts[0].iov_len >= MemoryLayout<fuse_out_header>.size, let head = parts[0].iov_base,
-            // fuse_init_out begins as fuse_init_in does.
-            parts[1].iov_len >= 16, let body = parts[1].iov_base
-        else { return }
-        stage.withLock { stage in
-            guard case .awaitingReply(let unique, let offered) = stage,
-                head.loadUnaligned(as: fuse_out_header.self).unique == unique
-            else { return }
-            let accepted = body.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
-            let wanted = UInt32(FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_PARALLEL_DIROPS)
-            body.storeBytes(of: accepted | offered.flags & wanted, toByteOffset: 12, as: UInt32.self)
-            hasLongSetxattr.store(offered.flags & UInt32(FUSE_SETXATTR_EXT) != 0, ordering: .relaxed)
-            // The second tells a kernel of Linux 6.9. Up to 6.5, offsets of a tmpfs count what one opening has seen.
-            let isOffered =
-                offered.flags & UInt32(FUSE_NO_OPENDIR_SUPPORT) != 0
-                && offered.moreFlags & UInt32(clinux_fuse_passthrough_high) != 0
-            listsUnopened.store(
-                features.listsUnopened && Credentials.mayListEverything && isOffered, ordering: .relaxed)
-            agreeOnPassthrough(offered, in: UnsafeMutableRawBufferPointer(start: body, count: parts[1].iov_len))
-            stage = .done
-            isDone.store(true, ordering: .relaxed)
+    /// One slow file must not keep others from being read ahead, nor deferred releases from being sent.
+    static let maxBackground: UInt32 = 128
+
+    /// Negotiates.
+    ///
+    /// - Parameter request: The whole message, from `struct fuse_in_header` on.
+    static func negotiate(_ request: [UInt8], _ features: Features) throws(Errno) -> Agreement {
+        let (body, failure) = try libfuseReply(to: request, features)
+        guard failure == nil, body.count >= MemoryLayout<fuse_init_out>.size else {
+            return Agreement(failure: failure ?? .ioError)
+        }
+        // fuse_init_in: major, minor, max_readahead, flags, and flags2 after FUSE_INIT_EXT, of 4 bytes each.
+        let start = MemoryLayout<fuse_in_header>.size
+        let (offered, offeredHigh) = request.withUnsafeBytes { bytes in
+            let flags = bytes.loadUnaligned(fromByteOffset: start + 12, as: UInt32.self)
+            let isExtended = flags & UInt32(FUSE_INIT_EXT) != 0 && bytes.count >= start + 20
+            return (flags, isExtended ? bytes.loadUnaligned(fromByteOffset: start + 16, as: UInt32.self) : 0)
+        }
+        var reply = body.withUnsafeBytes { $0.loadUnaligned(as: fuse_init_out.self) }
+        reply.flags |= offered & UInt32(FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_PARALLEL_DIROPS)
+        var agreement = Agreement()
+        agreement.setxattrIsLong = offered & UInt32(FUSE_SETXATTR_EXT) != 0
+        // FUSE_PASSTHROUGH tells a kernel of Linux 6.9 or later. Up to 6.5, offsets of a tmpfs belong to one opening.
+        agreement.listsUnopened =
+            features.listsUnopened && Credentials.mayListEverything && offered & UInt32(FUSE_NO_OPENDIR_SUPPORT) != 0
+            && offeredHigh & UInt32(clinux_fuse_passthrough_high) != 0
+        if let depth = features.passthroughDepth, Credentials.mayAdminister,
+            offeredHigh & UInt32(clinux_fuse_passthrough_high) != 0
+        {
+            reply.flags |= UInt32(FUSE_INIT_EXT)
+            reply.flags2 |= UInt32(clinux_fuse_passthrough_high)
+            // `max_stack_depth`, since protocol 7.40.
+            reply.unused.0 = depth
+            agreement.supportsPassthrough = true
+        }
+        if features.allowsIDMapping, offeredHigh & UInt32(clinux_fuse_allow_idmap_high) != 0 {
+            reply.flags |= UInt32(FUSE_INIT_EXT)
+            reply.flags2 |= UInt32(clinux_fuse_allow_idmap_high)
+        }
+        agreement.reply = withUnsafeBytes(of: reply) { Array($0) }
+        return agreement
+    }
+
+    /// What libfuse sees and says during a negotiation.
+    private final class Exchange {
+        let features: Features
+        var reply: [UInt8] = []
+
+        init(_ features: Features) { self.features = features }
+
+        static func of(_ userData: UnsafeMutableRawPointer?) -> Exchange {
+            // because `libfuseReply` gave libfuse this pointer, and keeps the object until libfuse's session is gone.
+            Unmanaged<Exchange>.fromOpaque(userData!).takeUnretainedValue()
         }
     }
 
-    private func agreeOnPassthrough(_ offered: Offer, in body: UnsafeMutableRawBufferPointer) {
-        // fuse_init_out: flags2 at 32 and max_stack_depth at 36, of 4 bytes each.
-        guard let depth = features.passthroughDepth, Credentials.mayAdminister, body.count >= 40,
-            offered.moreFlags & UInt32(clinux_fuse_passthrough_high) != 0
-        else { return }
-        let flags = body.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
-        body.storeBytes(of: flags | UInt32(FUSE_INIT_EXT), toByteOffset: 12, as: UInt32.self)
-        let moreFlags = body.loadUnaligned(fromByteOffset: 32, as: UInt32.self)
-        body.storeBytes(
-            of: moreFlags | UInt32(clinux_fuse_passthrough_high), toByteOffset: 32, as: UInt32.self)
-        body.storeBytes(of: depth, toByteOffset: 36, as: UInt32.self)
-        connection.agree(onPassthrough: true)
+    /// The body of libfuse's reply, or its errno.
+    private static func libfuseReply(to request: [UInt8], _ features: Features) throws(Errno) -> ([UInt8], Errno?) {
+        let exchange = Exchange(features)
+        defer { withExtendedLifetime(exchange) {} }
+        var table = operations()
+        var arguments = [strdup("pulsefs")]
+        defer { free(arguments[0]) }
+        // because the session below is destroyed before this function returns.
+        let userData = Unmanaged.passUnretained(exchange).toOpaque()
+        let created = arguments.withUnsafeMutableBufferPointer { arguments in
+            var parsed = fuse_args(argc: 1, argv: arguments.baseAddress, allocated: 0)
+            // libfuse replaces the arguments by a copy of its own.
+            defer { fuse_opt_free_args(&parsed) }
+            return fuse_session_new(&parsed, &table, MemoryLayout.size(ofValue: table), userData)
+        }
+        guard let session = created else { throw .noMemory }
+        defer { fuse_session_destroy(session) }
+        var transport = fuse_custom_io(
+            writev: { _, parts, count, userData in
+                let parts = UnsafeBufferPointer(start: parts, count: Int(count))
+                let bytes = parts.flatMap { UnsafeRawBufferPointer(start: $0.iov_base, count: $0.iov_len) }
+                Exchange.of(userData).reply = bytes
+                return bytes.count
+            },
+            read: { _, _, _, _ in -1 }, splice_receive: nil, splice_send: nil)
+        // The session wants a descriptor to close at its end, and uses it for nothing else.
+        let placeholder = try retryingInterrupts { eventfd(0, CInt(EFD_CLOEXEC)) }
+        let outcome = fuse_session_custom_io(session, &transport, placeholder)
+        guard outcome == 0 else {
+            _ = close(placeholder)
+            throw Errno(rawValue: abs(outcome))
+        }
+        var bytes = request
+        bytes.withUnsafeMutableBytes { bytes in
+            var buffer = fuse_buf()
+            buffer.mem = bytes.baseAddress
+            buffer.size = bytes.count
+            fuse_session_process_buf(session, &buffer)
+        }
+        guard exchange.reply.count >= MemoryLayout<fuse_out_header>.size else { throw .ioError }
+        let header = exchange.reply.withUnsafeBytes { $0.loadUnaligned(as: fuse_out_header.self) }
+        return (
+            Array(exchange.reply.dropFirst(MemoryLayout<fuse_out_header>.size)),
+            header.error == 0 ? nil : Errno(rawValue: -header.error)
+        )
+    }
+
+    /// The operations whose presence decides what libfuse accepts, and its `init`.
+    ///
+    /// None is ever called but that.
+    ///
+    /// In a function of an ordinary file: closures of a main file belong to the main actor and trap on other threads.
+    private static func operations() -> fuse_lowlevel_ops {
+        var table = fuse_lowlevel_ops()
+        table.readdir = { _, _, _, _, _ in }
+        table.readdirplus = { _, _, _, _, _ in }
+        table.`init` = { userData, connection in
+            guard let connection else { return }
+            let capable = connection.pointee.capable
+            // A server that runs as root would not clear set-id bits by writing: the kernel does, by SETATTR.
+            connection.pointee.want &= ~UInt32(FUSE_CAP_HANDLE_KILLPRIV)
+            // The kernel checks access control lists. The umask is left to the backing file system, which knows whether a
+            // directory has a default list.
+            connection.pointee.want |= capable & UInt32(FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK)
+            if Exchange.of(userData).features.isExclusive {
+                connection.pointee.want &= ~UInt32(FUSE_CAP_AUTO_INVAL_DATA)
+                connection.pointee.want |= capable & UInt32(FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_CACHE_SYMLINKS)
+            }
+            connection.pointee.max_background = Init.maxBackground
+            connection.pointee.congestion_threshold = Init.maxBackground * 3 / 4
+        }
+        return table
     }
 }

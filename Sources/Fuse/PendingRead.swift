@@ -1,46 +1,46 @@
-import CFuse
+import DequeModule
 import Glibc
 import Synchronization
 import SystemPackage
 
-/// A read(2) that waits for something to be read, without a thread.
+/// A read(2) that waits for bytes, without a thread.
 ///
-/// Answered once, by whoever is first: the file system when there is something, the caller's being interrupted, or the
-/// end of the connection. Any thread may answer. What is never answered waits until its caller is interrupted or killed.
+/// Answered once: by the file system when there are bytes, by an interrupt of the caller, or by the end of the
+/// connection. Any thread may answer. A read that is never answered ends when its caller is interrupted or killed.
 public final class PendingRead: Sendable {
-    /// The most bytes that the caller takes.
+    /// The most bytes the caller takes.
     public let capacity: Int
 
-    // because libfuse frees a request with the reply to it, which `isAnswered` lets happen once.
-    private nonisolated(unsafe) let request: fuse_req_t
-    private let served: Session.Served
+    private let unique: UInt64
+    private let reads: PendingReads
     private let hasAnswer = Atomic(false)
 
-    fileprivate init(_ request: fuse_req_t, capacity: Int, of served: Session.Served) {
-        self.request = request
+    fileprivate init(_ unique: UInt64, capacity: Int, of reads: PendingReads) {
+        self.unique = unique
         self.capacity = capacity
-        self.served = served
+        self.reads = reads
     }
 
-    /// Whether nobody waits any more.
+    /// Whether the read has been answered, by whichever side.
     public var isAnswered: Bool { hasAnswer.load(ordering: .acquiring) }
 
-    /// Answers with up to `capacity` bytes that `fill` writes, or with what it throws.
+    /// Answers with up to `capacity` bytes that `fill` writes, or with the errno it throws.
     ///
-    /// `fill` is not called when somebody else was first, so that it may take what it hands out from where it lies. The
-    /// kernel takes an answer also when the caller has been interrupted meanwhile: read(2) then returns the bytes. Only of
-    /// a connection that is being torn down it takes none, and nobody is left who would miss them.
+    /// `fill` is not called if the read was answered before, so it may consume the bytes it hands out. The kernel takes
+    /// the answer also when the caller has been interrupted meanwhile: read(2) then returns the bytes.
     ///
     /// - Returns: Whether this was the answer.
     @discardableResult
     public func answer(_ fill: (UnsafeMutableRawBufferPointer) throws(Errno) -> Int) -> Bool {
-        guard claim() else { return false }
-        ReplyBuffer.withBytes(capacity) { room in
+        guard hasAnswer.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged
+        else { return false }
+        reads.remove(unique)
+        withUnsafeTemporaryAllocation(byteCount: capacity, alignment: 16) { room in
             do throws(Errno) {
                 let count = try fill(room)
-                fuse_reply_buf(request, room.baseAddress?.assumingMemoryBound(to: CChar.self), count)
+                reads.reply(to: unique, error: nil, UnsafeRawBufferPointer(rebasing: room.prefix(count)))
             } catch {
-                fuse_reply_err(request, error.rawValue)
+                reads.reply(to: unique, error: error, UnsafeRawBufferPointer(start: nil, count: 0))
             }
         }
         return true
@@ -51,80 +51,78 @@ public final class PendingRead: Sendable {
     public func fail(_ error: Errno) -> Bool {
         answer { (_) throws(Errno) in throw error }
     }
-
-    private func claim() -> Bool {
-        guard hasAnswer.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged
-        else { return false }
-        // Waits for an interrupt that is just being told: afterwards libfuse knows nothing of this object.
-        fuse_req_interrupt_func(request, nil, nil)
-        served.waiting.remove(self)
-        return true
-    }
-
-    /// Has libfuse say when the caller is interrupted, which may have happened already.
-    fileprivate func watchForInterrupts() {
-        // because `PendingReads` holds it until `claim` has taken the pointer back.
-        let own = Unmanaged.passUnretained(self).toOpaque()
-        fuse_req_interrupt_func(
-            request,
-            { _, read in
-                // Called with a lock of libfuse's held, which a reply takes too: it is left to the thread that has read the
-                // interrupt.
-                let read = Unmanaged<PendingRead>.fromOpaque(read!).takeUnretainedValue()
-                read.served.waiting.noteInterrupted(read)
-            }, own)
-    }
 }
 
-/// The reads of one connection that wait.
+/// The pending reads of one connection, and the interrupts that concern them.
 final class PendingReads: Sendable {
     private struct State {
-        var all: [ObjectIdentifier: PendingRead] = [:]
-        var interrupted: [PendingRead] = []
+        var reads: [UInt64: PendingRead] = [:]
+        /// Interrupts that came before their read was added: another thread has just taken that request.
+        var early = Deque<(interrupted: UInt64, unique: UInt64)>()
         var hasEnded = false
     }
 
-    private let state = Mutex(State())
-    /// Spares the lock where nobody has been interrupted.
-    private let hasInterrupted = Atomic(false)
+    /// Maximum number of early interrupts remembered.
+    private static let earlyCapacity = 64
 
-    /// Makes a request one that waits.
-    func add(_ request: fuse_req_t, capacity: Int, of served: Session.Served) -> PendingRead {
-        let read = PendingRead(request, capacity: capacity, of: served)
-        let hasEnded = state.withLock { state in
-            state.all[ObjectIdentifier(read)] = read
-            return state.hasEnded
+    private let transport: any Transport
+    private let state = Mutex(State())
+
+    init(over transport: any Transport) {
+        self.transport = transport
+    }
+
+    /// Adds a read.
+    ///
+    /// It may be answered before this returns.
+    func add(_ unique: UInt64, capacity: Int) -> PendingRead {
+        let read = PendingRead(unique, capacity: capacity, of: self)
+        let failure: Errno? = state.withLock { state in
+            if state.hasEnded { return Errno(rawValue: ENODEV) }
+            state.reads[unique] = read
+            guard let index = state.early.firstIndex(where: { $0.interrupted == unique }) else { return nil }
+            state.early.remove(at: index)
+            return .interrupted
         }
-        if hasEnded { read.fail(Errno(rawValue: ENODEV)) } else { read.watchForInterrupts() }
+        if let failure { read.fail(failure) }
         return read
     }
 
-    fileprivate func remove(_ read: PendingRead) {
-        state.withLock { $0.all[ObjectIdentifier(read)] = nil }
+    fileprivate func remove(_ unique: UInt64) {
+        state.withLock { _ = $0.reads.removeValue(forKey: unique) }
     }
 
-    fileprivate func noteInterrupted(_ read: PendingRead) {
-        state.withLock { $0.interrupted.append(read) }
-        hasInterrupted.store(true, ordering: .releasing)
+    fileprivate func reply(to unique: UInt64, error: Errno?, _ body: UnsafeRawBufferPointer) {
+        // Refused only when the connection is being torn down, and then no caller is left.
+        _ = transport.reply(to: unique, error: error, body)
     }
 
-    /// Answers EINTR to those whose callers do not want to wait any longer.
-    func answerInterrupted() {
-        guard hasInterrupted.load(ordering: .acquiring) else { return }
-        let interrupted = state.withLock { state in
-            hasInterrupted.store(false, ordering: .relaxed)
-            defer { state.interrupted = [] }
-            return state.interrupted
+    /// Ends a read, or a request that no thread has begun to serve, with EINTR.
+    ///
+    /// Operations that are running are not interrupted. Their interrupts are remembered like early ones, and dropped when
+    /// there are too many: EAGAIN then has the kernel send the interrupt again if its request still runs.
+    ///
+    /// - Parameter unique: The interrupt's own number.
+    func interrupt(_ interrupted: UInt64, by unique: UInt64) {
+        let empty = UnsafeRawBufferPointer(start: nil, count: 0)
+        if transport.cancel(interrupted) {
+            return reply(to: interrupted, error: .interrupted, empty)
         }
-        for read in interrupted { read.fail(.interrupted) }
+        let (read, dropped): (PendingRead?, UInt64?) = state.withLock { state in
+            if let read = state.reads[interrupted] { return (read, nil) }
+            state.early.append((interrupted, unique))
+            return (nil, state.early.count > Self.earlyCapacity ? state.early.removeFirst().unique : nil)
+        }
+        read?.fail(.interrupted)
+        if let dropped { reply(to: dropped, error: .resourceTemporarilyUnavailable, empty) }
     }
 
-    /// Lets go of all that wait, as the connection has ended.
+    /// Fails all reads with ENODEV, and those that are still added: the connection has ended.
     func end() {
-        let all = state.withLock { state in
+        let reads = state.withLock { state in
             state.hasEnded = true
-            return Array(state.all.values)
+            return Array(state.reads.values)
         }
-        for read in all { read.fail(Errno(rawValue: ENODEV)) }
+        for read in reads { read.fail(Errno(rawValue: ENODEV)) }
     }
 }

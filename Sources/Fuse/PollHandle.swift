@@ -1,29 +1,22 @@
-import CFuse
-import Glibc
+import CLinux
 
-/// Tells the kernel that somebody who waits in poll(2), select(2) or epoll(7) shall ask again.
+/// Tells the kernel to ask again about a file that a caller polls.
 ///
-/// Once is enough for each; more often costs and does no harm, also when the file has been closed since. Any thread may
-/// do so, but none that holds a lock.
+/// One notification per poll is enough. More do no harm, nor does one after the file was closed. Any thread may notify,
+/// but not while it holds a lock.
 ///
-/// The corresponding libfuse type is `struct fuse_pollhandle`.
-public final class PollHandle: Sendable {
-    // because libfuse only reads what it points to, until `deinit` frees it.
-    private nonisolated(unsafe) let handle: OpaquePointer
-    /// What it belongs to, and must not outlive.
-    private let served: Session.Served
+/// The corresponding message is `FUSE_NOTIFY_POLL`.
+public struct PollHandle: Sendable {
+    /// `kh` in linux/fuse.h.
+    private let rawValue: UInt64
+    private let connection: Connection
 
-    init(takingOwnershipOf handle: OpaquePointer, of served: Session.Served) {
-        self.handle = handle
-        self.served = served
+    init(rawValue: UInt64, on connection: Connection) {
+        self.rawValue = rawValue
+        self.connection = connection
     }
 
-    public func raise() {
-        // Fails only when the connection has ended, and nobody waits then.
-        fuse_lowlevel_notify_poll(handle)
-    }
-
-    deinit {
-        fuse_pollhandle_destroy(handle)
+    public func notify() {
+        connection.notify(FUSE_NOTIFY_POLL, fuse_notify_poll_wakeup_out(kh: rawValue))
     }
 }

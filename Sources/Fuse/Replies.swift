@@ -1,27 +1,27 @@
 import Glibc
 
-/// stat(2)'s answer.
+/// The result of stat(2).
 ///
 /// The name keeps it apart from the function of the same spelling.
 public typealias FileStatus = stat
 
-/// statvfs(3)'s answer.
+/// The result of statvfs(3).
 public typealias FileSystemStatus = statvfs
 
-/// The answer to a lookup, and to everything that makes a name: which inode it is, and for how long the kernel may
-/// believe that without asking again.
+/// The reply to `lookup` and to operations that create a name: an inode, and how long the kernel may cache it.
 ///
-/// Every entry that reaches the kernel counts as one lookup, to be given back by `forget`, unless it is `absent`.
+/// Every entry that reaches the kernel counts as one lookup, to be returned by `forget`, unless it is `absent`.
 public struct Entry {
     public var inode: InodeNumber
-    /// Tells the inode from those that had its number in earlier mounts; part of its file handle (`name_to_handle_at`).
+    /// Distinguishes the inode from others that had its number in earlier mounts; part of its file handle
+    /// (`name_to_handle_at`).
     ///
-    /// The same for an inode as long as the mount lasts; 0 for the root. The kernel keeps 32 bits.
+    /// Constant for an inode during a mount; 0 for the root. The kernel keeps 32 bits.
     public var generation: UInt32
     public var status: FileStatus
-    /// Seconds for which the name may be taken to mean this inode.
+    /// Entry timeout: seconds for which the kernel may map the name to this inode.
     public var nameTimeout: Double
-    /// Seconds for which `status` may be taken as true.
+    /// Attribute timeout: seconds for which the kernel may cache `status`.
     public var statusTimeout: Double
 
     public init(
@@ -33,10 +33,8 @@ public struct Entry {
         self.nameTimeout = nameTimeout
         self.statusTimeout = statusTimeout
     }
-}
 
-extension Entry {
-    /// The answer to a lookup of what is not there, which the kernel may go on to believe for some seconds.
+    /// A negative entry: the name does not exist, and the kernel may cache that for some seconds.
     ///
     /// Counts as no lookup.
     public static func absent(for seconds: Double) -> Entry {
@@ -44,10 +42,10 @@ extension Entry {
     }
 }
 
-/// The answer to `getattr` and `setattr`.
+/// The reply to `getattr` and `setattr`.
 public struct StatusReply {
     public var status: FileStatus
-    /// Seconds for which `status` may be taken as true.
+    /// Attribute timeout in seconds.
     public var timeout: Double
 
     public init(status: FileStatus, timeout: Double) {
@@ -56,37 +54,36 @@ public struct StatusReply {
     }
 }
 
-/// The answer to `open` and, beside an entry, `create`.
+/// The reply to `open` and, beside an entry, to `create`.
 public struct OpenReply {
-    /// Which way the bytes of an open file go.
+    /// How the kernel reads and writes an open file.
     ///
-    /// All that have one inode open at a time have to agree: if one of them is `passthrough`, all are, and the same file; else each
-    /// is `cached` or `direct`.
+    /// All openings of an inode must agree: if one is `passthrough`, all are, with the same file; else each is `cached` or
+    /// `direct`.
     public enum IOMode: Sendable, Equatable {
-        /// Through the kernel's page cache, in requests; what an earlier opening left there counts if it `isKept`.
+        /// Through the page cache. If `isKept`, pages of an earlier opening stay valid.
         case cached(isKept: Bool)
-        /// Every read and write is a request of its own (`FOPEN_DIRECT_IO`).
+        /// Every read and write is a request (`FOPEN_DIRECT_IO`).
         case direct
-        /// Past us: the kernel reads, writes and maps the file beneath (`FOPEN_PASSTHROUGH`); if `directIO`, it only maps.
+        /// The kernel reads, writes and maps the backing file (`FOPEN_PASSTHROUGH`). With `directIO` it only maps it.
         case passthrough(Connection.BackingID, directIO: Bool = false)
     }
 
     public var handle: FileHandle
     public var ioMode: IOMode
-    /// Whether `ioMode(of:)` is to be asked for another way.
+    /// Whether `ioMode(of:)` is to be asked for another mode.
     public var allowsPassthrough: Bool
-    /// Whether `flush` shall be called at each close; without it the kernel need not ask (`FOPEN_NOFLUSH`).
+    /// Whether each close calls `flush`; if not, the kernel need not ask (`FOPEN_NOFLUSH`).
     public var needsFlush: Bool
-    /// Whether it has no position, as a pipe has none, and reads of it may wait (`FOPEN_STREAM`).
+    /// Whether the file has no position, like a pipe, and its reads may wait (`FOPEN_STREAM`).
     ///
-    /// Without, the kernel would hold a lock of the open file while a read of it waits, and whoever shares the descriptor
-    /// and reads, too, could not even be killed.
+    /// Otherwise the kernel holds the open file's position lock while a read waits, and another reader of the same
+    /// descriptor could not even be killed.
     public var isStream: Bool
 
     public init(
         handle: FileHandle, ioMode: IOMode = .cached(isKept: false), allowsPassthrough: Bool = false,
-        needsFlush: Bool = true,
-        isStream: Bool = false
+        needsFlush: Bool = true, isStream: Bool = false
     ) {
         self.handle = handle
         self.ioMode = ioMode
@@ -96,11 +93,11 @@ public struct OpenReply {
     }
 }
 
-/// The answer to `opendir`.
+/// The reply to `opendir`.
 public struct OpenDirectoryReply {
     public var handle: FileHandle
-    /// Whether the kernel may keep the listing, for this and later openings (`FOPEN_CACHE_DIR`, `FOPEN_KEEP_CACHE`), until
-    /// it makes or removes a name in the directory itself.
+    /// Whether the kernel may cache the listing for this and later openings (`FOPEN_CACHE_DIR`, `FOPEN_KEEP_CACHE`), until
+    /// it creates or removes a name in the directory.
     public var isListingKept: Bool
 
     public init(handle: FileHandle, isListingKept: Bool = false) {
@@ -109,9 +106,11 @@ public struct OpenDirectoryReply {
     }
 }
 
-/// What `setattr` is asked to change; nil is "leave it".
+/// The changes that `setattr` asks for.
+///
+/// nil leaves an attribute as it is.
 public struct StatusChanges: Sendable {
-    /// A time to set: the clock's now at the moment of the change, or a given one.
+    /// A time to set: the clock's at the moment of the change, or a given one.
     public enum Time: Sendable {
         case now
         case at(timespec)
@@ -125,7 +124,9 @@ public struct StatusChanges: Sendable {
     public var accessed: Time?
     public var modified: Time?
 
-    /// Whether nothing is to be set: what chown(2) to -1 and -1 asks for, which is a change all the same.
+    /// Whether nothing is set.
+    ///
+    /// chown(2) to -1 and -1 asks for that, and it still updates ctime.
     public var isEmpty: Bool {
         mode == nil && user == nil && group == nil && size == nil && accessed == nil && modified == nil
     }

@@ -3,20 +3,19 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// The pipes by which a thread answers a large read with the pages of the file beneath: the kernel copies them once, to whoever
-/// reads, and not to our memory and from there.
+/// Replies to large reads with the pages of the backing file: the kernel copies them once, and not through our memory.
 ///
-/// How much a file has is known only when it is in a pipe, and what is sent begins with how much it is: so there is one for the
-/// bytes and one for the message. Made when the first such read comes.
+/// The number of bytes is known only when they are in a pipe, and the reply begins with it. So there is one pipe for the
+/// bytes and one for the whole reply, made with the first such read. Belongs to one thread.
 ///
 /// The corresponding system call is `splice`.
-struct ReplyPipes: ~Copyable {
+struct SpliceReply: ~Copyable {
     private enum Outcome {
         case sent
-        /// There was nothing to send, or the file cannot be read like this; the pipes are empty.
+        /// There was nothing to send, or the file cannot be spliced. The pipes are empty.
         case nothing
-        /// Nobody waits for it any more.
-        case gone
+        /// The caller was killed.
+        case discarded
         case failed
     }
 
@@ -36,41 +35,40 @@ struct ReplyPipes: ~Copyable {
 
     private struct Pipes: ~Copyable {
         let bytes: Pipe
-        let message: Pipe
+        let reply: Pipe
 
         static func make(capacity: CInt) throws(Errno) -> Pipes {
-            Pipes(bytes: try Pipe.make(capacity: capacity), message: try Pipe.make(capacity: capacity))
+            Pipes(bytes: try Pipe.make(capacity: capacity), reply: try Pipe.make(capacity: capacity))
         }
 
-        /// As `ReplyPipes.send`.
         func send(
-            _ count: Int, of file: CInt, from offset: off_t, to connection: Connection, _ unique: UInt64
+            _ count: Int, of file: CInt, from offset: off_t, over transport: any Transport, to unique: UInt64
         ) -> Outcome {
             do throws(Errno) {
                 var position = offset
-                var taken = 0
-                while taken < count {
+                var size = 0
+                while size < count {
                     let more: Int
                     do throws(Errno) {
-                        more = try move(count - taken, from: file, at: &position, to: bytes.writer)
+                        more = try move(count - size, from: file, at: &position, to: bytes.writer)
                     } catch {
-                        return taken == 0 ? .nothing : .failed
+                        return size == 0 ? .nothing : .failed
                     }
                     if more == 0 { break }
-                    taken += more
+                    size += more
                 }
-                guard taken > 0 else { return .nothing }
-                let size = MemoryLayout<fuse_out_header>.size + taken
-                var header = fuse_out_header(len: UInt32(size), error: 0, unique: unique)
-                let descriptor = message.writer.rawValue
+                guard size > 0 else { return .nothing }
+                let replySize = MemoryLayout<fuse_out_header>.size + size
+                var header = fuse_out_header(len: UInt32(replySize), error: 0, unique: unique)
+                let descriptor = reply.writer.rawValue
                 _ = try retryingInterrupts { write(descriptor, &header, MemoryLayout.size(ofValue: header)) }
                 var moved = 0
-                while moved < taken {
-                    moved += try move(taken - moved, from: bytes.reader.rawValue, to: message.writer)
+                while moved < size {
+                    moved += try move(size - moved, from: bytes.reader.rawValue, to: reply.writer)
                 }
-                return switch connection.send(size, from: message.reader.rawValue) {
+                return switch transport.reply(replySize, fromPipe: reply.reader.rawValue) {
                 case nil: .sent
-                case .noSuchFileOrDirectory?: .gone
+                case .noSuchFileOrDirectory?: .discarded
                 default: .failed
                 }
             } catch {
@@ -88,43 +86,45 @@ struct ReplyPipes: ~Copyable {
         }
     }
 
-    /// The reads that are worth it, in bytes.
+    /// The read sizes that are worth it, in bytes, by measurement.
     ///
-    /// A smaller one is copied as fast as it goes through two pipes. By default the kernel reads ahead by 128 KiB; what is read past
-    /// its cache may be more, up to 1 MiB, and has no room in a pipe.
+    /// A smaller read is copied as fast. Readahead reads 128 KiB by default; direct reads may be larger, up to 1 MiB, and
+    /// then do not fit.
     static let sizes = (16 << 10)...(256 << 10)
 
-    /// Twice that, as a pipe counts pages, and the header is one, too.
+    /// Twice the largest size: a pipe counts pages, and the header takes one too.
     private static let capacity = CInt(512 << 10)
 
     private var pipes: Pipes?
-    /// For how many reads it is not tried again to make them: there were no more to be had, of descriptors or of memory for pipes
+    /// Reads to let pass before pipes are tried again: there were no descriptors left, or no memory for pipes
     /// (`pipe-user-pages-soft`).
-    private var pauses = 0
-    private static let pausesAfterFailure = 1_000
+    private var pause = 0
+    private static let pauseAfterFailure = 1_000
 
-    /// Answers a read with up to `count` bytes of a file, from `offset` on.
+    /// Replies to a read with up to `count` bytes of a file, from `offset` on.
     ///
-    /// - Returns: False if nothing has been said: because the file has no more, or cannot be read like this.
+    /// - Returns: False if nothing was replied: at the end of the file, or where the file cannot be spliced.
     mutating func send(
-        _ count: Int, of file: CInt, from offset: off_t, to connection: Connection, unique: UInt64
+        _ count: Int, of file: CInt, from offset: off_t, over transport: any Transport, to unique: UInt64
     ) -> Bool {
         if pipes == nil {
-            guard pauses == 0 else {
-                pauses -= 1
+            guard pause == 0 else {
+                pause -= 1
                 return false
             }
             pipes = try? Pipes.make(capacity: Self.capacity)
-            if pipes == nil { pauses = Self.pausesAfterFailure }
+            if pipes == nil { pause = Self.pauseAfterFailure }
         }
-        guard let outcome = pipes?.send(count, of: file, from: offset, to: connection, unique) else { return false }
+        guard let outcome = pipes?.send(count, of: file, from: offset, over: transport, to: unique) else {
+            return false
+        }
         switch outcome {
         case .sent: return true
         case .nothing: return false
-        case .gone, .failed:
-            // What may be left in them is not to begin another answer.
+        case .discarded, .failed:
+            // Bytes left in the pipes must not begin another reply.
             pipes = nil
-            return outcome == .gone
+            return outcome == .discarded
         }
     }
 }

@@ -60,7 +60,7 @@ final class MirrorSender: Sendable {
                 try serve(try mirror.open("mirror"), &work, whenUp: { upSince = .now })
             } catch {
                 if mirror.note(\.heartbeats, "mirror", error) {
-                    store.noteMirror(isUp: false, reason: "\(error)")
+                    store.mirrorChanged(isUp: false, reason: "\(error)")
                 }
                 mirror.note(\.records, "records", error)
                 backoff.note(upSince: upSince)
@@ -77,7 +77,7 @@ final class MirrorSender: Sendable {
         work.backlog = ownSubjects()
         // One without memory says yes to the question and no to what counts.
         while try send(connection, &work), !work.backlog.isEmpty {}
-        if mirror.note(\.heartbeats, "mirror", .up) { store.noteMirror(isUp: true, reason: nil) }
+        if mirror.note(\.heartbeats, "mirror", .up) { store.mirrorChanged(isUp: true, reason: nil) }
         if work.takesRecords { mirror.note(\.records, "records", .up) }
         whenUp()
         while true {
@@ -191,20 +191,20 @@ final class MirrorSender: Sendable {
     private func send(_ connection: RedisConnection, _ work: inout Work, isLast: Bool = false) throws -> Bool {
         let refill = work.backlog.prefix(Self.batchSize)
         work.backlog = work.backlog.dropFirst(refill.count)
-        let again = store.news(of: refill, by: mirror.configuration.origin)
+        let again = store.messages(about: refill, by: mirror.configuration.origin)
         let now = ContinuousClock.now
         let (waited, hasOverflowed) = mirror.change { state in
             // As if they had never been told.
-            state.queue.putBack(again, at: now)
+            state.queue.requeue(again, at: now)
             return (
-                state.queue.take(Self.batchSize, at: now, isLast: isLast),
-                work.backlog.isEmpty && state.queue.takeOverflow()
+                state.queue.dequeue(Self.batchSize, at: now, isLast: isLast),
+                work.backlog.isEmpty && state.queue.resetOverflow()
             )
         }
         if hasOverflowed { work.backlog = ownSubjects() }
         guard !waited.isEmpty else { return !work.backlog.isEmpty }
         // Others may have been there since, and theirs is not ours to tell.
-        var rest = store.news(after: waited)[...]
+        var rest = store.current(waited)[...]
         while !rest.isEmpty {
             let batch = rest.prefix(ofBytes: Self.batchBytes)
             let refusal: RedisError?
@@ -212,11 +212,11 @@ final class MirrorSender: Sendable {
                 refusal = try tell(batch, over: connection, &work)
             } catch {
                 work.possiblyDelivered.formUnion(batch.lazy.compactMap(\.touchedRuntime))
-                mirror.change { $0.queue.putBack(rest, at: .now) }
+                mirror.change { $0.queue.requeue(rest, at: .now) }
                 throw error
             }
             if let refusal {
-                mirror.change { $0.queue.putBack(rest, wereRefused: true, at: .now) }
+                mirror.change { $0.queue.requeue(rest, wereRefused: true, at: .now) }
                 throw refusal
             }
             if !work.possiblyDelivered.isEmpty {

@@ -95,11 +95,11 @@ package final class RedisMirror: LivenessMirror {
         HLCTimestamp(clock.shared(now), by: configuration.origin)
     }
 
-    package func note(_ record: Record, of subject: RecordSubject) {
+    package func enqueue(_ record: Record, of subject: RecordSubject) {
         note(.touched(subject, record))
     }
 
-    package func noteForgotten(_ subject: RecordSubject, stamp: HLCTimestamp) {
+    package func enqueueForget(of subject: RecordSubject, stamp: HLCTimestamp) {
         note(.forgotten(subject, stamp))
     }
 
@@ -107,7 +107,7 @@ package final class RedisMirror: LivenessMirror {
         guard isShared(message.subject) else { return }
         let now = ContinuousClock.now
         let isToBeWoken = state.withLock { state in
-            let isFirst = state.queue.note(message, at: now)
+            let isFirst = state.queue.add(message, at: now)
             defer { if isFirst { state.isAsleep = false } }
             return isFirst && state.isAsleep
         }
@@ -204,16 +204,5 @@ package final class RedisMirror: LivenessMirror {
                 roundTripMicroseconds: state.roundTrip.map { Int64($0 / .microseconds(1)) },
                 runtimeIds: state.runtimeIDs)
         }
-    }
-}
-
-extension WallTime {
-    /// The wall clock's now.
-    ///
-    /// The corresponding C function is `clock_gettime` with `CLOCK_REALTIME`.
-    static var now: WallTime {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        return WallTime(seconds: Int64(now.tv_sec), nanoseconds: Int32(now.tv_nsec))
     }
 }

@@ -34,7 +34,7 @@ final class Counters: Sendable {
         return words.enumerated().map { ($1, attributions[$0].load(ordering: .relaxed)) }
     }
 
-    func noteTouch(_ source: Touch.Source) { sources[Self.index(source)].wrappingAdd(1, ordering: .relaxed) }
+    func countTouch(_ source: Touch.Source) { sources[Self.index(source)].wrappingAdd(1, ordering: .relaxed) }
     func noteRefused() { turnedDown.wrappingAdd(1, ordering: .relaxed) }
     func noteFromFuture() { ahead.wrappingAdd(1, ordering: .relaxed) }
     func noteExit() { exited.wrappingAdd(1, ordering: .relaxed) }

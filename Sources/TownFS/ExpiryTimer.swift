@@ -48,7 +48,7 @@ final class ExpiryTimer: Sendable {
 
     private func run() {
         while !isClosing.load(ordering: .acquiring) {
-            let next = liveness.noteExpired(limit: Self.batch)
+            let next = liveness.expire(limit: Self.batch)
             let left = next.map { $0 - now() }
             if let left, left <= .zero {
                 // There are more; whoever touches comes in between.

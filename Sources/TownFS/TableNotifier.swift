@@ -22,10 +22,10 @@ final class TableNotifier: LivenessWatcher {
     /// the table's lock, which both take, sees to it that this is seen.
     func awaitEvent() { isAwaited.store(true, ordering: .relaxed) }
 
-    func noteEvent() {
+    func eventsChanged() {
         guard isAwaited.load(ordering: .relaxed), isAwaited.exchange(false, ordering: .relaxed) else { return }
         events.raise()
     }
 
-    func noteEarlierDeadline() { deadlines.raise() }
+    func deadlineMovedEarlier() { deadlines.raise() }
 }

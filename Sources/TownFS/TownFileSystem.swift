@@ -1,266 +1,280 @@
-import CLinux
 import Fuse
 import Glibc
 import Liveness
-import Logging
 import SystemPackage
 
-/// The file system of a town: everything passes through to the backing tree, except signal files and `.pulse`.
+/// The file system of a mount over a whole town: `.pulse` in its root, and the tree.
 ///
-/// Whether a name is a signal file is decided once, at lookup, by its directory (`SignalDirectory`); from then on its
-/// node says so. The operations are in extensions by topic: names, attributes, files, directories.
+/// Decides by the range of an inode number or file handle which of the two a request is for, and nothing else.
 package final class TownFileSystem: FileSystem {
-    /// For how many seconds the kernel may believe what it was told of signal files, when it may at all.
-    static let signalTimeout = 1.0
+    let tree: TreeFileSystem
+    let pulse: PulseFileSystem
 
-    /// For how many seconds the kernel may believe what it was told of backing files, and that there are none of a name.
-    ///
-    /// The mount covers its own source, and so nothing changes but through the kernel, which then knows. Only processes that
-    /// were there before the mount still reach the files beneath, and whoever has another way to them.
-    let backingTimeout: Double
-
-    let town: Town
-    let cover: SignalMount
-    let nodes: NodeStore
-    let signals: SignalDirectories
-    let pulse: PulseDirectory
-    let others: DeviceInodeMap
-    let files = HandleTable<OpenFile>()
-    let directories = HandleTable<OpenDirectory>()
-    let listings = Listings()
-    let ioModes: IOModes
-    let aliases: AliasedDirectories
-    let separateInodes = SeparateInodes()
-    package let features: Features
-    /// Tells the inode numbers of one mount from those of another, which start at the same number.
-    let generation = UInt32.random(in: 1...UInt32.max)
-
-    /// - Parameter describe: Fills in what only the process knows (version, pids, uptime) of the status in `.pulse`.
-    package convenience init(
-        _ town: Town, describe: @escaping @Sendable (Snapshot) -> TownStatus
-    ) throws(Errno) {
-        try self.init(
-            town, covering: .town, root: town.root, signals: SignalDirectories(town: town), describe: describe)
+    /// - Parameter describe: Fills in the part of `.pulse/status.json` that only the process knows.
+    package init(_ town: Town, describe: @escaping @Sendable (Snapshot) -> TownStatus) throws(Errno) {
+        let signals = SignalDirectories(town: town)
+        let tree = try TreeFileSystem(
+            town, covering: .town, root: town.root, signals: signals, hiding: PulseFileSystem.name)
+        self.tree = tree
+        pulse = PulseFileSystem(of: town, signals: signals, treeCounts: { tree.counts }, describe: describe)
     }
 
-    /// - Parameters:
-    ///   - root: What this mount covers, opened before.
-    ///   - signals: All of the town.
-    ///   - others: Counts what other mounts of the town have open.
-    init(
-        _ town: Town, covering cover: SignalMount, root: Descriptor, signals: SignalDirectories,
-        others: @escaping @Sendable () -> TownStatus.FileSystem = { TownStatus.FileSystem(inodes: 0, openFiles: 0) },
-        describe: @escaping @Sendable (Snapshot) -> TownStatus
-    ) throws(Errno) {
-        self.town = town
-        self.cover = cover
-        self.signals = signals
-        backingTimeout = town.configuration.sharesBacking ? 1 : 86_400
-        let kind = try root.fileSystemKind
-        features = Features(
-            isExclusive: !town.configuration.sharesBacking,
-            passthroughDepth: town.configuration.usesPassthrough ? (kind.isOverlay ? 2 : 1) : nil,
-            // Where others may put another directory in the place of one, its opening is when the kernel hears of it.
-            listsUnopened: !town.configuration.sharesBacking)
-        ioModes = IOModes(keepsPages: !town.configuration.sharesBacking)
-        let identity = try ExtendedStatus(of: root.rawValue).identity
-        aliases = AliasedDirectories(in: root)
-        self.others = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
-        nodes = NodeStore(
-            root: root, identity: identity, signals: signals.directory(under: cover),
-            firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
-            reliesOnBirths: !kind.isOverlay,
-            handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil)
-        var startupScan = StartupScan(of: town)
-        startupScan.recall(cover, in: root, signals)
-        pulse = PulseDirectory(of: town, under: cover) { [town, nodes, files] in
-            var inUse = others()
-            inUse.inodes += nodes.count
-            inUse.openFiles += files.count
-            var status = describe(
-                Snapshot(
-                    configuration: town.configuration, counts: town.liveness.counts(),
-                    documents: TownStatus.Documents(
-                        touches: town.counters.touches, refused: town.counters.refused,
-                        fromFuture: town.counters.fromFuture, notWrittenDown: town.writeback.pendingCount),
-                    fileSystem: inUse,
-                    activity: TownStatus.ActivityTally(
-                        mode: town.configuration.activity.rawValue, observed: town.counters.touches(by: .activity),
-                        dropped: town.counters.activityDropped),
-                    rootProcesses: town.processes.rootCount,
-                    mirror: town.mirror?.status))
-            status.expiryLagSeconds = town.liveness.tally.expiryLag.map { $0 / .seconds(1) }
-            status.events = TownStatus.Events(
-                lastSeq: town.liveness.lastEvent, readers: town.events.readerCount, lost: town.events.lost)
-            return status
-        }
-    }
+    package var features: Features { tree.features }
 
     package func connected(to connection: Connection) {
-        ioModes.connect(to: connection)
+        tree.connected(to: connection)
     }
 
-    /// What the file system knows of its state.
-    package struct Snapshot: Sendable {
-        package let configuration: Town.Configuration
-        package let counts: LivenessTable.Counts
-        package let documents: TownStatus.Documents
-        package let fileSystem: TownStatus.FileSystem
-        package let activity: TownStatus.ActivityTally
-        package let rootProcesses: Int
-        package let mirror: MirrorStatus?
+    package func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool {
+        if let name, isPulse(name, in: inode) { return false }
+        return owner(of: inode).mayBlock(inode, name: name)
     }
 
-    // MARK: Finding the way
+    package func isOnRootDevice(_ inode: InodeNumber) -> Bool { owner(of: inode).isOnRootDevice(inode) }
 
-    /// A directory in which a request names something.
-    struct Directory {
-        let inode: InodeNumber
-        let descriptor: Descriptor
-        let signals: SignalDirectory?
-        let isAliased: Bool
+    // MARK: Dispatch
+
+    private func owner(of inode: InodeNumber) -> any FileSystem { PulseInodes.contains(inode) ? pulse : tree }
+
+    private func owner(of handle: FileHandle) -> any FileSystem { PulseFileSystem.owns(handle) ? pulse : tree }
+
+    /// The owner of a directory in which `name` is to be created: EEXIST for `.pulse` in the root.
+    private func owner(creating name: FileName, in parent: InodeNumber) throws(Errno) -> any FileSystem {
+        if isPulse(name, in: parent) { throw .fileExists }
+        return owner(of: parent)
     }
 
-    /// What a name in a directory means.
-    enum NameKind {
-        case backing
-        /// A signal file, or the name of one where nothing is yet.
-        case signal(SignalDirectory)
-        /// `.pulse` in the root, or anything in `.pulse`.
-        case pulse
+    /// The owner of two inodes: EPERM for operations between the tree and `.pulse`.
+    private func owner(of inode: InodeNumber, and other: InodeNumber) throws(Errno) -> any FileSystem {
+        guard PulseInodes.contains(inode) == PulseInodes.contains(other) else { throw .notPermitted }
+        return owner(of: inode)
     }
 
-    /// The directory of an inode, for making, removing and finding names in.
-    ///
-    /// ENOTDIR for what cannot hold any.
-    func directory(_ inode: InodeNumber) throws(Errno) -> Directory {
-        let node = try nodes.node(inode)
-        guard node.signalFile == nil else { throw .notDirectory }
-        return Directory(
-            inode: inode, descriptor: try nodes.descriptor(of: inode), signals: node.signals, isAliased: node.isAliased)
+    private func isPulse(_ name: FileName, in parent: InodeNumber) -> Bool {
+        parent == .root && name.bytes.elementsEqual(PulseFileSystem.name)
     }
 
-    /// Decides what a name in a directory means.
-    ///
-    /// Something else than a regular file beneath is no signal file.
-    func nameKind(of name: FileName, in directory: Directory) throws(Errno) -> NameKind {
-        if directory.inode == .root, case .town = cover, name.bytes.elementsEqual(PulseDirectory.name) { return .pulse }
-        guard let signals = directory.signals, signals.isSignal(name) else { return .backing }
-        do throws(Errno) {
-            let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
-            return status.isRegularFile ? .signal(signals) : .backing
-        } catch .noSuchFileOrDirectory {
-            return .signal(signals)
-        }
+    // MARK: Names
+
+    package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
+        if isPulse(name, in: parent) { return try pulse.rootEntry() }
+        return try owner(of: parent).lookup(name, in: parent, for: request)
     }
 
-    // MARK: Entries
-
-    /// Looks a backing file up, counting it.
-    func entry(ofBacking name: FileName, in directory: Directory) throws(Errno) -> Entry {
-        let moment = nodes.moment
-        let found = try ExtendedStatus(of: name.pointer, in: directory.descriptor.rawValue)
-        return entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
+    package func forget(_ inode: InodeNumber, count: UInt64) {
+        owner(of: inode).forget(inode, count: count)
     }
 
-    /// - Parameter moment: One before `found` was found under the name.
-    func entry(
-        ofBacking name: NodeName, in directory: Directory, _ found: ExtendedStatus,
-        seenAt moment: NodeStore.RenameGeneration
-    ) -> Entry {
-        let status = found.status
-        let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
-        let isAliased = found.isDirectory && (directory.isAliased || aliases.contains(found))
-        let (inode, mayBeMapped) = nodes.remember(
-            found, named: name, in: directory.inode, signals: below, isAliased: isAliased, seenAt: moment)
-        guard !isAliased, !directory.isAliased else {
-            return Entry(
-                inode: inode, generation: generation, status: others.shown(status), nameTimeout: 0, statusTimeout: 0)
-        }
-        return Entry(
-            inode: inode, generation: generation, status: others.shown(status),
-            nameTimeout: nameTimeout(name, status, in: directory.signals),
-            statusTimeout: statusTimeout(status, in: directory.signals, below: below, mayBeMapped: mayBeMapped))
-    }
-
-    /// For how long a name may be taken to mean a backing file: not for long where it may come to mean a signal file.
-    ///
-    /// That is beside signal files, and of a file with several names anywhere: when its directory is renamed to where signal
-    /// files lie, the inode may be known by another of its names.
-    private func nameTimeout(_ name: NodeName, _ status: FileStatus, in directory: SignalDirectory?) -> Double {
-        let isShortLived =
-            directory?.scope.hasSignals == true
-            || status.isRegularFile && status.st_nlink > 1 && town.configuration.patterns.canEnd(in: name.bytes)
-        return isShortLived ? min(Self.signalTimeout, backingTimeout) : backingTimeout
-    }
-
-    /// For how long a backing file's status may be believed.
-    ///
-    /// Not at all beside signal files: it may be about to be renamed onto one, and the kernel would go on telling its own
-    /// size and times for the signal file's. Not for long if it is a directory of such: documents are written down in it.
-    /// Nor when it has set-id bits, which a write may take away without the kernel's asking for more than times and size.
-    /// Nor once it may have been mapped for writing without our knowing.
-    func statusTimeout(
-        _ status: FileStatus, in directory: SignalDirectory?, below: SignalDirectory?, mayBeMapped: Bool
-    ) -> Double {
-        guard status.isRegularFile else {
-            return below?.scope.hasSignals == true ? min(Self.signalTimeout, backingTimeout) : backingTimeout
-        }
-        let isVolatile =
-            directory?.scope.hasSignals == true || status.st_mode & (S_ISUID | S_ISGID) != 0 || mayBeMapped
-        return isVolatile ? 0 : backingTimeout
-    }
-
-    /// Looks a signal file up, counting it.
-    func entry(of file: SignalFile, in directory: Directory, status: StatusReply) -> Entry {
-        let inode = nodes.remember(file, named: file.name, in: directory.inode)
-        // Names come and go through the kernel, which so knows of it; only expiry and other hosts do not.
-        let isLasting = town.configuration.isExclusive
-        return Entry(
-            inode: inode, generation: generation, status: status.status, nameTimeout: isLasting ? backingTimeout : 0,
-            statusTimeout: status.timeout)
-    }
-
-    /// Looks a signal file up for an opening that needs an inode of its own, counting that.
-    ///
-    /// The name leads to it just once: whoever looks next finds the first inode.
-    func separateEntry(
-        of file: SignalFile, in directory: Directory, for request: Request
+    package func mknod(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
     ) throws(Errno) -> Entry {
-        let status = try file.status(in: directory.descriptor)
-        let inode = separateInodes.lookup(file, for: request.thread) { known in
-            nodes.remember(separately: file, known, named: file.name, in: directory.inode)
-        }
-        return Entry(inode: inode, generation: generation, status: status, nameTimeout: 0, statusTimeout: 0)
+        try owner(creating: name, in: parent).mknod(name, in: parent, mode: mode, device: device, for: request)
     }
 
-    /// - Parameter inode: Looked up, and counted.
-    func entry(ofPulse inode: InodeNumber) throws(Errno) -> Entry {
-        do throws(Errno) {
-            // Who is in it comes and goes without the kernel's doing.
-            return Entry(
-                inode: inode, generation: generation, status: try pulse.status(of: inode), nameTimeout: 0,
-                statusTimeout: 0)
-        } catch {
-            pulse.forget(inode, count: 1)
-            throw error == .staleNFSFileHandle ? .noSuchFileOrDirectory : error
-        }
+    package func mkdir(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
+    ) throws(Errno) -> Entry {
+        try owner(creating: name, in: parent).mkdir(name, in: parent, mode: mode, for: request)
     }
 
-    // MARK: What is whose
-
-    /// What an inode is, for operations on files rather than names.
-    enum InodeKind {
-        case backing
-        /// With the real directory beneath its own.
-        case signal(SignalFile, Descriptor)
-        case pulse
+    package func symlink(
+        to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry {
+        try owner(creating: name, in: parent).symlink(to: target, named: name, in: parent, for: request)
     }
 
-    func inodeKind(_ inode: InodeNumber) throws(Errno) -> InodeKind {
-        if pulse.contains(inode) { return .pulse }
-        let node = try nodes.node(inode)
-        guard let file = node.signalFile else { return .backing }
-        return .signal(file, try nodes.descriptor(of: node.parent))
+    package func link(
+        _ inode: InodeNumber, to name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry {
+        let owner = try owner(of: inode, and: parent)
+        if isPulse(name, in: parent) { throw .fileExists }
+        return try owner.link(inode, to: name, in: parent, for: request)
+    }
+
+    package func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        if isPulse(name, in: parent) { throw .isDirectory }
+        try owner(of: parent).unlink(name, in: parent, for: request)
+    }
+
+    package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        if isPulse(name, in: parent) { throw .notPermitted }
+        try owner(of: parent).rmdir(name, in: parent, for: request)
+    }
+
+    package func rename(
+        _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
+        for request: Request
+    ) throws(Errno) {
+        if isPulse(name, in: parent) || isPulse(newName, in: newParent) { throw .notPermitted }
+        try owner(of: parent, and: newParent).rename(
+            name, in: parent, to: newName, in: newParent, flags: flags, for: request)
+    }
+
+    package func readlink(_ inode: InodeNumber) throws(Errno) -> [UInt8] {
+        try owner(of: inode).readlink(inode)
+    }
+
+    // MARK: Attributes
+
+    package func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
+        try owner(of: inode).getattr(inode, for: request)
+    }
+
+    package func birthTime(of inode: InodeNumber) throws(Errno) -> timespec? {
+        try owner(of: inode).birthTime(of: inode)
+    }
+
+    package func setattr(
+        _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
+    ) throws(Errno) -> StatusReply {
+        try owner(of: inode).setattr(inode, changes, handle: handle, for: request)
+    }
+
+    package func statfs(_ inode: InodeNumber) throws(Errno) -> FileSystemStatus {
+        try owner(of: inode).statfs(inode)
+    }
+
+    package func setxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, value: UnsafeRawBufferPointer, flags: CInt
+    ) throws(Errno) {
+        try owner(of: inode).setxattr(inode, name, value: value, flags: flags)
+    }
+
+    package func getxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
+    ) throws(Errno) -> Int {
+        try owner(of: inode).getxattr(inode, name, into: value)
+    }
+
+    package func listxattr(
+        _ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer, for request: Request
+    ) throws(Errno) -> Int {
+        try owner(of: inode).listxattr(inode, into: names, for: request)
+    }
+
+    package func removexattr(_ inode: InodeNumber, _ name: UnsafePointer<CChar>) throws(Errno) {
+        try owner(of: inode).removexattr(inode, name)
+    }
+
+    // MARK: Files
+
+    package func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
+        try owner(of: inode).open(inode, flags: flags, for: request)
+    }
+
+    package func create(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
+    ) throws(Errno) -> (Entry, OpenReply) {
+        if isPulse(name, in: parent) { throw .isDirectory }
+        return try owner(of: parent).create(name, in: parent, mode: mode, flags: flags, for: request)
+    }
+
+    package func ioMode(of handle: FileHandle) -> OpenReply.IOMode {
+        owner(of: handle).ioMode(of: handle)
+    }
+
+    package func read(
+        _ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t
+    ) throws(Errno) -> Int {
+        try owner(of: handle).read(handle, into: bytes, at: offset)
+    }
+
+    package func withFile<Result>(backing handle: FileHandle, _ body: (CInt) -> Result) -> Result? {
+        owner(of: handle).withFile(backing: handle, body)
+    }
+
+    package func wait(_ read: PendingRead, on handle: FileHandle) {
+        owner(of: handle).wait(read, on: handle)
+    }
+
+    package func write(
+        _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool,
+        for request: Request
+    ) throws(Errno) -> Int {
+        try owner(of: handle).write(handle, bytes, at: offset, appending: appending, for: request)
+    }
+
+    package func flush(_ handle: FileHandle, for request: Request) throws(Errno) {
+        try owner(of: handle).flush(handle, for: request)
+    }
+
+    package func release(_ handle: FileHandle) {
+        owner(of: handle).release(handle)
+    }
+
+    package func mayReleaseLater(_ handle: FileHandle) -> Bool {
+        owner(of: handle).mayReleaseLater(handle)
+    }
+
+    package func fsync(_ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno) {
+        try owner(of: handle).fsync(handle, dataOnly: dataOnly, for: request)
+    }
+
+    package func fallocate(_ handle: FileHandle, mode: CInt, offset: off_t, length: off_t) throws(Errno) {
+        try owner(of: handle).fallocate(handle, mode: mode, offset: offset, length: length)
+    }
+
+    package func lseek(_ handle: FileHandle, offset: off_t, whence: CInt) throws(Errno) -> off_t {
+        try owner(of: handle).lseek(handle, offset: offset, whence: whence)
+    }
+
+    package func copyFileRange(
+        from source: FileHandle, at sourceOffset: off_t, to target: FileHandle, at targetOffset: off_t, count: Int,
+        flags: CInt
+    ) throws(Errno) -> Int {
+        // EXDEV makes the kernel copy by reading and writing.
+        guard PulseFileSystem.owns(source) == PulseFileSystem.owns(target) else { throw .improperLink }
+        return try owner(of: source).copyFileRange(
+            from: source, at: sourceOffset, to: target, at: targetOffset, count: count, flags: flags)
+    }
+
+    package func ioctl(
+        _ inode: InodeNumber, _ handle: FileHandle, isDirectory: Bool, _ command: UInt32,
+        _ argument: UnsafeMutableRawBufferPointer
+    ) throws(Errno) {
+        try owner(of: inode).ioctl(inode, handle, isDirectory: isDirectory, command, argument)
+    }
+
+    package func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32 {
+        try owner(of: handle).poll(handle, pollHandle: pollHandle)
+    }
+
+    // MARK: Directories
+
+    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
+        try owner(of: inode).opendir(inode, for: request)
+    }
+
+    package func readdir(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try owner(of: inode).readdir(inode, handle, from: offset, into: &reply, for: request)
+    }
+
+    package func readdirplus(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try owner(of: inode).readdirplus(inode, handle, from: offset, into: &reply, for: request)
+    }
+
+    package func releasedir(_ handle: FileHandle) {
+        owner(of: handle).releasedir(handle)
+    }
+
+    package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
+        try owner(of: inode).fsyncdir(inode, handle, dataOnly: dataOnly)
+    }
+}
+
+/// Records of other hosts that share the town: see `TreeFileSystem`.
+extension TownFileSystem: SharedRecordReceiver {
+    package func receive(_ touch: Touch, exit: Record.Exit?) {
+        tree.receive(touch, exit: exit)
+    }
+
+    package func receiveForget(_ subject: RecordSubject, stamp: HLCTimestamp, at time: WallTime) {
+        tree.receiveForget(subject, stamp: stamp, at: time)
     }
 }

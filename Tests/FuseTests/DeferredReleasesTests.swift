@@ -43,7 +43,7 @@ import Testing
             hasBegun.raise()
             _ = mayGoOn.wait()
         }
-        try withSession(serving: fileSystem, threads: 2) { kernel in
+        try withSession(serving: fileSystem, threads: 3) { kernel in
             defer { mayGoOn.raise() }
             try kernel.send(FUSE_RELEASE, node: 5, bytes(of: fuse_release_in()), unique: 10)
             _ = hasBegun.wait()

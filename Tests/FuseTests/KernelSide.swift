@@ -1,9 +1,10 @@
 import CLinux
-import Fuse
 import Glibc
 import Linux
 import SystemPackage
 import Testing
+
+@testable import Fuse
 
 /// The kernel's end of a FUSE connection: writes requests and reads replies, in the structures of linux/fuse.h.
 final class KernelSide: Sendable {
@@ -98,19 +99,27 @@ final class KernelSide: Sendable {
     }
 }
 
-/// Serves a file system over a socket pair while `body` plays the kernel; then hangs up, and waits for the session's end.
+/// Serves a file system over a socket pair while `body` plays the kernel; then closes its end, and waits for the session.
+///
+/// - Parameters:
+///   - transport: Makes the session's transport.
+///   - initRequest: The saved INIT of an earlier session, to be resumed.
+///   - whenDone: Is given the session's INIT.
 func withSession(
-    serving fileSystem: any FileSystem, threads: Int = 1, isGreeted: Bool = true, _ body: (KernelSide) throws -> Void
+    serving fileSystem: any FileSystem, threads: Int = 1, isGreeted: Bool = true,
+    over transport: (Connection) -> any Transport = { DevFuseTransport(over: $0) },
+    resumingFrom initRequest: [UInt8]? = nil, whenDone: ([UInt8]?) -> Void = { _ in },
+    _ body: (KernelSide) throws -> Void
 ) throws {
     var ends: [CInt] = [0, 0]
     _ = try retryingInterrupts {
         socketpair(AF_UNIX, CInt(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends)
     }
     let (near, far) = (ends[0], ends[1])
-    let session = try Session(takingOwnershipOf: far, serving: fileSystem)
+    let session = try Session(takingOwnershipOf: far, serving: fileSystem, over: transport)
     let serving = try Thread(named: "session") {
         // Fails only when there is no thread to be had; then no reply comes, and that is what the test says.
-        try? session.run(threads: threads)
+        try? session.run(threads: threads, resumingFrom: initRequest)
     }
     let outcome = Result {
         let kernel = KernelSide(takingOwnershipOf: near)
@@ -118,7 +127,33 @@ func withSession(
         try body(kernel)
     }
     serving.join()
+    whenDone(session.initRequest)
     try outcome.get()
+}
+
+/// A transport whose kernel rejects some replies.
+final class RejectingTransport: Transport {
+    private let transport: any Transport
+    private let reject: @Sendable (_ unique: UInt64, _ error: Errno?) -> Errno?
+
+    init(_ transport: any Transport, _ reject: @escaping @Sendable (UInt64, Errno?) -> Errno?) {
+        self.transport = transport
+        self.reject = reject
+    }
+
+    var supportsSplice: Bool { false }
+
+    func reply(to unique: UInt64, error: Errno?, _ body: UnsafeRawBufferPointer) -> Errno? {
+        reject(unique, error) ?? transport.reply(to: unique, error: error, body)
+    }
+
+    func reply(_ size: Int, fromPipe pipe: CInt) -> Errno? { transport.reply(size, fromPipe: pipe) }
+
+    func cancel(_ unique: UInt64) -> Bool { transport.cancel(unique) }
+
+    func serve(_ dispatcher: Dispatcher, threads: Int) throws(Errno) {
+        try transport.serve(dispatcher, threads: threads)
+    }
 }
 
 // MARK: - Putting requests together

@@ -13,7 +13,7 @@ final class RecordingFileSystem: FileSystem {
     /// Reads that wait, in the order in which they came.
     let waiting = Mutex<[PendingRead]>([])
     /// What polls left to be raised, in the order in which they came.
-    let wakers = Mutex<[PollHandle]>([])
+    let pollHandles = Mutex<[PollHandle]>([])
 
     /// - Parameters:
     ///   - isEmpty: Whether reads find nothing yet.
@@ -54,6 +54,19 @@ final class RecordingFileSystem: FileSystem {
     }
 
     private func text(_ caller: Request) -> String { "by \(caller.user):\(caller.group)/\(caller.thread)" }
+
+    /// What may block: everything but this inode, and this name.
+    static let memoryOnly = InodeNumber(rawValue: 96)
+    static let memoryOnlyName = "signal"
+
+    func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool {
+        inode != Self.memoryOnly && name.map(text) != Self.memoryOnlyName
+    }
+
+    /// An inode on a file system mounted inside.
+    static let otherDevice = InodeNumber(rawValue: 95)
+
+    func isOnRootDevice(_ inode: InodeNumber) -> Bool { inode != Self.otherDevice }
 
     // MARK: Answers
 
@@ -328,7 +341,7 @@ final class RecordingFileSystem: FileSystem {
 
     func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32 {
         try note("poll \(handle.rawValue)")
-        if let pollHandle { wakers.withLock { $0.append(pollHandle) } }
+        if let pollHandle { pollHandles.withLock { $0.append(pollHandle) } }
         return 0x45
     }
 

@@ -1,10 +1,11 @@
 import CLinux
-import Fuse
 import Glibc
 import Linux
 import Synchronization
 import SystemPackage
 import Testing
+
+@testable import Fuse
 
 @Suite struct SessionTests {
     // MARK: Greeting
@@ -181,7 +182,8 @@ import Testing
         let fileSystem = RecordingFileSystem { call in
             if call.starts(with: "lookup") { gathering.wait() }
         }
-        try withSession(serving: fileSystem, threads: threads) { kernel in
+        // One more thread than may block.
+        try withSession(serving: fileSystem, threads: threads + 1) { kernel in
             for unique in 0..<UInt64(threads) { try kernel.send(FUSE_LOOKUP, cString("ab"), unique: 100 + unique) }
             let answered = try (0..<threads).map { _ in try kernel.receive().unique }
             #expect(Set(answered) == Set((0..<UInt64(threads)).map { 100 + $0 }))
@@ -189,33 +191,142 @@ import Testing
         #expect(gathering.isComplete)
     }
 
-    // MARK: Replies that nobody wants
-
-    /// The kernel answers ENOENT when it does not wait for a reply any more.
-    ///
-    /// A socket never does, so the serving thread's
-    /// writev(2) is made to, from the first call on.
-    @Test(arguments: [
-        ("lookup", ["forget 1099511627776 × 1"]), ("mknod", ["forget 1099511627776 × 1"]),
-        ("mkdir", ["forget 1099511627776 × 1"]), ("symlink", ["forget 1099511627776 × 1"]),
-        ("link", ["forget 1099511627776 × 1"]), ("open", ["release 2199023255552"]),
-        ("opendir", ["releasedir 2199023255552"]),
-        ("create", ["release 2199023255552", "forget 1099511627776 × 1"]), ("getattr", []),
-        ("readdirplus from 0 into 4096 bytes", RecordingFileSystem.names.map { _ in "forget 1099511627776 × 1" }),
-        ("readdirplus from 0 into 319 bytes", ["forget 1099511627776 × 1"]), ("readdir from 0 into 4096 bytes", []),
-    ])
-    func discardedReplyIsUndone(_ name: String, _ undone: [String]) throws {
-        let exchange = try #require(Exchange.all.first { $0.name == name })
-        let filtered = Mutex(false)
+    /// However many requests wait for a disk, those that need memory alone are served.
+    @Test func requestsThatCannotBlockAreServedBesideAnyNumberOfBlockedOnes() throws {
+        let mayGoOn = try EventFD()
+        let entered = Atomic(0)
         let fileSystem = RecordingFileSystem { call in
-            guard call == exchange.call else { return }
-            filtered.withLock { $0 = ThreadFilter.failEveryWritev(with: ENOENT) }
+            guard call.starts(with: "lookup slow") else { return }
+            entered.add(1, ordering: .relaxed)
+            mayGoOn.wait()
+            mayGoOn.raise()
         }
-        try withSession(serving: fileSystem) { kernel in
+        try withSession(serving: fileSystem, threads: 4) { kernel in
+            defer { mayGoOn.raise() }
+            for unique in 0..<200 as Range<UInt64> {
+                try kernel.send(FUSE_LOOKUP, node: 7, cString("slow"), unique: 1000 + unique * 2)
+            }
+            let memoryOnly = RecordingFileSystem.memoryOnly.rawValue
+            for unique in 0..<100 as Range<UInt64> {
+                let attributes = try kernel.ask(
+                    FUSE_GETATTR, node: memoryOnly, bytes(of: fuse_getattr_in()), unique: 10 + unique)
+                let name = cString(RecordingFileSystem.memoryOnlyName)
+                let entry = try kernel.ask(FUSE_LOOKUP, node: 7, name, unique: 500 + unique)
+                #expect(attributes.errno == 0 && entry.errno == 0)
+            }
+            // One of the queued requests is interrupted.
+            let interrupted: UInt64 = 1000 + 199 * 2
+            try kernel.send(
+                FUSE_INTERRUPT, node: 0, wire(fuse_interrupt_in()) { $0.unique = interrupted }, unique: interrupted | 1)
+            #expect(try kernel.receive() == KernelSide.Reply(unique: interrupted, errno: EINTR, body: []))
+            #expect(entered.load(ordering: .relaxed) == 3)
+            mayGoOn.raise()
+            let answered = try (0..<199).map { _ in try kernel.receive().unique }
+            #expect(Set(answered) == Set((0..<199).map { 1000 + $0 * 2 }))
+        }
+    }
+
+    /// A hung mount inside the tree takes at most half of the threads.
+    @Test func requestsForTheRootDeviceAreServedBesideAnyNumberOfBlockedOnesForOthers() throws {
+        let mayGoOn = try EventFD()
+        let other = RecordingFileSystem.otherDevice.rawValue
+        let fileSystem = RecordingFileSystem { call in
+            guard call.starts(with: "lookup slow in \(other)") else { return }
+            mayGoOn.wait()
+            mayGoOn.raise()
+        }
+        try withSession(serving: fileSystem, threads: 8) { kernel in
+            defer { mayGoOn.raise() }
+            for unique in 0..<50 as Range<UInt64> {
+                try kernel.send(FUSE_LOOKUP, node: other, cString("slow"), unique: 1000 + unique * 2)
+            }
+            for unique in 0..<100 as Range<UInt64> {
+                let entry = try kernel.ask(FUSE_LOOKUP, node: 7, cString("fast"), unique: 10 + unique)
+                #expect(entry.errno == 0)
+            }
+            mayGoOn.raise()
+            let answered = try (0..<50).map { _ in try kernel.receive().unique }
+            #expect(Set(answered) == Set((0..<50).map { 1000 + $0 * 2 }))
+        }
+    }
+
+    // MARK: Replies that the kernel does not take
+
+    /// ENOENT: the caller was killed.
+    ///
+    /// After any other failure the request is still there, and is ended with EIO.
+    @Test(
+        arguments: [
+            ("lookup", ["forget 1099511627776 × 1"]), ("mknod", ["forget 1099511627776 × 1"]),
+            ("mkdir", ["forget 1099511627776 × 1"]), ("symlink", ["forget 1099511627776 × 1"]),
+            ("link", ["forget 1099511627776 × 1"]), ("open", ["release 2199023255552"]),
+            ("opendir", ["releasedir 2199023255552"]),
+            ("create", ["release 2199023255552", "forget 1099511627776 × 1"]), ("getattr", []),
+            ("readdirplus from 0 into 4096 bytes", RecordingFileSystem.names.map { _ in "forget 1099511627776 × 1" }),
+            ("readdirplus from 0 into 319 bytes", ["forget 1099511627776 × 1"]), ("readdir from 0 into 4096 bytes", []),
+        ], [Errno.noSuchFileOrDirectory, .invalidArgument, .badAddress])
+    func rejectedReplyIsUndone(_ expected: (name: String, undone: [String]), _ failure: Errno) throws {
+        let exchange = try #require(Exchange.all.first { $0.name == expected.name })
+        let fileSystem = RecordingFileSystem()
+        let rejected = Mutex<[UInt64: Int]>([:])
+        try withSession(
+            serving: fileSystem,
+            over: { connection in
+                RejectingTransport(DevFuseTransport(over: connection)) { unique, error in
+                    guard unique == 42, error == nil else { return nil }
+                    rejected.withLock { $0[unique, default: 0] += 1 }
+                    return failure
+                }
+            }
+        ) { kernel in
             try kernel.send(exchange.opcode, node: exchange.node, exchange.body, unique: 42)
+            if failure != .noSuchFileOrDirectory {
+                #expect(try kernel.receive() == KernelSide.Reply(unique: 42, errno: EIO, body: []))
+            }
+            try kernel.expectSilence()
         }
-        #expect(filtered.withLock { $0 })
-        #expect(fileSystem.calls == [exchange.call] + undone)
+        #expect(rejected.withLock { $0 } == [42: 1])
+        #expect(fileSystem.calls == [exchange.call] + expected.undone)
+    }
+
+    // MARK: Taking over
+
+    /// A successor repeats the negotiation from the saved request.
+    ///
+    /// It replies nothing to it, and serves at once.
+    @Test func sessionResumesFromASavedInit() throws {
+        let saved = Mutex<[UInt8]?>(nil)
+        try withSession(serving: RecordingFileSystem(), whenDone: { request in saved.withLock { $0 = request } }) { _ in
+        }
+        let initRequest = try #require(saved.withLock { $0 })
+        let fileSystem = RecordingFileSystem()
+        try withSession(serving: fileSystem, isGreeted: false, resumingFrom: initRequest) { kernel in
+            // FUSE_SETXATTR_EXT was negotiated: the longer structure is decoded.
+            let exchange = try #require(Exchange.all.first { $0.name == "setxattr" })
+            let unique: UInt64 = Message.resentBit | 42
+            let reply = try kernel.ask(exchange.opcode, node: exchange.node, exchange.body, unique: unique)
+            #expect(reply == KernelSide.Reply(unique: unique, errno: 0, body: []))
+        }
+        #expect(fileSystem.calls.first?.hasPrefix("setxattr") == true)
+    }
+
+    // MARK: Offsets
+
+    /// Offsets are signed for system calls, and unsigned in requests.
+    @Test(arguments: [
+        (FUSE_READ, wire(fuse_read_in()) { ($0.offset, $0.size) = (1 << 63, 10) }),
+        (FUSE_WRITE, wire(fuse_write_in()) { ($0.offset, $0.size) = (.max, 1) } + [1]),
+        (FUSE_FALLOCATE, wire(fuse_fallocate_in()) { ($0.offset, $0.length) = (0, 1 << 63) }),
+        (FUSE_COPY_FILE_RANGE, wire(fuse_copy_file_range_in()) { ($0.off_in, $0.len) = (1 << 63, 1) }),
+        (FUSE_SETATTR, wire(fuse_setattr_in()) { ($0.valid, $0.size) = (UInt32(FATTR_SIZE), .max) }),
+    ])
+    func offsetBeyondWhatAFileHoldsIsRefused(_ opcode: fuse_opcode, _ body: [UInt8]) throws {
+        let fileSystem = RecordingFileSystem()
+        try withSession(serving: fileSystem) { kernel in
+            let reply = try kernel.ask(opcode, node: 7, body)
+            #expect(reply.errno == EINVAL)
+        }
+        #expect(fileSystem.calls == [])
     }
 
     // MARK: The end

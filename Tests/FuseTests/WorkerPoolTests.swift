@@ -1,152 +1,235 @@
-import Fuse
+import CLinux
 import Glibc
 import Linux
 import Synchronization
+import TestSupport
 import Testing
 
-@Suite struct WorkerPoolTests {
-    @Test func oneThreadWaitsAndTheOthersStayParked() throws {
-        let own = try EventFD()
-        try withCrew(of: 4) { pool, others in
-            // Each request is waited for: a client that asks one thing after another needs no second thread.
-            for _ in 0..<1000 {
-                pool.serve(from: 1, wasThere: false, parking: own)
-            }
-            #expect(pool.parkedThreads == 3)
-            #expect(others.reading.load(ordering: .relaxed) == 0)
+@testable import Fuse
+
+@Suite(.timeLimit(.minutes(5))) struct WorkerPoolTests {
+    @Test func oneThreadServesAClientThatAsksOneThingAfterAnother() throws {
+        try withPool(limit: 4) { pool in
+            for _ in 0..<1000 { pool.serve(from: 1, wasWaiting: false) }
+            #expect(pool.threads == 1)
         }
     }
 
-    @Test func anotherThreadJoinsWhenRequestsAreFoundWaiting() throws {
-        let own = try EventFD()
-        try withCrew(of: 4) { pool, others in
+    @Test func anotherThreadStartsWhenRequestsAreFoundWaiting() throws {
+        try withPool(limit: 4) { pool in
             for client in 1...8 {
-                #expect(others.reading.load(ordering: .relaxed) == 0)
-                pool.serve(from: pid_t(client), wasThere: true, parking: own)
+                #expect(pool.threads == 1)
+                pool.serve(from: pid_t(client), wasWaiting: true)
             }
-            #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
-            #expect(pool.parkedThreads == 2)
+            #expect(eventually { pool.readers == 1 })
+            #expect(pool.threads == 2)
         }
     }
 
-    @Test func noMoreThreadsJoinThanHalfOfTheCoresHaveRoomFor() throws {
-        let own = try EventFD()
-        try withCrew(of: 4, cores: 4) { pool, others in
-            for client in 1...1000 {
-                pool.serve(from: pid_t(client), wasThere: true, parking: own)
-            }
-            #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
-            #expect(pool.parkedThreads == 2)
+    @Test func noMoreThreadsStartThanHalfOfTheCoresHaveRoomFor() throws {
+        try withPool(limit: 4, cores: 4) { pool in
+            for client in 1...1000 { pool.serve(from: pid_t(client), wasWaiting: true) }
+            #expect(eventually { pool.readers == 1 })
+            for client in 1...1000 { pool.serve(from: pid_t(client), wasWaiting: true) }
+            #expect(pool.threads == 2)
         }
     }
 
-    @Test func moreJoinWhereRequestsTakeLong() throws {
-        let own = try EventFD()
-        try withCrew(of: 4, cores: 1) { pool, others in
+    @Test func moreStartWhereRequestsTakeLong() throws {
+        try withPool(limit: 4, cores: 1) { pool in
             for client in 1...100 {
-                // Some do, as whoever answers is made to wait for a core now and then.
-                pool.serve(
-                    from: pid_t(client), wasThere: true, lastAnswer: client % 20 == 0 ? 3_000_000 : 10_000, parking: own
-                )
+                // A few do, as any thread waits for a core now and then.
+                pool.serve(from: pid_t(client), wasWaiting: true, serviceTime: client % 20 == 0 ? 3_000_000 : 10_000)
             }
-            #expect(pool.parkedThreads == 3)
-            // Nearly all do, as each has to wait for a disk.
-            for client in 1...100 {
-                pool.serve(from: pid_t(client), wasThere: true, lastAnswer: 150_000, parking: own)
-            }
-            #expect(eventually { others.reading.load(ordering: .relaxed) == 3 })
+            #expect(pool.threads == 1)
+            // Nearly all do: each waits for a disk.
+            #expect(
+                eventually {
+                    for client in 1...100 { pool.serve(from: pid_t(client), wasWaiting: true, serviceTime: 150_000) }
+                    return pool.readers == 3
+                })
+            #expect(pool.threads == 4)
         }
     }
 
+    /// On the core of the thread that serves it, a client has asked again before that thread looks; and its closes wait
+    /// besides.
     @Test func oneClientAloneIsServedByOneThread() throws {
-        let own = try EventFD()
-        try withCrew(of: 4) { pool, others in
-            // On the core of the thread that answers it, it has always asked again before that thread comes to look; and
-            // what it closes is there besides.
+        try withPool(limit: 4) { pool in
             for _ in 0..<1000 {
-                pool.serve(from: 7, wasThere: true, parking: own)
-                pool.serve(from: nil, wasThere: true, parking: own)
+                pool.serve(from: 7, wasWaiting: true)
+                pool.serve(from: nil, wasWaiting: true)
             }
-            #expect(pool.parkedThreads == 3)
-            #expect(others.reading.load(ordering: .relaxed) == 0)
+            #expect(pool.threads == 1)
         }
     }
 
-    @Test func clientsThatCannotBeToldApartAreTakenForSeveral() throws {
-        let own = try EventFD()
-        try withCrew(of: 4) { pool, others in
-            for _ in 0..<8 {
-                pool.serve(from: 0, wasThere: true, parking: own)
-            }
-            #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
+    @Test func clientsOfAnotherPidNamespaceCountAsSeveral() throws {
+        try withPool(limit: 4) { pool in
+            for _ in 0..<8 { pool.serve(from: 0, wasWaiting: true) }
+            #expect(eventually { pool.readers == 1 })
         }
     }
 
-    @Test func anotherThreadJoinsWhenTheOneThatReadsIsHeldUp() throws {
-        try withCrew(of: 2, patience: .milliseconds(1)) { pool, others in
-            // A request that takes long: nobody waits for the next one until the watch finds out.
-            pool.took(from: 1, wasThere: false)
-            #expect(eventually { others.reading.load(ordering: .relaxed) == 1 })
+    @Test func anotherThreadStartsWhenTheOnlyOneIsHeldUp() throws {
+        try withPool(limit: 2, heldUpAfter: .milliseconds(1)) { pool in
+            // A request that takes long: no thread waits for the next one.
+            _ = pool.pool.received(from: 1, wasWaiting: false)
+            #expect(eventually { pool.readers == 1 })
+        }
+    }
+
+    @Test func theLastThreadOfAllIsToldAndTheOthersServeWhatItQueues() throws {
+        try withPool(limit: 4, heldUpAfter: .milliseconds(1), othersBlock: true) { pool in
+            // Each thread that starts receives a request that blocks, until there is none left to start.
+            _ = pool.pool.received(from: 1, wasWaiting: false)
+            #expect(eventually { pool.blocked == 3 })
+            pool.finishOwn()
+            #expect(pool.pool.received(from: 1, wasWaiting: true) == .memoryOnly)
+            let request = Message.bytes(unique: 70)
+            pool.pool.enqueue(request, isForRootDevice: true)
+            pool.finishOwn()
+            #expect(pool.queued == [])
+            // While the others are blocked it goes on serving what cannot block.
+            for _ in 0..<100 {
+                #expect(pool.pool.received(from: 1, wasWaiting: true) == .memoryOnly)
+                pool.finishOwn()
+            }
+            pool.unblockOne()
+            #expect(eventually { pool.queued == [request] })
+        }
+    }
+
+    @Test func queuedRequestCanBeCancelledOnce() throws {
+        let pool = try WorkerPool(limit: 2)
+        for unique in [70, 72, 74] as [UInt64] {
+            pool.enqueue(Message.bytes(unique: unique), isForRootDevice: unique != 72)
+        }
+        #expect(pool.cancel(72))
+        #expect(!pool.cancel(72))
+        #expect(!pool.cancel(71))
+    }
+
+    @Test func threadsEndWhenTheyHaveBeenIdle() throws {
+        try withPool(limit: 12, heldUpAfter: .milliseconds(1), idleTime: .milliseconds(5), othersBlock: true) { pool in
+            _ = pool.pool.received(from: 1, wasWaiting: false)
+            #expect(eventually { pool.threads == 12 })
+            pool.finishOwn()
+            pool.unblockAll()
+            // The one that reads, and a parked one.
+            #expect(eventually { pool.threads == 2 && pool.pool.counts.parked == 1 })
         }
     }
 
     @Test func allThreadsEndWithTheConnection() throws {
-        try withCrew(of: 12) { _, _ in }
+        try withPool(limit: 12, heldUpAfter: .milliseconds(1)) { pool in
+            _ = pool.pool.received(from: 1, wasWaiting: false)
+            #expect(eventually { pool.readers >= 1 })
+        }
     }
 
-    /// What has become of the crew's other threads.
-    private final class Others: Sendable {
-        let started = Atomic(0)
-        let reading = Atomic(0)
-        let ended = Atomic(0)
-    }
+    // MARK: A pool under test
 
-    /// Runs `body` as the thread of a crew that waits for a request, the others being parked; then ends them all.
-    ///
-    /// - Parameter patience: Long, as on a busy machine any thread may be held up between two requests.
-    private func withCrew(
-        of threads: Int, cores: Int = 8, patience: Duration = .seconds(600), _ body: (WorkerPool, Others) throws -> Void
-    ) throws {
-        let pool = try WorkerPool(threads: threads, cores: cores, patience: patience)
-        let others = Others()
-        let watch = try Thread(named: "watch") { pool.watch() }
-        let outcome = Result { try start(threads - 1, of: pool, others) { try body(pool, others) } }
-        pool.end()
-        watch.join()
-        #expect(eventually { others.ended.load(ordering: .relaxed) == others.started.load(ordering: .relaxed) })
-        try outcome.get()
-    }
+    /// A pool whose first thread runs a test, and whose other threads wait.
+    private final class Observed: Sendable {
+        let pool: WorkerPool
+        private let othersBlock: Bool
+        private let own = Mutex<WorkerPool.Worker?>(nil)
+        private let readerCount = Atomic(0)
+        private let blockedCount = Atomic(0)
+        private let served = Mutex<[[UInt8]]>([])
+        private let gate: EventFD
+        private let isOpen = Atomic(false)
 
-    private func start(_ number: Int, of pool: WorkerPool, _ others: Others, _ body: () throws -> Void) throws {
-        pool.begin()
-        let own = try EventFD()
-        #expect(pool.awaitTurn(parking: own))
-        for _ in 0..<number {
-            let parking = try EventFD()
-            _ = try Thread(named: "other") {
-                if pool.awaitTurn(parking: parking) { others.reading.add(1, ordering: .relaxed) }
-                others.ended.add(1, ordering: .relaxed)
+        init(_ pool: WorkerPool, othersBlock: Bool) throws {
+            self.pool = pool
+            self.othersBlock = othersBlock
+            gate = try EventFD()
+        }
+
+        var threads: Int { pool.counts.threads }
+        /// Other threads that wait for a request.
+        var readers: Int { readerCount.load(ordering: .relaxed) }
+        /// Other threads that serve one.
+        var blocked: Int { blockedCount.load(ordering: .relaxed) }
+        var queued: [[UInt8]] { served.withLock { $0 } }
+
+        func begin(_ worker: WorkerPool.Worker) {
+            own.withLock { $0 = worker }
+            finishOwn()
+        }
+
+        /// Ends the first thread's turn, and waits for the next: it always is to receive.
+        func finishOwn() {
+            guard let worker = own.withLock({ $0 }) else { return }
+            guard case .receive = pool.next(worker) else {
+                Issue.record("the first thread should read")
+                return
             }
-            others.started.add(1, ordering: .relaxed)
         }
-        #expect(eventually { pool.parkedThreads == number })
-        try body()
+
+        /// Receives a request and serves it, as the first thread.
+        func serve(from client: pid_t?, wasWaiting: Bool, serviceTime: UInt64 = 0) {
+            _ = pool.received(from: client, wasWaiting: wasWaiting, previousServiceTime: serviceTime)
+            finishOwn()
+        }
+
+        func unblockOne() { gate.raise() }
+
+        func unblockAll() {
+            isOpen.store(true, ordering: .releasing)
+            gate.raise()
+        }
+
+        func runOther(_ worker: WorkerPool.Worker) {
+            while true {
+                switch pool.next(worker) {
+                case .exit: return
+                case .queued(let request): served.withLock { $0.append(request) }
+                case .receive:
+                    if othersBlock, !isOpen.load(ordering: .acquiring) {
+                        _ = pool.received(from: 2, wasWaiting: false)
+                        blockedCount.add(1, ordering: .relaxed)
+                    } else {
+                        readerCount.add(1, ordering: .relaxed)
+                    }
+                    gate.wait()
+                    // Passed on to the next, once all are to go.
+                    if isOpen.load(ordering: .acquiring) { gate.raise() }
+                    if othersBlock { blockedCount.subtract(1, ordering: .relaxed) }
+                    if !othersBlock { _ = pool.received(from: 2, wasWaiting: false) }
+                }
+            }
+        }
     }
 
-    private func eventually(_ isSo: () -> Bool) -> Bool {
-        let limit = ContinuousClock.now + .seconds(20)
-        while !isSo() {
-            if ContinuousClock.now > limit { return false }
-            sched_yield()
+    /// - Parameter heldUpAfter: Long, because on a busy machine any thread may be held up between two requests.
+    private func withPool(
+        limit: Int, cores: Int = 8, heldUpAfter: Duration = .seconds(600), idleTime: Duration = .seconds(600),
+        othersBlock: Bool = false, _ body: @escaping @Sendable (Observed) throws -> Void
+    ) throws {
+        let pool = try WorkerPool(limit: limit, cores: cores, heldUpAfter: heldUpAfter, idleTime: idleTime)
+        let observed = try Observed(pool, othersBlock: othersBlock)
+        let hasBegun = Atomic(false)
+        let outcome = Mutex<Result<Void, any Error>?>(nil)
+        try pool.run { worker in
+            guard hasBegun.compareExchange(expected: false, desired: true, ordering: .relaxed).exchanged else {
+                return observed.runOther(worker)
+            }
+            observed.begin(worker)
+            let result = Result { try body(observed) }
+            outcome.withLock { $0 = result }
+            pool.end()
+            observed.unblockAll()
         }
-        return true
+        #expect(pool.counts.threads == 0)
+        try #require(outcome.withLock { $0 }).get()
     }
 }
 
-extension WorkerPool {
-    /// Takes a request and has answered it, as the thread that waits for one.
-    fileprivate func serve(from client: pid_t?, wasThere: Bool, lastAnswer: UInt64 = 0, parking own: EventFD) {
-        took(from: client, wasThere: wasThere, lastAnswer: lastAnswer)
-        #expect(awaitTurn(parking: own))
+extension Message {
+    /// A header alone.
+    fileprivate static func bytes(unique: UInt64) -> [UInt8] {
+        wire(fuse_in_header()) { ($0.len, $0.opcode, $0.unique) = (40, FUSE_STATFS.rawValue, unique) }
     }
 }

@@ -1,7 +1,7 @@
 import Liveness
 import LivenessRedis
-import RedisServing
 import Synchronization
+import TestSupport
 import Testing
 
 /// What every store must do, run over all of them; where one may differ, its case says so by name.

@@ -3,8 +3,8 @@ import Glibc
 import Linux
 import Liveness
 import Logging
-import RedisServing
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import LivenessRedis
@@ -75,8 +75,8 @@ import Testing
     // MARK: Events
 
     private final class Watcher: LivenessWatcher {
-        func noteEvent() {}
-        func noteEarlierDeadline() {}
+        func eventsChanged() {}
+        func deadlineMovedEarlier() {}
     }
 
     @Test func upAndDownAreToldOnceEach() throws {

@@ -1,6 +1,6 @@
 import Glibc
 import Linux
-import RedisServing
+import TestSupport
 import Testing
 
 @testable import LivenessRedis

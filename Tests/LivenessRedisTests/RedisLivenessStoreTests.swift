@@ -1,6 +1,6 @@
 import Liveness
-import RedisServing
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import LivenessRedis

@@ -1,5 +1,5 @@
 import Liveness
-import SeededRandom
+import TestSupport
 import Testing
 
 /// Asks for the author of damaged and hostile touches, always the same ones: nothing traps, and nobody gets an id that

@@ -65,8 +65,8 @@ import Testing
 
     @Test(arguments: [
         Case([.role: "polecat", .rig: "gastown", .polecat: "nux"], is: "gastown/polecats/nux by GT_ROLE"),
-        Case([.role: "crew", .rig: "gastown", .pool: "max"], is: "gastown/crew/max by GT_ROLE"),
-        Case([.role: "crew", .rig: "gastown", .pool: "max", .polecat: "x"], is: "gastown/crew/max by GT_ROLE"),
+        Case([.role: "crew", .rig: "gastown", .crew: "max"], is: "gastown/crew/max by GT_ROLE"),
+        Case([.role: "crew", .rig: "gastown", .crew: "max", .polecat: "x"], is: "gastown/crew/max by GT_ROLE"),
         Case([.role: "dog", .dogName: "alpha"], is: "deacon/dogs/alpha by GT_ROLE"),
         Case([.role: "witness", .rig: "gastown"], is: "gastown/witness by GT_ROLE"),
         Case([.role: " refinery/ ", .rig: " gastown\n"], is: "gastown/refinery by GT_ROLE"),
@@ -81,14 +81,14 @@ import Testing
     @Test(arguments: [
         // Something is missing.
         Case([.role: "polecat"]), Case([.role: "polecat", .rig: "gastown"]), Case([.role: "polecat", .polecat: "nux"]),
-        Case([.role: "polecat", .rig: "gastown", .pool: "nux"]), Case([.role: "crew", .rig: "gastown", .pool: ""]),
+        Case([.role: "polecat", .rig: "gastown", .crew: "nux"]), Case([.role: "crew", .rig: "gastown", .crew: ""]),
         Case([.role: "dog"]), Case([.role: "witness"]), Case([.role: "refinery", .rig: " "]),
         Case([.rig: "gastown", .polecat: "nux"]), Case([.role: "gastown/polecats"]), Case([.role: "gastown/crew/"]),
         Case([.role: "deacon/dogs"]), Case([.role: "-witness"]), Case([.role: "gastown-crew-"]),
         // Something is too much.
         Case([.role: "gastown/polecats/nux/src"]), Case([.role: "gastown/witness/1"]), Case([.role: "/mayor"]),
         Case([.role: "witness", .rig: "a/b"]), Case([.role: "dog", .dogName: "a/b"]),
-        Case([.role: "crew", .rig: "gastown", .pool: "a/b"]),
+        Case([.role: "crew", .rig: "gastown", .crew: "a/b"]),
         // Something stands where it does not belong.
         Case([.role: "gastown/mayor"]), Case([.role: "mayor/nux"]), Case([.role: "deacon/witness"]),
         Case([.role: "daemon/plugin"]), Case([.role: "polecats/nux"]), Case([.role: "mayor/crew/max"]),
@@ -211,8 +211,8 @@ import Testing
 
     @Test(arguments: [
         Case([.beadsAgentName: "gastown/nux"], is: "gastown/polecats/nux by BEADS_AGENT_NAME"),
-        Case([.beadsAgentName: "gastown/max", .pool: "max"], is: "gastown/crew/max by BEADS_AGENT_NAME"),
-        Case([.beadsAgentName: "gastown/nux", .pool: "max"], is: "gastown/polecats/nux by BEADS_AGENT_NAME"),
+        Case([.beadsAgentName: "gastown/max", .crew: "max"], is: "gastown/crew/max by BEADS_AGENT_NAME"),
+        Case([.beadsAgentName: "gastown/nux", .crew: "max"], is: "gastown/polecats/nux by BEADS_AGENT_NAME"),
         Case([.beadsAgentName: "gastown/crew/max"], is: "gastown/crew/max by BEADS_AGENT_NAME"),
         Case([.beadsAgentName: "gastown"], is: "nobody"),
         Case([.beadsAgentName: "gastown/"], is: "nobody"),
@@ -271,7 +271,7 @@ import Testing
             signal: ".runtime/keepalive.json", document: #"{"last_command":"gt mail send x"}"#,
             in: "gastown/polecats/nux/gastown", is: "gastown/polecats/nux by GT_ROLE"),
         Case(
-            command: "bd ready", [.role: "crew", .rig: "gastown", .pool: "max", .beadsAgentName: "gastown/max"],
+            command: "bd ready", [.role: "crew", .rig: "gastown", .crew: "max", .beadsAgentName: "gastown/max"],
             signal: "daemon/activity.json", document: #"{"actor":"gastown/crew/max"}"#, in: "gastown/crew/max",
             is: "gastown/crew/max by GT_ROLE"),
         Case(command: "gt status", signal: ".runtime/keepalive.json", in: "", is: "nobody"),

@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Liveness
@@ -42,7 +43,6 @@ import Testing
         let record = try #require(ended)
         #expect(record.state(at: now) == .exited)
         #expect(!table.isAlive(nux, at: now))
-        #expect(table.counts(at: now).runtimes.exited == 1)
         #expect(record.touch.stamp > stamp(after: .zero))
         let again = table.exit(nux, exit(after: .seconds(2)), stamp: stamp(after: .seconds(2)))
         #expect(again == nil)
@@ -75,7 +75,7 @@ import Testing
         table.touch(touch(after: .seconds(2), by: here))
         let before = table.exit(nux, exit(after: .seconds(1)), stamp: stamp(after: .seconds(1), by: here))
         #expect(before == nil, "touched after its process was seen to have ended")
-        _ = table.receive(touch(after: .seconds(3), by: there))
+        _ = table.receive(touch(after: .seconds(3), by: there), at: start + .seconds(3))
         let elsewhere = table.exit(nux, exit(after: .seconds(4)), stamp: stamp(after: .seconds(4), by: here))
         #expect(elsewhere == nil, "it lives on another host")
         let unknown = table.exit(
@@ -119,7 +119,7 @@ import Testing
         #expect(exit?.noticedAt == elsewhere + .seconds(-5))
         #expect(exit?.process == Touch.Process(pid: 4711, program: "claude"))
         var other = LivenessTable(isShared: true)
-        let isNews = other.receive(touch, exit: exit)
+        let isNews = other.receive(touch, exit: exit, at: instant)
         #expect(isNews)
         #expect(other.record(of: nux)?.state(at: instant) == .exited)
     }
@@ -127,12 +127,12 @@ import Testing
     @Test func endIsToldAtOnceThoughATouchWasJustTold() throws {
         var table = LivenessTable(isShared: true)
         var queue = MirrorQueue()
-        let touched = table.touch(touch(after: .zero, by: here))
-        queue.note(.touched(.runtime(nux), try #require(touched.runtime)), at: start)
-        _ = queue.take(10, at: start)
+        table.touch(touch(after: .zero, by: here))
+        queue.add(.touched(.runtime(nux), try #require(table.record(of: nux))), at: start)
+        _ = queue.dequeue(10, at: start)
         let ended = table.exit(nux, exit(after: .milliseconds(100)), stamp: stamp(after: .milliseconds(100), by: here))
-        queue.note(.touched(.runtime(nux), try #require(ended)), at: start + .milliseconds(100))
-        let told = queue.take(10, at: start + .milliseconds(100))
+        queue.add(.touched(.runtime(nux), try #require(ended)), at: start + .milliseconds(100))
+        let told = queue.dequeue(10, at: start + .milliseconds(100))
         #expect(told.count == 1)
     }
 }

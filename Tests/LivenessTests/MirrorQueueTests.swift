@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Liveness
@@ -41,30 +42,30 @@ import Testing
     @Test func emptyQueueIsNeverDue() {
         var queue = MirrorQueue()
         #expect(queue.due == nil)
-        let taken1 = queue.take(10, at: clock.now)
-        #expect(taken1.isEmpty)
+        let messages = queue.dequeue(10, at: clock.now)
+        #expect(messages.isEmpty)
     }
 
     @Test func firstTouchIsDueAtOnce() {
         var queue = MirrorQueue()
-        let isFirst2 = queue.note(touch(mayor), at: clock.now)
-        #expect(isFirst2)
-        let isFirst3 = queue.note(touch(deacon), at: clock.now)
-        #expect(!isFirst3, "whoever takes is awake already")
+        let isDue = queue.add(touch(mayor), at: clock.now)
+        #expect(isDue)
+        let isDueAgain = queue.add(touch(deacon), at: clock.now)
+        #expect(!isDueAgain, "whoever takes is awake already")
         #expect(queue.due == .now)
         #expect(queue.count == 2)
-        let taken4 = queue.take(10, at: clock.now)
-        #expect(described(taken4) == ["r:mayor {}", "r:deacon {}"])
+        let messages = queue.dequeue(10, at: clock.now)
+        #expect(described(messages) == ["r:mayor {}", "r:deacon {}"])
         #expect(queue.count == 0)
     }
 
     @Test func newestTouchWins() {
         var queue = MirrorQueue()
-        queue.note(touch(mayor, "1"), at: clock.now)
-        queue.note(touch(mayor, "2", after: .milliseconds(2)), at: clock.now)
-        queue.note(touch(mayor, "late", after: .milliseconds(1)), at: clock.now)
-        let taken5 = queue.take(10, at: clock.now)
-        #expect(described(taken5) == ["r:mayor 2"])
+        queue.add(touch(mayor, "1"), at: clock.now)
+        queue.add(touch(mayor, "2", after: .milliseconds(2)), at: clock.now)
+        queue.add(touch(mayor, "late", after: .milliseconds(1)), at: clock.now)
+        let messages = queue.dequeue(10, at: clock.now)
+        #expect(described(messages) == ["r:mayor 2"])
         #expect(queue.coalesced == 2)
     }
 
@@ -72,8 +73,8 @@ import Testing
         var queue = MirrorQueue()
         var times: [Duration] = []
         for step in 0..<40 {
-            queue.note(touch(mayor), at: clock.now)
-            if !queue.take(10, at: clock.now).isEmpty { times.append(.milliseconds(step * 100)) }
+            queue.add(touch(mayor), at: clock.now)
+            if !queue.dequeue(10, at: clock.now).isEmpty { times.append(.milliseconds(step * 100)) }
             clock.advance(by: .milliseconds(100))
         }
         #expect(times == [.zero, .seconds(1), .seconds(2), .seconds(3)])
@@ -81,99 +82,99 @@ import Testing
 
     @Test func touchThatHasToWaitIsDueWhenItsSecondIsOver() {
         var queue = MirrorQueue()
-        queue.note(touch(mayor, "1"), at: clock.now)
-        _ = queue.take(10, at: clock.now)
+        queue.add(touch(mayor, "1"), at: clock.now)
+        _ = queue.dequeue(10, at: clock.now)
         let due = clock.now + .seconds(1)
         clock.advance(by: .milliseconds(300))
-        let isFirst6 = queue.note(touch(mayor, "2", after: .milliseconds(1)), at: clock.now)
-        #expect(!isFirst6)
+        let isDue = queue.add(touch(mayor, "2", after: .milliseconds(1)), at: clock.now)
+        #expect(!isDue)
         #expect(queue.due == .at(due))
         clock.advance(by: .milliseconds(699))
-        let taken7 = queue.take(10, at: clock.now)
-        #expect(taken7.isEmpty)
+        let first = queue.dequeue(10, at: clock.now)
+        #expect(first.isEmpty)
         clock.advance(by: .milliseconds(1))
-        let taken8 = queue.take(10, at: clock.now)
-        #expect(described(taken8) == ["r:mayor 2"])
+        let second = queue.dequeue(10, at: clock.now)
+        #expect(described(second) == ["r:mayor 2"])
     }
 
     @Test func nothingIsKeptOfWhatIsOver() {
         var queue = MirrorQueue()
-        queue.note(touch(mayor), at: clock.now)
-        _ = queue.take(10, at: clock.now)
+        queue.add(touch(mayor), at: clock.now)
+        _ = queue.dequeue(10, at: clock.now)
         clock.advance(by: .seconds(1))
-        let taken9 = queue.take(10, at: clock.now)
-        #expect(taken9.isEmpty)
+        let messages = queue.dequeue(10, at: clock.now)
+        #expect(messages.isEmpty)
         #expect(queue.due == nil)
     }
 
     @Test func forgetWaitsForNothing() {
         var queue = MirrorQueue()
-        queue.note(touch(mayor), at: clock.now)
-        _ = queue.take(10, at: clock.now)
-        let isFirst10 = queue.note(forget(mayor, after: .milliseconds(1)), at: clock.now)
-        #expect(isFirst10)
-        let taken11 = queue.take(10, at: clock.now)
-        #expect(described(taken11) == ["r:mayor forgotten"])
+        queue.add(touch(mayor), at: clock.now)
+        _ = queue.dequeue(10, at: clock.now)
+        let isDue = queue.add(forget(mayor, after: .milliseconds(1)), at: clock.now)
+        #expect(isDue)
+        let messages = queue.dequeue(10, at: clock.now)
+        #expect(described(messages) == ["r:mayor forgotten"])
     }
 
     @Test func forgetOutrunsAnOlderTouch() {
         var queue = MirrorQueue()
-        queue.note(touch(mayor), at: clock.now)
-        queue.note(forget(mayor, after: .milliseconds(1)), at: clock.now)
-        let taken12 = queue.take(10, at: clock.now)
-        #expect(described(taken12) == ["r:mayor forgotten"])
+        queue.add(touch(mayor), at: clock.now)
+        queue.add(forget(mayor, after: .milliseconds(1)), at: clock.now)
+        let first = queue.dequeue(10, at: clock.now)
+        #expect(described(first) == ["r:mayor forgotten"])
         // One that was on its way here when the runtime was forgotten.
-        queue.note(touch(mayor), at: clock.now)
-        let taken13 = queue.take(10, at: clock.now)
-        #expect(taken13.isEmpty)
+        queue.add(touch(mayor), at: clock.now)
+        let second = queue.dequeue(10, at: clock.now)
+        #expect(second.isEmpty)
     }
 
     @Test func touchAfterAForgetIsTold() {
         var queue = MirrorQueue()
-        queue.note(forget(mayor), at: clock.now)
-        _ = queue.take(10, at: clock.now)
-        queue.note(touch(mayor, "again", after: .milliseconds(1)), at: clock.now)
-        let taken14 = queue.take(10, at: clock.now)
-        #expect(described(taken14) == ["r:mayor again"])
+        queue.add(forget(mayor), at: clock.now)
+        _ = queue.dequeue(10, at: clock.now)
+        queue.add(touch(mayor, "again", after: .milliseconds(1)), at: clock.now)
+        let messages = queue.dequeue(10, at: clock.now)
+        #expect(described(messages) == ["r:mayor again"])
     }
 
     @Test func forgetDoesNotMakeTouchesMoreFrequent() {
         var queue = MirrorQueue()
-        queue.note(touch(mayor), at: clock.now)
-        _ = queue.take(10, at: clock.now)
-        queue.note(forget(mayor, after: .milliseconds(1)), at: clock.now)
-        queue.note(touch(mayor, "again", after: .milliseconds(2)), at: clock.now)
-        let taken15 = queue.take(10, at: clock.now)
-        #expect(taken15.isEmpty)
+        queue.add(touch(mayor), at: clock.now)
+        _ = queue.dequeue(10, at: clock.now)
+        queue.add(forget(mayor, after: .milliseconds(1)), at: clock.now)
+        queue.add(touch(mayor, "again", after: .milliseconds(2)), at: clock.now)
+        let first = queue.dequeue(10, at: clock.now)
+        #expect(first.isEmpty)
         #expect(queue.count == 1)
         clock.advance(by: .seconds(1))
-        let taken16 = queue.take(10, at: clock.now)
-        #expect(described(taken16) == ["r:mayor again"])
+        let second = queue.dequeue(10, at: clock.now)
+        #expect(described(second) == ["r:mayor again"])
     }
 
     @Test func whatWasTakenAndNotToldIsToldAgain() {
         var queue = MirrorQueue()
-        queue.note(touch(mayor, "1"), at: clock.now)
-        queue.note(forget(deacon), at: clock.now)
-        let taken = queue.take(10, at: clock.now)
-        queue.note(touch(mayor, "2", after: .milliseconds(1)), at: clock.now)
-        queue.putBack(taken, at: clock.now)
+        queue.add(touch(mayor, "1"), at: clock.now)
+        queue.add(forget(deacon), at: clock.now)
+        let taken = queue.dequeue(10, at: clock.now)
+        queue.add(touch(mayor, "2", after: .milliseconds(1)), at: clock.now)
+        queue.requeue(taken, at: clock.now)
         clock.advance(by: .seconds(1))
-        let taken17 = queue.take(10, at: clock.now)
-        #expect(described(taken17).sorted() == ["r:deacon forgotten", "r:mayor 2"])
+        let messages = queue.dequeue(10, at: clock.now)
+        #expect(described(messages).sorted() == ["r:deacon forgotten", "r:mayor 2"])
     }
 
     @Test func whatWasToldAServerThatLostItIsToldAgain() {
         var queue = MirrorQueue()
         let message = touch(mayor)
-        queue.note(message, at: clock.now)
-        _ = queue.take(10, at: clock.now)
+        queue.add(message, at: clock.now)
+        _ = queue.dequeue(10, at: clock.now)
         clock.advance(by: .milliseconds(200))
-        queue.putBack([message], at: clock.now)
-        let early = queue.take(10, at: clock.now)
+        queue.requeue([message], at: clock.now)
+        let early = queue.dequeue(10, at: clock.now)
         #expect(early.isEmpty)
         clock.advance(by: .milliseconds(800))
-        let taken = queue.take(10, at: clock.now)
+        let taken = queue.dequeue(10, at: clock.now)
         #expect(described(taken) == ["r:mayor {}"])
     }
 
@@ -181,47 +182,47 @@ import Testing
     @Test func refillDoesNotUndoAForgetThatWasToldSinceItWasTaken() {
         var queue = MirrorQueue()
         let snapshot = touch(mayor)
-        queue.note(forget(mayor, after: .milliseconds(1)), at: clock.now)
-        let told = queue.take(10, at: clock.now)
+        queue.add(forget(mayor, after: .milliseconds(1)), at: clock.now)
+        let told = queue.dequeue(10, at: clock.now)
         #expect(described(told) == ["r:mayor forgotten"])
-        queue.putBack([snapshot], at: clock.now)
+        queue.requeue([snapshot], at: clock.now)
         clock.advance(by: .milliseconds(999))
-        let taken = queue.take(10, at: clock.now)
+        let taken = queue.dequeue(10, at: clock.now)
         #expect(described(taken).isEmpty)
     }
 
     @Test func whatWasRefusedMayBeToldAgainAtOnce() {
         var queue = MirrorQueue()
-        queue.note(touch(mayor), at: clock.now)
-        let refused = queue.take(10, at: clock.now)
-        queue.putBack(refused, wereRefused: true, at: clock.now)
-        let again = queue.take(10, at: clock.now)
+        queue.add(touch(mayor), at: clock.now)
+        let refused = queue.dequeue(10, at: clock.now)
+        queue.requeue(refused, wereRefused: true, at: clock.now)
+        let again = queue.dequeue(10, at: clock.now)
         #expect(described(again) == ["r:mayor {}"])
     }
 
     @Test func whatThereIsNoRoomForIsCountedAndSaid() throws {
         var queue = MirrorQueue(capacity: 2)
-        for number in 0..<5 { queue.note(touch(.runtime(try RuntimeID("runtime-\(number)"))), at: clock.now) }
-        queue.note(forget(mayor), at: clock.now)
+        for number in 0..<5 { queue.add(touch(.runtime(try RuntimeID("runtime-\(number)"))), at: clock.now) }
+        queue.add(forget(mayor), at: clock.now)
         #expect(queue.count == 3)
         #expect(queue.dropped == 3)
-        let overflowed18 = queue.takeOverflow()
-        #expect(overflowed18)
-        let overflowed19 = queue.takeOverflow()
-        #expect(!overflowed19)
-        let taken20 = queue.take(10, at: clock.now)
-        #expect(described(taken20) == ["r:runtime-0 {}", "r:runtime-1 {}", "r:mayor forgotten"])
+        let overflowed = queue.resetOverflow()
+        #expect(overflowed)
+        let overflowsAgain = queue.resetOverflow()
+        #expect(!overflowsAgain)
+        let messages = queue.dequeue(10, at: clock.now)
+        #expect(described(messages) == ["r:runtime-0 {}", "r:runtime-1 {}", "r:mayor forgotten"])
         // There is room again when what was told has cooled.
         clock.advance(by: .seconds(1))
-        queue.note(touch(deacon), at: clock.now)
+        queue.add(touch(deacon), at: clock.now)
         #expect(queue.count == 1)
     }
 
     @Test func limitLeavesTheRestForTheNextTime() throws {
         var queue = MirrorQueue()
-        for number in 0..<5000 { queue.note(touch(.runtime(try RuntimeID("runtime-\(number)"))), at: clock.now) }
+        for number in 0..<5000 { queue.add(touch(.runtime(try RuntimeID("runtime-\(number)"))), at: clock.now) }
         var taken = 0
-        while case let messages = queue.take(512, at: clock.now), !messages.isEmpty { taken += messages.count }
+        while case let messages = queue.dequeue(512, at: clock.now), !messages.isEmpty { taken += messages.count }
         #expect(taken == 5000)
         #expect(queue.count == 0)
     }

@@ -1,9 +1,9 @@
-import SeededRandom
+import TestSupport
 import Testing
 
 @testable import Liveness
 
-/// What is said of directories of ids, against looking at every runtime.
+/// Directories of ids, against a search of every runtime.
 @Suite struct RuntimeDirectoriesTests {
     private let start = FakeClock.start
     private let ids: [RuntimeID]
@@ -20,6 +20,20 @@ import Testing
         Touch(
             runtime: id, receivedAt: WallTime(seconds: 0) + (now - start), at: now, ttl: ttl, document: nil,
             source: .command)
+    }
+
+    private func hasLivingRuntimes(
+        in directory: String, _ table: LivenessTable, at now: ContinuousClock.Instant
+    ) -> Bool {
+        var isFound = false
+        var start: String? = directory
+        while start != nil {
+            table.visitRuntimes(in: directory, from: &start, limit: 3) { _, record in
+                isFound = record.isAlive(at: now)
+                return isFound ? .stop : .next
+            }
+        }
+        return isFound
     }
 
     @Test(arguments: [1, 2, 3] as [UInt64])
@@ -43,10 +57,10 @@ import Testing
             for directory in directories {
                 let backing = known.filter { $0.description.hasPrefix(directory) }
                 let living = backing.filter { table.isAlive($0, at: now) }
-                #expect(table.hasRuntimes(backing: directory) == !backing.isEmpty)
-                #expect(table.hasLiving(backing: directory, at: now) == !living.isEmpty)
+                #expect(table.hasRuntimes(in: directory) == !backing.isEmpty)
+                #expect(hasLivingRuntimes(in: directory, table, at: now) == !living.isEmpty)
                 var listing = RuntimeListing(of: directory)
-                while !listing.isDone { table.list(&listing, limit: 2, at: now) }
+                while !listing.isComplete { listing.advance(through: table, limit: 2, at: now) }
                 let rests = Set(backing.map { String($0.description.dropFirst(directory.count)) })
                 #expect(
                     listing.runtimes.map(\.id.description).sorted()
@@ -54,7 +68,7 @@ import Testing
                 #expect(listing.runtimes.allSatisfy { table.isAlive($0.id, at: now) == $0.isAlive })
                 let names = Set(rests.filter { $0.contains("/") }.map { $0.prefix { $0 != "/" } })
                 #expect(listing.directories.map(\.path).sorted() == names.map { "\(directory)\($0)/" }.sorted())
-                #expect(listing.directories.allSatisfy { table.hasLiving(backing: $0.path, at: now) == $0.isAlive })
+                #expect(listing.directories.allSatisfy { hasLivingRuntimes(in: $0.path, table, at: now) == $0.isAlive })
             }
         }
     }
@@ -67,8 +81,8 @@ import Testing
         let stay = Set(ids.filter { $0.description.hasSuffix("7") || $0.description.hasSuffix("7/x") })
         for id in ids { table.touch(touch(id, at: start, ttl: .seconds(90))) }
         var listing = RuntimeListing(of: "")
-        while !listing.isDone {
-            table.list(&listing, limit: 5, at: start)
+        while !listing.isComplete {
+            listing.advance(through: table, limit: 5, at: start)
             for _ in 0..<20 {
                 guard let id = ids.randomElement(using: &random), !stay.contains(id) else { continue }
                 if Bool.random(using: &random) {

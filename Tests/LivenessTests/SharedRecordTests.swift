@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Liveness
@@ -124,17 +125,17 @@ import Testing
     @Test func laterStampWinsInWhicheverOrderTheyCome() {
         let (first, second) = (touch("1", after: .zero, by: there), touch("2", after: .seconds(1), by: here))
         var one = LivenessTable(isShared: true)
-        let isTaken1 = one.receive(first)
-        #expect(isTaken1)
-        let isTaken2 = one.receive(second)
-        #expect(isTaken2)
-        let isTaken3 = one.receive(second)
-        #expect(!isTaken3)
+        let isNews1 = one.receive(first, at: start)
+        #expect(isNews1)
+        let isNews2 = one.receive(second, at: start)
+        #expect(isNews2)
+        let isNews3 = one.receive(second, at: start)
+        #expect(!isNews3)
         var other = LivenessTable(isShared: true)
-        let isTaken4 = other.receive(second)
-        #expect(isTaken4)
-        let isTaken5 = other.receive(first)
-        #expect(!isTaken5)
+        let isNews4 = other.receive(second, at: start)
+        #expect(isNews4)
+        let isNews5 = other.receive(first, at: start)
+        #expect(!isNews5)
         #expect(document(one) == "2")
         #expect(document(other) == "2")
     }
@@ -142,63 +143,64 @@ import Testing
     @Test func atOneTimeTheOriginDecides() {
         let (mine, theirs) = (touch("mine", after: .zero, by: here), touch("theirs", after: .zero, by: there))
         var one = LivenessTable(isShared: true)
-        _ = one.receive(mine)
-        _ = one.receive(theirs)
+        _ = one.receive(mine, at: start)
+        _ = one.receive(theirs, at: start)
         var other = LivenessTable(isShared: true)
-        _ = other.receive(theirs)
-        _ = other.receive(mine)
+        _ = other.receive(theirs, at: start)
+        _ = other.receive(mine, at: start)
         #expect(document(one) == document(other))
     }
 
     @Test func touchHereIsLaterThanAllThatIsKnownWhateverTheClocksSay() throws {
         var table = LivenessTable(isShared: true)
         let ahead = touch("ahead", after: .seconds(3600), by: there)
-        let isTaken6 = table.receive(ahead)
-        #expect(isTaken6)
-        let record = try #require(table.touch(touch("here", after: .seconds(1), by: here)).signal)
+        let isNews6 = table.receive(ahead, at: start)
+        #expect(isNews6)
+        table.touch(touch("here", after: .seconds(1), by: here))
+        let record = try #require(table.record(ofSignal: path))
         #expect(document(table) == "here")
         #expect(record.touch.stamp > ahead.stamp)
         #expect(record.touch.stamp.origin == here)
-        let isTaken7 = table.receive(ahead)
-        #expect(!isTaken7)
+        let isNews7 = table.receive(ahead, at: start)
+        #expect(!isNews7)
     }
 
     @Test func whatWasForgottenIsNotBroughtBackByWhatIsOlder() {
         var table = LivenessTable(isShared: true)
         let subject = RecordSubject.signal(SignalPath(bytes: path))
-        _ = table.receive(touch("1", after: .zero, by: there))
+        _ = table.receive(touch("1", after: .zero, by: there), at: start)
         let stamp = table.forget(subject, stamp: HLCTimestamp(wall + .seconds(-5), by: here), at: start)
         #expect(stamp > HLCTimestamp(wall, by: there))
-        let isTaken8 = table.receive(touch("1", after: .zero, by: there))
-        #expect(!isTaken8)
+        let isNews8 = table.receive(touch("1", after: .zero, by: there), at: start)
+        #expect(!isNews8)
         #expect(document(table) == nil)
-        let isTaken9 = table.receive(touch("2", after: .seconds(2), by: there))
-        #expect(isTaken9)
-        let isTaken10 = table.receiveForget(subject, stamp: stamp, at: start)
-        #expect(!isTaken10)
+        let isNews9 = table.receive(touch("2", after: .seconds(2), by: there), at: start)
+        #expect(isNews9)
+        let isNews10 = table.receiveForget(subject, stamp: stamp, at: start)
+        #expect(!isNews10)
         #expect(document(table) == "2")
     }
 
     @Test func touchOfAForgottenRuntimeIsLaterThanItsEnd() throws {
         var table = LivenessTable(isShared: true)
         let end = HLCTimestamp(wall + .seconds(10), by: there)
-        let isTaken11 = table.receiveForget(.runtime(mayor), stamp: end, at: start)
-        #expect(isTaken11)
-        let record = table.touch(
+        let isNews11 = table.receiveForget(.runtime(mayor), stamp: end, at: start)
+        #expect(isNews11)
+        table.touch(
             Touch(
                 runtime: mayor, receivedAt: wall, at: start, document: nil, source: .command,
                 stamp: HLCTimestamp(wall, by: here)))
-        #expect(try #require(record.runtime).touch.stamp > end)
+        #expect(try #require(table.record(of: mayor)).stamp > end)
     }
 
     @Test func tombstonesAreSweptInTime() throws {
         var table = LivenessTable(retention: .seconds(10), isShared: true)
-        let isTaken12 = table.receiveForget(.runtime(mayor), stamp: HLCTimestamp(wall, by: there), at: start)
-        #expect(isTaken12)
+        let isNews12 = table.receiveForget(.runtime(mayor), stamp: HLCTimestamp(wall, by: there), at: start)
+        #expect(isNews12)
         table.sweep(at: start + .seconds(11))
         var touch = touch("old", after: .seconds(-1), by: here)
         (touch.signal, touch.runtime) = (nil, mayor)
-        let isTaken13 = table.receive(touch)
-        #expect(isTaken13)
+        let isNews13 = table.receive(touch, at: start)
+        #expect(isNews13)
     }
 }

@@ -1,4 +1,5 @@
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Liveness
@@ -8,8 +9,8 @@ import Testing
     private final class Watcher: LivenessWatcher {
         let events = Atomic(0)
         let earlier = Atomic(0)
-        func noteEvent() { events.add(1, ordering: .relaxed) }
-        func noteEarlierDeadline() { earlier.add(1, ordering: .relaxed) }
+        func eventsChanged() { events.add(1, ordering: .relaxed) }
+        func deadlineMovedEarlier() { earlier.add(1, ordering: .relaxed) }
     }
 
     private let clock = FakeClock()
@@ -45,7 +46,7 @@ import Testing
         let exit = Record.Exit(of: process, noticedAt: clock.wallTime, at: clock.now)
         #expect(store.exit(try RuntimeID("deacon"), exit))
         #expect(!store.exit(try RuntimeID("deacon"), exit))
-        store.noteMirror(isUp: false, reason: "refused")
+        store.mirrorChanged(isUp: false, reason: "refused")
         #expect(
             told == [
                 "touched mayor a.json", "forgotten mayor", "forgotten a.json", "touched deacon", "exited deacon",
@@ -58,22 +59,22 @@ import Testing
     @Test func expiryIsToldOnceForEachLife() throws {
         try touch("mayor")
         #expect(watcher.earlier.load(ordering: .relaxed) == 1)
-        #expect(store.noteExpired(limit: 10) == FakeClock.start + .seconds(90))
+        #expect(store.expire(limit: 10) == FakeClock.start + .seconds(90))
         clock.advance(by: .seconds(60))
         try touch("mayor")
         // Nobody has to look earlier for that.
         #expect(watcher.earlier.load(ordering: .relaxed) == 1)
         clock.advance(by: .seconds(30))
-        #expect(store.noteExpired(limit: 10) == FakeClock.start + .seconds(150))
+        #expect(store.expire(limit: 10) == FakeClock.start + .seconds(150))
         clock.advance(by: .seconds(61))
-        #expect(store.noteExpired(limit: 10) == nil)
-        #expect(store.noteExpired(limit: 10) == nil)
+        #expect(store.expire(limit: 10) == nil)
+        #expect(store.expire(limit: 10) == nil)
         #expect(told == ["touched mayor", "touched mayor", "expired mayor"])
         #expect(store.tally.expiryLag == .seconds(1))
         try touch("mayor", ttl: .seconds(5))
         #expect(watcher.earlier.load(ordering: .relaxed) == 2)
         clock.advance(by: .seconds(5))
-        #expect(store.noteExpired(limit: 10) == nil)
+        #expect(store.expire(limit: 10) == nil)
         #expect(told.suffix(2) == ["touched mayor", "expired mayor"])
     }
 
@@ -83,13 +84,13 @@ import Testing
         store.exit(try RuntimeID("mayor"), Record.Exit(of: process, noticedAt: clock.wallTime, at: clock.now))
         store.forget(try RuntimeID("deacon"))
         clock.advance(by: .seconds(900))
-        #expect(store.noteExpired(limit: 10) == nil)
+        #expect(store.expire(limit: 10) == nil)
         #expect(store.tally.expired == 0)
         // A life that begins anew ends as any other, and may be shorter than the one before promised.
         try touch("mayor", ttl: .seconds(1))
         try touch("deacon", ttl: .seconds(2))
         clock.advance(by: .seconds(2))
-        _ = store.noteExpired(limit: 10)
+        _ = store.expire(limit: 10)
         #expect(told.suffix(2) == ["expired mayor", "expired deacon"])
     }
 
@@ -98,7 +99,7 @@ import Testing
         #expect(watcher.earlier.load(ordering: .relaxed) == 1)
         clock.advance(by: .seconds(90))
         var batches = 0
-        while let next = store.noteExpired(limit: 100) {
+        while let next = store.expire(limit: 100) {
             #expect(next <= clock.now)
             batches += 1
         }
@@ -116,8 +117,8 @@ import Testing
                     ttl: .seconds(10 + number % 5), document: nil, source: .command))
         }
         clock.advance(by: .seconds(13))
-        _ = whole.noteExpired(limit: .max)
-        while let next = store.noteExpired(limit: 9), next <= clock.now {
+        _ = whole.expire(limit: .max)
+        while let next = store.expire(limit: 9), next <= clock.now {
             // Whoever comes in between is not named.
             try touch("rig6/r4")
         }
@@ -135,6 +136,6 @@ import Testing
         let store = InMemoryLivenessStore(now: { clock.now }, wallTime: { clock.wallTime })
         try store.touch(try RuntimeID("mayor"), ttl: .seconds(1))
         #expect(store.lastEvent == 0)
-        #expect(store.noteExpired(limit: 10) == nil)
+        #expect(store.expire(limit: 10) == nil)
     }
 }

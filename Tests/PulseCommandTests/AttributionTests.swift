@@ -1,9 +1,10 @@
 import Glibc
+import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Whose a touch is, as real processes make it.
-    @Suite(.inScopeAskedFor, .needs("python3", "cc")) struct AttributionTests {
+    /// Attribution of touches by real processes.
+    @Suite(.inEachScope, .needs("python3", "cc")) struct AttributionTests {
         private static let nux = "gastown/polecats/nux"
         private static let max = "gastown/crew/max"
 
@@ -19,7 +20,7 @@ extension EndToEnd {
             #expect(try town.runtimes() == [id], sourceLocation: location)
         }
 
-        /// One way to be somebody.
+        /// One way to be identified.
         struct Way: Sendable, CustomTestStringConvertible {
             let by: String
             let runtime: String
@@ -44,7 +45,7 @@ extension EndToEnd {
             Way(by: "BEADS_AGENT_NAME", runtime: nux, environment: ["BEADS_AGENT_NAME": "gastown/nux"]),
         ]
 
-        @Test(arguments: ways) func runtimeIsNamedByWhatItsProcessCarries(_ way: Way) throws {
+        @Test(arguments: ways) func runtimeIsIdentifiedByItsProcess(_ way: Way) throws {
             try withAgents { town, agents in
                 let agent = try agents.start(environment: way.environment, in: way.directory)
                 try agent.perform("touch('gt prime')")
@@ -62,13 +63,13 @@ extension EndToEnd {
                 try agent.perform("bd(actor='gastown/crew/max')")
                 let view = try #require(try town.runtime(Self.max))
                 #expect(view.evidence.by == "document" && view.evidence.pid == agent.pid)
-                // It works in the mayor's directory itself, and is the mayor's process.
+                // It works in the mayor's directory and is the mayor's process.
                 #expect(view.rootPid == nil)
                 #expect(try town.runtimes().subtracting(["mayor"]) == [Self.max])
             }
         }
 
-        @Test func whoIsNobodyTouchesTheFileAlone() throws {
+        @Test func processWithoutIdentityTouchesOnlyTheFile() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(environment: ["GT_ROLE": "polecat", "USER": "gastown/polecats/nux"])
                 try agent.perform("touch('gt prime')")
@@ -97,15 +98,15 @@ extension EndToEnd {
                 #expect(thread != Int(agent.pid))
                 try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of a thread", in: town)
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
-                let end = try agent.kill()
-                #expect(try town.becomes("exited", Self.nux))
-                #expect(ContinuousClock.now - end < .promised(.seconds(1)))
+                let promise = Promise(.seconds(1))
+                try agent.kill()
+                #expect(try town.becomes("exited", Self.nux, within: promise))
             }
         }
 
-        /// The thread that is the process in `/proc` may end before the others.
-        @Test(.inTownScopeAlone("activity is seen in covered directories alone"))
-        func processWhoseFirstThreadHasEndedLivesOn() throws {
+        /// The main thread may end before the others.
+        @Test(.townScopeOnly("activity is seen only in mounted directories"))
+        func processWhoseMainThreadHasEndedIsAlive() throws {
             let source = #"""
                 #include <fcntl.h>
                 #include <pthread.h>
@@ -139,7 +140,7 @@ extension EndToEnd {
                 #expect(try town.becomes("alive", Self.nux))
                 try expect(Self.nux, by: "GT_ROLE", of: pid_t(child), says: "gt alone", in: town)
                 try town.touch("other")
-                // What was noted before is done by then.
+                // Earlier changes have been applied by then.
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == pid_t(child) })
                 #expect(try town.state(of: Self.nux) == "alive")
                 try agent.perform("os.kill(child, 9); os.waitpid(child, 0)")
@@ -147,18 +148,18 @@ extension EndToEnd {
             }
         }
 
-        @Test func forkedProcessIsWhoItsParentIs() throws {
+        @Test func forkedProcessHasItsParentsIdentity() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(Self.nux)
                 let child = try agent.number("result = wait(fork(lambda: touch('gt of a fork')))")
                 try expect(Self.nux, by: "GT_ROLE", of: pid_t(child), says: "gt of a fork", in: town)
-                // The child is gone, and its parent is the runtime.
+                // The child has ended; its parent is the runtime.
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 #expect(try town.state(of: Self.nux) == "alive")
             }
         }
 
-        @Test func programThatIsExecutedIsWhoItsOwnEnvironmentSays() throws {
+        @Test func executedProgramHasTheIdentityOfItsEnvironment() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(environment: ["GT_ROLE": Self.nux], in: "gastown")
                 let child = pid_t(
@@ -180,7 +181,7 @@ extension EndToEnd {
                         """))
                 try expect(Self.nux, by: "GT_ROLE", of: child, says: "gt as nux", in: town)
                 try agent.perform("orders_.raise_(); done.wait()")
-                // Not by the shell, but by a child of it.
+                // By a child of the shell.
                 let view = try #require(try town.runtime(Self.max))
                 #expect(view.evidence.by == "GT_ROLE" && view.lastCommand == "gt as max")
                 #expect(try eventually { try town.runtime(Self.max)?.rootPid == child })
@@ -191,11 +192,11 @@ extension EndToEnd {
             }
         }
 
-        /// The number and the time at which the process began stay the same.
+        /// execve(2) keeps the pid and the start time.
         @Test func oneProcessIsEachOfThePrograms() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(environment: [:])
-                // Each step writes as itself, and becomes the next.
+                // Each program writes under its own identity, then executes the next.
                 let script = "printf 'gt %s' $GT_ROLE > $GT_ROOT/.runtime/keepalive.json"
                 let child = try agent.number(
                     """
@@ -216,7 +217,7 @@ extension EndToEnd {
 
         // MARK: Namespaces and users
 
-        @Test(.needsRoot) func processInANamespaceBelowIsSeen() throws {
+        @Test(.needsRoot) func processInAChildNamespaceIsSeen() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(environment: [:])
                 try agent.perform(
@@ -227,9 +228,9 @@ extension EndToEnd {
             }
         }
 
-        /// A town that is mounted in a pid namespace has no numbers for processes outside.
+        /// A town mounted in a pid namespace sees no pids of processes outside.
         ///
-        /// Whatever processes have the same numbers inside: nothing of them counts.
+        /// Processes inside with the same pids must not be used instead.
         @Test(.needsRoot) func processOutsideTheNamespaceIsNamedByPathAndDocumentAlone() throws {
             try withTown { town in
                 try writeRigs(to: town.path)
@@ -237,7 +238,7 @@ extension EndToEnd {
                     let agent = try agents.start(in: "gastown/crew/max")
                     let holder = try agent.number(
                         """
-                        script = "'\(MountedTown.program)' mount --log '\(town.scratch.path)/home/log' '\(town.path)' && exec sleep 1000"
+                        script = "'\(BuiltProgram.path)' mount --log '\(town.scratch.path)/home/log' '\(town.path)' && exec sleep 1000"
                         result = holder = start("unshare", "-pf", "--mount-proc", "--kill-child", "sh", "-c", script)
                         """)
                     let view = ["nsenter", "-m", "-t", "\(holder)"]
@@ -266,32 +267,32 @@ extension EndToEnd {
                     let nux = try outside("cat $GT_ROOT/.pulse/runtimes/\(Self.nux).json")
                     #expect(nux.contains(#""path""#) && nux.contains("working") && !nux.contains(#""pid""#), "\(nux)")
 
-                    // Who is inside is seen as ever, and can unmount.
+                    // Processes inside are seen as usual and can unmount.
                     let inside = ["nsenter", "-m", "-p", "-t", "\(try Self.child(of: pid_t(holder)))"]
                     try Command(
                         inside + ["gt", "prime"], environment: agents.environment.merging(["GT_ROLE": "mayor"]) { $1 }
                     )
                     .output()
                     #expect(try outside("cat $GT_ROOT/.pulse/runtimes/mayor.json").contains("GT_ROLE"))
-                    try Command(inside + [MountedTown.program, "unmount", town.path]).output()
+                    try Command(inside + [BuiltProgram.path, "unmount", town.path]).output()
                     try agent.perform("os.kill(holder, 9); os.waitpid(holder, 0)")
                 }
             }
         }
 
-        /// In a namespace with the `/proc` of another, a number is somebody else there.
-        @Test(.needsRoot) func processesOfAnotherNamespacesProcAreNobody() throws {
+        /// In a namespace with the `/proc` of another, a pid means another process.
+        @Test(.needsRoot) func processesOfAnotherNamespacesProcHaveNoIdentity() throws {
             try withTown { town in
                 try writeRigs(to: town.path)
                 try Agents.with(in: town) { agents in
                     let duplicateOrigin = try agents.start(Self.nux)
                     let script = """
-                        '\(MountedTown.program)' mount --log '\(town.scratch.path)/home/log' $GT_ROOT
-                        # Whoever comes next has the number that the agent has outside.
+                        '\(BuiltProgram.path)' mount --log '\(town.scratch.path)/home/log' $GT_ROOT
+                        # The next process gets the pid that the agent has outside.
                         echo \(duplicateOrigin.pid - 1) > /proc/sys/kernel/ns_last_pid
                         sh -c 'echo $$; echo "gt inside" > $GT_ROOT/.runtime/keepalive.json; :'
                         find $GT_ROOT/.pulse/runtimes -name '*.json'
-                        '\(MountedTown.program)' unmount $GT_ROOT
+                        '\(BuiltProgram.path)' unmount $GT_ROOT
                         """
                     let printed = try Command(
                         ["unshare", "-pf", "--kill-child", "sh", "-euc", script], environment: agents.environment
@@ -312,8 +313,8 @@ extension EndToEnd {
             try withAgents("--allow-other") { town, agents in
                 chmod("\(town.path)/.runtime", 0o777)
                 let agent = try agents.start(Self.nux, as: .nobody)
-                try agent.perform("touch('gt of nobody')")
-                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of nobody", in: town)
+                try agent.perform("touch('gt of a stranger')")
+                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of a stranger", in: town)
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 try agent.kill()
                 #expect(try town.becomes("exited", Self.nux))
@@ -323,8 +324,8 @@ extension EndToEnd {
         @Test(.needsRoot) func processInAUsersOwnMountIsSeen() throws {
             try withAgents(as: .nobody) { town, agents in
                 let agent = try agents.start(Self.nux)
-                try agent.perform("touch('gt of nobody')")
-                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of nobody", in: town)
+                try agent.perform("touch('gt of a stranger')")
+                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of a stranger", in: town)
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 try agent.kill()
                 #expect(try town.becomes("exited", Self.nux))
@@ -341,8 +342,8 @@ extension EndToEnd {
             }
         }
 
-        /// The kernel shows neither its environment nor its directory to its own user.
-        @Test(.needsRoot) func processThatHidesIsNobodyInAUsersMountButForPathAndDocument() throws {
+        /// The kernel hides the environment and the working directory even from its own user.
+        @Test(.needsRoot) func hiddenProcessIsIdentifiedByPathAndDocumentOnly() throws {
             try withAgents(as: .nobody) { town, agents in
                 let agent = try agents.start("gastown/crew/max")
                 try agent.perform("\(Self.hide); touch('gt hidden')")
@@ -356,7 +357,7 @@ extension EndToEnd {
 
         // MARK: Directories and environments
 
-        @Test func removedDirectoryStillTells() throws {
+        @Test func removedWorkingDirectoryStillIdentifies() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(in: "\(Self.nux)/gone")
                 try agent.perform("os.rmdir(os.getcwd()); touch('gt')")
@@ -364,7 +365,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func renamedDirectoryTellsItsNameOfNow() throws {
+        @Test func renamedWorkingDirectoryIdentifiesByItsCurrentName() throws {
             try withAgents { town, agents in
                 let agent = try agents.start(in: Self.nux)
                 try agent.perform("touch('gt 1')")
@@ -375,8 +376,8 @@ extension EndToEnd {
             }
         }
 
-        /// The kernel tells no path of more than 4,096 bytes.
-        @Test(arguments: [(15, true), (40, false)]) func deepDirectoryTellsWhileItHasAPath(
+        /// The kernel reports no path longer than 4,096 bytes.
+        @Test(arguments: [(15, true), (40, false)]) func deepWorkingDirectoryIdentifiesUpToPathMax(
             depth: Int, isNamed: Bool
         ) throws {
             try withAgents { town, agents in
@@ -386,7 +387,7 @@ extension EndToEnd {
                 if isNamed {
                     try expect(Self.nux, by: "directory", of: agent.pid, says: "gt deep", in: town)
                 } else {
-                    // As activity it was somebody's while it made its way.
+                    // On its way there it counted as activity of a runtime.
                     #expect(try town.runtime(Self.nux)?.lastCommand == nil)
                 }
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt deep")
@@ -405,7 +406,7 @@ extension EndToEnd {
             }
         }
 
-        // MARK: Who of several it was
+        // MARK: Conflicting evidence
 
         @Test func writerThatIsKilledWithItsFileOpenHasWritten() throws {
             try withAgents { town, agents in
@@ -420,11 +421,11 @@ extension EndToEnd {
                 #expect(try eventually { try town.runtime(Self.nux)?.lastCommand == "gt last words" })
                 let view = try #require(try town.runtime(Self.nux))
                 #expect(view.evidence.by == "GT_ROLE" && view.evidence.pid == agent.pid)
-                #expect(try town.becomes("exited", Self.nux, within: .promised(.seconds(2))))
+                #expect(try town.becomes("exited", Self.nux, within: Promise(.seconds(2))))
             }
         }
 
-        @Test func renamerIsTheOneWhoTouches() throws {
+        @Test func renameIsATouchByTheRenamingProcess() throws {
             try withAgents { town, agents in
                 let nux = try agents.start(Self.nux)
                 let max = try agents.start(Self.max)
@@ -433,13 +434,13 @@ extension EndToEnd {
                 let view = try #require(try town.runtime(Self.max))
                 #expect(view.evidence.source == "renamed" && view.evidence.by == "GT_ROLE")
                 #expect(view.evidence.pid == max.pid && view.lastCommand == "bd of nux")
-                // As the writer of an ordinary file it has only been at work.
+                // Writing a plain file is only activity.
                 let writer = try town.runtime(Self.nux)
                 #expect(writer == nil || writer?.evidence.source == "activity")
             }
         }
 
-        @Test func whoWritesToAnInheritedFileHasWritten() throws {
+        @Test func writeToAnInheritedDescriptorIsAttributedToTheWriter() throws {
             try withAgents { town, agents in
                 let nux = try agents.start(Self.nux)
                 let child = try nux.number(
@@ -454,21 +455,21 @@ extension EndToEnd {
             }
         }
 
-        @Test func agentThatLeavesItsSessionTwiceIsStillItself() throws {
+        @Test func agentThatLeavesItsSessionTwiceKeepsItsIdentity() throws {
             try withAgents { town, agents in
                 let nux = try agents.start(Self.nux)
                 let grandchild = try nux.number(
                     """
-                    told = Signal()
+                    reported = Signal()
                     def leave():
                         os.setsid()
                         def stay():
                             touch("gt from afar")
-                            os.write(told.writing, str(os.getpid()).encode())
+                            os.write(reported.writing, str(os.getpid()).encode())
                             signal.pause()
                         fork(stay)
                     wait(fork(leave))
-                    result = os.read(told.reading, 20).decode()
+                    result = os.read(reported.reading, 20).decode()
                     """)
                 try expect(Self.nux, by: "GT_ROLE", of: pid_t(grandchild), says: "gt from afar", in: town)
             }

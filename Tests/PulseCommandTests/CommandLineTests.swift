@@ -1,15 +1,16 @@
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// What a person is told, by one line and an exit status.
+extension ParallelEndToEnd {
+    /// Error messages of one line, and exit statuses.
     @Suite struct CommandLineTests {
-        /// A mistake, with words for `pulsefs` in which TOWN and FILE stand for a directory and something that is none.
+        /// A mistake: words for `pulsefs`, in which TOWN stands for a directory and FILE for a file.
         struct Mistake: Sendable, CustomTestStringConvertible {
             let words: [String]
             let status: Int32
-            /// What the line has to name.
+            /// A string that the message must contain.
             let names: String
 
             init(_ words: String..., status: Int32, naming names: String) {
@@ -71,7 +72,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func optionsAreTakenAsFstabSpellsThem() throws {
+        @Test func optionsAreAcceptedInFstabSyntax() throws {
             try withMountedTown(
                 "-o", "rw,noauto,x-systemd.automount,ttl=5m,signal=mine.json",
                 "-o", "no-default-signals,on-expiry=absent"
@@ -84,7 +85,7 @@ extension EndToEnd {
             }
         }
 
-        /// In a mount namespace of its own, where the helper can be put beside those of the system.
+        /// In its own mount namespace, where the helper can be installed.
         @Test(.needsRoot) func townIsMountedByMount() throws {
             try withTown { town in
                 let script = """
@@ -103,7 +104,7 @@ extension EndToEnd {
                 let helper = FilePath(#filePath).removingLastComponent().removingLastComponent()
                     .removingLastComponent().appending("mount-scripts/mount.fuse.pulsefs").string
                 let environment = [
-                    "SCRATCH": town.scratch.path, "TOWN": town.path, "PROGRAM": MountedTown.program, "HELPER": helper,
+                    "SCRATCH": town.scratch.path, "TOWN": town.path, "PROGRAM": BuiltProgram.path, "HELPER": helper,
                 ]
                 let printed = try Command("unshare", "-m", "bash", "-euc", script, environment: environment).output()
                 #expect(printed == "\"ttl_seconds\" : 300\nagain: 32\nnonsense: 1\n")
@@ -112,7 +113,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func statusTellsWhatPulseSays() throws {
+        @Test func statusMatchesPulse() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 try Client.write(KeepaliveDocument.text("gt"), to: "\(town.path)/.runtime/heartbeats/gt-crew-max.json")
@@ -143,9 +144,9 @@ extension EndToEnd {
         }
 
         @Test func townWithAnOddNameIsMounted() throws {
-            try Scratch.with { scratch in
+            try TemporaryDirectory.with { scratch in
                 let path = try scratch.directory("-odd \\ name\n,ü=1")
-                let program = MountedTown.program
+                let program = BuiltProgram.path
                 try Command(program, "mount", "--log", "\(scratch.path)/log", path).output()
                 try Command(program, "status", path).output()
                 try Client.makeDirectory("\(path)/daemon")
@@ -156,8 +157,8 @@ extension EndToEnd {
         }
 
         @Test(arguments: [["--help"], ["help", "mount"], ["mount", "--help"], ["--version"]])
-        func helpIsNoMistake(words: [String]) throws {
-            let outcome = try Command([MountedTown.program] + words).run()
+        func helpSucceeds(words: [String]) throws {
+            let outcome = try Command([BuiltProgram.path] + words).run()
             #expect(outcome.status == 0)
             #expect(outcome.output != "" && outcome.errors == "")
         }

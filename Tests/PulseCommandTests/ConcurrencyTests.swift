@@ -1,10 +1,11 @@
 import Glibc
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// Many writers and readers of one signal file at a time.
-    @Suite(.inScopeAskedFor) struct ConcurrencyTests {
-        /// A document that says of itself how long its filler is, so that a mixture of two is known for one.
+extension ParallelEndToEnd {
+    /// Concurrent writers and readers of one signal file.
+    @Suite(.inEachScope) struct ConcurrencyTests {
+        /// Writes documents that state the length of their filler, which reveals a mixture of two.
         private static let writer = """
             import json, os, sys, time
             path, name, way, seconds = sys.argv[1:5]
@@ -50,7 +51,7 @@ extension EndToEnd {
             console.log(n);
             """
 
-        /// Only a whole document begins and ends like this; the shell has no time for more.
+        /// Checks only the beginning and the end of each document: a shell is slow.
         private static let shellReader = """
             n=0 end=$(($(date +%s) + $2))
             while [ "$(date +%s)" -lt "$end" ]; do
@@ -103,9 +104,9 @@ extension EndToEnd {
             }
         }
 
-        @Test(.needs("python3")) func lastDocumentIsThatOfTheWriterWhoClosedLast() throws {
+        @Test(.needs("python3")) func lastCloseWins() throws {
             try withMountedTown { town in
-                // Each writer waits for the others' closes: their order is known.
+                // The closes are sequential, so their order is known.
                 for round in 0..<50 {
                     let files = try (0..<4).map { _ in try Client.openForWriting(town.keepalive) }
                     for (number, file) in files.enumerated() {
@@ -122,7 +123,7 @@ extension EndToEnd {
 
         @Test(.needs("python3")) func twoWritersOfOneTemporaryNameLeaveAWholeDocument() throws {
             try withMountedTown { town in
-                // A file that the other has just emptied, renamed, is a touch of the document that there is.
+                // Renaming a file that the other process has just truncated touches the existing document.
                 let first = #"{"timestamp":"2026-01-01T00:00:00Z","writer":"a","n":0,"filler":""}"#
                 try Client.write(first, to: town.activity)
                 let script = """
@@ -141,30 +142,36 @@ extension EndToEnd {
                             refused += 1
                         d = json.load(open(path))
                         assert d['filler'] == d['writer'] * (d['n'] % 300)
-                    print(lost, refused)
+                    print(400 - lost - refused)
                     """
                 let writers = try ["a", "b"].map { try Command("python3", "-c", script, town.activity, $0).start() }
                 for writer in writers {
                     let outcome = try writer.wait()
                     #expect(outcome.status == 0, "\(outcome)")
+                    // The two collide sometimes, not always.
+                    let succeeded = try #require(Int(outcome.output.dropLast()))
+                    #expect(succeeded >= 40)
                 }
                 #expect(try Client.names(in: "\(town.path)/daemon").filter { $0 == "activity.json" }.count == 1)
             }
         }
 
-        /// A known failure: an open that meets two removals, one after the other, ends with ESTALE.
+        /// A known failure: an open that races with two removals ends with ESTALE.
         ///
-        /// The kernel looks the name up a second time and no third, and OPEN does not say whether the file may be made.
-        @Test(.needs("python3")) func writersSucceedWhileTheFileIsRemovedAgainAndAgain() throws {
+        /// The kernel repeats the lookup only once, and OPEN does not carry O_CREAT.
+        @Test(.needs("python3")) func writersSucceedWhileTheFileIsRemovedRepeatedly() throws {
             try withMountedTown { town in
                 let writer = """
                     import errno, sys
-                    n = 0
+                    n = stale = 0
                     while n < 500:
                         try: f = open(sys.argv[1], 'w')
                         except OSError as e:
                             if e.errno != errno.ESTALE: raise
+                            stale += 1
+                            assert stale < 100, n
                             continue
+                        stale = 0
                         with f: f.write('{"timestamp":"2026-01-01T00:00:00Z","n":%d}' % n)
                         n += 1
                     """
@@ -210,7 +217,7 @@ extension EndToEnd {
             }
         }
 
-        /// Each succeeds, as on the directory beneath; and readers never meet what is not there yet.
+        /// Each create succeeds, as on a plain directory, and readers never see an uncommitted file.
         @Test(.needs("cc")) func processesThatMakeOneFileAtOnceAllSucceed() throws {
             let source = #"""
                 #include <errno.h>

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import Glibc
+import TestSupport
 import Testing
 
 extension EndToEnd {
@@ -8,7 +9,8 @@ extension EndToEnd {
         private static let agents = 200
         private static func id(_ number: Int) -> String { "gastown/polecats/p\(number)" }
 
-        /// What names an agent where its heartbeat file does not, by its number; `AgentPrograms.crowd` sees to that.
+        /// The evidence that identifies an agent, by its number, besides its heartbeat file; set by
+        /// `AgentPrograms.crowd`.
         private static func evidence(_ number: Int) -> String {
             switch number % 10 {
             case 0..<4: "GT_ROLE"
@@ -24,7 +26,7 @@ extension EndToEnd {
             try withTown(limit: .seconds(240)) { town in
                 try writeRigs(to: town.path)
                 for number in 0..<Self.agents + 20 {
-                    // Some of them are never heard of.
+                    // Some processes are never seen.
                     try Command("mkdir", "-p", "\(town.path)/\(Self.id(number))").output()
                 }
                 try Command("mkdir", "-p", "\(town.path)/gastown/mayor/rig").output()
@@ -44,7 +46,7 @@ extension EndToEnd {
                     for number in 0..<Self.agents {
                         let view = try #require(try town.runtime(Self.id(number)))
                         #expect(view.state == "alive")
-                        // Of each kind of file the last that it says is its own.
+                        // The last document of each kind of file is its own.
                         let command = try #require(view.lastCommand)
                         #expect(command.hasPrefix("p\(number) ") || ["gt prime", "gt mail"].contains(command))
                     }
@@ -57,21 +59,21 @@ extension EndToEnd {
                     try expectEvents(from: reader, in: town)
                     try expectMetrics(in: town)
 
-                    // All of them end at once.
+                    // All exit at once.
                     let areWatched = try eventually {
                         try (0..<Self.agents).allSatisfy {
                             try Self.evidence($0) == "document" || town.runtime(Self.id($0))?.rootPid != nil
                         }
                     }
                     #expect(areWatched)
+                    let promise = Promise(.seconds(5))
                     kill(-crowd.pid, SIGKILL)
                     _ = try crowd.wait()
-                    let end = ContinuousClock.now
-                    let haveExited = try eventually {
+                    let haveExited = try eventually(within: promise) {
                         try town.status().runtimes.alive == (0..<Self.agents).count { Self.evidence($0) == "document" }
                     }
-                    #expect(haveExited && ContinuousClock.now - end < .promised(.seconds(5)))
-                    let exits = try Self.metric("pulsefs_runtime_exits_total", in: town)
+                    #expect(haveExited)
+                    let exits = try town.metric("pulsefs_runtime_exits_total")
                     #expect(exits == (0..<Self.agents).count { Self.evidence($0) != "document" })
                     reader.send(SIGTERM)
                     _ = try reader.wait()
@@ -89,7 +91,7 @@ extension EndToEnd {
             let by: String?
         }
 
-        /// Complete, in order, and each touch its own.
+        /// Complete and in order, with one event for each touch.
         private func expectEvents(from reader: RunningCommand, in town: MountedTown) throws {
             let last = try #require(try town.status().events?.lastSeq)
             var events: [Event] = []
@@ -114,32 +116,26 @@ extension EndToEnd {
                 #expect(own.filter { $0.by == "path" }.allSatisfy(isOwnPath))
                 #expect(own.filter { $0.by != "path" }.allSatisfy { $0.by == Self.evidence(number) && !isOwnPath($0) })
             }
-            // `gt status-line` is the rest.
+            // The rest is `gt status-line`.
             #expect(named["nobody"]?.count == 2 * Self.agents && named.count == Self.agents + 1)
             let ids = Set((0..<Self.agents).map(Self.id))
             #expect(events.filter { $0.source == "activity" }.allSatisfy { ids.contains($0.runtime ?? "") })
         }
 
         private func expectMetrics(in town: MountedTown) throws {
-            // Of 20 agents in 200 each kind has its share; every fourth touch but for tools' is to an own file.
+            // Each kind has 20 of the 200 agents. Every fourth touch, except tools', is to an own file.
             let expected = [
                 "path": 180 * 32 + 20 * 36, "GT_ROLE": 80 * 68, "BD_ACTOR": 40 * 68, "directory": 20 * 68,
                 "GT_SESSION": 40 * 68, "document": 20 * 64, "excluded": 400, "nobody": 0,
             ]
             for (by, count) in expected {
-                #expect(try Self.metric(#"pulsefs_attributions_total{by="\#(by)"}"#, in: town) == count, "\(by)")
+                #expect(try town.metric(#"pulsefs_attributions_total{by="\#(by)"}"#) == count, "\(by)")
             }
-            #expect(try Self.metric(#"pulsefs_touches_total{source="written"}"#, in: town) == 14_000)
-            #expect(try Self.metric(#"pulsefs_touches_total{source="renamed"}"#, in: town) == 6_400)
-            #expect(try Self.metric(#"pulsefs_runtimes{state="alive"}"#, in: town) == Self.agents)
-            #expect(try Self.metric("pulsefs_events_lost_total", in: town) == 0)
-            #expect(try Self.metric("pulsefs_refused_writes_total", in: town) == 0)
-        }
-
-        private static func metric(_ name: String, in town: MountedTown) throws -> Int {
-            let lines = try Client.read("\(town.path)/.pulse/metrics").split(separator: "\n")
-            let line = try #require(lines.first { $0.hasPrefix("\(name) ") }, "\(name) is not there")
-            return try #require(Int(line.dropFirst(name.count + 1)))
+            #expect(try town.metric(#"pulsefs_touches_total{source="written"}"#) == 14_000)
+            #expect(try town.metric(#"pulsefs_touches_total{source="renamed"}"#) == 6_400)
+            #expect(try town.metric(#"pulsefs_runtimes{state="alive"}"#) == Self.agents)
+            #expect(try town.metric("pulsefs_events_lost_total") == 0)
+            #expect(try town.metric("pulsefs_refused_writes_total") == 0)
         }
     }
 }

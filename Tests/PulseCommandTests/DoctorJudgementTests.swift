@@ -6,9 +6,9 @@ import TownFS
 
 @testable import PulseCommand
 
-/// What `pulsefs doctor` makes of facts.
+/// The findings of `pulsefs doctor` for given facts.
 @Suite struct DoctorJudgementTests {
-    /// A machine and a town with nothing wrong.
+    /// A healthy machine and town.
     private static func facts(_ mounting: TownFacts.Mounting = .served(status())) -> TownFacts {
         var facts = TownFacts(town: "/gt", user: 1000, mounting: mounting)
         facts.layers = 1
@@ -71,12 +71,12 @@ import TownFS
             malformed: 0, roundTripMicroseconds: nil, runtimeIds: nil)
     }
 
-    /// One thing that is not as it should be, and what has to be said of it.
+    /// One fault, and the finding expected for it.
     struct Fault: Sendable, CustomTestStringConvertible {
         let testDescription: String
         let check: String
         let level: Finding.Level
-        /// What the line has to name.
+        /// A string that the message must contain.
         let names: String
         let facts: TownFacts
 
@@ -102,7 +102,7 @@ import TownFS
         Fault("status of another version", "mount", .unknown, naming: "understand", .strange),
         Fault("two mounts", "mount", .problem, naming: "2 mounts") { $0.layers = 2 },
         Fault(
-            "directories that are not covered", "scope", .problem, naming: "daemon and 1 more",
+            "directories that are not mounted", "scope", .problem, naming: "daemon and 1 more",
             .served(
                 signals {
                     $0.uncovered = [
@@ -192,7 +192,7 @@ import TownFS
         Fault(
             "mirror at its start", "mirror", .warning, naming: "again",
             .served(status { $0.mirror = mirror(.connecting) })),
-        Fault("covered .pulse", ".pulse", .warning, naming: "hidden") { $0.hasRealPulse = true },
+        Fault("hidden .pulse", ".pulse", .warning, naming: "hidden") { $0.hasRealPulse = true },
         Fault("other version", "version", .warning, naming: "0.0.9", .served(status { $0.version = "0.0.9" })),
     ]
 
@@ -201,18 +201,18 @@ import TownFS
         #expect(finding.level == fault.level)
         #expect(finding.line.contains(fault.names), "\(finding.line)")
         #expect(finding.line.unicodeScalars.allSatisfy { $0.value >= 0x20 && $0.value != 0x7f })
-        // What is wrong comes with what to do about it.
+        // Each finding says what to do.
         #expect(finding.advice != nil)
     }
 
-    /// So that no check is without a fault, and none finds one where there is none.
+    /// Each check has a fault here, and none of them fires on a healthy town.
     @Test(arguments: [facts(), facts(.absent)]) func nothingIsFoundWhereNothingIsWrong(_ facts: TownFacts) {
         for finding in facts.findings { #expect(finding.level == .ok, "\(finding.line)") }
         let missing = Set(facts.findings.map(\.check)).subtracting(Self.faults.map(\.check))
         #expect(missing == ["user_allow_other"])
     }
 
-    @Test func whatWasRepairedIsNoProblem() {
+    @Test func repairedFaultIsNoProblem() {
         var facts = Self.facts()
         facts.log?.unwritten = 3
         #expect(facts.writeback?.level == .ok)

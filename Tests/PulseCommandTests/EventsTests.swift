@@ -1,11 +1,12 @@
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// `.pulse/events`, by ordinary readers: those that wait, those that poll, those that never come back.
-    @Suite(.inScopeAskedFor) struct EventsTests {
-        /// What the scripts below share: `touch` says that somebody is alive, `seqs` takes lines apart.
+    /// `.pulse/events` with ordinary readers: blocking, polling and stuck ones.
+    @Suite(.inEachScope) struct EventsTests {
+        /// Functions for the scripts below.
         private static let preamble = """
             import errno, fcntl, json, os, resource, select, signal, subprocess, sys, threading, time
             os.chdir(sys.argv[1])
@@ -20,7 +21,11 @@ extension EndToEnd {
                 while not condition():
                     assert time.monotonic() < end, "it never came"
                     time.sleep(0.002)
-            def is_blocked(pid): return open(f"/proc/{pid}/wchan").read() in ("request_wait_answer", "fuse_simple_request")
+            # Seconds in which tasks waited for a processor or a disk, as in Promise.
+            def stalled():
+                if not os.path.exists("/proc/pressure/cpu"): return 4
+                totals = [open(f"/proc/pressure/{name}").readline().split("total=")[1] for name in ("cpu", "io")]
+                return sum(map(int, totals)) / 1e6
 
             """
 
@@ -32,7 +37,7 @@ extension EndToEnd {
 
         // MARK: Waiting
 
-        @Test(.needs("python3")) func readWaitsForWhatHappens() throws {
+        @Test(.needs("python3")) func readWaitsForEvents() throws {
             try withMountedTown { town in
                 let reader = try Command("cat", "\(town.path)/.pulse/events").start()
                 #expect(try eventually { try town.status().events?.readers == 1 })
@@ -45,8 +50,8 @@ extension EndToEnd {
             }
         }
 
-        /// There are twelve threads; nobody who waits holds one, and nobody has to wait to be killed.
-        @Test(.needs("python3")) func hundredBlockedReadersHoldNobodyUpAndDieAtOnce() throws {
+        /// Blocked readers hold no worker thread and can be killed at once.
+        @Test(.needs("python3")) func hundredBlockedReadersBlockNothingAndDieAtOnce() throws {
             try withMountedTown { town in
                 let printed = try python(
                     """
@@ -94,8 +99,10 @@ extension EndToEnd {
             }
         }
 
-        /// Who waits in read(2) holds no lock of the open file, for which others would have to wait, beyond the reach of kill.
-        @Test(.needs("python3")) func whoSharesADescriptorCanBeKilled() throws {
+        /// A reader blocked in read(2) holds no lock of the open file.
+        ///
+        /// Others would wait for it unkillably.
+        @Test(.needs("python3")) func readersOfASharedDescriptorCanBeKilled() throws {
             try withMountedTown { town in
                 let printed = try python(
                     """
@@ -128,7 +135,7 @@ extension EndToEnd {
 
         // MARK: Polling
 
-        @Test(.needs("python3")) func pollSelectAndEpollTellWhenSomethingHappens() throws {
+        @Test(.needs("python3")) func pollSelectAndEpollReportEvents() throws {
             try withMountedTown { town in
                 let printed = try python(
                     """
@@ -169,7 +176,7 @@ extension EndToEnd {
             }
         }
 
-        // MARK: Order, and who is too slow
+        // MARK: Order, and slow readers
 
         @Test(.needs("python3")) func everyEventComesOnceAndInOrder() throws {
             try withMountedTown { town in
@@ -194,7 +201,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.needs("python3")) func hundredStuckReadersCostNobodyAnything() throws {
+        @Test(.needs("python3")) func hundredStuckReadersDoNotSlowTouches() throws {
             try withMountedTown { town in
                 let printed = try python(
                     """
@@ -204,16 +211,20 @@ extension EndToEnd {
                     worker = status()["worker_pid"]
                     touch()
                     readers = [open_events() for _ in range(100)]
+                    # The quickest of many batches: the machine's other work slows some of them, but not all.
                     def touches(count):
-                        start = time.monotonic()
-                        for _ in range(count): os.utime(".pulse/alive/mayor")
-                        return (time.monotonic() - start) / count
+                        batches = []
+                        for _ in range(count // 100):
+                            start = time.monotonic()
+                            for _ in range(100): os.utime(".pulse/alive/mayor")
+                            batches.append((time.monotonic() - start) / 100)
+                        return min(batches)
                     quick = touches(1000)
                     before = memory()
                     slow = touches(20_000)
                     # The log itself is less than 3 MB, and its doubling holds it twice.
                     assert memory() - before < 20_000, memory() - before
-                    assert slow < 5 * quick + 0.001, (quick, slow)
+                    assert slow < 5 * quick, (quick, slow)
                     last = status()["events"]["last_seq"]
                     assert last == 21_001
                     for reader in readers[:3]:
@@ -234,31 +245,70 @@ extension EndToEnd {
             }
         }
 
-        @Test(.needs("python3")) func expiryIsToldInTimeAndAnIdleMountSleeps() throws {
+        @Test(.needs("python3")) func expiryIsReportedInTimeAndAnIdleMountSleeps() throws {
             try withMountedTown("--ttl", "300ms") { town in
                 let printed = try python(
                     """
                     file = open_events()
+                    start, stalled_before = time.monotonic(), stalled()
                     touch()
                     got = []
                     while not got or got[-1]["event"] != "expired": got += events(os.read(file, 4096))
+                    taken = time.monotonic() - start
                     assert [event["event"] for event in got] == ["touched", "expired"]
-                    # As late as the machine is busy.
-                    assert status()["expiry_lag_seconds"] < 1
+                    lag = status()["expiry_lag_seconds"]
+                    assert 0 <= lag <= taken - 0.3 and lag < 1 + stalled() - stalled_before, (lag, taken)
                     os.close(file)
                     worker = status()["worker_pid"]
-                    def wakeups():
-                        switches = 0
+                    def context_switches():
+                        switches = {}
                         for thread in os.listdir(f"/proc/{worker}/task"):
-                            if open(f"/proc/{worker}/task/{thread}/comm").read().strip() not in ("expiry", "events"): continue
                             for line in open(f"/proc/{worker}/task/{thread}/status"):
-                                if "ctxt_switches" in line: switches += int(line.split()[1])
+                                if "ctxt_switches" in line: switches[thread] = switches.get(thread, 0) + int(line.split()[1])
+                        assert len(switches) > 2 and min(switches.values()) > 0, switches
                         return switches
-                    # Two looks that find the same: nothing has woken in between.
-                    wait_for(lambda: wakeups() == (time.sleep(0.5), wakeups())[1])
+                    # No thread of the worker has run in between.
+                    wait_for(lambda: context_switches() == (time.sleep(0.5), context_switches())[1])
                     print("done")
                     """, in: town)
                 #expect(printed.contains("done"))
+            }
+        }
+
+        enum End: String, CaseIterable, Sendable { case unmount, lazy, signal, killedWorker, killedKeeper }
+
+        /// Blocked and polling readers do not delay the end of the mount, and learn of it.
+        @Test(.needs("python3"), arguments: End.allCases) func readersEndWithTheMount(end: End) throws {
+            try withMountedTown { town in
+                let reader = try Command(
+                    "sh", "-c", "cat '\(town.path)/.pulse/events' 2>&1; echo read ended", limit: .seconds(40)
+                ).start()
+                let poller = try Command(
+                    "python3", "-c",
+                    """
+                    import os, select, sys
+                    file = os.open(sys.argv[1] + "/.pulse/events", os.O_RDONLY | os.O_NONBLOCK)
+                    poll = select.poll()
+                    poll.register(file, select.POLLIN)
+                    print("polling", flush=True)
+                    print("poll ended", poll.poll(), flush=True)
+                    """, town.path, limit: .seconds(40)
+                ).start()
+                #expect(try eventually { try town.status().events?.readers == 2 && poller.printed == "polling\n" })
+                let status = try town.status()
+                switch end {
+                case .unmount: try town.pulsefs("unmount", town.path).expectSuccess()
+                case .lazy: try town.pulsefs("unmount", "--lazy", town.path).expectSuccess()
+                case .signal: kill(status.keeperPid, SIGTERM)
+                case .killedWorker: kill(status.workerPid, SIGKILL)
+                case .killedKeeper: kill(status.keeperPid, SIGKILL)
+                }
+                #expect(eventually { !town.isMounted })
+                #expect(eventually { reader.printed.hasSuffix("read ended\n") }, "\(reader.printed)")
+                #expect(eventually { poller.printed.contains("poll ended") }, "\(poller.printed)")
+                _ = try reader.wait()
+                _ = try poller.wait()
+                #expect(eventually { town.processes.isEmpty })
             }
         }
 

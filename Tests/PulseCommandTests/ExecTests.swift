@@ -1,12 +1,14 @@
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// Files that execve(2) closes, with a lock held that `/proc` takes, too: to look at whoever closes them, or at whoever
-    /// has written to them and is the same, would be to wait for ever.
+extension ParallelEndToEnd {
+    /// execve(2) closes files while it holds a lock that reading `/proc` takes, too.
+    ///
+    /// Inspecting the closing process then, or the writer if it is the same process, would deadlock.
     @Suite(.needs("python3", "cc")) struct ExecTests {
         private static let nux = "gastown/polecats/nux"
 
-        /// How somebody is known.
+        /// How a process is identified.
         struct Way: Sendable, CustomTestStringConvertible {
             let by: String
             var environment: [String: String] = [:]
@@ -32,7 +34,7 @@ extension EndToEnd {
             }
         }
 
-        /// What happens to an agent with threads: one starts a tool while another is about to write.
+        /// An agent with threads: one starts a tool while another is about to write.
         @Test(arguments: ways) func toolThatIsStartedBeforeTheWriteIsNotHeldUp(_ way: Way) throws {
             try expectNoHang(
                 way,
@@ -44,7 +46,7 @@ extension EndToEnd {
                 """, says: "gt prime")
         }
 
-        @Test(arguments: ways) func whoeverBecomesAnotherProgramAfterTheWriteIsNotHeldUp(_ way: Way) throws {
+        @Test(arguments: ways) func execAfterAWriteDoesNotBlock(_ way: Way) throws {
             try expectNoHang(
                 way,
                 """
@@ -56,7 +58,7 @@ extension EndToEnd {
                 """, says: "gt prime")
         }
 
-        @Test(arguments: ways) func whoeverBecomesAnotherProgramAfterEmptyingIsNotHeldUp(_ way: Way) throws {
+        @Test(arguments: ways) func execAfterTruncatingDoesNotBlock(_ way: Way) throws {
             try expectNoHang(
                 way,
                 """
@@ -67,7 +69,7 @@ extension EndToEnd {
                 """, says: "gt sling")
         }
 
-        @Test(arguments: ways) func whoeverBecomesAnotherProgramAfterCuttingIsNotHeldUp(_ way: Way) throws {
+        @Test(arguments: ways) func execAfterFtruncateDoesNotBlock(_ way: Way) throws {
             try expectNoHang(
                 way,
                 """

@@ -1,19 +1,19 @@
 import Glibc
-import RedisServing
 import SystemPackage
+import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// What went wrong in the field, each report a scenario with the verdict that pulsefs gives.
+    /// Scenarios from bug reports of other projects, with the answers that pulsefs gives.
     ///
-    /// A heartbeat file's reader here is a tool that knows nothing of pulsefs and kills whoever it takes for dead.
-    @Suite(.inScopeAskedFor, .needs("python3", "cc", "make")) struct FieldReportTests {
+    /// The readers of heartbeat files are tools that do not know pulsefs and kill agents they consider dead.
+    @Suite(.inEachScope, .needs("python3", "cc", "make")) struct FieldReportTests {
         private static let nux = "gastown/polecats/nux"
         private static let max = "gastown/crew/max"
 
-        /// gastown 379f7b055: with truncating writes, readers at the same time got partial JSON.
+        /// gastown 379f7b055: concurrent readers got partial JSON from truncating writers.
         ///
-        /// At length in `ConcurrencyTests`.
+        /// `ConcurrencyTests` has more.
         @Test(.needs("node")) func readersNextToTruncatingWritersNeverGetPartialJSON() throws {
             try withAgents { town, agents in
                 let writers = try (1...3).map { try agents.start("gastown/polecats/p\($0)") }
@@ -33,9 +33,9 @@ extension EndToEnd {
             }
         }
 
-        /// gastown#4468, #4681: a healthy agent in one long tool call, without a `gt` command for longer than tools wait,
-        /// was killed, and then the next.
-        @Test(.inTownScopeAlone("activity is seen in covered directories alone"))
+        /// gastown#4468, #4681: a healthy agent in one long tool call ran no `gt` command for longer than the timeout
+        /// and was killed; so was its successor.
+        @Test(.townScopeOnly("activity is seen only in mounted directories"))
         func agentInOneLongToolCallIsAliveAndItsHeartbeatIsFresh() throws {
             let ttl = 2.5
             try withAgents("--ttl", "2500ms", "--activity", "beat") { town, agents in
@@ -45,33 +45,43 @@ extension EndToEnd {
                     try agent.perform("beat('\(session)')")
                 }
                 let start = ContinuousClock.now
-                // It waits, and the tool works.
+                // The agent waits while its tool works.
                 try busy.perform(
                     """
-                    open("Makefile", "w").write("all:\\n\\twhile test ! -e enough; do echo 'int a;' > a.c && cc -c a.c; done\\n")
+                    open("Makefile", "w").write("all:\\n\\twhile test ! -e enough; do echo 'int a;' > a.c && cc -c a.c; date +%s.%N >> steps; done\\n")
                     """)
                 try busy.begin("run('make', '-s')")
+                var lapses: [String] = []
                 let isOver = try eventually(within: .seconds(20)) {
-                    #expect(try town.state(of: Self.nux) == "alive")
-                    #expect(try HeartbeatReading(town.heartbeat("gt-nux")).age < ttl)
+                    let (state, age) = (
+                        try town.state(of: Self.nux), try HeartbeatReading(town.heartbeat("gt-nux")).age
+                    )
+                    if state != "alive" || age >= ttl { lapses.append("\(state), \(age) s old") }
                     let ended = try town.state(of: Self.max) == "expired"
                     return ended && ContinuousClock.now - start > .seconds(2 * ttl)
                 }
-                // Who did nothing reads as old as it is.
+                // The idle agent's heartbeat shows its true age.
                 #expect(isOver)
                 #expect(try HeartbeatReading(town.heartbeat("gt-crew-max")).age > ttl)
                 try idle.perform("open('../../polecats/nux/enough', 'w').close()")
                 try busy.answer()
+                // A busy machine may stop the tool for longer than the ttl.
+                let steps = try Client.read("\(town.path)/\(Self.nux)/steps").split(separator: "\n").compactMap {
+                    Double($0)
+                }
+                let pauses = zip(steps, steps.dropFirst()).map { $1 - $0 }
+                #expect(steps.count > 3)
+                #expect(lapses == [] || pauses.contains { $0 > ttl - 1 }, "\(lapses), \(pauses.max() ?? 0)")
             }
         }
 
-        /// gastown#4793: a writer updated one place and the killer read another; six healthy agents died in a day.
-        @Test(.needsRedis) func oneRecordAnswersFileTimePulseAndRedis() throws {
+        /// gastown#4793: writers updated one place, the killer read another; six healthy agents died in a day.
+        @Test(.needsRedis) func fileTimePulseAndRedisAgree() throws {
             let redis = try RedisServer.onSocket()
             try withAgents("--ttl", "3s", "--redis", redis.url) { town, agents in
                 #expect(try eventually { try town.mirror.isUp })
                 let agent = try agents.start(Self.nux)
-                /// When it was touched, by the wall clock, and until that was known to the server.
+                /// The wall-clock time of the touch, and the time at which the server had it.
                 func beat(_ words: String) throws -> (ClosedRange<Double>, Bracket) {
                     let start = HeartbeatReading.now
                     let (_, touched) = try Bracket.around { try agent.perform("beat('gt-nux'\(words))") }
@@ -91,12 +101,12 @@ extension EndToEnd {
                     #expect(view.document == reading.text)
                     #expect(view.state == state)
                 }
-                let (time, told) = try beat("")
+                let (time, sent) = try beat("")
                 try expectAgreement(on: time, "alive")
-                // At the deadline all of them turn, and none before.
+                // All change at the deadline, none earlier.
                 #expect(try town.becomes("expired", Self.nux))
-                #expect(ContinuousClock.now - told.start >= .seconds(3))
-                #expect(try redis.isSilent(about: Self.nux, from: told.end + .seconds(3)))
+                #expect(ContinuousClock.now - sent.start >= .seconds(3))
+                #expect(try redis.isSilent(about: Self.nux, from: sent.end + .seconds(3)))
                 try expectAgreement(on: time, "expired")
                 let (later, _) = try beat(", 'idle'")
                 #expect(try town.runtime(Self.nux)?.reportedState == "idle")
@@ -104,7 +114,7 @@ extension EndToEnd {
             }
         }
 
-        /// gastown#3877: an agent that had just been heard of was 18 days old, by a second store.
+        /// gastown#3877: a second store showed an agent's last sign of life as 18 days old.
         @Test func noOtherStoreMakesAnAgentOlderThanItsLastTouch() throws {
             let days = 18 * 86400
             try withTown { town in
@@ -124,7 +134,7 @@ extension EndToEnd {
                         #expect(view.state == "alive" && view.ageSeconds < 60)
                         let reading = try HeartbeatReading(file)
                         #expect(reading.age < 60 && HeartbeatReading.now - reading.modified < 60)
-                        // Also on the disk, for who comes after us.
+                        // Also on disk, for the next mount.
                         try Client.synchronize(directory: "\(town.path)/.runtime/heartbeats")
                         #expect(try HeartbeatReading("\(town.backing)/.runtime/heartbeats/gt-nux.json").age < 60)
                         try agent.perform("os.chdir('/')")
@@ -136,7 +146,7 @@ extension EndToEnd {
             }
         }
 
-        /// gastown#3846: who had never beaten and who was dead were one class.
+        /// gastown#3846: agents that had never written a heartbeat counted as dead.
         @Test func neverExpiredAndExitedAreThreeThings() throws {
             try withAgents("--ttl", "500ms") { town, agents in
                 let silent = try agents.start(Self.max)
@@ -150,7 +160,7 @@ extension EndToEnd {
                 #expect(try town.becomes("expired", "gastown/witness"))
                 #expect(try town.state(of: Self.max) == "never")
                 #expect(try town.state(of: "gastown/polecats/unheard") == "never")
-                // It stays exited, and is no more expired by time.
+                // It stays exited and does not become expired.
                 #expect(try town.state(of: Self.nux) == "exited")
                 #expect(try town.runtimes() == [Self.nux, "gastown/witness"])
                 let answer = try town.pulsefs("alive", town.path, Self.max, "gastown/witness", Self.nux)
@@ -171,29 +181,29 @@ extension EndToEnd {
                 #expect(try eventually { try redis.isAlive(Self.nux) })
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 #expect(Client.exists("\(town.path)/.pulse/alive/\(Self.nux)"))
-                let end = try agent.kill()
-                #expect(try town.becomes("exited", Self.nux))
-                #expect(ContinuousClock.now - end < .promised(.seconds(1)))
+                let promise = Promise(.seconds(1))
+                try agent.kill()
+                #expect(try town.becomes("exited", Self.nux, within: promise))
                 #expect(!Client.exists("\(town.path)/.pulse/alive/\(Self.nux)"))
                 #expect(try HeartbeatReading(town.heartbeat("gt-nux")).age < 60)
                 #expect(try town.runtime(Self.nux)?.ttlLeftSeconds == 0)
                 #expect(try town.status().runtimes.alive == 0)
-                #expect(try eventually(within: .promised(.seconds(2))) { try !redis.isAlive(Self.nux) })
+                #expect(try eventually(within: Promise(.seconds(2))) { try !redis.isAlive(Self.nux) })
             }
         }
 
-        /// gastown f3bbc27db, b3c6e5a17: a number was taken for a process, and had been given to another since.
+        /// gastown f3bbc27db, b3c6e5a17: a pid was trusted after another process had got it.
         ///
-        /// - Parameter unseen: Whether the worker has no time to look while one process follows the other.
-        @Test(.needsRoot, arguments: [false, true]) func recycledNumberDeceivesNobody(unseen: Bool) throws {
+        /// - Parameter unseen: Whether the worker is stopped while one process replaces the other.
+        @Test(.needsRoot, arguments: [false, true]) func reusedPidIsNotMistaken(unseen: Bool) throws {
             try withAgents { town, agents in
                 let mother = try agents.start(environment: [:])
                 let recycled = pid_t(
                     try mother.number(
                         """
-                        told = Signal()
+                        started = Signal()
                         def become(role, command):
-                            os.dup2(told.reading, 0)
+                            os.dup2(started.reading, 0)
                             environment = {**os.environ, "READY": "\(town.scratch.path)/ready-" + str(role).replace("/", "-")}
                             if role: environment["GT_ROLE"] = role
                             os.execvpe("sh", ["sh", "-c", command + "; : > $READY; read line"], environment)
@@ -218,7 +228,7 @@ extension EndToEnd {
                         result = child
                         """))
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == recycled })
-                // It is alone again.
+                // Only one is left.
                 func isReady(_ role: String) -> Bool { Client.exists("\(town.scratch.path)/ready-\(role)") }
                 let worker = try town.status().workerPid
                 #expect(eventually { isReady("gastown-polecats-nux") })
@@ -239,7 +249,7 @@ extension EndToEnd {
                 #expect(second.state == "alive" && second.evidence.by == "GT_ROLE")
                 #expect(second.lastCommand == "gt mail")
                 #expect(eventually { isReady("gastown-crew-max") })
-                // And once more, by somebody who is nobody.
+                // And once more, by a process without an identity.
                 try mother.perform("os.kill(child, 9); os.waitpid(child, 0); again(child, None, 'gt nobody')")
                 #expect(
                     try eventually { try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt nobody" })
@@ -251,8 +261,8 @@ extension EndToEnd {
             }
         }
 
-        /// gastown 2d16602cc: what an agent had started carried its identity on, to other agents and for ever.
-        @Test(.needs("tmux")) func identityDoesNotLeakFromWhoStartedTheServer() throws {
+        /// gastown 2d16602cc: processes that an agent started passed on its identity to other agents.
+        @Test(.needs("tmux")) func identityDoesNotLeakFromTheProcessThatStartedTheServer() throws {
             try withAgents { town, agents in
                 let mayor = try agents.start("mayor")
                 try mayor.perform(
@@ -261,21 +271,21 @@ extension EndToEnd {
                     run(*tmux, "new-session", "-d", "-s", "gt-nux", "-c", "/", "-e", "GT_ROLE=\(Self.nux)",
                         "gt mail inbox; sleep 1000")
                     """)
-                // In its session an agent is who it is told to be,
+                // In its session an agent is who its environment says,
                 #expect(try town.becomes("alive", Self.nux))
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid != nil })
                 #expect(try town.runtime(Self.nux)?.lastCommand == "gt mail inbox")
-                // the path of a heartbeat outranks what its writer carries,
+                // the path of a heartbeat outranks its writer's environment,
                 try mayor.perform("beat('gt-crew-max')")
                 #expect(try town.runtime(Self.max)?.evidence.by == "path")
-                // and so does who a document says it is by,
+                // so does the author that a document names,
                 try mayor.perform("bd(actor='gastown/crew/joe')")
                 #expect(try town.runtime("gastown/crew/joe")?.evidence.by == "document")
                 // the daemon is the daemon,
                 try mayor.perform("start('gt', 'daemon', 'run', before=os.setsid)")
                 #expect(try town.becomes("alive", "daemon"))
                 #expect(try town.runtime("daemon")?.evidence.by == "command")
-                // and what the server runs for its status line is nobody.
+                // and the commands of the status line have no identity.
                 try mayor.perform(
                     "run(*tmux, 'run-shell', 'cd $GT_ROOT/mayor && gt status-line && touch $GT_ROOT/seen')")
                 #expect(eventually { Client.exists("\(town.path)/seen") })
@@ -283,17 +293,18 @@ extension EndToEnd {
                 for id in ["mayor", Self.max, Self.nux, "daemon"] {
                     #expect(try town.runtime(id)?.lastCommand != "gt status-line")
                 }
-                // Nor do they live on for whoever has started them.
+                // Nor do they keep alive the runtime that started them.
                 try mayor.perform("touch('gt prime')")
                 #expect(try eventually { try town.runtime("mayor")?.rootPid == mayor.pid })
                 try mayor.kill()
-                #expect(try town.becomes("exited", "mayor", within: .promised(.seconds(1))))
+                #expect(try town.becomes("exited", "mayor", within: Promise(.seconds(1))))
                 #expect(try town.state(of: Self.nux) == "alive")
                 #expect(try town.state(of: "daemon") == "alive")
             }
         }
 
-        /// gastown "restart loop": a document with its time under another key was 292 years old, and the town restarted.
+        /// gastown "restart loop": a document with its time under another key counted as 292 years old, and the town
+        /// restarted.
         @Test(arguments: [
             #"{"ts":"2026-01-02T03:04:05Z","state":"working"}"#, "{}", #"{"timestamp":"0001-01-01T00:00:00Z"}"#,
         ])
@@ -312,8 +323,8 @@ extension EndToEnd {
             }
         }
 
-        /// gastown#3584: nobody polled the heartbeats.
-        @Test func whoReadsTheEventsIsToldWithoutAsking() throws {
+        /// gastown#3584: no process polled the heartbeats.
+        @Test func eventReadersLearnOfExpiryAndExitWithoutPolling() throws {
             try withAgents("--ttl", "1s") { town, agents in
                 let reader = try Command("cat", "\(town.path)/.pulse/events").start()
                 #expect(try eventually { try town.status().events?.readers == 1 })
@@ -321,12 +332,12 @@ extension EndToEnd {
                 let max = try agents.start(Self.max)
                 try nux.perform("beat('gt-nux')")
                 try max.perform("beat('gt-crew-max')")
-                // Nobody asks for any state in between.
+                // No state is queried in between.
                 #expect(eventually { reader.printed.contains(#""event":"expired","runtime":"\#(Self.max)""#) })
                 try nux.perform("beat('gt-nux')")
                 try nux.kill()
                 #expect(
-                    eventually(within: .promised(.seconds(2))) {
+                    eventually(within: Promise(.seconds(2))) {
                         reader.printed.contains(#""event":"exited","runtime":"\#(Self.nux)""#)
                     })
                 let events = reader.printed.split(separator: "\n").filter { $0.contains(Self.nux) }
@@ -336,8 +347,8 @@ extension EndToEnd {
             }
         }
 
-        /// gastown#589, #590: a file from before a crash killed each agent that came after it.
-        @Test func whatWasExpiredBeforeACrashIsAsOldAfterIt() throws {
+        /// gastown#589, #590: a file from before a crash got each later agent killed.
+        @Test func heartbeatExpiredBeforeACrashKeepsItsAge() throws {
             try withAgents("--ttl", "1s") { town, agents in
                 let agent = try agents.start(Self.nux)
                 try agent.perform("beat('gt-nux'); os.chdir('/')")
@@ -350,7 +361,7 @@ extension EndToEnd {
                 for pid in [status.workerPid, status.keeperPid] { kill(pid, SIGKILL) }
                 #expect(eventually { town.processes.isEmpty })
                 #expect(eventually { HeartbeatReading.now - written.modified > 1.2 })
-                // A mount clears away what the crash has left.
+                // A new mount cleans up after the crash.
                 try town.mount(["--ttl", "1s"])
                 let reading = try HeartbeatReading(file)
                 #expect(reading.text == written.text && abs(reading.modified - written.modified) < 0.001)
@@ -359,7 +370,7 @@ extension EndToEnd {
                 let age = asked - written.timestamp - 0.002...HeartbeatReading.now - written.timestamp + 0.002
                 #expect(view.state == "expired")
                 #expect(age.contains(view.ageSeconds), "\(view.ageSeconds), \(age)")
-                // And who comes after it is alive at its first touch.
+                // Its successor is alive with its first touch.
                 let next = try agents.start(Self.nux)
                 let start = HeartbeatReading.now
                 try next.perform("beat('gt-nux')")
@@ -370,10 +381,10 @@ extension EndToEnd {
             }
         }
 
-        /// multica#164: a runtime was online for ever once the daemon that refreshed it had crashed.
+        /// multica#164: after the daemon crashed, its runtimes were online for ever.
         ///
-        /// To the millisecond in `MirrorEndTests`.
-        @Test(.needsRedis) func keysExpireByThemselvesWhateverDies() throws {
+        /// `MirrorEndTests` checks the exact times.
+        @Test(.needsRedis) func keysExpireByThemselves() throws {
             let redis = try RedisServer.onSocket()
             try withAgents("--redis", redis.url, "--ttl", "2s") { town, agents in
                 #expect(try eventually { try town.mirror.isUp })
@@ -381,7 +392,7 @@ extension EndToEnd {
                 let agent = try agents.start(environment: ["GT_ROLE": Self.nux])
                 try agent.perform("os.chdir('/'); beat('gt-nux')")
                 #expect(try eventually { try redis.isAlive(Self.nux) })
-                // Its process lives, and that alone refreshes nothing.
+                // A living process alone refreshes nothing.
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 #expect(try eventually { try !redis.isAlive(Self.nux) })
                 #expect(monitor.lines(with: #""SET" "mul:runtime:hb:\#(Self.nux)""#).count == 1)
@@ -397,7 +408,7 @@ extension EndToEnd {
             }
         }
 
-        /// multica#825: beats waited for the store, and healthy runtimes were offline.
+        /// multica#825: heartbeats waited for the store, so healthy runtimes went offline.
         @Test(.needsRedis) func touchWaitsForNoRedis() throws {
             let redis = try RedisServer.onSocket()
             try withAgents("--redis", redis.url) { town, agents in
@@ -405,15 +416,16 @@ extension EndToEnd {
                 let agent = try agents.start(Self.nux)
                 redis.pause()
                 defer { redis.resume() }
+                let promise = Promise(.milliseconds(250))
                 let slowest = try Self.slowest(of: 300, by: agent)
-                #expect(slowest < .promised(.milliseconds(250)))
+                #expect(promise.isKept(by: slowest))
                 #expect(try town.state(of: Self.nux) == "alive")
                 redis.resume()
                 #expect(try eventually { try redis.isAlive(Self.nux) })
             }
         }
 
-        /// The same of the disk: the town lies on a file system that is frozen.
+        /// The same for the disk: the town is on a frozen file system.
         @Test(.needsRoot, .needs("mkfs.ext4", "fsfreeze", "losetup")) func touchWaitsForNoDisk() throws {
             try withTown { town in
                 let image = "\(town.scratch.path)/disk"
@@ -439,8 +451,9 @@ extension EndToEnd {
                         _ = try? Command("fsfreeze", "-u", "/proc/\(getpid())/fd/\(frozen.rawValue)").run()
                         isFrozen = false
                     }
+                    let promise = Promise(.milliseconds(250))
                     let slowest = try Self.slowest(of: 300, by: agent)
-                    #expect(slowest < .promised(.milliseconds(250)))
+                    #expect(promise.isKept(by: slowest))
                     #expect(try town.state(of: Self.nux) == "alive")
                     #expect(try KeepaliveDocument(Client.read(file)).lastCommand == "gt 299")
                 }
@@ -448,7 +461,7 @@ extension EndToEnd {
             }
         }
 
-        /// In milliseconds, by the agent's own clock.
+        /// The longest touch, measured by the agent.
         private static func slowest(of count: Int, by agent: Agent) throws -> Duration {
             let milliseconds = try agent.number(
                 """
@@ -462,15 +475,15 @@ extension EndToEnd {
             return .milliseconds(milliseconds)
         }
 
-        /// multica#2121: each beat was a row written.
-        @Test(.inTownScopeAlone("looks beneath by a path that leads into the mounts"), .needsRedis)
+        /// multica#2121: each heartbeat wrote a database row.
+        @Test(.townScopeOnly("reads the backing tree by a path that leads into the mounts"), .needsRedis)
         func touchesCostNoDiskWriteAndOneSetASecond() throws {
             let redis = try RedisServer.onSocket()
             try withAgents("--redis", redis.url) { town, agents in
                 #expect(try eventually { try town.mirror.isUp })
                 let agent = try agents.start(Self.nux)
                 try agent.perform("beat('gt-nux'); touch('gt prime')")
-                // What there was to be written is.
+                // Everything dirty is written.
                 try town.synchronize()
                 let monitor = try Monitor(redis)
                 let worker = try town.status().workerPid
@@ -480,6 +493,8 @@ extension EndToEnd {
                 let former = try files.map { try FileStatus($0) }
                 let written = try Self.written(by: worker)
                 let start = ContinuousClock.now
+                // A touch reaches the server this late at most.
+                let delay = Promise(.milliseconds(300))
                 try agent.begin("result = work(lambda: (beat('gt-nux'), touch('gt prime')))")
                 let isOver = eventually { ContinuousClock.now - start > .milliseconds(2300) }
                 #expect(isOver)
@@ -494,12 +509,13 @@ extension EndToEnd {
                 #expect(monitor.waitForSilence())
                 let times = monitor.lines(with: #""SET" "mul:runtime:hb:\#(Self.nux)""#).map(\.time)
                 #expect(times.count <= Int(taken / .seconds(1)) + 2 && times.count >= 2, "\(times)")
-                // When the server has heard of it, which may be a little after it was told.
-                #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 > 0.7 }, "\(times)")
+                // The times at which the server received it.
+                #expect(
+                    zip(times, times.dropFirst()).allSatisfy { delay.isKept(by: .seconds(1 - ($1 - $0))) }, "\(times)")
             }
         }
 
-        /// Bytes that a process has had written to disks.
+        /// Bytes that a process has written to disk.
         private static func written(by pid: pid_t) throws -> Int {
             let line = try Client.read("/proc/\(pid)/io").split(separator: "\n").first { $0.hasPrefix("write_bytes:") }
             return try #require(line.flatMap { Int($0.split(separator: " ")[1]) })

@@ -1,9 +1,10 @@
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// The harness itself: what it promises is what all other tests rest on.
+extension ParallelEndToEnd {
+    /// The harness itself, on which all other tests rely.
     @Suite struct HarnessTests {
         @Test func mountedTownServesASignalFileAndIsGoneAfterwards() throws {
             var path = ""
@@ -15,7 +16,7 @@ extension EndToEnd {
             #expect(!Client.exists(path))
         }
 
-        @Test func townIsClearedAwayWhenABodyThrows() throws {
+        @Test func townIsRemovedWhenABodyThrows() throws {
             struct Thrown: Error {}
             var towns: [MountedTown] = []
             #expect(throws: Thrown.self) {
@@ -38,7 +39,7 @@ extension EndToEnd {
                     try Client.write("x", to: "\(town.path)/file")
                     let worker = try town.status().workerPid
                     kill(worker, SIGSTOP)
-                    // Each thread stops by itself, and one that has not would still answer.
+                    // Threads stop one by one, and one that still runs would answer.
                     let tasks = "/proc/\(worker)/task"
                     #expect(
                         try eventually {

@@ -1,12 +1,13 @@
 import FoundationEssentials
 import Glibc
+import TestSupport
 import Testing
 
 @testable import PulseCommand
 
-extension EndToEnd {
+extension ParallelEndToEnd {
     /// `pulsefs alive`, `touch`, `forget` and `doctor`, with the real program.
-    @Suite(.inScopeAskedFor) struct InspectionTests {
+    @Suite(.inEachScope) struct InspectionTests {
         private struct Answer: Decodable {
             struct Runtime: Decodable {
                 let id: String
@@ -60,7 +61,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func aliveSaysWhoHasExpired() throws {
+        @Test func aliveReportsExpiredRuntimes() throws {
             try withMountedTown("--ttl", "10ms") { town in
                 try town.touch("gt-crew-max")
                 #expect(
@@ -83,7 +84,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func aliveCannotTellWithoutATownThatAnswers() throws {
+        @Test func aliveReportsNoAnswerForADeadTown() throws {
             try withTown { town in
                 func outcome(_ path: String) throws -> Command.Outcome {
                     let outcome = try town.pulsefs("alive", path, "mayor", "--json")
@@ -104,7 +105,7 @@ extension EndToEnd {
                 #expect(eventually { town.processes.isEmpty })
                 let dead = try outcome(town.path)
                 #expect(dead.status == 2 && dead.errors.contains("nobody serves it"), "\(dead)")
-                // What a dead mount is to the doctor.
+                // The doctor's view of a dead mount.
                 let diagnosis = try diagnose(town)
                 #expect(diagnosis["mount"]?.level == .problem)
                 try town.mount()
@@ -112,10 +113,10 @@ extension EndToEnd {
             }
         }
 
-        @Test(.needsRoot, .needs("setpriv")) func aliveCannotTellForAnotherUsersTown() throws {
+        @Test(.needsRoot, .needs("setpriv")) func aliveReportsNoAnswerForAnotherUsersTown() throws {
             try withMountedTown { town in
                 let program = "\(town.scratch.path)/pulsefs"
-                try Command("install", "-m", "755", MountedTown.program, program).output()
+                try Command("install", "-m", "755", BuiltProgram.path, program).output()
                 let alive = try Command(program, "alive", town.path, "mayor", as: .nobody).run()
                 #expect(alive.status == 2 && alive.errors.contains("another user"), "\(alive)")
                 let doctor = try Command(program, "doctor", town.path, as: .nobody).run()
@@ -130,7 +131,7 @@ extension EndToEnd {
             return answer.runtimes.map(\.state).joined()
         }
 
-        /// Each beneath the one before it, so that all but the last have to be told from directories.
+        /// Each id is under the one before it, so all but the last are also directories.
         private static let ids = ["deacon", "deacon/boot", "deacon/boot/x", "gastown/polecats/furiosa"]
 
         @Test func touchedIsAliveAndForgottenIsNever() throws {
@@ -144,7 +145,7 @@ extension EndToEnd {
                     #expect(try town.pulsefs("forget", town.path, id).status == 0, "\(id)")
                     #expect(try state(id, in: town) == "never", "\(id)")
                 }
-                // Once more, and somebody who never was.
+                // Once more, and an unknown runtime.
                 for id in Self.ids + ["nobody", "no/bo/dy"] {
                     let outcome = try town.pulsefs("forget", town.path, id)
                     #expect(outcome.status == 0 && outcome.errors == "", "\(outcome)")
@@ -157,7 +158,7 @@ extension EndToEnd {
             try withMountedTown("--ttl", "1h") { town in
                 #expect(try town.pulsefs("touch", town.path, "brief", "--ttl", "50ms").status == 0)
                 #expect(try eventually { try state("brief", in: town) == "expired" })
-                // The expired can be forgotten as well.
+                // Expired runtimes can be forgotten as well.
                 #expect(try town.pulsefs("forget", town.path, "brief").status == 0)
                 #expect(try state("brief", in: town) == "never")
                 let wrong = try town.pulsefs("touch", town.path, "brief", "--ttl", "90")
@@ -192,8 +193,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("the town root is not mounted over"))
-        func doctorNamesWhoIsBeneathTheMount() throws {
+        @Test(.townScopeOnly("the town root is not mounted over"))
+        func doctorNamesProcessesInTheBackingDirectory() throws {
             try withTown { town in
                 let sleeper = try Command("sleep", "60", in: town.path).start()
                 #expect(eventually { Client.isProcess(sleeper.pid, in: town.path) })
@@ -205,7 +206,7 @@ extension EndToEnd {
                 let after = try diagnose(town)
                 #expect(after["beneath"]?.level == .problem)
                 #expect(after["beneath"]?.finding.contains("\(sleeper.pid): its current directory") == true)
-                // Who came later is where they should be.
+                // The later process has the mounted directory.
                 let late = try Command("sleep", "60", in: town.path).start()
                 #expect(eventually { Client.isProcess(late.pid, in: town.path) })
                 #expect(try diagnose(town)["beneath"]?.finding.contains("\(late.pid)") == false)
@@ -213,7 +214,7 @@ extension EndToEnd {
                 sleeper.send(SIGKILL)
                 _ = try late.wait()
                 _ = try sleeper.wait()
-                // Left is this process, which looks beneath.
+                // This process remains: it holds the backing directory.
                 let then = try diagnose(town)
                 #expect(then["beneath"]?.finding.contains("\(sleeper.pid)") == false)
                 #expect(then["beneath"]?.finding.contains("(pid \(getpid()): file \(town.path))") == true)
@@ -221,8 +222,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("a directory of the name is what .pulse is mounted over"))
-        func doctorTellsOfRefusalsAndHeartbeats() throws {
+        @Test(.townScopeOnly("a directory of the name is what .pulse is mounted over"))
+        func doctorReportsRejectionsAndHeartbeats() throws {
             try withTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.activity)
                 try Client.makeDirectory("\(town.path)/.pulse")
@@ -242,7 +243,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func doctorCannotTellOfWhatIsNotThere() throws {
+        @Test func doctorFailsWithoutATown() throws {
             try withTown { town in
                 let outcome = try town.pulsefs("doctor", "\(town.path)/none")
                 #expect(outcome.status == 2 && outcome.output == "", "\(outcome)")

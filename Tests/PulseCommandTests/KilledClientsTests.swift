@@ -1,21 +1,22 @@
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// Clients that are killed at any moment, many at a time, leave behind what they would leave in a plain directory.
-    @Suite(.inScopeAskedFor) struct KilledClientsTests {
-        @Test(.needs("git", "sqlite3", "python3")) func whatWasFinishedIsWhole() throws {
+extension ParallelEndToEnd {
+    /// Many clients killed at random leave the same behind as in a plain directory.
+    @Suite(.inEachScope) struct KilledClientsTests {
+        @Test(.needs("git", "sqlite3", "python3")) func completedWorkOfKilledClientsIsIntact() throws {
             try withMountedTown { town in
                 let outcome = try Command(
                     "python3", "-c", Self.work, town.path, environment: RealWorkTests.gitSettings, limit: .seconds(90)
                 ).run()
                 #expect(outcome.status == 0, "\(outcome)")
                 let fields = outcome.output.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }
-                // Kills, commits, rows and files; something of each, or nothing was shown.
+                // Kills, commits, rows and files: there must be some of each.
                 #expect(fields.count == 4 && fields.allSatisfy { $0 > 0 }, "\(outcome.output)")
             }
         }
 
-        /// Keeps four of each kind of worker going, kills one of them about ten times a second, and judges what is there in the end.
+        /// Runs four processes of each kind, kills one of them about ten times a second, and checks the result.
         private static let work = #"""
             import hashlib, os, random, sqlite3, subprocess, sys, time
             os.chdir(sys.argv[1])

@@ -1,13 +1,14 @@
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// Where a machine gives less than it might: no room, no rights, few descriptors, no fixed place.
+extension ParallelEndToEnd {
+    /// Limited resources: a full disk, missing permissions, few descriptors, a renamed parent.
     @Suite struct LimitsTests {
-        // MARK: Room
+        // MARK: Space
 
-        @Test(.needsRoot) func fullFileSystemFailsAnFsyncAndHoldsAnUnmountUp() throws {
+        @Test(.needsRoot) func fullDiskFailsAnFsyncAndBlocksTheUnmount() throws {
             try withTown { town in
                 try Command("mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", town.path).output()
                 for name in [".runtime", "daemon"] { try Client.makeDirectory("\(town.path)/\(name)") }
@@ -30,7 +31,7 @@ extension EndToEnd {
                 #expect(try Client.read(town.keepalive) == text)
                 #expect(try town.pulsefs("unmount", "--lazy", town.path).status == 0)
                 #expect(eventually { town.processes.isEmpty })
-                #expect(Client.exists("\(town.path)/filler"), "the file system beneath is in sight")
+                #expect(Client.exists("\(town.path)/filler"), "the backing file system is visible")
                 #expect(eventually { umount2(town.path, 0) == 0 })
             }
         }
@@ -69,10 +70,10 @@ extension EndToEnd {
             }
         }
 
-        // MARK: Rights
+        // MARK: Permissions
 
         @Test(.needsRoot, .needs("fusermount3", "setpriv"))
-        func documentIsWrittenOverItsRealFileWhereTheDirectoryMayNotBeWrittenTo() throws {
+        func documentIsWrittenInPlaceInAReadOnlyDirectory() throws {
             func prepare(_ path: String) throws {
                 let file = "\(path)/.runtime/keepalive.json"
                 try Client.write("{}", to: file)
@@ -109,7 +110,7 @@ extension EndToEnd {
                 let limits = try Client.read("/proc/\(worker)/limits").split(separator: "\n")
                 let limit = limits.first { $0.hasPrefix("Max open files") }?.split(separator: " ").dropFirst(3).first
                 #expect(limit == "256")
-                // Twice: what the kernel knows by then has to be found again.
+                // Twice: the second time, known inodes must be found again.
                 for _ in 0..<2 {
                     let count = try town.shell("cat mayor/d*/f | wc -l")
                     #expect(count.split(separator: "\n") == ["700"])
@@ -124,7 +125,59 @@ extension EndToEnd {
             }
         }
 
-        // MARK: Places
+        /// The worker has no descriptor left.
+        ///
+        /// Plain files fail, signal files do not, and all works again afterwards.
+        @Test(.needs("prlimit")) func workerWithoutDescriptorsStillServesSignalFiles() throws {
+            try withMountedTown { town in
+                try town.shell("echo x > known; mkdir d; for i in 1 2 3 4; do echo $i > d/f$i; done")
+                let text = KeepaliveDocument.text("gt")
+                try Client.write(text, to: town.keepalive)
+                let worker = try town.status().workerPid
+                let limits = try shell("prlimit --pid \(worker) --nofile --noheadings --output SOFT").split(
+                    separator: "\n")
+                let limit = try #require(limits.first?.split(separator: " ").first)
+                let open = try Client.names(in: "/proc/\(worker)/fd").count
+                // No new descriptor above those that are open.
+                try shell("prlimit --pid \(worker) --nofile=\(open):")
+                defer { _ = try? shell("prlimit --pid \(worker) --nofile=\(limit):") }
+                for round in 0..<50 {
+                    _ = try? Client.write("x", to: "\(town.path)/new-\(round)")
+                    _ = try? Client.names(in: "\(town.path)/d")
+                    let text = KeepaliveDocument.text("gt \(round)")
+                    try Client.write(text, to: town.keepalive)
+                    #expect(try Client.read(town.keepalive) == text)
+                }
+                #expect(try town.status().documents.touches == 51)
+                try shell("prlimit --pid \(worker) --nofile=\(limit):")
+                #expect(try town.shell("cat known d/f*") == "x\n1\n2\n3\n4\n")
+                try Client.write("y", to: "\(town.path)/after")
+                try town.unmount()
+                #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt 49")
+            }
+        }
+
+        /// The limit on processes leaves no thread to the worker, or no worker to the keeper.
+        @Test(.needsRoot, .needs("fusermount3", "setpriv", "prlimit"))
+        func mountWithoutThreadsFailsAndLeavesNothing() throws {
+            try withTown(as: .nobody) { town in
+                for limit in 1...12 {
+                    var command = town.pulsefsCommand(
+                        ["mount", "--log", "\(town.scratch.path)/home/log", town.path])
+                    command.words = ["prlimit", "--nproc=\(limit)", "--"] + command.words
+                    let outcome = try command.run()
+                    if outcome.status == 0 {
+                        try town.shell("echo gt > .runtime/keepalive.json; grep -q '\"gt\"' .runtime/keepalive.json")
+                        try town.unmount()
+                    } else {
+                        #expect(outcome.errors != "")
+                        #expect(eventually { !town.isMounted && town.processes.isEmpty }, "limit \(limit): \(outcome)")
+                    }
+                }
+            }
+        }
+
+        // MARK: Paths
 
         @Test func townWhoseParentWasRenamedIsPlainFilesAfterTheWorkersDeath() throws {
             try withMountedTown { town in
@@ -142,9 +195,9 @@ extension EndToEnd {
             }
         }
 
-        // MARK: What mount(8) forbids
+        // MARK: Mount options
 
-        /// The options of a mount, by the kernel's table.
+        /// The mount options in /proc/self/mountinfo.
         private func flags(of town: MountedTown) throws -> Set<Substring> {
             let lines = try Client.read("/proc/self/mountinfo").split(separator: "\n").map { $0.split(separator: " ") }
             let fields = try #require(lines.last { $0[4] == town.path })
@@ -154,7 +207,7 @@ extension EndToEnd {
         @Test func programsDevicesAndSetIDAreForbiddenWhenAsked() throws {
             try withMountedTown("-o", "nosuid,nodev,noexec") { town in
                 #expect(try flags(of: town).isSuperset(of: ["rw", "nosuid", "nodev", "noexec"]))
-                try town.shell("printf '#!/bin/sh\\n' > run; chmod 755 run; ! ./run")
+                try town.shell("printf '#!/bin/sh\\n' > run; chmod 755 run; refused ./run")
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
             }
         }
@@ -172,14 +225,14 @@ extension EndToEnd {
             }
         }
 
-        // MARK: What the kernel remembers
+        // MARK: Kernel caches
 
         @Test func fileRenamedOverASignalHasTheSignalsStatusAtOnce() throws {
             try withMountedTown { town in
                 try Client.write("{}", to: town.activity)
                 let number = try FileStatus(town.activity).st_ino
                 for count in 0..<5 {
-                    // Another size and time than the document will have, and known to the kernel.
+                    // With another size and time than the document will have, cached by the kernel.
                     let script = """
                         cd daemon
                         printf '{"n":\(count)}' > activity.json.tmp
@@ -188,10 +241,10 @@ extension EndToEnd {
                         mv activity.json.tmp activity.json
                         stat -c '%s %Y %i' activity.json
                         """
-                    let told = try town.shell(script).split(separator: "\n").first ?? ""
+                    let printed = try town.shell(script).split(separator: "\n").first ?? ""
                     let status = try FileStatus(town.activity)
                     #expect(try Client.read(town.activity).utf8.count == status.st_size)
-                    #expect(told == "\(status.st_size) \(status.st_mtim.tv_sec) \(number)")
+                    #expect(printed == "\(status.st_size) \(status.st_mtim.tv_sec) \(number)")
                     #expect(status.st_size > 8 && status.modified > 1_000_000_000)
                 }
             }

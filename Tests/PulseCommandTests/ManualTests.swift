@@ -1,13 +1,14 @@
 import Glibc
+import TestSupport
 import Testing
 
 @testable import PulseCommand
 
-/// What is made from the command's own help.
+/// Files generated from the command's help.
 @Suite struct ManualTests {
     @Test(.needs("mandoc", "groff")) func manualPageIsRoffWithoutAFault() throws {
-        try Scratch.with { scratch in
-            let page = try Command(MountedTown.program, "manual").output()
+        try TemporaryDirectory.with { scratch in
+            let page = try Command(BuiltProgram.path, "manual").output()
             let file = "\(scratch.path)/pulsefs.1"
             try Client.write(page, to: file)
             let lint = try Command("mandoc", "-T", "lint", file).run()
@@ -17,7 +18,7 @@ import Testing
         }
     }
 
-    @Test func manualPageTellsOfEveryCommandAndOption() throws {
+    @Test func manualPageHasEveryCommandAndOption() throws {
         let page = try #require(Manual.page(help: PulseFS._dumpHelp()))
         for command in PulseFS.configuration.subcommands where command.configuration.shouldDisplay {
             let name = command.configuration.commandName ?? command._commandName
@@ -30,11 +31,11 @@ import Testing
         #expect(Manual.page(help: "{}") == nil)
     }
 
-    @Test(arguments: ["bash", "zsh", "fish"]) func completionsAreMade(shell: String) throws {
-        let script = try Command(MountedTown.program, "--generate-completion-script", shell).output()
+    @Test(arguments: ["bash", "zsh", "fish"]) func completionsAreGenerated(shell: String) throws {
+        let script = try Command(BuiltProgram.path, "--generate-completion-script", shell).output()
         #expect(script.contains("doctor"))
-        guard Command.isInstalled(shell) else { return }
-        try Scratch.with { scratch in
+        guard isInstalled(shell) else { return }
+        try TemporaryDirectory.with { scratch in
             try Client.write(script, to: "\(scratch.path)/script")
             try Command(shell, "-n", "\(scratch.path)/script").output()
         }

@@ -1,11 +1,11 @@
 import Testing
 
-extension EndToEnd {
+extension ParallelEndToEnd {
     @Suite struct MetricsTests {
-        /// Alert rules and dashboard, which nobody else compares with what there is.
-        @Test func whatAlertsAndDashboardAskForIsThere() throws {
+        /// The metrics used by alert rules and dashboard exist.
+        @Test func metricsOfAlertsAndDashboardExist() throws {
             try withMountedTown { town in
-                // Some are there for a runtime only, and those of a mirror with one.
+                // Some exist only with a runtime or with a mirror.
                 try town.touch("max")
                 let lines = try Client.read("\(town.path)/.pulse/metrics").split(separator: "\n")
                 let values = lines.filter { !$0.hasPrefix("#") }

@@ -1,9 +1,9 @@
 import Glibc
-import RedisServing
+import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// What the mirror says to Redis, word for word, and what others make of it.
+    /// The commands that the mirror sends to Redis, and how other clients see them.
     @Suite(.needsRedis) struct MirrorCommandTests {
         struct Wording: Sendable, CustomTestStringConvertible {
             let options: [String]
@@ -25,9 +25,9 @@ extension EndToEnd {
                 #expect(try eventually { try town.mirror.isUp })
                 let monitor = try Monitor(redis)
                 try town.touch("max")
-                let isTold = eventually(within: .promised(.seconds(1))) { !monitor.lines(with: #""SET""#).isEmpty }
+                let isTold = eventually(within: Promise(.seconds(1))) { !monitor.lines(with: #""SET""#).isEmpty }
                 #expect(isTold)
-                // With any options alike.
+                // The same with any options.
                 if wording.options == [] { #expect(monitor.waitForSilence()) }
                 #expect(monitor.words(with: #""SET""#) == [wording.touch])
             }
@@ -40,14 +40,14 @@ extension EndToEnd {
                 #expect(try eventually { try redis.isAlive("max") })
                 let monitor = try Monitor(redis)
                 try town.forget("max")
-                #expect(eventually(within: .promised(.seconds(1))) { !monitor.lines(with: "hb:max").isEmpty })
+                #expect(eventually(within: Promise(.seconds(1))) { !monitor.lines(with: "hb:max").isEmpty })
                 try town.touch("next")
                 #expect(eventually { !monitor.lines(with: "hb:next").isEmpty })
                 #expect(monitor.words(with: "hb:max") == [#""DEL" "mul:runtime:hb:max""#])
             }
         }
 
-        @Test func fastWriterIsToldOfOnceASecondAndInTheEnd() throws {
+        @Test func frequentTouchesAreSentOncePerSecondAndAtTheEnd() throws {
             let redis = try RedisServer.onSocket()
             try withMountedTown("--redis", redis.url) { town in
                 #expect(try eventually { try town.mirror.isUp })
@@ -71,7 +71,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func touchThatNamesNobodyIsNotMirrored() throws {
+        @Test func touchWithoutARuntimeIsNotMirrored() throws {
             let redis = try RedisServer.onSocket()
             try withMountedTown("--redis", redis.url) { town in
                 #expect(try eventually { try town.mirror.isUp })
@@ -83,7 +83,7 @@ extension EndToEnd {
             }
         }
 
-        /// Speaks to Redis as anybody does, with a socket alone.
+        /// A Redis client that uses only a socket.
         private static let stranger = #"""
             import socket, sys, time
             server = socket.socket(socket.AF_UNIX); server.connect(sys.argv[1]); replies = server.makefile("rb")

@@ -1,9 +1,9 @@
 import Glibc
-import RedisServing
+import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// What is left in Redis of a town that has ended, and what a town finds there that begins.
+    /// What an ended town leaves in Redis, and what a starting town finds there.
     @Suite(.needsRedis) struct MirrorEndTests {
         @Test(arguments: [false, true]) func keysOfADeadTownVanishAtTheirTTL(keeperDiesToo: Bool) throws {
             let redis = try RedisServer.onSocket()
@@ -12,11 +12,11 @@ extension EndToEnd {
                 let (_, touched) = try Bracket.around { try town.touch("max") }
                 let (isAlive, seen) = try Bracket.around { try eventually { try redis.isAlive("max") } }
                 #expect(isAlive)
-                // At some moment between these the server was told, and its own clock took over.
-                let told = touched.through(seen)
+                // The server received the ttl between these times and counts it by its own clock.
+                let sent = touched.through(seen)
                 let status = try town.status()
                 if keeperDiesToo {
-                    // Stopped before, lest it clears away.
+                    // Stopped first, so that it cannot clean up.
                     kill(status.keeperPid, SIGSTOP)
                     kill(status.workerPid, SIGKILL)
                     kill(status.keeperPid, SIGKILL)
@@ -26,9 +26,9 @@ extension EndToEnd {
                 #expect(eventually { town.processes.isEmpty })
                 let (answer, asked) = try Bracket.around { try redis.cli("PTTL", "mul:runtime:hb:max") }
                 let left = (Double(answer.dropLast()) ?? 0) / 1000
-                let expected = told.age(at: asked).left(of: 4)
+                let expected = sent.age(at: asked).left(of: 4)
                 #expect(expected.contains(left), "\(left), \(expected)")
-                #expect(try redis.isSilent(about: "max", from: told.end + .seconds(4)))
+                #expect(try redis.isSilent(about: "max", from: sent.end + .seconds(4)))
                 if keeperDiesToo { try town.unmount() }
             }
         }
@@ -46,10 +46,10 @@ extension EndToEnd {
                 try town.forget("left")
                 #expect(try eventually { try town.mirror.queueLength == 0 })
                 let former = try #require(try town.runtime("max"))
-                // A moment that can be told from none, in a test of ages.
+                // Long enough to be measurable as an age.
                 #expect(try eventually { try town.runtime("max").map { $0.ageSeconds > 1 } ?? false })
                 try town.unmount()
-                // The document is there, too, and has the whole second only.
+                // The document is there, too, with its time in whole seconds.
                 try Client.unlink(town.heartbeat("max"))
                 let (isSeen, second) = try Bracket.around {
                     try town.mount(options)
@@ -60,7 +60,7 @@ extension EndToEnd {
                 let max = try #require(view)
                 #expect(max.state == "alive")
                 #expect(max.lastCommand == "gt sling")
-                // Both towns have asked the server for the time, and may be wrong by half of what that took.
+                // Both towns took the server's time, with an error of up to half the round trip.
                 let moved = try max.evidence.received - former.evidence.received
                 #expect(abs(moved) < (first.length + second.length) / 2, "\(moved)")
                 let age = touched.age(at: read)
@@ -71,17 +71,17 @@ extension EndToEnd {
             }
         }
 
-        /// What greets like a server, and then is none.
+        /// A server that answers the handshake and then misbehaves.
         struct Imposter: Sendable, CustomTestStringConvertible {
             let testDescription: String
-            /// What it says to each question.
+            /// Its reply to each command.
             let answer: [UInt8]
-            /// What it says when it is listened to, without end.
+            /// What it sends to subscribers, endlessly.
             var broadcast: [UInt8] = []
-            /// How many bytes of it are enough to know.
+            /// The number of bytes after which the test has seen enough.
             var enough = 64 << 20
 
-            /// Talks to one who has connected, until that is over.
+            /// Serves one connection until it ends.
             func play(_ connection: CInt, in listening: ListeningSocket, counting sent: Counter) {
                 func say(_ bytes: [UInt8]) -> Bool {
                     sent.add(bytes.count)
@@ -114,7 +114,7 @@ extension EndToEnd {
                 testDescription: "messages without end", answer: Array("*0\r\n".utf8),
                 broadcast: many(
                     "*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$2000\r\n\(String(repeating: "z", count: 2000))\r\n"),
-                // A debug build looks at each byte for some time.
+                // A debug build is slow with each byte.
                 enough: 4 << 20),
         ]
 
@@ -125,7 +125,7 @@ extension EndToEnd {
         }
 
         @Test(arguments: imposters) func imposterDoesNotMakeTheTownGrow(_ imposter: Imposter) throws {
-            try Scratch.with { scratch in
+            try TemporaryDirectory.with { scratch in
                 let sent = Counter()
                 try ListeningSocket.with("\(scratch.path)/redis.sock") { connection, listening in
                     imposter.play(connection, in: listening, counting: sent)
@@ -137,7 +137,7 @@ extension EndToEnd {
                             #expect(hadTheirWay)
                         }
                         #expect(findings.failures == [])
-                        #expect(findings.slowest < .promised(.seconds(1)))
+                        #expect(findings.areInTime, "\(findings.slowest)")
                         let peak = try Self.peakMemory(of: town.status().workerPid)
                         #expect(peak < 150 << 20, "\(peak >> 20) MiB")
                         let mirror = try town.mirror

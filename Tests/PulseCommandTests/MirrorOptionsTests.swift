@@ -1,16 +1,16 @@
 import Glibc
-import RedisServing
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// The options of a mirror: mistakes, and the map of runtime ids.
+extension ParallelEndToEnd {
+    /// Mirror options: errors, and the map of runtime ids.
     @Suite(.needsRedis) struct MirrorOptionsTests {
-        /// A mistake, with options in which FILE stands for a file, and what the line has to name.
+        /// A mistake: options, in which FILE stands for a file, and a string that the message must contain.
         struct Mistake: Sendable, CustomTestStringConvertible {
             let options: [String]
             let status: Int32
             let names: String
-            /// What the file holds.
+            /// The content of the file.
             var content = ""
             var mode: mode_t = 0o600
             var environment: [String: String] = [:]
@@ -90,7 +90,7 @@ extension EndToEnd {
 
         @Test func runtimesGoByTheUUIDsOfTheFileAsItIs() throws {
             let redis = try RedisServer.onSocket()
-            try Scratch.with { scratch in
+            try TemporaryDirectory.with { scratch in
                 let file = "\(scratch.path)/ids.json"
                 try Client.write(#"{"max":"\#(Self.uuid.uppercased())"}"#, to: file)
                 try withMountedTown("--redis", redis.url, "--runtime-ids", file) { town in
@@ -109,7 +109,7 @@ extension EndToEnd {
                     #expect(try eventually { try redis.isAlive(Self.uuid) })
 
                     try Client.replace(file, with: #"{"joe":"\#(Self.uuid)","max":"\#(Self.other)"}"#)
-                    let isNew = try eventually(within: .promised(.seconds(4))) {
+                    let isNew = try eventually(within: Promise(.seconds(4))) {
                         try redis.alive([Self.uuid, Self.other]).count == 2 && town.mirror.runtimeIds?.problem == nil
                     }
                     #expect(isNew)

@@ -1,9 +1,9 @@
 import Glibc
-import RedisServing
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// Where a password is not to be found.
+extension ParallelEndToEnd {
+    /// Places where a password must not appear.
     @Suite(.needsRedis, .needsRoot) struct MirrorSecretTests {
         enum Way: Sendable, CaseIterable {
             case environment, environmentInTheForeground, file
@@ -24,7 +24,7 @@ extension EndToEnd {
                 let pids = town.processes
                 #expect(pids.count == 2)
 
-                // Whatever there is to say of it, let it be said.
+                // Log everything there is to log.
                 try redis.cli("CONFIG", "SET", "requirepass", "other")
                 try Command("redis-cli", "-s", redis.socketPath, "-a", "other", "CLIENT", "KILL", "TYPE", "normal")
                     .output()
@@ -54,11 +54,11 @@ extension EndToEnd {
             }
         }
 
-        /// Mounts with core files allowed, as far as it is up to us.
+        /// Mounts with core dumps allowed by the limits.
         private func start(
             _ town: MountedTown, _ options: [String]?, _ url: String, _ way: Way
         ) throws -> RunningCommand? {
-            let words = [MountedTown.program, "mount", "--log", "\(town.scratch.path)/home/log"] + (options ?? [])
+            let words = [BuiltProgram.path, "mount", "--log", "\(town.scratch.path)/home/log"] + (options ?? [])
             var command = Command(
                 ["sh", "-c", #"ulimit -c unlimited; exec "$@""#, "sh"] + words,
                 in: town.scratch.path,

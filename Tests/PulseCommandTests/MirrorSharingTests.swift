@@ -1,14 +1,14 @@
 import Dispatch
 import Glibc
-import RedisServing
 import Synchronization
+import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Two towns with one Redis and one name.
-    @Suite(.inScopeAskedFor, .needsRedis) struct MirrorSharingTests {
-        /// How soon a town knows what happens in the other.
-        private static let soon: Duration = .promised(.seconds(1))
+    /// Two towns with the same name and the same Redis.
+    @Suite(.inEachScope, .needsRedis) struct MirrorSharingTests {
+        /// The promised time until a town sees a change in the other.
+        private static var soon: Promise { Promise(.seconds(1)) }
 
         private func withTowns(
             _ options: String..., at redis: RedisServer,
@@ -30,7 +30,7 @@ extension EndToEnd {
                 #expect(try eventually(within: Self.soon) { try there.runtime("max")?.state == "alive" })
                 #expect(try there.runtime("max")?.lastCommand == "gt sling")
                 #expect(try there.status().runtimes.alive == 1)
-                // As the file of the session itself is.
+                // Like the session's own file.
                 #expect(try Client.read(there.heartbeat("max")) == Client.read(here.heartbeat("max")))
 
                 try there.forget("max")
@@ -44,7 +44,7 @@ extension EndToEnd {
             let redis = try RedisServer.onSocket()
             let start = ContinuousClock.now
             try withTowns("--share", at: redis) { here, there in
-                // Both have asked the server for the time by now, and may be wrong by half of what that took.
+                // Both have taken the server's time, with an error of up to half the round trip.
                 let error = (ContinuousClock.now - start) / .seconds(1)
                 for (round, towns) in [(here, there), (there, here), (there, here)].enumerated() {
                     let text = KeepaliveDocument.text("gt \(round)", filler: 1000 * round)
@@ -93,7 +93,7 @@ extension EndToEnd {
             }
         }
 
-        /// Insists on a document that is whole, and on what fstat(2) says of it.
+        /// Checks that a document is whole and that its size matches fstat(2).
         private static func readWhole(_ path: String) throws {
             let file = try Client.open(path, O_RDONLY)
             defer { try? Client.close(file) }
@@ -122,7 +122,7 @@ extension EndToEnd {
                 let last = KeepaliveDocument.text("gt there")
                 try Client.write(last, to: there.keepalive)
                 try redis.restart()
-                let areBack = try eventually(within: .promised(.seconds(5))) {
+                let areBack = try eventually(within: Promise(.seconds(5))) {
                     try redis.alive(["amy", "ben", "max"]) == ["ben", "max"]
                         && [here, there].allSatisfy { town in
                             try town.runtime("amy") == nil && town.runtime("ben") != nil && town.runtime("max") != nil
@@ -152,7 +152,7 @@ extension EndToEnd {
     }
 }
 
-/// What goes wrong on several threads.
+/// Errors collected from threads.
 private final class Failures: Sendable {
     private let failures = Mutex<[String]>([])
 

@@ -1,18 +1,18 @@
 import Glibc
-import RedisServing
+import TestSupport
 import Testing
 
 extension EndToEnd {
-    /// Ways to a server that are more than a socket.
+    /// Connections over TLS and by sentinels.
     @Suite(.needsRedis) struct MirrorTransportTests {
-        /// What docs/REDIS.md asks for.
+        /// The permissions that docs/REDIS.md lists.
         private static let commands = """
             +set +del +psetex +publish +subscribe +zadd +zrevrangebyscore +zremrangebyscore +exists +pexpire +mget +time +ping \
             +client|setname +select
             """
 
-        @Test(arguments: [true, false]) func permissionsThatAreAskedForAreEnough(coverRecords: Bool) throws {
-            let keys = "~mul:runtime:hb:*" + (coverRecords ? " ~pulsefs:* &pulsefs:*" : "")
+        @Test(arguments: [true, false]) func documentedPermissionsAreEnough(includesRecords: Bool) throws {
+            let keys = "~mul:runtime:hb:*" + (includesRecords ? " ~pulsefs:* &pulsefs:*" : "")
             let redis = try RedisServer {
                 $0.listensOnLoopback = false
                 $0.users = ["pulse on >secret resetchannels \(keys) \(Self.commands)"]
@@ -21,7 +21,7 @@ extension EndToEnd {
                 try town.mount(
                     ["--town-name", "gt", "--share"],
                     environment: ["PULSEFS_REDIS_URL": "unix://pulse:secret@\(redis.socketPath)"])
-                let expected: Mirror.State = coverRecords ? .up : .refused
+                let expected: Mirror.State = includesRecords ? .up : .refused
                 let isTold = try eventually {
                     let mirror = try town.mirror
                     return mirror.heartbeats.state == .up && mirror.records.state == expected
@@ -53,17 +53,17 @@ extension EndToEnd {
                 let findings = try BusyAgents.work(in: town, as: ["amy"]) {
                     primary.kill()
                     try town.touch("late")
-                    // The sentinel ends the connections of all clients as it promotes the replica, ours as well.
+                    // The sentinel closes all client connections when it promotes the replica.
                     try replica.wait(for: "fail-over", seconds: 30) { replica in
                         (try? replica.cli("ROLE"))?.hasPrefix("master") == true
                     }
-                    let follows = try eventually(within: .promised(.seconds(5))) {
+                    let follows = try eventually(within: Promise(.seconds(5))) {
                         try replica.alive(["max", "late", "amy"]).count == 3 && town.mirror.isUp
                     }
                     #expect(follows)
                 }
                 #expect(findings.failures == [])
-                #expect(findings.slowest < .promised(.seconds(1)))
+                #expect(findings.areInTime, "\(findings.slowest)")
                 #expect(try town.mirror.server == "redis+sentinel://127.0.0.1:\(sentinel.port)/gt/0")
             }
         }
@@ -85,7 +85,7 @@ extension EndToEnd {
             }
         }
 
-        /// It is made out to an address.
+        /// The certificate is for an address.
         @Test func certificateOfAnotherHostIsRefused() throws {
             let redis = try RedisServer { $0.certificateNames = "IP:127.0.0.1" }
             try withMountedTown("--redis", "rediss://localhost:\(redis.tlsPort)", "--redis-ca", redis.caFile) { town in

@@ -1,11 +1,12 @@
 import CLinux
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// Signal files that are removed, renamed and linked, and what lies in their place from before the mount.
-    @Suite(.inScopeAskedFor) struct NamesTests {
+extension ParallelEndToEnd {
+    /// Signal files that are removed, renamed and linked, and files from before the mount.
+    @Suite(.inEachScope) struct NamesTests {
         // MARK: Removing
 
         @Test func removedSignalIsAbsentUntilTheNextTouch() throws {
@@ -44,8 +45,8 @@ extension EndToEnd {
 
         // MARK: Renaming and linking
 
-        @Test(.inTownScopeAlone("across the edge of a covered directory: ScopeTests"))
-        func signalRenamedAwayIsAnOrdinaryFile() throws {
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
+        func signalFileRenamedAwayIsAPlainFile() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt away")
                 try Client.write(text, to: town.keepalive, mode: 0o640)
@@ -58,7 +59,7 @@ extension EndToEnd {
                 let after = try FileStatus(away)
                 #expect(after.permissions == 0o640)
                 #expect(after.modified == before.modified)
-                // Ordinary: takes anything.
+                // A plain file accepts anything.
                 try Client.write("no document", to: away)
                 #expect(try Client.read(away) == "no document")
                 // And back.
@@ -69,7 +70,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("across the edge of a covered directory: ScopeTests"))
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
         func signalRenamedOntoAnotherIsATouchOfThat() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt moved")
@@ -81,7 +82,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("across the edge of a covered directory: ScopeTests"))
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
         func signalCannotBeLinked() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
@@ -93,7 +94,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("across the edge of a covered directory: ScopeTests"))
+        @Test(.townScopeOnly("across the boundary of a mounted signal directory: ScopeTests"))
         func renameWithoutReplacingRespectsASignal() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
@@ -127,8 +128,8 @@ extension EndToEnd {
 
         // MARK: Directories
 
-        @Test(.inTownScopeAlone("a pattern that needs the whole town"))
-        func directoryTakesItsSignalsAlong() throws {
+        @Test(.townScopeOnly("a pattern that needs the whole town"))
+        func renamedDirectoryKeepsItsSignalFiles() throws {
             try withMountedTown("--signal", "**/.runtime/keepalive.json") { town in
                 let first = KeepaliveDocument.text("gt first")
                 try Client.makeDirectory("\(town.path)/rig")
@@ -138,9 +139,9 @@ extension EndToEnd {
                 let moved = "\(town.path)/other/.runtime/keepalive.json"
                 #expect(try Client.read(moved) == first)
                 #expect(!Client.exists("\(town.path)/rig/.runtime/keepalive.json"))
-                // It is a signal there, too: what is no document is refused.
+                // It is a signal file there, too: an invalid document is rejected.
                 #expect(throws: Errno.invalidArgument) { try Client.write("{", to: moved) }
-                // Where the names mean nothing, it is an ordinary file.
+                // Under a name that is no signal name, it is a plain file.
                 try Client.rename("\(town.path)/other/.runtime", to: "\(town.path)/other/plain")
                 let plain = "\(town.path)/other/plain/keepalive.json"
                 #expect(try Client.read(plain) == first)
@@ -154,8 +155,8 @@ extension EndToEnd {
             }
         }
 
-        /// What the kernel has kept of a listing is of no use where signal files come and go without its doing.
-        @Test(.inTownScopeAlone("a pattern that needs the whole town"))
+        /// The kernel's cached listing is invalid for a directory of signal files, which expire without a request.
+        @Test(.townScopeOnly("a pattern that needs the whole town"))
         func listingIsOfNowWhereADirectoryHasBecomeOneOfSignals() throws {
             let options = ["--ttl", "2s", "--on-expiry", "absent", "--signal", "**/.runtime/keepalive.json"]
             try withMountedTown(options: options) { town in
@@ -163,7 +164,7 @@ extension EndToEnd {
                 for name in ["other", "keepalive.json"] {
                     try Client.write(KeepaliveDocument.text(name), to: "\(town.path)/rig/plain/\(name)")
                 }
-                // Once for the kernel to keep it, once more from what it has kept.
+                // The second listing comes from the kernel's cache.
                 for _ in 0..<2 {
                     #expect(try Client.names(in: "\(town.path)/rig/plain").sorted() == ["keepalive.json", "other"])
                 }
@@ -172,7 +173,7 @@ extension EndToEnd {
                 try Client.rename("\(town.path)/rig", to: "\(town.path)/moved")
                 let place = "\(town.path)/moved/.runtime"
                 #expect(try eventually { try Client.names(in: place) == ["other"] })
-                // And an ordinary one again, it is listed as it is.
+                // As a plain directory again, it is listed unchanged.
                 try Client.rename(place, to: "\(town.path)/moved/plain")
                 for _ in 0..<2 {
                     #expect(try Client.names(in: "\(town.path)/moved/plain").sorted() == ["keepalive.json", "other"])
@@ -180,8 +181,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("a covered directory is held in its place: ScopeTests"))
-        func directoryWithASignalIsNotEmptyUntilThatIsRemoved() throws {
+        @Test(.townScopeOnly("a mountpoint cannot be moved: ScopeTests"))
+        func directoryWithASignalFileIsNotEmpty() throws {
             try withMountedTown { town in
                 let directory = "\(town.path)/daemon"
                 try Client.write(KeepaliveDocument.text("gt"), to: town.activity)
@@ -198,8 +199,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("a covered directory is held in its place: ScopeTests"))
-        func treeWithSignalsIsRemovedWhole() throws {
+        @Test(.townScopeOnly("a mountpoint cannot be moved: ScopeTests"))
+        func treeWithSignalFilesIsRemovedCompletely() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 for name in ["a", "b", "c"] {
@@ -231,7 +232,7 @@ extension EndToEnd {
                 #expect(status.st_size == text.utf8.count)
                 #expect(status.permissions == 0o640)
                 #expect(try Client.names(in: "\(town.path)/.runtime").filter { $0 == "keepalive.json" }.count == 1)
-                // Reading is no touch, and writes nothing.
+                // Reading is no touch and writes nothing.
                 try town.remount()
                 #expect(try FileStatus(town.keepalive).st_mtim.tv_sec == 1_600_000_000)
                 try Client.touch(town.keepalive)
@@ -242,13 +243,13 @@ extension EndToEnd {
         }
 
         @Test(arguments: [#"{"last_command":"gt"#, String(repeating: "x", count: 100_000), "", "\u{0}\u{1}"])
-        func realFileThatIsNoDocumentIsServedUnchanged(text: String) throws {
+        func invalidBackingFileIsServedUnchanged(text: String) throws {
             try withMountedTown(prepare: { path in
                 try Client.write(text, to: "\(path)/daemon/activity.json")
             }) { town in
                 #expect(try Client.read(town.activity) == text)
                 #expect(try FileStatus(town.activity).st_size == text.utf8.count)
-                // What is written next is judged by itself.
+                // The next write is validated on its own.
                 #expect(throws: Errno.invalidArgument) { try Client.write("{", to: town.activity) }
                 #expect(try Client.read(town.activity) == text)
                 let document = KeepaliveDocument.text("gt good")
@@ -257,7 +258,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func realFileThatIsNoDocumentCanBeTouched() throws {
+        @Test func invalidBackingFileCanBeTouched() throws {
             try withMountedTown(prepare: { path in
                 try Client.write("{", to: "\(path)/daemon/activity.json")
             }) { town in
@@ -294,7 +295,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func whatACrashLeftOfAWriteDownIsHiddenAndClearedAway() throws {
+        @Test func temporaryFileOfACrashedWritebackIsHiddenAndRemoved() throws {
             try withMountedTown(prepare: { path in
                 try Client.write("{", to: "\(path)/daemon/.pulsefs-activity.json")
             }) { town in
@@ -305,8 +306,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("a covered directory is held in its place: ScopeTests"))
-        func signalInADirectoryThatIsNotThereIsMadeWithIt() throws {
+        @Test(.townScopeOnly("a mountpoint cannot be moved: ScopeTests"))
+        func signalFileIsCreatedInARecreatedDirectory() throws {
             try withMountedTown { town in
                 try town.shell("rm -r daemon")
                 #expect(throws: Errno.noSuchFileOrDirectory) { try Client.write("gt", to: town.activity) }
@@ -317,10 +318,10 @@ extension EndToEnd {
             }
         }
 
-        @Test func realFileThatAppearsBeneathAfterTheMountIsServed() throws {
+        @Test func backingFileCreatedAfterTheMountIsServed() throws {
             try withMountedTown { town in
                 #expect(!Client.exists(town.activity))
-                let text = KeepaliveDocument.text("gt beneath")
+                let text = KeepaliveDocument.text("gt backing")
                 try Client.write(text, to: "\(town.backing)/daemon/activity.json")
                 #expect(try Client.read(town.activity) == text)
                 #expect(try Client.names(in: "\(town.path)/daemon") == ["activity.json"])
@@ -329,7 +330,7 @@ extension EndToEnd {
 
         // MARK: Options
 
-        @Test(.inTownScopeAlone("a pattern that needs the whole town"))
+        @Test(.townScopeOnly("a pattern that needs the whole town"))
         func globMakesMoreFilesSignals() throws {
             try withMountedTown("--signal", "**/.runtime/keepalive.json", "--signal", "beats/[a-c]?.txt") { town in
                 try town.shell("mkdir -p a/b/c/.runtime .runtime beats")
@@ -346,7 +347,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("a pattern that needs the whole town"))
+        @Test(.townScopeOnly("a pattern that needs the whole town"))
         func withoutDefaultSignalsTheyAreOrdinaryFiles() throws {
             try withMountedTown("--no-default-signals", "--signal", "mine.json") { town in
                 for path in [town.keepalive, town.activity, "\(town.path)/deacon/heartbeat.json"] {

@@ -1,15 +1,16 @@
 import Foundation
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-/// Alert rules and dashboard: whether Prometheus takes them, and whether what they ask for is there to be had.
+/// Alert rules and dashboard: Prometheus accepts them, and the metrics they use exist.
 @Suite(.onOwnThread) struct ObservabilityTests {
     private static let alerts = "docs/prometheus-alerts.yml"
     private static let dashboard = "docs/grafana-dashboard.json"
     private static let alertTests = "Tests/Observability/prometheus-alerts.test.yml"
 
-    /// Each family of `.pulse/metrics`, those of a mirror included.
+    /// The metric families of `.pulse/metrics`, with those of a mirror.
     static let metrics: Set = [
         "pulsefs_activity_dropped_total", "pulsefs_activity_observed_total", "pulsefs_attributions_total",
         "pulsefs_build_info", "pulsefs_documents_pending", "pulsefs_event_readers", "pulsefs_events_lost_total",
@@ -26,7 +27,7 @@ import Testing
     @Test func onlyMetricsThatThereAreAreAskedFor() throws {
         let used = try Self.metricsUsed()
         #expect(used.subtracting(Self.metrics).sorted() == [])
-        // The dashboard is to show whatever is told.
+        // The dashboard shows every metric.
         #expect(Self.metrics.subtracting(used).sorted() == [])
     }
 
@@ -46,14 +47,14 @@ import Testing
         try Command("promtool", "test", "rules", Self.alertTests, in: root, limit: .seconds(120)).output()
     }
 
-    /// Each expression becomes a rule of its own, as promtool knows rules only.
-    @Test(.needs("promtool")) func prometheusTakesTheDashboardsExpressions() throws {
+    /// Each expression becomes a rule: promtool checks only rules.
+    @Test(.needs("promtool")) func dashboardExpressionsAreValidForPrometheus() throws {
         let expressions = try Self.expressions()
         #expect(expressions.count > 20)
         let rules = expressions.enumerated().map { number, expression in
             ["record": "dashboard:\(number)", "expr": expression.replacing("$__rate_interval", with: "1m")]
         }
-        try Scratch.with { scratch in
+        try TemporaryDirectory.with { scratch in
             let file = scratch.path + "/rules.yml"
             // JSON is YAML.
             let text = try JSONSerialization.data(withJSONObject: ["groups": [["name": "dashboard", "rules": rules]]])
@@ -62,7 +63,7 @@ import Testing
         }
     }
 
-    /// What alert rules and dashboard ask for.
+    /// The metric names in alert rules and dashboard.
     static func metricsUsed() throws -> Set<String> {
         let text = try text(of: alerts) + text(of: dashboard)
         return Set(text.matches(of: #/\bpulsefs_[a-z_]+/#).map { String($0.0) })
@@ -80,7 +81,7 @@ import Testing
         try Client.read(root.appending(file).string)
     }
 
-    /// Those of the panels and of the annotations: every `expr` in the dashboard.
+    /// Every `expr` in the dashboard, of panels and annotations.
     private static func expressions() throws -> [String] {
         func expressions(in value: Any) -> [String] {
             switch value {

@@ -1,11 +1,12 @@
 import Glibc
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// Files whose bytes the kernel reads and writes by itself.
+extension ParallelEndToEnd {
+    /// Files that the kernel reads and writes itself (passthrough).
     @Suite(.needsRoot) struct PassthroughTests {
-        /// Nobody answers, and what is open, known or known to be absent needs no answer.
-        @Test func nobodyIsAskedAboutWhatTheKernelKnows() throws {
+        /// With a stopped worker, open files, cached names and cached absences still work.
+        @Test func cachedFilesNeedNoRequests() throws {
             try withMountedTown { town in
                 let path = "\(town.path)/file"
                 try Client.write("before", to: path)
@@ -16,7 +17,7 @@ extension EndToEnd {
                 #expect(!Client.exists("\(town.path)/nothing"))
                 #expect(try FileStatus("\(town.path)/known").st_size == 5)
                 _ = try Client.names(in: town.path)
-                // The kernel asks once whether there are capabilities to be taken away.
+                // The kernel asks once for the file's capabilities.
                 #expect(pwrite(file.rawValue, "before", 6, 0) == 6)
                 let worker = try town.status().workerPid
                 kill(worker, SIGSTOP)
@@ -34,12 +35,12 @@ extension EndToEnd {
             }
         }
 
-        /// A small file that has been read once is read again without anybody's answer but to the opening.
+        /// Reading a small file again needs no request except OPEN.
         @Test func smallFileIsReadFromThePageCache() throws {
             try withMountedTown { town in
                 let path = "\(town.path)/file"
                 try Client.write("kept", to: path)
-                // While the writer's opening lasts, the reader goes its way; and nobody waits for its end.
+                // The reader continues while the writer has the file open.
                 #expect(try eventually { try town.status().fileSystem.openFiles == 0 })
                 #expect(try Client.read(path) == "kept")
                 #expect(try eventually { try town.status().fileSystem.openFiles == 0 })
@@ -56,12 +57,14 @@ extension EndToEnd {
             }
         }
 
-        /// What the kernel keeps of small files is never what they were before somebody wrote, whichever way and whenever.
-        @Test(.needs("python3"), arguments: MountMode.all) func whatIsKeptIsNotOld(mode: MountMode) throws {
+        /// The kernel never shows cached content of small files after a write, however it was made.
+        @Test(.needs("python3"), arguments: MountMode.all) func kernelCachesAreNeverStale(mode: MountMode) throws {
             try expectFine(Self.rewritings, mode)
         }
 
-        /// Runs a Python program in a town; it says that all is fine, or fails.
+        /// Runs a Python program in a town.
+        ///
+        /// It prints `fine` or fails.
         private func expectFine(_ program: String, _ mode: MountMode) throws {
             try withMountedTown(options: mode.options) { town in
                 let said = try Command("python3", "-c", program, town.path).output()
@@ -111,7 +114,7 @@ extension EndToEnd {
                 text = ((b'%06d ' % step) * 1000)[:5000]
                 way(name, text)
                 for _ in range(chance.randrange(3)): assert get(name) == text, (step, way.__name__)
-            # Many readers and one writer of another file's worth: nobody sees what was before the last write had returned.
+            # Many readers and one writer of another file's worth: no reader sees older content than before the last completed write.
             last = [b'0' * 5000]
             put('c', last[0])
             end = []
@@ -133,7 +136,7 @@ extension EndToEnd {
             print('fine')
             """
 
-        /// Whatever order the openings come in, none fails because another is open in another way.
+        /// No open fails because of the I/O mode of another, in any order.
         @Test(.needs("python3"), arguments: MountMode.all) func openingsOfOneFileGoTogether(mode: MountMode) throws {
             try expectFine(Self.openings, mode)
         }
@@ -167,8 +170,8 @@ extension EndToEnd {
             print('fine')
             """
 
-        /// However a large file is read, from wherever on, while others truncate it or are killed while they read.
-        @Test(.needs("python3"), arguments: MountMode.all) func largeReadsAreWhole(mode: MountMode) throws {
+        /// Large reads from any offset, while other processes truncate the file or are killed.
+        @Test(.needs("python3"), arguments: MountMode.all) func largeReadsAreComplete(mode: MountMode) throws {
             try expectFine(Self.readings, mode)
         }
 
@@ -217,7 +220,7 @@ extension EndToEnd {
             print('fine')
             """
 
-        /// Time and size are true while a mapping is written to, though nobody tells of it.
+        /// Time and size are right while a mapping is written, although the worker gets no requests.
         @Test(.needs("python3")) func timeOfAMappedFileIsTrue() throws {
             try withMountedTown { town in
                 let said = try Command(
@@ -236,7 +239,7 @@ extension EndToEnd {
             }
         }
 
-        /// What is written to a file that was open, and lent, when it was renamed onto a signal.
+        /// Writes to a file that was open in passthrough mode when it was renamed over a signal file.
         @Test(arguments: MountMode.all) func writerGoesOnAfterTheRenameFromElsewhere(mode: MountMode) throws {
             try withMountedTown(options: mode.options) { town in
                 try Client.makeDirectory("\(town.path)/elsewhere")
@@ -250,7 +253,7 @@ extension EndToEnd {
                 #expect(pwrite(file.rawValue, second, second.utf8.count, 0) == second.utf8.count)
                 try Client.close(file)
                 #expect(try eventually { try Client.read(town.keepalive) == second })
-                // Somebody who only had it open has changed nothing.
+                // A process that only had it open has changed nothing.
                 let third = KeepaliveDocument.text("third")
                 try Client.write(third, to: path)
                 let reader = try Client.open(path, O_RDWR)
@@ -263,8 +266,8 @@ extension EndToEnd {
             }
         }
 
-        /// A signal file's document goes on as an ordinary file, under the same inode, and is lent from then on.
-        @Test(arguments: MountMode.all) func signalRenamedAwayIsAnOrdinaryFile(mode: MountMode) throws {
+        /// A signal file renamed away continues as a plain file with the same inode, in passthrough mode.
+        @Test(arguments: MountMode.all) func signalFileRenamedAwayIsAPlainFile(mode: MountMode) throws {
             try withMountedTown(options: mode.options) { town in
                 let away = KeepaliveDocument.text("away")
                 try Client.write(away, to: town.keepalive)
@@ -280,7 +283,8 @@ extension EndToEnd {
             }
         }
 
-        /// An inode that has been two files: whoever opens the second does not get the first, which somebody reads still.
+        /// An inode that has been two files: an open of the second does not get the first, which another process still
+        /// reads.
         @Test(arguments: MountMode.all) func inodeThatHasBeenAnotherFileIsTheFileItIs(mode: MountMode) throws {
             try withMountedTown(options: mode.options) { town in
                 try Client.makeDirectory("\(town.path)/elsewhere")
@@ -303,7 +307,9 @@ extension EndToEnd {
             }
         }
 
-        /// A directory becomes one of signal files while a file in it is open: what is written then is a touch.
+        /// A directory becomes a signal directory while a file in it is open.
+        ///
+        /// A write to that file is a touch.
         @Test(arguments: MountMode.all) func writerGoesOnAfterItsDirectoryHasBecomeOneOfSignals(mode: MountMode) throws
         {
             try withTown { town in
@@ -324,7 +330,7 @@ extension EndToEnd {
             }
         }
 
-        /// A file with two names, one of which its directory's move makes a signal's.
+        /// A file with two names, one of which becomes a signal name when its directory is renamed.
         @Test func linkedNameBecomesASignalWithItsDirectory() throws {
             try withTown { town in
                 try Command("rm", "-r", "\(town.path)/daemon").output()
@@ -344,7 +350,7 @@ extension EndToEnd {
             }
         }
 
-        /// Where the kernel does not read by itself, the worker answers large reads with the file's own pages.
+        /// Without passthrough, the worker answers large reads with splice(2).
         @Test func bytesOfLargeReadsDoNotGoThroughTheWorkersMemory() throws {
             let size = 8 << 20
             try withMountedTown(
@@ -358,23 +364,23 @@ extension EndToEnd {
             }
         }
 
-        /// By read(2) and its kin, not by splice(2): `rchar` of proc_pid_io(5).
+        /// Bytes read with read(2), not splice(2): `rchar` in proc_pid_io(5).
         private static func countOfBytesRead(by process: pid_t) throws -> Int {
             let line = try Client.read("/proc/\(process)/io").split(separator: "\n").first { $0.hasPrefix("rchar: ") }
             return try #require(line.flatMap { Int($0.dropFirst(7)) })
         }
 
-        /// The other way to share a tree: what is done beneath is seen within a second.
-        @Test func changesBeneathAreSeenWhereTheBackingIsShared() throws {
+        /// With `--shared-backing`, changes in the backing tree are seen within a second.
+        @Test func changesInTheBackingTreeAreSeenWithSharedBacking() throws {
             try withMountedTown("--shared-backing") { town in
                 try Client.write("above", to: "\(town.path)/file")
                 #expect(!Client.exists("\(town.path)/new"))
                 #expect(try Client.names(in: town.path).contains("file"))
                 #expect(try Client.read("\(town.backing)/file") == "above")
                 #expect(try FileStatus("\(town.path)/file").st_ino == FileStatus("\(town.backing)/file").st_ino)
-                try Client.write("beneath, longer", to: "\(town.backing)/file")
+                try Client.write("backing, longer", to: "\(town.backing)/file")
                 try Client.write("new", to: "\(town.backing)/new")
-                #expect(try eventually { try Client.read("\(town.path)/file") == "beneath, longer" })
+                #expect(try eventually { try Client.read("\(town.path)/file") == "backing, longer" })
                 #expect(try eventually { try FileStatus("\(town.path)/file").st_size == 15 })
                 #expect(eventually { Client.exists("\(town.path)/new") })
                 #expect(try eventually { try Client.names(in: town.path).contains("new") })
@@ -385,13 +391,13 @@ extension EndToEnd {
     }
 }
 
-/// The ways in which a mount may handle ordinary files.
+/// The I/O modes for plain files.
 enum MountMode: String, CaseIterable, CustomTestStringConvertible {
     case usual
     case withoutPassthrough = "--no-passthrough"
     case sharedBacking = "--shared-backing"
 
-    /// For most of what an agent does, the third is the first or the second.
+    /// For most calls of agents, the third is the same as the first or the second.
     static let all = allCases
     static let distinct = [MountMode.usual, .withoutPassthrough]
 

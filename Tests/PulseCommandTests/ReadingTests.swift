@@ -1,12 +1,13 @@
 import CLinux
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// What tools see of a signal file: its document, its status, its place in a listing.
+extension ParallelEndToEnd {
+    /// Reading signal files: document, attributes, listing.
     @Suite(.inEachScope) struct ReadingTests {
-        @Test func readerHasOneWholeDocumentHoweverManyReads() throws {
+        @Test func readerGetsOneDocumentAcrossManyReads() throws {
             try withMountedTown { town in
                 let first = KeepaliveDocument.text("gt first", filler: 5000)
                 try Client.write(first, to: town.keepalive)
@@ -15,7 +16,7 @@ extension EndToEnd {
                 var room = [UInt8](repeating: 0, count: 7)
                 var round = 0
                 while true {
-                    // Each read falls into another document, shorter and longer in turn.
+                    // The document is replaced between reads, by shorter and longer ones.
                     round += 1
                     if round % 50 == 1 {
                         let other = KeepaliveDocument.text("gt \(round)", filler: round * 37 % 9000)
@@ -36,7 +37,7 @@ extension EndToEnd {
                 let text = KeepaliveDocument.text("gt opened", filler: 4000)
                 try Client.write(text, to: town.keepalive)
                 let file = try Client.open(town.keepalive, O_RDONLY)
-                // Another process, with a document that is shorter or longer.
+                // Another process writes a shorter or longer document.
                 let other = KeepaliveDocument.text("gt other", filler: filler)
                 let script = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
                 try Command("python3", "-c", script, town.keepalive, other).output()
@@ -48,7 +49,7 @@ extension EndToEnd {
             }
         }
 
-        @Test(.needs("node")) func readerThatReadsExactlyTheSizeToldGetsAWholeDocument() throws {
+        @Test(.needs("node")) func readerThatTrustsFstatsSizeGetsAWholeDocument() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 let script = """
@@ -67,7 +68,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func statusTellsSizeTimeModeAndAnInodeThatStays() throws {
+        @Test func attributesAreRightAndTheInodeNumberIsStable() throws {
             try withMountedTown { town in
                 let before = Client.now
                 try Client.write(KeepaliveDocument.text("gt one"), to: town.keepalive)
@@ -105,7 +106,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func fileThatOneMayNotReadIsNotRead() throws {
+        @Test func writeOnlyDescriptorCannotRead() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 try Client.changeMode(town.keepalive, 0o200)
@@ -130,7 +131,7 @@ extension EndToEnd {
                 try Client.write(KeepaliveDocument.text("gt"), to: town.activity)
                 try expectOnce("in memory only")
                 try town.synchronize()
-                try expectOnce("written down")
+                try expectOnce("written back")
                 try Client.replace(town.activity, with: KeepaliveDocument.text("bd"))
                 try expectOnce("renamed over")
                 try town.remount()
@@ -157,7 +158,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func largeDirectoryOfHeartbeatsIsListedWhole() throws {
+        @Test func largeDirectoryOfHeartbeatsIsListedCompletely() throws {
             try withMountedTown { town in
                 let directory = "\(town.path)/.runtime/heartbeats"
                 let names = (0..<500).map { "gastown-polecat-with-a-long-name-\($0).json" }
@@ -183,14 +184,14 @@ extension EndToEnd {
                     """
                 let printed = try Command("python3", "-c", script, town.keepalive).output()
                 #expect(printed == text)
-                // And after a touch: pages of an older document would be worse than none.
+                // After another touch the mapping must not show old pages.
                 let other = KeepaliveDocument.text("gt mapped twice", filler: 3000)
                 try Client.write(other, to: town.keepalive)
                 #expect(try Command("python3", "-c", script, town.keepalive).output() == other)
             }
         }
 
-        @Test func pollSaysThatItCanBeReadAndWritten() throws {
+        @Test func pollReportsReadableAndWritable() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
                 let file = try Client.open(town.keepalive, O_RDWR)
@@ -239,7 +240,7 @@ extension EndToEnd {
 
         // MARK: .pulse
 
-        @Test(.inTownScopeAlone("elsewhere it is a mount: ScopeTests"))
+        @Test(.townScopeOnly("elsewhere it is a mount: ScopeTests"))
         func pulseIsFoundByNameAndByNothingThatWalks() throws {
             try withMountedTown { town in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
@@ -259,8 +260,8 @@ extension EndToEnd {
             }
         }
 
-        @Test(.inTownScopeAlone("elsewhere it is a mount: ScopeTests"))
-        func pulseTakesNothing() throws {
+        @Test(.townScopeOnly("elsewhere it is a mount: ScopeTests"))
+        func pulseIsReadOnly() throws {
             try withMountedTown { town in
                 _ = try town.status()
                 let pulse = "\(town.path)/.pulse"

@@ -1,17 +1,18 @@
 import Glibc
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// Work as it is done in a town: the same on a plain directory and on the mount, with the same tree afterwards.
+extension ParallelEndToEnd {
+    /// Real work of a town, with the same output and tree on a plain directory and on the mount.
     @Suite struct RealWorkTests {
-        /// Runs a script in a directory of the town, first as it is, then mounted, and expects the same output and tree.
+        /// Runs a script in a directory of the town, first plain, then mounted, and expects the same output and tree.
         ///
-        /// Both times it is the same path, for what writes paths into files. `$SCRATCH` is a directory beside the town.
+        /// The path is the same both times, as tools write paths into files. `$SCRATCH` is a directory beside the town.
         ///
-        /// - Parameter unlike: Names of files of which the content may differ, as they hold inode numbers or times.
+        /// - Parameter unlike: Names of files whose content may differ because it has inode numbers or times.
         private func expectSameWork(
             _ script: String, _ mode: MountMode, unlike: [String] = [],
-            prepare: (Scratch) throws -> Void = { _ in }
+            prepare: (TemporaryDirectory) throws -> Void = { _ in }
         ) throws {
             try withTown(limit: .seconds(180)) { town in
                 try prepare(town.scratch)
@@ -22,7 +23,7 @@ extension EndToEnd {
                 }
                 func work(_ when: Comment) throws -> (printed: String, tree: String) {
                     try Client.makeDirectory(rig)
-                    // Disk file systems stamp files with a clock that lags behind.
+                    // File times come from a coarse clock, which lags behind.
                     let start = Client.now - 1
                     let environment = Self.gitSettings.merging(["SCRATCH": town.scratch.path]) { $1 }
                     let command = Command(
@@ -39,7 +40,7 @@ extension EndToEnd {
                 #expect(mounted.printed == plain.printed)
                 expectSameLines(mounted.tree, plain.tree)
                 let isClosed = try eventually { try town.status().fileSystem.openFiles == 0 }
-                #expect(isClosed, "the worker holds files open that nobody has")
+                #expect(isClosed, "the worker holds files open that no process has")
                 try town.unmount()
                 expectSameLines(try tree(of: start), plain.tree)
             }
@@ -60,7 +61,7 @@ extension EndToEnd {
         /// A line for each file: type, mode, owner, links, size, time, target, attributes, content, and the first name
         /// of the same inode.
         ///
-        /// A time since the work began is just that.
+        /// Times since the start of the work become `now`.
         private static let describeTree = """
             import hashlib, os, stat, sys
             root, before, unlike = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(',')
@@ -99,12 +100,12 @@ extension EndToEnd {
             for i in 1 2 3; do echo "$i" >> src/1/1/file1.txt; git commit -qam "change $i"; done
             """
 
-        private static func makeRepository(in scratch: Scratch) throws {
+        private static func makeRepository(in scratch: TemporaryDirectory) throws {
             try Command("bash", "-euc", makeRepository, "bash", "\(scratch.path)/origin", environment: gitSettings)
                 .output()
         }
 
-        /// One thread, as packs of several differ from time to time.
+        /// With one thread: packs made by several threads vary.
         static let gitSettings = [
             "GIT_CONFIG_COUNT": "3", "GIT_CONFIG_KEY_0": "gc.auto", "GIT_CONFIG_VALUE_0": "0",
             "GIT_CONFIG_KEY_1": "pack.threads", "GIT_CONFIG_VALUE_1": "1",
@@ -349,7 +350,7 @@ extension EndToEnd {
             }
         }
 
-        /// System calls, one by one, with what they return or their errno.
+        /// System calls with their results or errnos.
         private static let calls = #"""
             import ctypes, errno, fcntl, os, stat, sys
             libc = ctypes.CDLL(None, use_errno=True)
@@ -458,7 +459,9 @@ extension EndToEnd {
             os.umask(umask)
             """#
 
-        @Test(.needs("python3"), arguments: MountMode.distinct) func systemCallsReturnWhatTheyDoBeneath(mode: MountMode)
+        @Test(.needs("python3"), arguments: MountMode.distinct) func systemCallsReturnTheSameAsOnThePlainDirectory(
+            mode: MountMode
+        )
             throws
         {
             try expectSameWork("python3 - <<'END'\n\(Self.calls)\nEND\n", mode)

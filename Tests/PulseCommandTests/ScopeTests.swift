@@ -1,16 +1,17 @@
 import CLinux
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// `--scope=signals`, where it is different from one mount over the whole town.
+extension ParallelEndToEnd {
+    /// `--scope=signals`, where it differs from a mount over the whole town.
     ///
-    /// What is the same, the suites with `.inEachScope` and `.inScopeAskedFor` show.
+    /// The suites with `.inEachScope` test what is the same.
     @Suite(.needsRoot) struct ScopeTests {
         private static let polecats = "*/polecats/*/.runtime/keepalive.json"
 
-        private func withCoveredTown(
+        private func withSignalMounts(
             _ options: String..., as user: Command.User? = nil, prepare: (_ path: String) throws -> Void = { _ in },
             _ body: (MountedTown) throws -> Void
         ) throws {
@@ -19,7 +20,7 @@ extension EndToEnd {
             }
         }
 
-        /// Where something is mounted, relative to the town.
+        /// Mountpoints relative to the town.
         private func mountpoints(of town: MountedTown) -> [String] {
             town.mounts.map { String($0[4].dropFirst(town.path.utf8.count + 1)) }.sorted()
         }
@@ -30,10 +31,10 @@ extension EndToEnd {
 
         private func device(_ path: String) throws -> dev_t { try FileStatus(path).st_dev }
 
-        // MARK: What is covered
+        // MARK: Signal directories
 
-        @Test func mountsLieOverPulseAndTheDirectoriesOfSignalsAndOverNothingElse() throws {
-            try withCoveredTown(
+        @Test func onlyPulseAndSignalDirectoriesAreMounted() throws {
+            try withSignalMounts(
                 "--signal", Self.polecats,
                 prepare: { town in
                     for directory in [
@@ -42,16 +43,16 @@ extension EndToEnd {
                     try Command("ln", "-s", "nux", "\(town)/gastown/polecats/link").output()
                 }
             ) { town in
-                let covered = [".runtime", "daemon", "deacon", "gastown/polecats/nux/.runtime"]
-                #expect(mountpoints(of: town) == ([".pulse"] + covered).sorted())
-                #expect(try town.status().covered == covered)
+                let mounted = [".runtime", "daemon", "deacon", "gastown/polecats/nux/.runtime"]
+                #expect(mountpoints(of: town) == ([".pulse"] + mounted).sorted())
+                #expect(try town.status().covered == mounted)
                 #expect(try town.status().uncovered == [])
 
                 let native = try device(town.scratch.path)
                 for path in ["", "/src/a", "/mayor", "/gastown/polecats/nux", "/gastown/crew/max/.runtime"] {
-                    #expect(try device(town.path + path) == native, "\(path) is not of the file system beneath")
+                    #expect(try device(town.path + path) == native, "\(path) is not on the backing file system")
                 }
-                for path in covered { #expect(try device("\(town.path)/\(path)") != native) }
+                for path in mounted { #expect(try device("\(town.path)/\(path)") != native) }
             }
         }
 
@@ -83,11 +84,11 @@ extension EndToEnd {
             #expect(seen.first == seen.last)
         }
 
-        @Test func whoWalksTheTownMeetsNothingInPulse() throws {
-            try withCoveredTown { town in
+        @Test func walkingTheTownFindsNothingInPulse() throws {
+            try withSignalMounts { town in
                 try Client.write(KeepaliveDocument.text("needle"), to: town.keepalive)
                 #expect(try town.shell("find .pulse") == ".pulse\n")
-                // `.pulse/events` has no end.
+                // `.pulse/events` never ends.
                 #expect(try town.shell("grep -rl needle .") == "./.runtime/keepalive.json\n")
                 #expect(throws: Errno.self) { try Client.write("", to: "\(town.path)/.pulse/new") }
                 try Client.write("", to: "\(town.path)/.pulse/alive/new")
@@ -95,20 +96,20 @@ extension EndToEnd {
             }
         }
 
-        // MARK: What comes and goes
+        // MARK: Changes while mounted
 
-        @Test func directoryThatComesIsCovered() throws {
-            try withCoveredTown("--signal", Self.polecats) { town in
+        @Test func newDirectoryIsMounted() throws {
+            try withSignalMounts("--signal", Self.polecats) { town in
                 let path = "gastown/polecats/nux/.runtime"
                 try make(path, in: town.path)
-                let isCovered = eventually { mountpoints(of: town).contains(path) }
-                #expect(isCovered)
+                let isMounted = eventually { mountpoints(of: town).contains(path) }
+                #expect(isMounted)
                 #expect(try eventually { try town.status().covered?.contains(path) == true })
                 let text = KeepaliveDocument.text("gt")
                 let file = "\(town.path)/\(path)/keepalive.json"
                 try Client.write(text, to: file)
                 #expect(try town.status().documents.touches == 1)
-                // Killed, it is written down there, too.
+                // After a kill, the document is written back there, too.
                 kill(try town.status().workerPid, SIGKILL)
                 #expect(eventually { !town.isMounted && town.processes.isEmpty })
                 #expect(try Client.read(file) == text)
@@ -116,8 +117,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func whatWasWrittenBeforeADirectoryWasCoveredIsKnown() throws {
-            try withCoveredTown(
+        @Test func documentsFromBeforeADirectoryIsMountedAreKnown() throws {
+            try withSignalMounts(
                 prepare: { town in try Command("rm", "-r", "\(town)/.runtime").output() }
             ) { town in
                 try make("made/heartbeats", in: town.path)
@@ -129,8 +130,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func directoryAboveThatIsRenamedTakesItsSignalsAlong() throws {
-            try withCoveredTown(
+        @Test func renamedParentKeepsTheSignalFiles() throws {
+            try withSignalMounts(
                 "--signal", Self.polecats, prepare: { try make("gastown/polecats/nux/.runtime", in: $0) }
             ) { town in
                 let before = "\(town.path)/gastown/polecats/nux"
@@ -146,7 +147,7 @@ extension EndToEnd {
                 #expect(try Client.read("\(after)/.runtime/keepalive.json") == text)
                 try Client.write(text, to: "\(after)/.runtime/keepalive.json")
                 #expect(try town.status().documents.touches == 2)
-                // Gone with all that is above it, once it is not mounted over.
+                // Removed with its parents, once it is unmounted.
                 try Client.rename("\(town.path)/gastown", to: "\(town.scratch.path)/elsewhere")
                 #expect(try eventually { try town.status().covered == [".runtime", "daemon", "deacon"] })
                 #expect(try Client.read("\(town.scratch.path)/elsewhere/polecats/ace/.runtime/keepalive.json") == text)
@@ -154,8 +155,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func coveredDirectoryIsHeldInItsPlaceAndItsEdgeIsThatOfAFileSystem() throws {
-            try withCoveredTown { town in
+        @Test func mountpointCannotBeMovedAndIsAFileSystemBoundary() throws {
+            try withSignalMounts { town in
                 #expect(throws: Errno.resourceBusy) {
                     try Client.rename("\(town.path)/daemon", to: "\(town.path)/other")
                 }
@@ -170,14 +171,14 @@ extension EndToEnd {
             }
         }
 
-        // MARK: How it ends
+        // MARK: Unmounting
 
         @Test func busyDirectoryKeepsTheWholeTownMounted() throws {
-            try withCoveredTown { town in
+            try withSignalMounts { town in
                 let before = mountpoints(of: town)
                 let user = try Command("sleep", "60", in: "\(town.path)/deacon").start()
                 #expect(eventually { Client.isProcess(user.pid, in: "\(town.path)/deacon") })
-                // Twice: what the first has looked at must not be gone by the second.
+                // Twice: the first run must not disturb the second.
                 for _ in 1...2 {
                     let outcome = try town.pulsefs("unmount", town.path)
                     #expect(outcome.status == 5 && outcome.errors.contains("sleep"), "\(outcome)")
@@ -194,7 +195,7 @@ extension EndToEnd {
         }
 
         @Test func unmountOfPulseIsTheEndOfAll() throws {
-            try withCoveredTown { town in
+            try withSignalMounts { town in
                 let text = KeepaliveDocument.text("gt")
                 try Client.write(text, to: town.keepalive)
                 try Command("umount", "\(town.path)/.pulse").output()
@@ -204,8 +205,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func unmountOfOneDirectoryLeavesTheOthersAndTheDoctorSaysSo() throws {
-            try withCoveredTown { town in
+        @Test func unmountOfOneDirectoryLeavesTheOthersAndTheDoctorReportsIt() throws {
+            try withSignalMounts { town in
                 let text = KeepaliveDocument.text("bd")
                 try Client.write(text, to: town.activity)
                 try Command("umount", "\(town.path)/daemon").output()
@@ -221,8 +222,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func whatIsLeftWithoutPulseIsClearedAway() throws {
-            try withCoveredTown { town in
+        @Test func orphanedMountsAreRemoved() throws {
+            try withSignalMounts { town in
                 for command in ["mount", "unmount"] {
                     let text = KeepaliveDocument.text(command, age: 600)
                     try Client.write(text, to: town.keepalive)
@@ -242,17 +243,17 @@ extension EndToEnd {
             }
         }
 
-        // MARK: What is refused, and what is said
+        // MARK: Errors and messages
 
         @Test(arguments: ["**/.runtime/keepalive.json", "*.json", ".pulse/*"])
-        func patternThatCannotBeCoveredIsRefused(pattern: String) throws {
+        func patternThatCannotBeMountedIsRejected(pattern: String) throws {
             try withTown { town in
                 let outcome = try town.pulsefs("mount", "--scope=signals", "--signal", pattern, town.path)
                 #expect(outcome.status == 64 && outcome.errors.contains(pattern), "\(outcome)")
             }
         }
 
-        @Test func somethingInTheWayOfPulseIsRefused() throws {
+        @Test func fileNamedPulsePreventsTheMount() throws {
             try withTown { town in
                 try Client.write("mine", to: "\(town.path)/.pulse")
                 let outcome = try town.pulsefs("mount", "--scope=signals", town.path)
@@ -274,7 +275,7 @@ extension EndToEnd {
         // MARK: An ordinary user
 
         @Test(.needs("fusermount3")) func ordinaryUserHasAMountForEachDirectory() throws {
-            try withCoveredTown("--signal", Self.polecats, as: .nobody) { town in
+            try withSignalMounts("--signal", Self.polecats, as: .nobody) { town in
                 #expect(mountpoints(of: town) == [".pulse", ".runtime", "daemon", "deacon"])
                 try town.shell("mkdir -p gastown/polecats/nux/.runtime")
                 #expect(eventually { mountpoints(of: town).contains("gastown/polecats/nux/.runtime") })

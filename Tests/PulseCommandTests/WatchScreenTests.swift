@@ -3,7 +3,7 @@ import Testing
 
 @testable import PulseCommand
 
-/// The screens of `pulsefs watch`, to the character.
+/// The screens of `pulsefs watch`, character by character.
 @Suite struct WatchScreenTests {
     private static let now = ContinuousClock.now
 
@@ -19,7 +19,7 @@ import Testing
         return WatchScreen.Row(runtime: runtime, readAt: now - .seconds(passed))
     }
 
-    /// A town in which something of every kind is.
+    /// A town with something of every kind.
     private static let town = WatchScreen(
         town: "/home/anna/gt", host: "anna",
         rows: [
@@ -37,7 +37,7 @@ import Testing
         return lines.map(\.text).joined(separator: "\n")
     }
 
-    @Test func eightyColumnsKeepWholeNames() {
+    @Test func eightyColumnsShowFullNames() {
         #expect(
             Self.screen(Self.town, 80, 24) == """
                 /home/anna/gt                                       3 alive, 1 expired, 1 exited
@@ -65,7 +65,7 @@ import Testing
                 """)
     }
 
-    @Test func narrowTerminalKeepsWhatMatters() {
+    @Test func narrowTerminalKeepsTheImportantColumns() {
         #expect(
             Self.screen(Self.town, 40, 10) == """
                 …e/anna/gt  3 alive, 1 expired, 1 exited
@@ -79,7 +79,7 @@ import Testing
                 """)
     }
 
-    @Test func whatHasNoRoomIsCountedAndScrolledTo() {
+    @Test func hiddenRowsAreCountedAndScrollable() {
         var town = Self.town
         town.rows = (10..<40).map { Self.row("agent-\($0)", "alive", age: 1, left: 89) }
         #expect(
@@ -107,7 +107,7 @@ import Testing
                 """)
     }
 
-    @Test func troubleTakesTheSecondLineAndTheColours() {
+    @Test func problemsAreShownInTheSecondLineAndInColour() {
         var town = Self.town
         town.trouble = "/home/anna/gt has not answered for 4s"
         let lines = town.lines(WatchScreen.Size(columns: 80, rows: 24), at: Self.now)
@@ -115,7 +115,7 @@ import Testing
         #expect(lines.dropFirst(3).joined().allSatisfy { $0.style == .faint })
     }
 
-    @Test func mirrorIsNamedWithWhatIsWrong() {
+    @Test func mirrorIsShownWithItsProblem() {
         var town = Self.town
         let up = MirrorStatus.Link(.up, since: WallTime(seconds: 0))
         town.mirror = MirrorStatus(

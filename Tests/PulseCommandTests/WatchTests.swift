@@ -1,22 +1,23 @@
 import Glibc
+import TestSupport
 import Testing
 
 @testable import PulseCommand
 
-extension EndToEnd {
+extension ParallelEndToEnd {
     /// `pulsefs watch`, in a real terminal and in a pipe.
     @Suite(.needs("tmux")) struct WatchTests {
-        /// A document as an agent might write it that means no good.
+        /// A document that a malicious agent might write.
         private static let hostile = #"""
             {"state":"working","last_command":"\u001b[31m\u001b]0;gone\u0007\u001b[2J日本語のコマンド\u202e\nfaked"}
             """#
 
         private func watch(_ town: MountedTown, options: String = "") -> String {
-            // A shell that a person types into would not be hit by their Ctrl-C.
-            "trap : INT; echo before; '\(MountedTown.program)' watch \(options) '\(town.path)'; echo \"after $?\"; exec cat"
+            // An interactive shell ignores Ctrl-C, too.
+            "trap : INT; echo before; '\(BuiltProgram.path)' watch \(options) '\(town.path)'; echo \"after $?\"; exec cat"
         }
 
-        /// Two runtimes, of which one writes what is no good.
+        /// Two runtimes, one of which writes a malicious document.
         private func fill(_ town: MountedTown) throws {
             try Client.write(
                 #"{"state":"idle","last_command":"gt mail check"}"#,
@@ -24,17 +25,17 @@ extension EndToEnd {
             try Client.write(Self.hostile, to: "\(town.path)/.runtime/heartbeats/gt-witness.json")
         }
 
-        /// A screen in which what is never twice the same is made so, line by line below the first.
+        /// A screen with the values that change from run to run replaced, from the second line on.
         private func normalized(_ screen: String) -> String {
             var lines = screen.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
             guard lines.count > 2 else { return screen }
-            // Process ids are in it.
+            // Process ids vary.
             if let evidence = lines[2].firstRange(of: "EVIDENCE")?.lowerBound {
                 let columns = TerminalText.width(String(lines[2][..<evidence]))
                 lines = lines.map { Self.prefix(of: $0, columns: columns) }
             }
             return lines.dropFirst().map { line in
-                // Numbers are written to the right: what is left of them may be a space or a digit.
+                // Numbers are right-aligned: the column before one is a space or a digit.
                 line.replacing(/[ ]+[0-9]+(m[0-9]{2})?s\b/) {
                     String(repeating: " ", count: $0.output.0.count - 1) + "#"
                 }
@@ -96,7 +97,7 @@ extension EndToEnd {
                 #expect(screen.split(separator: "\n").first?.hasSuffix("2 alive") == true)
                 let colours = try session.colouredScreen()
                 #expect(colours.contains("\u{1b}["))
-                // Red would be the document's; tmux shows none of our own here.
+                // Red could only come from the document.
                 #expect(!colours.contains("\u{1b}[31m"))
                 #expect(try session.state() == (true, false))
             }
@@ -114,7 +115,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func noColoursWhereNobodyWantsThem() throws {
+        @Test func noColoursWithNoColor() throws {
             try withMountedTown("--ttl", "1h") { town in
                 try fill(town)
                 let session = try TerminalSession(
@@ -124,7 +125,7 @@ extension EndToEnd {
             }
         }
 
-        /// How it may be ended, and what the shell then says.
+        /// A way to end it, and what the shell prints then.
         static let ends: [(keys: String?, signal: CInt, status: String)] = [
             ("q", 0, "after 0"), ("C-c", 0, "after 0"), (nil, SIGINT, "after 0"), (nil, SIGTERM, "after 143"),
             (nil, SIGHUP, "after 129"),
@@ -143,7 +144,7 @@ extension EndToEnd {
                 #expect(try eventually { try session.screen().contains(status) })
                 #expect(try session.screen().hasPrefix("before\n"))
                 #expect(try session.state() == (false, true))
-                // Typed words are to be seen again.
+                // Echo is on again.
                 try session.press("typed", "Enter")
                 #expect(try eventually { try session.screen().hasSuffix("typed\ntyped") })
             }
@@ -156,7 +157,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func keysScrollThroughWhatHasNoRoom() throws {
+        @Test func keysScrollLongLists() throws {
             try withMountedTown("--ttl", "1h") { town in
                 for number in 10..<40 { try town.touch("agent-\(number)") }
                 let session = try TerminalSession(watch(town), columns: 40, rows: 10, in: town.scratch)
@@ -181,7 +182,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func tableSaysThatTheTownIsStuckOrGoneAndRecovers() throws {
+        @Test func tableShowsAHungOrUnmountedTownAndRecovers() throws {
             try withMountedTown("--ttl", "1h") { town in
                 try fill(town)
                 let session = try TerminalSession(watch(town), columns: 100, rows: 24, in: town.scratch)
@@ -197,7 +198,7 @@ extension EndToEnd {
                 #expect(try says("has not answered for"), "\(session.shown)")
                 kill(worker, SIGCONT)
                 #expect(try says("no mirror"), "\(session.shown)")
-                // It watches, and is no reason not to unmount.
+                // A watcher does not make the town busy.
                 let unmounted = try town.pulsefs("unmount", town.path)
                 #expect(unmounted.status == 0, "\(unmounted)")
                 #expect(!town.isMounted)
@@ -214,12 +215,12 @@ extension EndToEnd {
 
         // MARK: In a pipe
 
-        /// What `watch` prints into a pipe until `body` is done.
+        /// The output of `watch` into a pipe while `body` runs.
         private func printed(
             by town: MountedTown, _ options: String..., during body: (RunningCommand) throws -> Void
         ) throws -> Command.Outcome {
             let watch = try town.pulsefsCommand(["watch", town.path] + options).start()
-            // Its eye is open once the town has a reader of events.
+            // It watches once the town has an event reader.
             #expect(try eventually { try town.status().events?.readers == 1 })
             try body(watch)
             watch.send(SIGTERM)
@@ -230,7 +231,7 @@ extension EndToEnd {
             try withMountedTown("--ttl", "1h") { town in
                 let outcome = try printed(by: town) { watch in
                     try town.pulsefs("touch", town.path, "mayor", "--ttl", "20ms").expectSuccess()
-                    // Line by line, as it happens.
+                    // One line per event, immediately.
                     #expect(eventually { watch.printed.contains("expired      mayor\n") }, "\(watch.printed)")
                     try town.pulsefs("forget", town.path, "mayor").expectSuccess()
                     #expect(eventually { watch.printed.contains("forgotten    mayor\n") }, "\(watch.printed)")
@@ -271,9 +272,9 @@ extension EndToEnd {
             }
         }
 
-        @Test func watchEndsWhenNobodyReadsItsPipe() throws {
+        @Test func watchEndsWhenItsPipeIsClosed() throws {
             try withMountedTown("--ttl", "1h") { town in
-                let words = ["sh", "-c", "'\(MountedTown.program)' watch '\(town.path)' | head -n 1"]
+                let words = ["sh", "-c", "'\(BuiltProgram.path)' watch '\(town.path)' | head -n 1"]
                 let pipeline = try Command(words).start()
                 #expect(try eventually { try town.status().events?.readers == 1 })
                 try town.pulsefs("touch", town.path, "mayor").expectSuccess()

@@ -1,14 +1,15 @@
 import CLinux
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// What tools write to a signal file, by which system calls, and what is read afterwards.
+extension ParallelEndToEnd {
+    /// Writing signal files with the system calls of real tools, and reading them back.
     @Suite(.inEachScope) struct WritingTests {
         // MARK: The tools
 
-        @Test func documentOverwrittenAsGoDoesIsReadBackByteForByte() throws {
+        @Test func documentWrittenByGoIsReadBackByteForByte() throws {
             try withMountedTown { town in
                 for command in ["gt prime", "gt mail send mayor/ -s x", "gt"] {
                     let text = KeepaliveDocument.text(command)
@@ -32,14 +33,14 @@ extension EndToEnd {
             }
         }
 
-        @Test func lineThatTheShellEchoesBecomesTheLastCommand() throws {
+        @Test func echoedLineBecomesTheLastCommand() throws {
             try withMountedTown { town in
                 let before = Client.now
                 try town.shell("echo 'gt status' > .runtime/keepalive.json")
                 let document = try KeepaliveDocument(Client.read(town.keepalive))
                 #expect(document.lastCommand == "gt status")
                 #expect(before...Client.now ~= document.seconds)
-                // The redirection of a shell closes a descriptor of the file before anything is written to it.
+                // A shell's redirection closes a duplicate descriptor before the first write.
                 try town.shell("for i in 1 2 3; do echo \"gt $i\" > .runtime/keepalive.json; done")
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt 3")
             }
@@ -70,7 +71,7 @@ extension EndToEnd {
             }
         }
 
-        // MARK: Rename over it
+        // MARK: Rename
 
         @Test func fileRenamedOverASignalIsItsDocument() throws {
             try withMountedTown { town in
@@ -84,7 +85,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func secondRenameOfASharedTemporaryNameFindsNothing() throws {
+        @Test func secondRenameOfASharedTemporaryNameFails() throws {
             try withMountedTown { town in
                 let temporary = town.activity + ".tmp"
                 try Client.write(KeepaliveDocument.text("bd one"), to: temporary)
@@ -107,12 +108,12 @@ extension EndToEnd {
             }
         }
 
-        @Test func writerOfAFileThatAnotherRenamedGoesOnWritingTheSignal() throws {
+        @Test func writerOfARenamedTemporaryFileWritesTheSignalFile() throws {
             try withMountedTown { town in
                 let temporary = town.activity + ".tmp"
                 let text = KeepaliveDocument.text("bd slow")
                 let file = try Client.openForWriting(temporary)
-                // Another bd of the same temporary name: it renames what is there so far.
+                // Another bd uses the same temporary name and renames the partial file.
                 let first = KeepaliveDocument.text("bd fast")
                 try Client.write(first, to: file)
                 try Client.rename(temporary, to: town.activity)
@@ -122,26 +123,26 @@ extension EndToEnd {
                 #expect(try FileStatus(file).st_ino == number)
                 try Client.truncate(file, to: 0)
                 try Client.pwrite(text, to: file, at: 0)
-                #expect(try Client.read(town.activity) == first, "a draft is nobody else's to see")
+                #expect(try Client.read(town.activity) == first, "a draft is private")
                 try Client.close(file)
                 #expect(try Client.read(town.activity) == text)
                 #expect(try FileStatus(town.activity).st_ino == number)
             }
         }
 
-        @Test func nameIsTheSignalUnderEveryInodeThatWasRenamedOntoIt() throws {
+        @Test func renamedInodesAllBecomeTheSignalFile() throws {
             try withMountedTown { town in
                 for round in 1...20 {
                     try Client.replace(town.activity, with: KeepaliveDocument.text("bd \(round)"))
                     try Client.write(#"{"a":\#(round)}"#, to: town.activity)
-                    // A real file would hold just what was written; a signal file has a timestamp by now.
+                    // A plain file would have only the written bytes; a signal file has a timestamp.
                     #expect(try KeepaliveDocument(Client.read(town.activity)).seconds > 0)
                 }
                 #expect(try town.status().documents.touches == 40)
             }
         }
 
-        // MARK: Pieces
+        // MARK: Partial reads and writes
 
         @Test func piecesMakeOneDocumentWhenTheFileIsClosed() throws {
             try withMountedTown { town in
@@ -166,7 +167,7 @@ extension EndToEnd {
                 for character in text { try Client.write(String(character), to: file) }
                 try Client.close(file)
                 #expect(try Client.read(town.keepalive) == text)
-                // Appended to a document, white space is one still.
+                // A document with trailing white space is still valid.
                 let again = try Client.open(town.keepalive, O_WRONLY | O_APPEND)
                 try Client.write("\n", to: again)
                 try Client.close(again)
@@ -182,7 +183,7 @@ extension EndToEnd {
                 try Client.truncate(file, to: text.utf8.count)
                 try Client.close(file)
                 #expect(try Client.read(town.keepalive) == text)
-                // The other order: open without emptying, cut, write.
+                // The other order: open without O_TRUNC, truncate, write.
                 let other = KeepaliveDocument.text("gt")
                 let second = try Client.open(town.keepalive, O_RDWR)
                 try Client.truncate(second, to: 0)
@@ -205,7 +206,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func halfADocumentIsRefusedByFsyncAndTheOtherHalfMakesItGood() throws {
+        @Test func partialDocumentIsRejectedByFsyncAndCompletedByTheRest() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt halves")
                 let file = try Client.openForWriting(town.keepalive)
@@ -218,7 +219,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func duplicatedDescriptorsAreJudgedAtEachClose() throws {
+        @Test func duplicatedDescriptorsAreValidatedAtEachClose() throws {
             try withMountedTown { town in
                 let former = KeepaliveDocument.text("gt former")
                 try Client.write(former, to: town.keepalive)
@@ -227,7 +228,7 @@ extension EndToEnd {
                 let second = FileDescriptor(rawValue: fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0))
                 let third = FileDescriptor(rawValue: fcntl(file.rawValue, F_DUPFD_CLOEXEC, 0))
                 try Client.write(String(text.prefix(10)), to: file)
-                // Half a document is none; whoever closes is told so, and nobody reads it.
+                // A partial document is rejected at close and never read.
                 #expect(throws: Errno.invalidArgument) { try Client.close(file) }
                 #expect(try Client.read(town.keepalive) == former)
                 try Client.write(String(text.dropFirst(10)), to: second)
@@ -268,14 +269,14 @@ extension EndToEnd {
             }
         }
 
-        @Test func touchOfASignalThatIsNotThereMakesIt() throws {
+        @Test func touchOfAMissingSignalFileCreatesIt() throws {
             try withMountedTown { town in
                 try town.shell("touch .runtime/keepalive.json deacon/.deacon-heartbeat")
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).seconds > 0)
             }
         }
 
-        @Test func heartbeatOfWhichTheTimeIsTheSignalStaysEmpty() throws {
+        @Test func timeOnlyHeartbeatStaysEmpty() throws {
             try withMountedTown { town in
                 let path = "\(town.path)/deacon/.deacon-heartbeat"
                 let before = Client.now
@@ -286,7 +287,7 @@ extension EndToEnd {
             }
         }
 
-        // MARK: Judging
+        // MARK: Validation
 
         @Test(arguments: ["{}", #"{"time":"2026-01-01T00:00:00Z"}"#, #"{"timestamp":null,"state":"idle"}"#])
         func documentWithoutATimestampGetsTheTimeOfReceipt(text: String) throws {
@@ -311,7 +312,7 @@ extension EndToEnd {
         @Test(arguments: [
             #"{"last_command":"gt"#, "[1,2]", "null", "17", #""text""#, "{}{}", "{\"a\":\"\u{0}\"}", "one\ntwo\n",
         ])
-        func whatIsNoDocumentIsRefusedByCloseAndTheLastOneStays(text: String) throws {
+        func invalidDocumentIsRejectedByCloseAndTheLastOneStays(text: String) throws {
             try withMountedTown { town in
                 let former = KeepaliveDocument.text("gt former")
                 try Client.write(former, to: town.keepalive)
@@ -322,7 +323,7 @@ extension EndToEnd {
             }
         }
 
-        @Test func whatIsNoDocumentMakesNoSignalFile() throws {
+        @Test func invalidDocumentCreatesNoSignalFile() throws {
             try withMountedTown { town in
                 #expect(throws: Errno.invalidArgument) { try Client.write("{", to: town.keepalive) }
                 #expect(throws: Errno.noSuchFileOrDirectory) { try Client.read(town.keepalive) }

@@ -6,12 +6,14 @@ import Testing
 
 @testable import TownFS
 
-/// Who sees what of a file that somebody is writing to.
-@Suite struct AttributedWriteTests {
+/// Which callers see the draft of a file that is being written.
+@Suite(.timeLimit(.minutes(5))) struct AttributedWriteTests {
     private let activity = "daemon/activity.json"
 
-    /// Callers outside the pid namespace of the mount all carry the number 0, and are not one process for that.
-    @Test func draftOfACallerWithoutANumberIsNobodyElses() throws {
+    /// All callers from outside the mount's pid namespace have pid 0.
+    ///
+    /// They are different processes all the same.
+    @Test func draftOfACallerWithoutAPidIsPrivate() throws {
         try withTown { town in
             let (writer, reader) = (Request(user: 0, group: 0, thread: 0), Request(user: 1, group: 1, thread: 0))
             try town.write("{}", to: activity)
@@ -19,28 +21,28 @@ import Testing
             let drafting = try town.open(activity, O_WRONLY | O_TRUNC, by: writer)
             try town.write("{", to: drafting, by: writer)
             #expect(try town.stat(activity, by: reader).st_size == size)
-            town.fileSystem.release(drafting)
+            town.release(drafting)
             let awaited = try town.open("deacon/heartbeat.json", O_WRONLY | O_CREAT, by: writer)
             #expect(try !town.exists("deacon/heartbeat.json", by: reader))
-            town.fileSystem.release(awaited)
+            town.release(awaited)
         }
     }
 
-    /// The kernel asks for the attributes of what it has just made before open(2) returns.
+    /// The kernel sends GETATTR for a file it has just created before open(2) returns.
     @Test func callerWithoutANumberMakesAFile() throws {
         try withTown { town in
             let writer = Request(user: 0, group: 0, thread: 0)
             let made = try town.open("deacon/heartbeat.json", O_WRONLY | O_CREAT | O_TRUNC, by: writer)
-            let inode = try town.fileSystem.files[made].inode
-            let before = try town.fileSystem.getattr(inode, for: writer)
+            let inode = try town.inode(of: made)
+            let before = try town.getattr(inode, for: writer)
             #expect(before.status.st_size == 0)
             #expect(before.timeout == 0)
             #expect(throws: Errno.staleNFSFileHandle) {
-                try town.fileSystem.getattr(inode, for: Request(user: 1, group: 1, thread: 1))
+                try town.getattr(inode, for: Request(user: 1, group: 1, thread: 1))
             }
             try town.write("{}", to: made, by: writer)
             try town.close(made, by: writer)
-            let after = try town.fileSystem.getattr(inode, for: writer)
+            let after = try town.getattr(inode, for: writer)
             #expect(after.status.st_size > 2)
             #expect(town.town.liveness.record(of: try RuntimeID("deacon"))?.touch.evidence == .path)
         }

@@ -3,12 +3,13 @@ import Fuse
 import Glibc
 import Linux
 import Liveness
+import Synchronization
 import SystemPackage
 import Testing
 
 @testable import TownFS
 
-@Suite struct BackingDocumentTests {
+@Suite(.timeLimit(.minutes(5))) struct BackingDocumentTests {
     private let now = WallTime(seconds: 1_700_000_000, nanoseconds: 123_456_789)
 
     private func content(_ text: String, modified: WallTime, mode: mode_t = 0o640) -> SignalFile.Content {
@@ -21,8 +22,8 @@ import Testing
         try withTemporaryTree { try body(TestDirectory(path: $0)) }
     }
 
-    /// A directory to replace files in.
-    private struct TestDirectory {
+    /// A directory in which files are replaced.
+    private struct TestDirectory: Sendable {
         let path: String
         let descriptor: Descriptor
 
@@ -71,7 +72,7 @@ import Testing
         try withDirectory { directory in
             try directory.replace("a.json", with: content("{}", modified: now, mode: mode), now: now)
             let status = try directory.status("a.json")
-            // A document has no set-id bits.
+            // A document has no set-user-id or set-group-id bits.
             #expect(status.st_mode == S_IFREG | mode & 0o1777)
             #expect(WallTime(status.st_mtim) == now)
             #expect(status.st_size == 2)
@@ -81,7 +82,7 @@ import Testing
 
     @Test(arguments: [
         (Duration.seconds(-1), "ours"), (.zero, "ours"), (.nanoseconds(1), "theirs"), (.seconds(10), "theirs"),
-        // Of the future: a clock was wrong, and waiting for it to be right would take for ever.
+        // A time in the future, from a wrong clock. Keeping it would block newer documents.
         (.seconds(61), "ours"),
     ])
     func newerFileIsTheTruthUnlessItIsOfTheFuture(_ ahead: Duration, _ winner: String) throws {
@@ -93,7 +94,7 @@ import Testing
         }
     }
 
-    @Test func renameReplacesEvenWhatIsNewer() throws {
+    @Test func renameReplacesEvenANewerFile() throws {
         try withDirectory { directory in
             try directory.write("theirs", to: "a", modified: now + .seconds(5))
             try directory.replace("a", with: content("ours", modified: now), now: now + .seconds(60), evenIfNewer: true)
@@ -101,7 +102,7 @@ import Testing
         }
     }
 
-    @Test func exclusiveReplacementLeavesWhatIsThere() throws {
+    @Test func exclusiveRenameLeavesTheTarget() throws {
         try withDirectory { directory in
             try directory.write("theirs", to: "a", modified: now)
             #expect(throws: Errno.fileExists) {
@@ -113,32 +114,58 @@ import Testing
         }
     }
 
-    /// Whatever a crash, or somebody else, has left under the temporary name.
-    @Test(arguments: ["a file", "a symbolic link", "an unwritable file"])
-    func leftoverOfACrashIsNoHindrance(_ kind: String) throws {
+    /// Each writer has its own temporary file: documents do not mix, and each rename finds its file.
+    @Test func anyNumberOfWritersReplaceAFileAtOnce() throws {
         try withDirectory { directory in
-            let temporary = "\(directory.path)/.pulsefs-a.json"
-            switch kind {
-            case "a symbolic link":
-                try directory.write("precious", to: "victim", modified: now)
-                #expect(symlink("victim", temporary) == 0)
-            default:
-                try directory.write("half", to: ".pulsefs-a.json", modified: now)
-                if kind == "an unwritable file" { chmod(temporary, 0) }
+            let texts = (0..<4).map { String(repeating: "\($0)", count: 60_000) }
+            let failures = Mutex<[Errno]>([])
+            let torn = Mutex(0)
+            let contents = texts.map { content($0, modified: now) }
+            let time = now
+            let threads = try contents.map { content in
+                let ended = try EventFD()
+                _ = try Thread(named: "writer") {
+                    for _ in 0..<200 {
+                        do throws(Errno) {
+                            try directory.replace("a.json", with: content, now: time)
+                        } catch {
+                            failures.withLock { $0.append(error) }
+                        }
+                        let text = (try? directory.text("a.json")) ?? nil
+                        if text.map(texts.contains) != true { torn.withLock { $0 += 1 } }
+                    }
+                    ended.raise()
+                }
+                return ended
             }
-            try directory.replace("a.json", with: content("{}", modified: now), now: now)
-            #expect(try directory.text("a.json") == "{}")
-            if kind == "a symbolic link" { #expect(try directory.text("victim") == "precious") }
-            #expect(try !directory.names().contains(".pulsefs-a.json"))
+            for ended in threads { ended.wait() }
+            #expect(failures.withLock { $0 } == [])
+            #expect(torn.withLock { $0 } == 0)
+            let names = try directory.names()
+            #expect(names == ["a.json"])
         }
     }
 
-    @Test func leftoverIsClearedAwayEvenWhereTheFileIsNewer() throws {
+    @Test(arguments: [".pulsefs-a.json", ".pulsefs-0123456789abcdef"])
+    func temporaryFileOfAnotherWriterIsLeftAlone(_ name: String) throws {
         try withDirectory { directory in
-            try directory.write("half", to: ".pulsefs-a.json", modified: now)
-            try directory.write("theirs", to: "a.json", modified: now)
-            try directory.replace("a.json", with: content("ours", modified: now + .seconds(-1)), now: now)
-            #expect(try directory.names() == ["a.json"])
+            try directory.write("half", to: name, modified: now)
+            try directory.replace("a.json", with: content("{}", modified: now), now: now)
+            #expect(try directory.text("a.json") == "{}")
+            #expect(try directory.text(name) == "half")
+        }
+    }
+
+    @Test func removingTemporariesLeavesOtherFilesAndWhatLinksLeadTo() throws {
+        try withDirectory { directory in
+            let scope = try SignalPatterns(["*.json"]).root
+            for name in ["victim", ".pulsefs-0123456789abcdef", ".pulsefs-a.json", ".pulsefs-notes", "a.json"] {
+                try directory.write(name, to: name, modified: now)
+            }
+            #expect(symlink("victim", "\(directory.path)/.pulsefs-fedcba9876543210") == 0)
+            try BackingDocument.removeTemporaries(in: directory.descriptor, scope: scope)
+            #expect(try directory.names() == [".pulsefs-notes", "a.json", "victim"])
+            #expect(try directory.text("victim") == "victim")
         }
     }
 

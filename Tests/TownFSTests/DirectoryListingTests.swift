@@ -7,8 +7,8 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct DirectoryListingTests {
-    /// Two files of one inode number, on two devices: to tar they would be links of one.
+@Suite(.timeLimit(.minutes(5))) struct DirectoryListingTests {
+    /// Two files with one inode number on two devices: tar would take them for hard links.
     @Test(.enabled(if: geteuid() == 0, "mounting takes root"))
     func filesOfOtherDevicesHaveNumbersOfTheirOwn() throws {
         try withTown(["one/x": "1", "two/x": "2"]) { town in
@@ -16,36 +16,36 @@ import Testing
                 #expect(mount("tmpfs", "\(town.tree)/\(name)", "tmpfs", 0, nil) == 0)
             }
             defer { for name in ["one", "two"] { umount2("\(town.tree)/\(name)", CInt(MNT_DETACH)) } }
-            for name in ["one", "two"] { try town.writeBeneath("text", to: "\(name)/f") }
-            let (one, two) = (try town.statBeneath("one/f"), try town.statBeneath("two/f"))
+            for name in ["one", "two"] { try town.writeBacking("text", to: "\(name)/f") }
+            let (one, two) = (try town.statBacking("one/f"), try town.statBacking("two/f"))
             try #require(one.st_ino == two.st_ino && one.st_dev != two.st_dev)
             for name in ["one", "two"] {
                 let number = try town.stat("\(name)/f").st_ino
                 let directory = try town.lookup(name).inode
-                let opened = try town.fileSystem.opendir(directory, for: .me).handle
-                defer { town.fileSystem.releasedir(opened) }
-                let listed = try town.fileSystem.list(directory, opened).first { $0.name == Array("f".utf8) }
+                let opened = try town.opendir(directory, for: .me).handle
+                defer { town.releasedir(opened) }
+                let listed = try town.list(directory, opened).first { $0.name == Array("f".utf8) }
                 #expect(listed?.number == UInt64(number))
             }
             #expect(try town.stat("one/f").st_ino != town.stat("two/f").st_ino)
-            #expect(try town.stat("daemon").st_ino == town.statBeneath("daemon").st_ino)
+            #expect(try town.stat("daemon").st_ino == town.statBacking("daemon").st_ino)
         }
     }
 
     @Test(
-        arguments: ["beneath only", "touched", "touched over one beneath", "written down"],
-        TownFileSystem.Opening.allCases)
-    func signalFileIsListedOnce(_ state: String, _ opening: TownFileSystem.Opening) throws {
+        arguments: ["backing only", "touched", "touched over a backing file", "written back"],
+        TestTown.Opening.allCases)
+    func signalFileIsListedOnce(_ state: String, _ opening: TestTown.Opening) throws {
         try withTown(["daemon/daemon.pid": "1"]) { town in
             let path = "daemon/activity.json"
-            if state.contains("beneath") { try town.writeBeneath("{}", to: path) }
-            if state != "beneath only" { try town.write("{}", to: path) }
-            if state == "written down" { town.writeback() }
+            if state.contains("backing") { try town.writeBacking("{}", to: path) }
+            if state != "backing only" { try town.write("{}", to: path) }
+            if state == "written back" { town.writeback() }
             #expect(try town.names("daemon") == ["activity.json", "daemon.pid"])
             let inode = try town.lookup("daemon").inode
-            try town.fileSystem.opening(inode, opening) { handle in
+            try town.opening(inode, opening) { handle in
                 for withLookup in [false, true] {
-                    let listed = try town.fileSystem.list(inode, handle, withLookup: withLookup)
+                    let listed = try town.list(inode, handle, withLookup: withLookup)
                     let entry = try #require(listed.first { $0.text == "activity.json" })
                     let number = try town.stat(path).st_ino
                     #expect(entry.number == number)
@@ -62,7 +62,7 @@ import Testing
         }
     }
 
-    @Test func fileThatIsBeingMadeIsNotListed() throws {
+    @Test func fileBeforeItsFirstCommitIsNotListed() throws {
         try withTown { town in
             let handle = try town.open("daemon/activity.json", O_WRONLY | O_CREAT)
             #expect(try town.names("daemon") == [])
@@ -71,10 +71,30 @@ import Testing
         }
     }
 
-    @Test func temporaryFileOfAWriteDownIsNotListed() throws {
-        try withTown(["daemon/.pulsefs-activity.json": "left by a crash"]) { town in
+    @Test(arguments: ["daemon/.pulsefs-activity.json", "daemon/.pulsefs-0123456789abcdef"])
+    func temporaryFileOfAWriteBackIsNeverSeen(_ path: String) throws {
+        try withTown { town in
+            try town.writeBacking("half", to: path)
             try town.write("{}", to: "daemon/activity.json")
             #expect(try town.names("daemon") == ["activity.json"])
+            #expect(try !town.exists(path))
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.unlink(path) }
+            #expect(throws: Errno.notPermitted) { try town.write("mine", to: path) }
+            #expect(throws: Errno.notPermitted) { try town.mkdir(path) }
+            #expect(throws: Errno.notPermitted) { try town.rename("daemon/activity.json", to: path) }
+            #expect(try town.readBacking(path) == "half")
+            // It is no reason for the directory not to be empty.
+            try town.unlink("daemon/activity.json")
+            try town.rmdir("daemon")
+        }
+    }
+
+    @Test func temporaryFilesOfACrashAreRemovedAtStart() throws {
+        let left = ["daemon/.pulsefs-activity.json", "daemon/.pulsefs-0123456789abcdef"]
+        try withTown(Dictionary(uniqueKeysWithValues: (left + ["daemon/.pulsefs-notes"]).map { ($0, "") })) { town in
+            let (beneath, shown) = (try town.backingNames("daemon"), try town.names("daemon"))
+            #expect(beneath == [".pulsefs-notes"])
+            #expect(shown == [".pulsefs-notes"])
         }
     }
 
@@ -82,12 +102,12 @@ import Testing
         try withTown { town in
             try town.mkdir("daemon/activity.json")
             let inode = try town.lookup("daemon").inode
-            let handle = try town.fileSystem.opendir(inode, for: .me).handle
-            let entry = try #require(try town.fileSystem.list(inode, handle).first { $0.text == "activity.json" })
+            let handle = try town.opendir(inode, for: .me).handle
+            let entry = try #require(try town.list(inode, handle).first { $0.text == "activity.json" })
             #expect(entry.kind == S_IFDIR)
-            let number = try town.statBeneath("daemon/activity.json").st_ino
+            let number = try town.statBacking("daemon/activity.json").st_ino
             #expect(entry.number == number)
-            town.fileSystem.releasedir(handle)
+            town.releasedir(handle)
         }
     }
 
@@ -103,7 +123,7 @@ import Testing
             #expect(throws: Errno.isDirectory) { try town.unlink(".pulse") }
             #expect(throws: Errno.notPermitted) { try town.rename(".pulse", to: "x") }
             #expect(throws: Errno.notPermitted) { try town.write("", to: ".pulse/x") }
-            // Only in the root.
+            // Only in the root directory.
             #expect(try !town.exists("daemon/.pulse"))
         }
     }
@@ -133,9 +153,9 @@ import Testing
             }
             #expect(try town.names(".pulse/runtimes") == ["mayor.json"])
             for inode in [directory, file] {
-                #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(inode, for: .me) }
-                town.fileSystem.forget(inode, count: 1000)
-                #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(inode, for: .me) }
+                #expect(throws: Errno.staleNFSFileHandle) { try town.getattr(inode, for: .me) }
+                town.forget(inode, count: 1000)
+                #expect(throws: Errno.staleNFSFileHandle) { try town.getattr(inode, for: .me) }
             }
         }
     }
@@ -154,14 +174,14 @@ import Testing
         }
     }
 
-    @Test func removingFromAmongRuntimesForgetsAlsoWhoIsNotAlive() throws {
+    @Test func unlinkInRuntimesAlsoForgetsExpiredRuntimes() throws {
         try withTown { town in
             for id in ["mayor", "gastown/mayor"] { try town.town.liveness.touch(RuntimeID(id), ttl: .seconds(90)) }
             town.advance(by: .seconds(91))
             let events = town.town.liveness.lastEvent
             try town.unlink(".pulse/runtimes/gastown/mayor.json")
             #expect(town.town.liveness.record(of: try RuntimeID("gastown/mayor")) == nil)
-            // That they have expired is said when somebody looks.
+            // Expiry is noticed at the next lookup.
             let said = town.town.liveness.events(from: events + 1, limit: 10).events.map(\.kind)
             #expect(said.contains(.forgotten) && !said.contains(.touched))
             #expect(try town.names(".pulse/runtimes") == ["mayor.json"])
@@ -169,7 +189,7 @@ import Testing
         }
     }
 
-    @Test func statusIsReadAsAWholeAndItsSizeAgrees() throws {
+    @Test func statusIsReadWholeAndMatchesItsSize() throws {
         try withTown { town in
             try town.write("{}", to: "daemon/activity.json")
             let handle = try town.open(".pulse/status.json")
@@ -178,17 +198,19 @@ import Testing
             let text = try town.read(handle)
             #expect(off_t(text.utf8.count) == size)
             #expect(text.contains("\"touches\" : 1"))
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(throws: Errno.permissionDenied) { try town.open(".pulse/status.json", O_WRONLY) }
         }
     }
 
-    /// Read in pieces of every size, a directory has each of its names once; and going back to an offset goes on there.
+    /// In replies of every size, a directory lists each name once.
+    ///
+    /// A reader that seeks to an offset resumes there.
     @Test(
         arguments: ["plain", "daemon"].flatMap { directory in
-            TownFileSystem.Opening.allCases.map { (directory, $0) }
+            TestTown.Opening.allCases.map { (directory, $0) }
         }, [300, 512, 4096, 65_536])
-    func piecesOfAListingFitTogether(_ kind: (String, TownFileSystem.Opening), _ room: Int) throws {
+    func piecesOfAListingFitTogether(_ kind: (String, TestTown.Opening), _ room: Int) throws {
         let (directory, opening) = kind
         var files = Dictionary(uniqueKeysWithValues: (0..<200).map { ("\(directory)/file-\($0)", "") })
         files["\(directory)/" + String(repeating: "n", count: 255)] = ""
@@ -198,12 +220,12 @@ import Testing
                 files.keys.map { String($0.dropFirst(directory.count + 1)) } + [".", ".."]
                     + (directory == "daemon" ? ["activity.json"] : []))
             let inode = try town.lookup(directory).inode
-            try town.fileSystem.opening(inode, opening) { handle in
+            try town.opening(inode, opening) { handle in
                 for withLookup in [false, true] where !withLookup || room >= 512 {
-                    let all = try town.fileSystem.listAll(inode, handle, room: room, withLookup: withLookup)
+                    let all = try town.listAll(inode, handle, room: room, withLookup: withLookup)
                     #expect(all.count == expected.count)
                     #expect(Set(all.map(\.text)) == expected)
-                    let again = try town.fileSystem.list(
+                    let again = try town.list(
                         inode, handle, from: all[100].nextOffset, room: room, withLookup: withLookup)
                     #expect(again.first?.text == all[101].text)
                 }
@@ -211,45 +233,47 @@ import Testing
         }
     }
 
-    @Test(arguments: TownFileSystem.Opening.allCases)
-    func offsetsHoldWhileNamesComeAndGo(_ opening: TownFileSystem.Opening) throws {
+    @Test(arguments: TestTown.Opening.allCases)
+    func offsetsHoldWhileNamesComeAndGo(_ opening: TestTown.Opening) throws {
         let files = Dictionary(uniqueKeysWithValues: (0..<20).map { ("daemon/file-\($0)", "") })
         try withTown(files) { town in
             let inode = try town.lookup("daemon").inode
-            try town.fileSystem.opening(inode, opening) { handle in
-                var all = try town.fileSystem.list(inode, handle, room: 400)
+            try town.opening(inode, opening) { handle in
+                var all = try town.list(inode, handle, room: 400)
                 try town.write("{}", to: "daemon/activity.json")
                 try town.unlink("daemon/\(all[3].text)")
-                all += try town.fileSystem.listAll(inode, handle, from: all[all.count - 1].nextOffset, room: 400)
+                all += try town.listAll(inode, handle, from: all[all.count - 1].nextOffset, room: 400)
                 #expect(Set(all.map(\.text)) == Set((0..<20).map { "file-\($0)" } + [".", ".."]))
                 #expect(all.count == 22)
-                // From the start again, it is what is there now.
-                #expect(try town.fileSystem.list(inode, handle).contains { $0.text == "activity.json" })
+                // From offset 0, the listing is current.
+                #expect(try town.list(inode, handle).contains { $0.text == "activity.json" })
             }
         }
     }
 
-    /// Nobody says whose listing it is that goes on.
-    @Test(arguments: ["plain", "daemon"]) func readersOfOneDirectoryDoNotMeet(_ directory: String) throws {
+    /// Without a handle, the kernel does not say which reader continues.
+    @Test(arguments: ["plain", "daemon"]) func readersOfOneDirectoryAreIndependent(_ directory: String) throws {
         let files = Dictionary(uniqueKeysWithValues: (0..<60).map { ("\(directory)/file-\($0)", "") })
         try withTown(files) { town in
             let inode = try town.lookup(directory).inode
-            var one = try town.fileSystem.list(inode, .unopened, room: 800)
-            // What the first reader has had goes, and is not there for the second.
+            var one = try town.list(inode, .unopened, room: 800)
+            // Remove what the first reader has seen; the second does not see it.
             for gone in one.filter({ $0.text.hasPrefix("file") }).prefix(5) {
                 try town.unlink("\(directory)/\(gone.text)")
             }
-            var other = try town.fileSystem.list(inode, .unopened, room: 800)
-            one += try town.fileSystem.listAll(inode, .unopened, from: one[one.count - 1].nextOffset, room: 800)
-            other += try town.fileSystem.listAll(inode, .unopened, from: other[other.count - 1].nextOffset, room: 800)
+            var other = try town.list(inode, .unopened, room: 800)
+            one += try town.listAll(inode, .unopened, from: one[one.count - 1].nextOffset, room: 800)
+            other += try town.listAll(inode, .unopened, from: other[other.count - 1].nextOffset, room: 800)
             #expect(one.count == 62 && Set(one).count == 62)
             #expect(other.count == 57 && Set(other).count == 57)
         }
     }
 
-    /// One with little room is given more than it takes, and goes on earlier; removing what it has seen, it meets all the rest.
+    /// A reader with a small buffer uses part of a reply and resumes earlier.
+    ///
+    /// It sees every other name even if it removes those it has seen.
     @Test(arguments: ["plain", "daemon", "", ".pulse/runtimes"], [false, true])
-    func whateverGoesAndWhereverOneGoesOnNoNameIsLeftOut(_ directory: String, areDropped: Bool) throws {
+    func noNameIsSkippedWhereverAReaderResumes(_ directory: String, areDropped: Bool) throws {
         let names = (0..<150).map { "n\($0).json" }
         let isReal = !directory.hasPrefix(".pulse")
         let prefix = directory.isEmpty ? "" : "\(directory)/"
@@ -263,22 +287,22 @@ import Testing
             let inode = try town.lookup(directory).inode
             let seen = try listingALittle(of: inode, in: town, room: 4096) { name in
                 if names.contains(name) { try town.unlink("\(prefix)\(name)") }
-                // As others' listings would have it.
-                if areDropped { town.fileSystem.listings.forget(inode) }
+                // The offset of another reader's listing.
+                if areDropped { town.listings.forget(inode) }
             }
             #expect(seen.filter(names.contains).sorted() == names.sorted())
             #expect(Set(seen).count == seen.count)
-            #expect(try town.fileSystem.listAll(inode, .unopened).filter { names.contains($0.text) } == [])
+            #expect(try town.listAll(inode, .unopened).filter { names.contains($0.text) } == [])
         }
     }
 
-    /// All that a reader sees who takes no more than seven names of each answer and goes on after them.
+    /// All names seen by a reader that uses up to seven entries of each reply and resumes after them.
     private func listingALittle(
         of inode: InodeNumber, in town: TestTown, room: Int, _ take: (String) throws -> Void
     ) throws -> [String] {
         var seen: [String] = []
         var offset: off_t = 0
-        while case let listed = try town.fileSystem.list(inode, .unopened, from: offset, room: room), !listed.isEmpty {
+        while case let listed = try town.list(inode, .unopened, from: offset, room: room), !listed.isEmpty {
             let taken = listed.prefix(7)
             offset = taken[taken.count - 1].nextOffset
             seen += taken.map(\.text)
@@ -287,7 +311,7 @@ import Testing
         return seen
     }
 
-    /// Where offsets count what one opening has seen, a directory is read as a whole.
+    /// Where offsets have no meaning across openings, each opening reads the whole directory.
     @Test(.enabled(if: geteuid() == 0, "mounting takes root")) func overlaysAreListedWithoutGaps() throws {
         try withTown(["over/x": ""]) { town in
             #expect(mount("tmpfs", "\(town.tree)/over", "tmpfs", 0, nil) == 0)
@@ -297,7 +321,7 @@ import Testing
             try #require(mount("overlay", "\(town.tree)/over/merged", "overlay", 0, layers) == 0)
             defer { umount2("\(town.tree)/over/merged", CInt(MNT_DETACH)) }
             for number in 0..<100 {
-                try town.writeBeneath("", to: "over/\(number < 10 ? "lower" : "merged")/d/f\(number)")
+                try town.writeBacking("", to: "over/\(number < 10 ? "lower" : "merged")/d/f\(number)")
             }
             let inode = try town.lookup("over/merged/d").inode
             let seen = try listingALittle(of: inode, in: town, room: 1000) { name in
@@ -307,18 +331,18 @@ import Testing
         }
     }
 
-    /// A directory that is taken away beneath says so, and is not empty: whoever opens its name next has it looked up anew.
-    @Test func directoryThatHasGoneBeneathIsStale() throws {
+    /// A directory that vanished from the backing tree is ESTALE, not empty: the kernel then looks the name up again.
+    @Test func directoryRemovedFromTheBackingTreeIsStale() throws {
         try withTown(["plain/d/f": ""]) { town in
             let inode = try town.lookup("plain/d").inode
-            #expect(try town.fileSystem.listAll(inode, .unopened).count == 3)
+            #expect(try town.listAll(inode, .unopened).count == 3)
             for path in ["plain/d/f", "plain/d"] { #expect(remove("\(town.tree)/\(path)") == 0) }
-            #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.list(inode, .unopened) }
+            #expect(throws: Errno.staleNFSFileHandle) { try town.list(inode, .unopened) }
         }
     }
 
-    /// Those who stop in the middle leave little behind; who comes back all the same goes on.
-    @Test(arguments: ["plain", "daemon"]) func listingsThatNobodyGoesOnWithMakeRoom(_ kind: String) throws {
+    /// Listings abandoned in the middle use little memory; a reader that returns can resume.
+    @Test(arguments: ["plain", "daemon"]) func abandonedListingsAreEvicted(_ kind: String) throws {
         let count = Listings.most + 20
         let files = Dictionary(
             uniqueKeysWithValues: (0..<count).flatMap { directory in
@@ -328,19 +352,19 @@ import Testing
             var begun: [(inode: InodeNumber, listed: [Listed])] = []
             for directory in 0..<count {
                 let inode = try town.lookup("\(directory)/\(kind)").inode
-                begun.append((inode, try town.fileSystem.list(inode, .unopened, room: 100)))
+                begun.append((inode, try town.list(inode, .unopened, room: 100)))
             }
-            #expect(town.fileSystem.listings.count == Listings.most)
+            #expect(town.listings.count == Listings.most)
             for (inode, listed) in begun {
-                let rest = try town.fileSystem.listAll(inode, .unopened, from: listed[listed.count - 1].nextOffset)
+                let rest = try town.listAll(inode, .unopened, from: listed[listed.count - 1].nextOffset)
                 #expect(Set((listed + rest).map(\.text)).count == 12)
             }
-            for (inode, _) in begun { town.fileSystem.forget(inode, count: 1) }
-            #expect(town.fileSystem.listings.count == 0)
+            for (inode, _) in begun { town.forget(inode, count: 1) }
+            #expect(town.listings.count == 0)
         }
     }
 
-    /// The one that is used is kept, however large; then the others have to go.
+    /// A listing in use is kept whatever its size; others are evicted.
     @Test func listingsAreKeptUpToAnAmount() throws {
         let listings = Listings()
         let entries = (0..<Listings.mostEntries / 2 + 1).map {
@@ -358,15 +382,15 @@ import Testing
     }
 
     @Test(arguments: [("plain", true), ("daemon", false), (".pulse", false), (".pulse/runtimes", false)])
-    func listingEndsAsOneThatMayBeKeptOrNot(_ directory: String, _ isKept: Bool) throws {
+    func listingSaysWhetherItMayBeCached(_ directory: String, _ isKept: Bool) throws {
         for sharesBacking in [false, true] {
             try withTown(["plain/f": "", "daemon/f": ""], sharesBacking: sharesBacking) { town in
                 let inode = try town.lookup(directory).inode
-                // Asked again, from the same place, it says so once more.
+                // A second read from the same offset gives the same reply.
                 for _ in 0..<2 {
-                    let last = try town.fileSystem.listAll(inode, .unopened).last
+                    let last = try town.listAll(inode, .unopened).last
                     for withLookup in [false, true] {
-                        let size = try town.fileSystem.listedSize(
+                        let size = try town.listedSize(
                             inode, .unopened, from: last?.nextOffset ?? 0, withLookup: withLookup)
                         #expect((size == 0) == (isKept && !sharesBacking))
                         #expect(size < MemoryLayout<fuse_dirent>.size)
@@ -382,23 +406,23 @@ import Testing
             let inode = try town.lookup("plain").inode
             let handle = FileHandle.unopened
             var offset: off_t = 0
-            while let last = try town.fileSystem.list(inode, handle, from: offset, room: 1000, withLookup: true).last {
-                let listed = try town.fileSystem.list(inode, handle, from: offset, room: 1000, withLookup: true)
-                // Twice, as this loop looks before it leaps.
+            while let last = try town.list(inode, handle, from: offset, room: 1000, withLookup: true).last {
+                let listed = try town.list(inode, handle, from: offset, room: 1000, withLookup: true)
+                // Twice: the loop reads ahead.
                 for entry in listed where entry.inode != 0 {
-                    town.fileSystem.forget(InodeNumber(rawValue: entry.inode), count: 2)
+                    town.forget(InodeNumber(rawValue: entry.inode), count: 2)
                 }
                 offset = last.nextOffset
             }
-            #expect(town.fileSystem.nodes.count == 2)
+            #expect(town.nodes.count == 2)
         }
     }
 
     @Test func closedListingIsNotAHandle() throws {
         try withTown { town in
-            let handle = try town.fileSystem.opendir(.root, for: .me).handle
-            town.fileSystem.releasedir(handle)
-            #expect(throws: Errno.badFileDescriptor) { try town.fileSystem.list(.root, handle) }
+            let handle = try town.opendir(.root, for: .me).handle
+            town.releasedir(handle)
+            #expect(throws: Errno.badFileDescriptor) { try town.list(.root, handle) }
         }
     }
 }

@@ -6,8 +6,8 @@ import Testing
 
 @testable import TownFS
 
-/// Heartbeats in which tools read the last sign of life.
-@Suite struct HeartbeatRefreshTests {
+/// Heartbeats that show a runtime's last activity.
+@Suite(.timeLimit(.minutes(5))) struct HeartbeatRefreshTests {
     private let heartbeat = ".runtime/heartbeats/gt-nux.json"
     private let nux: RuntimeID
 
@@ -21,7 +21,7 @@ import Testing
             Touch(runtime: nux, receivedAt: now.wall, at: now.instant, document: nil, source: .activity))
     }
 
-    @Test func heartbeatOfWhoWorksIsFreshAndAllElseIsKept() throws {
+    @Test func heartbeatOfAnActiveRuntimeIsFreshAndKeepsItsFields() throws {
         try withTown(activity: .beat) { town in
             try town.write(#"{"state":"working","timestamp":"\#(town.now.rfc3339)","bead":"gt-1"}"#, to: heartbeat)
             town.advance(by: .seconds(200))
@@ -35,15 +35,15 @@ import Testing
         }
     }
 
-    @Test func whatIsReadIsWhatIsWrittenDown() throws {
+    @Test func readAndWritebackAgree() throws {
         try withTown(activity: .beat) { town in
             try town.write(document("gt", at: town.now), to: heartbeat)
             town.advance(by: .seconds(100))
             work(in: town)
             let text = try town.read(heartbeat)
             town.writeback()
-            #expect(try town.readBeneath(heartbeat) == text)
-            #expect(WallTime(try town.statBeneath(heartbeat).st_mtim) == town.now)
+            #expect(try town.readBacking(heartbeat) == text)
+            #expect(WallTime(try town.statBacking(heartbeat).st_mtim) == town.now)
         }
     }
 
@@ -84,7 +84,7 @@ import Testing
         }
     }
 
-    @Test func whoHasExitedBeatsNoMore() throws {
+    @Test func exitedRuntimeIsNotRefreshed() throws {
         try withTown(activity: .beat) { town in
             let text = document("gt", at: town.now)
             try town.write(text, to: heartbeat)
@@ -118,7 +118,7 @@ import Testing
         }
     }
 
-    @Test func kernelKeepsNothingOfAFileThatBeats() throws {
+    @Test func kernelCachesNothingOfARefreshedHeartbeat() throws {
         try withTown(activity: .beat) { town in
             try town.write("{}", to: heartbeat)
             try town.write("{}", to: ".runtime/keepalive.json")

@@ -8,8 +8,8 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct JournalTests {
-    /// The memory, one journal that is written to, and the mapping of a keeper that only reads.
+@Suite(.timeLimit(.minutes(5))) struct JournalTests {
+    /// The shared memory, a writing journal, and the keeper's read-only mapping.
     private struct Shared {
         let writer: Journal
         let reader: Journal
@@ -33,13 +33,13 @@ import Testing
 
     private func path(_ name: some StringProtocol) -> [UInt8] { Array(name.utf8) }
 
-    /// What a replay says of each path, documents as text.
+    /// The replayed entry of each path, with documents as text.
     private func replayed(_ journal: Journal) -> [[UInt8]: String] {
         journal.replay().mapValues { event in
             switch event {
             case .content(let content): String(decoding: content.document.bytes, as: UTF8.self)
             case .unlinked: "(removed)"
-            case .clean: "(settled)"
+            case .clean: "(clean)"
             }
         }
     }
@@ -71,10 +71,10 @@ import Testing
         for (name, event) in events { #expect(shared.writer.append(event, at: path(name))) }
         #expect(
             replayed(shared.reader)
-                == [path("a"): "3", path("b"): "(removed)", path("c"): "(settled)", path("d"): "5"])
+                == [path("a"): "3", path("b"): "(removed)", path("c"): "(clean)", path("d"): "5"])
     }
 
-    /// A worker may be killed between any two entries, and the keeper then knows of all that went before.
+    /// If the worker is killed between two entries, the keeper replays every earlier one.
     @Test func everyPrefixReplays() throws {
         let shared = try Shared()
         var expected: [[UInt8]: String] = [:]
@@ -86,19 +86,19 @@ import Testing
                 expected[path] = "(removed)"
             case 4:
                 #expect(shared.writer.append(.clean, at: path))
-                expected[path] = "(settled)"
+                expected[path] = "(clean)"
             default:
                 let text = String(repeating: "x", count: number * 11) + "\(number)"
                 #expect(shared.writer.append(.content(content(text)), at: path))
                 expected[path] = text
             }
-            // What has been settled may be cleared away.
-            let kept = replayed(shared.reader).filter { $0.value != "(settled)" }
-            #expect(kept == expected.filter { $0.value != "(settled)" })
+            // Synced documents may be removed from the journal.
+            let kept = replayed(shared.reader).filter { $0.value != "(clean)" }
+            #expect(kept == expected.filter { $0.value != "(clean)" })
         }
     }
 
-    /// Killed after an entry's bytes were stored and before the word that makes them count: they do not.
+    /// If the worker is killed before it publishes an entry's length, the entry is ignored.
     @Test func unpublishedEntryDoesNotCount() throws {
         let memory = try Journal.makeMemory()
         let descriptor = try retryingInterrupts { fcntl(memory.rawValue, F_DUPFD_CLOEXEC, 0) }
@@ -111,7 +111,7 @@ import Testing
         #expect(journal.append(.unlinked, at: path("b")))
         var after: UInt64 = 0
         #expect(pread(copy.rawValue, &after, 8, 0) == 8)
-        // Cut anywhere, also in the middle of an entry, which a worker never publishes.
+        // Truncated anywhere, even inside an entry, which a worker never publishes.
         for word in before...after {
             var word = word
             #expect(pwrite(copy.rawValue, &word, 8, 0) == 8)
@@ -122,7 +122,7 @@ import Testing
         }
     }
 
-    /// Bytes that are no journal end the reading, and nothing else.
+    /// Invalid bytes end the replay and cause no other harm.
     @Test(arguments: [.max, 1 << 63, 1 << 62, 64 << 20, (64 << 20) + 1, 3] as [UInt64])
     func nonsenseReplaysNothing(_ word: UInt64) throws {
         let memory = try Journal.makeMemory()
@@ -140,7 +140,7 @@ import Testing
         #expect(try replayed(Journal(takingOwnershipOf: memory)) == [:])
     }
 
-    @Test func manyTouchesOfOneFileTakeLittleMemory() throws {
+    @Test func manyTouchesOfOneFileUseLittleMemory() throws {
         let memory = try Journal.makeMemory()
         let descriptor = try retryingInterrupts { fcntl(memory.rawValue, F_DUPFD_CLOEXEC, 0) }
         let copy = OwnedDescriptor(takingOwnershipOf: descriptor)
@@ -152,7 +152,7 @@ import Testing
         #expect(status.st_blocks * 512 < 2 << 20)
     }
 
-    @Test func clearingKeepsWhatIsNotSettled() throws {
+    @Test func compactionKeepsDirtyDocuments() throws {
         let shared = try Shared()
         let large = String(repeating: "y", count: Document.maximumSize)
         var expected: [[UInt8]: String] = [:]
@@ -161,23 +161,23 @@ import Testing
             #expect(shared.writer.append(.content(content("\(number)")), at: path))
             expected[path] = "\(number)"
         }
-        // Large documents that settle at once push the small ones through several clearings.
+        // Large synced documents force several compactions, which keep the small ones.
         for number in 0..<200 {
             let path = path("large/\(number % 3)")
             #expect(shared.writer.append(.content(content(large)), at: path))
             #expect(shared.writer.append(.clean, at: path))
         }
-        #expect(replayed(shared.reader).filter { $0.value != "(settled)" } == expected)
+        #expect(replayed(shared.reader).filter { $0.value != "(clean)" } == expected)
     }
 
-    @Test func fullJournalSaysSo() throws {
+    @Test func fullJournalThrows() throws {
         let shared = try Shared()
         let large = content(String(repeating: "z", count: Document.maximumSize))
         var accepted = 0
         while accepted < 2000, shared.writer.append(.content(large), at: path("\(accepted)")) { accepted += 1 }
-        // 64 MiB of documents that are not in their files.
+        // 64 MiB of dirty documents.
         #expect((1000..<1024).contains(accepted))
-        // What was accepted is still there.
+        // Accepted entries are still there.
         #expect(Set(shared.reader.replay().keys).isSuperset(of: (0..<accepted).map { path("\($0)") }))
     }
 
@@ -191,7 +191,7 @@ import Testing
         #expect(replayed(shared.reader)[path("after")] == "{}")
     }
 
-    /// Directories may be nested deeper than any path handed to a system call may be long.
+    /// Directories may be nested deeper than PATH_MAX.
     @Test(arguments: [0, 1, 255, 4096, 65_535, 65_536, 100_000])
     func pathMayHaveAnyLength(_ length: Int) throws {
         let shared = try Shared()

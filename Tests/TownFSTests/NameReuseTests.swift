@@ -6,8 +6,8 @@ import Testing
 
 @testable import TownFS
 
-/// What may take the name of a signal file, and when it is seen there.
-@Suite struct NameReuseTests {
+/// What may take the name of a signal file, and when it becomes visible.
+@Suite(.timeLimit(.minutes(5))) struct NameReuseTests {
     private let activity = "daemon/activity.json"
 
     @Test(arguments: [true, false]) func fileWithTwoNamesCannotBecomeASignalFile(_ isThere: Bool) throws {
@@ -18,7 +18,7 @@ import Testing
             #expect(try town.read("daemon/f") == "{}")
             #expect(try town.read("daemon/g") == "{}")
             #expect(try town.exists(activity) == isThere)
-            // With one name left it can.
+            // With a link count of one it can.
             try town.unlink("daemon/g")
             try town.rename("daemon/f", to: activity)
             #expect(town.town.liveness.record(ofSignal: Array(activity.utf8)) != nil)
@@ -26,7 +26,7 @@ import Testing
     }
 
     @Test(arguments: [S_IFLNK, S_IFIFO, S_IFDIR])
-    func otherKindsOfFilesTakeTheNameWhereNoSignalFileIs(_ kind: mode_t) throws {
+    func otherFileTypesMayTakeAnUnusedSignalName(_ kind: mode_t) throws {
         try withTown { town in
             let other = "\(town.tree)/daemon/other"
             switch kind {
@@ -35,7 +35,7 @@ import Testing
             default: #expect(mkdir(other, 0o755) == 0)
             }
             try town.rename("daemon/other", to: activity)
-            #expect(try town.statBeneath(activity).st_mode & S_IFMT == kind)
+            #expect(try town.statBacking(activity).st_mode & S_IFMT == kind)
             #expect(try town.stat(activity).st_mode & S_IFMT == kind)
             #expect(try town.names("daemon") == ["activity.json"])
             #expect(town.town.counters.touches == 0)
@@ -58,20 +58,20 @@ import Testing
         }
     }
 
-    @Test func unchangedDocumentIsNotWrittenDownAgain() throws {
+    @Test func unchangedDocumentIsNotWrittenBackAgain() throws {
         try withTown { town in
             func synchronize() throws {
-                let handle = try town.fileSystem.opendir(.root, for: .me).handle
-                defer { town.fileSystem.releasedir(handle) }
-                try town.fileSystem.fsyncdir(.root, handle, dataOnly: false)
+                let handle = try town.opendir(.root, for: .me).handle
+                defer { town.releasedir(handle) }
+                try town.fsyncdir(.root, handle, dataOnly: false)
             }
             try town.write(document("gt", at: town.now), to: activity)
             try synchronize()
-            let first = try town.statBeneath(activity)
+            let first = try town.statBacking(activity)
             try synchronize()
             _ = try town.read(activity)
             try synchronize()
-            let second = try town.statBeneath(activity)
+            let second = try town.statBacking(activity)
             #expect(second.st_ino == first.st_ino)
             #expect(WallTime(second.st_ctim) == WallTime(first.st_ctim))
         }

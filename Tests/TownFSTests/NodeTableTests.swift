@@ -4,17 +4,17 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct NodeTableTests {
+@Suite(.timeLimit(.minutes(5))) struct NodeTableTests {
     private func node(_ number: ino_t) -> Node {
         Node(
             nameKind: .backing(FileIdentity(device: number % 3, number: number)), parent: .root,
             name: NodeName("\(number)".utf8), lookups: 1)
     }
 
-    /// The table against a dictionary, through many thousand changes that fill and empty blocks.
+    /// The table against a dictionary, through thousands of changes that fill and empty blocks.
     @Test(arguments: [1, 2, 3] as [UInt64])
     func agreesWithADictionary(_ seed: UInt64) {
-        // Any sequence will do that jumps about, and is the same each time.
+        // Any fixed sequence that jumps about.
         func dice(_ step: Int, _ bound: Int) -> Int {
             Int(((UInt64(step) &+ seed << 20) &* 0x9E37_79B9_7F4A_7C15) >> 33) % bound
         }
@@ -24,7 +24,7 @@ import Testing
         var everGiven: Set<InodeNumber> = []
         var next: ino_t = 1
         for step in 0..<60_000 {
-            // Grows to some thousands, shrinks to nothing, and so on.
+            // Grows to thousands, shrinks to nothing, repeats.
             let isGrowing = (step / 10_000).isMultiple(of: 2)
             if numbers.isEmpty || dice(step, 10) < (isGrowing ? 8 : 2) {
                 let inode = table.add(node(next))
@@ -53,7 +53,7 @@ import Testing
         #expect(met == Set(model.keys))
     }
 
-    @Test func numberThatWasNeverGivenOutIsNobody() {
+    @Test func unusedPidHasNoIdentity() {
         var table = NodeTable(firstInode: 1024)
         let inode = table.add(node(7))
         for wrong in [0, 1, inode.rawValue + 1, inode.rawValue + 1 << 32, 1 << 31, .max] {
@@ -63,7 +63,7 @@ import Testing
         #expect(table.count == 1)
     }
 
-    @Test func laterNodeOfAFileTakesItsPlaceInTheIndex() {
+    @Test func laterNodeOfAFileReplacesTheEarlierInTheIndex() {
         var table = NodeTable(firstInode: 1024)
         let first = table.add(node(7))
         let second = table.add(node(7))
@@ -71,7 +71,7 @@ import Testing
         table.index(first)
         table.index(second)
         #expect(table.inode(of: identity) == second)
-        // The first one's end does not concern the second.
+        // Freeing the first does not affect the second.
         table.remove(first)
         #expect(table.inode(of: identity) == second)
         table.unindex(second)
@@ -79,8 +79,43 @@ import Testing
         #expect(table[second] != nil)
     }
 
+    @Test func childrenAreThoseWhoseParentANodeIs() {
+        var table = NodeTable(firstInode: 1024)
+        let parents = (0..<3).map { table.add(node(ino_t($0))) }
+        var model: [InodeNumber: Set<InodeNumber>] = [:]
+        var inodes: [InodeNumber] = []
+        for step in 0..<3000 {
+            let parent = parents[step * 7 % 3]
+            switch step % 4 {
+            case 0, 1:
+                var child = node(ino_t(step + 10))
+                child.parent = parent
+                let inode = table.add(child)
+                table.link(inode)
+                model[parent, default: []].insert(inode)
+                inodes.append(inode)
+            case 2:
+                let inode = inodes[step * 31 % inodes.count]
+                guard let former = table[inode]?.parent else { continue }
+                table.unlink(inode)
+                table[inode]?.parent = parent
+                table.link(inode)
+                model[former]?.remove(inode)
+                model[parent, default: []].insert(inode)
+            default:
+                let inode = inodes.remove(at: step * 17 % inodes.count)
+                guard let former = table[inode]?.parent else { continue }
+                table.unlink(inode)
+                table.remove(inode)
+                model[former]?.remove(inode)
+            }
+        }
+        for parent in parents { #expect(Set(table.children(of: parent)) == model[parent] ?? []) }
+        #expect(table.children(of: inodes[0]).isEmpty)
+    }
+
     @Test func nodeIsSmall() {
-        #expect(MemoryLayout<Node?>.stride <= 96)
+        #expect(MemoryLayout<Node?>.stride <= 88)
         #expect(MemoryLayout<NodeName>.size == 24)
     }
 
@@ -104,7 +139,7 @@ import Testing
         let birth = Birth(seconds: seconds, nanoseconds: nanoseconds)
         node.birth = birth
         #expect(node.birth == birth)
-        // What the node becomes next has a birth of its own.
+        // The node's next use has its own generation.
         node.nameKind = .backing(FileIdentity(device: 1, number: 2))
         #expect(node.birth == nil)
     }

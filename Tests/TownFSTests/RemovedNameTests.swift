@@ -7,19 +7,14 @@ import Testing
 
 @testable import TownFS
 
-/// Names of which nothing may be left once they are gone, or were never there.
-@Suite struct RemovedNameTests {
+/// Names that must leave nothing behind once they are removed.
+@Suite(.timeLimit(.minutes(5))) struct RemovedNameTests {
     private let activity = "daemon/activity.json"
 
-    private func recover(_ town: TestTown) throws {
-        let root = try OwnedDescriptor(opening: town.tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)
-        Recovery(in: BackingTree(takingOwnershipOf: root), journal: town.journal, log: .silent).run()
-    }
-
-    @Test(arguments: [true, false]) func unlinkIsSettledInTheJournal(_ isWrittenDown: Bool) throws {
+    @Test(arguments: [true, false]) func unlinkIsSyncedInTheJournal(_ isClean: Bool) throws {
         try withTown { town in
             try town.write("{}", to: activity)
-            if isWrittenDown { town.writeback() }
+            if isClean { town.writeback() }
             try town.unlink(activity)
             let event = try #require(town.journal.replay()[Array(activity.utf8)])
             guard case .clean = event else {
@@ -29,28 +24,28 @@ import Testing
         }
     }
 
-    @Test func recoveryLeavesAloneWhatTookTheNameOfAnUnlinkedFile() throws {
+    @Test func recoveryKeepsAFileThatTookTheNameOfAnUnlinkedOne() throws {
         try withTown { town in
             try town.write("{}", to: activity)
             try town.unlink(activity)
             #expect(symlink("elsewhere", "\(town.tree)/\(activity)") == 0)
-            try recover(town)
-            #expect(try town.statBeneath(activity).st_mode & S_IFMT == S_IFLNK)
+            try town.recover()
+            #expect(try town.statBacking(activity).st_mode & S_IFMT == S_IFLNK)
 
             #expect(unlink("\(town.tree)/\(activity)") == 0)
-            try town.writeBeneath("theirs", to: activity)
-            try recover(town)
-            #expect(try town.readBeneath(activity) == "theirs")
+            try town.writeBacking("theirs", to: activity)
+            try town.recover()
+            #expect(try town.readBacking(activity) == "theirs")
         }
     }
 
-    @Test func recoveryLeavesAloneALinkThatTookTheNameDuringAnUnlink() throws {
+    @Test func recoveryKeepsALinkThatTookTheNameDuringAnUnlink() throws {
         try withTown { town in
-            // Killed between the note and the removal.
+            // Killed between the journal entry and the removal.
             #expect(town.journal.append(.unlinked, at: Array(activity.utf8)))
             #expect(symlink("elsewhere", "\(town.tree)/\(activity)") == 0)
-            try recover(town)
-            #expect(try town.namesBeneath("daemon") == ["activity.json"])
+            try town.recover()
+            #expect(try town.backingNames("daemon") == ["activity.json"])
         }
     }
 
@@ -58,15 +53,15 @@ import Testing
         try withTown { town in
             let names = (100..<400).map { "agent-\($0).json" }
             for name in names { try town.write(document(name, at: town.now), to: ".runtime/heartbeats/\(name)") }
-            try recover(town)
-            #expect(try town.namesBeneath(".runtime/heartbeats") == names)
+            try town.recover()
+            #expect(try town.backingNames(".runtime/heartbeats") == names)
             for name in names {
-                #expect(try town.readBeneath(".runtime/heartbeats/\(name)") == document(name, at: town.now))
+                #expect(try town.readBacking(".runtime/heartbeats/\(name)") == document(name, at: town.now))
             }
         }
     }
 
-    @Test func directoryWithAFileInTheMakingIsNotEmpty() throws {
+    @Test func directoryWithAnUncommittedFileIsNotEmpty() throws {
         try withTown { town in
             let handle = try town.open(activity, O_WRONLY | O_CREAT | O_EXCL)
             #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("daemon") }
@@ -77,7 +72,7 @@ import Testing
         }
     }
 
-    @Test func directoryWithWhatACrashLeftIsEmpty() throws {
+    @Test func directoryWithLeftoversOfACrashIsEmpty() throws {
         try withTown(["daemon/.pulsefs-activity.json": "{"]) { town in
             #expect(try town.names("daemon") == [])
             try town.rmdir("daemon")
@@ -85,10 +80,10 @@ import Testing
         }
     }
 
-    @Test func directoryWithSomebodyElsesFileIsNotEmptyWhateverItsName() throws {
+    @Test func directoryWithAForeignFileIsNotEmpty() throws {
         try withTown(["daemon/.pulsefs-notes": "theirs"]) { town in
             #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("daemon") }
-            let text = try town.readBeneath("daemon/.pulsefs-notes")
+            let text = try town.readBacking("daemon/.pulsefs-notes")
             #expect(text == "theirs")
         }
     }
@@ -99,7 +94,7 @@ import Testing
                 let exists = try town.exists(".runtime/heartbeats/absent-\(number).json")
                 #expect(!exists)
             }
-            #expect(town.fileSystem.signals.all(backing: []).flatMap(\.knownFiles).isEmpty)
+            #expect(town.signals.all(backing: []).flatMap(\.knownFiles).isEmpty)
         }
     }
 }

@@ -5,8 +5,8 @@ import Testing
 
 @testable import TownFS
 
-/// What others who share the town's name do, as a mirror brings it.
-@Suite struct SharingTests {
+/// Records that a mirror receives from other hosts with the same town name.
+@Suite(.timeLimit(.minutes(5))) struct SharingTests {
     private let keepalive = ".runtime/keepalive.json"
     private let elsewhere = Origin(host: "elsewhere", path: "/gt")
 
@@ -26,7 +26,7 @@ import Testing
     }
 
     private func forget(_ subject: RecordSubject, at time: WallTime, _ town: TestTown) {
-        town.fileSystem.receiveForget(subject, stamp: HLCTimestamp(time, by: elsewhere), at: time)
+        town.receiveForget(subject, stamp: HLCTimestamp(time, by: elsewhere), at: time)
     }
 
     @Test func documentOfAnotherHostIsRead() throws {
@@ -34,7 +34,7 @@ import Testing
             try town.write(document("here", at: town.now), to: keepalive)
             town.advance(by: .seconds(10))
             let text = document("elsewhere", at: town.now)
-            town.fileSystem.receive(touch(text, town))
+            town.receive(touch(text, town))
             #expect(try town.read(keepalive) == text)
             #expect(try town.stat(keepalive).st_size == off_t(text.utf8.count))
             let modified = WallTime(try town.stat(keepalive).st_mtim)
@@ -47,61 +47,61 @@ import Testing
             town.advance(by: .seconds(10))
             let text = document("here", at: town.now)
             try town.write(text, to: keepalive)
-            town.fileSystem.receive(touch(document("elsewhere", at: town.now), town, age: .seconds(5)))
+            town.receive(touch(document("elsewhere", at: town.now), town, age: .seconds(5)))
             #expect(try town.read(keepalive) == text)
         }
     }
 
-    @Test func realFileOfBeforeTheMountGivesWayOnlyToWhatIsLater() throws {
-        try withSharedTown([keepalive: "{\"beneath\":1}"]) { (town) throws in
-            let written = WallTime(try town.statBeneath(keepalive).st_mtim)
+    @Test func backingFileFromBeforeTheMountYieldsToLaterRecordsOnly() throws {
+        try withSharedTown([keepalive: "{\"backing\":1}"]) { (town) throws in
+            let written = WallTime(try town.statBacking(keepalive).st_mtim)
             var old = touch("{\"old\":1}", town)
             old.receivedAt = written + .seconds(-1)
-            town.fileSystem.receive(old)
-            #expect(try town.read(keepalive) == "{\"beneath\":1}")
+            town.receive(old)
+            #expect(try town.read(keepalive) == "{\"backing\":1}")
             let text = document("new", at: written + .seconds(1))
             var new = touch(text, town)
             new.receivedAt = written + .seconds(1)
             new.stamp.time = new.receivedAt
-            town.fileSystem.receive(new)
+            town.receive(new)
             #expect(try town.read(keepalive) == text)
         }
     }
 
     @Test(arguments: ["{", "[]", "\u{0}", "two\nlines\n", "17"])
-    func whatIsNoDocumentIsNotTakenIn(_ text: String) throws {
+    func invalidBackingFileIsNotLoaded(_ text: String) throws {
         try withSharedTown { (town) throws in
             let mine = document("here", at: town.now)
             try town.write(mine, to: keepalive)
             town.advance(by: .seconds(1))
-            town.fileSystem.receive(touch(text, town))
+            town.receive(touch(text, town))
             #expect(try town.read(keepalive) == mine)
         }
     }
 
-    @Test func documentOfAHostWhoseClockIsAheadTellsTheTimeOfItsTouch() throws {
+    @Test func documentOfAHostWithAClockAheadKeepsItsTime() throws {
         try withSharedTown { (town) throws in
-            town.fileSystem.receive(touch(document("ahead", at: town.now + .seconds(600)), town, age: .seconds(3)))
+            town.receive(touch(document("ahead", at: town.now + .seconds(600)), town, age: .seconds(3)))
             #expect(try town.read(keepalive) == document("ahead", at: town.now + .seconds(-3)))
         }
     }
 
-    @Test func whoHasTheFileOpenReadsOn() throws {
+    @Test func openDescriptorOfARemovedFileStillReads() throws {
         try withSharedTown { (town) throws in
             let text = document("here", at: town.now)
             try town.write(text, to: keepalive)
             let handle = try town.open(keepalive)
             town.advance(by: .seconds(1))
-            town.fileSystem.receive(touch(document("a longer one, elsewhere", at: town.now), town))
+            town.receive(touch(document("a longer one, elsewhere", at: town.now), town))
             #expect(try town.read(handle) == text)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
-    @Test func whatIsBeingMadeIsItsMakers() throws {
+    @Test func fileUnderCreationIsSeenByItsCreatorOnly() throws {
         try withSharedTown { (town) throws in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
-            town.fileSystem.receive(touch(document("elsewhere", at: town.now), town))
+            town.receive(touch(document("elsewhere", at: town.now), town))
             let text = document("here", at: town.now)
             try town.write(text, to: handle)
             try town.close(handle)
@@ -109,13 +109,13 @@ import Testing
         }
     }
 
-    /// Else others, who know of both, keep the one, and this town the other.
-    @Test func whatIsMadeHereIsStampedLaterThanWhatCameMeanwhile() throws {
+    /// Otherwise hosts that received both records would keep another one than this town.
+    @Test func localWriteIsStampedLaterThanReceivedRecords() throws {
         try withSharedTown { (town) throws in
             let handle = try town.open(keepalive, O_WRONLY | O_CREAT)
-            // By clocks that differ by a millisecond.
+            // With clocks that differ by a millisecond.
             let other = touch(document("elsewhere", at: town.now), town, age: .milliseconds(-1))
-            town.fileSystem.receive(other)
+            town.receive(other)
             try town.write(document("here", at: town.now), to: handle)
             try town.close(handle)
             let record = try #require(town.town.liveness.record(ofSignal: Array(keepalive.utf8)))
@@ -126,27 +126,27 @@ import Testing
     @Test func unlinkElsewhereRemovesTheFileUnlessItWasTouchedLater() throws {
         try withSharedTown { (town) throws in
             try town.write(document("here", at: town.now), to: keepalive)
-            town.town.writeback.writeNow(town.fileSystem.signals.root.knownFiles)
+            town.town.writeback.writeNow(town.signals.root.knownFiles)
             let path = RecordSubject.signal(SignalPath(bytes: Array(keepalive.utf8)))
             forget(path, at: town.now + .seconds(-1), town)
             #expect(try town.exists(keepalive))
             town.advance(by: .seconds(1))
             forget(path, at: town.now, town)
             #expect(try !town.exists(keepalive))
-            #expect(throws: Errno.noSuchFileOrDirectory) { try town.statBeneath(keepalive) }
-            // What was on its way when it was unlinked does not bring it back.
-            town.fileSystem.receive(touch(document("old", at: town.now), town, age: .milliseconds(500)))
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.statBacking(keepalive) }
+            // A record sent before the unlink does not restore the file.
+            town.receive(touch(document("old", at: town.now), town, age: .milliseconds(500)))
             #expect(try !town.exists(keepalive))
             town.advance(by: .seconds(1))
-            town.fileSystem.receive(touch(document("new", at: town.now), town))
+            town.receive(touch(document("new", at: town.now), town))
             #expect(try town.exists(keepalive))
         }
     }
 
     @Test(arguments: ["elsewhere/.runtime/keepalive.json", "daemon/other.json", "activity.json", "deacon"])
-    func whatIsNoSignalFileHereStaysAsItIs(_ path: String) throws {
+    func recordOfANonSignalFileIsIgnored(_ path: String) throws {
         try withSharedTown(["daemon/other.json": "mine"]) { (town) throws in
-            town.fileSystem.receive(touch("{}", town, path))
+            town.receive(touch("{}", town, path))
             forget(.signal(SignalPath(bytes: Array(path.utf8))), at: town.now + .seconds(60), town)
             #expect(try town.read("daemon/other.json") == "mine")
             #expect(town.town.liveness.record(ofSignal: Array(path.utf8)) == nil)
@@ -167,7 +167,7 @@ import Testing
     @Test func linkInTheFilesPlaceIsNotRemovedOrListedTwice() throws {
         try withSharedTown(["target": "{}"]) { (town) throws in
             #expect(Glibc.symlink("../target", "\(town.tree)/daemon/activity.json") == 0)
-            town.fileSystem.receive(touch("{\"elsewhere\":1}", town, "daemon/activity.json"))
+            town.receive(touch("{\"elsewhere\":1}", town, "daemon/activity.json"))
             town.advance(by: .seconds(1))
             forget(
                 .signal(SignalPath(bytes: Array("daemon/activity.json".utf8))), at: town.now + .seconds(1_000_000_000),
@@ -177,12 +177,12 @@ import Testing
         }
     }
 
-    @Test func whatIsNoDocumentIsNotTakenFromOthers() throws {
+    @Test func invalidDocumentOfAnotherHostIsRejected() throws {
         try withSharedTown { (town) throws in
             let text = document("here", at: town.now)
             try town.write(text, to: keepalive)
             town.advance(by: .seconds(1))
-            town.fileSystem.receive(touch("{\"broken\": ", town))
+            town.receive(touch("{\"broken\": ", town))
             #expect(try town.read(keepalive) == text)
         }
     }
@@ -192,7 +192,7 @@ import Testing
             let id = try RuntimeID("gastown/polecats/furiosa")
             var touch = touch(document("gt mail", at: town.now), town, age: .seconds(30))
             (touch.signal, touch.runtime) = (nil, id)
-            town.fileSystem.receive(touch)
+            town.receive(touch)
             let report = try town.read(".pulse/runtimes/\(id).json")
             #expect(report.contains(#""host" : "elsewhere""#))
             #expect(report.contains(#""age_seconds" : 30"#))
@@ -205,11 +205,11 @@ import Testing
     }
 }
 
-/// A mirror that nothing comes of.
+/// A mirror that ignores everything.
 private struct SilentMirror: LivenessMirror {
     func stamp(_ now: WallTime) -> HLCTimestamp { HLCTimestamp(now, by: Origin(host: "here", path: "/gt")) }
-    func note(_ record: Record, of subject: RecordSubject) {}
-    func noteForgotten(_ subject: RecordSubject, stamp: HLCTimestamp) {}
+    func enqueue(_ record: Record, of subject: RecordSubject) {}
+    func enqueueForget(of subject: RecordSubject, stamp: HLCTimestamp) {}
 
     var status: MirrorStatus {
         let link = MirrorStatus.Link(.up, since: .goZero)

@@ -7,9 +7,9 @@ import Testing
 
 @testable import TownFS
 
-/// Directories of signal files, found in real trees as they come and go.
-@Suite struct SignalDirectoryWatcherTests {
-    private final class Finds: SignalDirectoryWatcher.Finder {
+/// Directories of signal files, found in a real tree as they are created and removed.
+@Suite(.timeLimit(.minutes(5))) struct SignalDirectoryWatcherTests {
+    private final class Finds: SignalDirectoryWatcher.Delegate {
         let paths = Mutex<[String]>([])
         let failures = Mutex<[String]>([])
 
@@ -36,8 +36,8 @@ import Testing
             let finds = Finds()
             search.search(for: finds)
             try body(tree, finds) {
-                // What a system call has done is there to be read when it has returned.
-                search.catchUp(for: finds)
+                // inotify events are readable when the system call returns.
+                search.update(for: finds)
                 return finds.now
             }
         }
@@ -45,7 +45,7 @@ import Testing
 
     private static let polecats = "*/polecats/*/.runtime/keepalive.json"
 
-    @Test func directoryThatHoldsSignalsIsFoundAndNotWhatIsBeneathOrAbove() throws {
+    @Test func signalDirectoryIsFoundButNotItsParentsOrChildren() throws {
         try withSearch(
             SignalPatterns.defaults,
             prepare: {

@@ -7,7 +7,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct SignalRenameTests {
+@Suite(.timeLimit(.minutes(5))) struct SignalRenameTests {
     private let activity = "daemon/activity.json"
     private let temporary = "daemon/activity.json.tmp"
 
@@ -25,11 +25,11 @@ import Testing
             #expect(try town.read(activity) == text)
             #expect(town.town.counters.touches == touches + 1)
             #expect(try town.names("daemon") == ["activity.json"])
-            #expect(try town.namesBeneath("daemon") == [])
+            #expect(try town.backingNames("daemon") == [])
             #expect(try town.stat(activity).st_mode == S_IFREG | 0o600)
-            // The kernel now takes the name to mean the source's inode.
+            // For the kernel, the name now means the source's inode.
             #expect(try town.lookup(activity).inode == inode)
-            #expect(try town.fileSystem.getattr(inode, for: .me).status.st_ino == town.stat(activity).st_ino)
+            #expect(try town.getattr(inode, for: .me).status.st_ino == town.stat(activity).st_ino)
             let record = try #require(town.town.liveness.record(ofSignal: Array(activity.utf8)))
             #expect(record.touch.source == .renamed)
         }
@@ -91,14 +91,14 @@ import Testing
         }
     }
 
-    /// Two `bd` processes share one temporary name: one renames what the other is still writing.
-    @Test func writerWhoseFileIsRenamedAwayBeneathItGoesOnInTheSignalFile() throws {
+    /// Two `bd` processes share one temporary name: one renames the file while the other is still writing it.
+    @Test func writerContinuesInTheSignalFileItsFileWasRenamedTo() throws {
         try withTown { town in
             let before = document("before", at: town.now)
             try town.write(before, to: activity)
             town.advance(by: .seconds(1))
             let slow = try town.open(temporary, O_WRONLY | O_CREAT | O_TRUNC)
-            // Still empty: a touch that keeps the document.
+            // Still empty: a touch, which keeps the document.
             try town.rename(temporary, to: activity)
             #expect(try town.read(activity, by: .other) == document("before", at: town.now))
             #expect(throws: Errno.noSuchFileOrDirectory) { try town.rename(temporary, to: activity) }
@@ -106,11 +106,11 @@ import Testing
             try town.write(text, to: slow)
             try town.close(slow)
             #expect(try town.read(activity) == text)
-            #expect(try town.namesBeneath("daemon") == [])
+            #expect(try town.backingNames("daemon") == [])
         }
     }
 
-    @Test func oneSignalFileIsRenamedOverAnother() throws {
+    @Test func signalFileIsRenamedOverASignalFile() throws {
         try withTown { town in
             let text = document("gt", at: town.now)
             try town.write(text, to: activity)
@@ -134,25 +134,25 @@ import Testing
     // MARK: Away from a signal file
 
     @Test(arguments: [true, false])
-    func signalFileRenamedAwayIsARealFileWithTheDocument(_ isTouched: Bool) throws {
+    func signalFileRenamedAwayBecomesAPlainFile(_ isTouched: Bool) throws {
         try withTown([activity: "{\"timestamp\":\"2026-01-01T00:00:00Z\"}"]) { town in
             if isTouched { try town.write(document("gt", at: town.now), to: activity, mode: 0o600) }
             let text = try town.read(activity)
             let status = try town.stat(activity)
             let inode = try town.lookup(activity).inode
             try town.rename(activity, to: "daemon/old.json")
-            #expect(try town.readBeneath("daemon/old.json") == text)
+            #expect(try town.readBacking("daemon/old.json") == text)
             #expect(try town.read("daemon/old.json") == text)
             #expect(try town.stat("daemon/old.json").st_mode == status.st_mode)
             #expect(WallTime(try town.stat("daemon/old.json").st_mtim) == WallTime(status.st_mtim))
             #expect(try town.lookup("daemon/old.json").inode == inode)
             #expect(try !town.exists(activity))
-            #expect(try town.namesBeneath("daemon") == ["old.json"])
+            #expect(try town.backingNames("daemon") == ["old.json"])
             #expect(town.town.liveness.record(ofSignal: Array(activity.utf8)) == nil)
         }
     }
 
-    @Test func renameAwayHeedsWhatIsThere() throws {
+    @Test func renameAwayRespectsTheTarget() throws {
         try withTown(["daemon/old.json": "older", "daemon/d/f": ""]) { town in
             try town.write(document("gt", at: town.now), to: activity)
             #expect(throws: Errno.isDirectory) { try town.rename(activity, to: "daemon/d") }
@@ -165,8 +165,8 @@ import Testing
             let replaced = try town.lookup("daemon/old.json").inode
             try town.rename(activity, to: "daemon/old.json")
             #expect(try town.read("daemon/old.json") == document("gt", at: town.now))
-            // Whoever had the replaced file open still has it.
-            #expect(try town.fileSystem.getattr(replaced, for: .me).status.st_nlink == 0)
+            // An open descriptor still reads the replaced file.
+            #expect(try town.getattr(replaced, for: .me).status.st_nlink == 0)
         }
     }
 
@@ -181,15 +181,15 @@ import Testing
 
     // MARK: Directories
 
-    @Test func renamedDirectoryTakesItsDocumentsAlong() throws {
+    @Test func renamedDirectoryKeepsItsDocuments() throws {
         try withTown { town in
             let text = document("gt", at: town.now)
             try town.write(text, to: activity)
             try town.rename("daemon", to: "retired")
-            #expect(try town.readBeneath("retired/activity.json") == text)
+            #expect(try town.readBacking("retired/activity.json") == text)
             #expect(try town.read("retired/activity.json") == text)
             #expect(town.town.liveness.record(ofSignal: Array(activity.utf8)) == nil)
-            // What is made at the old path is new.
+            // A file created at the old path is a new one.
             try town.mkdir("daemon")
             #expect(try !town.exists(activity))
         }
@@ -217,11 +217,11 @@ import Testing
         }
     }
 
-    /// Whoever has a file open in a directory that leaves its path writes to nothing.
+    /// A draft in a directory that lost its path is discarded.
     ///
-    /// What they write must not be written down for ever to a path that is not there, or to what is made there later.
+    /// It must not be written back to a missing path, or to a file created there later.
     @Test(arguments: ["renamed", "removed"])
-    func draftInADirectoryThatHasGoneIsNotCommitted(_ how: String) throws {
+    func draftInARemovedDirectoryIsNotCommitted(_ how: String) throws {
         try withTown { town in
             if how == "renamed" { try town.write("{}", to: activity) }
             let handle = try town.open(activity, O_WRONLY | O_CREAT | O_TRUNC)
@@ -239,7 +239,7 @@ import Testing
             #expect(try !town.exists(activity))
             try town.write(document("living", at: town.now), to: activity)
             town.writeback()
-            #expect(try town.readBeneath(activity) == document("living", at: town.now))
+            #expect(try town.readBacking(activity) == document("living", at: town.now))
             #expect(town.town.close() == 0)
         }
     }
@@ -268,19 +268,19 @@ import Testing
         }
     }
 
-    /// An inode that was one ordinary file, then a signal file, and is another ordinary file now.
+    /// An inode that was a plain file, became a signal file, and is now another plain file.
     @Test func inodeThatWasASignalFileIsFoundInItsNewPlace() throws {
         try withTown(["x": #"{"a":1}"#]) { town in
             let inode = try town.lookup("x").inode
             try town.rename("x", to: "daemon/activity.json")
             try town.rename("daemon/activity.json", to: "y")
             #expect(try town.lookup("y").inode == inode)
-            #expect(try town.fileSystem.getattr(inode, for: .me).status.st_nlink == 1)
+            #expect(try town.getattr(inode, for: .me).status.st_nlink == 1)
         }
     }
 
-    /// Whoever had it open asks about it, in whichever process the request says they are.
-    @Test func fileThatWasRenamedOntoAnotherAndUnlinkedIsThereForThoseWhoHaveItOpen() throws {
+    /// The process that had it open asks for its attributes, whatever pid the request carries.
+    @Test func renamedAndUnlinkedFileStaysUsableByOpenDescriptors() throws {
         try withTown { town in
             try town.write("{}", to: "daemon/activity.json")
             let text = try town.read("daemon/activity.json")
@@ -289,12 +289,12 @@ import Testing
             try town.rename("daemon/activity.json", to: "deacon/heartbeat.json")
             try town.unlink("deacon/heartbeat.json")
             let other = Request(user: 0, group: 0, thread: 1)
-            let status = try town.fileSystem.getattr(inode, for: other).status
+            let status = try town.getattr(inode, for: other).status
             #expect(status.st_nlink == 0)
             #expect(status.st_size == off_t(text.utf8.count))
             #expect(try town.read(handle) == text)
-            town.fileSystem.release(handle)
-            #expect(throws: Errno.staleNFSFileHandle) { try town.fileSystem.getattr(inode, for: other) }
+            town.release(handle)
+            #expect(throws: Errno.staleNFSFileHandle) { try town.getattr(inode, for: other) }
         }
     }
 }

@@ -4,8 +4,8 @@ import Testing
 
 @testable import TownFS
 
-/// Who is known of from before the mount.
-@Suite struct StartupScanTests {
+/// Runtimes known from backing files written before the mount.
+@Suite(.timeLimit(.minutes(5))) struct StartupScanTests {
     private let heartbeat = ".runtime/heartbeats/gt-nux.json"
 
     private func record(_ id: String, in town: TestTown) throws -> Record? {
@@ -22,7 +22,7 @@ import Testing
             #expect(town.town.now.instant - record.touch.at == town.now - record.touch.receivedAt)
             #expect(record.touch.evidence == .path)
             #expect(record.ownDocument?.string("state") == "working")
-            // The file is as it was.
+            // The file is unchanged.
             #expect(try town.read(heartbeat) == old)
             #expect(town.town.liveness.counts().signals.expired == 0)
         }
@@ -30,7 +30,7 @@ import Testing
 
     @Test func agentThatBeatJustBeforeTheMountIsAliveForTheRest() throws {
         try withTown { town in
-            try town.writeBeneath(document("gt", at: town.now + .seconds(-60)), to: heartbeat)
+            try town.writeBacking(document("gt", at: town.now + .seconds(-60)), to: heartbeat)
             var startupScan = StartupScan(of: town.town)
             startupScan.recall()
             let record = try #require(try record("gt-nux", in: town))
@@ -40,12 +40,12 @@ import Testing
         }
     }
 
-    @Test func nobodyHasWrittenTomorrow() throws {
+    @Test func futureTimeIsNotKept() throws {
         try withTown { town in
-            try town.writeBeneath(document("gt", at: town.now + .seconds(86_400)), to: heartbeat)
-            try town.setTimeBeneath(heartbeat, to: town.now + .seconds(-500))
-            try town.writeBeneath("", to: "deacon/.deacon-heartbeat")
-            try town.setTimeBeneath("deacon/.deacon-heartbeat", to: town.now + .seconds(500))
+            try town.writeBacking(document("gt", at: town.now + .seconds(86_400)), to: heartbeat)
+            try town.setBackingTime(heartbeat, to: town.now + .seconds(-500))
+            try town.writeBacking("", to: "deacon/.deacon-heartbeat")
+            try town.setBackingTime("deacon/.deacon-heartbeat", to: town.now + .seconds(500))
             var startupScan = StartupScan(of: town.town)
             startupScan.recall()
             let (nux, deacon) = (try record("gt-nux", in: town), try record("deacon", in: town))
@@ -54,7 +54,7 @@ import Testing
         }
     }
 
-    @Test func documentNamesWhoWroteAFileOfMany() throws {
+    @Test func documentNamesTheWriterOfASharedFile() throws {
         let text = #"{"last_command":"bd","timestamp":"2020-01-01T00:00:00Z","actor":"gastown/crew/max"}"#
         try withTown(["daemon/activity.json": text, ".runtime/keepalive.json": #"{"last_command":"gt"}"#]) { town in
             let record = try record("gastown/crew/max", in: town)
@@ -63,7 +63,7 @@ import Testing
         }
     }
 
-    @Test func whatIsTouchedSinceCounts() throws {
+    @Test func laterTouchWinsOverTheScan() throws {
         try withTown([heartbeat: #"{"timestamp":"2020-01-01T00:00:00Z"}"#]) { town in
             try town.write("{}", to: heartbeat)
             let record = try record("gt-nux", in: town)
@@ -79,7 +79,7 @@ import Testing
     }
 
     @Test(arguments: ["", "no JSON", "{", String(repeating: " ", count: 70_000)])
-    func brokenFileTellsOnlyOfItsTime(_ text: String) throws {
+    func invalidBackingFileGivesOnlyItsTime(_ text: String) throws {
         try withTown([heartbeat: text]) { town in
             let record = try record("gt-nux", in: town)
             #expect((record == nil) == (text.utf8.count > Document.maximumSize))

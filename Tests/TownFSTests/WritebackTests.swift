@@ -5,11 +5,12 @@ import Linux
 import Liveness
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import TownFS
 
-@Suite struct WritebackTests {
+@Suite(.timeLimit(.minutes(5))) struct WritebackTests {
     private let activity = "daemon/activity.json"
 
     @Test func documentIsInItsRealFileOnceAskedFor() throws {
@@ -18,10 +19,10 @@ import Testing
             try town.write(text, to: activity)
             #expect(town.town.writeback.pendingCount == 1)
             town.writeback()
-            #expect(try town.readBeneath(activity) == text)
-            #expect(WallTime(try town.statBeneath(activity).st_mtim) == town.now)
+            #expect(try town.readBacking(activity) == text)
+            #expect(WallTime(try town.statBacking(activity).st_mtim) == town.now)
             #expect(town.town.writeback.pendingCount == 0)
-            #expect(try town.namesBeneath("daemon") == ["activity.json"])
+            #expect(try town.backingNames("daemon") == ["activity.json"])
         }
     }
 
@@ -31,13 +32,13 @@ import Testing
             for path in paths { try town.write(document(path, at: town.now), to: path) }
             #expect(town.town.close() == 0)
             for path in paths {
-                let read = try town.readBeneath(path)
+                let read = try town.readBacking(path)
                 #expect(read == document(path, at: town.now))
             }
         }
     }
 
-    @Test func newMountGoesOnFromWhatWasWrittenDown() throws {
+    @Test func newMountContinuesFromTheBackingFiles() throws {
         try withTown { town in
             try town.write(document("gt", at: town.now), to: activity, mode: 0o640)
             let status = try town.stat(activity)
@@ -53,12 +54,12 @@ import Testing
         }
     }
 
-    @Test func removedFileIsNotWrittenDown() throws {
+    @Test func removedFileIsNotWrittenBack() throws {
         try withTown { town in
             try town.write("{}", to: activity)
             try town.unlink(activity)
             #expect(town.town.close() == 0)
-            #expect(try town.namesBeneath("daemon") == [])
+            #expect(try town.backingNames("daemon") == [])
         }
     }
 
@@ -66,77 +67,77 @@ import Testing
         try withTown { town in
             try town.write("{}", to: activity)
             let text = try town.read(activity)
-            // The directory vanishes beneath the mount.
+            // Remove the directory from the backing tree.
             #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
-            let file = try #require(town.fileSystem.signals.all(backing: Array("daemon".utf8)).first?.knownFiles.first)
+            let file = try #require(town.signals.all(backing: Array("daemon".utf8)).first?.knownFiles.first)
             #expect(town.town.writeback.writeNow([file]) == .noSuchFileOrDirectory)
             #expect(town.town.writeback.pendingCount == 1)
             #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)
             #expect(town.town.close() == 0)
-            #expect(try town.readBeneath(activity) == text)
+            #expect(try town.readBacking(activity) == text)
         }
     }
 
-    @Test func closeCountsWhatCouldNotBeWritten() throws {
+    @Test func closeCountsFailedWritebacks() throws {
         try withTown { town in
             try town.write("{}", to: activity)
             try town.write("{}", to: "deacon/heartbeat.json")
             #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
             #expect(town.town.close() == 1)
-            #expect(try town.readBeneath("deacon/heartbeat.json") != nil)
+            #expect(try town.readBacking("deacon/heartbeat.json") != nil)
         }
     }
 
     @Test func documentIsInItsRealFileAfterTheDelay() throws {
-        try withTown(writeDownDelay: .milliseconds(20)) { town in
+        try withTown(writebackDelay: .milliseconds(20)) { town in
             for text in [document("first", at: town.now), document("second", at: town.now)] {
                 try town.write(text, to: activity)
-                #expect(eventually { (try? town.readBeneath(activity)) == text })
+                #expect(eventually { (try? town.readBacking(activity)) == text })
             }
             #expect(eventually { town.town.writeback.pendingCount == 0 })
         }
     }
 
-    /// What was written down without being asked for may still be lost in a power cut; fsync(2) promises that it is not.
-    @Test func fsyncAlsoGoesForWhatHasBeenWrittenDown() throws {
+    /// A power cut may undo a background write-back, but not one by fsync(2).
+    @Test func fsyncFlushesAnEarlierWriteback() throws {
         try withTown { town in
             try town.write(document("gt", at: town.now), to: activity)
             town.writeback()
-            let written = try town.statBeneath(activity)
+            let written = try town.statBacking(activity)
             let handle = try town.open(activity, O_RDONLY)
-            defer { town.fileSystem.release(handle) }
-            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
-            let durable = try town.statBeneath(activity)
+            defer { town.release(handle) }
+            try town.fsync(handle, dataOnly: false, for: .me)
+            let durable = try town.statBacking(activity)
             #expect(durable.st_ino != written.st_ino)
             // Once is enough.
-            try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
-            #expect(try town.statBeneath(activity).st_ino == durable.st_ino)
+            try town.fsync(handle, dataOnly: false, for: .me)
+            #expect(try town.statBacking(activity).st_ino == durable.st_ino)
         }
     }
 
-    @Test func fsyncSaysThatItCouldNot() throws {
+    @Test func fsyncReportsFailure() throws {
         try withTown { town in
             let handle = try town.open(activity, O_WRONLY | O_CREAT)
             try town.write("{}", to: handle)
             #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
             #expect(throws: Errno.noSuchFileOrDirectory) {
-                try town.fileSystem.fsync(handle, dataOnly: false, for: .me)
+                try town.fsync(handle, dataOnly: false, for: .me)
             }
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)
         }
     }
 
-    @Test func fsyncOfADirectoryWritesDownWhatIsBeneathIt() throws {
+    @Test func fsyncOfADirectoryWritesBackTheFilesInIt() throws {
         try withTown { town in
             try town.write("{}", to: activity)
             try town.write("{}", to: ".runtime/heartbeats/a.json")
             let runtime = try town.lookup(".runtime").inode
-            let handle = try town.fileSystem.opendir(runtime, for: .me).handle
-            try town.fileSystem.fsyncdir(runtime, handle, dataOnly: false)
-            town.fileSystem.releasedir(handle)
-            #expect(try town.readBeneath(".runtime/heartbeats/a.json") != nil)
-            #expect(try town.readBeneath(activity) == nil)
+            let handle = try town.opendir(runtime, for: .me).handle
+            try town.fsyncdir(runtime, handle, dataOnly: false)
+            town.releasedir(handle)
+            #expect(try town.readBacking(".runtime/heartbeats/a.json") != nil)
+            #expect(try town.readBacking(activity) == nil)
         }
     }
 
@@ -160,7 +161,7 @@ import Testing
         }
     }
 
-    @Test func fullJournalMeansWritingDownAtOnce() throws {
+    @Test func fullJournalTriggersImmediateWriteback() throws {
         let journal = try Journal(takingOwnershipOf: Journal.makeMemory())
         let large = SignalFile.Content(
             document: Document(Array(repeating: 0x20, count: Document.maximumSize)), modified: .now, changed: .now,
@@ -170,18 +171,21 @@ import Testing
         try withTown(journal: journal) { town in
             let text = document("gt", at: town.now) + String(repeating: " ", count: 60_000)
             try town.write(text, to: activity)
-            #expect(try town.readBeneath(activity) == text)
+            #expect(try town.readBacking(activity) == text)
         }
     }
 }
 
-@Suite struct RecoveryTests {
+@Suite(.timeLimit(.minutes(5))) struct RecoveryTests {
     private let activity = "daemon/activity.json"
 
-    /// What a worker left, killed at this moment, is put into the real files.
-    private func recover(_ town: TestTown) throws {
-        let root = try OwnedDescriptor(opening: town.tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)
-        Recovery(in: BackingTree(takingOwnershipOf: root), journal: town.journal, log: .silent).run()
+    @Test func temporaryFilesOfADeadWorkerAreRemoved() throws {
+        try withTown { town in
+            try town.write("{}", to: activity)
+            try town.writeBacking("half", to: "daemon/.pulsefs-0123456789abcdef")
+            try town.recover()
+            #expect(try town.backingNames("daemon") == ["activity.json"])
+        }
     }
 
     @Test func documentsOfADeadWorkerReachTheirFiles() throws {
@@ -191,41 +195,66 @@ import Testing
             try town.write(text, to: "deacon/heartbeat.json")
             try town.write(text, to: "deacon/heartbeat.json")
             try town.unlink("deacon/heartbeat.json")
-            try recover(town)
-            #expect(try town.readBeneath(activity) == text)
-            #expect(try town.statBeneath(activity).st_mode == S_IFREG | 0o640)
-            #expect(WallTime(try town.statBeneath(activity).st_mtim) == town.now)
-            #expect(try town.namesBeneath("deacon") == [])
+            try town.recover()
+            #expect(try town.readBacking(activity) == text)
+            #expect(try town.statBacking(activity).st_mode == S_IFREG | 0o640)
+            #expect(WallTime(try town.statBacking(activity).st_mtim) == town.now)
+            #expect(try town.backingNames("deacon") == [])
         }
     }
 
     @Test func recoveringTwiceIsRecoveringOnce() throws {
         try withTown { town in
             try town.write("{}", to: activity)
-            try recover(town)
-            let text = try town.readBeneath(activity)
-            try recover(town)
-            #expect(try town.readBeneath(activity) == text)
+            try town.recover()
+            let text = try town.readBacking(activity)
+            try town.recover()
+            #expect(try town.readBacking(activity) == text)
         }
     }
 
-    @Test func whatHasBeenWrittenDownIsLeftAlone() throws {
+    @Test func cleanDocumentIsNotWrittenAgain() throws {
         try withTown { town in
             try town.write("{}", to: activity)
             town.writeback()
             #expect(unlink("\(town.tree)/\(activity)") == 0)
-            try recover(town)
-            #expect(try town.readBeneath(activity) == nil)
+            try town.recover()
+            #expect(try town.readBacking(activity) == nil)
         }
     }
 
-    @Test func newerFileIsLeftAlone() throws {
+    /// The backing file carries the time before the step, which is later.
+    @Test(arguments: ["written back", "found at the mount"], ["written back", "recovered"])
+    func documentAfterABackwardClockStepReplacesTheOneBefore(_ before: String, _ after: String) throws {
+        try withTown { town in
+            let former = document("former", at: town.now)
+            if before == "written back" {
+                try town.write(former, to: activity)
+                town.writeback()
+            } else {
+                try town.writeBacking(former, to: activity)
+                try town.setBackingTime(activity, to: town.now)
+            }
+            town.stepWall(by: .seconds(-15))
+            town.advance(by: .seconds(1))
+            let text = document("later", at: town.now)
+            try town.write(text, to: activity)
+            if after == "written back" {
+                town.writeback()
+            } else {
+                try town.recover()
+            }
+            #expect(try town.readBacking(activity) == text)
+        }
+    }
+
+    @Test func newerBackingFileIsKept() throws {
         try withTown { town in
             try town.write("{}", to: activity)
-            try town.writeBeneath("theirs", to: activity)
-            try town.setTimeBeneath(activity, to: town.now + .nanoseconds(1))
-            try recover(town)
-            #expect(try town.readBeneath(activity) == "theirs")
+            try town.writeBacking("theirs", to: activity)
+            try town.setBackingTime(activity, to: town.now + .nanoseconds(1))
+            try town.recover()
+            #expect(try town.readBacking(activity) == "theirs")
         }
     }
 
@@ -234,8 +263,8 @@ import Testing
             try town.write("{}", to: activity)
             try town.write("{}", to: "deacon/heartbeat.json")
             #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
-            try recover(town)
-            #expect(try town.readBeneath("deacon/heartbeat.json") != nil)
+            try town.recover()
+            #expect(try town.readBacking("deacon/heartbeat.json") != nil)
             #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)
         }
     }
@@ -245,23 +274,23 @@ import Testing
             try town.write("{}", to: activity)
             try town.rename("daemon", to: "retired")
             try town.mkdir("daemon")
-            try recover(town)
-            #expect(try town.namesBeneath("daemon") == [])
-            #expect(try town.namesBeneath("retired") == ["activity.json"])
+            try town.recover()
+            #expect(try town.backingNames("daemon") == [])
+            #expect(try town.backingNames("retired") == ["activity.json"])
         }
     }
 
     @Test func signalFileInTheRootIsRecovered() throws {
         try withTown(patterns: ["keepalive.json"]) { town in
             try town.write("{}", to: "keepalive.json")
-            try recover(town)
-            #expect(try town.readBeneath("keepalive.json") != nil)
+            try town.recover()
+            #expect(try town.readBacking("keepalive.json") != nil)
         }
     }
 }
 
-@Suite struct ProcessIdentityTests {
-    @Test func threadsOfOneProcessAreTheSame() throws {
+@Suite(.timeLimit(.minutes(5))) struct ProcessIdentityTests {
+    @Test func threadsShareTheirProcess() throws {
         let other = Mutex<pid_t>(0)
         let (isKnown, mayEnd) = (try EventFD(), try EventFD())
         let thread = try Thread(named: "test") {
@@ -284,8 +313,8 @@ import Testing
         #expect(ProcessIdentity.isSame(1, 1))
     }
 
-    @Test func endedProcessHasNone() {
-        // Beyond any pid that the kernel gives out.
+    @Test func endedProcessHasNoIdentityKey() {
+        // Larger than any pid of the kernel's.
         #expect(ProcessFiles(number: 1 << 30).process() == nil)
         #expect(!ProcessIdentity.isSame(1 << 30, gettid()))
     }

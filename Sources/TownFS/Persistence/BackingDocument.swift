@@ -63,66 +63,107 @@ struct BackingDocument: ~Copyable {
 
     // MARK: Replacing
 
-    /// Whether a file of this name is one with which a document is written down, unfinished or left by a crash.
-    static func isTemporary(_ name: [UInt8], in scope: SignalPatterns.Scope) -> Bool {
-        name.starts(with: temporaryPrefix) && scope.matches(name.dropFirst(temporaryPrefix.count))
+    /// Whether a name in a directory is that of a temporary file: one in use, or one that a crash left behind.
+    ///
+    /// `.pulsefs-` and 16 hexadecimal digits. Earlier versions had the signal file's name in place of the digits.
+    static func isTemporary(_ name: some Collection<UInt8>, in scope: SignalPatterns.Scope) -> Bool {
+        guard scope.hasSignals, name.starts(with: temporaryPrefix) else { return false }
+        return isUnique(name) || scope.matches(name.dropFirst(temporaryPrefix.count))
     }
 
-    /// Removes what a crash in a write-down has left in a directory; no listing shows it.
-    static func removeTemporaries(in directory: Descriptor, scope: SignalPatterns.Scope) throws(Errno) {
+    private static func isUnique(_ name: some Collection<UInt8>) -> Bool {
+        let digits = name.dropFirst(temporaryPrefix.count)
+        return digits.count == 16 && digits.allSatisfy { "0123456789abcdef".utf8.contains($0) }
+    }
+
+    /// Removes the temporary files that a crash left in a directory of signal files.
+    ///
+    /// - Parameter scope: Nil if only the directory is known; names of earlier versions then stay.
+    static func removeTemporaries(in directory: Descriptor, scope: SignalPatterns.Scope?) throws(Errno) {
         try DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
-            if isTemporary(entry.name.bytes, in: scope) {
-                _ = entry.name.withPointer { unlinkat(directory.rawValue, $0, 0) }
-            }
+            let name = entry.name.bytes
+            let isLeft =
+                if let scope { isTemporary(name, in: scope) } else {
+                    name.starts(with: temporaryPrefix) && isUnique(name)
+                }
+            if isLeft { _ = entry.name.withPointer { unlinkat(directory.rawValue, $0, 0) } }
             return true
         }
     }
 
     private static let temporaryPrefix = Array(".pulsefs-".utf8)
 
-    /// Puts a document in the place of a real file, with the mode, owner and time it has as a signal file.
+    private static func makeTemporaryName() -> NodeName {
+        let digits = String(UInt64.random(in: .min ... .max), radix: 16)
+        return NodeName(temporaryPrefix + String(repeating: "0", count: 16 - digits.utf8.count).utf8 + digits.utf8)
+    }
+
+    /// Replaces a backing file by a document, with the mode, owner and modification time of the signal file.
     ///
-    /// Another file of that name is replaced in one step, unless it is newer than the document and not of the future:
-    /// then somebody went on without pulsefs, and theirs is the truth. With `flags` of `RENAME_NOREPLACE`, EEXIST when
-    /// there is one. In a directory that cannot be written to, the real file is overwritten instead.
+    /// The document is written to a temporary file, which is renamed over the backing file. Any number of threads and
+    /// processes may do that at once. A backing file that is newer than the document, and not of the future, stays:
+    /// something changed it past pulsefs. The one that the document follows (`Content.backingTime`) is not newer,
+    /// whatever the clock says. If the directory cannot be written to, the backing file is overwritten.
     ///
-    /// - Parameter isDurable: Whether it shall be on the disk when this returns.
+    /// - Parameters:
+    ///   - flags: Of renameat2(2). With `RENAME_NOREPLACE`, EEXIST if the name is in use.
+    ///   - isDurable: Returns only when the file and its name are on disk.
+    ///   - staging: The directory for the temporary file, on the same file system; nil for the file's own.
+    /// - Returns: `st_mtim` of the file; nil if a newer one was left alone.
+    @discardableResult
     static func replace(
         _ name: NodeName, in directory: CInt, with content: SignalFile.Content, now: WallTime, flags: UInt32 = 0,
-        evenIfNewer: Bool = false, isDurable: Bool = false
-    ) throws(Errno) {
-        // One name for a file, so that what a crash leaves is overwritten the next time.
-        let temporary = NodeName(temporaryPrefix + name.bytes.prefix(240))
+        evenIfNewer: Bool = false, isDurable: Bool = false, staging: CInt? = nil
+    ) throws(Errno) -> WallTime? {
         let present = try? name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory) }
         if !evenIfNewer, let present {
             let modified = WallTime(present.st_mtim)
-            if modified > content.modified, modified <= now {
-                _ = temporary.withPointer { unlinkat(directory, $0, 0) }
-                return
-            }
+            if modified != content.backingTime, modified > content.modified, modified <= now { return nil }
         }
-        try temporary.withPointer { (temporary) throws(Errno) in
+        var attempts = 3
+        while true {
+            attempts -= 1
             do throws(Errno) {
-                _ = unlinkat(directory, temporary, 0)
+                let temporary = makeTemporaryName()
                 let file: OwnedDescriptor
                 do throws(Errno) {
-                    file = try OwnedDescriptor(
-                        opening: temporary, in: directory, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
-                } catch .permissionDenied where present?.isRegularFile == true {
+                    file = try temporary.withPointer { (temporary) throws(Errno) in
+                        try OwnedDescriptor(
+                            opening: temporary, in: staging ?? directory, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
+                            mode: 0o600)
+                    }
+                } catch .permissionDenied where staging == nil && present?.isRegularFile == true {
                     return try overwrite(name, in: directory, with: content, isDurable: isDurable)
                 }
-                try write(content, to: file.rawValue, isDurable: isDurable)
+                return try rename(
+                    file, temporary, in: staging ?? directory, to: name, in: directory, content, flags, isDurable)
+            } catch .noSuchFileOrDirectory where attempts > 0 {
+                // Another mount of this directory has just started and removed the temporary file.
+            } catch .fileExists where attempts > 0 && flags & UInt32(RENAME_NOREPLACE) == 0 {
+                // The temporary name is in use.
+            }
+        }
+    }
+
+    /// Writes a temporary file and renames it; removes it if that fails.
+    private static func rename(
+        _ file: borrowing OwnedDescriptor, _ temporary: NodeName, in staging: CInt, to name: NodeName,
+        in directory: CInt, _ content: SignalFile.Content, _ flags: UInt32, _ isDurable: Bool
+    ) throws(Errno) -> WallTime {
+        let written = try temporary.withPointer { (temporary) throws(Errno) in
+            do throws(Errno) {
+                let written = try write(content, to: file.rawValue, isDurable: isDurable)
                 try name.withPointer { (name) throws(Errno) in
-                    _ = try retryingInterrupts {
-                        clinux_renameat2(directory, temporary, directory, name, flags)
-                    }
+                    _ = try retryingInterrupts { clinux_renameat2(staging, temporary, directory, name, flags) }
                 }
-                if isDurable { try synchronize(directory) }
+                return written
             } catch {
-                _ = unlinkat(directory, temporary, 0)
+                unlinkat(staging, temporary, 0)
                 throw error
             }
         }
+        if isDurable { try synchronize(directory) }
+        return written
     }
 
     /// Has the names in a directory on the disk, as fsync(2) of a file alone does not.
@@ -133,14 +174,17 @@ struct BackingDocument: ~Copyable {
 
     private static func overwrite(
         _ name: NodeName, in directory: CInt, with content: SignalFile.Content, isDurable: Bool
-    ) throws(Errno) {
+    ) throws(Errno) -> WallTime {
         let file = try name.withPointer { (name) throws(Errno) in
             try OwnedDescriptor(opening: name, in: directory, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK)
         }
-        try write(content, to: file.rawValue, isDurable: isDurable)
+        return try write(content, to: file.rawValue, isDurable: isDurable)
     }
 
-    private static func write(_ content: SignalFile.Content, to file: CInt, isDurable: Bool) throws(Errno) {
+    /// Returns `st_mtim` of the file, which may be coarser than what was set.
+    private static func write(
+        _ content: SignalFile.Content, to file: CInt, isDurable: Bool
+    ) throws(Errno) -> WallTime {
         var done = 0
         let bytes = content.document.bytes
         while done < bytes.count {
@@ -155,5 +199,6 @@ struct BackingDocument: ~Copyable {
         let times = [content.modified.timespec, content.modified.timespec]
         _ = try retryingInterrupts { futimens(file, times) }
         if isDurable { _ = try retryingInterrupts { fsync(file) } }
+        return WallTime(try FileStatus(of: file).st_mtim)
     }
 }

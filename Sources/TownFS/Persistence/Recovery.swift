@@ -18,8 +18,10 @@ package final class Recovery: Sendable {
 
     /// Writes every document that its real file does not have yet; removes the files of which the last was an unlink.
     package func run() {
+        var directories: Set<[UInt8]> = []
         for (path, event) in journal.replay() {
             let (parent, name) = path.parentAndName
+            directories.insert(parent)
             do throws(Errno) {
                 try backing.withDirectory(at: parent) { (directory) throws(Errno) in
                     switch event {
@@ -34,6 +36,15 @@ package final class Recovery: Sendable {
                 }
             } catch {
                 log.error("cannot write \(String(printable: path)) down: \(error)")
+            }
+        }
+        // The worker may have died between creating a temporary file and renaming it.
+        for path in directories {
+            do throws(Errno) {
+                try BackingDocument.removeTemporaries(in: backing.directory(at: path), scope: nil)
+            } catch .noSuchFileOrDirectory {
+            } catch {
+                log.warning("cannot remove temporary files in \(String(printable: path)): \(error)")
             }
         }
     }

@@ -43,6 +43,12 @@ struct StartupScan {
         _ = try? DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
             patience -= 1
             let name = entry.name.bytes
+            if BackingDocument.isTemporary(name, in: scope) {
+                if !town.configuration.isReadOnly {
+                    _ = entry.name.withPointer { unlinkat(directory.rawValue, $0, 0) }
+                }
+                return patience > 0
+            }
             if scope.matches(name) { names.append(entry.name) }
             let below = scope.entering(name, passingStars: false)
             if !entry.isDots, !below.isEmpty { directories.append((entry.name, below)) }

@@ -5,7 +5,7 @@ import Synchronization
 import SystemPackage
 
 /// One opening of `.pulse/events`: whole lines, as many as fit into each read.
-final class EventReader: Sendable {
+final class EventReader: OpenFile {
     /// How many events are copied while the table's lock is held.
     private static let batch = 64
 
@@ -38,8 +38,12 @@ final class EventReader: Sendable {
     /// Whether somebody waits, for something to read or for word that there is.
     var isWaiting: Bool { state.withLock { !$0.waiting.isEmpty || $0.pollHandle != nil } }
 
+    func openReply(_ handle: FileHandle) -> OpenReply {
+        OpenReply(handle: handle, ioMode: .direct, needsFlush: false, isStream: true)
+    }
+
     /// EAGAIN when nothing has happened yet.
-    func read(into room: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
+    func read(into room: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
         let count = state.withLock { take(&$0, into: room) }
         guard count > 0 || room.isEmpty else { throw .resourceTemporarilyUnavailable }
         return count
@@ -58,7 +62,7 @@ final class EventReader: Sendable {
     }
 
     /// What poll(2) is to say, and whom to tell when something happens.
-    func poll(pollHandle: PollHandle?) -> UInt32 {
+    func poll(_ pollHandle: PollHandle?) -> UInt32 {
         let last = liveness.lastEvent
         // Freed outside the lock.
         let former: PollHandle? = state.withLock { state in
@@ -97,7 +101,7 @@ final class EventReader: Sendable {
             defer { state.pollHandle = nil }
             return state.pollHandle
         }
-        pollHandle?.raise()
+        pollHandle?.notify()
     }
 
     private func hasNews(_ state: State) -> Bool { !state.rest.isEmpty || state.next <= liveness.lastEvent }

@@ -61,7 +61,7 @@ enum PrometheusExposition {
         let runtimes = status.runtimes
         source.isListed = runtimes.alive + runtimes.expired + (runtimes.exited ?? 0) <= mostRuntimes
         if source.isListed {
-            source.runtimes = town.liveness.runtimes(backing: "").sorted().compactMap { id in
+            source.runtimes = town.liveness.runtimes(in: "").compactMap { id in
                 town.liveness.record(of: id).map { (id, $0) }
             }
         }

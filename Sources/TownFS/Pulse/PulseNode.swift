@@ -1,23 +1,26 @@
+import Fuse
 import Glibc
 import Liveness
+import Synchronization
+import SystemPackage
 
 /// What an inode of `.pulse` stands for.
 enum PulseNode: Hashable, Sendable {
     case top
     case status
     case metrics
-    /// What happens from when it is opened on.
+    /// Events from the opening on.
     case events
-    /// What has happened from an event's number on; in no listing.
+    /// Events from a number on; in no listing.
     case eventsFrom(UInt64)
-    /// A directory of `runtimes/`, by what the ids of all runtimes in it begin with: empty, or ending in a slash.
+    /// A directory of `runtimes/`, by the common prefix of the ids in it: empty, or ending in a slash.
     case runtimes(String)
     case runtime(RuntimeID)
     /// A directory of `alive/`, likewise.
-    case livingBeneath(String)
+    case livingBelow(String)
     case living(RuntimeID)
-    /// A directory of `alive/` by its other name, `gastown@`; in no listing.
-    case way(String)
+    /// A directory of `alive/` by its alias, `gastown@`; in no listing.
+    case alias(String)
 
     static let statusName = "status.json"
     static let metricsName = "metrics"
@@ -26,27 +29,34 @@ enum PulseNode: Hashable, Sendable {
     static let aliveName = "alive"
     /// Of a runtime's file.
     static let suffix = ".json"
-    /// The runtime whose id is that of a directory; between `events` and a number; after the other name of a directory.
+    /// In a directory, the runtime whose id the directory has; between `events` and a number; at the end of an alias.
     static let at: Character = "@"
 
     var isDirectory: Bool {
         switch self {
-        case .top, .runtimes, .livingBeneath, .way: true
+        case .top, .runtimes, .livingBelow, .alias: true
         case .status, .metrics, .events, .eventsFrom, .runtime, .living: false
         }
     }
 
-    /// Permissions, of which the kernel takes care.
+    var isStream: Bool {
+        switch self {
+        case .events, .eventsFrom: true
+        default: false
+        }
+    }
+
+    /// The kernel checks them.
     var permissions: mode_t {
         switch self {
         case .top: 0o555
-        case .runtimes, .livingBeneath, .way: 0o755
+        case .runtimes, .livingBelow, .alias: 0o755
         case .living: 0o644
         case .status, .metrics, .events, .eventsFrom, .runtime: 0o444
         }
     }
 
-    /// Below `.pulse`; the same in every mount.
+    /// Relative to `.pulse`; the same in every mount.
     var path: String {
         switch self {
         case .top: ""
@@ -56,12 +66,105 @@ enum PulseNode: Hashable, Sendable {
         case .eventsFrom(let number): "\(Self.eventsName)\(Self.at)\(number)"
         case .runtimes(let prefix): "\(Self.runtimesName)/\(prefix)"
         case .runtime(let id): "\(Self.runtimesName)/\(id)\(Self.suffix)"
-        case .livingBeneath(let prefix): "\(Self.aliveName)/\(prefix)"
+        case .livingBelow(let prefix): "\(Self.aliveName)/\(prefix)"
         case .living(let id): "\(Self.aliveName)/\(id)"
-        case .way(let prefix): "\(Self.aliveName)/\(prefix)\(Self.at)"
+        case .alias(let prefix): "\(Self.aliveName)/\(prefix)\(Self.at)"
         }
     }
 
     /// The last component of its path.
     var name: String { path.split(separator: "/").last.map(String.init) ?? "" }
+}
+
+/// The inode numbers of `.pulse`.
+///
+/// The kernel keeps a number until it forgets the inode. No number is given out twice in one mount.
+final class PulseInodes: Sendable {
+    private struct State {
+        var nodes: [InodeNumber: (node: PulseNode, lookups: UInt64)] = [:]
+        var inodes: [PulseNode: InodeNumber] = [:]
+        var next: UInt64 = 1
+    }
+
+    /// `.pulse` itself in the root of a mount over a town.
+    static let top = InodeNumber(rawValue: 2)
+    /// The first number above the fixed ones.
+    static let firstFree: UInt64 = 1024
+
+    private static let fixed: [PulseNode: InodeNumber] = [
+        .top: top, .status: InodeNumber(rawValue: 3), .runtimes(""): InodeNumber(rawValue: 4),
+        .livingBelow(""): InodeNumber(rawValue: 5), .events: InodeNumber(rawValue: 6),
+        .metrics: InodeNumber(rawValue: 7),
+    ]
+    private static let fixedNodes = Dictionary(uniqueKeysWithValues: fixed.map { ($0.value, $0.key) })
+
+    /// The lower half of each number that is given out here.
+    ///
+    /// `NodeTable` gives out no such number.
+    private static let mark: UInt64 = 0xffff_ffff
+
+    /// `st_ino`: this, above the numbers of disk file systems and signal files, and a hash of the path.
+    private static let firstNumber: ino_t = 0x7070_0000_0000_0000
+
+    /// Whether a number is of `.pulse` in a mount over a town.
+    static func contains(_ inode: InodeNumber) -> Bool {
+        (top.rawValue..<firstFree).contains(inode.rawValue) || inode.rawValue & mark == mark
+    }
+
+    static func number(of node: PulseNode) -> ino_t {
+        firstNumber | SignalFile.inodeNumber(of: Array(node.path.utf8)) & 0xffff_ffff_ffff
+    }
+
+    /// `.pulse` itself.
+    let top: InodeNumber
+    private let state = Mutex(State())
+
+    /// - Parameter top: The root where `.pulse` is a mount of its own.
+    init(top: InodeNumber) {
+        self.top = top
+    }
+
+    /// How many the kernel knows, except those with a fixed number.
+    var count: Int { state.withLock { $0.nodes.count } }
+
+    /// Nil for an inode that the kernel has forgotten.
+    func node(of inode: InodeNumber) -> PulseNode? {
+        inode == top ? .top : Self.fixedNodes[inode] ?? state.withLock { $0.nodes[inode]?.node }
+    }
+
+    /// The inode of a node, counting a lookup.
+    func lookup(_ node: PulseNode) -> InodeNumber {
+        if node == .top { return top }
+        if let inode = Self.fixed[node] { return inode }
+        return state.withLock { state in
+            if let inode = state.inodes[node] {
+                state.nodes[inode]?.lookups += 1
+                return inode
+            }
+            let inode = InodeNumber(rawValue: state.next << 32 | Self.mark)
+            state.next += 1
+            state.inodes[node] = inode
+            state.nodes[inode] = (node, 1)
+            return inode
+        }
+    }
+
+    /// Makes the next lookup of a node give out another inode: its name was removed, and the kernel takes the former
+    /// inode for deleted.
+    func detach(_ node: PulseNode) {
+        state.withLock { $0.inodes[node] = nil }
+    }
+
+    /// Takes back lookups.
+    func forget(_ inode: InodeNumber, count: UInt64) {
+        state.withLock { state in
+            guard let (node, lookups) = state.nodes[inode] else { return }
+            if lookups > count {
+                state.nodes[inode]?.lookups -= count
+            } else {
+                state.nodes[inode] = nil
+                if state.inodes[node] == inode { state.inodes[node] = nil }
+            }
+        }
+    }
 }

@@ -126,3 +126,16 @@ package struct TownStatus: Codable, Sendable {
         self.mirror = mirror
     }
 }
+
+extension TownFileSystem {
+    /// The part of the status that the file system knows.
+    package struct Snapshot: Sendable {
+        package let configuration: Town.Configuration
+        package let counts: LivenessTable.Counts
+        package let documents: TownStatus.Documents
+        package let fileSystem: TownStatus.FileSystem
+        package let activity: TownStatus.ActivityTally
+        package let rootProcesses: Int
+        package let mirror: MirrorStatus?
+    }
+}

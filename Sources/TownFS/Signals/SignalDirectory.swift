@@ -4,75 +4,183 @@ import Liveness
 import Synchronization
 import SystemPackage
 
-/// A directory in or beneath which signal files can lie, and the signal files known in it.
+/// A directory in which, or under which, signal files can lie, and the signal files known in it.
 ///
-/// One object for one path for as long as the mount lasts, whatever the kernel forgets meanwhile.
+/// There is at most one attached object for a path. It lives while a node, a signal file in it or a directory under it
+/// refers to it; a parent refers to its children weakly. A forgotten directory without signal files therefore costs
+/// nothing. Renaming or removing the directory detaches the object for good. Paths are shorter than `PATH_MAX`, which
+/// bounds the depth of this tree.
+///
+/// Lock order: the parent's lock before the child's. `deinit` locks the parent, so strong references to children must
+/// leave the lock before they are released.
 final class SignalDirectory: Sendable {
-    /// Relative to the town root; empty for the root itself.
-    let path: [UInt8]
     let scope: SignalPatterns.Scope
+    private let name: NodeName
+    /// Nil for the town root.
+    private let parent: SignalDirectory?
+    private let pathSize: Int
     private let town: Town
-    private let state = Mutex(State())
+    private let state: Mutex<State>
 
     private struct State {
         var files: [NodeName: SignalFile] = [:]
-        /// It is no longer at its path.
+        var children: [NodeName: Child] = [:]
+        /// The directory is no longer at its path.
         ///
-        /// Whoever still has this object is about to learn of another.
-        var isGone = false
+        /// Requests in flight may still hold this object.
+        var isDetached: Bool
     }
 
-    init(path: [UInt8], scope: SignalPatterns.Scope, town: Town) {
-        self.path = path
+    /// A class, as Swift 6.3 without optimization reads a weak reference in an optional structure wrongly.
+    private final class Child: Sendable {
+        weak let directory: SignalDirectory?
+        let id: ObjectIdentifier
+
+        init(_ directory: SignalDirectory) {
+            self.directory = directory
+            id = ObjectIdentifier(directory)
+        }
+    }
+
+    /// The town root.
+    convenience init(root scope: SignalPatterns.Scope, town: Town) {
+        self.init(NodeName([]), in: nil, scope: scope, town: town, isDetached: false)
+    }
+
+    private init(
+        _ name: NodeName, in parent: SignalDirectory?, scope: SignalPatterns.Scope, town: Town, isDetached: Bool
+    ) {
+        self.name = name
+        self.parent = parent
+        pathSize = parent.map { $0.pathSize + 1 + name.bytes.count } ?? 0
         self.scope = scope
         self.town = town
+        state = Mutex(State(isDetached: isDetached))
     }
 
-    /// Whether an entry of this name is a signal file, if it is a regular file or nothing at all.
-    func isSignal(_ name: FileName) -> Bool {
-        scope.matches(name.bytes)
+    deinit {
+        parent?.removeChild(name, ObjectIdentifier(self))
     }
 
-    /// Whether a real file of this name is nowhere to be seen, as its time has run out and that is to mean absence.
-    func hasExpired(_ name: NodeName, in real: Descriptor) -> Bool {
-        town.configuration.expiry == .absent && (try? file(name).status(in: real)) == nil
+    /// The path relative to the town root; empty for the root.
+    var path: [UInt8] { parent?.path(of: name.bytes) ?? [] }
+
+    /// The path of an entry, relative to the town root.
+    func path(of name: [UInt8]) -> [UInt8] {
+        let path = path
+        return path.isEmpty ? name : path + [UInt8(ascii: "/")] + name
     }
 
-    /// The signal file of a name, if anything was ever asked of it.
+    // MARK: Directories
+
+    /// The object of a subdirectory, if there is one.
+    func knownChild(_ name: NodeName) -> SignalDirectory? {
+        state.withLock { $0.children[name]?.directory }
+    }
+
+    /// The object of a subdirectory; nil if no signal file can lie in it or under it.
+    func child(_ name: NodeName) -> SignalDirectory? {
+        if let known = knownChild(name) { return known }
+        let scope = scope.entering(name.bytes)
+        guard !scope.isEmpty, pathSize + 1 + name.bytes.count < PATH_MAX else { return nil }
+        return state.withLock { state in
+            if let known = state.children[name]?.directory { return known }
+            let child = SignalDirectory(name, in: self, scope: scope, town: town, isDetached: state.isDetached)
+            if !state.isDetached { state.children[name] = Child(child) }
+            return child
+        }
+    }
+
+    private func removeChild(_ name: NodeName, _ id: ObjectIdentifier) {
+        state.withLock { state in
+            guard state.children[name]?.id == id else { return }
+            state.children[name] = nil
+            state.children.shrinkIfSparse()
+        }
+    }
+
+    /// This object and the objects under it, parents first.
+    var subtree: [SignalDirectory] {
+        var found = [self]
+        var next = 0
+        while next < found.count {
+            found += found[next].state.withLock { $0.children.values.compactMap(\.directory) }
+            next += 1
+        }
+        return found
+    }
+
+    /// Detaches this object and all objects under it, and ends their signal files.
+    ///
+    /// - Returns: Documents that the backing files do not hold yet.
+    func detachSubtree() -> [(file: SignalFile, content: SignalFile.Content)] {
+        parent?.removeChild(name, ObjectIdentifier(self))
+        var unwritten: [(file: SignalFile, content: SignalFile.Content)] = []
+        var waiting = [self]
+        while let directory = waiting.popLast() {
+            let (files, children) = directory.state.withLock { state in
+                defer {
+                    state.files = [:]
+                    state.children = [:]
+                    state.isDetached = true
+                }
+                return (Array(state.files.values), state.children.values.compactMap(\.directory))
+            }
+            for file in files {
+                if let content = file.leave() { unwritten.append((file, content)) }
+            }
+            waiting += children
+        }
+        return unwritten
+    }
+
+    // MARK: Files
+
+    /// Whether an entry of this name is a signal file, provided that it is a regular file or does not exist.
+    ///
+    /// Never in a detached mount: its signal files are backing files.
+    func isSignal(_ name: some Collection<UInt8>) -> Bool {
+        scope.matches(name) && !town.isDetached
+    }
+
+    /// Whether a backing file is hidden because its record has expired (`Expiry.absent`).
+    func hasExpired(_ name: NodeName, in backing: Descriptor) -> Bool {
+        town.configuration.expiry == .absent && !town.isDetached && (try? file(name).status(in: backing)) == nil
+    }
+
+    /// The signal file of a name, if there is an object for it.
     func known(_ name: NodeName) -> SignalFile? {
         state.withLock { $0.files[name] }
     }
 
-    /// The signal file of a name.
-    ///
-    /// One that has been removed stays so: its name is another file's, once there is one.
+    /// The signal file of a name; in a detached directory, an unlinked one.
     func file(_ name: NodeName) -> SignalFile {
         state.withLock { state in
             if let known = state.files[name] { return known }
-            let file = SignalFile(name: name, in: self, town: town, isRemoved: state.isGone)
-            if !state.isGone { state.files[name] = file }
+            let file = SignalFile(name: name, in: self, town: town, isRemoved: state.isDetached)
+            if !state.isDetached { state.files[name] = file }
             return file
         }
     }
 
-    /// Makes something of the signal file of a name, or of a new one if that has been removed.
+    /// Calls `body` with the signal file of a name, and with a new one if that was unlinked.
     ///
-    /// - Parameter make: Answers nil when the file has been removed meanwhile, and is then called for a new one.
-    /// - Throws: ESTALE when the directory has left its path; whoever looks for it once more finds it under another.
-    func withCaller<Result>(
-        _ name: NodeName, _ make: (SignalFile) throws(Errno) -> Result?
+    /// - Parameter body: Returns nil if the file was unlinked meanwhile; it is then called again with a new one.
+    /// - Throws: ESTALE if the directory is no longer at its path; the kernel then looks it up again.
+    func withFile<Result>(
+        _ name: NodeName, _ body: (SignalFile) throws(Errno) -> Result?
     ) throws(Errno) -> Result {
         while true {
             let file = file(name)
-            if !file.isRemoved, let made = try make(file) { return made }
-            guard !state.withLock({ $0.isGone }) else { throw .staleNFSFileHandle }
+            if !file.isRemoved, let result = try body(file) { return result }
+            guard !state.withLock({ $0.isDetached }) else { throw .staleNFSFileHandle }
             drop(file)
         }
     }
 
-    /// Puts another file of the same name in a file's place.
+    /// Replaces a file by another one of the same name.
     ///
-    /// - Returns: False when that is not its place any more.
+    /// - Returns: False if the name no longer belongs to `file`.
     func replace(_ file: SignalFile, with successor: SignalFile) -> Bool {
         state.withLock { state in
             guard state.files[file.name] === file else { return false }
@@ -81,90 +189,61 @@ final class SignalDirectory: Sendable {
         }
     }
 
-    /// Lets go of a file, unless its name is another's by now.
+    /// Removes a file, unless its name belongs to another one.
     func drop(_ file: SignalFile) {
         state.withLock { state in
-            if state.files[file.name] === file { state.files[file.name] = nil }
+            guard state.files[file.name] === file else { return }
+            state.files[file.name] = nil
+            state.files.shrinkIfSparse()
         }
     }
 
-    /// Lets go of all files, as the directory is no longer at its path.
-    ///
-    /// - Returns: What the real files do not hold yet.
-    func leave() -> [(file: SignalFile, content: SignalFile.Content)] {
-        let files = state.withLock { state in
-            defer { state.files = [:] }
-            state.isGone = true
-            return Array(state.files.values)
-        }
-        return files.compactMap { file in file.leave().map { (file, $0) } }
-    }
-
-    /// Whether a file is here that the real directory may not hold yet.
+    /// Whether there are files here that the backing directory may not hold yet.
     var holdsFiles: Bool {
-        knownFiles.contains { $0.listing == .shown || $0.isAwaited }
+        !town.isDetached && knownFiles.contains { $0.listing == .shown || $0.isAwaited }
     }
 
-    /// All that is known, in no order.
+    /// The signal files that have an object, in no order.
     var knownFiles: [SignalFile] { state.withLock { Array($0.files.values) } }
 }
 
-/// All directories in which signal files can lie, by path.
+extension Dictionary {
+    /// Gives memory back after many removals, as a dictionary never shrinks by itself.
+    fileprivate mutating func shrinkIfSparse() {
+        guard capacity > 64, count * 8 < capacity else { return }
+        self = Dictionary(uniqueKeysWithValues: map { ($0.key, $0.value) })
+    }
+}
+
+/// The tree of directories in which signal files can lie.
 final class SignalDirectories: Sendable {
     let root: SignalDirectory
-    private let town: Town
-    private let known: Mutex<[[UInt8]: SignalDirectory]>
 
     init(town: Town) {
-        self.town = town
-        root = SignalDirectory(path: [], scope: town.configuration.patterns.root, town: town)
-        known = Mutex([[]: root])
+        root = SignalDirectory(root: town.configuration.patterns.root, town: town)
     }
 
-    /// The directory `name` in `parent`; nil where no signal file can lie in or beneath it.
+    /// The object of the directory `name` in `parent`; nil if no signal file can lie in it or under it.
     func directory(_ name: NodeName, in parent: SignalDirectory?) -> SignalDirectory? {
-        guard let parent else { return nil }
-        let scope = parent.scope.entering(name.bytes)
-        guard !scope.isEmpty else { return nil }
-        let path = parent.path.isEmpty ? name.bytes : parent.path + [UInt8(ascii: "/")] + name.bytes
-        return known.withLock { known in
-            if let directory = known[path] { return directory }
-            let directory = SignalDirectory(path: path, scope: scope, town: town)
-            known[path] = directory
-            return directory
-        }
+        parent?.child(name)
     }
 
-    /// The directories at and beneath a path.
+    /// The objects at and under a path that exist already.
     func all(backing path: [UInt8]) -> [SignalDirectory] {
-        known.withLock { known in
-            known.values.filter { $0.path == path || path.isEmpty || $0.path.starts(with: path + [UInt8(ascii: "/")]) }
-        }
+        var directory: SignalDirectory? = root
+        for name in path.split(separator: UInt8(ascii: "/")) { directory = directory?.knownChild(NodeName(name)) }
+        return directory?.subtree ?? []
     }
 
-    /// The signal files known at and beneath a path.
+    /// The signal files known at and under a path.
     func allFiles(backing path: [UInt8]) -> [SignalFile] { all(backing: path).flatMap(\.knownFiles) }
 
-    /// What a mount's root is; nil where no signal file can lie in or beneath it.
-    func directory(under cover: SignalMount) -> SignalDirectory? {
-        switch cover {
+    /// The object of a mount's root; nil if no signal file can lie in it or under it.
+    func directory(under mount: SignalMount) -> SignalDirectory? {
+        switch mount {
         case .town: root
         case .directory(let path):
-            path.split(separator: UInt8(ascii: "/")).reduce(root) { directory(NodeName($1), in: $0) }
-        case .pulse: nil
+            path.split(separator: UInt8(ascii: "/")).reduce(root) { $0?.child(NodeName($1)) }
         }
-    }
-
-    /// Lets go of directories that are no longer at their paths, and of all that is in them.
-    ///
-    /// - Returns: What real files do not hold yet.
-    @discardableResult
-    func drop(_ directories: [SignalDirectory]) -> [(file: SignalFile, content: SignalFile.Content)] {
-        known.withLock { known in
-            for directory in directories where known[directory.path] === directory && directory !== root {
-                known[directory.path] = nil
-            }
-        }
-        return directories.filter { $0 !== root }.flatMap { $0.leave() }
     }
 }

@@ -32,7 +32,7 @@ extension SignalFile {
         let mayBeKept =
             town.configuration.isExclusive && !refreshesOnActivity
             && permitCaching(of: inode, status, revision, for: request)
-        return StatusReply(status: status, timeout: mayBeKept ? TownFileSystem.signalTimeout : 0)
+        return StatusReply(status: status, timeout: mayBeKept ? Self.attributeTimeout : 0)
     }
 
     /// Whether the kernel may keep a status: all openings agree with it and will, and no reader meets a writer.
@@ -46,14 +46,14 @@ extension SignalFile {
                     $0.agrees(with: status) && !state.caching.isContended(for: $0.thread, at: now)
                 })
             else { return false }
-            state.caching.sendValid(of: inode, for: TownFileSystem.signalTimeout, at: now)
+            state.caching.sendValid(of: inode, for: Self.attributeTimeout, at: now)
             return true
         }
     }
 
     /// What the opening that a caller means has, where that is not what everybody sees.
     private func status(
-        for request: Request, among handles: [SignalHandle], unlessOfSize size: off_t?
+        for request: Request, among handles: [SignalOpenFile], unlessOfSize size: off_t?
     ) -> FileStatus? {
         // A size that somebody may be about to read by goes before that of a draft.
         let ofThread = handles.filter { $0.thread == request.thread && $0.isInUse }
@@ -72,7 +72,7 @@ extension SignalFile {
     }
 
     /// Whether a caller may be meant by an fstat that another opening of the inode, of another size, may be meant by.
-    func isAmbiguous(_ size: off_t, for request: Request, among handles: [SignalHandle]) -> Bool {
+    func isAmbiguous(_ size: off_t, for request: Request, among handles: [SignalOpenFile]) -> Bool {
         let others = handles.filter { $0.isUnread && $0.snapshotSize != size }
         guard !others.isEmpty else { return false }
         guard request.thread != 0 else { return others.contains { $0.thread == 0 } }

@@ -6,16 +6,19 @@ import SystemPackage
 
 /// One signal file: what tools read from it, and what becomes of what they write.
 ///
-///     open for writing ──▶ SignalHandle (a draft of its own) ──close──▶ commit ──▶ Touch ──▶ liveness table
+///     open for writing ──▶ SignalOpenFile (a draft of its own) ──close──▶ commit ──▶ Touch ──▶ liveness table
 ///     open for reading ◀── snapshot of the last committed document ◀───────┘ └───▶ journal, write-down
 ///
 /// It serves the real file beneath until the first touch, and its own content from then on. Removed, it stays removed:
 /// a later file of the same name is another object, so that a writer who still holds this one open writes to nothing,
 /// as with any unlinked file.
 ///
-/// Lock order: a `SignalHandle`'s, then this one's, then those of journal, table and write-down. Real files are read
+/// Lock order: a `SignalOpenFile`'s, then this one's, then those of journal, table and write-down. Real files are read
 /// and written with none of them held.
 final class SignalFile: Sendable {
+    /// How long the kernel may cache attributes, where it may at all, in seconds.
+    static let attributeTimeout = 1.0
+
     enum Presence {
         /// Not touched since the mount: the real file is the file, if there is one.
         case backing
@@ -35,7 +38,7 @@ final class SignalFile: Sendable {
         var synced: UInt64 = 0
         var isWritingDown = false
         /// Open files that may see this one differently from others, oldest first.
-        var handles: [SignalHandle] = []
+        var handles: [SignalOpenFile] = []
         var caching = AttributeCaching()
 
         /// Puts something else in the place of the content, which is then not to be written down any more.
@@ -65,7 +68,7 @@ final class SignalFile: Sendable {
         self.directory = directory
         self.town = town
         let name = name.bytes
-        path = directory.path.isEmpty ? name : directory.path + [UInt8(ascii: "/")] + name
+        path = directory.path(of: name)
         number = Self.inodeNumber(of: path)
         kind = SignalKind(fileName: name)
         hasOwner = SessionNames.owner(of: path, SessionNames()) != nil
@@ -81,7 +84,7 @@ final class SignalFile: Sendable {
     ///
     /// - Returns: The handles that are open.
     @discardableResult
-    func settle(for request: Request) -> [SignalHandle] {
+    func settle(for request: Request) -> [SignalOpenFile] {
         let handles = state.withLock { $0.handles }
         for handle in handles where handle.thread == request.thread { handle.settle() }
         return handles
@@ -92,7 +95,8 @@ final class SignalFile: Sendable {
     /// For whoever has been given it by the kernel, who asks before it opens what somebody else was faster to make, and
     /// whose number is not known in another pid namespace. Nobody finds it by its name for that.
     func awaitedStatus(for request: Request) -> FileStatus? {
-        guard case .creating(let ownership) = state.withLock({ $0.presence }), ownership.user == request.user else {
+        guard case .creating(let ownership) = state.withLock({ $0.presence }), ownership.user == request.callingUser
+        else {
             return nil
         }
         return status(of: nothing(ownership))
@@ -148,7 +152,7 @@ final class SignalFile: Sendable {
     /// What comes of an attempt to open the file.
     enum Opening {
         /// - Parameter invalidatesAttributes: Whether the kernel has to drop the inode's attributes before it hears of this.
-        case opened(SignalHandle, invalidatesAttributes: Bool)
+        case opened(SignalOpenFile, invalidatesAttributes: Bool)
         /// An fstat could mean this opening or another of the same process: it needs an inode of its own.
         case needsSeparateInode
     }
@@ -168,7 +172,7 @@ final class SignalFile: Sendable {
         while true {
             let (presence, revision, handles) = state.withLock { ($0.presence, $0.revision, $0.handles) }
             let snapshot = try snapshot(of: presence, flags: flags, for: request, among: others, in: parent)
-            let handle = SignalHandle(of: self, on: inode, flags: flags, snapshot: snapshot, by: request, in: parent)
+            let handle = SignalOpenFile(of: self, on: inode, flags: flags, snapshot: snapshot, by: request, in: parent)
             if isForReading, maySeparate {
                 let same = handles.filter { $0.inode == inode }
                 if isAmbiguous(snapshot.status.st_size, for: request, among: same) { return .needsSeparateInode }
@@ -206,22 +210,22 @@ final class SignalFile: Sendable {
 
     /// - Parameter handles: Those that are open.
     private func snapshot(
-        of presence: Presence, flags: CInt, for request: Request, among handles: [SignalHandle], in parent: Descriptor
-    ) throws(Errno) -> SignalHandle.Snapshot {
+        of presence: Presence, flags: CInt, for request: Request, among handles: [SignalOpenFile], in parent: Descriptor
+    ) throws(Errno) -> SignalOpenFile.Snapshot {
         switch presence {
         case .backing:
             guard let file = try BackingDocument.open(name, in: parent.rawValue), isShown(file.status) else {
                 throw .noSuchFileOrDirectory
             }
-            return SignalHandle.Snapshot(of: file, as: self)
+            return SignalOpenFile.Snapshot(of: file, as: self)
         case .committed(let content) where isShown(content):
-            return SignalHandle.Snapshot(of: content, as: self)
+            return SignalOpenFile.Snapshot(of: content, as: self)
         case .creating(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
             // Who made the file finds it by its name, too.
-            return SignalHandle.Snapshot(of: nothing(ownership), as: self)
-        case .creating(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.user:
+            return SignalOpenFile.Snapshot(of: nothing(ownership), as: self)
+        case .creating(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.callingUser:
             // Who would make the file while somebody else does is given theirs by the kernel.
-            return SignalHandle.Snapshot(of: nothing(ownership), as: self)
+            return SignalOpenFile.Snapshot(of: nothing(ownership), as: self)
         case .committed, .creating, .unlinked:
             throw .noSuchFileOrDirectory
         }
@@ -234,16 +238,16 @@ final class SignalFile: Sendable {
     /// - Returns: Nil when this one has been removed: the file to be made is another then.
     func create(
         _ ownership: Ownership, flags: CInt, for request: Request, in parent: Descriptor
-    ) throws(Errno) -> SignalHandle? {
+    ) throws(Errno) -> SignalOpenFile? {
         let isThere = try exists(for: request, in: parent)
         if isThere {
             // Somebody was faster, and whether this caller may open theirs is for the kernel to say. ESTALE makes it look.
             throw flags & O_EXCL == 0 ? .staleNFSFileHandle : .fileExists
         }
-        let snapshot = SignalHandle.Snapshot(of: nothing(ownership), as: self)
+        let snapshot = SignalOpenFile.Snapshot(of: nothing(ownership), as: self)
         // To make the file is to write to it, if nothing, whatever the caller may do with the descriptor.
         let writing = flags & ~O_ACCMODE | O_RDWR | O_TRUNC
-        let handle = SignalHandle(of: self, on: nil, flags: writing, snapshot: snapshot, by: request, in: parent)
+        let handle = SignalOpenFile(of: self, on: nil, flags: writing, snapshot: snapshot, by: request, in: parent)
         return try state.withLock { (state) throws(Errno) in
             switch state.presence {
             case .unlinked: return nil
@@ -280,19 +284,19 @@ final class SignalFile: Sendable {
     /// What they go on to write is added to what they have written, and judged when they close.
     func adopt(
         _ content: Content, on inode: InodeNumber, by request: Request, in parent: Descriptor
-    ) -> SignalHandle {
+    ) -> SignalOpenFile {
         register(
-            SignalHandle(
+            SignalOpenFile(
                 of: self, on: inode, adopting: content.document.bytes,
-                snapshot: SignalHandle.Snapshot(of: content, as: self), by: request, in: parent))
+                snapshot: SignalOpenFile.Snapshot(of: content, as: self), by: request, in: parent))
     }
 
     /// Takes over an open file from the signal file that was here under another path.
-    func takeOver(_ handle: SignalHandle, in parent: Descriptor) -> SignalHandle {
-        register(SignalHandle(handle, of: self, in: parent))
+    func takeOver(_ handle: SignalOpenFile, in parent: Descriptor) -> SignalOpenFile {
+        register(SignalOpenFile(handle, of: self, in: parent))
     }
 
-    private func register(_ handle: SignalHandle) -> SignalHandle {
+    private func register(_ handle: SignalOpenFile) -> SignalOpenFile {
         state.withLock { $0.handles.append(handle) }
         return handle
     }
@@ -300,7 +304,7 @@ final class SignalFile: Sendable {
     /// Forgets an open file that has been closed.
     ///
     /// A file that was made and never committed was never there.
-    func deregister(_ handle: SignalHandle) {
+    func deregister(_ handle: SignalOpenFile) {
         state.withLock { state in
             state.handles.removeAll { $0 === handle }
             if case .creating = state.presence, state.handles.isEmpty { state.presence = .backing }

@@ -68,7 +68,8 @@ package struct SignalPatterns: Sendable {
                 default: break
                 }
             }
-            return child
+            // Under `**` most directories have their parent's scope. One array serves them all.
+            return child == self ? self : child
         }
 
         /// Whether the entry called `name` in this directory is a signal file.

@@ -1,6 +1,7 @@
 import CLinux
 import Fuse
 import Glibc
+import Linux
 import Synchronization
 import SystemPackage
 
@@ -8,7 +9,13 @@ import SystemPackage
 ///
 /// For one that is only read, and whose bytes the kernel may be lent, a descriptor of ours is opened when an operation
 /// comes that needs one, which few ever do.
-final class BackingFile: Sendable {
+final class BackingFile: OpenFile {
+    /// What all backing files of a mount need.
+    struct Context: Sendable {
+        let processes: ProcessWatch
+        let devices: DeviceInodeMap
+    }
+
     private struct State {
         var opened: Descriptor?
     }
@@ -23,14 +30,16 @@ final class BackingFile: Sendable {
     let user: uid_t
     /// What it was when it was opened; nil if nothing depends on that, or it would not tell.
     private let status: FileStatus?
+    private let context: Context
     private let state: Mutex<State>
 
     /// - Parameters:
     ///   - opened: Opened with the caller's flags.
     ///   - user: The caller's.
     ///   - status: Of `opened`, if that is known already.
-    init(_ opened: Descriptor, flags: CInt, user: uid_t, status: FileStatus? = nil) {
+    init(_ opened: Descriptor, flags: CInt, user: uid_t, status: FileStatus? = nil, in context: Context) {
         path = opened
+        self.context = context
         self.flags = flags
         self.user = user
         self.status = status ?? (flags & O_ACCMODE != O_RDONLY ? try? FileStatus(of: opened.rawValue) : nil)
@@ -38,9 +47,10 @@ final class BackingFile: Sendable {
     }
 
     /// To be opened for reading if need be.
-    init(reading path: Descriptor, user: uid_t) {
+    init(reading path: Descriptor, user: uid_t, in context: Context) {
         self.path = path
         self.user = user
+        self.context = context
         flags = O_RDONLY
         status = try? FileStatus(of: path.rawValue)
         state = Mutex(State())
@@ -73,9 +83,6 @@ final class BackingFile: Sendable {
         return status.st_size <= Self.smallSize
     }
 
-    /// The device that it is on, if that is known.
-    var device: dev_t? { status?.st_dev }
-
     /// A descriptor to read from and, if it was opened so, to write to.
     var descriptor: Descriptor {
         get throws(Errno) {
@@ -87,5 +94,85 @@ final class BackingFile: Sendable {
                 return state.opened ?? opened
             }
         }
+    }
+
+    // MARK: Operations
+
+    func openReply(_ handle: FileHandle) -> OpenReply {
+        let needsFlush = isWritable && context.devices.mayFailAtClose(on: status?.st_dev)
+        return OpenReply(handle: handle, allowsPassthrough: true, needsFlush: needsFlush)
+    }
+
+    var backingDescriptor: Descriptor? { get throws(Errno) { try descriptor } }
+    var mayReleaseLater: Bool { true }
+
+    func read(into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
+        let descriptor = try descriptor
+        return try retryingInterrupts { pread(descriptor.rawValue, bytes.baseAddress, bytes.count, offset) }
+    }
+
+    func write(
+        _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
+    ) throws(Errno) -> Int {
+        context.processes.noteActivity(request)
+        let descriptor = try descriptor
+        return try Credentials.withUser(request.user) { () throws(Errno) in
+            try retryingInterrupts {
+                appending
+                    ? clinux_append(descriptor.rawValue, bytes.baseAddress, bytes.count)
+                    : pwrite(descriptor.rawValue, bytes.baseAddress, bytes.count, offset)
+            }
+        }
+    }
+
+    func truncate(to size: off_t, by request: Request) throws(Errno) {
+        let descriptor = try descriptor
+        _ = try retryingInterrupts { ftruncate(descriptor.rawValue, size) }
+    }
+
+    func flush() throws(Errno) {
+        // Reports what the backing file system reports at close, such as an exceeded quota on NFS.
+        let descriptor = try descriptor
+        let duplicate = try retryingInterrupts { fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0) }
+        if Glibc.close(duplicate) == -1, Errno.current != .interrupted { throw .current }
+    }
+
+    func fsync(dataOnly: Bool) throws(Errno) {
+        let descriptor = try descriptor
+        _ = try retryingInterrupts {
+            dataOnly ? fdatasync(descriptor.rawValue) : Glibc.fsync(descriptor.rawValue)
+        }
+    }
+
+    func fallocate(mode: CInt, offset: off_t, length: off_t) throws(Errno) {
+        let descriptor = try descriptor
+        _ = try Credentials.withUser(user) { () throws(Errno) in
+            try retryingInterrupts { CLinux.fallocate(descriptor.rawValue, mode, offset, length) }
+        }
+    }
+
+    func lseek(offset: off_t, whence: CInt) throws(Errno) -> off_t {
+        let descriptor = try descriptor
+        return try retryingInterrupts { Glibc.lseek(descriptor.rawValue, offset, whence) }
+    }
+
+    func ioctl(_ command: UInt32, _ argument: UnsafeMutableRawBufferPointer) throws(Errno) {
+        try descriptor.attributesIOCTL(command, argument)
+    }
+}
+
+extension Descriptor {
+    /// Reads or sets file attributes (lsattr, chattr) and project ids; ENOTTY for any other command.
+    ///
+    /// The kernel has checked who may set what.
+    func attributesIOCTL(_ command: UInt32, _ argument: UnsafeMutableRawBufferPointer) throws(Errno) {
+        let size: Int
+        switch command {
+        case clinux_get_flags, clinux_set_flags: size = MemoryLayout<CInt>.size
+        case clinux_get_fsx, clinux_set_fsx: size = MemoryLayout<fsxattr>.size
+        default: throw .inappropriateIOCTLForDevice
+        }
+        guard argument.count >= size else { throw .inappropriateIOCTLForDevice }
+        _ = try retryingInterrupts { clinux_ioctl(rawValue, command, argument.baseAddress) }
     }
 }

@@ -23,7 +23,7 @@ struct FileSystemKind {
 ///
 /// The node store keeps some of these and drops them when there are too many, while operations that have borrowed one
 /// go on using it.
-final class Descriptor: Sendable {
+package final class Descriptor: Sendable {
     private let owned: OwnedDescriptor
 
     init(_ owned: consuming OwnedDescriptor) {

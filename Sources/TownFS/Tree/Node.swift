@@ -17,16 +17,16 @@ struct Node: Sendable {
     var name: NodeName
     /// What the kernel will give back by `forget`.
     var lookups: UInt64
-    /// How many nodes name this one as their parent.
+    /// The slots of a doubly linked list of children, kept by `NodeTable`; 0 ends it.
     ///
-    /// They need it to be found, so it outlives the kernel's interest.
-    var children: UInt32 = 0
-    /// The descriptor is the only way left to the file, as its name has been removed.
-    var isPinned = false
+    /// Children are found through their parent, so a node with children outlives the kernel's lookups.
+    var firstChild: UInt32 = 0
+    var nextSibling: UInt32 = 0
+    var previousSibling: UInt32 = 0
     /// Somebody may change it through a mapping that the kernel tells nobody of.
     var mayBeMapped = false
-    /// It has been a signal file, or a signal file has been it.
-    var hasChangedMeaning = false
+    /// The file type; it never changes.
+    let isDirectory: Bool
     /// Whether it has a `security.capability`.
     var capability = Capability.unknown
 
@@ -47,15 +47,18 @@ struct Node: Sendable {
     private static let unborn = Int64.min
 
     init(
-        nameKind: NameKind, parent: InodeNumber, name: NodeName, lookups: UInt64, signals: SignalDirectory? = nil,
-        descriptor: Descriptor? = nil, isPinned: Bool = false
+        nameKind: NameKind, parent: InodeNumber, name: NodeName, lookups: UInt64, isDirectory: Bool = false,
+        signals: SignalDirectory? = nil, descriptor: Descriptor? = nil, isPinned: Bool = false
     ) {
+        self.isDirectory = isDirectory
         self.parent = parent
         self.name = name
         self.lookups = lookups
-        self.isPinned = isPinned
-        self.nameKind = nameKind
-        hasChangedMeaning = false
+        switch nameKind {
+        case .backing(let identity): file = identity
+        case .signal(let signalFile): changeRare { $0.signalFile = signalFile }
+        }
+        if isPinned { self.isPinned = true }
         if signals != nil { self.signals = signals }
         if descriptor != nil { self.descriptor = descriptor }
     }
@@ -101,11 +104,13 @@ struct Node: Sendable {
         var handle: ExportHandle?
         var cacheSlot: Int?
         var placed: UInt64 = 0
+        var isPinned = false
+        var hasChangedMeaning = false
         var isAliased = false
 
         var isEmpty: Bool {
-            signalFile == nil && signals == nil && descriptor == nil && handle == nil && cacheSlot == nil && placed == 0
-                && !isAliased
+            signalFile == nil && signals == nil && descriptor == nil && handle == nil && cacheSlot == nil
+                && placed == 0 && !isPinned && !hasChangedMeaning && !isAliased
         }
     }
 
@@ -123,7 +128,19 @@ struct Node: Sendable {
 
     var signalFile: SignalFile? { rare?.fields.signalFile }
 
-    /// Where signal files can lie beneath this directory; nil almost everywhere.
+    /// The file was unlinked, so the descriptor is the only way to it.
+    var isPinned: Bool {
+        get { rare?.fields.isPinned ?? false }
+        set { if newValue != isPinned { changeRare { $0.isPinned = newValue } } }
+    }
+
+    /// The inode has been both an ordinary file and a signal file.
+    var hasChangedMeaning: Bool {
+        get { rare?.fields.hasChangedMeaning ?? false }
+        set { if newValue != hasChangedMeaning { changeRare { $0.hasChangedMeaning = newValue } } }
+    }
+
+    /// For a directory in or under which signal files can lie; nil for all others.
     var signals: SignalDirectory? {
         get { rare?.fields.signals }
         set { if newValue !== signals { changeRare { $0.signals = newValue } } }

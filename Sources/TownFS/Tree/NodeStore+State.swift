@@ -5,17 +5,20 @@ import SystemPackage
 
 extension NodeStore.State {
     mutating func add(
-        _ nameKind: Node.NameKind, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?
+        _ nameKind: Node.NameKind, named name: NodeName, in parent: InodeNumber, isDirectory: Bool = false,
+        signals: SignalDirectory? = nil
     ) -> InodeNumber {
-        let inode = nodes.add(Node(nameKind: nameKind, parent: parent, name: name, lookups: 1, signals: signals))
-        nodes[parent]?.children += 1
+        let inode = nodes.add(
+            Node(
+                nameKind: nameKind, parent: parent, name: name, lookups: 1, isDirectory: isDirectory, signals: signals))
+        nodes.link(inode)
         peak = max(peak, nodes.count)
         return inode
     }
 
     /// Whether so many nodes have gone since this was last true that their memory is worth giving back.
     mutating func hasShrunk() -> Bool {
-        guard peak > 16_384, nodes.count * 2 < peak else { return false }
+        guard peak > 1024, nodes.count * 2 < peak else { return false }
         peak = nodes.count
         return true
     }
@@ -32,9 +35,9 @@ extension NodeStore.State {
             // A change beneath may show a directory in what we still take for its own child. The way to it stays the old
             // one then, which is out of date, but has an end.
             guard !isAt(parent, orBelow: inode) else { return }
+            nodes.unlink(inode)
             nodes[inode]?.parent = parent
-            nodes[parent]?.children += 1
-            nodes[node.parent]?.children -= 1
+            nodes.link(inode)
             removeIfUnused(node.parent, into: &removed)
         }
         nodes[inode]?.name = name
@@ -58,13 +61,13 @@ extension NodeStore.State {
 
     mutating func removeIfUnused(_ inode: InodeNumber, into removed: inout [Node]) {
         var next = inode
-        while next != .root, let node = nodes[next], node.lookups == 0, node.children == 0 {
+        while next != .root, let node = nodes[next], node.lookups == 0, node.firstChild == 0 {
+            nodes.unlink(next)
             nodes.remove(next)
             if let file = node.signalFile, bySignal[ObjectIdentifier(file)] == next {
                 bySignal[ObjectIdentifier(file)] = nil
             }
             removed.append(node)
-            nodes[node.parent]?.children -= 1
             next = node.parent
         }
     }

@@ -58,8 +58,8 @@ final class NodeStore: Sendable {
         self.handles = handles
         self.reliesOnBirths = reliesOnBirths
         let node = Node(
-            nameKind: .backing(identity), parent: .root, name: NodeName([]), lookups: 1, signals: signals,
-            descriptor: root, isPinned: true)
+            nameKind: .backing(identity), parent: .root, name: NodeName([]), lookups: 1, isDirectory: true,
+            signals: signals, descriptor: root, isPinned: true)
         var nodes = NodeTable(firstInode: firstInode)
         nodes.insert(node, as: .root)
         nodes.index(.root)
@@ -118,6 +118,17 @@ final class NodeStore: Sendable {
                 state.devicesWithAttributes.contains(device)
             else { return }
             state.nodes[inode]?.capability = .absent
+        }
+    }
+
+    /// All inodes that the kernel knows, and the names under which it does.
+    ///
+    /// The root has no name.
+    var names: [(inode: InodeNumber, parent: InodeNumber, name: NodeName)] {
+        state.withLock { state in
+            var names: [(InodeNumber, InodeNumber, NodeName)] = []
+            state.nodes.forEach { names.append(($0, $1.parent, $1.name)) }
+            return names
         }
     }
 
@@ -221,7 +232,9 @@ final class NodeStore: Sendable {
             guard let known = state.nodes.inode(of: identity), let node = state.nodes[known],
                 known == .root || node.isOf(found)
             else {
-                let inode = state.add(.backing(identity), named: name, in: parent, signals: signals)
+                let inode = state.add(
+                    .backing(identity), named: name, in: parent, isDirectory: found.status.isDirectory,
+                    signals: signals)
                 state.nodes.index(inode)
                 state.nodes[inode]?.birth = birth
                 if isAliased { state.nodes[inode]?.isAliased = true }
@@ -243,7 +256,7 @@ final class NodeStore: Sendable {
     ) -> InodeNumber {
         let identity = found.identity
         return state.withLock { state in
-            let inode = state.add(.backing(identity), named: NodeName([]), in: parent, signals: nil)
+            let inode = state.add(.backing(identity), named: NodeName([]), in: parent)
             state.nodes.index(inode)
             state.nodes[inode]?.birth = reliesOnBirths ? found.birth : nil
             state.nodes[inode]?.descriptor = descriptor
@@ -259,7 +272,7 @@ final class NodeStore: Sendable {
                 state.nodes[known]?.lookups += 1
                 return known
             }
-            let inode = state.add(.signal(file), named: name, in: parent, signals: nil)
+            let inode = state.add(.signal(file), named: name, in: parent)
             state.bySignal[ObjectIdentifier(file)] = inode
             return inode
         }
@@ -410,50 +423,45 @@ final class NodeStore: Sendable {
         state.withLock { $0.bySignal[ObjectIdentifier(file)] = nil }
     }
 
-    /// Something other than a directory, below a directory that has moved.
+    /// A file under a directory that has moved.
     struct MovedEntry {
         let inode: InodeNumber
         let name: NodeName
         let parent: InodeNumber
-        /// What the kernel takes it for so far.
-        let signalFile: SignalFile?
-        /// Where it lies now, if signal files can lie there.
+        /// The parent's; nil if no signal file can lie there.
         let signals: SignalDirectory?
     }
 
-    /// Decides anew, for everything known below a directory that has moved, where signal files can lie.
+    /// Updates `Node.signals` of all known nodes under a directory that has moved.
     ///
-    /// `signals` answers for one node, given its parent's answer and its name; parents come before children.
+    /// Visits the nodes under `top` only, parents before children.
     ///
-    /// - Returns: What is or was in a place for signal files; and the directories that are or were such places.
-    func resettle(
-        below top: InodeNumber, _ signals: (_ parent: SignalDirectory?, _ name: NodeName) -> SignalDirectory?
-    ) -> (movedEntries: [MovedEntry], places: [InodeNumber]) {
+    /// - Returns: Entries that are or were signal files, and directories that can hold some now or could before, not both.
+    func updateSignals(under top: InodeNumber) -> (movedEntries: [MovedEntry], directories: [InodeNumber]) {
         state.withLock { state in
-            var children: [InodeNumber: [InodeNumber]] = [:]
-            state.nodes.forEach { inode, node in
-                if inode != .root { children[node.parent, default: []].append(inode) }
-            }
-            var waiting = children[top] ?? []
+            var waiting = state.nodes.children(of: top)
             var movedEntries: [MovedEntry] = []
-            var places: [InodeNumber] = []
+            var directories: [InodeNumber] = []
             while let inode = waiting.popLast() {
                 guard let node = state.nodes[inode] else { continue }
-                let place = state.nodes[node.parent]?.signals
-                // An unlinked signal file's inode has this name no longer, and stays what it is.
-                let isUnlinked = node.signalFile.map { state.bySignal[ObjectIdentifier($0)] != inode } ?? false
-                if !isUnlinked, node.signalFile != nil || place?.scope.matches(node.name.bytes) == true {
-                    movedEntries.append(
-                        MovedEntry(
-                            inode: inode, name: node.name, parent: node.parent, signalFile: node.signalFile,
-                            signals: place))
+                let parent = state.nodes[node.parent]?.signals
+                if node.isDirectory {
+                    let signals = parent?.child(node.name)
+                    if (node.signals?.scope.hasSignals == true) != (signals?.scope.hasSignals == true) {
+                        directories.append(inode)
+                    }
+                    state.nodes[inode]?.signals = signals
+                    waiting += state.nodes.children(of: inode)
+                    continue
                 }
-                let below = node.signalFile == nil ? signals(place, node.name) : nil
-                if node.signals?.scope.hasSignals == true || below?.scope.hasSignals == true { places.append(inode) }
-                state.nodes[inode]?.signals = below
-                waiting += children[inode] ?? []
+                // The inode of an unlinked signal file no longer has this name, and stays what it is.
+                let isUnlinked = node.signalFile.map { state.bySignal[ObjectIdentifier($0)] != inode } ?? false
+                if !isUnlinked, node.signalFile != nil || parent?.scope.matches(node.name.bytes) == true {
+                    movedEntries.append(
+                        MovedEntry(inode: inode, name: node.name, parent: node.parent, signals: parent))
+                }
             }
-            return (movedEntries, places)
+            return (movedEntries, directories)
         }
     }
 }

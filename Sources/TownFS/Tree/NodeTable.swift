@@ -142,6 +142,39 @@ struct NodeTable {
         }
     }
 
+    // MARK: By parent
+
+    /// Adds a node to its parent's children.
+    mutating func link(_ inode: InodeNumber) {
+        guard let parent = self[inode]?.parent, let next = self[parent]?.firstChild else { return }
+        self[inode]?.nextSibling = next
+        self[inode]?.previousSibling = 0
+        if let next = self.inode(slot: next) { self[next]?.previousSibling = inode.slot }
+        self[parent]?.firstChild = inode.slot
+    }
+
+    /// Removes a node from its parent's children; called before its parent changes.
+    mutating func unlink(_ inode: InodeNumber) {
+        guard let node = self[inode] else { return }
+        if let next = self.inode(slot: node.nextSibling) { self[next]?.previousSibling = node.previousSibling }
+        if let previous = self.inode(slot: node.previousSibling) {
+            self[previous]?.nextSibling = node.nextSibling
+        } else {
+            self[node.parent]?.firstChild = node.nextSibling
+        }
+    }
+
+    /// The nodes whose parent this one is.
+    func children(of inode: InodeNumber) -> [InodeNumber] {
+        var children: [InodeNumber] = []
+        var next = self[inode]?.firstChild ?? 0
+        while let child = self.inode(slot: next), let node = self[child] {
+            children.append(child)
+            next = node.nextSibling
+        }
+        return children
+    }
+
     // MARK: By file
 
     /// The node that is indexed for a file.
@@ -172,6 +205,7 @@ struct NodeTable {
     }
 
     private func inode(slot: UInt32) -> InodeNumber? {
+        guard slot != 0 else { return nil }
         let (shelf, place) = Self.position(slot: slot)
         return shelves[shelf].block.map { InodeNumber(slot: slot, use: $0.uses[place]) }
     }

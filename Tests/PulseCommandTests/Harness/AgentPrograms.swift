@@ -1,8 +1,8 @@
-/// What agents and the tools that they run are made of.
+/// Source code of agents and their tools.
 enum AgentPrograms {
-    /// Does what it is told, line by line, and says when it is done.
+    /// Executes orders, one per line, and answers each.
     ///
-    /// An order is a line with Python's own code in JSON, an answer one with a value or an error.
+    /// An order is Python code as a JSON string. An answer is a JSON object with a value or an error.
     static let agent = #"""
         import json, os, select, signal, sys, time, traceback
 
@@ -67,14 +67,18 @@ enum AgentPrograms {
         def run(*words, **how): return wait(start(*words, **how))
 
         # Works, step by step, until the next order is there, and says how many steps it were.
+        # longest_pause is the longest time from the end of one step to the end of the next, in seconds.
         def work(step):
-            count = 0
+            global longest_pause
+            count, longest_pause, last = 0, 0, time.monotonic()
             while not select.select([orders], [], [], 0)[0]:
                 step()
                 count += 1
+                now = time.monotonic()
+                longest_pause, last = max(longest_pause, now - last), now
             return count
 
-        # A line, for whoever waits in another process.
+        # Wakes a process that waits.
         class Signal:
             def __init__(self): self.reading, self.writing = os.pipe()
             def raise_(self): os.write(self.writing, b"!")
@@ -91,9 +95,9 @@ enum AgentPrograms {
             answers.write(json.dumps(answer).encode() + b"\n")
         """#
 
-    /// `gt`, as far as its files go.
+    /// A `gt` that only writes the files.
     ///
-    /// `gt daemon run` stays; what else it is told is over at once.
+    /// `gt daemon run` stays; every other command exits at once.
     static let gt = #"""
         #include <fcntl.h>
         #include <stdio.h>

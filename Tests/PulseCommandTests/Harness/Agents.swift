@@ -1,13 +1,15 @@
 import FoundationEssentials
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
-/// The agents of a town, each a process with the environment and in the directory that its kind has, and the tools that
-/// they run.
+/// The agents of a town and their tools.
+///
+/// Each agent is a process with the environment and the working directory of its role.
 final class Agents {
     let town: MountedTown
-    /// A directory with `gt` in it, before all others in the agents' `PATH`.
+    /// A directory with `gt`, first in the agents' `PATH`.
     let programs: String
     private let user: Command.User?
     private var count = 0
@@ -29,7 +31,7 @@ final class Agents {
         }
     }
 
-    /// Gives a program one more name to be run by.
+    /// Gives a program one more name.
     @discardableResult
     func name(_ name: String, for program: String) throws -> String {
         let path = "\(programs)/\(name)"
@@ -37,29 +39,31 @@ final class Agents {
         return path
     }
 
-    /// A compiled program.
+    /// Compiles a C program and returns its path.
     func compile(_ source: String, as name: String) throws -> String {
         try Client.write(source, to: "\(programs)/\(name).c")
         try Command("cc", "-O1", "-pthread", "-o", "\(programs)/\(name)", "\(programs)/\(name).c").output()
         return "\(programs)/\(name)"
     }
 
-    /// What all in the town have in their environment, and identifies nobody.
+    /// The environment of every agent.
+    ///
+    /// It does not identify one.
     var environment: [String: String] {
         let path = "\(programs):/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         return ["PATH": path, "GT_ROOT": town.path, "GT_TOWN_ROOT": town.path, Self.mark: town.scratch.path]
     }
 
-    /// Starts an agent that is told who it is by `GT_ROLE`, in its own directory.
+    /// Starts an agent with the role in `GT_ROLE`, in the directory of its role.
     func start(_ role: String, program: String = "claude", as user: Command.User? = nil) throws -> Agent {
         try start(environment: ["GT_ROLE": role], in: role, program: program, as: user)
     }
 
-    /// Starts one.
+    /// Starts an agent.
     ///
     /// - Parameters:
-    ///   - directory: Relative to the town; made if it is not there.
-    ///   - program: What the kernel calls it.
+    ///   - directory: Relative to the town; created if missing.
+    ///   - program: The name that the kernel shows (`comm`).
     func start(
         environment: [String: String] = [:], in directory: String? = nil, program: String = "claude",
         as user: Command.User? = nil
@@ -77,12 +81,14 @@ final class Agents {
             pipes: "\(town.scratch.path)/agent-\(count)")
     }
 
-    // MARK: The end
+    // MARK: Exit
 
-    /// In the environment of all that agents have started, by which those are found who have left their agent's group.
+    /// An environment variable of all processes that agents start.
+    ///
+    /// It finds those that left their agent's process group.
     private static let mark = "PULSEFS_TEST_TOWN"
 
-    /// Kills whatever agents have left, until there is nobody.
+    /// Kills all processes that agents have left.
     fileprivate func end() {
         let mark = "\(Self.mark)=\(town.scratch.path)"
         let areGone = eventually(within: .seconds(5)) {
@@ -98,8 +104,9 @@ final class Agents {
     }
 }
 
-/// Mounts a fresh town with a rig in it whose sessions begin with `gt-`, and lends it with its agents, who are all gone
-/// before it is unmounted.
+/// Calls `body` with a mounted town, which has a rig whose session names begin with `gt-`, and its agents.
+///
+/// All agents have ended before the town is unmounted.
 func withAgents(
     _ options: String..., as user: Command.User? = nil, limit: Duration = .seconds(60),
     _ body: (MountedTown, Agents) throws -> Void
@@ -119,13 +126,13 @@ func withAgents(
     }
 }
 
-/// Makes `gt-` the beginning of the names of a rig's sessions.
+/// Configures a rig whose session names begin with `gt-`.
 func writeRigs(to town: String) throws {
     try Client.write(#"{"rigs":{"gastown":{"beads":{"prefix":"gt"}}}}"#, to: "\(town)/mayor/rigs.json")
 }
 
 extension Agents {
-    /// In a town that is mounted in another way.
+    /// Calls `body` with agents in a town that the test has mounted itself.
     static func with(in town: MountedTown, _ body: (Agents) throws -> Void) throws {
         let agents = try Agents(of: town)
         defer { agents.end() }
@@ -133,7 +140,7 @@ extension Agents {
     }
 }
 
-/// A process that lives until it is killed, and does what it is told.
+/// A process that executes Python code sent by the test until it is killed.
 final class Agent {
     let pid: pid_t
     private let command: RunningCommand
@@ -146,7 +153,7 @@ final class Agent {
         var ends: [FileDescriptor] = []
         for name in ["\(pipes).orders", "\(pipes).answers"] {
             guard mkfifo(name, 0o666) == 0, chmod(name, 0o666) == 0 else { throw Errno(rawValue: errno) }
-            // Both ways, so that nobody waits for the other to open it.
+            // Open for reading and writing, so that neither side blocks in open(2).
             ends.append(try Client.open(name, O_RDWR))
             command.words.append(name)
         }
@@ -158,20 +165,20 @@ final class Agent {
 
     deinit { for end in [orders, answers] { try? end.close() } }
 
-    /// Has it run Python code with the functions of `AgentPrograms.agent`, and returns what it has put into `result`.
+    /// Runs Python code with the functions of `AgentPrograms.agent` and returns the variable `result`.
     @discardableResult
     func perform(_ code: String, within limit: Duration = .seconds(20)) throws -> String {
         try begin(code)
         return try answer(within: limit)
     }
 
-    /// The same without waiting for its end.
+    /// Starts the code without waiting for its end.
     func begin(_ code: String) throws {
         let line = String(decoding: try JSONEncoder().encode(code), as: UTF8.self)
         try Client.write(line + "\n", to: orders)
     }
 
-    /// Waits until it is done with what was begun.
+    /// Waits for the end of code that `begin` started.
     @discardableResult
     func answer(within limit: Duration = .seconds(20)) throws -> String {
         struct Answer: Decodable {
@@ -197,12 +204,12 @@ final class Agent {
         }
     }
 
-    /// The value of a number that it has been asked for.
+    /// Runs code and returns `result` as a number.
     func number(_ code: String) throws -> Int {
         try #require(Int(try perform(code)))
     }
 
-    /// Ends what is begun with `work`, and returns how much it was.
+    /// Ends code that runs `work`, and returns the number of its steps.
     func endWork() throws -> Int {
         try begin("")
         let count = try #require(Int(try answer()))
@@ -210,9 +217,16 @@ final class Agent {
         return count
     }
 
-    /// Kills it, with whatever is still in its process group, and waits until its number is free again.
+    /// The longest pause between two steps of the last `work`.
     ///
-    /// - Returns: The moment at which waitpid(2) had returned.
+    /// A busy machine may stop an agent for longer than its ttl. It then expires although it works.
+    func longestPause() throws -> Duration {
+        .milliseconds(try number("result = int(longest_pause * 1000)"))
+    }
+
+    /// Kills it with its process group and reaps it.
+    ///
+    /// - Returns: The time at which waitpid(2) returned.
     @discardableResult
     func kill() throws -> ContinuousClock.Instant {
         command.send(SIGKILL)
@@ -225,20 +239,25 @@ final class Agent {
     var printedErrors: String { command.printedErrors }
 }
 
-// MARK: - What is said of runtimes
+// MARK: - State of runtimes
 
 extension MountedTown {
-    /// `never` for one that is not known.
+    /// `never` for an unknown runtime.
     func state(of id: String) throws -> String {
         try runtime(id)?.state ?? "never"
     }
 
-    /// Whether a runtime gets into a state, in time.
+    /// Whether a runtime reaches a state in time.
     func becomes(_ state: String, _ id: String, within limit: Duration = .seconds(10)) throws -> Bool {
         try eventually(within: limit) { try self.state(of: id) == state }
     }
 
-    /// All runtimes that are known.
+    /// The same within a promised time.
+    func becomes(_ state: String, _ id: String, within promise: Promise) throws -> Bool {
+        try eventually(within: promise) { try self.state(of: id) == state }
+    }
+
+    /// The ids of all known runtimes.
     func runtimes() throws -> Set<String> {
         let top = "\(path)/.pulse/runtimes"
         let files = try Command("find", top, "-name", "*.json", "-printf", "%P\n", as: user).output()
@@ -246,14 +265,17 @@ extension MountedTown {
     }
 }
 
-/// What a tool that knows nothing of pulsefs makes of a heartbeat file: opens it, asks for its status, reads it.
+/// A heartbeat file as read by a tool that does not know pulsefs: open, fstat, read.
 struct HeartbeatReading {
     let text: String
     let timestamp: Double
     let modified: Double
     let size: Int
+    /// When the file was opened, in seconds since 1970.
+    let opened: Double
 
     init(_ path: String) throws {
+        opened = Self.now
         let file = try Client.open(path, O_RDONLY)
         defer { try? Client.close(file) }
         let status = try FileStatus(file)
@@ -269,8 +291,10 @@ struct HeartbeatReading {
         return whole + (Double("0\(time.dropFirst(19).prefix { $0 != "Z" })") ?? 0)
     }
 
-    /// In seconds, by the document.
-    var age: Double { Self.now - timestamp }
+    /// The age of the document when the file was opened, in seconds.
+    ///
+    /// A delay of the test's own does not count.
+    var age: Double { opened - timestamp }
 
     static var now: Double {
         var now = timespec()

@@ -1,12 +1,18 @@
 import Dispatch
 import Glibc
 import Synchronization
+import TestSupport
 
-/// Agents that write heartbeats and plain files again and again, and notice whatever goes wrong with that.
+/// Agents that keep writing heartbeats and plain files and record errors and delays.
 final class BusyAgents: Sendable {
     struct Findings: Sendable {
         var writes = 0
         var slowest: Duration = .zero
+        /// The time in which the agents' calls must return.
+        let promise = Promise(.seconds(1))
+
+        /// Whether no call took longer.
+        var areInTime: Bool { promise.isKept(by: slowest) }
         var failures: [String] = []
     }
 
@@ -15,7 +21,7 @@ final class BusyAgents: Sendable {
     private let findings = Mutex(Findings())
     private let group = DispatchGroup()
 
-    /// Keeps agents at work while a body runs, each as a runtime of its own.
+    /// Runs agents while `body` runs, each as a runtime of its own.
     static func work(in town: MountedTown, as ids: [String], during body: () throws -> Void) throws -> Findings {
         let agents = BusyAgents(town, ids)
         defer { agents.end() }
@@ -51,7 +57,7 @@ final class BusyAgents: Sendable {
                 $0.writes += 1
                 $0.slowest = max($0.slowest, taken)
             }
-            // An agent does other things, too.
+            // Agents pause between touches.
             usleep(10_000)
         }
     }

@@ -5,7 +5,7 @@ import SystemPackage
 typealias FileStatus = Glibc.stat
 
 extension FileStatus {
-    /// Of a name itself, as lstat(2) says.
+    /// lstat(2).
     init(_ path: String) throws(Errno) {
         self.init()
         guard lstat(path, &self) == 0 else { throw Errno(rawValue: errno) }
@@ -20,13 +20,13 @@ extension FileStatus {
     var modified: Double { Double(st_mtim.tv_sec) + Double(st_mtim.tv_nsec) / 1e9 }
 }
 
-/// The system calls of the tools that pulsefs serves, one after the other as those make them.
+/// The system calls of the tools that use pulsefs, in the tools' order.
 enum Client {
     // MARK: Go
 
-    /// As `os.WriteFile`.
+    /// Go's `os.WriteFile`.
     ///
-    /// - Throws: what close(2) said, too.
+    /// - Throws: The error of close(2), too.
     static func write(_ text: String, to path: String, mode: mode_t = 0o644) throws(Errno) {
         let file = try openForWriting(path, mode: mode)
         do {
@@ -42,7 +42,7 @@ enum Client {
         try open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: mode)
     }
 
-    /// As `os.ReadFile`: the size is a hint, and reading goes on to the end.
+    /// Go's `os.ReadFile`: the size is a hint; it reads to the end.
     static func read(_ path: String) throws(Errno) -> String {
         let file = try open(path, O_RDONLY)
         defer { try? close(file) }
@@ -52,13 +52,13 @@ enum Client {
 
     // MARK: bd
 
-    /// As `bd` replaces a file: a temporary file of a fixed name beside it, renamed over it.
+    /// Replaces a file as `bd` does: writes a temporary file with a fixed name and renames it.
     static func replace(_ path: String, with text: String) throws(Errno) {
         try write(text, to: path + ".tmp")
         try rename(path + ".tmp", to: path)
     }
 
-    // MARK: Pieces
+    // MARK: Partial reads and writes
 
     static func open(_ path: String, _ flags: CInt, mode: mode_t = 0o644) throws(Errno) -> FileDescriptor {
         let descriptor = Glibc.open(path, flags | O_CLOEXEC, mode)
@@ -86,7 +86,7 @@ enum Client {
         precondition(count == bytes.count, "a write of a few bytes came up short")
     }
 
-    /// Reads from where the file is, piece by piece, to the end.
+    /// Reads from the current offset to the end, `piece` bytes at a time.
     static func read(_ file: FileDescriptor, piece: Int = 4096) throws(Errno) -> String {
         String(decoding: try readBytes(file, piece: piece), as: UTF8.self)
     }
@@ -123,14 +123,14 @@ enum Client {
 
     static func synchronize(_ file: FileDescriptor) throws(Errno) { try check(Glibc.fsync(file.rawValue)) }
 
-    /// Has a directory's documents written to their real files.
+    /// Writes back the documents of a directory with fsync(2).
     static func synchronize(directory: String) throws(Errno) {
         let descriptor = try open(directory, O_RDONLY | O_DIRECTORY)
         defer { try? close(descriptor) }
         try synchronize(descriptor)
     }
 
-    /// As `touch FILE` does with one that is there: utimensat(2) with no times.
+    /// touch(1) of an existing file: utimensat(2) without times.
     static func touch(_ path: String) throws(Errno) { try check(utimensat(AT_FDCWD, path, nil, 0)) }
 
     static func setModified(_ path: String, seconds: Int) throws(Errno) {
@@ -138,14 +138,14 @@ enum Client {
         try check(utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW))
     }
 
-    /// The seconds of the clock that file times are made from; time(3) lags behind it by some milliseconds.
+    /// Seconds of CLOCK_REALTIME, behind which time(3) lags by some milliseconds.
     static var now: Int {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
         return now.tv_sec
     }
 
-    /// Whether a process has a directory for its own.
+    /// Whether `directory` is the working directory of a process.
     static func isProcess(_ pid: pid_t, in directory: String) -> Bool {
         var target = [CChar](repeating: 0, count: Int(PATH_MAX))
         let count = readlink("/proc/\(pid)/cwd", &target, target.count)
@@ -154,7 +154,7 @@ enum Client {
 
     static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
-    /// All that readdir(3) says, in its order, but for `.` and `..`.
+    /// The names from readdir(3), in its order, without `.` and `..`.
     static func names(in directory: String) throws(Errno) -> [String] {
         guard let stream = opendir(directory) else { throw Errno(rawValue: errno) }
         defer { closedir(stream) }
@@ -170,17 +170,5 @@ enum Client {
 
     private static func check(_ result: CInt) throws(Errno) {
         guard result == 0 else { throw Errno(rawValue: errno) }
-    }
-}
-
-/// Asks again and again, for as long as `limit`, until the answer is yes.
-///
-/// False if it never is.
-func eventually(within limit: Duration = .seconds(10), _ condition: () throws -> Bool) rethrows -> Bool {
-    let deadline = ContinuousClock.now + limit
-    while true {
-        if try condition() { return true }
-        if .now >= deadline { return false }
-        usleep(2_000)
     }
 }

@@ -1,15 +1,16 @@
 import CLinux
 import Glibc
 import SystemPackage
+import TestSupport
 
-/// A program to be run with a limit: nothing that touches a mount may hold the suite for ever.
+/// A program with a time limit: a hung mount must not hang the suite.
 ///
-/// It runs in a process group of its own with standard input from memory or `/dev/null`, and a small environment that is
-/// the same on every machine.
+/// It runs in its own process group, with standard input from `/dev/null` and a small environment that is the same on
+/// every machine.
 struct Command: Sendable {
     var words: [String]
     var directory = "/"
-    /// Added to `standardEnvironment`, or in the place of what is there.
+    /// Added to `standardEnvironment`, replacing variables of the same name.
     var environment: [String: String] = [:]
     var user: User?
     var limit: Duration = .seconds(30)
@@ -34,7 +35,7 @@ struct Command: Sendable {
 
     /// An ordinary user.
     ///
-    /// Known to the system by name: `fusermount3` asks for it.
+    /// It has an entry in /etc/passwd, which `fusermount3` needs.
     struct User: Sendable {
         let id: uid_t
         let group: gid_t
@@ -44,7 +45,7 @@ struct Command: Sendable {
 
     struct Outcome: Sendable, CustomStringConvertible {
         let words: [String]
-        /// The exit status, or 128 and the number of the signal that killed it.
+        /// The exit status, or 128 plus the number of the signal that killed it.
         let status: Int32
         let output: String
         let errors: String
@@ -58,17 +59,17 @@ struct Command: Sendable {
         }
     }
 
-    /// A command that went wrong, with all it said.
+    /// A failed command, with its output.
     struct Failed: Error, CustomStringConvertible {
         let description: String
     }
 
-    /// Runs it to its end, whatever that is.
+    /// Runs it and returns its outcome, success or not.
     func run() throws -> Outcome {
         try start().wait()
     }
 
-    /// Runs it, expects success, and returns what it printed.
+    /// Runs it, expects success, and returns its standard output.
     @discardableResult
     func output() throws -> String {
         let outcome = try run()
@@ -80,18 +81,8 @@ struct Command: Sendable {
         try RunningCommand(self)
     }
 
-    /// Whether a program is installed.
-    static func isInstalled(_ program: String) -> Bool {
-        path.split(separator: ":").contains { access("\($0)/\(program)", X_OK) == 0 }
-    }
-
-    // The system's own first: version managers put slow wrappers into people's PATH that other users cannot run.
-    private static let path =
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:"
-        + (getenv("PATH").map { String(cString: $0) } ?? "")
-
     private static let standardEnvironment = [
-        "PATH": path, "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1",
+        "PATH": programPath, "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1",
         "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org",
         "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_AUTHOR_DATE": "1700000000 +0000",
         "GIT_COMMITTER_DATE": "1700000000 +0000",
@@ -103,15 +94,26 @@ struct Command: Sendable {
 
     fileprivate var fullWords: [String] {
         guard let user else { return words }
-        // The directory may be one that only this user can enter, root included.
+        // The directory may be accessible to this user only, not even to root.
         return ["setpriv", "--reuid=\(user.id)", "--regid=\(user.group)", "--clear-groups", "env", "-C", directory]
             + words
     }
 }
 
-/// A command that has been started.
+/// Runs a shell script that ends at the first command that fails, and returns what it printed.
 ///
-/// Killed, with its group, when nobody holds it any more.
+/// `refused COMMAND…` expects a command to fail. In `sh -e`, a `!` before a command that succeeds does not end the script.
+@discardableResult
+func shell(
+    _ script: String, in directory: String = "/", as user: Command.User? = nil, limit: Duration = .seconds(30)
+) throws -> String {
+    let refused = #"refused() { if "$@"; then echo "not refused: $*" >&2; exit 1; fi; }"#
+    return try Command("sh", "-euc", "\(refused)\n\(script)", in: directory, as: user, limit: limit).output()
+}
+
+/// A running command.
+///
+/// Killed with its process group on deinit.
 final class RunningCommand {
     let pid: pid_t
     private let command: Command
@@ -124,7 +126,7 @@ final class RunningCommand {
     fileprivate init(_ command: Command) throws {
         self.command = command
         deadline = .now + command.limit
-        // Memory rather than pipes: it never fills, and a grandchild that lives on holds nobody up.
+        // Memory, not pipes: it never fills, and a grandchild that lives on does not block the reader.
         output = try Self.memory("output")
         errors = try Self.memory("errors")
 
@@ -139,13 +141,13 @@ final class RunningCommand {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
-        // The thread that runs a test has signals blocked, which a program would inherit.
+        // The test's thread blocks signals; a program would inherit that.
         var signals = sigset_t()
         sigemptyset(&signals)
         posix_spawnattr_setsigmask(&attributes, &signals)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK))
 
-        // PATH is looked up by env(1), in the environment that the command gets.
+        // env(1) searches PATH in the command's environment.
         let words = ["/usr/bin/env", "-i"] + command.fullEnvironment + command.fullWords
         let arguments = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
@@ -171,7 +173,7 @@ final class RunningCommand {
         kill(pid, signal)
     }
 
-    /// Waits for its end, then ends what is left of its group.
+    /// Waits for its end, then kills the rest of its process group.
     ///
     /// - Throws: `Command.Failed` at its limit.
     func wait() throws -> Command.Outcome {
@@ -192,10 +194,10 @@ final class RunningCommand {
         return outcome
     }
 
-    /// What it has said so far where errors go.
+    /// Its standard error so far.
     var printedErrors: String { (try? Self.text(errors)) ?? "" }
 
-    /// What it has printed so far.
+    /// Its standard output so far.
     var printed: String { (try? Self.text(output)) ?? "" }
 
     private func hasEnded(by instant: ContinuousClock.Instant) -> Bool {

@@ -1,10 +1,10 @@
 extension AgentPrograms {
-    /// Many agents at once, each of them four processes and a few tools.
+    /// Many agents at once, each with four processes and a few tools.
     ///
-    /// Told by its arguments where to say that all is done, and how many there are to be. Agent number i is the polecat
-    /// `p<i>` of the rig gastown, and carries that as `Crowd` says. It makes 100 touches, in turn to its own heartbeat file,
-    /// to the keepalive file and, renamed, to the activity file; as many times it adds a line to a file of its own; and lets
-    /// `gt status-line` run. Then it stays.
+    /// Its arguments are the file that reports completion and the number of agents. Agent number i is the polecat
+    /// `p<i>` of the rig gastown, identified as `Crowd` says. It makes 100 touches, in turn to its own heartbeat file,
+    /// to the keepalive file and, by rename, to the activity file. It appends 100 lines to a file of its own and runs
+    /// `gt status-line`. Then it stays.
     static let crowd = #"""
         #define _GNU_SOURCE
         #include <errno.h>

@@ -1,10 +1,10 @@
 import FoundationEssentials
 import Glibc
-import RedisServing
 import SystemPackage
+import TestSupport
 import Testing
 
-/// What `.pulse/status.json` says of a town's mirror.
+/// The mirror section of `.pulse/status.json`.
 struct Mirror: Decodable {
     struct Link: Decodable {
         let state: State
@@ -38,7 +38,7 @@ struct Mirror: Decodable {
     var isUp: Bool { heartbeats.state == .up && records.state == .up && subscription.state == .up }
 }
 
-/// What `.pulse/runtimes/<id>.json` says.
+/// The content of `.pulse/runtimes/<id>.json`.
 struct RuntimeView: Decodable {
     struct Evidence: Decodable {
         let source: String
@@ -72,7 +72,7 @@ extension MountedTown {
         }
     }
 
-    /// Nil for one that was never heard of, or is forgotten.
+    /// Nil for an unknown or forgotten runtime.
     func runtime(_ id: String) throws -> RuntimeView? {
         let file = "\(path)/.pulse/runtimes/\(id).json"
         let text: String
@@ -91,7 +91,7 @@ extension MountedTown {
 
     func heartbeat(_ id: String) -> String { "\(path)/.runtime/heartbeats/\(id).json" }
 
-    /// Touches a runtime, as the session of this name does it.
+    /// Writes the heartbeat of the session of this name.
     func touch(_ id: String, _ command: String = "gt prime") throws {
         try Client.write(KeepaliveDocument.text(command), to: heartbeat(id))
     }
@@ -103,19 +103,19 @@ extension RedisServer {
     /// Without a password.
     var url: String { "unix://\(socketPath)" }
 
-    /// One that listens on its Unix socket alone.
+    /// A server that listens only on its Unix socket.
     static func onSocket() throws -> RedisServer { try RedisServer { $0.listensOnLoopback = false } }
 
-    /// Which of these are alive, to somebody who knows nothing of pulsefs.
+    /// The runtimes that a client without knowledge of pulsefs sees as alive.
     func alive(_ ids: [String]) throws -> Set<String> {
         Set(try ids.filter { try cli("EXISTS", "mul:runtime:hb:\($0)").hasPrefix("1") })
     }
 
     func isAlive(_ id: String) throws -> Bool { try alive([id]) == [id] }
 
-    /// Asks until a runtime is not alive any more.
+    /// Polls until a runtime is not alive any more.
     ///
-    /// - Returns: Whether it has been alive for nobody who asked at `limit` or later.
+    /// - Returns: Whether no poll at `limit` or later found it alive.
     func isSilent(about id: String, from limit: ContinuousClock.Instant) throws -> Bool {
         var last: ContinuousClock.Instant?
         let isGone = try eventually {
@@ -129,7 +129,7 @@ extension RedisServer {
     }
 }
 
-/// Everything that clients say to a server, from the moment it is made on.
+/// All commands that a server receives from now on.
 final class Monitor {
     private let command: RunningCommand
 
@@ -142,11 +142,13 @@ final class Monitor {
     struct Line {
         /// By the server's clock, in seconds.
         let time: Double
-        /// As MONITOR quotes the words: `"SET" "key" "1"`.
+        /// Quoted as by MONITOR: `"SET" "key" "1"`.
         let words: String
     }
 
-    /// All with a word in them, quotes and all.
+    /// All lines with a word in them.
+    ///
+    /// Words are quoted.
     func lines(with word: String) -> [Line] {
         command.printed.split(separator: "\n").compactMap { line in
             guard line.contains(word), let time = Double(line.prefix { $0 != " " }),
@@ -158,9 +160,9 @@ final class Monitor {
 
     func words(with word: String) -> [String] { lines(with: word).map(\.words) }
 
-    /// Waits until the mirror has been idle for longer than any change may wait.
+    /// Waits until the mirror has been idle for longer than it delays any change.
     func waitForSilence() -> Bool {
-        // It asks every 1.5 s, and holds back a touch for 1 s at most.
+        // It sends TIME every 1.5 s and delays a touch by at most 1 s.
         let before = lines(with: #""TIME""#).count
         return eventually { lines(with: #""TIME""#).count >= before + 2 }
     }

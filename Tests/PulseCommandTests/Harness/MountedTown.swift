@@ -4,16 +4,17 @@ import FoundationEssentials
 import Glibc
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
-/// A town with the built program mounted over it, in processes of its own.
+/// A town on which the built program is mounted, in its own processes.
 struct MountedTown: Sendable {
-    let scratch: Scratch
+    let scratch: TemporaryDirectory
     /// The town root.
     let path: String
-    /// The town root beneath the mount, as a path for every process.
+    /// The town root in the backing tree, as a path for every process.
     let backing: String
-    /// Who mounts and uses it; nil for whoever runs the tests.
+    /// The user who mounts and uses it; nil for the user who runs the tests.
     let user: Command.User?
     private let program: String
     private let root: FileDescriptor
@@ -22,8 +23,8 @@ struct MountedTown: Sendable {
     var keepalive: String { "\(path)/.runtime/keepalive.json" }
     var activity: String { "\(path)/daemon/activity.json" }
 
-    /// Makes a directory with those of a town in it.
-    fileprivate init(in scratch: Scratch, as user: Command.User?) throws {
+    /// Creates the directories of a town.
+    fileprivate init(in scratch: TemporaryDirectory, as user: Command.User?) throws {
         self.scratch = scratch
         self.user = user
         path = try scratch.directory("town", owner: user)
@@ -33,28 +34,15 @@ struct MountedTown: Sendable {
         _ = try scratch.directory("home", owner: user)
         root = try Client.open(path, O_PATH | O_DIRECTORY)
         backing = "/proc/\(getpid())/fd/\(root.rawValue)"
-        program = try user == nil ? Self.program : Self.copyProgram(into: scratch)
+        program = try user == nil ? BuiltProgram.path : Self.copyProgram(into: scratch)
     }
 
     // MARK: The program
 
-    /// The program that was built with these tests, beside their bundle.
-    static let program: String = {
-        let own = CommandLine.arguments.first { $0.hasSuffix(".xctest") } ?? executable
-        let directory = FilePath(own).removingLastComponent()
-        return directory.appending("pulsefs").string
-    }()
-
-    private static var executable: String {
-        var target = [CChar](repeating: 0, count: Int(PATH_MAX))
-        let count = readlink("/proc/self/exe", &target, target.count)
-        return String(decoding: target.prefix(max(0, count)).map(UInt8.init(bitPattern:)), as: UTF8.self)
-    }
-
-    /// Other users may not be able to get to where it was built.
-    private static func copyProgram(into scratch: Scratch) throws -> String {
+    /// Other users may be unable to reach the build directory.
+    private static func copyProgram(into scratch: TemporaryDirectory) throws -> String {
         let copy = "\(scratch.path)/pulsefs"
-        try Command("install", "-m", "755", program, copy).output()
+        try Command("install", "-m", "755", BuiltProgram.path, copy).output()
         return copy
     }
 
@@ -71,7 +59,7 @@ struct MountedTown: Sendable {
     /// Runs a shell script in the town, as the town's user.
     @discardableResult
     func shell(_ script: String, limit: Duration = .seconds(30)) throws -> String {
-        try Command("sh", "-euc", script, in: path, as: user, limit: limit).output()
+        try PulseCommandTests.shell(script, in: path, as: user, limit: limit)
     }
 
     // MARK: Mounting
@@ -82,10 +70,10 @@ struct MountedTown: Sendable {
         guard outcome.status == 0 else { throw Command.Failed(description: "\(outcome)\n\(loggedText)") }
     }
 
-    /// Unmounts, and sees to it that nothing is left.
+    /// Unmounts and checks that no mount and no process is left.
     func unmount() throws {
         var command = pulsefsCommand(["unmount", path])
-        // Longer than its own patience, lest it be killed before it has said what it waited for.
+        // Longer than the command's own timeout, so that it can report what it waited for.
         command.limit = .seconds(45)
         let outcome = try command.run()
         guard outcome.status == 0 else { throw Command.Failed(description: "\(outcome)\n\(loggedText)") }
@@ -101,14 +89,14 @@ struct MountedTown: Sendable {
     private var log: String { "\(scratch.path)/home/log" }
     var loggedText: String { (try? Client.read(log)) ?? "" }
 
-    /// Has all documents in their real files.
+    /// Writes back all documents.
     func synchronize() throws {
         try Client.synchronize(directory: TownScope.current == .town ? path : "\(path)/.pulse")
     }
 
-    // MARK: Looking at it
+    // MARK: State
 
-    /// What `.pulse/status.json` says.
+    /// The content of `.pulse/status.json`.
     struct Status: Decodable {
         struct Tally: Decodable {
             let alive: Int
@@ -141,7 +129,7 @@ struct MountedTown: Sendable {
         let documents: Documents
         let fileSystem: FileSystem
         let events: Events?
-        /// Nil where all of the town is.
+        /// Nil if the whole town is mounted.
         let covered: [String]?
         let uncovered: [Uncovered]?
         /// Nil without a mirror.
@@ -159,7 +147,14 @@ struct MountedTown: Sendable {
         return try Status(Client.read("\(path)/.pulse/status.json"))
     }
 
-    /// Lines of the table of mounts, split at spaces, that are about this town: over all of it, or over parts.
+    /// The value of a metric without labels in `.pulse/metrics`.
+    func metric(_ name: String) throws -> Int {
+        let lines = try Client.read("\(path)/.pulse/metrics").split(separator: "\n")
+        let line = try #require(lines.first { $0.hasPrefix("\(name) ") }, "\(name) is missing")
+        return try #require(Int(line.dropFirst(name.count + 1)))
+    }
+
+    /// The lines of /proc/self/mountinfo for this town, split at spaces.
     var mounts: [[Substring]] {
         guard let file = try? Client.open("/proc/self/mountinfo", O_RDONLY) else { return [] }
         defer { try? Client.close(file) }
@@ -171,7 +166,7 @@ struct MountedTown: Sendable {
 
     var isMounted: Bool { !mounts.isEmpty }
 
-    /// Keeper, worker, and whatever command is at work on this town.
+    /// The pids of keeper, worker and commands of this town.
     var processes: [pid_t] {
         let pids = ((try? Client.names(in: "/proc")) ?? []).compactMap { pid_t($0) }
         return pids.filter { pid in
@@ -180,19 +175,19 @@ struct MountedTown: Sendable {
         }
     }
 
-    // MARK: Ending badly
+    // MARK: Cleaning up
 
-    /// Frees everybody who hangs in the mount: their calls fail.
+    /// Aborts the FUSE connections: system calls that wait in the mount fail.
     func abort() {
         for fields in mounts {
             let minor = fields[2].split(separator: ":")[1]
             try? Client.write("1", to: "/sys/fs/fuse/connections/\(minor)/abort")
         }
-        // Without the control file system: the connection ends with those who hold it.
+        // Without fusectl: a connection ends when its processes do.
         for pid in processes { kill(pid, SIGKILL) }
     }
 
-    /// Takes away whatever is there, without a word.
+    /// Removes mounts and processes, ignoring errors.
     fileprivate func clear() {
         if isMounted || !processes.isEmpty { abort() }
         while let place = mounts.last.map({ String($0[4]) }) {
@@ -207,14 +202,14 @@ struct MountedTown: Sendable {
     fileprivate func closeRoot() { try? Client.close(root) }
 }
 
-/// Mounts a fresh town, lends it, unmounts it in order, and insists that nothing is left: no mount, no process, no open
+/// Mounts a new town, calls `body` with it, unmounts it, and checks that nothing is left: no mount, no process, no open
 /// file, no directory.
 ///
-/// A body that unmounts the town itself, or kills its processes, leaves less to do. One that takes longer than `limit`
-/// is freed by aborting the connection.
+/// A body may unmount the town itself or kill its processes. If it takes longer than `limit`, the connection is aborted
+/// and the test fails.
 ///
 /// - Parameters:
-///   - options: For `pulsefs mount`.
+///   - options: Options for `pulsefs mount`.
 ///   - prepare: Called with the path of the town before it is mounted.
 func withMountedTown(
     _ options: String..., as user: Command.User? = nil, limit: Duration = .seconds(60),
@@ -233,48 +228,56 @@ func withMountedTown(
         try town.mount(options)
         try body(town)
         guard town.isMounted else { return }
-        // The kernel tells of the last close of a file after close(2) has returned.
+        // RELEASE comes after the last close(2) has returned.
         let isClosed = try eventually { try town.status().fileSystem.openFiles == 0 }
-        #expect(isClosed, "the worker holds files open that nobody has")
+        #expect(isClosed, "the worker holds files open that no process has")
         try town.unmount()
     }
 }
 
-/// Lends a town that is not mounted yet, under the same conditions.
+/// Calls `body` with a town that is not mounted yet, with the same checks afterwards.
 func withTown(
     as user: Command.User? = nil, limit: Duration = .seconds(60), _ body: (MountedTown) throws -> Void
 ) throws {
     if user != nil { chmod("/dev/fuse", 0o666) }
-    try Scratch.with { scratch in
+    try TemporaryDirectory.with { scratch in
         let town = try MountedTown(in: scratch, as: user)
-        let watch = Watch(over: town, limit: limit)
+        let watchdog = Watchdog(over: town, limit: limit)
         defer {
-            _ = watch.end()
+            _ = watchdog.end()
             town.clear()
             town.closeRoot()
         }
         try body(town)
-        if watch.end() { Issue.record("aborted after \(limit)") }
+        if watchdog.end() { Issue.record("aborted after \(limit)") }
         #expect(!town.isMounted, "a mount is left")
         let areGone = eventually { town.processes.isEmpty }
         #expect(areGone, "processes are left: \(town.processes)")
     }
 }
 
-/// Aborts a town's connection unless it is ended in time.
-private final class Watch: Sendable {
+/// Aborts a town's connection at a deadline, after it has printed where every thread of the town's processes is.
+private final class Watchdog: Sendable {
     private let ended = DispatchSemaphore(value: 0)
     private let hasAborted = Mutex(false)
 
     init(over town: MountedTown, limit: Duration) {
-        DispatchQueue(label: "watch").async { [self] in
+        DispatchQueue(label: "watchdog").async { [self] in
             guard ended.wait(timeout: .now() + .seconds(Int(limit.components.seconds))) == .timedOut else { return }
             hasAborted.withLock { $0 = true }
+            let processes = town.processes
+            print("\(town.path) is not unmounted after \(limit)\n\(town.loggedText)")
+            let stacks = try? Command(
+                ["\(BuiltProgram.sources)/mount-scripts/stacks"] + processes.map(String.init), limit: .seconds(180)
+            ).run()
+            print(stacks?.output ?? "no stacks")
             town.abort()
         }
     }
 
-    /// Whether it has come to the worst.
+    /// Ends the watch.
+    ///
+    /// - Returns: Whether the connection was aborted.
     func end() -> Bool {
         ended.signal()
         return hasAborted.withLock { $0 }

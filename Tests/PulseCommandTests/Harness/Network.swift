@@ -3,8 +3,9 @@ import Dispatch
 import Glibc
 import Synchronization
 import SystemPackage
+import TestSupport
 
-/// A listening Unix socket, and a thread for each who connects.
+/// A listening Unix socket with a thread for each connection.
 final class ListeningSocket: Sendable {
     let path: String
     private let socket: FileDescriptor
@@ -13,10 +14,12 @@ final class ListeningSocket: Sendable {
     private let accepted = Atomic(0)
 
     var isOver: Bool { over.load(ordering: .relaxed) }
-    /// How many have connected so far.
+    /// The number of connections so far.
     var connections: Int { accepted.load(ordering: .relaxed) }
 
-    /// Listens while a body runs; `serve` gets each connection, and returns once it is over or `isOver`.
+    /// Listens while `body` runs.
+    ///
+    /// `serve` gets each connection and returns at its end or when `isOver`.
     static func with<Result>(
         _ path: String, serve: @escaping @Sendable (CInt, ListeningSocket) -> Void,
         _ body: (ListeningSocket) throws -> Result
@@ -88,13 +91,13 @@ final class ListeningSocket: Sendable {
     }
 }
 
-/// What lies between a mirror and its server, at the tests' mercy.
+/// A network between a mirror and its server, with faults that a test injects.
 final class Network: Sendable {
     enum Condition: Sendable {
         case good
-        /// Each way takes this long.
+        /// Each direction is delayed by this much.
         case slow(Duration)
-        /// Nothing arrives, and nobody is told.
+        /// Data is dropped silently.
         case lost
     }
 
@@ -110,14 +113,14 @@ final class Network: Sendable {
 
     private static let dontWait = CInt(MSG_DONTWAIT)
 
-    /// Bytes on their way.
+    /// Bytes in flight.
     private struct Parcel {
         let due: ContinuousClock.Instant
         let bytes: [UInt8]
         let to: CInt
     }
 
-    /// Carries bytes between two ends until one of them closes.
+    /// Forwards bytes between two ends until one closes.
     fileprivate func carry(_ near: CInt, _ far: CInt, while isOpen: () -> Bool) {
         var parcels: [Parcel] = []
         var block = [UInt8](repeating: 0, count: 64 << 10)
@@ -161,9 +164,9 @@ final class Network: Sendable {
     }
 }
 
-/// Lends a network with a server at its other end.
+/// Calls `body` with a network that leads to `server`.
 func withNetwork(to server: String, _ body: (Network) throws -> Void) throws {
-    try Scratch.with { scratch in
+    try TemporaryDirectory.with { scratch in
         let network = Network("\(scratch.path)/network.sock")
         try ListeningSocket.with(network.path) { near, listening in
             guard let far = try? ListeningSocket.connect(to: server) else { return }
@@ -175,7 +178,7 @@ func withNetwork(to server: String, _ body: (Network) throws -> Void) throws {
     }
 }
 
-/// A sum that several threads add to.
+/// A sum shared by threads.
 final class Counter: Sendable {
     private let sum = Atomic(0)
 

@@ -1,15 +1,16 @@
 import Glibc
 import SystemPackage
+import TestSupport
 
-/// A program in a real terminal: tmux(1), with a server of the test's own.
+/// A program in a real terminal: tmux(1) with its own server.
 ///
-/// The server is killed when the session is let go of, whatever has happened.
+/// The server is killed on deinit.
 final class TerminalSession {
     private let socket: String
 
-    /// Starts a shell script in a terminal of a size.
+    /// Starts a shell script in a terminal of the given size.
     init(
-        _ script: String, columns: Int, rows: Int, in scratch: Scratch, environment: [String: String] = [:]
+        _ script: String, columns: Int, rows: Int, in scratch: TemporaryDirectory, environment: [String: String] = [:]
     ) throws {
         socket = "\(scratch.path)/tmux-\(columns)x\(rows)"
         let variables = environment.map { ["-e", "\($0.key)=\($0.value)"] }.joined()
@@ -26,28 +27,28 @@ final class TerminalSession {
         try Command(["tmux", "-f", "/dev/null", "-S", socket] + words).output()
     }
 
-    /// What is on the screen, without spaces at the ends of lines and without empty lines at the end.
+    /// The text on the screen, without trailing spaces and empty lines.
     func screen() throws -> String {
         var text = try tmux(["capture-pane", "-p"])[...]
         while text.last?.isWhitespace == true { text.removeLast() }
         return String(text)
     }
 
-    /// The same, for a message.
+    /// The screen, for a message.
     var shown: String { (try? screen()) ?? "no screen" }
 
-    /// The same with escape sequences.
+    /// The screen with escape sequences.
     func colouredScreen() throws -> String {
         try tmux(["capture-pane", "-p", "-e"])
     }
 
-    /// Whether a program has the alternate screen, and whether the cursor is to be seen.
+    /// Whether the alternate screen is on, and whether the cursor is visible.
     func state() throws -> (isAlternate: Bool, hasCursor: Bool) {
         let words = try tmux(["display-message", "-p", "#{alternate_on} #{cursor_flag}"])
         return (words.hasPrefix("1"), words.hasSuffix("1\n"))
     }
 
-    /// Presses keys, by tmux's names for them.
+    /// Presses keys, in tmux's notation.
     func press(_ keys: String...) throws {
         try tmux(["send-keys"] + keys)
     }

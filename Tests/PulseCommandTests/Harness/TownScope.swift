@@ -1,24 +1,25 @@
 import Glibc
+import TestSupport
 import Testing
 
-/// What towns are mounted with while a test runs, `--scope`.
+/// The `--scope` that towns are mounted with while a test runs.
 enum TownScope: String, CaseIterable, Sendable {
     case town
     case signals
 
     @TaskLocal static var current = TownScope.town
 
-    /// For `pulsefs mount`.
+    /// Options for `pulsefs mount`.
     var options: [String] { self == .town ? [] : ["--scope", rawValue] }
 
-    /// The one that `PULSEFS_SCOPE` names.
-    fileprivate static let asked = getenv("PULSEFS_SCOPE").flatMap { TownScope(rawValue: String(cString: $0)) }
+    /// The scope that `PULSEFS_SCOPE` names; by default, `town`.
+    static let requested =
+        getenv("PULSEFS_SCOPE").flatMap { TownScope(rawValue: String(cString: $0)) } ?? .town
 }
 
-/// Runs each test of a suite in several scopes: what signal files do is the same in all of them.
-struct InScopes: SuiteTrait, TestTrait, TestScoping {
+/// Runs a suite in the scope that `PULSEFS_SCOPE` names: signal files behave the same in each.
+struct InRequestedScope: SuiteTrait, TestTrait, TestScoping {
     let isRecursive = true
-    let scopes: [TownScope]
 
     func scopeProvider(for test: Test, testCase: Test.Case?) -> Self? {
         testCase == nil ? nil : self
@@ -27,30 +28,22 @@ struct InScopes: SuiteTrait, TestTrait, TestScoping {
     func provideScope(
         for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
     ) async throws {
-        for scope in scopes {
-            try await TownScope.$current.withValue(scope) { try await function() }
-        }
+        try await TownScope.$current.withValue(.requested) { try await function() }
     }
 }
 
-/// Leaves a test of such a suite out where the town itself is not mounted over.
-struct InTownScopeAlone: TestTrait, TestScoping {
-    func provideScope(
-        for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
-    ) async throws {
-        if TownScope.current == .town { try await function() }
+extension Trait where Self == InRequestedScope {
+    /// Marks a suite that `mount-scripts/test` runs once for each scope.
+    ///
+    /// It finds the suites by this word.
+    static var inEachScope: Self { Self() }
+}
+
+extension Trait where Self == ConditionTrait {
+    /// Skips a test of such a suite in signals scope.
+    ///
+    /// - Parameter reason: Why the test makes no sense there.
+    static func townScopeOnly(_ reason: Comment) -> Self {
+        .disabled(if: TownScope.requested == .signals, reason)
     }
-}
-
-extension Trait where Self == InScopes {
-    /// Once in each scope, or only in that which `PULSEFS_SCOPE` names.
-    static var inEachScope: Self { Self(scopes: TownScope.asked.map { [$0] } ?? TownScope.allCases) }
-
-    /// For suites that take their time: in that which `PULSEFS_SCOPE` names, else in town scope.
-    static var inScopeAskedFor: Self { Self(scopes: [TownScope.asked ?? .town]) }
-}
-
-extension Trait where Self == InTownScopeAlone {
-    /// - Parameter reason: Why it can be so in no other.
-    static func inTownScopeAlone(_ reason: String) -> Self { Self() }
 }

@@ -1,18 +1,18 @@
 import Testing
 
-/// Who mounts, who comes, and where they work.
+/// A mount and its users: who mounts, who calls, and in which directories.
 enum Arrangement: String, CaseIterable, Sendable, CustomTestStringConvertible {
-    /// Root's mount, which nobody else may enter.
+    /// Root's mount, for root only.
     case ofRoot = "a mount of root's"
-    /// Made by `fusermount3`.
+    /// A user's mount by `fusermount3`.
     case ofOrdinaryUser = "a mount of an ordinary user's"
     case shared = "a shared mount of root's"
-    /// Shared as well; the kernel asks anew for what it would know otherwise.
+    /// Shared, with `--shared-backing`: the kernel caches less.
     case sharedBacking = "a shared mount over a tree that others change"
-    /// Shared as well, and all is done next to signal files.
+    /// Shared, in directories with signal files.
     case amongSignalFiles = "directories of signal files"
-    /// Shared as well, next to signal files, in a mount over no more than the directory that holds these.
-    case inCover = "directories of signal files in signals scope"
+    /// Shared, in a mount over a directory of signal files only.
+    case inSignalMount = "directories of signal files in signals scope"
 
     var testDescription: String { rawValue }
 
@@ -21,40 +21,40 @@ enum Arrangement: String, CaseIterable, Sendable, CustomTestStringConvertible {
         case .ofRoot, .ofOrdinaryUser: []
         case .shared, .amongSignalFiles: ["--allow-other"]
         case .sharedBacking: ["--allow-other", "--shared-backing"]
-        case .inCover: ["--allow-other", "--scope=signals", "--signal", "\(Self.cover)/*/keepalive.json"]
+        case .inSignalMount: ["--allow-other", "--scope=signals", "--signal", "\(Self.mountpoint)/*/keepalive.json"]
         }
     }
 
     var user: Command.User? { self == .ofOrdinaryUser ? .nobody : nil }
 
-    /// Those in which a mount has all that the kernel gives to root's.
+    /// The arrangements with everything that the kernel allows root's mounts.
     static let madeByRoot = Set(allCases.filter { $0.user == nil })
 
-    /// Who makes the calls of which no scenario says by whom.
+    /// The default caller.
     var owner: TestUser { self == .ofOrdinaryUser ? .nobody : .root }
 
-    /// Whether callers other than the owner get in.
+    /// Whether other users may access the mount.
     var admitsOthers: Bool { options.contains("--allow-other") }
 
-    /// Whether a scenario makes sense here.
+    /// Whether a scenario applies here.
     func admits(_ scenario: Scenario) -> Bool { admitsOthers || !scenario.hasSeveralCallers }
 
-    private static let cover = ".runtime"
+    private static let mountpoint = ".runtime"
 
-    /// The directory that all stages lie in.
-    func ground(of town: String) -> String { self == .inCover ? "\(town)/\(Self.cover)" : town }
+    /// The parent directory of all stages.
+    func ground(of town: String) -> String { self == .inSignalMount ? "\(town)/\(Self.mountpoint)" : town }
 
-    /// Where one scenario is played.
+    /// The directory of one scenario.
     struct Stage {
-        /// From the ground.
+        /// Relative to the parent directory.
         let directory: String
-        /// The name of a signal file in it, which is written before.
+        /// The name of a signal file in it, which is written first.
         let signal: String?
     }
 
     func stage(for number: Int) -> Stage {
         guard self == .amongSignalFiles else {
-            return Stage(directory: "s\(number)", signal: self == .inCover ? "keepalive.json" : nil)
+            return Stage(directory: "s\(number)", signal: self == .inSignalMount ? "keepalive.json" : nil)
         }
         let stages = [
             Stage(directory: ".runtime", signal: "keepalive.json"),

@@ -3,23 +3,23 @@ import Glibc
 import SystemPackage
 import Testing
 
-/// Makes the same calls in a plain directory and in a mounted one, and says where they part.
+/// Makes the same calls in a plain and in a mounted directory and reports differences.
 ///
-/// To be used on a `CallerThread`.
+/// Used on a `CallerThread`.
 struct Comparison: Sendable {
     let arrangement: Arrangement
-    /// Where stages lie: in the plain tree, in the mounted one, and beneath the mount.
+    /// The parent directories of stages: plain, mounted, and the mounted one's backing directory.
     private let plain: String
     private let mounted: String
     private let backing: String
 
-    /// Mounts a town and lends a comparison with it.
+    /// Mounts a town and calls `body` with a comparison.
     ///
-    /// - Parameter limit: As of `withMountedTown`.
+    /// - Parameter limit: See `withMountedTown`.
     static func registerBackingFile(_ arrangement: Arrangement, limit: Duration, _ body: (Comparison) throws -> Void)
         throws
     {
-        // Opened before anything is mounted over it, it leads beneath.
+        // Opened before the mount, so it leads to the backing tree.
         var ground: FileDescriptor?
         defer { if let ground { try? Client.close(ground) } }
         try withMountedTown(
@@ -36,7 +36,7 @@ struct Comparison: Sendable {
     }
 
     struct Difference {
-        /// How many lines it takes to get there.
+        /// The number of lines up to the difference.
         let lineCount: Int
         let description: String
     }
@@ -44,12 +44,12 @@ struct Comparison: Sendable {
     /// The first difference; nil if there is none.
     ///
     /// - Parameters:
-    ///   - number: Of the stage; no two comparisons of one mount have the same.
-    ///   - interval: After how many lines, beside at the end, the trees are compared.
+    ///   - number: The stage's number, unique for each comparison of a mount.
+    ///   - interval: The number of lines after which the trees are compared, besides at the end.
     func difference(in lines: [Scenario.Line], number: Int, every interval: Int = .max) throws -> Difference? {
         let stage = arrangement.stage(for: number)
         try clear(stage, for: number)
-        // Before both stages are made, and not after: making the mounted one may take long.
+        // Taken before the stages are made: making the mounted one may take long.
         let start = FileTime.now
         let document = KeepaliveDocument.text("gt")
         for tree in [plain, mounted] { try prepare(stage, with: document, in: tree) }
@@ -71,7 +71,7 @@ struct Comparison: Sendable {
             let manifest = try expected.manifest()
             for (tree, other) in [
                 ("mounted", try actual.manifest()),
-                ("beneath", try Manifest.lines(of: "\(backing)/\(stage.directory)", since: start)),
+                ("backing", try Manifest.lines(of: "\(backing)/\(stage.directory)", since: start)),
             ] where other != manifest {
                 let words = words(of: lines[..<part.endIndex], expected.outcomes, actual.outcomes)
                 return Difference(
@@ -84,7 +84,7 @@ struct Comparison: Sendable {
 
     // MARK: One tree
 
-    /// The calls in one of the trees.
+    /// One of the two trees.
     private final class Play {
         let interpreter: Interpreter
         private(set) var outcomes: [String] = []
@@ -96,7 +96,7 @@ struct Comparison: Sendable {
         func perform(_ lines: ArraySlice<Scenario.Line>) throws {
             try interpreter.enter()
             for line in lines { outcomes.append(try interpreter.perform(line)) }
-            try interpreter.settle()
+            try interpreter.flushMappings()
         }
 
         func manifest() throws -> [String] {
@@ -105,7 +105,7 @@ struct Comparison: Sendable {
         }
     }
 
-    /// Makes a stage, where everybody may do everything.
+    /// Makes a stage, with all permissions for everyone.
     private func prepare(_ stage: Arrangement.Stage, with document: String, in tree: String) throws {
         try CallerThread.become(arrangement.owner)
         var directory = tree
@@ -118,11 +118,11 @@ struct Comparison: Sendable {
         let file = try Client.openForWriting("\(directory)/\(signal)")
         defer { try? Client.close(file) }
         try Client.write(document, to: file)
-        // Its write-down must not change the directory later on.
+        // Its write-back must not change the directory later.
         try Client.synchronize(file)
     }
 
-    /// A stage that is used again must be as new, so what is left of the last time is moved away.
+    /// A reused stage must be empty, so the remains of its last use are moved away.
     private func clear(_ stage: Arrangement.Stage, for number: Int) throws {
         guard stage.signal != nil, let top = stage.directory.split(separator: "/").first else { return }
         try CallerThread.become(arrangement.owner)
@@ -131,7 +131,7 @@ struct Comparison: Sendable {
         }
     }
 
-    // MARK: In words
+    // MARK: Messages
 
     private func words(of lines: ArraySlice<Scenario.Line>, _ plain: [String], _ mounted: [String]) -> String {
         lines.indices.map { index in

@@ -2,7 +2,7 @@ import CSystemCall
 import Glibc
 import SystemPackage
 
-/// A time as files have it.
+/// A file time.
 struct FileTime: Comparable {
     var seconds: Int
     var nanoseconds: Int
@@ -14,7 +14,7 @@ struct FileTime: Comparable {
 
     init(_ time: timespec) { self.init(seconds: time.tv_sec, nanoseconds: time.tv_nsec) }
 
-    /// Of the clock that file systems stamp files with, which stands still between ticks.
+    /// The coarse clock of file timestamps, which advances in ticks.
     static var now: FileTime {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME_COARSE, &now)
@@ -27,7 +27,7 @@ struct FileTime: Comparable {
         one.seconds == other.seconds ? one.nanoseconds < other.nanoseconds : one.seconds < other.seconds
     }
 
-    /// `now` for whatever is about now, as no two runs have the same.
+    /// `now` for times since the start: they differ from run to run.
     func description(since start: FileTime) -> String {
         if start <= self, self <= FileTime.now.advanced(by: 1) { return "now" }
         let fraction = "\(nanoseconds + 1_000_000_000)".dropFirst()
@@ -35,7 +35,7 @@ struct FileTime: Comparable {
     }
 }
 
-/// The times that stat(2) gives.
+/// The times of stat(2).
 struct FileTimes {
     let access: FileTime
     let modification: FileTime
@@ -47,7 +47,7 @@ struct FileTimes {
         change = FileTime(status.st_ctim)
     }
 
-    /// Returns when a change made from then on gets a time that is later than all of these, unless they are of the
+    /// Waits until a new change gets a later time than all of these, unless they are in the
     /// future.
     func waitUntilPast() {
         let latest = [access, modification, change].filter { $0 <= FileTime.now.advanced(by: 1) }.max()
@@ -56,7 +56,7 @@ struct FileTimes {
         while FileTime.now <= latest {}
     }
 
-    /// Which of them are not what they were.
+    /// The times that have changed.
     func changes(since earlier: FileTimes) -> String {
         let changed = [
             access != earlier.access ? "atime" : nil, modification != earlier.modification ? "mtime" : nil,
@@ -69,7 +69,7 @@ struct FileTimes {
 }
 
 extension FileStatus {
-    /// Of what a place names: newfstatat(2).
+    /// newfstatat(2) of a place.
     init(_ place: FilePlace, flags: Int = 0) throws {
         self.init()
         try filling(&self) { room in
@@ -92,7 +92,7 @@ extension FileStatus {
         }
     }
 
-    /// Without what no two files have in common, and without sizes of directories.
+    /// Without fields that differ between any two files, and without sizes of directories.
     var words: String {
         let (mode, owner) = (String(permissions, radix: 8), "\(TestUser.name(of: st_uid)):\(TestUser.name(of: st_gid))")
         let words = "\(type) 0\(mode) \(owner) links \(st_nlink)"

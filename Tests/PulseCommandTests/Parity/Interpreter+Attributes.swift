@@ -4,7 +4,7 @@ import Glibc
 import SystemPackage
 
 extension Interpreter {
-    /// Calls about extended attributes, ACLs and inode flags.
+    /// Calls for extended attributes, ACLs and inode flags.
     func attributeCall(_ verb: String) throws -> String? {
         switch verb {
         case "setxattr", "lsetxattr":
@@ -53,9 +53,9 @@ extension Interpreter {
     }
 }
 
-/// What has extended attributes.
+/// The owner of extended attributes.
 ///
-/// Each call has three forms: for paths, for paths whose last link is not followed, and for descriptors.
+/// Each call has three forms: paths, paths without following the last link, and descriptors.
 struct AttributePlace {
     private let place: FilePlace
     private let form: Int
@@ -103,7 +103,7 @@ struct AttributePlace {
     }
 }
 
-/// Inode flags, as lsattr(1) calls them; only those that file systems do not set of themselves.
+/// Inode flags, named as by lsattr(1), without those that file systems set themselves.
 private struct InodeFlags {
     var word: UInt32 = 0
 
@@ -122,7 +122,7 @@ private struct InodeFlags {
         return letters.isEmpty ? "none" : String(letters)
     }
 
-    /// With one more, `+d`, or one less, `-d`.
+    /// With a flag added, `+d`, or removed, `-d`.
     func changed(by change: String) -> InodeFlags? {
         guard let bit = Self.letters.first(where: { $0.letter == change.last })?.bit else { return nil }
         var changed = self
@@ -131,7 +131,7 @@ private struct InodeFlags {
     }
 }
 
-/// A POSIX ACL: in words, as `u::rwx,u:alice:r--,g::r-x,m::r-x,o::---`, and as the attribute that holds it.
+/// A POSIX ACL as text, `u::rwx,u:alice:r--,g::r-x,m::r-x,o::---`, and as an extended attribute.
 struct AccessList {
     let bytes: [UInt8]
 
@@ -139,7 +139,7 @@ struct AccessList {
         ("u", 0x01, 0x02), ("g", 0x04, 0x08), ("m", 0x10, 0x10), ("o", 0x20, 0x20),
     ]
 
-    /// Entries are kept in the order in which they are written.
+    /// Keeps the order of entries.
     init?(_ words: String) {
         var bytes: [UInt8] = [2, 0, 0, 0]
         for entry in words.split(separator: ",") {

@@ -4,7 +4,7 @@ import Glibc
 import SystemPackage
 
 extension Interpreter {
-    /// Calls that read, write, and change what a file holds.
+    /// Calls that read and change a file's content.
     func dataCall(_ verb: String) throws -> String? {
         switch verb {
         case "read":
@@ -77,7 +77,7 @@ extension Interpreter {
         case "store":
             let (mapping, offset, data) = (try mapping(), try number(), try bytes())
             guard offset + data.count <= mapping.length else { throw malformed("stores behind the mapping") }
-            // The kernel moves the bytes: where a store would be SIGBUS, it says EFAULT.
+            // The kernel copies the bytes, so an access that would be SIGBUS gives EFAULT.
             return try withPipe { pipe in
                 try self.write(data, to: pipe.writing)
                 return "\(try systemCall(SYS_read, pipe.reading, mapping.address + offset, data.count))"
@@ -96,7 +96,7 @@ extension Interpreter {
         }
     }
 
-    /// One of no bytes, if there is none of the name that comes next.
+    /// The mapping of the next name; an empty one if there is none.
     private func mapping() throws -> (address: Int, length: Int) {
         let name = try name()
         guard let mapping = mappings[name] else { throw Errno.badAddress }
@@ -111,7 +111,7 @@ extension Interpreter {
         return try body((reading, writing))
     }
 
-    // MARK: Pieces
+    // MARK: Partial reads and writes
 
     private func read(_ count: Int, _ fill: (Int) throws -> Int) throws -> [UInt8] {
         try PulseCommandTests.bytes(room: count, fill)
@@ -122,7 +122,7 @@ extension Interpreter {
         try withAddress(of: data) { address in try systemCall(SYS_write, file, address, data.count) }
     }
 
-    /// Closes a file after use; what close(2) says counts.
+    /// Closes a file after use and reports the error of close(2).
     private func using(_ file: Int, _ body: (Int) throws -> String) throws -> String {
         let outcome: String
         do {

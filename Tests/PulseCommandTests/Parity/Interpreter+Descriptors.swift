@@ -4,7 +4,7 @@ import Glibc
 import SystemPackage
 
 extension Interpreter {
-    /// Calls that open, close, and concern an opening rather than a file.
+    /// Calls on open files: open, close, seek, lock.
     func descriptorCall(_ verb: String) throws -> String? {
         switch verb {
         case "open":
@@ -41,7 +41,7 @@ extension Interpreter {
 
     func ok(_ result: Int) -> String { "ok" }
 
-    /// `setlk @a F_WRLCK START LENGTH`: between openings rather than processes, all being made by one.
+    /// `setlk @a F_WRLCK START LENGTH`: open file description locks, as all calls come from one process.
     private func lock(command: Int) throws -> String {
         let descriptor = try descriptor()
         var lock = flock()
@@ -55,7 +55,7 @@ extension Interpreter {
         return "\(types[lock.l_type] ?? "?") \(lock.l_start) \(lock.l_len)"
     }
 
-    /// `@s = bind PATH`, which listens as well, and `connect PATH`.
+    /// `@s = bind PATH`, which also listens, and `connect PATH`.
     private func socketCall(_ verb: String) throws -> String {
         let path = try bytes()
         var address: [UInt8] = withUnsafeBytes(of: sa_family_t(AF_UNIX)) { Array($0) }

@@ -2,13 +2,13 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// A name as getdents64(2) gives it.
+/// An entry of getdents64(2).
 struct DirectoryEntry {
     let name: [UInt8]
     let inode: UInt64
     let type: UInt8
 
-    /// With the mark that `ls -F` puts behind it.
+    /// With the suffix of `ls -F`.
     var words: String {
         let marks: [UInt8: String] = [4: "/", 8: "", 10: "@", 1: "|", 12: "=", 2: "!", 6: "#"]
         return spelled(name) + (marks[type] ?? "?")
@@ -16,14 +16,14 @@ struct DirectoryEntry {
 
     var isDotOrDotDot: Bool { name == [0x2e] || name == [0x2e, 0x2e] }
 
-    /// What one call gives; nothing at the end.
+    /// The entries of one call; none at the end.
     static func some(of directory: Int, room: Int) throws -> [DirectoryEntry] {
         let bytes = try PulseCommandTests.bytes(room: room) { try systemCall(SYS_getdents64, directory, $0, room) }
         return bytes.withUnsafeBytes { bytes in
             var entries: [DirectoryEntry] = []
             var start = 0
             while start < bytes.count {
-                // struct linux_dirent64: inode, offset, length of the record, type, name.
+                // struct linux_dirent64: inode, offset, record length, type, name.
                 let length = Int(bytes.loadUnaligned(fromByteOffset: start + 16, as: UInt16.self))
                 var end = start + 19
                 while bytes[end] != 0 { end += 1 }
@@ -37,7 +37,7 @@ struct DirectoryEntry {
         }
     }
 
-    /// All there are, in order of their names, without `.` and `..`.
+    /// All entries, sorted by name, without `.` and `..`.
     static func all(of directory: Int) throws -> [DirectoryEntry] {
         var entries: [DirectoryEntry] = []
         while true {
@@ -57,7 +57,7 @@ extension Interpreter {
             let entries = try withDirectory { directory in try DirectoryEntry.all(of: directory) }
             return entries.isEmpty ? "empty" : entries.map(\.words).joined(separator: " ")
         case "inodes":
-            // Whether listing and stat(2) agree on each.
+            // Whether listing and stat(2) agree.
             return try withDirectory { directory in
                 let differing = try DirectoryEntry.all(of: directory).filter { entry in
                     try entry.inode

@@ -3,7 +3,7 @@ import Glibc
 import SystemPackage
 
 extension Interpreter {
-    /// Calls that make, move and take away names.
+    /// Calls that create, rename and remove names.
     func nameCall(_ verb: String) throws -> String? {
         switch verb {
         case "mkdir": return try call(SYS_mkdirat, at: place(), number())
@@ -67,7 +67,7 @@ extension Interpreter {
         return "ok"
     }
 
-    /// `make PATH KIND MODE`: by the call that makes the kind.
+    /// `make PATH KIND MODE`: with the call for that kind.
     private func make(_ place: FilePlace, _ kind: String, mode: Int) throws -> String {
         switch kind {
         case "file":

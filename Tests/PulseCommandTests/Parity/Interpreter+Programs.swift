@@ -7,7 +7,7 @@ extension Interpreter {
     func programCall(_ verb: String) throws -> String? {
         switch verb {
         case "program":
-            // A copy of a small program; what it is does not matter here, but that the kernel executes it in place.
+            // A copy of a small program, which the kernel executes in place.
             let (place, program) = (try place(), "/bin/\(try word().text)")
             let source = try open(FilePlace(program), Int(O_RDONLY))
             defer { _ = try? systemCall(SYS_close, source) }
@@ -21,7 +21,7 @@ extension Interpreter {
             waitpid(program, &status, 0)
             return status & 0x7f == 0 ? "status \(status >> 8 & 0xff)" : "signal \(status & 0x7f)"
         case "run":
-            // Until its input ends, which it does when the descriptor is closed.
+            // It runs until its input ends, when the descriptor is closed.
             let path = try bytes()
             var ends: (CInt, CInt) = (0, 0)
             try filling(&ends) { ends in try systemCall(SYS_pipe2, ends, Int(O_CLOEXEC)) }
@@ -49,7 +49,7 @@ extension Interpreter {
         var pid = pid_t()
         let failure = (path + [0]).withUnsafeBufferPointer { bytes in
             bytes.withMemoryRebound(to: CChar.self) { path in
-                // Because it is the buffer of an array that is not empty.
+                // because it is the buffer of a non-empty array.
                 posix_spawn(&pid, path.baseAddress!, &actions, nil, [name, nil], [nil])
             }
         }

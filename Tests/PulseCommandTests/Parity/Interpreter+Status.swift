@@ -4,7 +4,7 @@ import Glibc
 import SystemPackage
 
 extension Interpreter {
-    /// Calls about mode, owner, times and rights.
+    /// Calls for mode, owner, times and access.
     func statusCall(_ verb: String) throws -> String? {
         switch verb {
         case "stat": return try FileStatus(place()).words
@@ -19,7 +19,7 @@ extension Interpreter {
             let birth = FileTime(seconds: Int(status.stx_btime.tv_sec), nanoseconds: Int(status.stx_btime.tv_nsec))
             return birth.description(since: start)
         case "attributes":
-            // Only what the file system beneath may know of: compressed, immutable, append-only, no dump, encrypted.
+            // Only attributes of the backing file system: compressed, immutable, append-only, no dump, encrypted.
             let status = try statx()
             return String(status.stx_attributes & 0x874, radix: 16)
         case "chmod":
@@ -40,7 +40,7 @@ extension Interpreter {
             try filling(&status) { room in
                 try place.withAddress { path in try systemCall(SYS_statfs, path, room) }
             }
-            // Neither its type nor how much is free, which others change.
+            // Without its type and its free space, which other processes change.
             return "name \(status.f_namelen) block \(status.f_bsize) fragment \(status.f_frsize) of \(status.f_blocks)"
         case "times":
             let times = FileTimes(try status())
@@ -63,7 +63,7 @@ extension Interpreter {
 
     typealias FileSystemStatus = CSystemCall.statfs
 
-    /// Of the name that comes next, as lstat(2) says.
+    /// lstat(2) of the next name.
     private func status() throws -> FileStatus {
         try FileStatus(place(), flags: Int(AT_SYMLINK_NOFOLLOW))
     }
@@ -87,7 +87,7 @@ extension Interpreter {
         guard names.count == 2 else { throw malformed("no owner: \(text)") }
         func id(_ name: Substring) throws -> Int {
             if name.isEmpty { return -1 }
-            guard let id = TestUser.id(named: String(name)) else { throw malformed("nobody is called \(name)") }
+            guard let id = TestUser.id(named: String(name)) else { throw malformed("no user is called \(name)") }
             return Int(id)
         }
         return (try id(names[0]), try id(names[1]))

@@ -2,34 +2,34 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// Makes the system calls of scenarios in one directory, and says what came of each.
+/// Makes the system calls of scenarios in one directory and reports each outcome.
 ///
-/// To be used on a `CallerThread`, where the working directory, the umask and the ids are those of one interpreter at a
-/// time: of the last that was told to `enter`.
+/// Used on a `CallerThread`. Its working directory, umask and ids belong to one interpreter at a time: the last that
+/// called `enter`.
 ///
-/// The calls are in the extensions, by topic. Most are called and spelled as in section 2 of the manual; `*at` forms and
-/// those for descriptors are chosen by how the file is written: `f`, `@d/f`, `@a`. Calls of several are:
+/// The calls are in the extensions, by topic. Most are named as in section 2 of the manual. The notation of the file,
+/// `f`, `@d/f` or `@a`, selects the plain, the `*at` or the descriptor form. Compound calls are:
 ///
-/// - `as CALLER`: goes on as somebody else.
-/// - `make PATH file|directory|fifo|socket|symlink|char:1:3 MODE`: whatever call makes that.
+/// - `as CALLER`: continues as another user.
+/// - `make PATH file|directory|fifo|socket|symlink|char:1:3 MODE`: the call that makes such a file.
 /// - `create PATH MODE`, `put PATH BYTES`, `content PATH`, `list PATH`: open, use, close.
-/// - `times PATH`; `note PATH` and later `changes PATH`: which times have moved since.
-/// - `same PATH PATH`: whether two names are of one inode.
-/// - `setfacl PATH access|default ENTRIES`, `getfacl PATH access|default`: extended attributes in words.
-/// - `store @m OFFSET BYTES`, `load @m OFFSET COUNT`: in mapped memory; `EFAULT` where it would be `SIGBUS`.
-/// - `populate PATH PREFIX COUNT`, `readdir @d COUNT`, `rest @d PREFIX`: large directories, in parts.
+/// - `times PATH`; `note PATH` and later `changes PATH`: the times that have changed since.
+/// - `same PATH PATH`: whether two names have one inode.
+/// - `setfacl PATH access|default ENTRIES`, `getfacl PATH access|default`: ACLs as text.
+/// - `store @m OFFSET BYTES`, `load @m OFFSET COUNT`: mapped memory; `EFAULT` instead of `SIGBUS`.
+/// - `populate PATH PREFIX COUNT`, `readdir @d COUNT`, `rest @d PREFIX`: large directories, read in parts.
 /// - `execute PATH`: the exit status of a program; `@p = run PATH` until `close @p`.
 final class Interpreter {
-    /// Where relative paths begin.
+    /// The directory of relative paths.
     let directory: String
-    /// Who begins, and who looks at the result.
+    /// The first caller, who also inspects the result.
     let owner: TestUser
     private let root: Int
     private var caller: TestUser
     private var mask = 0o022
     private var workingDirectory: Int
 
-    /// Of the line at work, what is not read yet, and what it is to make.
+    /// The rest of the current line, and the name that it defines.
     private var words: ArraySlice<Scenario.Word> = []
     private var result: String?
 
@@ -38,7 +38,7 @@ final class Interpreter {
     var programs: [Int: pid_t] = [:]
     var notedTimes: [String: FileTimes] = [:]
     var directoryEntries: [Int: [DirectoryEntry]] = [:]
-    /// Times from this one on are of now.
+    /// Times from this one on become `now`.
     let start: FileTime
 
     init(in directory: String, as owner: TestUser, since start: FileTime) throws {
@@ -53,29 +53,29 @@ final class Interpreter {
         workingDirectory = root
     }
 
-    /// Makes the thread this interpreter's.
+    /// Switches the thread to this interpreter.
     func enter() throws {
-        // Entered as whoever may: the caller of the next line may not be allowed to enter it again.
+        // Entered as the owner: the next line's caller may lack permission.
         try CallerThread.become(owner)
         try systemCall(SYS_fchdir, workingDirectory)
         try systemCall(SYS_umask, mask)
         try CallerThread.become(caller)
     }
 
-    /// Has what was stored in mapped memory written to the files: only then it is beneath a mount as well.
-    func settle() throws {
+    /// Writes mapped memory to the files, so that the backing tree has it, too.
+    func flushMappings() throws {
         for mapping in mappings.values {
             _ = try? systemCall(SYS_msync, mapping.address, mapping.length, Int(MS_SYNC))
         }
     }
 
-    /// Takes a descriptor over, of the directory that the thread is in now.
+    /// Takes over a descriptor of the thread's new working directory.
     func work(in directory: Int) {
         if workingDirectory != root { _ = try? systemCall(SYS_close, workingDirectory) }
         workingDirectory = directory
     }
 
-    /// Closes and ends whatever is still there, and leaves the thread as it was, as the owner's.
+    /// Closes descriptors, ends programs, and gives the thread back to the owner.
     func finish() {
         for name in Array(descriptors.keys) { try? close(name) }
         for mapping in mappings.values { _ = try? systemCall(SYS_munmap, mapping.address, mapping.length) }
@@ -89,7 +89,7 @@ final class Interpreter {
 
     /// Makes one call.
     ///
-    /// - Returns: the name of the errno, or what the call said.
+    /// - Returns: The name of the errno, or the call's result.
     /// - Throws: `Scenario.Malformed`.
     func perform(_ line: Scenario.Line) throws -> String {
         words = line.words[...]
@@ -144,7 +144,7 @@ final class Interpreter {
         return number
     }
 
-    /// 0 where the line has ended.
+    /// 0 at the end of the line.
     func flags() throws -> Int { hasMoreWords ? try number() : 0 }
 
     func place() throws -> FilePlace {
@@ -162,21 +162,21 @@ final class Interpreter {
         return FilePlace(word.bytes)
     }
 
-    /// The name that a mapping or descriptor is written by.
+    /// The name of a mapping or descriptor.
     func name() throws -> String {
         let text = try word().text
         guard text.hasPrefix("@") else { throw malformed("no descriptor: \(text)") }
         return String(text.dropFirst())
     }
 
-    /// One that is not open, if there is none of that name.
+    /// A closed descriptor if there is none of that name.
     func descriptor() throws -> Int { descriptor(named: try name()) }
 
     private func descriptor(named name: String) -> Int { descriptors[name] ?? -1 }
 
     // MARK: Results
 
-    /// Keeps a descriptor by the name on the line, or closes it.
+    /// Stores a descriptor under the line's name, or closes it.
     func keep(_ descriptor: Int) throws -> String {
         guard let result else {
             try systemCall(SYS_close, descriptor)
@@ -203,7 +203,7 @@ final class Interpreter {
         try systemCall(SYS_close, descriptor)
     }
 
-    /// Makes a call that takes a place first, and is told all there is to say by its success.
+    /// Makes a call whose first argument is a place and whose only result is success.
     func call(_ number: CInt, at place: FilePlace, _ rest: Int...) throws -> String {
         try place.withAddress { path in _ = try systemCall(number, [place.directory, path] + rest) }
         return "ok"

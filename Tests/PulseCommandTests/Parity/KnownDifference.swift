@@ -1,13 +1,13 @@
-/// A scenario that goes otherwise on a mount, and why.
+/// A scenario with another outcome on a mount, and the reason.
 ///
-/// It has to: one that agrees fails, so that the lists stay true.
+/// If the outcomes agree, the test fails, so that the lists stay true.
 struct KnownDifference: Sendable {
-    /// Of one scenario, or without its values, of all variants.
+    /// The title of a scenario; without its values, of all its variants.
     let title: String
     let reason: String
-    /// Where it differs.
+    /// The arrangements in which it differs.
     var arrangements = Set(Arrangement.allCases)
-    /// False for what depends on the moment.
+    /// False if the outcome depends on timing.
     var isSteady = true
 
     func names(_ scenario: Scenario) -> Bool {
@@ -20,11 +20,11 @@ struct KnownDifference: Sendable {
 
     // MARK: Exclusions
 
-    /// What the kernel does not let a FUSE file system do.
+    /// Operations that the kernel does not let a FUSE file system implement.
     static let exclusions = [
         KnownDifference(
             title: "seeking behind what a file can hold",
-            reason: "the kernel answers, and knows no limit of the file system beneath"),
+            reason: "the kernel answers, and does not know the backing file system's limit"),
         KnownDifference(
             title: "seeking to the end of a directory",
             reason: "the kernel answers, with the size, where ext4 has the largest hash of a name"),
@@ -40,7 +40,7 @@ struct KnownDifference: Sendable {
             isSteady: false),
         KnownDifference(
             title: "holes of what is allocated and has been read",
-            reason: "for unwritten extents ext4 asks what is in the page cache, which is not the same beneath a mount",
+            reason: "for unwritten extents ext4 looks at the page cache, which differs under a mount",
             isSteady: false),
         KnownDifference(
             title: "emptying a program that runs, by opening it to read",
@@ -65,6 +65,6 @@ struct KnownDifference: Sendable {
 
     // MARK: Failures
 
-    /// What is wrong with pulsefs.
+    /// Defects of pulsefs.
     static let failures: [KnownDifference] = []
 }

@@ -2,10 +2,10 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// What there is in a directory and below: a line for each name, with everything about it that two trees can have in
+/// The content of a tree: a line for each name, with everything that two equal trees have in
 /// common.
 enum Manifest {
-    /// - Parameter start: Later times are just `now`.
+    /// - Parameter start: Later times become `now`.
     static func lines(of directory: String, since start: FileTime) throws -> [String] {
         let root = try FilePlace(directory).withAddress {
             try systemCall(SYS_openat, Int(AT_FDCWD), $0, Int(O_DIRECTORY | O_CLOEXEC))
@@ -20,7 +20,7 @@ enum Manifest {
     private struct Walk {
         let start: FileTime
         var lines: [String] = []
-        /// The first name of each inode that has several.
+        /// The first name of each inode with several names.
         private var names: [ino_t: String] = [:]
 
         init(start: FileTime) { self.start = start }
@@ -50,7 +50,7 @@ enum Manifest {
                 let status = try FileStatus(file, flags: Int(AT_SYMLINK_NOFOLLOW))
                 let isDirectory = status.st_mode & S_IFMT == S_IFDIR
                 var words = [path, status.words]
-                // The kernel does not tell a FUSE server when a fifo is written to.
+                // The kernel does not tell a FUSE server about writes to a fifo.
                 if status.st_mode & S_IFMT != S_IFIFO {
                     words.append("mtime \(FileTime(status.st_mtim).description(since: start))")
                 }
@@ -84,7 +84,7 @@ enum Manifest {
             }
         }
 
-        /// The bytes of a file that is not too large, the target of a link.
+        /// The content of a small file, or the target of a link.
         private func content(of file: FilePlace, _ status: FileStatus) -> String {
             do {
                 switch status.st_mode & S_IFMT {

@@ -1,10 +1,11 @@
 import Glibc
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// The same system calls on a plain directory and on the mount have the same outcomes and make the same tree.
+extension ParallelEndToEnd {
+    /// The same system calls have the same outcomes on a plain directory and on the mount, and make the same tree.
     ///
-    /// What is expected is written down nowhere: the plain directory says it.
+    /// The plain directory gives the expected outcome.
     @Suite(.needsRoot, .needs("fusermount3", "setpriv")) struct ParityTests {
         @Test(arguments: Arrangement.allCases)
         func scenariosGoAsOnAPlainDirectory(_ arrangement: Arrangement) throws {
@@ -19,7 +20,7 @@ extension EndToEnd {
             }
         }
 
-        /// In the title of those that are played, for the time of working on them.
+        /// A part of the titles of scenarios to run, for work on them.
         private static let wanted = getenv("PULSEFS_PARITY").map { String(cString: $0) }
 
         private static func isWanted(_ scenario: Scenario) -> Bool {
@@ -35,7 +36,7 @@ extension EndToEnd {
             #expect(Set(titles).count == titles.count, "titles are taken twice")
         }
 
-        /// What is wrong, in words.
+        /// The differences, as text.
         private static func finding(
             in scenario: Scenario, number: Int, by comparison: Comparison
         ) throws -> String? {

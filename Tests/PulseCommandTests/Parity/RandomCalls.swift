@@ -1,30 +1,17 @@
-/// A sequence of numbers that a seed decides, on every machine the same: SplitMix64.
-struct SeededNumbers: RandomNumberGenerator {
-    private var state: UInt64
+import TestSupport
 
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var number = state
-        number = (number ^ (number >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        number = (number ^ (number >> 27)) &* 0x94d0_49bb_1331_11eb
-        return number ^ (number >> 31)
-    }
-}
-
-/// Makes up calls, in the language of scenarios, from a seed.
+/// Generates calls, in the language of scenarios, from a seed.
 ///
-/// Names are few, so that calls meet. Whether a call makes sense is not asked: an errno is an outcome as any other.
+/// Few names are used, so that calls interact. Calls may be invalid: an errno is an outcome like any other.
 struct RandomCalls {
-    private var numbers: SeededNumbers
+    private var numbers: SplitMix64
     private let arrangement: Arrangement
-    /// Not both: pages that are written back later move times that were set before, as the kernel has it for FUSE.
+    /// Mappings or set times, not both: later page write-back changes times that were set before (FUSE in the kernel).
     private let hasMappings: Bool
     private var count = 0
 
     init(seed: UInt64, _ arrangement: Arrangement) {
-        numbers = SeededNumbers(seed: seed)
+        numbers = SplitMix64(state: seed)
         self.arrangement = arrangement
         hasMappings = numbers.next() % 2 == 0
     }
@@ -50,7 +37,7 @@ struct RandomCalls {
         preconditionFailure("the number is below the sum of the weights")
     }
 
-    /// How often each is made, and of which pieces.
+    /// The calls with their weights and arguments.
     private static let calls: [(weight: Int, text: String)] = [
         (4, "make PATH KIND MODE"), (6, "mkdir DIRECTORY MODE"), (10, "put NAME DATA"), (3, "symlink PATH NAME"),
         (8, "link NAME NAME"), (6, "unlink NAME"), (1, "unlink PATH"), (2, "rmdir DIRECTORY"), (10, "rename NAME NAME"),
@@ -77,7 +64,7 @@ struct RandomCalls {
         (1, "flock FILE LOCK_SH|LOCK_NB"), (1, "setlk FILE F_WRLCK 0 10"), (5, "MAPPED"), (5, "CALLER"),
     ]
 
-    /// What every sequence begins with, for the calls to find something.
+    /// The beginning of every sequence, so that calls find files.
     private static let beginning = [
         "mkdir a 0755", "mkdir b 0755", "mkdir a/a 0755", "mkdir a/b 0755", "mkdir b/a 0755", "put x data",
         "link x a/x", "put b/z more", "@1 = open x O_RDWR", "@2 = open a/y O_RDWR|O_CREAT 0644",
@@ -95,7 +82,7 @@ struct RandomCalls {
         "PATH": names + directories,
         "FILE": ["@1", "@2", "@3"],
         "KIND": ["file", "file", "file", "directory", "directory", "directory", "fifo", "symlink"],
-        // None that opens a directory: seeking in one is a known difference.
+        // No opens of directories: seeking in them is a known difference.
         "FLAGS": [
             "O_RDONLY|O_NONBLOCK|O_CREAT", "O_WRONLY|O_NONBLOCK", "O_RDWR|O_NONBLOCK|O_TRUNC",
             "O_RDWR|O_NONBLOCK|O_APPEND", "O_RDWR|O_NONBLOCK|O_CREAT|O_EXCL", "O_WRONLY|O_NONBLOCK|O_CREAT|O_TRUNC",
@@ -116,13 +103,13 @@ struct RandomCalls {
 
     private mutating func piece(_ word: String) -> String {
         switch word {
-        // No shorter than four, for what is stored in mapped memory to lie within its file.
+        // At least four bytes, so that stores to mapped memory stay inside the file.
         case "DATA": return ["c\(1000 + count)", "d\(1000 + count){2000}"].randomElement(using: &numbers) ?? ""
         case "VALUE": return "v\(count)"
         case "MODE":
             if arrangement.admitsOthers { return oneOf(Self.modesForOthers) }
-            // What is stored in a mapping is written later, and by a server that is an ordinary user: set-id bits that
-            // were given to the file meanwhile go.
+            // The server, an ordinary user, writes mapped pages later. That clears set-id bits that
+            // were set meanwhile.
             return oneOf(hasMappings && arrangement.owner != .root ? Self.plainModes : Self.modes)
         case "OWNER": return oneOf(arrangement.owner == .root ? ["alice:", "bob:shared", "root:root"] : ["nobody:"])
         case "CALLER":
@@ -140,9 +127,9 @@ struct RandomCalls {
 
     private mutating func oneOf(_ words: [String]) -> String { words.randomElement(using: &numbers) ?? "" }
 
-    // An ordinary user always may search directories of theirs: their server has no more rights than they. And no
-    // set-group-id bit without the group's right to execute: it stays for a writer who is in the group, which the server
-    // knows of the first group only.
+    // Users may always search their own directories: their server has no more rights than they. No
+    // set-group-id bit without group execute permission: it survives a write by a group member, and the server
+    // knows only the first group.
     private static let plainModes = ["0755", "0700", "0500", "0300", "0711", "01777"]
     private static let modes = plainModes + ["04755", "02755", "06711"]
     private static let modesForOthers = modes + ["0644", "0600", "0666", "0777", "0070", "06777", "02777"]

@@ -1,15 +1,16 @@
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
-extension EndToEnd {
-    /// Sequences of calls that nobody has thought of, on a plain directory and on a mount.
+extension ParallelEndToEnd {
+    /// Random sequences of calls, on a plain directory and on a mount.
     ///
-    /// A difference is reported with its seed and with as few of its calls as show it, as a scenario. With
-    /// `PULSEFS_PARITY_SECONDS` random seeds are tried for that long, by several threads at once; with
-    /// `PULSEFS_PARITY_SEED` that one alone.
+    /// A difference is reported with its seed and reduced to a minimal scenario. With
+    /// `PULSEFS_PARITY_SECONDS`, several threads try random seeds for that long; with
+    /// `PULSEFS_PARITY_SEED`, only that seed.
     @Suite(.needsRoot, .needs("fusermount3", "setpriv")) struct RandomParityTests {
-        /// All but that which is another without callers.
+        /// All arrangements except the one that differs only in its callers.
         private static let arrangements = Arrangement.allCases.filter { $0 != .ofRoot }
 
         @Test(arguments: arrangements) func randomCallsGoAsOnAPlainDirectory(_ arrangement: Arrangement) throws {
@@ -35,10 +36,10 @@ extension EndToEnd {
     }
 }
 
-/// Tries seeds on a mount until one makes a difference.
+/// Tries seeds on a mount until one shows a difference.
 private final class Search: Sendable {
     static let callCount = 150
-    /// After how many calls the trees are compared.
+    /// The number of calls between comparisons of the trees.
     private static let interval = 25
 
     private struct State {
@@ -67,7 +68,7 @@ private final class Search: Sendable {
         state = Mutex(State(seeds: []))
     }
 
-    /// How many sequences have been played.
+    /// The number of sequences so far.
     var count: Int { state.withLock { $0.count } }
 
     func findings() throws -> [String] {
@@ -96,11 +97,11 @@ private final class Search: Sendable {
         }
     }
 
-    /// Numbers of stages that no other thread has at the time.
+    /// Numbers of stages that no other thread uses.
     private struct Stages {
         private var number: Int
 
-        /// - Parameter thread: 0, 1 or 2; the stage of signal files above another stage is left out.
+        /// - Parameter thread: 0, 1 or 2; skips the stage of signal files that contains another stage.
         init(thread: Int) { number = thread + 1 }
 
         mutating func next() -> Int {
@@ -125,7 +126,7 @@ private final class Search: Sendable {
         try comparison.difference(in: lines, number: stages.next(), every: Self.interval)
     }
 
-    /// Leaves lines out, first many at once and in the end one by one, for as long as there is a difference.
+    /// Removes lines, first many at once, finally one by one, as long as the difference remains.
     private func shrink(
         _ lines: [Scenario.Line], _ stages: inout Stages
     ) throws -> (lines: [Scenario.Line], description: String?) {

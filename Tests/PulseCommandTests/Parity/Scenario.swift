@@ -1,27 +1,27 @@
-/// A sequence of system calls, of which the outcomes are compared.
+/// A sequence of system calls whose outcomes are compared.
 ///
-/// Written as text: an unindented line is the title, each indented one a call, spelled as its man page does.
+/// Written as text: an unindented line is the title, each indented line a call, spelled as in its man page.
 ///
-///     sticky directory, a file of somebody else
+///     sticky directory, another user's file
 ///       mkdir s 01777
 ///       as alice
 ///       create s/f 0644
 ///       as bob
 ///       unlink s/f
 ///
-/// A line `for kind: file, directory` makes a scenario of each, with `$kind` in the other lines replaced; several such lines
-/// make one of each combination.
+/// A line `for kind: file, directory` makes one scenario for each value and replaces `$kind` in the other lines.
+/// Several such lines make one for each combination.
 ///
-/// `@a = open f O_RDWR` names a descriptor, which stands for the file in `chmod @a 0600`, for a directory in `unlink @a/x`,
-/// and for itself in `read @a 100`. Octets are written as `\n`, `\s`, `\0` or `\xff`, repetitions as `n{255}` and
-/// `(./){2000}`, an empty word as `""`. `Interpreter` lists the calls there are.
+/// `@a = open f O_RDWR` names a descriptor. It stands for the file in `chmod @a 0600`, for a directory in `unlink
+/// @a/x`, and for itself in `read @a 100`. Bytes are written as `\n`, `\s`, `\0` or `\xff`, repetitions as `n{255}` and
+/// `(./){2000}`, an empty word as `""`. `Interpreter` lists the calls.
 struct Scenario: Sendable {
     let title: String
     let lines: [Line]
 
     struct Line: Sendable {
         let text: String
-        /// The descriptor or mapping that it makes, without the `@`.
+        /// The name of the descriptor or mapping that it makes, without `@`.
         let result: String?
         let verb: String
         let words: [Word]
@@ -44,7 +44,7 @@ struct Scenario: Sendable {
 
     struct Word: Sendable {
         let text: String
-        /// With escapes and repetitions worked out.
+        /// With escapes and repetitions expanded.
         let bytes: [UInt8]
 
         init(_ text: some StringProtocol) throws(Malformed) {
@@ -98,13 +98,13 @@ struct Scenario: Sendable {
         }
     }
 
-    /// A scenario that cannot be understood: a mistake in the tests.
+    /// A malformed scenario: a mistake in the tests.
     struct Malformed: Error, CustomStringConvertible {
         let description: String
         init(_ description: String) { self.description = "malformed: \(description)" }
     }
 
-    /// Reads the scenarios of a text.
+    /// Parses scenarios.
     static func parse(_ text: String) throws(Malformed) -> [Scenario] {
         var scenarios: [Scenario] = []
         var rest = text.split(separator: "\n")[...]
@@ -117,7 +117,7 @@ struct Scenario: Sendable {
         return scenarios
     }
 
-    /// One for each combination of the values that its `for` lines give.
+    /// One for each combination of the values of its `for` lines.
     private static func variants(title: String, _ body: [String]) throws(Malformed) -> [Scenario] {
         var variants: [(values: [String], lines: [String])] = [([], body.filter { !$0.hasPrefix("for ") })]
         for line in body where line.hasPrefix("for ") {
@@ -149,7 +149,7 @@ struct Scenario: Sendable {
     var hasSeveralCallers: Bool { lines.contains { $0.verb == "as" } }
 }
 
-/// Bytes as a scenario spells them: what is printable, escapes for the rest, repetitions.
+/// Bytes in a scenario's notation: printable characters, escapes, repetitions.
 func spelled(_ bytes: [UInt8]) -> String {
     guard !bytes.isEmpty else { return "\"\"" }
     return bytes.withUnsafeBufferPointer { bytes in
@@ -166,7 +166,7 @@ func spelled(_ bytes: [UInt8]) -> String {
     }
 }
 
-/// The bytes where they are few, else how they begin and a checksum.
+/// Few bytes as they are; many as their beginning and a checksum.
 func summary(of bytes: [UInt8]) -> String {
     guard bytes.count > 2048 else { return spelled(bytes) }
     let sum = bytes.withUnsafeBytes { bytes in

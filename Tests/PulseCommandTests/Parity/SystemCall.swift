@@ -3,9 +3,9 @@ import CSystemCall
 import Glibc
 import SystemPackage
 
-/// Makes a system call as the kernel has it.
+/// Makes a raw system call.
 ///
-/// An interrupted one is not repeated: nothing here waits, and no handler is installed.
+/// Does not repeat interrupted calls: nothing here blocks, and no handler is installed.
 ///
 /// The corresponding C function is `syscall`.
 @discardableResult
@@ -23,19 +23,19 @@ func systemCall(_ number: CInt, _ arguments: [Int]) throws(Errno) -> Int {
 }
 
 extension Errno {
-    /// As the man pages have it: `ENOENT`.
+    /// The name in the man pages: `ENOENT`.
     var name: String {
         strerrorname_np(rawValue).map { String(cString: $0) } ?? "errno \(rawValue)"
     }
 }
 
-/// What a system call takes for a file: a path, relative to a directory, or a descriptor alone.
+/// The file argument of a system call: a path, relative to a directory, or a descriptor.
 struct FilePlace {
-    /// `AT_FDCWD` where the path does not begin at a descriptor.
+    /// `AT_FDCWD` if the path does not begin at a descriptor.
     let directory: Int
     /// Ends with a NUL.
     let path: [UInt8]
-    /// Nothing is looked up: the call is about the descriptor, as fchmod(2) is to chmod(2).
+    /// Without a path: the call is for the descriptor, as fchmod(2) is.
     let isDescriptor: Bool
 
     init(descriptor: Int) {
@@ -52,13 +52,13 @@ struct FilePlace {
 
     init(_ path: String) { self.init(path.utf8) }
 
-    /// For calls that take no directory to begin at.
+    /// For calls without a directory argument.
     var withoutDirectory: FilePlace {
         if isDescriptor || directory == Int(AT_FDCWD) { return self }
         return FilePlace("/proc/self/fd/\(directory)/".utf8 + path.dropLast())
     }
 
-    /// To be added to the flags of a call that has a form for both.
+    /// Added to the flags of a call that accepts both.
     var emptyPathFlag: Int { isDescriptor ? Int(AT_EMPTY_PATH) : 0 }
 
     func withAddress<Result>(_ body: (Int) throws -> Result) throws -> Result {
@@ -66,7 +66,7 @@ struct FilePlace {
     }
 }
 
-/// Lends the address of bytes that a system call reads.
+/// Calls `body` with the address of bytes for a system call.
 func withAddress<Result>(of bytes: [UInt8], _ body: (Int) throws -> Result) throws -> Result {
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 16)
     defer { buffer.deallocate() }
@@ -74,7 +74,7 @@ func withAddress<Result>(of bytes: [UInt8], _ body: (Int) throws -> Result) thro
     return try body(Int(bitPattern: buffer.baseAddress))
 }
 
-/// Bytes that a system call has filled in: as many as it says.
+/// The bytes that a system call filled in.
 func bytes(room: Int, _ fill: (Int) throws -> Int) throws -> [UInt8] {
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, room), alignment: 16)
     defer { buffer.deallocate() }
@@ -82,7 +82,7 @@ func bytes(room: Int, _ fill: (Int) throws -> Int) throws -> [UInt8] {
     return Array(buffer.prefix(count))
 }
 
-/// A value of a C type that a system call fills in, or reads, at an address.
+/// A C value that a system call reads or fills in.
 @discardableResult
 func filling<Value: BitwiseCopyable>(_ value: inout Value, _ body: (Int) throws -> Int) throws -> Int {
     try withUnsafeMutablePointer(to: &value) { try body(Int(bitPattern: $0)) }

@@ -3,9 +3,9 @@ import CSystemCall
 import Glibc
 import SystemPackage
 
-/// Somebody who makes system calls.
+/// A user who makes system calls.
 ///
-/// All but root and nobody are unknown to the system: the kernel needs no names.
+/// Only root and nobody have an entry in /etc/passwd; the kernel needs none.
 struct TestUser: Sendable, Equatable {
     let name: String
     let user: uid_t
@@ -18,13 +18,13 @@ struct TestUser: Sendable, Equatable {
     /// Shares a group with bob.
     static let alice = TestUser(name: "alice", user: 61001, group: 61001, groups: [shared])
     static let bob = TestUser(name: "bob", user: 61002, group: 61002, groups: [shared])
-    /// Has nothing in common with anybody.
+    /// Shares no group with the others.
     static let carol = TestUser(name: "carol", user: 61003, group: 61003)
 
     static let all = [root, nobody, alice, bob, carol]
     static let shared: gid_t = 61100
 
-    /// How scenarios call an id, of a user or a group.
+    /// The scenarios' names of user and group ids.
     static func name(of id: UInt32) -> String {
         id == shared ? "shared" : all.first { $0.user == id }?.name ?? "\(id)"
     }
@@ -34,22 +34,22 @@ struct TestUser: Sendable, Equatable {
     }
 }
 
-/// A thread with ids, a working directory and a umask of its own, for system calls by several users.
+/// A thread with its own ids, working directory and umask, for system calls by several users.
 ///
-/// It keeps root's capabilities in reserve, to be able to change again; none is in effect while it is somebody else. That
-/// leaves no trace that a file system could see: checks are made against effective capabilities.
+/// It keeps root's capabilities permitted, to change ids again, but none effective while it is another user. File
+/// systems cannot see the difference: checks use effective capabilities.
 enum CallerThread {
-    /// Runs something on such a thread, and waits for its end.
+    /// Runs `body` on such a thread and waits for its end.
     static func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
         try start(body).result()
     }
 
-    /// Starts such a thread, of which the result has to be asked for.
+    /// Starts such a thread; the caller must ask for its result.
     static func start<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Started<Value> {
         let work = Work {
             try systemCall(SYS_unshare, 0x200 /* CLONE_FS */)
             if geteuid() == 0 { try systemCall(SYS_prctl, Int(PR_SET_KEEPCAPS), 1) }
-            // Writing to a pipe that nobody reads is EPIPE and no more.
+            // Writing to a pipe without a reader gives EPIPE, no signal.
             var signals = sigset_t()
             sigemptyset(&signals)
             sigaddset(&signals, SIGPIPE)
@@ -60,7 +60,7 @@ enum CallerThread {
         let failure = pthread_create(
             &thread, nil,
             { context in
-                // Because pthread_create takes a C function and a pointer; the retain is taken over here.
+                // because pthread_create takes a C function and a pointer; the thread takes over the reference.
                 context.map { Unmanaged<AnyWork>.fromOpaque($0).takeRetainedValue().run() }
                 return nil
             }, Unmanaged<AnyWork>.passRetained(work).toOpaque())
@@ -68,19 +68,23 @@ enum CallerThread {
         return Started(thread: thread, work: work)
     }
 
-    /// A thread that has been started.
+    /// A running thread.
     struct Started<Value: Sendable> {
         fileprivate let thread: pthread_t
         fileprivate let work: Work<Value>
 
-        /// Waits for its end; to be called once.
+        /// Waits for its end.
+        ///
+        /// Call it once.
         func result() throws -> Value {
             pthread_join(thread, nil)
             return try work.result()
         }
     }
 
-    /// Takes on the ids of somebody; possible for root only, unless it is who it is anyway.
+    /// Changes to the ids of a user.
+    ///
+    /// Only root can, unless they are the current ids.
     static func become(_ caller: TestUser) throws {
         guard geteuid() != caller.user || caller.user == 0 else { return }
         try putCapabilitiesIntoEffect(true)
@@ -96,7 +100,7 @@ enum CallerThread {
 
     private static func putCapabilitiesIntoEffect(_ isInEffect: Bool) throws {
         var header = __user_cap_header_struct(version: 0x2008_0522 /* _LINUX_CAPABILITY_VERSION_3 */, pid: 0)
-        // Each set is two words, and each word of the three sets is one element.
+        // Three capability sets of two words each.
         var sets = (__user_cap_data_struct(), __user_cap_data_struct())
         try filling(&header) { header in
             try filling(&sets) { sets in try systemCall(SYS_capget, header, sets) }
@@ -112,7 +116,7 @@ enum CallerThread {
         func run() {}
     }
 
-    /// Something to be done once, on another thread, and what came of it.
+    /// Work for another thread, and its result.
     fileprivate final class Work<Value: Sendable>: AnyWork {
         private let body: @Sendable () throws -> Value
         private var outcome: Result<Value, any Error>?
@@ -121,7 +125,7 @@ enum CallerThread {
 
         override func run() { outcome = Result { try body() } }
 
-        /// To be asked for when the thread has ended.
+        /// Valid when the thread has ended.
         func result() throws -> Value {
             guard let outcome else { preconditionFailure("the thread has not run its work") }
             return try outcome.get()

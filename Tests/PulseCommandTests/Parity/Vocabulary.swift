@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 
-/// The constants that scenarios use, by the names of the man pages.
+/// The constants in scenarios, by their names in the man pages.
 enum Vocabulary {
     /// The value of a number, or of names joined by `|`.
     ///

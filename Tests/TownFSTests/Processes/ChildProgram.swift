@@ -5,14 +5,16 @@ import SystemPackage
 
 @testable import TownFS
 
-/// A child that runs a shell script, reads lines from us, and is killed when nobody holds it any more.
+/// A child process that runs a shell script and reads lines from the test.
+///
+/// Killed on deinit.
 final class ChildProgram {
     let pid: pid_t
     private let input: OwnedDescriptor
     private let output: OwnedDescriptor
     private var isReaped = false
 
-    /// Returns when the script has said its first word.
+    /// Returns when the script has printed its first line.
     init(_ script: String, environment: [String: String] = [:], in directory: String = "/") throws {
         var (toChild, fromChild): ([CInt], [CInt]) = ([-1, -1], [-1, -1])
         _ = try retryingInterrupts { pipe2(&toChild, O_CLOEXEC) }
@@ -39,13 +41,13 @@ final class ChildProgram {
         hear()
     }
 
-    /// Waits for a line of the child's.
+    /// Waits for a line from the child.
     func hear() {
         var byte: UInt8 = 0
         while read(output.rawValue, &byte, 1) == 1, byte != UInt8(ascii: "\n") {}
     }
 
-    /// Tells it to go on, which it does when it reads a line.
+    /// Sends the line that lets the script continue.
     func goOn() {
         _ = write(input.rawValue, "\n", 1)
     }

@@ -2,7 +2,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct ProcessStatTests {
+@Suite(.timeLimit(.minutes(5))) struct ProcessStatTests {
     private func parse(_ text: String) -> ProcessStat? {
         Array(text.utf8).withUnsafeBytes { ProcessStat($0) }
     }
@@ -36,23 +36,23 @@ import Testing
         #expect(try #require(parse(text(state: "R"))).image == before.image)
         #expect(try #require(parse(text(startStack: 140_000_000_000_016))).image != before.image)
         #expect(try #require(parse(text(startTime: 4712))).image != before.image)
-        // A name can be changed by prctl(2), which makes nobody another program.
+        // prctl(2) changes the name; the program is still the same.
         #expect(try #require(parse(text("worker"))).image == before.image)
     }
 
-    @Test func nameTellsImagesApartWhereAddressesAreHidden() throws {
+    @Test func programNameDistinguishesImagesWhenAddressesAreHidden() throws {
         let before = try #require(parse(text("sh", startCode: 1, startStack: 0)))
         #expect(before.image.isWithoutMemory)
         #expect(try #require(parse(text("node", startCode: 1, startStack: 0))).image != before.image)
     }
 
-    @Test func zombieIsOne() throws {
+    @Test func zombieIsReportedAsZombie() throws {
         #expect(try #require(parse(text(state: "Z", startStack: 0))).isZombie)
         #expect(try #require(parse(text(state: "X", startStack: 0))).isZombie)
     }
 
     @Test(arguments: ["", "42", "42 (sh", "42 (sh) S 1 2 3", ")(", "42 (sh) S"])
-    func whatIsCutOffIsNothing(_ text: String) {
+    func truncatedEntryIsIgnored(_ text: String) {
         #expect(parse(text) == nil)
     }
 }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import TownFS
 
-@Suite struct AliveDirectoryTests {
+@Suite(.timeLimit(.minutes(5))) struct AliveDirectoryTests {
     private let alive = ".pulse/alive"
 
     private func isAlive(_ id: String, in town: TestTown) throws -> Bool {
@@ -19,7 +19,7 @@ import Testing
 
     // MARK: Touching
 
-    @Test func fileThatIsMadeIsTouchedWhenItIsClosed() throws {
+    @Test func createdFileIsTouchedAtClose() throws {
         try withTown { town in
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
             #expect(try !isAlive("mayor", in: town))
@@ -35,25 +35,25 @@ import Testing
         }
     }
 
-    /// As bash does: of the descriptor that it has opened it closes a copy before it writes.
+    /// bash closes a duplicate of the descriptor before it writes.
     @Test func durationIsSaidOnce() throws {
         try withTown { town in
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT | O_TRUNC)
-            try town.fileSystem.flush(handle, for: .me)
+            try town.flush(handle, for: .me)
             try town.write("30s\n", to: handle)
             try town.close(handle)
             #expect(try ttlLeft("mayor", in: town) == .seconds(30))
             #expect(town.town.liveness.lastEvent == 1)
             try town.write("5m", to: "\(alive)/mayor")
             #expect(try ttlLeft("mayor", in: town) == .seconds(300))
-            // A life that was promised is not shortened.
+            // A longer ttl granted before is not shortened.
             try town.write("1s\n", to: "\(alive)/mayor")
             #expect(try ttlLeft("mayor", in: town) == .seconds(300))
         }
     }
 
     @Test(arguments: ["forever", "0s", "30", "30 s", "s", "-5s", "1s\n2s", "99999999999999h", "30s\0"])
-    func whatIsNoDurationIsRefused(_ text: String) throws {
+    func invalidDurationIsRejected(_ text: String) throws {
         try withTown { town in
             #expect(throws: Errno.invalidArgument) { try town.write(text, to: "\(alive)/mayor") }
             #expect(throws: Errno.invalidArgument) { try town.write(text + "\n", to: "\(alive)/mayor") }
@@ -79,16 +79,16 @@ import Testing
 
     @Test func settingTheTimeTouches() throws {
         try withTown { town in
-            // As touch(1) does: made, a copy closed, the time set, closed.
+            // touch(1): create, close a duplicate, set the time, close.
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
-            try town.fileSystem.flush(handle, for: .me)
-            let inode = try #require(town.fileSystem.files.all.first { $0.inode != .root }?.inode)
+            try town.flush(handle, for: .me)
+            let inode = try #require(town.openHandles.first { $0.inode != .root }?.inode)
             var changes = StatusChanges()
             changes.accessed = .now
-            _ = try town.fileSystem.setattr(inode, changes, handle: nil, for: .me)
+            _ = try town.setattr(inode, changes, handle: nil, for: .me)
             #expect(try !isAlive("mayor", in: town))
             changes.modified = .now
-            _ = try town.fileSystem.setattr(inode, changes, handle: nil, for: .me)
+            _ = try town.setattr(inode, changes, handle: nil, for: .me)
             #expect(try isAlive("mayor", in: town))
             try town.close(handle)
             #expect(town.town.liveness.lastEvent == 1)
@@ -104,20 +104,20 @@ import Testing
         }
     }
 
-    /// The kernel says later that nobody can write to it any more; whoever has closed it need not wait for that.
-    @Test func closedFileIsThereForWhoeverHasClosedIt() throws {
+    /// RELEASE comes later; the process that closed the file need not wait for it.
+    @Test func closedFileIsVisibleToItsWriter() throws {
         try withTown { town in
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT)
             #expect(try !town.exists("\(alive)/mayor"))
-            try town.fileSystem.flush(handle, for: .me)
+            try town.flush(handle, for: .me)
             #expect(try !town.exists("\(alive)/mayor", by: .other))
             #expect(try town.exists("\(alive)/mayor"))
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(town.town.liveness.lastEvent == 1)
         }
     }
 
-    @Test func readingTellsOfTheRuntime() throws {
+    @Test func readShowsTheRuntime() throws {
         try withTown { town in
             try town.write("", to: "\(alive)/mayor")
             let text = try town.read("\(alive)/mayor")
@@ -125,7 +125,7 @@ import Testing
             let handle = try town.open("\(alive)/mayor")
             town.advance(by: .seconds(1000))
             #expect(try town.read(handle) == text)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -142,14 +142,14 @@ import Testing
             let new = try town.lookup("\(alive)/mayor")
             #expect(new.inode != former)
             #expect(new.status.st_ino == (try town.stat("\(alive)/mayor").st_ino))
-            town.fileSystem.forget(former, count: 1)
+            town.forget(former, count: 1)
             #expect(try town.lookup("\(alive)/mayor").inode == new.inode)
         }
     }
 
     // MARK: Directories
 
-    @Test func directoriesComeAndGoWithWhoLivesBeneath() throws {
+    @Test func directoriesAppearAndVanishWithTheirRuntimes() throws {
         try withTown { town in
             for id in ["mayor", "gastown/polecats/nux"] {
                 try town.town.liveness.touch(RuntimeID(id), ttl: .seconds(90))
@@ -168,7 +168,7 @@ import Testing
         }
     }
 
-    @Test func idWithOthersBeneathItIsADirectory() throws {
+    @Test func idWithIdsUnderItIsADirectory() throws {
         try withTown { town in
             try town.town.liveness.touch(RuntimeID("deacon"), ttl: .seconds(90))
             #expect(try town.names(alive) == ["deacon"])
@@ -221,7 +221,7 @@ import Testing
     @Test func otherNameLeadsToAnyId() throws {
         try withTown { town in
             try town.write("", to: "\(alive)/deacon")
-            // There is a file of that name, and no directory can be made.
+            // A file has that name, so the directory cannot be created.
             try town.write("", to: "\(alive)/deacon@/boot@/@")
             try town.write("", to: "\(alive)/new@/@")
             #expect(try town.names(alive) == ["deacon", "new"])
@@ -238,7 +238,7 @@ import Testing
         }
     }
 
-    // MARK: Names that are none
+    // MARK: Invalid names
 
     @Test(arguments: ["a b", "a\nb", "\u{7F}", "é", "a:b", "*", "\\", " "])
     func nameThatIsNoIdsIsRefused(_ name: String) throws {
@@ -279,15 +279,15 @@ import Testing
             #expect(throws: Errno.notPermitted) { try town.rename("plain", to: "\(alive)/x") }
             try Array("x".utf8).asFileName { (name) throws(Errno) in
                 #expect(throws: Errno.notPermitted) {
-                    try town.fileSystem.symlink(to: name.pointer, named: name, in: inode, for: .me)
+                    try town.symlink(to: name.pointer, named: name, in: inode, for: .me)
                 }
                 #expect(throws: Errno.notPermitted) {
-                    try town.fileSystem.mknod(name, in: inode, mode: S_IFIFO | 0o644, device: 0, for: .me)
+                    try town.mknod(name, in: inode, mode: S_IFIFO | 0o644, device: 0, for: .me)
                 }
                 #expect(throws: Errno.notSupported) {
-                    try town.fileSystem.create(name, in: inode, mode: 0o644, flags: O_RDWR | 0o20200000, for: .me)
+                    try town.create(name, in: inode, mode: 0o644, flags: O_RDWR | 0o20200000, for: .me)
                 }
-                _ = try town.fileSystem.mknod(name, in: inode, mode: S_IFREG | 0o644, device: 0, for: .me)
+                _ = try town.mknod(name, in: inode, mode: S_IFREG | 0o644, device: 0, for: .me)
             }
             #expect(try town.names(alive) == ["mayor", "x"])
         }

@@ -2,16 +2,19 @@ import Fuse
 import Glibc
 import Liveness
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import TownFS
 
-@Suite struct EventStreamTests {
+@Suite(.timeLimit(.minutes(5))) struct EventStreamTests {
     private func touch(_ id: String, in town: TestTown, ttl: Duration = .seconds(90)) throws {
         try town.town.liveness.touch(RuntimeID(id), ttl: ttl)
     }
 
-    /// The numbers of all lines, which are whole.
+    /// The sequence numbers of all lines.
+    ///
+    /// Fails for a partial line.
     private func numbers(_ text: String) throws -> [Int] {
         #expect(text.hasSuffix("\n"))
         return try text.split(separator: "\n").map { line in
@@ -21,20 +24,20 @@ import Testing
         }
     }
 
-    @Test func openingBeginsWithWhatHappensFromThenOn() throws {
+    @Test func streamBeginsWithEventsAfterTheOpen() throws {
         try withTown { town in
             try touch("before", in: town)
             let handle = try town.open(".pulse/events")
             #expect(throws: Errno.resourceTemporarilyUnavailable) { try town.read(handle) }
-            #expect(try town.fileSystem.poll(handle, pollHandle: nil) == 0)
+            #expect(try town.poll(handle, pollHandle: nil) == 0)
             try touch("mayor", in: town)
-            #expect(try town.fileSystem.poll(handle, pollHandle: nil) == UInt32(POLLIN | POLLRDNORM))
+            #expect(try town.poll(handle, pollHandle: nil) == UInt32(POLLIN | POLLRDNORM))
             let text = try town.read(handle)
             #expect(try numbers(text) == [2])
             #expect(text.contains(#""event":"touched","runtime":"mayor","source":"command"}"#))
             #expect(throws: Errno.resourceTemporarilyUnavailable) { try town.read(handle) }
             #expect(town.town.events.readerCount == 1)
-            town.fileSystem.release(handle)
+            town.release(handle)
             #expect(town.town.events.readerCount == 0)
         }
     }
@@ -46,7 +49,7 @@ import Testing
             let handle = try town.open(".pulse/events@6")
             try touch("r6", in: town)
             #expect(try numbers(town.read(handle)) == [6])
-            town.fileSystem.release(handle)
+            town.release(handle)
             for name in [
                 "events@0", "events@8", "events@", "events@02", "events@+2", "events@-1", "events@2x",
                 "events@99999999999999999999",
@@ -57,7 +60,7 @@ import Testing
         }
     }
 
-    @Test func readsAreOfWholeLinesUnlessThereIsNoRoomForOne() throws {
+    @Test func readReturnsWholeLinesIfOneFits() throws {
         try withTown { town in
             for number in 1...3 { try touch("r\(number)", in: town) }
             let whole = try town.read(".pulse/events@1")
@@ -65,16 +68,16 @@ import Testing
             let handle = try town.open(".pulse/events@1")
             let first = try town.read(handle, room: line * 2 + 5)
             #expect(try numbers(first) == [1, 2])
-            // Byte by byte, it comes to the same.
+            // Byte by byte, the result is the same.
             var rest = ""
             for _ in 0..<line { rest += try town.read(handle, room: 1) }
             #expect(first + rest == whole)
             #expect(throws: Errno.resourceTemporarilyUnavailable) { try town.read(handle) }
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
-    @Test func slowReaderIsToldWhatItHasMissed() throws {
+    @Test func slowReaderGetsALostEvent() throws {
         try withTown { town in
             let handle = try town.open(".pulse/events")
             for number in 0..<(EventLog.defaultCapacity + 100) { try touch("r\(number % 10)", in: town) }
@@ -85,7 +88,7 @@ import Testing
             while let more = try? town.read(handle, room: 1 << 20) { text += more }
             #expect(try numbers(text) == Array(101...(EventLog.defaultCapacity + 100)))
             #expect(town.town.events.lost == 100)
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
@@ -93,20 +96,20 @@ import Testing
         try withTown { town in
             let handles = try (0..<EventStream.mostReaders).map { _ in try town.open(".pulse/events") }
             #expect(throws: Errno.tooManyOpenFilesInSystem) { try town.open(".pulse/events") }
-            town.fileSystem.release(handles[0])
+            town.release(handles[0])
             let last = try town.open(".pulse/events")
-            for handle in handles.dropFirst() + [last] { town.fileSystem.release(handle) }
+            for handle in handles.dropFirst() + [last] { town.release(handle) }
             #expect(town.town.events.readerCount == 0)
         }
     }
 
-    @Test func expiryIsAnEventByItself() throws {
+    @Test func expiryAloneIsAnEvent() throws {
         try withTown { town in
             let handle = try town.open(".pulse/events")
             try touch("mayor", in: town, ttl: .seconds(5))
             _ = try town.read(handle)
             town.advance(by: .seconds(5))
-            // The thread sleeps by the real clock; a shorter life wakes it.
+            // The thread sleeps by the real clock; a shorter ttl wakes it.
             try touch("nux", in: town, ttl: .nanoseconds(1))
             let isSaid = eventually {
                 town.advance(by: .nanoseconds(1))
@@ -115,11 +118,11 @@ import Testing
             #expect(isSaid)
             let text = try town.read(handle)
             #expect(text.contains(#""event":"expired","runtime":"mayor"}"#))
-            town.fileSystem.release(handle)
+            town.release(handle)
         }
     }
 
-    @Test func metricsTellWhatTheyShall() throws {
+    @Test func metricsListAllValues() throws {
         try withTown { town in
             try touch("gastown/polecats/nux", in: town)
             try town.write(document("gt", at: town.now), to: ".runtime/keepalive.json")

@@ -1,5 +1,5 @@
 extension Scenario {
-    /// POSIX ACLs, which are extended attributes with a will of their own.
+    /// POSIX ACLs, which are extended attributes with side effects.
     static let accessLists = #"""
         ACL of a file
           put f data
@@ -216,7 +216,7 @@ extension Scenario {
           getfacl @a access
           link /proc/self/fd/@a d/f AT_SYMLINK_FOLLOW
           stat d/f
-        set-group bit goes with an ACL of somebody who is not in the group
+        set-group-id bit is cleared by an ACL change from outside the group
           create f 0755
           chown f alice:bob
           chmod f 02755

@@ -122,7 +122,7 @@ extension Scenario {
           write @a more
           content a
           same a @a
-        somebody else's file
+        another user's file
           create f 0644
           chown f bob:bob
           as alice
@@ -134,7 +134,7 @@ extension Scenario {
           as alice
           link f g
           stat f
-        somebody else's set-id file
+        another user's set-id file
           create f 0666
           chown f bob:bob
           chmod f 04777
@@ -142,7 +142,7 @@ extension Scenario {
           link f g
           as bob
           link f h
-        somebody else's fifo
+        another user's fifo
           mknod p fifo 0666
           chown p bob:bob
           chmod p 0666

@@ -1,5 +1,5 @@
 extension Scenario {
-    /// flock(2), record locks and leases, between openings.
+    /// flock(2), record locks and leases, between open files.
     static let locks = #"""
         flock
           put f data

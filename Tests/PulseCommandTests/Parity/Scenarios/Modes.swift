@@ -88,7 +88,7 @@ extension Scenario {
           lstat x
           chown x 12345:54321
           lstat x
-        chown to nobody in particular
+        chown without ids
           for kind: file, directory, fifo
           make x $kind 0644
           note x
@@ -355,7 +355,7 @@ extension Scenario {
           open f O_RDWR
           chmod @a 0600
           content f
-        a descriptor handed to somebody else
+        a descriptor used by another user
           put f data
           chown f alice:alice
           chmod f 0600

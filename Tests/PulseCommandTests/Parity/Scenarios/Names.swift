@@ -1,5 +1,5 @@
 extension Scenario {
-    /// mkdir(2), rmdir(2), unlink(2), mknod(2), and what is said about names that cannot be.
+    /// mkdir(2), rmdir(2), unlink(2), mknod(2), and invalid names.
     static let names = #"""
         making what is there already
           for kind: file, directory, fifo, socket, symlink

@@ -1,5 +1,5 @@
 extension Scenario {
-    /// open(2), close(2), and files that live on without a name.
+    /// open(2), close(2), and unlinked open files.
     static let opening = #"""
         open of each kind
           for kind: file, directory, symlink, fifo, socket, char:1:3

@@ -65,7 +65,7 @@ extension Scenario {
           chmod p 0111
           execute p
           open p O_RDONLY
-        programs of somebody else
+        programs of another user
           for mode: 0755, 0711, 0700, 0744, 0710
           program p true
           chown p alice:shared

@@ -269,7 +269,7 @@ extension Scenario {
           times g
           getxattr g user.a
           birth g
-        rename onto a directory that somebody is in
+        rename onto a directory that is in use
           mkdir a 0755
           mkdir b 0755
           chdir b

@@ -1,5 +1,5 @@
 extension Scenario {
-    /// Who may do what in whose directories.
+    /// Permissions in other users' directories.
     static let rights = #"""
         directory that may not be searched
           for mode: 0600, 0400, 0200, 0
@@ -32,7 +32,7 @@ extension Scenario {
           stat d
           read @f 10
           chmod d 0700
-        directory of somebody else, by everyone
+        directory of another user, by everyone
           for mode: 0700, 0755, 0711, 0744, 0733, 0722, 0777
           for who: root, alice, bob, carol
           mkdir d 0777
@@ -187,7 +187,7 @@ extension Scenario {
           access f 8
           access f F_OK|R_OK 0x4000
           access . W_OK
-        files made in a directory of somebody else's
+        files made in another user's directory
           mkdir d 0777
           chown d bob:bob
           chmod d 0777
@@ -235,7 +235,7 @@ extension Scenario {
           open f O_RDONLY|O_NOATIME
           as root
           open f O_RDONLY|O_NOATIME
-        somebody with many roles
+        one user in many entries
           mkdir d 0777
           chown d alice:shared
           chmod d 0070

@@ -1,5 +1,5 @@
 extension Scenario {
-    /// All there are, by topic.
+    /// All scenarios, by topic.
     static func all() throws(Malformed) -> [Scenario] { try parsed.get() }
 
     private static let parsed = Result { () throws(Malformed) in

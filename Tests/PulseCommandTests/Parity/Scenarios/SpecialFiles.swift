@@ -35,7 +35,7 @@ extension Scenario {
           write @v more
           read @r 10
           stat @r
-        fifo of somebody else
+        fifo of another user
           mknod p fifo 0622
           chmod p 0622
           chown p alice:alice
@@ -69,7 +69,7 @@ extension Scenario {
           lstat t
           unlink t
           connect t
-        socket of somebody else
+        socket of another user
           mkdir d 0755
           @s = bind d/s
           chmod d/s 0600

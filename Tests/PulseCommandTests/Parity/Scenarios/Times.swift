@@ -73,7 +73,7 @@ extension Scenario {
           utimens x OMIT OMIT
           utimens x 1 NOW
           times x
-        times through a descriptor of somebody else's
+        times through another user's descriptor
           put f data
           chown f alice:alice
           chmod f 0666

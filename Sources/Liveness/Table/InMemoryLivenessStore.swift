@@ -1,0 +1,383 @@
+import Synchronization
+
+/// A `LivenessTable` behind a lock, with clocks, events and a mirror.
+///
+/// Mirror and watcher are called after the lock is released. With a watcher, every change is numbered in the order in
+/// which the table saw it, and expiry is an event.
+public final class InMemoryLivenessStore: LivenessStore {
+    /// Records looked at per acquisition of the lock, where all of them must be: about 20 µs.
+    private static let sliceSize = 256
+    /// The same for deadlines, each of which may become an event: about 10 µs.
+    private static let expirySliceSize = 16
+
+    private struct State {
+        var table: LivenessTable
+        var events = EventLog()
+        var tally = LivenessTally()
+        /// The deadline that the watcher waits for.
+        var awaitedDeadline: ContinuousClock.Instant?
+        let isWatched: Bool
+
+        mutating func append(_ event: @autoclosure () -> LivenessEvent) {
+            if isWatched { events.append(event()) }
+        }
+
+        /// - Returns: Whether the watcher waits for a later deadline than the next.
+        mutating func updateDeadline() -> Bool {
+            guard isWatched, let next = table.nextExpiration, awaitedDeadline.map({ next < $0 }) ?? true else {
+                return false
+            }
+            awaitedDeadline = next
+            return true
+        }
+
+        mutating func touch(_ touch: Touch) -> Bool {
+            // A touch made before the runtime's exit and told after it is no sign of life.
+            let isAlive = table.touch(touch)
+            if isAlive || touch.signal != nil {
+                append(LivenessEvent(touch, runtime: isAlive ? touch.runtime : nil))
+            }
+            return updateDeadline()
+        }
+
+        mutating func appendForgotten(_ subject: RecordSubject, at time: WallTime, origin: Origin? = nil) {
+            tally.forgotten += 1
+            append(LivenessEvent(.forgotten, subject, at: time, origin: origin))
+        }
+
+        mutating func appendExit(of id: RuntimeID, _ exit: Record.Exit, origin: Origin? = nil) {
+            append(LivenessEvent(.exited, .runtime(id), at: exit.noticedAt, process: exit.process, origin: origin))
+        }
+    }
+
+    private let state: Mutex<State>
+    private let mirror: (any LivenessMirror)?
+    private let watcher: (any LivenessWatcher)?
+    private let now: @Sendable () -> ContinuousClock.Instant
+    private let wallTime: @Sendable () -> WallTime
+
+    /// - Parameters:
+    ///   - now: Called without the lock, by any thread; `wallTime` likewise.
+    public init(
+        table: LivenessTable = LivenessTable(), mirror: (any LivenessMirror)? = nil,
+        watcher: (any LivenessWatcher)? = nil,
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now },
+        wallTime: @escaping @Sendable () -> WallTime
+    ) {
+        state = Mutex(State(table: table, isWatched: watcher != nil))
+        self.mirror = mirror
+        self.watcher = watcher
+        self.now = now
+        self.wallTime = wallTime
+    }
+
+    // MARK: LivenessStore
+
+    public var isAvailable: Bool { true }
+
+    public func touch(_ id: RuntimeID, ttl: Duration) throws {
+        try NonPositiveTTL.check(ttl)
+        touch(Touch(runtime: id, receivedAt: wallTime(), at: now(), ttl: ttl, document: nil, source: .command))
+    }
+
+    public func areAlive(_ ids: [RuntimeID]) -> [Bool]? {
+        let now = now()
+        var answers: [Bool] = []
+        answers.reserveCapacity(ids.count)
+        while answers.count < ids.count {
+            let slice = ids[answers.count...].prefix(Self.sliceSize)
+            state.withLock { state in
+                for id in slice { answers.append(state.table.isAlive(id, at: now)) }
+            }
+        }
+        return answers
+    }
+
+    public func forget(_ id: RuntimeID) { forget(.runtime(id)) }
+
+    // MARK: Changes
+
+    public func touch(_ touch: Touch) { notify(apply(touch)) }
+
+    /// Touches without calling mirror and watcher, for a caller that holds a lock.
+    ///
+    /// `notify` must follow.
+    public func apply(_ touch: Touch) -> Notification {
+        guard let mirror else {
+            return Notification(isDeadlineEarlier: state.withLock { $0.touch(touch) })
+        }
+        var touch = touch
+        touch.stamp = mirror.stamp(touch.receivedAt)
+        return state.withLock { state in
+            var notification = Notification(isDeadlineEarlier: state.touch(touch))
+            if let signal = touch.signal.map({ RecordSubject.signal(SignalPath(bytes: $0)) }) {
+                notification.records.append((signal, state.table.record(of: signal)))
+            }
+            if let id = touch.runtime { notification.records.append((.runtime(id), state.table.record(of: id))) }
+            return notification
+        }
+    }
+
+    /// Calls mirror and watcher.
+    public func notify(_ notification: Notification) {
+        for case (let subject, let record?) in notification.records { mirror?.enqueue(record, of: subject) }
+        watcher?.eventsChanged()
+        if notification.isDeadlineEarlier { watcher?.deadlineMovedEarlier() }
+    }
+
+    /// What mirror and watcher still have to hear of a touch.
+    public struct Notification: Sendable {
+        fileprivate var records: [(RecordSubject, Record?)] = []
+        fileprivate let isDeadlineEarlier: Bool
+
+        fileprivate init(isDeadlineEarlier: Bool) {
+            self.isDeadlineEarlier = isDeadlineEarlier
+        }
+    }
+
+    public func forget(signal path: [UInt8]) { forget(.signal(SignalPath(bytes: path))) }
+
+    private func forget(_ subject: RecordSubject) {
+        let now = now()
+        let wall = wallTime()
+        let stamp = mirror?.stamp(wall) ?? HLCTimestamp(wall)
+        let forgotten = state.withLock { state in
+            if state.table.record(of: subject) != nil { state.appendForgotten(subject, at: wall) }
+            return state.table.forget(subject, stamp: stamp, at: now)
+        }
+        mirror?.enqueueForget(of: subject, stamp: forgotten)
+        watcher?.eventsChanged()
+    }
+
+    /// Drops a signal file's record without an event, and without telling the mirror.
+    public func drop(signal path: [UInt8]) { state.withLock { $0.table.drop(signal: path) } }
+
+    /// Ends a runtime whose root process has exited.
+    ///
+    /// - Returns: Whether that changed its record.
+    @discardableResult
+    public func exit(_ id: RuntimeID, _ exit: Record.Exit) -> Bool {
+        let stamp = mirror?.stamp(exit.noticedAt) ?? HLCTimestamp(exit.noticedAt)
+        let record = state.withLock { state in
+            let record = state.table.exit(id, exit, stamp: stamp)
+            if record != nil { state.appendExit(of: id, exit) }
+            return record
+        }
+        guard let record else { return false }
+        mirror?.enqueue(record, of: .runtime(id))
+        watcher?.eventsChanged()
+        return true
+    }
+
+    // MARK: Queries
+
+    public func record(of id: RuntimeID) -> Record? { state.withLock { $0.table.record(of: id) } }
+
+    public func record(ofSignal path: [UInt8]) -> Record? { state.withLock { $0.table.record(ofSignal: path) } }
+
+    public func isAlive(_ id: RuntimeID) -> Bool {
+        let now = now()
+        return state.withLock { $0.table.isAlive(id, at: now) }
+    }
+
+    /// The number of records by state.
+    ///
+    /// Looks at each, releasing the lock in between.
+    public func counts() -> LivenessTable.Counts {
+        let now = now()
+        var counts = LivenessTable.Counts()
+        inSlices(of: \.runtimes) { counts.runtimes.add($1.record.state(at: now)) }
+        inSlices(of: \.signals) { counts.signals.add($1.state(at: now)) }
+        return counts
+    }
+
+    /// Whether a directory of ids, which is empty or ends in a slash, contains a runtime.
+    public func hasRuntimes(in directory: String) -> Bool {
+        state.withLock { $0.table.hasRuntimes(in: directory) }
+    }
+
+    /// Whether it contains a living runtime.
+    ///
+    /// Looks at each until one is found.
+    public func hasLivingRuntimes(in directory: String) -> Bool {
+        let now = now()
+        var isFound = false
+        visitRuntimes(in: directory) { _, record in
+            isFound = record.isAlive(at: now)
+            return isFound ? .stop : .next
+        }
+        return isFound
+    }
+
+    /// The runtimes of a directory and of its subdirectories, in ascending order.
+    public func runtimes(in directory: String) -> [RuntimeID] {
+        var runtimes: [RuntimeID] = []
+        visitRuntimes(in: directory) { id, _ in
+            runtimes.append(id)
+            return .next
+        }
+        return runtimes
+    }
+
+    /// The runtimes and subdirectories of a directory.
+    public func listing(of directory: String) -> RuntimeListing {
+        let now = now()
+        var listing = RuntimeListing(of: directory)
+        while !listing.isComplete {
+            state.withLock { listing.advance(through: $0.table, limit: Self.sliceSize, at: now) }
+        }
+        return listing
+    }
+
+    private func visitRuntimes(in prefix: String, _ visit: (RuntimeID, Record) -> LivenessTable.Step) {
+        var start: String? = prefix
+        while start != nil {
+            state.withLock { $0.table.visitRuntimes(in: prefix, from: &start, limit: Self.sliceSize, visit) }
+        }
+    }
+
+    /// Visits everything in a dictionary of the table that exists throughout, in order.
+    private func inSlices<Key, Value>(
+        of dictionary: KeyPath<LivenessTable, SortedDictionary<Key, Value>>, _ visit: (Key, Value) -> Void
+    ) {
+        var last: Key?
+        var isComplete = false
+        while !isComplete {
+            state.withLock { state in
+                let entries = state.table[keyPath: dictionary]
+                let keys = entries.keys(after: last, limit: Self.sliceSize)
+                for key in keys { if let value = entries[key] { visit(key, value) } }
+                isComplete = keys.isEmpty
+                last = keys.last
+            }
+        }
+    }
+
+    // MARK: Replication
+
+    /// Merges a touch made by another origin; false if a later change is known.
+    ///
+    /// - Parameter exit: The exit of the runtime since then, if it has exited.
+    public func receive(_ touch: Touch, exit: Record.Exit? = nil) -> Bool {
+        let now = now()
+        let (isNews, isEarlier) = state.withLock { state in
+            guard state.table.receive(touch, exit: exit, at: now) else { return (false, false) }
+            if let exit, let id = touch.runtime {
+                state.appendExit(of: id, exit, origin: touch.stamp.origin)
+            } else {
+                state.append(LivenessEvent(touch, runtime: touch.runtime, origin: touch.stamp.origin))
+            }
+            return (true, state.updateDeadline())
+        }
+        if isNews { watcher?.eventsChanged() }
+        if isEarlier { watcher?.deadlineMovedEarlier() }
+        return isNews
+    }
+
+    /// Drops a record that another origin forgot; false if it was touched later.
+    public func receiveForget(_ subject: RecordSubject, stamp: HLCTimestamp) -> Bool {
+        let now = now()
+        let wall = wallTime()
+        let isNews = state.withLock { state in
+            let isKnown = state.table.record(of: subject) != nil
+            guard state.table.receiveForget(subject, stamp: stamp, at: now) else { return false }
+            if isKnown { state.appendForgotten(subject, at: wall, origin: stamp.origin) }
+            return true
+        }
+        if isNews { watcher?.eventsChanged() }
+        return isNews
+    }
+
+    /// The subjects that an origin was the last to touch or forget.
+    package func subjects(of origin: Origin) -> [RecordSubject] {
+        var subjects: [RecordSubject] = []
+        inSlices(of: \.runtimes) { if $1.record.stamp.origin == origin { subjects.append(.runtime($0)) } }
+        inSlices(of: \.signals) { if $1.stamp.origin == origin { subjects.append(.signal($0)) } }
+        inSlices(of: \.tombstones) { if $1.stamp.origin == origin { subjects.append($0) } }
+        return subjects
+    }
+
+    /// What an origin has to send about some subjects.
+    package func messages(about subjects: some Sequence<RecordSubject>, by origin: Origin) -> [MirrorQueue.Message] {
+        state.withLock { state in subjects.compactMap { state.table.message(about: $0, by: origin) } }
+    }
+
+    /// The current form of messages that have waited, without those that another origin has overtaken.
+    package func current(_ messages: [MirrorQueue.Message]) -> [MirrorQueue.Message] {
+        state.withLock { state in messages.compactMap { state.table.current($0) } }
+    }
+
+    package func moveStamps(of origin: Origin, by change: Duration) {
+        state.withLock { $0.table.moveStamps(of: origin, by: change) }
+    }
+
+    // MARK: Events
+
+    public var tally: LivenessTally { state.withLock { $0.tally } }
+
+    /// The number of the last event; 0 before the first.
+    public var lastEvent: UInt64 { state.withLock { $0.events.last } }
+
+    /// Up to `limit` events from a number on.
+    public func events(from number: UInt64, limit: Int) -> EventLog.Excerpt {
+        state.withLock { $0.events.excerpt(from: number, limit: limit) }
+    }
+
+    /// Appends an event for each runtime that has expired.
+    ///
+    /// - Parameter limit: Maximum number of deadlines inspected. The lock is released after every few.
+    /// - Returns: The next deadline, which may have passed; nil if the watcher need not call until it is notified.
+    public func expire(limit: Int) -> ContinuousClock.Instant? {
+        guard watcher != nil else { return nil }
+        let now = now()
+        let wall = wallTime()
+        var rest = limit
+        var isNews = false
+        var next: ContinuousClock.Instant?
+        repeat {
+            let slice = min(rest, Self.expirySliceSize)
+            rest -= slice
+            state.withLock { state in
+                for expired in state.table.removeExpirations(at: now, limit: slice) {
+                    state.tally.expired += 1
+                    state.tally.expiryLag = now - expired.deadline
+                    state.append(LivenessEvent(.expired, .runtime(expired.id), at: wall))
+                    isNews = true
+                }
+                state.awaitedDeadline = state.table.nextExpiration
+                next = state.awaitedDeadline
+            }
+        } while rest > 0 && next.map { $0 <= now } ?? false
+        if isNews { watcher?.eventsChanged() }
+        return next
+    }
+
+    /// Appends an event about the mirror's connection.
+    ///
+    /// - Parameter reason: Why it is down.
+    public func mirrorChanged(isUp: Bool, reason: String?) {
+        let event = LivenessEvent(isUp ? .mirrorUp : .mirrorDown, at: wallTime(), reason: reason)
+        state.withLock { $0.append(event) }
+        watcher?.eventsChanged()
+    }
+}
+
+/// Is notified of changes of an `InMemoryLivenessStore`.
+///
+/// Called by the thread that made the change, without the store's lock. Must not block.
+public protocol LivenessWatcher: Sendable {
+    /// An event was appended.
+    func eventsChanged()
+
+    /// A runtime will expire before the deadline that the last `expire` returned.
+    func deadlineMovedEarlier()
+}
+
+/// Counters of an `InMemoryLivenessStore` since it was made.
+public struct LivenessTally: Hashable, Sendable {
+    /// Runtimes that expired.
+    public var expired: UInt64 = 0
+    public var forgotten: UInt64 = 0
+    /// Time between the deadline of the last runtime that expired and its event; nil before the first.
+    public var expiryLag: Duration?
+}

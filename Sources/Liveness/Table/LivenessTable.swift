@@ -1,0 +1,306 @@
+import HeapModule
+
+/// The last touch of every runtime and of every signal file.
+///
+///     Touch ─┬─ signal  ──▶ record of the file      (read back by tools)
+///            └─ runtime ──▶ record of the runtime   (counted, listed, mirrored)
+///
+/// A value without a clock: every query takes the instant. Records expire by comparison with their deadline; an expired
+/// record keeps its document, because tools treat a missing file differently from an old one. Its memory is freed a day
+/// later, a few records with each new one.
+///
+/// Sized for 10,000 runtimes. Every operation but `moveStamps` takes microseconds there.
+public struct LivenessTable: Sendable {
+    public static let defaultRetention: Duration = .seconds(24 * 60 * 60)
+    private static let expectedRuntimes = 10_000
+    /// Maximum number of tombstones.
+    ///
+    /// Without one, another origin may bring a forgotten record back.
+    private static let tombstoneLimit = 65_536
+    /// Tables with fewer records are not swept.
+    private static let smallestSweep = 1024
+
+    struct Runtime: Sendable {
+        var record: Record
+        /// The deadline of its valid entry in `expirations`.
+        var scheduled: ContinuousClock.Instant?
+    }
+
+    struct Tombstone: Sendable {
+        let stamp: HLCTimestamp
+        let deadline: ContinuousClock.Instant
+    }
+
+    /// A runtime and a deadline it once had.
+    ///
+    /// Touches leave it in place; it is rescheduled when it comes up.
+    struct Expiration: Comparable, Sendable {
+        let deadline: ContinuousClock.Instant
+        let id: RuntimeID
+
+        static func < (first: Self, second: Self) -> Bool {
+            first.deadline == second.deadline ? first.id < second.id : first.deadline < second.deadline
+        }
+    }
+
+    private(set) var runtimes = SortedDictionary<RuntimeID, Runtime>(minimumCapacity: expectedRuntimes)
+    private(set) var signals = SortedDictionary<SignalPath, Record>()
+    /// Forgotten subjects, so that late news of other origins does not bring them back.
+    ///
+    /// Empty unless `isShared`.
+    private(set) var tombstones = SortedDictionary<RecordSubject, Tombstone>()
+    private(set) var expirations = Heap<Expiration>()
+    private let retention: Duration
+    private let isShared: Bool
+    /// Where the next incremental sweep continues.
+    private var sweepPosition = (runtimes: 0, signals: 0, tombstones: 0)
+
+    /// - Parameter isShared: Whether records also come from other origins, through `receive`.
+    public init(retention: Duration = defaultRetention, isShared: Bool = false) {
+        self.retention = retention
+        self.isShared = isShared
+    }
+
+    // MARK: Touches
+
+    /// Refreshes the records of the touched signal file and of the runtime, if one is named.
+    ///
+    /// The touch's stamp moves past the records' last stamps if need be, except that a runtime's record keeps a touch
+    /// that was made later.
+    ///
+    /// - Returns: Whether a runtime was touched that has not exited since.
+    @discardableResult
+    public mutating func touch(_ touch: Touch) -> Bool {
+        var touch = touch
+        let path = touch.signal.map { SignalPath(bytes: $0) }
+        let signal = path.flatMap { signals.index(of: $0) }
+        let runtime = touch.runtime.flatMap { runtimes.index(of: $0) }
+        if let signal {
+            touch.stamp = touch.stamp.later(than: signals[signal].touch.stamp)
+        } else if isShared, let path, let tombstone = tombstones[.signal(path)] {
+            touch.stamp = touch.stamp.later(than: tombstone.stamp)
+        }
+        if let runtime {
+            if runtimes[runtime].record.touch.at <= touch.at {
+                touch.stamp = touch.stamp.later(than: runtimes[runtime].record.touch.stamp)
+            }
+        } else if isShared, let id = touch.runtime, let tombstone = tombstones[.runtime(id)] {
+            touch.stamp = touch.stamp.later(than: tombstone.stamp)
+        }
+        return merge(touch, path: path, signal: signal, runtime: runtime, at: touch.at)
+    }
+
+    /// Merges a touch made by another origin, unless its record has a later stamp.
+    ///
+    /// - Parameters:
+    ///   - touch: Of a runtime or of a signal file, not of both.
+    ///   - exit: The exit of the runtime since then, if it has exited.
+    /// - Returns: Whether it is the record's last touch now.
+    public mutating func receive(
+        _ touch: Touch, exit: Record.Exit? = nil, at now: ContinuousClock.Instant
+    ) -> Bool {
+        guard let subject = touch.subject, isNewer(touch.stamp, than: subject) else { return false }
+        let path = touch.signal.map { SignalPath(bytes: $0) }
+        merge(
+            touch, path: path, signal: path.flatMap { signals.index(of: $0) },
+            runtime: touch.runtime.flatMap { runtimes.index(of: $0) }, at: now)
+        if let exit, let runtime = touch.runtime.flatMap({ runtimes.index(of: $0) }) {
+            runtimes[runtime].record.end(by: exit, stamp: touch.stamp)
+        }
+        return true
+    }
+
+    /// - Parameters:
+    ///   - signal: The index of the file's record, if there is one; `runtime` likewise.
+    ///   - now: For the expiry: a touch that is expired already is never reported as expiring.
+    @discardableResult
+    private mutating func merge(
+        _ touch: Touch, path: SignalPath?, signal: Dictionary<SignalPath, Record>.Index?,
+        runtime: Dictionary<RuntimeID, Runtime>.Index?, at now: ContinuousClock.Instant
+    ) -> Bool {
+        var (isAlive, isNew) = (false, false)
+        if let signal {
+            signals[signal].merge(touch)
+        } else if let path {
+            signals.updateValue(Record(touch), forKey: path)
+            if isShared { tombstones.removeValue(forKey: .signal(path)) }
+            isNew = true
+        }
+        if let id = touch.runtime {
+            let deadline: ContinuousClock.Instant?
+            if let runtime {
+                runtimes[runtime].record.merge(touch)
+                isAlive = runtimes[runtime].record.exit == nil
+                deadline = runtimes[runtime].schedule(at: now)
+            } else {
+                var new = Runtime(record: Record(touch))
+                deadline = new.schedule(at: now)
+                runtimes.updateValue(new, forKey: id)
+                if isShared { tombstones.removeValue(forKey: .runtime(id)) }
+                (isAlive, isNew) = (true, true)
+            }
+            if let deadline { addExpiration(Expiration(deadline: deadline, id: id)) }
+        }
+        if isNew { sweepSome(at: touch.at) }
+        return isAlive
+    }
+
+    // MARK: Ends
+
+    /// Ends a runtime whose root process has exited.
+    ///
+    /// Does nothing if the runtime was touched later, or last by another origin: then it lives elsewhere.
+    ///
+    /// - Returns: The record, if that changed it.
+    public mutating func exit(_ id: RuntimeID, _ exit: Record.Exit, stamp: HLCTimestamp) -> Record? {
+        guard let index = runtimes.index(of: id) else { return nil }
+        var record = runtimes[index].record
+        guard record.touch.at <= exit.at, record.exit == nil,
+            record.stamp.origin == nil || record.stamp.origin == stamp.origin
+        else { return nil }
+        record.end(by: exit, stamp: stamp.later(than: record.stamp))
+        runtimes[index].record = record
+        return record
+    }
+
+    /// Drops a record and leaves a tombstone.
+    ///
+    /// A runtime's signal files stay, and a file's runtime stays.
+    ///
+    /// - Returns: The stamp, moved past the record's last.
+    @discardableResult
+    public mutating func forget(
+        _ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant
+    ) -> HLCTimestamp {
+        let stamp = lastStamp(of: subject).map { stamp.later(than: $0) } ?? stamp
+        remove(subject, stamp: stamp, at: now)
+        return stamp
+    }
+
+    /// Drops a record that another origin forgot, unless it has a later stamp.
+    ///
+    /// - Returns: Whether it was dropped.
+    public mutating func receiveForget(
+        _ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant
+    ) -> Bool {
+        guard isNewer(stamp, than: subject) else { return false }
+        remove(subject, stamp: stamp, at: now)
+        return true
+    }
+
+    private mutating func remove(_ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant) {
+        switch subject {
+        case .runtime(let id): runtimes.removeValue(forKey: id)
+        case .signal(let path): signals.removeValue(forKey: path)
+        }
+        guard isShared, tombstones.count < Self.tombstoneLimit || tombstones[subject] != nil else { return }
+        tombstones.updateValue(Tombstone(stamp: stamp, deadline: now + retention), forKey: subject)
+    }
+
+    /// Drops a signal file's record without a tombstone: the file was renamed or replaced, not forgotten.
+    public mutating func drop(signal path: [UInt8]) {
+        signals.removeValue(forKey: SignalPath(bytes: path))
+    }
+
+    // MARK: Stamps
+
+    /// Shifts all stamps of an origin whose clock turned out to be another.
+    mutating func moveStamps(of origin: Origin, by change: Duration) {
+        for id in runtimes.keys {
+            if let index = runtimes.index(of: id) { runtimes[index].record.shiftStamp(of: origin, by: change) }
+        }
+        for path in signals.keys {
+            if let index = signals.index(of: path) { signals[index].shiftStamp(of: origin, by: change) }
+        }
+        for (subject, tombstone) in tombstones.values where tombstone.stamp.origin == origin {
+            let stamp = HLCTimestamp(tombstone.stamp.time + change, by: origin)
+            tombstones.updateValue(Tombstone(stamp: stamp, deadline: tombstone.deadline), forKey: subject)
+        }
+    }
+
+    private func isNewer(_ stamp: HLCTimestamp, than subject: RecordSubject) -> Bool {
+        lastStamp(of: subject).map { $0 < stamp } ?? true
+    }
+
+    private func lastStamp(of subject: RecordSubject) -> HLCTimestamp? {
+        record(of: subject)?.stamp ?? tombstones[subject]?.stamp
+    }
+
+    // MARK: Expiry
+
+    /// The next deadline to look at; a little too early now and then.
+    var nextExpiration: ContinuousClock.Instant? { expirations.min?.deadline }
+
+    private mutating func addExpiration(_ expiration: Expiration) {
+        expirations.insert(expiration)
+        // Entries of forgotten runtimes stay until their deadline, which may be years away.
+        if expirations.count > 2 * runtimes.count + Self.smallestSweep {
+            expirations = Heap(
+                runtimes.values.compactMap { id, runtime in
+                    runtime.scheduled.map { Expiration(deadline: $0, id: id) }
+                })
+        }
+    }
+
+    /// Removes runtimes from the schedule that have expired, in the order of their deadlines.
+    ///
+    /// Each life of a runtime is reported once.
+    ///
+    /// - Parameter limit: Maximum number of entries inspected. `nextExpiration` tells whether more are due.
+    mutating func removeExpirations(at now: ContinuousClock.Instant, limit: Int) -> [Expiration] {
+        var expired: [Expiration] = []
+        for _ in 0..<limit {
+            guard let next = expirations.min, next.deadline <= now else { break }
+            expirations.removeMin()
+            guard let index = runtimes.index(of: next.id), runtimes[index].scheduled == next.deadline else { continue }
+            runtimes[index].scheduled = nil
+            let deadline = runtimes[index].record.deadline
+            if let later = runtimes[index].schedule(at: now) {
+                expirations.insert(Expiration(deadline: later, id: next.id))
+            } else if runtimes[index].record.exit == nil {
+                expired.append(Expiration(deadline: deadline, id: next.id))
+            }
+        }
+        return expired
+    }
+
+    // MARK: Sweeping
+
+    /// Drops all records that have been expired for the retention period.
+    mutating func sweep(at now: ContinuousClock.Instant) {
+        sweepPosition = (0, 0, 0)
+        sweepSome(at: now, limit: .max)
+    }
+
+    /// Sweeps a few records with each new one, so that no touch waits for a sweep and no timer is needed.
+    private mutating func sweepSome(at now: ContinuousClock.Instant) {
+        guard runtimes.count + signals.count + tombstones.count > Self.smallestSweep else { return }
+        sweepSome(at: now, limit: 4)
+    }
+
+    private mutating func sweepSome(at now: ContinuousClock.Instant, limit: Int) {
+        let oldest = now - retention
+        sweepPosition.runtimes = runtimes.removeValues(from: sweepPosition.runtimes, limit: limit) {
+            $0.record.isObsolete(since: oldest)
+        }
+        sweepPosition.signals = signals.removeValues(from: sweepPosition.signals, limit: limit) {
+            $0.isObsolete(since: oldest)
+        }
+        sweepPosition.tombstones = tombstones.removeValues(from: sweepPosition.tombstones, limit: limit) {
+            $0.deadline <= now
+        }
+    }
+}
+
+extension LivenessTable.Runtime {
+    /// The deadline to schedule the runtime for, unless an earlier one is scheduled already.
+    fileprivate mutating func schedule(at now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+        guard record.isAlive(at: now) else {
+            scheduled = nil
+            return nil
+        }
+        if let scheduled, scheduled <= record.deadline { return nil }
+        scheduled = record.deadline
+        return record.deadline
+    }
+}

@@ -1,0 +1,94 @@
+/// Evidence that a runtime is alive.
+public struct Touch: Hashable, Sendable {
+    public static let defaultTTL: Duration = .seconds(90)
+
+    /// The kind of evidence.
+    public enum Source: String, Hashable, Sendable, CaseIterable {
+        /// A document written to the signal file.
+        case written
+        /// A file renamed over the signal file.
+        case renamed
+        /// The signal file's times set, as `touch` does.
+        case attributes
+        /// A request to pulsefs itself, by command or by the store's `touch`.
+        case command
+        /// Work on ordinary files of the town.
+        case activity
+    }
+
+    /// The local process that made a touch.
+    ///
+    /// A class, because thousands of touches share one.
+    public final class Process: Hashable, Sendable {
+        /// In the pid namespace of the daemon.
+        public let pid: Int32
+        /// The program's name, `comm` in proc(5).
+        public let program: String
+
+        public init(pid: Int32, program: String) {
+            self.pid = pid
+            self.program = program
+        }
+
+        public static func == (first: Process, second: Process) -> Bool {
+            first.pid == second.pid && first.program == second.program
+        }
+
+        public func hash(into hasher: inout Hasher) {
+            hasher.combine(pid)
+            hasher.combine(program)
+        }
+    }
+
+    /// The signal file's path in the town; nil if the touch did not come through one.
+    public var signal: [UInt8]?
+    /// The runtime that is alive; nil if it is not known, and then only the signal file is touched.
+    public var runtime: RuntimeID?
+    /// For documents and file times.
+    public var receivedAt: WallTime
+    public var source: Source
+    /// What identified the runtime; nil if the caller named it, or if another origin did.
+    public var evidence: Attribution.Evidence?
+    public var process: Process?
+    /// When it was received, for the deadline.
+    ///
+    /// `ContinuousClock` reads CLOCK_BOOTTIME on Linux (`swift_get_time` in the Swift runtime's
+    /// `Concurrency/Clock.cpp`): it counts through suspend, ignores changes of the wall clock, and restarts at boot.
+    public var at: ContinuousClock.Instant
+    /// How long it proves life; a lower bound.
+    public var ttl: Duration
+    /// Orders it among all touches of the record.
+    ///
+    /// Without an origin if it was received here.
+    public var stamp: HLCTimestamp
+    /// The signal file's new content; nil leaves the content as it is.
+    public var document: Document?
+
+    public init(
+        signal: [UInt8]? = nil, runtime: RuntimeID? = nil, receivedAt: WallTime, at: ContinuousClock.Instant,
+        ttl: Duration = Touch.defaultTTL, document: Document?, source: Source, evidence: Attribution.Evidence? = nil,
+        process: Process? = nil, stamp: HLCTimestamp? = nil
+    ) {
+        self.signal = signal
+        self.runtime = runtime
+        self.receivedAt = receivedAt
+        self.source = source
+        self.evidence = evidence
+        self.process = process
+        self.at = at
+        self.ttl = ttl
+        self.document = document
+        self.stamp = stamp ?? HLCTimestamp(receivedAt)
+    }
+
+    public var deadline: ContinuousClock.Instant { at + ttl }
+
+    /// The runtime or the signal file; nil if the touch is about both or neither.
+    var subject: RecordSubject? {
+        switch (signal, runtime) {
+        case (let signal?, nil): .signal(SignalPath(bytes: signal))
+        case (nil, let runtime?): .runtime(runtime)
+        case (nil, nil), (_?, _?): nil
+        }
+    }
+}

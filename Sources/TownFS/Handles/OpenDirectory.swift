@@ -1,0 +1,248 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import Synchronization
+import SystemPackage
+
+/// A directory that is open to be listed.
+///
+/// An ordinary directory is streamed, with the offsets of the file system beneath. One in which signal files can lie is read
+/// as a whole from the start. Its entries are in the order of a hash of their names, and so are its offsets: one leads to the same
+/// names whenever it is asked for, whatever other names have come or gone (as in directories of ext4).
+final class OpenDirectory: Sendable {
+    /// One entry, as listed.
+    struct Listed: Sendable {
+        let name: NodeName
+        /// `d_ino`.
+        var number: ino_t
+        /// The file type, as in `st_mode`; 0 when the file system beneath does not say.
+        let kind: mode_t
+        /// Where to go on after this entry.
+        var nextOffset: off_t = 0
+
+        init(name: NodeName, number: ino_t, kind: mode_t, nextOffset: off_t = 0) {
+            self.name = name
+            self.number = number
+            self.kind = kind
+            self.nextOffset = nextOffset
+        }
+
+        /// Adds the entry to the reply of READDIR.
+        func add(to reply: inout DirectoryReply) -> Bool {
+            name.withPointer { name in
+                reply.add(FileName(borrowing: name), number: number, mode: kind, nextOffset: nextOffset)
+            }
+        }
+
+        /// Adds the entry to the reply of READDIRPLUS, after a lookup.
+        func add(
+            to reply: inout DirectoryReply, _ lookup: (FileName) throws(Errno) -> Entry
+        ) -> Bool {
+            name.withPointer { pointer in
+                let name = FileName(borrowing: pointer)
+                guard reply.hasRoom(for: name) else { return false }
+                let unknown = Entry.unknown(number: number, mode: kind)
+                if isDots { return reply.add(name, entry: unknown, nextOffset: nextOffset) }
+                do throws(Errno) {
+                    return reply.add(name, entry: try lookup(name), nextOffset: nextOffset)
+                } catch .noSuchFileOrDirectory {
+                    // Removed since it was read: not listed.
+                    return true
+                } catch {
+                    // The name is there. A later lookup reports the error.
+                    return reply.add(name, entry: unknown, nextOffset: nextOffset)
+                }
+            }
+        }
+
+        /// Whether it is `.` or `..`.
+        var isDots: Bool {
+            let bytes = name.bytes
+            return bytes.count <= 2 && bytes.allSatisfy { $0 == UInt8(ascii: ".") }
+        }
+    }
+
+    private enum Source: Sendable {
+        case stream(DirectoryStream, shown: @Sendable (ino_t) -> ino_t)
+        case listing(@Sendable () throws(Errno) -> [Listed])
+    }
+
+    private let source: Source
+    /// What a listing found when it was last read from the start.
+    private let listed = Mutex<[Listed]?>(nil)
+    /// The real directory, where there is one to be synchronized.
+    let real: Descriptor?
+
+    /// - Parameter shown: What an inode number beneath is shown as.
+    init(streaming real: Descriptor, shown: @escaping @Sendable (ino_t) -> ino_t) {
+        source = .stream(DirectoryStream(real), shown: shown)
+        self.real = real
+    }
+
+    /// - Parameter listing: Reads all of it, from the start each time.
+    init(real: Descriptor? = nil, listing: @escaping @Sendable () throws(Errno) -> [Listed]) {
+        source = .listing(listing)
+        self.real = real
+    }
+
+    private init(listed: [Listed]) {
+        source = .listing({ () throws(Errno) in listed })
+        real = nil
+        self.listed.withLock { $0 = Self.ordered(listed) }
+    }
+
+    /// The directory as it is now, for which nothing is held open.
+    func snapshot() throws(Errno) -> OpenDirectory {
+        switch source {
+        case .listing(let list): return OpenDirectory(listed: try list())
+        case .stream:
+            var entries: [Listed] = []
+            _ = try forEach(from: 0) { entry in
+                entries.append(entry)
+                return true
+            }
+            return OpenDirectory(listed: entries)
+        }
+    }
+
+    /// Whether an offset leads to the same entry in another opening.
+    func hasLastingOffsets() throws(Errno) -> Bool {
+        guard case .stream = source, let real else { return false }
+        return try real.fileSystemKind.hasLastingOffsets
+    }
+
+    /// How many entries have been read as a whole; nil for a stream.
+    var count: Int? {
+        guard case .listing = source else { return nil }
+        return listed.withLock { $0?.count ?? 0 }
+    }
+
+    /// Calls `body` with each entry from `offset` on, until it answers false.
+    ///
+    /// - Returns: Whether it came to the end.
+    func forEach(from offset: off_t, _ body: (Listed) throws(Errno) -> Bool) throws(Errno) -> Bool {
+        switch source {
+        case .stream(let stream, let shown):
+            return try stream.forEach(from: offset) { (listed) throws(Errno) in
+                var entry = listed
+                entry.number = shown(entry.number)
+                return try body(entry)
+            }
+        case .listing(let list):
+            let entries = try entries(from: offset, list)
+            var (start, end) = (0, entries.count)
+            while start < end {
+                let middle = (start + end) / 2
+                if entries[middle].nextOffset <= offset { start = middle + 1 } else { end = middle }
+            }
+            for entry in entries[start...] {
+                guard try body(entry) else { return false }
+            }
+            return true
+        }
+    }
+
+    private func entries(from offset: off_t, _ list: () throws(Errno) -> [Listed]) throws(Errno) -> [Listed] {
+        if offset > 0, let known = listed.withLock({ $0 }) { return known }
+        let fresh = Self.ordered(try list())
+        listed.withLock { $0 = fresh }
+        return fresh
+    }
+
+    /// Gives each entry its offset, and sorts them by it.
+    private static func ordered(_ entries: [Listed]) -> [Listed] {
+        var entries = entries
+        for index in entries.indices { entries[index].nextOffset = place(of: entries[index].name) }
+        entries.sort { one, other in
+            one.nextOffset != other.nextOffset
+                ? one.nextOffset < other.nextOffset : one.name.bytes.lexicographicallyPrecedes(other.name.bytes)
+        }
+        // One in some billions of directories has two names of one hash.
+        for index in entries.indices.dropFirst() {
+            entries[index].nextOffset = max(entries[index].nextOffset, entries[index - 1].nextOffset + 1)
+        }
+        return entries
+    }
+
+    /// 1 for `.`, 2 for `..`, and for any other name its hash, of 62 bits.
+    private static func place(of name: NodeName) -> off_t {
+        let bytes = name.bytes
+        if bytes.count <= 2, bytes.allSatisfy({ $0 == UInt8(ascii: ".") }) { return bytes.count }
+        var hasher = Hasher()
+        hasher.combine(name)
+        return hasher.finalize() & (1 << 62 - 1) | 4
+    }
+}
+
+extension Entry {
+    /// An entry that is listed without a lookup, as `.` and `..` are.
+    fileprivate static func unknown(number: ino_t, mode: mode_t) -> Entry {
+        var status = FileStatus()
+        status.st_ino = number
+        status.st_mode = mode
+        return Entry(inode: InodeNumber(rawValue: 0), status: status, nameTimeout: 0, statusTimeout: 0)
+    }
+}
+
+/// The entries of a real directory, read in blocks.
+///
+/// The corresponding C function is `getdents64`.
+struct DirectoryStream: Sendable {
+    private let directory: Descriptor
+    /// Bytes read at a time: a few hundred entries.
+    private static let blockSize = 32 << 10
+
+    init(_ directory: Descriptor) {
+        self.directory = directory
+    }
+
+    /// Calls `body` with each entry from `offset` on, until it answers false.
+    ///
+    /// The kernel lets only one thread at a time read through one open directory, and what is left of a listing is taken by one, so
+    /// no two come here with one descriptor.
+    ///
+    /// - Returns: Whether it came to the end.
+    @discardableResult
+    func forEach(from offset: off_t, _ body: (OpenDirectory.Listed) throws(Errno) -> Bool) throws(Errno) -> Bool {
+        _ = try retryingInterrupts { lseek(directory.rawValue, offset, SEEK_SET) }
+        while true {
+            let block = try readBlock()
+            guard !block.isEmpty else { return true }
+            for entry in block {
+                guard try body(entry) else { return false }
+            }
+        }
+    }
+
+    private func readBlock() throws(Errno) -> [OpenDirectory.Listed] {
+        var failure: Errno?
+        let entries = withUnsafeTemporaryAllocation(byteCount: Self.blockSize, alignment: 8) { room in
+            var entries: [OpenDirectory.Listed] = []
+            do throws(Errno) {
+                let count = try retryingInterrupts {
+                    // because a temporary allocation of more than no bytes has an address.
+                    getdents64(directory.rawValue, room.baseAddress!, room.count)
+                }
+                var position = 0
+                while position < count {
+                    // struct linux_dirent64, getdents(2): d_ino 8, d_off 8, d_reclen 2, d_type 1, d_name
+                    let record = UnsafeRawBufferPointer(rebasing: room[position...])
+                    let size = Int(record.loadUnaligned(fromByteOffset: 16, as: UInt16.self))
+                    let name = record[19..<size].prefix { $0 != 0 }
+                    entries.append(
+                        OpenDirectory.Listed(
+                            name: NodeName(name), number: record.loadUnaligned(as: ino_t.self),
+                            kind: mode_t(record[18]) << 12,
+                            nextOffset: record.loadUnaligned(fromByteOffset: 8, as: off_t.self)))
+                    position += size
+                }
+            } catch {
+                failure = error
+            }
+            return entries
+        }
+        if let failure { throw failure }
+        return entries
+    }
+}

@@ -1,0 +1,499 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import Liveness
+import SystemPackage
+
+/// `.pulse`: the state of pulsefs and of runtimes, in files below the town root that no listing shows.
+///
+///     .pulse/status.json
+///     .pulse/metrics                                    the same, for Prometheus
+///     .pulse/runtimes/mayor.json
+///     .pulse/runtimes/gastown/polecats/furiosa.json     a runtime id with slashes lies in directories
+///     .pulse/alive/mayor                                exists while it is alive, see `AliveDirectory`
+///     .pulse/events                                     see `EventStream`
+///
+/// Found by name alone: no program that walks the town meets it. The content of a file is made when it is opened or asked
+/// about. A directory exists while a runtime is below it.
+package final class PulseFileSystem: HandleFileSystem {
+    static let name = Array(".pulse".utf8)
+
+    /// Handles from here on are of `.pulse`; those of the tree are counted from 1.
+    private static let firstHandle = FileHandle(rawValue: 1 << 63)
+
+    static func owns(_ handle: FileHandle) -> Bool { handle.rawValue >= firstHandle.rawValue }
+
+    /// See `TreeFileSystem.generation`.
+    private let generation = UInt32.random(in: 1...UInt32.max)
+    private let user = getuid()
+    private let group = getgid()
+    private let mounted = WallTime.now.timespec
+    private let inodes: PulseInodes
+    private let alive: AliveDirectory
+    private let town: Town
+    private let signals: SignalDirectories
+    private let treeCounts: @Sendable () -> TownStatus.FileSystem
+    private let describe: @Sendable (TownFileSystem.Snapshot) -> TownStatus
+    package let files = HandleTable<OpenHandle>(from: firstHandle)
+    private let directories = DirectoryHandles(from: firstHandle)
+
+    /// - Parameters:
+    ///   - signals: All of the town: fsync(2) of `.pulse` writes their documents back.
+    ///   - top: The inode of `.pulse`: the root where it is a mount of its own.
+    ///   - treeCounts: What the mounts of the town's tree have in use.
+    ///   - describe: Fills in the part of `status.json` that only the process knows.
+    init(
+        of town: Town, signals: SignalDirectories, top: InodeNumber = PulseInodes.top,
+        treeCounts: @escaping @Sendable () -> TownStatus.FileSystem,
+        describe: @escaping @Sendable (TownFileSystem.Snapshot) -> TownStatus
+    ) {
+        self.town = town
+        self.signals = signals
+        self.treeCounts = treeCounts
+        self.describe = describe
+        inodes = PulseInodes(top: top)
+        alive = AliveDirectory(of: town)
+    }
+
+    /// For a mount of `.pulse` alone.
+    package var features: Features {
+        let isExclusive = !town.configuration.sharesBacking
+        return Features(isExclusive: isExclusive, listsUnopened: isExclusive)
+    }
+
+    package func connected(to connection: Connection) {}
+
+    package func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool { false }
+
+    private var liveness: InMemoryLivenessStore { town.liveness }
+
+    /// ESTALE for an inode that the kernel has forgotten.
+    private func node(_ inode: InodeNumber) throws(Errno) -> PulseNode {
+        guard let node = inodes.node(of: inode) else { throw .staleNFSFileHandle }
+        return node
+    }
+
+    // MARK: Names
+
+    /// `.pulse` itself, as a name in the root of the town.
+    func rootEntry() throws(Errno) -> Entry {
+        try entry(inodes.top)
+    }
+
+    /// - Parameter inode: Counted as looked up.
+    private func entry(_ inode: InodeNumber) throws(Errno) -> Entry {
+        do throws(Errno) {
+            // Entries change without the kernel.
+            return Entry(
+                inode: inode, generation: generation, status: try status(of: inode), nameTimeout: 0, statusTimeout: 0)
+        } catch {
+            inodes.forget(inode, count: 1)
+            throw error == .staleNFSFileHandle ? .noSuchFileOrDirectory : error
+        }
+    }
+
+    package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
+        alive.commitFlushed(by: request)
+        return try entry(inodes.lookup(try node(name.text, in: try node(parent))))
+    }
+
+    private func node(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
+        switch parent {
+        case .status, .metrics, .events, .eventsFrom, .runtime, .living: throw .notDirectory
+        case .livingBelow, .alias: return try alive.node(name, in: parent)
+        case .top:
+            let known: [PulseNode] = [.status, .metrics, .events, .runtimes(""), .livingBelow("")]
+            if let node = known.first(where: { $0.name == name }) { return node }
+            let beginning = "\(PulseNode.eventsName)\(PulseNode.at)"
+            guard name.hasPrefix(beginning), let number = UInt64(name.dropFirst(beginning.count)),
+                PulseNode.eventsFrom(number).name == name, town.events.hasBegun(number)
+            else { throw .noSuchFileOrDirectory }
+            return .eventsFrom(number)
+        case .runtimes(let prefix):
+            if name.hasSuffix(PulseNode.suffix),
+                let id = try? RuntimeID(prefix + name.dropLast(PulseNode.suffix.utf8.count)),
+                liveness.record(of: id) != nil
+            {
+                return .runtime(id)
+            }
+            guard liveness.hasRuntimes(in: prefix + name + "/") else { throw .noSuchFileOrDirectory }
+            return .runtimes(prefix + name + "/")
+        }
+    }
+
+    package func forget(_ inode: InodeNumber, count: UInt64) {
+        inodes.forget(inode, count: count)
+        directories.listings.forget(inode)
+    }
+
+    // MARK: Attributes
+
+    package func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
+        StatusReply(status: try status(of: inode, opened: openFile(inode, for: request)), timeout: 0)
+    }
+
+    /// What the caller's process has open of a file, so that fstat(2) agrees with read(2); or any process, of a file of
+    /// `alive` that is being created.
+    private func openFile(_ inode: InodeNumber, for request: Request) -> (any PulseTextFile)? {
+        let opened = files.all.filter { $0.inode == inode }
+        let own = opened.first { ProcessIdentity.isSame($0.thread, request.thread) }
+        return (own ?? opened.first { $0.file is AliveOpenFile })?.file as? any PulseTextFile
+    }
+
+    /// - Parameter opened: Its size is the file's. Others have another, and one that is being created does not exist.
+    private func status(of inode: InodeNumber, opened: (any PulseTextFile)? = nil) throws(Errno) -> FileStatus {
+        let node = try node(inode)
+        var status = FileStatus()
+        status.st_uid = user
+        status.st_gid = group
+        status.st_ino = PulseInodes.number(of: node)
+        status.st_blksize = 4096
+        status.st_atim = mounted
+        status.st_mtim = modified(node)
+        status.st_ctim = status.st_mtim
+        if node.isDirectory {
+            guard exists(node) else { throw .staleNFSFileHandle }
+            status.st_mode = S_IFDIR | node.permissions
+            status.st_nlink = 2
+        } else {
+            status.st_mode = S_IFREG | node.permissions
+            status.st_nlink = 1
+            // Events have no end, and no size, as a pipe has none.
+            let size: Int
+            if node.isStream {
+                size = 0
+            } else if let opened {
+                size = opened.text.count
+            } else {
+                size = try text(of: node).count
+            }
+            status.st_size = off_t(size)
+        }
+        return status
+    }
+
+    private func exists(_ directory: PulseNode) -> Bool {
+        switch directory {
+        case .runtimes(let prefix): prefix.isEmpty || liveness.hasRuntimes(in: prefix)
+        case .livingBelow, .alias: alive.exists(directory)
+        default: true
+        }
+    }
+
+    private func modified(_ node: PulseNode) -> timespec {
+        switch node {
+        case .runtime(let id), .living(let id): liveness.record(of: id)?.touch.receivedAt.timespec ?? mounted
+        case .status, .metrics, .events, .eventsFrom: WallTime.now.timespec
+        case .top, .runtimes, .livingBelow, .alias: mounted
+        }
+    }
+
+    package func birthTime(of inode: InodeNumber) throws(Errno) -> timespec? { nil }
+
+    /// A change of times in `alive` is a touch.
+    ///
+    /// EPERM for any other change, except a size of 0.
+    package func setattr(
+        _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
+    ) throws(Errno) -> StatusReply {
+        let node = try changeable(inode)
+        guard let id = AliveDirectory.id(of: node), changes.mode == nil, changes.user == nil, changes.group == nil
+        else { throw .notPermitted }
+        if let size = changes.size {
+            guard case .living = node, size == 0 else { throw .invalidArgument }
+            if let handle {
+                try files[handle].file.truncate(to: size, by: request)
+            } else {
+                alive.touch(id, by: alive.process(of: request))
+            }
+        }
+        // A change of the access time alone is no touch.
+        if changes.modified != nil {
+            alive.touch(id, by: alive.process(of: request))
+            alive.supersede(id)
+        }
+        return try getattr(inode, for: request)
+    }
+
+    package func statfs(_ inode: InodeNumber) throws(Errno) -> FileSystemStatus {
+        var status = FileSystemStatus()
+        _ = try retryingInterrupts { fstatvfs(town.root.rawValue, &status) }
+        return status
+    }
+
+    // MARK: Files
+
+    /// EISDIR, EACCES, ENFILE, and ESTALE for a runtime that is not known any more.
+    package func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
+        let node = try node(inode)
+        if case .living(let id) = node {
+            guard alive.exists(node) else { throw .staleNFSFileHandle }
+            let isTouch = flags & O_TRUNC != 0
+            return reply(inode, alive.open(id, text: try text(of: node), isTouch: isTouch, for: request), for: request)
+        }
+        guard flags & O_ACCMODE == O_RDONLY else { throw .permissionDenied }
+        switch node {
+        case .events: return reply(inode, try town.events.open(from: nil), for: request)
+        case .eventsFrom(let number): return reply(inode, try town.events.open(from: number), for: request)
+        default: return reply(inode, Report(try text(of: node)), for: request)
+        }
+    }
+
+    /// The content of a file as of now, ending in a line feed.
+    private func text(of node: PulseNode) throws(Errno) -> [UInt8] {
+        switch node {
+        case .top, .runtimes, .livingBelow, .alias: throw .isDirectory
+        case .events, .eventsFrom: throw .invalidArgument
+        case .status: return try JSONText.file(townStatus())
+        case .metrics: return PrometheusExposition.text(of: townStatus(), in: town)
+        case .runtime(let id), .living(let id):
+            guard let record = liveness.record(of: id) else { throw .staleNFSFileHandle }
+            let report = RuntimeReport(
+                id, record, at: town.now.instant, host: town.configuration.host, root: town.processes.root(of: id))
+            return try report.text()
+        }
+    }
+
+    /// A file whose content was made when it was opened.
+    private final class Report: PulseTextFile {
+        let text: [UInt8]
+
+        init(_ text: [UInt8]) { self.text = text }
+
+        func openReply(_ handle: FileHandle) -> OpenReply {
+            OpenReply(handle: handle, ioMode: .direct, needsFlush: false)
+        }
+    }
+
+    private func townStatus() -> TownStatus {
+        var inUse = treeCounts()
+        inUse.inodes += inodes.count
+        inUse.openFiles += files.count
+        var status = describe(
+            TownFileSystem.Snapshot(
+                configuration: town.configuration, counts: liveness.counts(),
+                documents: TownStatus.Documents(
+                    touches: town.counters.touches, refused: town.counters.refused,
+                    fromFuture: town.counters.fromFuture, notWrittenDown: town.writeback.pendingCount),
+                fileSystem: inUse,
+                activity: TownStatus.ActivityTally(
+                    mode: town.configuration.activity.rawValue, observed: town.counters.touches(by: .activity),
+                    dropped: town.counters.activityDropped),
+                rootProcesses: town.processes.rootCount,
+                mirror: town.mirror?.status))
+        status.expiryLagSeconds = liveness.tally.expiryLag.map { $0 / .seconds(1) }
+        status.events = TownStatus.Events(
+            lastSeq: liveness.lastEvent, readers: town.events.readerCount, lost: town.events.lost)
+        return status
+    }
+
+    package func ioMode(of handle: FileHandle) -> OpenReply.IOMode { .direct }
+
+    package func release(_ handle: FileHandle) {
+        files.remove(handle)?.close()
+    }
+
+    // MARK: Changes: touching in `alive`, and forgetting in `alive` and `runtimes`
+
+    /// Creates a file of `alive`.
+    ///
+    /// For other processes it exists once it is closed.
+    ///
+    /// EPERM elsewhere; EINVAL, ENAMETOOLONG.
+    package func create(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
+    ) throws(Errno) -> (Entry, OpenReply) {
+        // Without a name it would be no runtime's.
+        guard flags & clinux_tmpfile != clinux_tmpfile else { throw .notSupported }
+        let (entry, file) = try create(name, in: parent, for: request)
+        return (entry, reply(entry.inode, file, for: request))
+    }
+
+    private func create(
+        _ name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> (Entry, AliveOpenFile) {
+        guard case .living(let id) = try alive.named(name.text, in: try changeable(parent)) else {
+            throw .invalidArgument
+        }
+        let inode = inodes.lookup(.living(id))
+        let file = alive.open(id, text: [], isTouch: true, for: request)
+        let status = try status(of: inode, opened: file)
+        return (
+            Entry(inode: inode, generation: generation, status: status, nameTimeout: 0, statusTimeout: 0), file
+        )
+    }
+
+    package func mknod(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
+    ) throws(Errno) -> Entry {
+        guard mode & S_IFMT == S_IFREG else { throw .notPermitted }
+        let (created, file) = try create(name, in: parent, for: request)
+        file.close()
+        return try entry(created.inode)
+    }
+
+    package func mkdir(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
+    ) throws(Errno) -> Entry {
+        try entry(inodes.lookup(try alive.makeDirectory(name.text, in: try changeable(parent))))
+    }
+
+    package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        inodes.detach(try alive.removeDirectory(name.text, in: try changeable(parent)))
+    }
+
+    /// Forgets a runtime: in `alive` one that is alive, in `runtimes` any that is known.
+    package func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        let directory = try node(parent)
+        guard case .runtimes = directory else {
+            return inodes.detach(try alive.remove(name.text, in: try changeable(parent)))
+        }
+        let node = try node(name.text, in: directory)
+        guard case .runtime(let id) = node else { throw .isDirectory }
+        liveness.forget(id)
+        inodes.detach(node)
+    }
+
+    /// EPERM for anything that is not in `alive`.
+    private func changeable(_ inode: InodeNumber) throws(Errno) -> PulseNode {
+        let node = try node(inode)
+        switch node {
+        case .livingBelow, .alias, .living: return node
+        default: throw .notPermitted
+        }
+    }
+
+    // MARK: Directories
+
+    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
+        OpenDirectoryReply(handle: directories.opened.insert(try openDirectory(inode)))
+    }
+
+    /// ENOTDIR.
+    private func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+        let entries = try entries(of: node(inode)).map { name, node in
+            OpenDirectory.Listed(
+                name: NodeName(Array(name.utf8)), number: PulseInodes.number(of: node),
+                kind: node.isDirectory ? S_IFDIR : S_IFREG)
+        }
+        return OpenDirectory(listing: { () throws(Errno) in entries })
+    }
+
+    private func entries(of parent: PulseNode) throws(Errno) -> [(name: String, node: PulseNode)] {
+        switch parent {
+        case .status, .metrics, .events, .eventsFrom, .runtime, .living: throw .notDirectory
+        case .livingBelow, .alias: return alive.entries(of: parent)
+        case .top:
+            // A mount of its own is listed in the town root. A program that walks the town finds nothing in it.
+            if inodes.top == .root { return [] }
+            return [.livingBelow(""), .events, .metrics, .runtimes(""), .status].map { ($0.name, $0) }
+        case .runtimes(let prefix):
+            var nodes: Set<PulseNode> = []
+            let listing = liveness.listing(of: prefix)
+            for (path, _) in listing.directories { nodes.insert(.runtimes(path)) }
+            for (id, _) in listing.runtimes { nodes.insert(.runtime(id)) }
+            return nodes.map { ($0.name, $0) }
+        }
+    }
+
+    package func readdir(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in entry.add(to: &reply) }
+    }
+
+    package func readdirplus(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in
+            entry.add(to: &reply) { (name) throws(Errno) in try lookup(name, in: inode, for: request) }
+        }
+    }
+
+    private func list(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        _ add: (OpenDirectory.Listed, inout DirectoryReply) -> Bool
+    ) throws(Errno) {
+        try directories.list(
+            inode, handle, from: offset, into: &reply, isKept: { false },
+            open: { () throws(Errno) in try openDirectory(inode) }, add)
+    }
+
+    package func releasedir(_ handle: FileHandle) {
+        _ = directories.opened.remove(handle)
+    }
+
+    /// Of `.pulse` itself: writes every document back.
+    package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
+        guard inode == inodes.top else { return }
+        if let failure = town.writeback.writeNow(signals.allFiles(backing: [])) { throw failure }
+    }
+
+    // MARK: Not supported
+
+    package func symlink(
+        to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry { throw .notPermitted }
+
+    package func link(
+        _ inode: InodeNumber, to name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry { throw .notPermitted }
+
+    package func rename(
+        _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
+        for request: Request
+    ) throws(Errno) { throw .notPermitted }
+
+    package func readlink(_ inode: InodeNumber) throws(Errno) -> [UInt8] { throw .invalidArgument }
+
+    package func setxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, value: UnsafeRawBufferPointer, flags: CInt
+    ) throws(Errno) { throw .notSupported }
+
+    package func getxattr(
+        _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
+    ) throws(Errno) -> Int { throw .noData }
+
+    package func listxattr(
+        _ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer, for request: Request
+    ) throws(Errno) -> Int { 0 }
+
+    package func removexattr(_ inode: InodeNumber, _ name: UnsafePointer<CChar>) throws(Errno) { throw .noData }
+
+    package func ioctl(
+        _ inode: InodeNumber, _ handle: FileHandle, isDirectory: Bool, _ command: UInt32,
+        _ argument: UnsafeMutableRawBufferPointer
+    ) throws(Errno) { throw .inappropriateIOCTLForDevice }
+}
+
+/// An open file of `.pulse` with content of its own.
+protocol PulseTextFile: OpenFile {
+    /// As of when it was opened.
+    var text: [UInt8] { get }
+}
+
+extension PulseTextFile {
+    package func read(into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
+        bytes.copy(text, from: offset)
+    }
+}
+
+extension UnsafeMutableRawBufferPointer {
+    /// Copies the content of a file from an offset on, and returns how many bytes: 0 beyond the end.
+    func copy(_ content: [UInt8], from offset: off_t) -> Int {
+        guard offset >= 0, offset < content.count else { return 0 }
+        let part = content[Int(offset)...].prefix(count)
+        copyBytes(from: part)
+        return part.count
+    }
+}
+
+extension FileName {
+    /// All names in `.pulse` are UTF-8.
+    ///
+    /// Any other name becomes one that does not exist.
+    fileprivate var text: String { String(decoding: bytes, as: UTF8.self) }
+}

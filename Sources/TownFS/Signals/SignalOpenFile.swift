@@ -1,0 +1,417 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import Liveness
+import Synchronization
+import SystemPackage
+
+/// One opening of a signal file: a snapshot to read from, and a draft to write to.
+///
+/// The snapshot is taken at open and never changes, so that however many reads make up one whole document. The draft is
+/// seen by nobody else until a close finds it whole.
+final class SignalOpenFile: OpenFile {
+    /// What a reader gets: a committed document, or the real file beneath, which is replaced but never written to.
+    struct Snapshot: Sendable {
+        fileprivate enum Source: Sendable {
+            case document([UInt8])
+            case real(Descriptor)
+        }
+
+        fileprivate let source: Source
+        let status: FileStatus
+
+        init(of content: SignalFile.Content, as file: SignalFile) {
+            source = .document(content.document.bytes)
+            status = file.status(of: content)
+        }
+
+        init(of real: consuming BackingDocument, as file: SignalFile) {
+            status = file.status(of: real.status)
+            source = .real(Descriptor(real.takeDescriptor()))
+        }
+    }
+
+    private enum Verdict {
+        case unjudged
+        case committed
+        /// No document; `atClose` when a close(2) has said so, after which most writers hold no descriptor any more.
+        case refused(Errno, atClose: Bool)
+        /// Emptied, closed once, and taken for a touch; more may be written through another descriptor of it.
+        case noted
+    }
+
+    private struct Draft {
+        var bytes: [UInt8]
+        /// Whether anything was written, rather than just cut off.
+        var isWritten = false
+        /// Whether the last change failed for its size: what is in `bytes` is not what the writer meant.
+        var isTooLarge = false
+        var verdict = Verdict.unjudged
+        /// Counts changes, to tell whether a verdict is about the bytes as they are.
+        var revision = 0
+    }
+
+    private struct State {
+        var inode: InodeNumber?
+        /// The process of the thread that opened it, once that has been asked for.
+        var process: pid_t?
+        var draft: Draft?
+        /// Who changed the draft last: nobody is looked at when it is closed.
+        var attributedCaller: AttributedCaller?
+        var hasReadToTheEnd = false
+    }
+
+    let file: SignalFile
+    /// The inode that was opened; nil until a file that is being made has one.
+    var inode: InodeNumber? { state.withLock { $0.inode } }
+    /// The thread that opened it.
+    let thread: pid_t
+    private let request: Request
+    private let snapshot: Snapshot
+    /// Whether a close may have something to judge.
+    let isWritable: Bool
+    private let isReadable: Bool
+    /// The real directory beneath the file's.
+    private let parent: Descriptor
+    private let state: Mutex<State>
+
+    init(
+        of file: SignalFile, on inode: InodeNumber?, flags: CInt, snapshot: Snapshot, by request: Request,
+        in parent: Descriptor
+    ) {
+        self.file = file
+        self.request = request
+        self.snapshot = snapshot
+        self.parent = parent
+        thread = request.thread
+        isWritable = flags & O_ACCMODE != O_RDONLY
+        isReadable = flags & O_ACCMODE != O_WRONLY
+        let isEmptied = flags & O_TRUNC != 0 && isWritable
+        state = Mutex(
+            isEmptied
+                ? State(
+                    inode: inode, draft: Draft(bytes: []),
+                    attributedCaller: file.town.callers.attributedCaller(request.thread, of: file.path))
+                : State(inode: inode))
+    }
+
+    /// For a file that has been committed by being renamed over the signal file, and may still be written to.
+    init(
+        of file: SignalFile, on inode: InodeNumber, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request,
+        in parent: Descriptor
+    ) {
+        self.file = file
+        self.request = request
+        self.snapshot = snapshot
+        self.parent = parent
+        thread = request.thread
+        isWritable = true
+        isReadable = true
+        state = Mutex(State(inode: inode, draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
+    }
+
+    /// The same opening, of the signal file that its directory's move has put in the place of the former.
+    init(_ former: SignalOpenFile, of file: SignalFile, in parent: Descriptor) {
+        self.file = file
+        self.parent = parent
+        request = former.request
+        snapshot = former.snapshot
+        thread = former.thread
+        isWritable = former.isWritable
+        isReadable = former.isReadable
+        var state = former.state.withLock { $0 }
+        // Where they were then is not known any more.
+        state.attributedCaller = state.attributedCaller.map { attributedCaller in
+            AttributedCaller(
+                caller: attributedCaller.caller,
+                attribution: Attribution(
+                    of: attributedCaller.caller.writer, signal: file.path, sessions: file.town.callers.sessionNames))
+        }
+        self.state = Mutex(state)
+    }
+
+    /// What was written and has not been committed.
+    var uncommitted: [UInt8]? {
+        state.withLock { state in
+            if case .committed = state.draft?.verdict { return nil }
+            return state.draft?.bytes
+        }
+    }
+
+    /// Whether there are bytes to be judged.
+    var hasBeenWritten: Bool { state.withLock { $0.draft?.isWritten ?? false } }
+
+    /// The file's status as whoever has just opened this sees it.
+    var ownStatus: FileStatus {
+        var status = snapshot.status
+        if let draft = state.withLock({ $0.draft }) { status.st_size = off_t(draft.bytes.count) }
+        return status
+    }
+
+    /// Says which inode the kernel has been given for a file that was made by this.
+    func assign(_ inode: InodeNumber) {
+        state.withLock { $0.inode = inode }
+    }
+
+    /// The process of the thread that opened it; nil if that has ended before anybody asked, or is not known here.
+    var process: pid_t? {
+        if let known = state.withLock({ $0.process }) { return known }
+        guard thread != 0, let process = ProcessFiles(number: thread).process() else { return nil }
+        state.withLock { $0.process = process }
+        return process
+    }
+
+    /// The size of the snapshot.
+    var snapshotSize: off_t { snapshot.status.st_size }
+
+    /// Whether it has a snapshot that has not been read to the end.
+    var isUnread: Bool { isReadable && state.withLock { $0.draft == nil && !$0.hasReadToTheEnd } }
+
+    /// Whether the caller is of the process that opened this.
+    func isOpened(by request: Request) -> Bool {
+        ProcessIdentity.isSame(thread, request.thread)
+    }
+
+    /// Whether a file that was made by this, and is not committed, is there for the caller: for nobody but its maker.
+    ///
+    /// Callers of other pid namespaces have no number here, so that one cannot be told from the other. And once a close
+    /// has refused the draft there is nothing to be seen, though RELEASE, by which the kernel says that this was the
+    /// last close, may be served a little later.
+    func showsWhatIsAwaited(to request: Request) -> Bool {
+        let isDismissed = state.withLock {
+            if case .refused(_, atClose: true) = $0.draft?.verdict { true } else { false }
+        }
+        return !isDismissed && thread != 0 && isOpened(by: request)
+    }
+
+    func openReply(_ handle: FileHandle) -> OpenReply {
+        OpenReply(handle: handle, ioMode: .direct, allowsPassthrough: true, needsFlush: isWritable)
+    }
+
+    // MARK: Reading
+
+    func read(into room: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
+        let draft = state.withLock { state in
+            if offset >= snapshot.status.st_size - off_t(room.count) { state.hasReadToTheEnd = true }
+            return state.draft?.bytes
+        }
+        if let draft { return room.copy(draft, from: offset) }
+        switch snapshot.source {
+        case .document(let bytes): return room.copy(bytes, from: offset)
+        case .real(let descriptor):
+            return try retryingInterrupts { pread(descriptor.rawValue, room.baseAddress, room.count, offset) }
+        }
+    }
+
+    /// Answers `SEEK_DATA` and `SEEK_HOLE` for a file without holes.
+    func lseek(offset: off_t, whence: CInt) throws(Errno) -> off_t {
+        let size = state.withLock { $0.draft.map { off_t($0.bytes.count) } } ?? snapshot.status.st_size
+        guard offset >= 0, offset < size else { throw .noSuchAddressOrDevice }
+        return whence == clinux_seek_hole ? size : offset
+    }
+
+    /// The file's status as whoever means this opening sees it, while it differs from what others see: until it has
+    /// read the snapshot, and while it has a draft that is not committed.
+    ///
+    /// - Parameter size: What others see, or nil if they see no file.
+    func status(unlessOfSize others: off_t?) -> FileStatus? {
+        let size: off_t? = state.withLock { state in
+            if let draft = state.draft {
+                // Somebody else's half document must not be taken for what a reader is about to read.
+                guard thread != 0 else { return nil }
+                switch draft.verdict {
+                case .refused(_, atClose: true): return nil
+                case .committed where others != nil: return nil
+                case .committed, .refused, .noted, .unjudged: return off_t(draft.bytes.count)
+                }
+            }
+            return (state.hasReadToTheEnd || !isReadable) && others != nil ? nil : snapshot.status.st_size
+        }
+        guard let size, size != others else { return nil }
+        var status = snapshot.status
+        status.st_size = size
+        status.st_blocks = (size + 511) / 512
+        if file.isRemoved { status.st_nlink = 0 }
+        return status
+    }
+
+    /// Whether it has something to be read or committed yet, and who opened it may ask about that.
+    var isInUse: Bool {
+        state.withLock { state in
+            switch state.draft?.verdict {
+            case nil: isReadable && !state.hasReadToTheEnd
+            case .committed, .refused(_, atClose: true): false
+            case .refused, .noted, .unjudged: true
+            }
+        }
+    }
+
+    /// Whether this sees just what everybody sees, and will.
+    func agrees(with current: FileStatus) -> Bool {
+        let own = snapshot.status
+        return !isWritable && own.st_size == current.st_size && WallTime(own.st_mtim) == WallTime(current.st_mtim)
+    }
+
+    // MARK: Writing
+
+    /// Takes bytes into the draft.
+    ///
+    /// EFBIG beyond what a document may hold.
+    func write(
+        _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
+    ) throws(Errno) -> Int {
+        let attributedCaller = attributedCaller(request)
+        try change(as: attributedCaller) { (draft) throws(Errno) in
+            let start = appending ? draft.bytes.count : Int(offset)
+            guard start >= 0, start <= Document.maximumSize, bytes.count <= Document.maximumSize - start else {
+                throw .fileTooLarge
+            }
+            let end = start + bytes.count
+            if draft.bytes.count < end {
+                draft.bytes.append(contentsOf: repeatElement(0, count: end - draft.bytes.count))
+            }
+            draft.bytes.replaceSubrange(start..<end, with: bytes)
+            draft.isWritten = true
+        }
+        return bytes.count
+    }
+
+    /// Sets the length of the draft, as ftruncate(2) does.
+    func truncate(to size: off_t, by request: Request) throws(Errno) {
+        guard size >= 0, size <= Document.maximumSize else { throw .fileTooLarge }
+        let attributedCaller = attributedCaller(request)
+        try change(as: attributedCaller) { draft in
+            if draft.bytes.count > size {
+                draft.bytes.removeLast(draft.bytes.count - Int(size))
+            } else {
+                draft.bytes.append(contentsOf: repeatElement(0, count: Int(size) - draft.bytes.count))
+            }
+        }
+    }
+
+    /// Takes over what the kernel has written by itself to a file that was open and lent to it when it was renamed here.
+    func takeOver(_ left: OpenHandle.LeftBehind) {
+        // Without a way to read it, it stays what it was when it was renamed.
+        guard let bytes = try? BackingDocument(left.file.path.ownedReopened(O_RDONLY)).bytes(), bytes != left.bytes
+        else {
+            return
+        }
+        try? change { draft in
+            draft.bytes = bytes
+            draft.isWritten = true
+        }
+    }
+
+    /// Whose touch it will be that somebody is about to change the draft.
+    private func attributedCaller(_ request: Request) -> AttributedCaller? {
+        file.town.callers.attributedCaller(request.thread, of: file.path, after: state.withLock { $0.attributedCaller })
+    }
+
+    private func change(
+        as attributedCaller: AttributedCaller? = nil, _ body: (inout Draft) throws(Errno) -> Void
+    ) throws(Errno) {
+        // Read before the lock: a real file beneath means a system call.
+        let initial = try state.withLock { $0.draft == nil } ? snapshotBytes() : []
+        try state.withLock { (state) throws(Errno) in
+            var draft = state.draft ?? Draft(bytes: initial)
+            do throws(Errno) {
+                try body(&draft)
+                draft.isTooLarge = false
+            } catch {
+                // Nothing else was written: the file is as it was.
+                guard state.draft != nil else { throw error }
+                draft.isTooLarge = true
+            }
+            draft.verdict = .unjudged
+            draft.revision += 1
+            state.draft = draft
+            if let attributedCaller { state.attributedCaller = attributedCaller }
+            if draft.isTooLarge { throw .fileTooLarge }
+        }
+    }
+
+    private func snapshotBytes() throws(Errno) -> [UInt8] {
+        switch snapshot.source {
+        case .document(let bytes): return bytes
+        case .real:
+            guard snapshot.status.st_size <= Document.maximumSize else { throw .fileTooLarge }
+            var bytes = [UInt8](repeating: 0, count: Int(snapshot.status.st_size))
+            var failure: Errno?
+            let count = bytes.withUnsafeMutableBytes { room in
+                do throws(Errno) {
+                    return try read(into: room, at: 0)
+                } catch {
+                    failure = error
+                    return 0
+                }
+            }
+            if let failure { throw failure }
+            return Array(bytes.prefix(count))
+        }
+    }
+
+    // MARK: Closing
+
+    /// Judges the draft, as each close(2) does.
+    ///
+    /// - Throws: EINVAL when it is no document; again at the next close, unless more was written.
+    func flush() throws(Errno) {
+        do throws(Errno) {
+            try judge(isLast: false)
+        } catch {
+            state.withLock { state in
+                if case .refused = state.draft?.verdict { state.draft?.verdict = .refused(error, atClose: true) }
+            }
+            throw error
+        }
+    }
+
+    /// Commits the draft as a close does, and writes the document to the backing file and the disk.
+    func fsync(dataOnly: Bool) throws(Errno) {
+        try judge(isLast: false)
+        if let failure = file.town.writeback.writeNow([file], isDurable: true) { throw failure }
+    }
+
+    /// Judges what is left after the last close, whose caller is gone.
+    func close() {
+        // Nobody waits for an answer any more; the refusal has been counted and logged.
+        try? judge(isLast: true)
+        file.deregister(self)
+    }
+
+    /// Commits an emptied draft that was closed once, before the one who did so looks at the file.
+    func settle() {
+        let isNoted = state.withLock { if case .noted = $0.draft?.verdict { true } else { false } }
+        if isNoted { try? judge(isLast: true) }
+    }
+
+    private func judge(isLast: Bool) throws(Errno) {
+        let (draft, attributedCaller) = state.withLock { ($0.draft, $0.attributedCaller) }
+        guard let draft else { return }
+        switch draft.verdict {
+        case .committed: return
+        case .refused(let error, _): throw error
+        case .noted where !isLast: return
+        case .noted, .unjudged: break
+        }
+        var verdict = Verdict.committed
+        do throws(Errno) {
+            // `echo x > FILE` closes the file once, through the descriptor that the shell opened, before it writes.
+            if draft.isTooLarge {
+                throw file.refuse(.tooLarge, by: request)
+            } else if draft.bytes.isEmpty, !draft.isWritten, !isLast, file.kind == .document {
+                try file.touchKeepingDocument(by: request, as: attributedCaller, in: parent)
+                verdict = .noted
+            } else {
+                try file.commit(draft.bytes, source: .written, by: request, as: attributedCaller, in: parent)
+            }
+        } catch {
+            verdict = .refused(error, atClose: false)
+        }
+        state.withLock { state in
+            if state.draft?.revision == draft.revision { state.draft?.verdict = verdict }
+        }
+        if case .refused(let error, _) = verdict { throw error }
+    }
+}

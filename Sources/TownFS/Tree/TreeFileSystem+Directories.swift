@@ -1,0 +1,136 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import SystemPackage
+
+extension TreeFileSystem {
+    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
+        let opened = try openDirectory(inode)
+        return OpenDirectoryReply(handle: directories.opened.insert(opened), isListingKept: isListingKept(inode))
+    }
+
+    /// A directory to be listed for as long as somebody has it open.
+    private func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+        let directory = try directory(inode)
+        let real = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+            try directory.descriptor.reopenedDirectory()
+        }
+        if let signals = directory.signals {
+            let hidden = inode == .root ? hiddenName : nil
+            return OpenDirectory(
+                real: real, listing: { () throws(Errno) in try signals.listing(over: real, without: hidden) })
+        }
+        return OpenDirectory(streaming: real, shown: try shownNumbers(inode))
+    }
+
+    /// A directory to be listed by requests that nothing ties together.
+    ///
+    /// Where offsets are not the same for all openings, it is read as a whole.
+    private func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+        let directory = try openDirectory(inode)
+        return try directory.hasLastingOffsets() ? directory : directory.snapshot()
+    }
+
+    /// What inode numbers in a directory are shown as.
+    private func shownNumbers(_ inode: InodeNumber) throws(Errno) -> @Sendable (ino_t) -> ino_t {
+        let device = try nodes.node(inode).identity?.device ?? 0
+        return { [others] in others.number($0, on: device) }
+    }
+
+    /// Whether the kernel may keep a listing: signal files come and go without its doing.
+    private func isListingKept(_ inode: InodeNumber) -> Bool {
+        guard !town.sharesBacking, let node = try? nodes.node(inode) else { return false }
+        return node.signals?.scope.hasSignals != true && !node.isAliased
+    }
+
+    package func readdir(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in entry.add(to: &reply) }
+    }
+
+    package func readdirplus(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in
+            entry.add(to: &reply) { (name) throws(Errno) in try find(name, in: inode, for: request) }
+        }
+    }
+
+    private func list(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        _ add: (OpenDirectory.Listed, inout DirectoryReply) -> Bool
+    ) throws(Errno) {
+        do throws(Errno) {
+            try directories.list(
+                inode, handle, from: offset, into: &reply, isKept: { isListingKept(inode) },
+                open: { () throws(Errno) in try listedDirectory(inode) }, add)
+        } catch  where handle == .unopened && (error == .staleNFSFileHandle || error == .noSuchFileOrDirectory) {
+            // Removed in the backing tree; its name may be another directory's. The next path walk looks it up again.
+            ioModes.connection?.invalidateAttributes(of: inode)
+            throw .staleNFSFileHandle
+        }
+    }
+
+    package func releasedir(_ handle: FileHandle) {
+        _ = directories.opened.remove(handle)
+    }
+
+    package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
+        let node = try nodes.node(inode)
+        // The signal files at and beneath this directory: for the root, that is every document.
+        if let signals = node.signals {
+            let files = signals.subtree.flatMap(\.knownFiles)
+            if let failure = town.writeback.writeNow(files) { throw failure }
+        }
+        guard let real = try real(inode, handle) else { return }
+        _ = try retryingInterrupts { dataOnly ? fdatasync(real.rawValue) : Glibc.fsync(real.rawValue) }
+    }
+
+    /// The real directory of an opening, or one opened for the occasion.
+    func real(_ inode: InodeNumber, _ handle: FileHandle) throws(Errno) -> Descriptor? {
+        guard handle == .unopened else { return try directories.opened[handle].real }
+        return try nodes.descriptor(of: inode).reopenedDirectory()
+    }
+}
+
+extension SignalDirectory {
+    /// All names in the directory: those of the real one, and signal files that have not been written down.
+    ///
+    /// Each once.
+    ///
+    /// - Parameter hiddenName: A name that is never listed.
+    fileprivate func listing(over real: Descriptor, without hiddenName: [UInt8]?) throws(Errno) -> [OpenDirectory
+        .Listed]
+    {
+        var entries: [OpenDirectory.Listed] = []
+        var pending: [NodeName: SignalFile] = [:]
+        var hidden: Set<NodeName> = []
+        for file in knownFiles where isSignal(file.name.bytes) {
+            switch file.listing {
+            case .shown: pending[file.name] = file
+            case .hidden: hidden.insert(file.name)
+            case .asBeneath: break
+            }
+        }
+        try DirectoryStream(real).forEach(from: 0) { (listed) throws(Errno) in
+            var entry = listed
+            let bytes = entry.name.bytes
+            if bytes == hiddenName || BackingDocument.isTemporary(bytes, in: scope) { return true }
+            if isSignal(bytes), entry.kind == S_IFREG || entry.kind == 0 {
+                if hidden.contains(entry.name) || hasExpired(entry.name, in: real) { return true }
+                pending[entry.name] = nil
+                entry.number = SignalFile.inodeNumber(of: path(of: bytes))
+            }
+            entries.append(entry)
+            return true
+        }
+        for file in pending.values {
+            entries.append(OpenDirectory.Listed(name: file.name, number: file.number, kind: S_IFREG))
+        }
+        return entries
+    }
+}

@@ -1,0 +1,183 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import SystemPackage
+
+extension TreeFileSystem {
+    package func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
+        switch try inodeKind(inode) {
+        case .backing:
+            town.processes.noteActivity(request)
+            return reply(inode, try openBacking(inode, flags: flags, for: request), for: request)
+        case .signal(let file, let parent):
+            do throws(Errno) {
+                // A writer is about to touch the file, which says more.
+                if flags & O_ACCMODE == O_RDONLY { town.processes.noteActivity(request) }
+                return reply(inode, try open(file, on: inode, flags: flags, for: request, in: parent), for: request)
+            } catch .noSuchFileOrDirectory {
+                // The kernel still has the name. ESTALE makes it look the name up again, and create the file if asked to.
+                throw .staleNFSFileHandle
+            }
+        }
+    }
+
+    /// Opens a signal file.
+    ///
+    /// ESTALE makes the kernel look the name up once more, for an inode that is this opening's alone.
+    func open(
+        _ file: SignalFile, on inode: InodeNumber, flags: CInt, for request: Request, in parent: Descriptor
+    ) throws(Errno) -> SignalOpenFile {
+        let isRetry = separateInodes.isPending(file, for: request.thread)
+        switch try file.open(flags: flags, for: request, on: inode, maySeparate: !isRetry, in: parent) {
+        case .needsSeparateInode:
+            separateInodes.begin(file, for: request.thread)
+            throw .staleNFSFileHandle
+        case .opened(let handle, let invalidatesAttributes):
+            separateInodes.end(for: request.thread)
+            if invalidatesAttributes { ioModes.connection?.invalidateAttributes(of: inode) }
+            // The kernel does not know that what is written to another inode is about to change this one.
+            if handle.isWritable, let first = nodes.inode(of: file), first != inode {
+                ioModes.connection?.invalidateAttributes(of: first)
+            }
+            return handle
+        }
+    }
+
+    private func openBacking(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> BackingFile {
+        try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+            let path = try nodes.descriptor(of: inode)
+            if Self.onlyReads(flags), ioModes.supportsPassthrough {
+                return BackingFile(reading: path, user: request.user, in: backingContext)
+            }
+            let opened = try Self.reopen(path, flags)
+            // One descriptor is enough, and clients may have thousands of files open.
+            nodes.dropDescriptor(of: inode)
+            return BackingFile(opened, flags: flags, user: request.user, in: backingContext)
+        }
+    }
+
+    package func create(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
+    ) throws(Errno) -> (Entry, OpenReply) {
+        let directory = try directory(parent)
+        try refuseTemporary(name, in: directory)
+        if flags & clinux_tmpfile == clinux_tmpfile {
+            return try createUnnamed(
+                in: directory, mode: creationMode(mode, in: directory, for: request), flags: flags, for: request)
+        }
+        switch try nameKind(of: name, in: directory) {
+        case .signal(let signals):
+            let (file, opened) = try make(
+                NodeName(name), in: signals, of: directory, mode: mode, flags: flags, for: request)
+            let entry = entry(of: file, in: directory, status: StatusReply(status: opened.ownStatus, timeout: 0))
+            opened.assign(entry.inode)
+            return (entry, reply(entry.inode, opened, for: request))
+        case .backing:
+            town.processes.noteActivity(request)
+            let mode = try creationMode(mode, in: directory, for: request)
+            let moment = nodes.moment
+            let opened: Descriptor
+            do throws(Errno) {
+                opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+                    Descriptor(
+                        try OwnedDescriptor(
+                            opening: name.pointer, in: directory.descriptor.rawValue,
+                            Self.backingFlags(flags) | O_CREAT | O_EXCL, mode: mode))
+                }
+            } catch .fileExists where flags & O_EXCL == 0 {
+                // Another process created it first. The kernel has to check whether this caller may open it, and follow it
+                // if it is a symbolic link. ESTALE makes it look the name up again.
+                throw .staleNFSFileHandle
+            }
+            let found = try ExtendedStatus(of: opened.rawValue)
+            let entry = entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
+            nodes.noteNew(entry.inode)
+            let file = BackingFile(
+                opened, flags: flags, user: request.user, status: found.status, in: backingContext)
+            return (entry, reply(entry.inode, file, for: request))
+        }
+    }
+
+    /// Makes a file without a name, `O_TMPFILE`; linkat(2) may give it one later.
+    private func createUnnamed(
+        in directory: Directory, mode: mode_t, flags: CInt, for request: Request
+    ) throws(Errno) -> (Entry, OpenReply) {
+        let opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+            Descriptor(
+                try OwnedDescriptor(
+                    opening: ".", in: directory.descriptor.rawValue, Self.backingFlags(flags) | (flags & O_EXCL),
+                    mode: mode))
+        }
+        let found = try ExtendedStatus(of: opened.rawValue)
+        let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
+        let entry = Entry(
+            inode: inode, generation: generation, status: others.shown(found.status), nameTimeout: 0, statusTimeout: 0)
+        let file = BackingFile(opened, flags: flags, user: request.user, status: found.status, in: backingContext)
+        return (entry, reply(inode, file, for: request))
+    }
+
+    private static func reopen(_ file: Descriptor, _ flags: CInt) throws(Errno) -> Descriptor {
+        do throws(Errno) {
+            return try file.reopened(backingFlags(flags))
+        } catch .notPermitted where flags & O_APPEND != 0 {
+            // A file that can only grow (chattr +a) wants the flag, and then every write goes to its end.
+            return try file.reopened(backingFlags(flags) | O_APPEND)
+        }
+    }
+
+    /// The caller's flags, for the file beneath.
+    ///
+    /// Appending is decided write by write. Direct I/O stays above: the kernel leaves its own cache out, and buffers
+    /// here are not aligned for it below.
+    private static func backingFlags(_ flags: CInt) -> CInt {
+        flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_APPEND | O_DIRECT | O_NOFOLLOW)
+    }
+
+    /// Whether these are the flags of somebody who reads and nothing else, which never fails once the kernel has allowed it.
+    private static func onlyReads(_ flags: CInt) -> Bool {
+        flags & (O_ACCMODE | O_TRUNC | O_DIRECT | clinux_noatime) == O_RDONLY
+    }
+
+    package func ioMode(of handle: FileHandle) -> OpenReply.IOMode {
+        guard let opened = try? files[handle] else { return .direct }
+        guard let file = opened.file as? BackingFile, let node = try? nodes.node(opened.inode) else {
+            let ioMode = ioModes.enter(opened.inode)
+            opened.setIOMode(ioMode)
+            return ioMode
+        }
+        // A file beside signal files is probably about to be renamed onto one, and later writes to it must come to us.
+        // A file that may be mapped already bypasses us anyway.
+        let isBesideSignals = (try? nodes.node(node.parent))?.signals?.scope.hasSignals == true
+        let ioMode = ioModes.enter(
+            opened.inode, file, node.identity, isLendable: !isBesideSignals || node.mayBeMapped,
+            mayKeep: !node.hasChangedMeaning)
+        if case .passthrough = ioMode, file.isMappable, nodes.noteMapping(of: opened.inode) {
+            ioModes.connection?.invalidateAttributes(of: opened.inode)
+        }
+        // It may have been renamed onto a signal file at this very moment.
+        return opened.setIOMode(ioMode, for: file)
+    }
+
+    package func release(_ handle: FileHandle) {
+        guard let opened = files.remove(handle) else { return }
+        if opened.hasIOMode { ioModes.leave(opened.inode) }
+        opened.close()
+    }
+
+    package func ioctl(
+        _ inode: InodeNumber, _ handle: FileHandle, isDirectory: Bool, _ command: UInt32,
+        _ argument: UnsafeMutableRawBufferPointer
+    ) throws(Errno) {
+        if isDirectory {
+            guard let real = try real(inode, handle) else { throw .inappropriateIOCTLForDevice }
+            try real.attributesIOCTL(command, argument)
+        } else {
+            try files[handle].file.ioctl(command, argument)
+        }
+        // The kernel does not know that the time of change is another now.
+        if command == clinux_set_flags || command == clinux_set_fsx {
+            ioModes.connection?.invalidateAttributes(of: inode)
+        }
+    }
+}

@@ -1,0 +1,258 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import Liveness
+import SystemPackage
+
+extension TreeFileSystem {
+    package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
+        do throws(Errno) {
+            return try find(name, in: parent, for: request)
+        } catch .noSuchFileOrDirectory where isLastingAbsence(of: name, in: parent) {
+            // Others may make signal files here that the kernel knows nothing of, and in a directory that is renamed to where
+            // they lie, it has looked for them before.
+            return .absent(for: town.configuration.sharesSignals ? SignalFile.attributeTimeout : backingTimeout)
+        }
+    }
+
+    /// Whether nothing will be found under a name until the kernel itself makes it.
+    private func isLastingAbsence(of name: FileName, in parent: InodeNumber) -> Bool {
+        guard !town.sharesBacking, let node = try? nodes.node(parent) else {
+            return false
+        }
+        return node.signals?.scope.hasSignals != true && !node.isAliased
+    }
+
+    /// Finds what a name means, and counts it as looked up.
+    func find(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
+        let directory = try directory(parent)
+        switch try nameKind(of: name, in: directory) {
+        case .backing: return try entry(ofBacking: name, in: directory)
+        case .signal(let signals):
+            let file = signals.file(NodeName(name))
+            do throws(Errno) {
+                if separateInodes.isPending(file, for: request.thread) {
+                    return try separateEntry(of: file, in: directory, for: request)
+                }
+                return entry(
+                    of: file, in: directory,
+                    status: try file.status(for: request, on: nodes.inode(of: file), in: directory.descriptor))
+            } catch .noSuchFileOrDirectory {
+                if file.retire() { signals.drop(file) }
+                throw .noSuchFileOrDirectory
+            }
+        }
+    }
+
+    package func forget(_ inode: InodeNumber, count: UInt64) {
+        guard nodes.forget(inode, count: count) else { return }
+        ioModes.forget(inode)
+        directories.listings.forget(inode)
+    }
+
+    // MARK: Making
+
+    package func mknod(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
+    ) throws(Errno) -> Entry {
+        let directory = try directory(forMaking: name, in: parent, for: request)
+        // A regular file is made by `create`, unless somebody calls mknod(2) for it: then it is the signal file, empty.
+        if mode & S_IFMT == S_IFREG, case .signal(let signals) = try nameKind(of: name, in: directory) {
+            let (file, opened) = try make(
+                NodeName(name), in: signals, of: directory, mode: mode, flags: O_WRONLY | O_EXCL, for: request)
+            opened.close()
+            return entry(
+                of: file, in: directory,
+                status: try file.status(for: request, on: nodes.inode(of: file), in: directory.descriptor))
+        }
+        try refuseSignal(name, in: directory, for: request)
+        let mode = try creationMode(mode, in: directory, for: request)
+        _ = try retryingInterrupts { mknodat(directory.descriptor.rawValue, name.pointer, mode, device) }
+        return try entry(ofBacking: name, in: directory)
+    }
+
+    package func mkdir(
+        _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
+    ) throws(Errno) -> Entry {
+        let directory = try directory(forMaking: name, in: parent, for: request)
+        try refuseSignal(name, in: directory, for: request)
+        _ = try retryingInterrupts { mkdirat(directory.descriptor.rawValue, name.pointer, mode) }
+        return try entry(ofBacking: name, in: directory)
+    }
+
+    package func symlink(
+        to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry {
+        let directory = try directory(forMaking: name, in: parent, for: request)
+        try refuseSignal(name, in: directory, for: request)
+        _ = try retryingInterrupts { symlinkat(target, directory.descriptor.rawValue, name.pointer) }
+        return try entry(ofBacking: name, in: directory)
+    }
+
+    package func link(
+        _ inode: InodeNumber, to name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry {
+        guard case .backing = try inodeKind(inode) else { throw .notPermitted }
+        let directory = try directory(forMaking: name, in: parent, for: request)
+        if case .signal = try nameKind(of: name, in: directory) {
+            try refuseSignal(name, in: directory, for: request)
+            throw .notPermitted
+        }
+        // By the descriptor's name in /proc, as linkat's AT_EMPTY_PATH takes a capability that users do not have.
+        let source = try nodes.descriptor(of: inode)
+        try Credentials.withUser(request.user) { () throws(Errno) in
+            _ = try source.callByPath {
+                linkat(AT_FDCWD, $0, directory.descriptor.rawValue, name.pointer, AT_SYMLINK_FOLLOW)
+            }
+        }
+        return try entry(ofBacking: name, in: directory)
+    }
+
+    /// The mode of a new file, without the set-group-id bit if the caller may not set it.
+    ///
+    /// A file in a set-group-id directory gets the directory's group. It may run with that group's rights only if its
+    /// creator is a member or has CAP_FSETID. Since Linux 6.0 the VFS removes the bit (`mode_strip_sgid`, fs/inode.c).
+    /// Before, the backing file system did (`inode_init_owner`), which does not know the groups of a root server's caller.
+    func creationMode(_ mode: mode_t, in directory: Directory, for request: Request) throws(Errno) -> mode_t {
+        let bits = S_ISGID | S_IXGRP
+        guard mode & bits == bits else { return mode }
+        let status = try FileStatus(of: directory.descriptor.rawValue)
+        guard status.st_mode & S_ISGID != 0, status.st_gid != request.group else { return mode }
+        let credentials = ProcessFiles.areOfOurNumbers ? ProcessFiles(number: request.thread).credentials() : nil
+        // Capabilities of another user may be those of a user namespace, which do not count here.
+        if request.user == 0, credentials?.hasFSetID ?? true { return mode }
+        return credentials?.groups.contains(status.st_gid) == true ? mode : mode & ~S_ISGID
+    }
+
+    /// Makes a signal file, or opens it if somebody else was faster.
+    func make(
+        _ name: NodeName, in signals: SignalDirectory, of directory: Directory, mode: mode_t, flags: CInt,
+        for request: Request
+    ) throws(Errno) -> (SignalFile, SignalOpenFile) {
+        let real = try FileStatus(of: directory.descriptor.rawValue)
+        let ownership = SignalFile.Ownership(
+            mode: mode & 0o7777 & ~request.umask, user: request.user,
+            group: real.st_mode & S_ISGID == 0 ? request.group : real.st_gid)
+        return try signals.withFile(name) { (file) throws(Errno) in
+            try file.create(ownership, flags: flags, for: request, in: directory.descriptor).map { (file, $0) }
+        }
+    }
+
+    /// The directory in which something shall be made.
+    private func directory(
+        forMaking name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Directory {
+        let directory = try directory(parent)
+        try refuseTemporary(name, in: directory)
+        town.processes.noteActivity(request)
+        return directory
+    }
+
+    /// EPERM for the name of a file through which a document is written down: nobody shall be in its way.
+    func refuseTemporary(_ name: FileName, in directory: Directory) throws(Errno) {
+        if let signals = directory.signals, BackingDocument.isTemporary(name.bytes, in: signals.scope) {
+            throw .notPermitted
+        }
+    }
+
+    /// EEXIST where there is a signal file, even if there is nothing beneath it.
+    func refuseSignal(_ name: FileName, in directory: Directory, for request: Request) throws(Errno) {
+        guard case .signal(let signals) = try nameKind(of: name, in: directory) else { return }
+        let file = signals.file(NodeName(name))
+        do throws(Errno) {
+            _ = try file.status(for: request, on: nodes.inode(of: file), in: directory.descriptor)
+        } catch .noSuchFileOrDirectory {
+            return
+        }
+        throw .fileExists
+    }
+
+    // MARK: Removing
+
+    package func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        let directory = try directory(parent)
+        switch try nameKind(of: name, in: directory) {
+        case .signal(let signals):
+            let file = signals.file(NodeName(name))
+            try file.remove(in: directory.descriptor)
+            nodes.detach(file)
+        case .backing:
+            town.processes.noteActivity(request)
+            try pinning(name, in: directory) { () throws(Errno) in
+                _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, 0) }
+            }
+        }
+    }
+
+    package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
+        let directory = try directory(parent)
+        switch try nameKind(of: name, in: directory) {
+        case .signal(let signals):
+            let file = signals.file(NodeName(name))
+            _ = try file.status(for: request, on: nodes.inode(of: file), in: directory.descriptor)
+            throw .notDirectory
+        case .backing:
+            town.processes.noteActivity(request)
+            let removed = directory.signals?.knownChild(NodeName(name))
+            // Documents that are not written back, files that are being created.
+            if let removed, removed.holdsFiles { throw .directoryNotEmpty }
+            func remove() throws(Errno) {
+                _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
+            }
+            try pinning(name, in: directory) { () throws(Errno) in
+                do throws(Errno) {
+                    try remove()
+                } catch .directoryNotEmpty {
+                    let signals = signals.directory(NodeName(name), in: directory.signals)
+                    guard let signals, signals.scope.hasSignals else { throw .directoryNotEmpty }
+                    try emptyBeneath(signals, name, in: directory)
+                    try remove()
+                }
+            }
+            _ = removed?.detachSubtree()
+        }
+    }
+
+    /// Makes a directory beneath as empty as it looks.
+    ///
+    /// ENOTEMPTY where it holds more than the one beneath does.
+    func emptyBeneath(_ signals: SignalDirectory, _ name: FileName, in parent: Directory) throws(Errno) {
+        // Documents that are not written down, files that are just being made.
+        guard !signals.holdsFiles else { throw .directoryNotEmpty }
+        let real = try OwnedDescriptor(
+            opening: name.pointer, in: parent.descriptor.rawValue, O_PATH | O_NOFOLLOW | O_DIRECTORY)
+        try BackingDocument.removeTemporaries(in: Descriptor(real), scope: signals.scope)
+    }
+
+    /// Keeps a backing file that the kernel knows reachable while `body` removes its name, and after.
+    func pinning(
+        _ name: FileName, in directory: Directory, _ body: () throws(Errno) -> Void
+    ) throws(Errno) {
+        let status = try? ExtendedStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        let place = NodeStore.Place(
+            parent: directory.inode, directory: directory.descriptor, name: NodeName(name))
+        let pinned = status.flatMap { nodes.pin($0.identity, at: place) ? $0.identity : nil }
+        do throws(Errno) {
+            try body()
+        } catch {
+            if let pinned { nodes.unpin(pinned) }
+            throw error
+        }
+    }
+
+    package func readlink(_ inode: InodeNumber) throws(Errno) -> [UInt8] {
+        guard case .backing = try inodeKind(inode) else { throw .invalidArgument }
+        let descriptor = try nodes.descriptor(of: inode)
+        var target = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = try retryingInterrupts {
+            target.withUnsafeMutableBytes { room in
+                room.withMemoryRebound(to: CChar.self) {
+                    // because the room is PATH_MAX bytes.
+                    readlinkat(descriptor.rawValue, "", $0.baseAddress!, $0.count)
+                }
+            }
+        }
+        return Array(target.prefix(count))
+    }
+}

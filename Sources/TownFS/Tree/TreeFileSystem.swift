@@ -1,0 +1,216 @@
+import CLinux
+import Fuse
+import Glibc
+import Liveness
+import Logging
+import SystemPackage
+
+/// The backing tree of a mount, with signal files in it.
+///
+/// Whether a name is a signal file is decided once, at lookup, by its directory (`SignalDirectory`). From then on its
+/// node says so. The operations are in extensions by topic: names, attributes, files, directories.
+package final class TreeFileSystem: HandleFileSystem {
+    /// How long the kernel may cache attributes and names of backing files, in seconds.
+    ///
+    /// The mount covers its own source, so all changes come through the kernel. Processes that opened files before the
+    /// mount, and mounts of the source elsewhere, are the exceptions.
+    var backingTimeout: Double { town.sharesBacking ? 1 : 86_400 }
+
+    let town: Town
+    let nodes: NodeStore
+    let signals: SignalDirectories
+    let others: DeviceInodeMap
+    package let files = HandleTable<OpenHandle>()
+    let directories = DirectoryHandles()
+    let ioModes: IOModes
+    let backingContext: BackingFile.Context
+    /// A name that no listing of the root shows.
+    let hiddenName: [UInt8]?
+    package let features: Features
+    /// Tells the inode numbers of one mount from those of another, which start at the same number.
+    let generation = UInt32.random(in: 1...UInt32.max)
+    let separateInodes = SeparateInodes()
+    let aliases: AliasedDirectories
+
+    /// - Parameters:
+    ///   - cover: The part of the town that the mount covers.
+    ///   - root: The root of that part, opened before the mount.
+    ///   - signals: All of the town.
+    init(
+        _ town: Town, covering cover: SignalMount, root: Descriptor, signals: SignalDirectories,
+        hiding hiddenName: [UInt8]? = nil
+    ) throws(Errno) {
+        self.town = town
+        self.signals = signals
+        self.hiddenName = hiddenName
+        let kind = try root.fileSystemKind
+        features = Features(
+            isExclusive: !town.configuration.sharesBacking,
+            passthroughDepth: town.configuration.usesPassthrough ? (kind.isOverlay ? 2 : 1) : nil,
+            // If others may replace a directory, the kernel has to learn of that when it is opened.
+            listsUnopened: !town.configuration.sharesBacking,
+            allowsIDMapping: town.configuration.allowsIDMapping)
+        ioModes = IOModes(keepsPages: !town.configuration.sharesBacking)
+        let identity = try ExtendedStatus(of: root.rawValue).identity
+        aliases = AliasedDirectories(in: root)
+        others = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
+        backingContext = BackingFile.Context(processes: town.processes, devices: others)
+        nodes = NodeStore(
+            root: root, identity: identity, signals: signals.directory(under: cover),
+            firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
+            reliesOnBirths: !kind.isOverlay,
+            handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil)
+        var startupScan = StartupScan(of: town)
+        startupScan.recall(cover, in: root, signals)
+    }
+
+    package func connected(to connection: Connection) {
+        ioModes.connect(to: connection)
+    }
+
+    package func isOnRootDevice(_ inode: InodeNumber) -> Bool {
+        guard let identity = (try? nodes.node(inode))?.identity else { return true }
+        return others.isRoot(identity.device)
+    }
+
+    /// For `.pulse/status.json`.
+    var counts: TownStatus.FileSystem { TownStatus.FileSystem(inodes: nodes.count, openFiles: files.count) }
+
+    // MARK: Finding the way
+
+    /// A directory in which a request names something.
+    struct Directory {
+        let inode: InodeNumber
+        let descriptor: Descriptor
+        let signals: SignalDirectory?
+        let isAliased: Bool
+    }
+
+    /// What a name in a directory means.
+    enum NameKind {
+        case backing
+        /// A signal file, or the name of one where nothing is yet.
+        case signal(SignalDirectory)
+    }
+
+    /// The directory of an inode, for making, removing and finding names in.
+    ///
+    /// ENOTDIR for what cannot hold any.
+    func directory(_ inode: InodeNumber) throws(Errno) -> Directory {
+        let node = try nodes.node(inode)
+        guard node.signalFile == nil else { throw .notDirectory }
+        return Directory(
+            inode: inode, descriptor: try nodes.descriptor(of: inode), signals: node.signals, isAliased: node.isAliased)
+    }
+
+    /// Decides what a name in a directory means.
+    ///
+    /// Something else than a regular file beneath is no signal file. ENOENT for temporary files of write-back.
+    func nameKind(of name: FileName, in directory: Directory) throws(Errno) -> NameKind {
+        guard let signals = directory.signals else { return .backing }
+        if BackingDocument.isTemporary(name.bytes, in: signals.scope) { throw .noSuchFileOrDirectory }
+        guard signals.isSignal(name.bytes) else { return .backing }
+        do throws(Errno) {
+            let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+            return status.isRegularFile ? .signal(signals) : .backing
+        } catch .noSuchFileOrDirectory {
+            return .signal(signals)
+        }
+    }
+
+    // MARK: Entries
+
+    /// Looks a backing file up, counting it.
+    func entry(ofBacking name: FileName, in directory: Directory) throws(Errno) -> Entry {
+        let moment = nodes.moment
+        let found = try ExtendedStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        return entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
+    }
+
+    /// - Parameter moment: One before `found` was found under the name.
+    func entry(
+        ofBacking name: NodeName, in directory: Directory, _ found: ExtendedStatus,
+        seenAt moment: NodeStore.RenameGeneration
+    ) -> Entry {
+        let status = found.status
+        let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
+        let isAliased = found.isDirectory && (directory.isAliased || aliases.contains(found))
+        let (inode, mayBeMapped) = nodes.remember(
+            found, named: name, in: directory.inode, signals: below, isAliased: isAliased, seenAt: moment)
+        guard !isAliased, !directory.isAliased else {
+            return Entry(
+                inode: inode, generation: generation, status: others.shown(status), nameTimeout: 0, statusTimeout: 0)
+        }
+        return Entry(
+            inode: inode, generation: generation, status: others.shown(status),
+            nameTimeout: nameTimeout(name, status, in: directory.signals),
+            statusTimeout: statusTimeout(status, in: directory.signals, below: below, mayBeMapped: mayBeMapped))
+    }
+
+    /// For how long a name may be taken to mean a backing file: not for long where it may come to mean a signal file.
+    ///
+    /// That is beside signal files, and of a file with several names anywhere: when its directory is renamed to where signal
+    /// files lie, the inode may be known by another of its names. A directory never becomes a signal file, and nothing that
+    /// is renamed over a signal file is one.
+    private func nameTimeout(_ name: NodeName, _ status: FileStatus, in directory: SignalDirectory?) -> Double {
+        let isShortLived =
+            directory?.scope.hasSignals == true && !status.isDirectory
+            || status.isRegularFile && status.st_nlink > 1 && town.configuration.patterns.canEnd(in: name.bytes)
+        return isShortLived ? min(SignalFile.attributeTimeout, backingTimeout) : backingTimeout
+    }
+
+    /// For how long a backing file's status may be believed.
+    ///
+    /// Not at all beside signal files: it may be about to be renamed onto one, and the kernel would go on telling its own
+    /// size and times for the signal file's. Not for long if it is a directory of such: documents are written down in it.
+    /// Nor when it has set-id bits, which a write may take away without the kernel's asking for more than times and size.
+    /// Nor once it may have been mapped for writing without our knowing.
+    func statusTimeout(
+        _ status: FileStatus, in directory: SignalDirectory?, below: SignalDirectory?, mayBeMapped: Bool
+    ) -> Double {
+        guard status.isRegularFile else {
+            return below?.scope.hasSignals == true ? min(SignalFile.attributeTimeout, backingTimeout) : backingTimeout
+        }
+        let isVolatile =
+            directory?.scope.hasSignals == true || status.st_mode & (S_ISUID | S_ISGID) != 0 || mayBeMapped
+        return isVolatile ? 0 : backingTimeout
+    }
+
+    /// Looks a signal file up, counting it.
+    func entry(of file: SignalFile, in directory: Directory, status: StatusReply) -> Entry {
+        let inode = nodes.remember(file, named: file.name, in: directory.inode)
+        // Names come and go through the kernel, which so knows of it; only expiry and other hosts do not.
+        let isLasting = town.configuration.isExclusive
+        return Entry(
+            inode: inode, generation: generation, status: status.status, nameTimeout: isLasting ? backingTimeout : 0,
+            statusTimeout: status.timeout)
+    }
+
+    /// Looks a signal file up for an opening that needs an inode of its own, counting that.
+    ///
+    /// The name leads to it just once: the next lookup by others finds the first inode.
+    func separateEntry(
+        of file: SignalFile, in directory: Directory, for request: Request
+    ) throws(Errno) -> Entry {
+        let status = try file.status(in: directory.descriptor)
+        let inode = separateInodes.lookup(file, for: request.thread) { known in
+            nodes.remember(separately: file, known, named: file.name, in: directory.inode)
+        }
+        return Entry(inode: inode, generation: generation, status: status, nameTimeout: 0, statusTimeout: 0)
+    }
+
+    // MARK: What is whose
+
+    /// What an inode is, for operations on files rather than names.
+    enum InodeKind {
+        case backing
+        /// With the real directory beneath its own.
+        case signal(SignalFile, Descriptor)
+    }
+
+    func inodeKind(_ inode: InodeNumber) throws(Errno) -> InodeKind {
+        let node = try nodes.node(inode)
+        guard let file = node.signalFile else { return .backing }
+        return .signal(file, try nodes.descriptor(of: node.parent))
+    }
+}
