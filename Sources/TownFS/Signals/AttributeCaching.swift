@@ -11,14 +11,11 @@ import Glibc
 /// reply to that is passed on as it is.
 ///
 /// They meet if the file has been open for writing by another thread within the last second. A thread that writes and reads
-/// in turn meets nobody: it is not in fstat(2) while it writes. Where its document is not what it wrote, byte for byte, the
-/// size that the kernel has from the write is another, and it counts as well.
+/// in turn meets nobody: it is not in fstat(2) while it writes.
 struct AttributeCaching {
     private struct Writer {
         let thread: pid_t
         let time: ContinuousClock.Instant
-        /// Whether the size that the kernel has is that of the document.
-        let leavesSize: Bool
     }
 
     private static let period = Duration.seconds(1)
@@ -32,10 +29,9 @@ struct AttributeCaching {
     /// For the kernel's clock, which counts in steps.
     private static let leeway = Duration.milliseconds(100)
 
-    /// - Parameter leavesSize: Whether the size that the kernel has by the write is that of the document.
-    mutating func recordWriter(_ thread: pid_t, leavesSize: Bool, at now: ContinuousClock.Instant) {
+    mutating func recordWriter(_ thread: pid_t, at now: ContinuousClock.Instant) {
         if let lastWriter, lastWriter.thread != thread || thread == 0 { otherWriter = lastWriter.time }
-        lastWriter = Writer(thread: thread, time: now, leavesSize: leavesSize)
+        lastWriter = Writer(thread: thread, time: now)
     }
 
     /// Whether somebody else than a thread has just written.
@@ -44,7 +40,7 @@ struct AttributeCaching {
     func isContended(for thread: pid_t, at now: ContinuousClock.Instant) -> Bool {
         func isRecent(_ time: ContinuousClock.Instant?) -> Bool { time.map { now - $0 < Self.period } ?? false }
         guard let lastWriter else { return false }
-        let isOwn = lastWriter.thread == thread && thread != 0 && lastWriter.leavesSize
+        let isOwn = lastWriter.thread == thread && thread != 0
         return isRecent(isOwn ? otherWriter : lastWriter.time)
     }
 

@@ -21,8 +21,8 @@ extension SignalFile {
     ) throws(Errno) -> Bool {
         let former = try contentBeneathIfNeeded(in: parent)
         return try change(
-            by: request, as: attributedCaller, former: former, source: source,
-            written: source == .written ? bytes.count : nil, replacement: replacement, successor: successor
+            by: request, as: attributedCaller, former: former, source: source, replacement: replacement,
+            successor: successor
         ) {
             (previous, now) throws(Document.Rejection) in
             let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
@@ -55,19 +55,17 @@ extension SignalFile {
             if case .committed = state.presence { true } else { former != nil }
         }
         guard hasDocument else { return }
-        try change(by: request, as: attributedCaller, former: former, source: .written, written: 0, replacement: nil) {
+        try change(by: request, as: attributedCaller, former: former, source: .written, replacement: nil) {
             previous, _ in
             (previous ?? Document(), isWritten: false)
         }
     }
 
-    /// - Parameters:
-    ///   - written: The size that the kernel has by the caller's writes; nil if they wrote nothing here.
-    ///   - judge: Says what the document is from now on, and whether it is the caller's own words.
+    /// - Parameter judge: Says what the document is from now on, and whether it is the caller's own words.
     @discardableResult
     private func change(
         by request: Request, as attributedCaller: AttributedCaller?, former: Content?, source: Touch.Source,
-        written: Int? = nil, replacement: Ownership?,
+        replacement: Ownership?,
         successor: SignalFile? = nil,
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> (Document, isWritten: Bool)
     ) throws(Errno) -> Bool {
@@ -99,8 +97,7 @@ extension SignalFile {
                     state.presence = .committed(content)
                     state.revision += 1
                 }
-                state.caching.recordWriter(
-                    request.thread, leavesSize: written.map { $0 == document.bytes.count } ?? true, at: now.instant)
+                state.caching.recordWriter(request.thread, at: now.instant)
                 let notification = town.liveness.apply(
                     Touch(
                         signal: path, runtime: attribution.runtime, receivedAt: now.wall, at: now.instant,

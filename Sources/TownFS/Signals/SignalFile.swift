@@ -188,7 +188,7 @@ final class SignalFile: Sendable {
                     isMeeting = state.handles.contains { other in
                         readers.contains { $0 === other } || !handles.contains { $0 === other }
                     }
-                    state.caching.recordWriter(request.thread, leavesSize: false, at: now)
+                    state.caching.recordWriter(request.thread, at: now)
                 } else {
                     isMeeting =
                         state.caching.isContended(for: request.thread, at: now)
