@@ -214,15 +214,18 @@ import Testing
         let (inode, other) = (InodeNumber(rawValue: 5), InodeNumber(rawValue: 6))
         let start = ContinuousClock.now
         var caching = AttributeCaching()
-        #expect(!caching.takeInvalidation(of: inode, at: start))
+        func isInvalidated(_ inode: InodeNumber, at now: ContinuousClock.Instant) -> Bool {
+            caching.takeInvalidation(of: inode, at: now)
+        }
+        #expect(!isInvalidated(inode, at: start))
         caching.sendValid(of: inode, for: 1, at: start)
         #expect(!caching.isContended(for: reader, at: start))
         caching.recordWriter(writer, at: start)
         #expect(caching.isContended(for: reader, at: start))
         #expect(!caching.isContended(for: writer, at: start))
-        #expect(!caching.takeInvalidation(of: other, at: start))
-        #expect(caching.takeInvalidation(of: inode, at: start + .milliseconds(1050)))
-        #expect(!caching.takeInvalidation(of: inode, at: start))
+        #expect(!isInvalidated(other, at: start))
+        #expect(isInvalidated(inode, at: start + .milliseconds(1050)))
+        #expect(!isInvalidated(inode, at: start))
         caching.recordWriter(reader, at: start)
         #expect(caching.isContended(for: writer, at: start))
         #expect(caching.isContended(for: reader, at: start))
@@ -231,7 +234,7 @@ import Testing
         caching.recordWriter(0, at: start + .seconds(5))
         #expect(caching.isContended(for: 0, at: start + .seconds(5)))
         caching.sendValid(of: nil, for: 1, at: start)
-        #expect(caching.takeInvalidation(of: inode, at: start))
-        #expect(!caching.takeInvalidation(of: inode, at: start + .seconds(2)))
+        #expect(isInvalidated(inode, at: start))
+        #expect(!isInvalidated(inode, at: start + .seconds(2)))
     }
 }

@@ -17,10 +17,10 @@ extension SignalFile {
     ///   - parent: The real directory beneath the file's.
     /// - Throws: ENOENT when there is no such file, or its record has expired and that is to mean absence.
     func status(
-        for request: Request, on inode: InodeNumber?, in parent: Descriptor
+        for request: Request, on inode: InodeNumber?, in parent: ParentDirectory
     ) throws(Errno) -> StatusReply {
-        let handles = settle(for: request)
-        try catchUp(in: parent)
+        let handles = commitFlushed(by: request)
+        try refreshFromTouches(in: parent)
         let (presence, revision) = state.withLock { ($0.presence, $0.revision) }
         let current = Result { () throws(Errno) in try currentStatus(presence, in: parent) }
         let agreed = try? current.get()
