@@ -2,11 +2,10 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// Directories that have more than one path in a town, as they, or others above them, were bound to a second place before
-/// the town was mounted.
+/// Directories with more than one path in a town, because of bind mounts made before the town was mounted.
 ///
-/// What is done by one path shows by the other, and the kernel, to which these are two directories, does not notice: it may keep
-/// neither names nor listings of them.
+/// They are separate inodes of the FUSE mount. A change through one path is visible through the other without an invalidation,
+/// so the kernel may cache neither names nor listings of them.
 ///
 /// Source: /proc/self/mountinfo, proc(5).
 struct AliasedDirectories {
@@ -40,7 +39,7 @@ struct AliasedDirectories {
             })
     }
 
-    /// Whether it is the topmost of such directories; what is below it is one, too.
+    /// Whether this is the top of such a directory tree.
     func contains(_ found: ExtendedStatus) -> Bool {
         !roots.isEmpty && roots.contains(Self.withoutMount(found))
     }

@@ -1,17 +1,16 @@
 import Fuse
 import Glibc
 
-/// Whether the kernel may keep the attributes of a signal file, and whether it may have some.
+/// Decides whether the kernel may cache the attributes of a signal file.
 ///
-/// fstat(2) on a file that is open for reading has to tell the size of that opening's snapshot. The kernel answers it from
-/// its cache where it may, and changes what is cached in several steps: an open with `O_TRUNC` and a write set the size
-/// before they drop the cache (`fuse_truncate_update_attr`, `fuse_write_update_attr` in fs/fuse/file.c), and a refresh
-/// makes the cache valid before it stores the size (`fuse_change_attributes_i` in fs/fuse/inode.c). An fstat in between
-/// tells a size of no document. So while a reader and a writer meet, nothing is cached: each fstat is a request, and the
-/// reply to that is passed on as it is.
+/// fstat(2) must return the size of the snapshot that the next read returns. The kernel changes cached attributes in steps. An
+/// open with O_TRUNC and a write set the size before they invalidate the cache (`fuse_truncate_update_attr`,
+/// `fuse_write_update_attr` in fs/fuse/file.c). A refresh validates the cache before it stores the size
+/// (`fuse_change_attributes_i` in fs/fuse/inode.c). An fstat in between returns a wrong size. So nothing is cached while a
+/// reader and a writer are concurrent: each fstat is then a request, and the kernel returns the size in its reply.
 ///
-/// They meet if the file has been open for writing by another thread within the last second. A thread that writes and reads
-/// in turn meets nobody: it is not in fstat(2) while it writes.
+/// They are concurrent if another thread had the file open for writing within the last second. One thread that writes and
+/// reads in turn is not: it is not in fstat(2) while it writes.
 struct AttributeCaching {
     private struct Writer {
         let thread: pid_t
@@ -21,12 +20,12 @@ struct AttributeCaching {
     private static let period = Duration.seconds(1)
 
     private var lastWriter: Writer?
-    /// When a thread other than the last writer's has last written.
+    /// The last write by a thread other than the last writer.
     private var otherWriter: ContinuousClock.Instant?
-    /// Until when the kernel may take the attributes of an inode for valid; nil stands for one that it did not know then.
+    /// The end of validity of cached attributes by inode; nil for an inode that the kernel did not know yet.
     private var validUntil: [InodeNumber?: ContinuousClock.Instant] = [:]
 
-    /// For the kernel's clock, which counts in steps.
+    /// The kernel counts in jiffies.
     private static let leeway = Duration.milliseconds(100)
 
     mutating func recordWriter(_ thread: pid_t, at now: ContinuousClock.Instant) {
@@ -34,9 +33,9 @@ struct AttributeCaching {
         lastWriter = Writer(thread: thread, time: now)
     }
 
-    /// Whether somebody else than a thread has just written.
+    /// Whether another thread has written within the last second.
     ///
-    /// Threads of other pid namespaces all have the number 0.
+    /// All threads of other pid namespaces have the number 0.
     func isContended(for thread: pid_t, at now: ContinuousClock.Instant) -> Bool {
         func isRecent(_ time: ContinuousClock.Instant?) -> Bool { time.map { now - $0 < Self.period } ?? false }
         guard let lastWriter else { return false }
@@ -44,15 +43,15 @@ struct AttributeCaching {
         return isRecent(isOwn ? otherWriter : lastWriter.time)
     }
 
-    /// Records that a reply lets the kernel keep attributes.
+    /// Records a reply with a timeout.
     mutating func sendValid(of inode: InodeNumber?, for timeout: Double, at now: ContinuousClock.Instant) {
         if validUntil.count > 1 { validUntil = validUntil.filter { now < $0.value } }
         validUntil[inode] = now + .seconds(timeout) + Self.leeway
     }
 
-    /// Whether the kernel has to be told that what it has is not valid, and takes that to be done.
+    /// Whether cached attributes may be valid. The caller then sends FUSE_NOTIFY_INVAL_INODE.
     ///
-    /// Replies that are on their way then are not stored any more: the notification raises the inode's attribute version.
+    /// The notification raises the attribute version, so the kernel does not store replies to earlier requests.
     mutating func takeInvalidation(of inode: InodeNumber, at now: ContinuousClock.Instant) -> Bool {
         let isValid = [inode, nil].contains { validUntil[$0].map { now < $0 } ?? false }
         validUntil[inode] = nil

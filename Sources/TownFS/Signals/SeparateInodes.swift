@@ -2,11 +2,11 @@ import Fuse
 import Glibc
 import Synchronization
 
-/// Openings of signal files that are to get an inode of their own, by the thread that makes them.
+/// Opens of signal files that need their own inode, by thread.
 ///
-/// An open that is answered ESTALE is tried once more by the kernel, with all names on the way looked up again. Lookups by that
-/// thread find a new inode of the same file, whose name the kernel forgets at once, and the open that follows is of that.
-/// Others find the file under its first inode, which locks (flock(2), fcntl(2)) and watches (inotify(7)) belong to.
+/// After ESTALE the kernel repeats an open once, and looks all names of the path up again (LOOKUP_REVAL). Lookups by that
+/// thread return a new inode of the same file with an entry timeout of 0, and the second open is of that inode. Later lookups
+/// return the first inode, which owns locks (flock(2), fcntl(2)) and watches (inotify(7)).
 final class SeparateInodes: Sendable {
     private struct Pending {
         let file: SignalFile
@@ -14,13 +14,13 @@ final class SeparateInodes: Sendable {
     }
 
     private let pending = Mutex<[pid_t: Pending]>([:])
-    /// Spares the lock for nearly every lookup.
+    /// The size of `pending`, so that most lookups need no lock.
     private let count = Atomic(0)
 
-    /// Threads that were killed before they came back are dropped when there are so many.
+    /// Entries of killed threads stay until there are so many.
     private static let capacity = 1024
 
-    /// Records that an open is about to be answered ESTALE.
+    /// Records an open that gets ESTALE.
     func begin(_ file: SignalFile, for thread: pid_t) {
         pending.withLock { pending in
             if pending.count >= Self.capacity { pending = [:] }
@@ -29,7 +29,7 @@ final class SeparateInodes: Sendable {
         }
     }
 
-    /// Records that a thread has opened a file.
+    /// Records a successful open.
     func end(for thread: pid_t) {
         guard count.load(ordering: .relaxed) > 0 else { return }
         pending.withLock { pending in
@@ -38,14 +38,14 @@ final class SeparateInodes: Sendable {
         }
     }
 
-    /// Whether a thread's last open of a file was answered ESTALE: it is trying for the second time, and will not for a third.
+    /// Whether the last open of a file by a thread got ESTALE, so that this is the kernel's last attempt.
     func isPending(_ file: SignalFile, for thread: pid_t) -> Bool {
         count.load(ordering: .relaxed) > 0 && pending.withLock { $0[thread]?.file === file }
     }
 
-    /// Finds the inode for a thread's opening.
+    /// The inode for the open of a thread.
     ///
-    /// - Parameter remember: Counts a lookup of the inode that a former lookup found, or of a new one if that is gone.
+    /// - Parameter remember: Counts a lookup of the inode of an earlier lookup, or of a new one if the kernel forgot that.
     func lookup(
         _ file: SignalFile, for thread: pid_t, remember: (InodeNumber?) -> InodeNumber
     ) -> InodeNumber {

@@ -2,20 +2,19 @@ import Fuse
 import Glibc
 import SystemPackage
 
-/// What stat(2) and fstat(2) tell.
+/// stat(2) and fstat(2).
 ///
-/// FUSE's GETATTR does not say through which open file an fstat came. So the openings of one inode are told apart by who
-/// asks: an opening that has not been read to the end, or has a draft, is taken to be meant by the thread that opened it,
-/// else by its process, else, if it is for reading, by a process that is descended from it. Of one inode no process has two
-/// snapshots of different sizes that it may yet read: the second opening is refused with ESTALE, at which the kernel looks
-/// the name up again and is given an inode for that opening alone (`SeparateInodes`).
+/// FUSE_GETATTR of an fstat has no file handle. So the caller selects the open file: one with an unread snapshot or an
+/// uncommitted draft on that inode, of the same thread, else of the same process, else, with a snapshot, of an ancestor. No
+/// process has two unread snapshots of different sizes on one inode: the second open gets ESTALE, the kernel looks the name up
+/// again, and that lookup returns an inode for this open file alone (`SeparateInodes`).
 extension SignalFile {
     /// The file's status as this caller sees it.
     ///
     /// - Parameters:
-    ///   - inode: The one that is asked about; nil for one that the kernel does not know yet.
-    ///   - parent: The real directory beneath the file's.
-    /// - Throws: ENOENT when there is no such file, or its record has expired and that is to mean absence.
+    ///   - inode: The inode of the request; nil if the kernel does not know it yet.
+    ///   - parent: The directory of the backing file.
+    /// - Throws: ENOENT if there is no such file, or if it has expired and `--on-expiry=absent` is given.
     func status(
         for request: Request, on inode: InodeNumber?, in parent: ParentDirectory
     ) throws(Errno) -> StatusReply {
@@ -35,7 +34,7 @@ extension SignalFile {
         return StatusReply(status: status, timeout: mayBeKept ? Self.attributeTimeout : 0)
     }
 
-    /// Whether the kernel may keep a status: all openings agree with it and will, and no reader meets a writer.
+    /// Whether the kernel may cache a status: all open files agree with it, and no reader is concurrent with a writer.
     private func permitCaching(
         of inode: InodeNumber?, _ status: FileStatus, _ revision: UInt64, for request: Request
     ) -> Bool {
@@ -51,17 +50,17 @@ extension SignalFile {
         }
     }
 
-    /// What the opening that a caller means has, where that is not what everybody sees.
+    /// The status of the open file that the caller selects, if it differs from the common one.
     private func status(
         for request: Request, among handles: [SignalOpenFile], unlessOfSize size: off_t?
     ) -> FileStatus? {
-        // A size that somebody may be about to read by goes before that of a draft.
+        // A size that a read may follow outranks the size of a draft.
         let ofThread = handles.filter { $0.thread == request.thread && $0.isInUse }
         if let own = ofThread.last(where: \.isUnread) ?? ofThread.last { return own.status(unlessOfSize: size) }
         guard handles.contains(where: { $0.status(unlessOfSize: size) != nil }) else { return nil }
         guard request.thread != 0, let process = ProcessFiles(number: request.thread).process() else { return nil }
         let own = handles.filter { $0.process == process && $0.isInUse }
-        // Threads may do one thing each: one that reads is not to hear of another's draft.
+        // A reading thread must not see the draft of another thread.
         if let reader = own.last(where: \.isUnread) ?? own.last { return reader.status(unlessOfSize: size) }
         let readers = handles.filter(\.isUnread)
         for ancestor in Ancestors(of: process) {
@@ -71,7 +70,7 @@ extension SignalFile {
         return nil
     }
 
-    /// Whether a caller may be meant by an fstat that another opening of the inode, of another size, may be meant by.
+    /// Whether an fstat by this caller could select another open file of the inode, with another size.
     func isAmbiguous(_ size: off_t, for request: Request, among handles: [SignalOpenFile]) -> Bool {
         let others = handles.filter { $0.isUnread && $0.snapshotSize != size }
         guard !others.isEmpty else { return false }

@@ -184,23 +184,23 @@ final class SignalFile: Sendable {
 
     /// What comes of an attempt to open the file.
     enum Opening {
-        /// - Parameter invalidatesAttributes: Whether the kernel has to drop the inode's attributes before it hears of this.
+        /// - Parameter invalidatesAttributes: Whether to send FUSE_NOTIFY_INVAL_INODE before the reply.
         case opened(SignalOpenFile, invalidatesAttributes: Bool)
-        /// An fstat could mean this opening or another of the same process: it needs an inode of its own.
+        /// An fstat could not tell this open file from another of the same process: it needs its own inode.
         case needsSeparateInode
     }
 
     /// Opens the file as it is: a snapshot for reading, a draft for writing.
     ///
     /// - Parameters:
-    ///   - inode: What the kernel opens.
-    ///   - maySeparate: Whether another inode may be asked for.
+    ///   - inode: The inode that the kernel opens.
+    ///   - maySeparate: Whether the result may be `needsSeparateInode`.
     func open(
         flags: CInt, for request: Request, on inode: InodeNumber, maySeparate: Bool, in parent: ParentDirectory
     ) throws(Errno) -> Opening {
         let others = commitFlushed(by: request)
         try refreshFromTouches(in: parent)
-        // Who reads has a snapshot; who empties the file, or only writes, has none.
+        // O_TRUNC and O_WRONLY leave nothing to read.
         let isForReading = flags & O_ACCMODE != O_WRONLY && flags & O_TRUNC == 0
         while true {
             let (presence, revision, handles) = state.withLock { ($0.presence, $0.revision, $0.handles) }
@@ -212,8 +212,8 @@ final class SignalFile: Sendable {
             }
             let readers = handles.filter(\.isUnread)
             let now = town.now.instant
-            // Whoever asks for the status after the next touch has to know of this opening: the kernel would keep the answer, and
-            // tell it to whoever has the former document to read.
+            // A later GETATTR must know of this open file: the kernel would cache its reply, and the reader of this
+            // snapshot would see another size.
             let invalidates: Bool? = state.withLock { state in
                 guard state.revision == revision else { return nil }
                 let isMeeting: Bool
@@ -231,7 +231,7 @@ final class SignalFile: Sendable {
                 return isMeeting && state.caching.takeInvalidation(of: inode, at: now)
             }
             guard let invalidates else { continue }
-            // Later the threads that opened them may be gone.
+            // The opening threads may end before the first fstat.
             if handle.isWritable {
                 for reader in readers { _ = reader.process }
             } else if state.withLock({ $0.caching.isContended(for: request.thread, at: now) }) {
@@ -316,7 +316,7 @@ final class SignalFile: Sendable {
 
     /// The open file of a process that had another file open when that was renamed over this one.
     ///
-    /// What they go on to write is added to what they have written, and judged when they close.
+    /// Later writes change the content of that file and are committed at close.
     func adopt(
         _ content: Content, on inode: InodeNumber, by request: Request, in parent: ParentDirectory
     ) -> SignalOpenFile {

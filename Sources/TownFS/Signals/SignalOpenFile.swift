@@ -63,7 +63,7 @@ final class SignalOpenFile: OpenFile {
 
     private struct State {
         var inode: InodeNumber?
-        /// The process of the thread that opened it, once that has been asked for.
+        /// The process of the opening thread, once it was read from `/proc`.
         var process: pid_t?
         var draft: Draft?
         /// The process that changed the draft last.
@@ -168,12 +168,12 @@ final class SignalOpenFile: OpenFile {
         return status
     }
 
-    /// Says which inode the kernel has been given for a file that was made by this.
+    /// Sets the inode of a file that this open file created.
     func assign(_ inode: InodeNumber) {
         state.withLock { $0.inode = inode }
     }
 
-    /// The process of the thread that opened it; nil if that has ended before anybody asked, or is not known here.
+    /// The process of the thread that opened it; nil if the thread ended before the first call, or has no number here.
     var process: pid_t? {
         if let known = state.withLock({ $0.process }) { return known }
         guard thread != 0, let process = ProcessFiles(number: thread).process() else { return nil }
@@ -184,10 +184,10 @@ final class SignalOpenFile: OpenFile {
     /// The size of the snapshot.
     var snapshotSize: off_t { snapshot.status.st_size }
 
-    /// Whether it has a snapshot that has not been read to the end.
+    /// Whether it has a snapshot that has not been read to its end.
     var isUnread: Bool { isReadable && state.withLock { $0.draft == nil && !$0.hasReadToTheEnd } }
 
-    /// Whether the caller is of the process that opened this.
+    /// Whether the caller belongs to the process that opened this.
     func isOpened(by request: Request) -> Bool {
         ProcessIdentity.isSame(thread, request.thread)
     }
@@ -229,14 +229,14 @@ final class SignalOpenFile: OpenFile {
         return whence == clinux_seek_hole ? size : offset
     }
 
-    /// The file's status as whoever means this opening sees it, while it differs from what others see: until it has
-    /// read the snapshot, and while it has a draft that is not committed.
+    /// The file's status through this open file, while it differs from the common one: until the snapshot was read, and
+    /// while the draft is not committed.
     ///
-    /// - Parameter size: What others see, or nil if they see no file.
+    /// - Parameter size: The size that other processes see; nil if they see no file.
     func status(unlessOfSize others: off_t?) -> FileStatus? {
         let size: off_t? = state.withLock { state in
             if let draft = state.draft {
-                // Somebody else's half document must not be taken for what a reader is about to read.
+                // A reader of another process must not see the size of half a document.
                 guard thread != 0 else { return nil }
                 switch draft.verdict {
                 case .refused(_, atClose: true): return nil

@@ -20,9 +20,7 @@ final class BackingFile: OpenFile {
         var opened: Descriptor?
     }
 
-    /// The file itself, whatever its name: the one descriptor of an opening.
-    ///
-    /// `O_PATH` for a file that is only read, else what was opened with the caller's flags.
+    /// The descriptor of an open file: O_PATH if it is only read, else opened with the caller's flags.
     let path: Descriptor
     /// The caller's flags of open(2).
     let flags: CInt

@@ -4,12 +4,12 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// Which file it is, whatever its names: what no two files have at one time.
+/// The identity of a file, independent of its names: no two files have the same at one time.
 ///
-/// A directory that is bound to a second place is there twice: the kernel renames and links nothing between two mounts, though
-/// they be of one directory. Files have no mount here: they are the same file in both places, with one page cache.
+/// A directory with a bind mount has two identities: the kernel does not rename or link between two mounts. Other files have one
+/// identity in all mounts, and so one page cache.
 struct FileIdentity: Hashable, Sendable {
-    /// 12 bits of the major number and 20 of the minor, as the kernel has them; a node is small.
+    /// 12 bits of the major number and 20 of the minor, as in the kernel. Keeps `Node` small.
     private let shortDevice: UInt32
     /// A directory's mount (`stx_mnt_id`); 0 for anything else, and before Linux 5.8.
     let mount: UInt32
@@ -25,7 +25,7 @@ struct FileIdentity: Hashable, Sendable {
 }
 
 extension FileStatus {
-    /// Of what is no directory: of those `ExtendedStatus` knows the mount.
+    /// Not for directories: `ExtendedStatus` knows their mount.
     var identity: FileIdentity { FileIdentity(device: st_dev, number: st_ino) }
 
     var kind: mode_t { st_mode & S_IFMT }

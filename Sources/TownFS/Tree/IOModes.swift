@@ -110,7 +110,7 @@ final class IOModes: Sendable {
         func path(_ openInode: OpenInode) -> OpenReply.IOMode {
             // The kernel lends all who have the inode open what it lent the first of them.
             if let backingID = openInode.backingID {
-                // Else users would write to the blocks that are kept for root, or root could not.
+                // Else users could use blocks reserved for root, or root could not.
                 let isForeign = writing && (openInode.user == 0) != (file.user == 0)
                 return .passthrough(
                     backingID, directIO: file.requiresServerIO || openInode.identity != identity || isForeign)

@@ -158,7 +158,7 @@ struct Node: Sendable {
         set { changeRare { $0.handle = newValue } }
     }
 
-    /// Whether names in this directory come and go by another path to it, unnoticed by the kernel (`AliasedDirectories`).
+    /// Whether names in this directory can change through another path (`AliasedDirectories`).
     var isAliased: Bool {
         get { rare?.fields.isAliased ?? false }
         set { if newValue != isAliased { changeRare { $0.isAliased = newValue } } }

@@ -156,14 +156,14 @@ final class NodeStore: Sendable {
         return try search(for: inode)
     }
 
-    /// Drops the cached descriptor of an inode that is found again by its name.
+    /// Drops the cached descriptor of an inode that has a name.
     func dropDescriptor(of inode: InodeNumber) {
         // Closed outside the lock.
         let dropped = state.withLock { $0.dropDescriptor(of: inode) }
         withExtendedLifetime(dropped) {}
     }
 
-    /// Runs `body`, and once more with an empty cache of descriptors if the process has no descriptor left (EMFILE).
+    /// Runs `body`; after EMFILE, empties the descriptor cache and runs it again.
     func retryingWithFewerDescriptors<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
         do throws(Errno) {
             return try body()
@@ -290,9 +290,9 @@ final class NodeStore: Sendable {
         }
     }
 
-    /// Counts a lookup of a signal file under an inode that its name does not lead to.
+    /// Counts a lookup of a signal file as an inode other than its first.
     ///
-    /// - Parameter known: That inode, if it was looked up before.
+    /// - Parameter known: That inode, if an earlier lookup returned it.
     func remember(
         separately file: SignalFile, _ known: InodeNumber?, named name: NodeName, in parent: InodeNumber
     ) -> InodeNumber {

@@ -24,7 +24,7 @@ extension TreeFileSystem {
 
     /// Opens a signal file.
     ///
-    /// ESTALE makes the kernel look the name up once more, for an inode that is this opening's alone.
+    /// ESTALE makes the kernel look the name up again, which returns an inode for this open file alone.
     func open(
         _ file: SignalFile, on inode: InodeNumber, flags: CInt, for request: Request, in parent: ParentDirectory
     ) throws(Errno) -> SignalOpenFile {
@@ -36,7 +36,7 @@ extension TreeFileSystem {
         case .opened(let handle, let invalidatesAttributes):
             separateInodes.end(for: request.thread)
             if invalidatesAttributes { ioModes.connection?.invalidateAttributes(of: inode) }
-            // The kernel does not know that what is written to another inode is about to change this one.
+            // A write to a separate inode changes the attributes of the first one.
             if handle.isWritable, let first = nodes.inode(of: file), first != inode {
                 ioModes.connection?.invalidateAttributes(of: first)
             }
@@ -51,7 +51,7 @@ extension TreeFileSystem {
                 return BackingFile(reading: path, user: request.callingUser, in: backingContext)
             }
             let opened = try Self.reopen(path, flags)
-            // One descriptor is enough, and clients may have thousands of files open.
+            // Keep one descriptor per open file: clients may have thousands of them.
             nodes.dropDescriptor(of: inode)
             return BackingFile(opened, flags: flags, user: request.callingUser, in: backingContext)
         }

@@ -203,9 +203,9 @@ package final class TreeFileSystem: HandleFileSystem {
             statusTimeout: status.timeout)
     }
 
-    /// Looks a signal file up for an opening that needs an inode of its own, counting that.
+    /// Looks a signal file up for an open that needs its own inode, and counts the lookup.
     ///
-    /// The name leads to it just once: the next lookup by others finds the first inode.
+    /// The entry timeout is 0: the next lookup returns the first inode.
     func separateEntry(
         of file: SignalFile, in directory: Directory, for request: Request
     ) throws(Errno) -> Entry {
