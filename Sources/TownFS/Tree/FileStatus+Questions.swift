@@ -9,7 +9,7 @@ import SystemPackage
 /// A directory with a bind mount has two identities: the kernel does not rename or link between two mounts. Other files have one
 /// identity in all mounts, and so one page cache.
 struct FileIdentity: Hashable, Sendable {
-    /// 12 bits of the major number and 20 of the minor, as in the kernel. Keeps `Node` small.
+    /// 12 bits of the major number and 20 of the minor, as in the kernel, to keep `Node` small.
     private let shortDevice: UInt32
     /// A directory's mount (`stx_mnt_id`); 0 for anything else, and before Linux 5.8.
     let mount: UInt32
