@@ -166,6 +166,9 @@ import TownFS
         Fault("few descriptors", "open files", .warning, naming: "1024") { $0.openFilesLimit = 1024 },
         Fault("few watches", "inotify", .warning, naming: "max_user_watches") { $0.inotifyWatches = 100 },
         Fault("hidepid", "/proc", .warning, naming: "invisible") { $0.hidepid = "invisible" },
+        Fault("git that syncs in batches", "git", .warning, naming: "/gt/a/.git/config and 1 more") {
+            $0.gitFiles = ["/gt/a/.git/config", "/gt/b/.git/config"]
+        },
         Fault("clock of 1970", "clock", .problem, naming: "1970") { $0.clock = 100 },
         Fault(
             "documents of the future", "clock", .warning, naming: "3 documents",

@@ -10,7 +10,7 @@ extension TownFacts {
             mount, scope, processes, place, backing, sockets, heartbeats, device, fusermount3, allowOther,
             kernelVersion,
             openFiles,
-            inotify, proc, clockRate, documents, writeback, mirror, pulse, version,
+            inotify, proc, git, clockRate, documents, writeback, mirror, pulse, version,
         ].compactMap { $0 }
     }
 
@@ -278,6 +278,16 @@ extension TownFacts {
             name, "mounted with hidepid=\(hidepid)",
             "Touches can only be attributed to processes of the user who has mounted",
             do: "Mount as root, or /proc with gid= of a group that the worker is in")
+    }
+
+    /// git's object files, which a method that relies on sync_file_range(2) does not make durable.
+    var git: Finding? {
+        guard let first = gitFiles.first else { return nil }
+        let more = gitFiles.count > 1 ? " and \(gitFiles.count - 1) more" : ""
+        return .warning(
+            "git", "\(first)\(more) sets core.fsyncMethod to batch or writeout-only",
+            "That relies on sync_file_range(2), which does nothing in a town: a crash may lose committed objects",
+            do: "'git config core.fsyncMethod fsync'")
     }
 
     var clockRate: Finding {

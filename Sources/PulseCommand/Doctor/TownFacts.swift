@@ -69,6 +69,9 @@ struct TownFacts: Sendable {
     /// With so many files, passthrough and scope make a difference.
     static let manyNames = 50_000
 
+    /// Configuration files of git that set a `core.fsyncMethod` without effect in a town.
+    var gitFiles: [String] = []
+
     var fusermount: File?
     var deviceFile: File?
     var deviceIsOpenable = false
