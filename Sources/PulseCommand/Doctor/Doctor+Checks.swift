@@ -146,7 +146,7 @@ extension TownFacts {
     // MARK: Processes that bypass the mount
 
     var backing: Finding {
-        let name = "beneath"
+        let name = "bypass"
         let unseen =
             hiddenProcesses > 0 ? "; \(count(hiddenProcesses, "process", "processes")) cannot be examined" : ""
         guard let first = holders.first else {
@@ -330,7 +330,7 @@ extension TownFacts {
     }
 
     var writeback: Finding? {
-        let name = "write-down"
+        let name = "write-back"
         if let log, log.unwritten > 0, status?.documents.notWrittenDown != 0 {
             return .problem(
                 name, "\(count(log.unwritten, "time")) a document could not be written back to its file",
