@@ -50,7 +50,7 @@ struct TownFacts: Sendable {
     /// Whether keeper and worker run.
     var keeperIsThere: Bool?
     var workerIsThere: Bool?
-    /// Processes that use the backing directory: that bypass the mount, or work in a town that is not mounted.
+    /// Processes that use the backing directory: they bypass the mount, or the town is not mounted.
     var holders: [MountUsers.User] = []
     /// Processes that this user cannot examine.
     var hiddenProcesses = 0
