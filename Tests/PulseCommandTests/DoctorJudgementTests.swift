@@ -128,13 +128,13 @@ import TownFS
             $0.enclosing = .init(path: "/outer", type: "fuse.pulsefs")
         },
         Fault("town on NFS", "place", .warning, naming: "nfs4") { $0.enclosing = .init(path: "/home", type: "nfs4") },
-        Fault("files open beneath", "beneath", .problem, naming: "vim (pid 5: file /gt/x) is from") {
+        Fault("files open past the mount", "bypass", .problem, naming: "vim (pid 5: file /gt/x) is from") {
             $0.holders = [.init(name: "vim", pid: 5, use: "file /gt/x")]
         },
-        Fault("files open in an unmounted town", "beneath", .warning, naming: "bash", .absent) {
+        Fault("files open in an unmounted town", "bypass", .warning, naming: "bash", .absent) {
             $0.holders = [.init(name: "bash", pid: 5, use: "its current directory")]
         },
-        Fault("many beneath", "beneath", .problem, naming: "and 2 more are from") { facts in
+        Fault("many processes past the mount", "bypass", .problem, naming: "and 2 more are from") { facts in
             facts.holders = (1...7).map { .init(name: "sh", pid: $0, use: "its root") }
         },
         Fault("old socket", "sockets", .warning, naming: "/gt/a.sock and 1 more may") {
@@ -166,6 +166,9 @@ import TownFS
         Fault("few descriptors", "open files", .warning, naming: "1024") { $0.openFilesLimit = 1024 },
         Fault("few watches", "inotify", .warning, naming: "max_user_watches") { $0.inotifyWatches = 100 },
         Fault("hidepid", "/proc", .warning, naming: "invisible") { $0.hidepid = "invisible" },
+        Fault("git that syncs in batches", "git", .warning, naming: "/gt/a/.git/config and 1 more") {
+            $0.gitFiles = ["/gt/a/.git/config", "/gt/b/.git/config"]
+        },
         Fault("clock of 1970", "clock", .problem, naming: "1970") { $0.clock = 100 },
         Fault(
             "documents of the future", "clock", .warning, naming: "3 documents",
@@ -183,7 +186,7 @@ import TownFS
             $0.log?.rejections = 2
         },
         Fault(
-            "documents that cannot be written down", "write-down", .problem, naming: "/log",
+            "documents that cannot be written back", "write-back", .problem, naming: "/log",
             .served(status { $0.documents.notWrittenDown = 1 })
         ) { $0.log?.unwritten = 2 },
         Fault("mirror that is down", "mirror", .problem, naming: "why", .served(status { $0.mirror = mirror(.down) })),

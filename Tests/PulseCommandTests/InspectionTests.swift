@@ -184,7 +184,7 @@ extension ParallelEndToEnd {
                 try town.touch("gt-crew-max")
                 let diagnosis = try diagnose(town)
                 #expect(diagnosis.town == town.path && diagnosis.mounted)
-                for check in ["mount", "processes", "documents", "write-down", "mirror"] {
+                for check in ["mount", "processes", "documents", "write-back", "mirror"] {
                     #expect(diagnosis[check]?.level == .ok, "\(String(describing: diagnosis[check]))")
                 }
                 let lines = try town.pulsefs("doctor", town.path).output.split(separator: "\n")
@@ -200,24 +200,24 @@ extension ParallelEndToEnd {
                 #expect(eventually { Client.isProcess(sleeper.pid, in: town.path) })
                 let before = try diagnose(town)
                 #expect(!before.mounted)
-                #expect(before["beneath"]?.level == .warning)
-                #expect(before["beneath"]?.finding.contains("\(sleeper.pid)") == true)
+                #expect(before["bypass"]?.level == .warning)
+                #expect(before["bypass"]?.finding.contains("\(sleeper.pid)") == true)
                 try town.mount()
                 let after = try diagnose(town)
-                #expect(after["beneath"]?.level == .problem)
-                #expect(after["beneath"]?.finding.contains("\(sleeper.pid): its current directory") == true)
+                #expect(after["bypass"]?.level == .problem)
+                #expect(after["bypass"]?.finding.contains("\(sleeper.pid): its current directory") == true)
                 // The later process has the mounted directory.
                 let late = try Command("sleep", "60", in: town.path).start()
                 #expect(eventually { Client.isProcess(late.pid, in: town.path) })
-                #expect(try diagnose(town)["beneath"]?.finding.contains("\(late.pid)") == false)
+                #expect(try diagnose(town)["bypass"]?.finding.contains("\(late.pid)") == false)
                 late.send(SIGKILL)
                 sleeper.send(SIGKILL)
                 _ = try late.wait()
                 _ = try sleeper.wait()
                 // This process remains: it holds the backing directory.
                 let then = try diagnose(town)
-                #expect(then["beneath"]?.finding.contains("\(sleeper.pid)") == false)
-                #expect(then["beneath"]?.finding.contains("(pid \(getpid()): file \(town.path))") == true)
+                #expect(then["bypass"]?.finding.contains("\(sleeper.pid)") == false)
+                #expect(then["bypass"]?.finding.contains("(pid \(getpid()): file \(town.path))") == true)
                 try town.unmount()
             }
         }

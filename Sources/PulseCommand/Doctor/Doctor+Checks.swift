@@ -10,7 +10,7 @@ extension TownFacts {
             mount, scope, processes, place, backing, sockets, heartbeats, device, fusermount3, allowOther,
             kernelVersion,
             openFiles,
-            inotify, proc, clockRate, documents, writeback, mirror, pulse, version,
+            inotify, proc, git, clockRate, documents, writeback, mirror, pulse, version,
         ].compactMap { $0 }
     }
 
@@ -146,7 +146,7 @@ extension TownFacts {
     // MARK: Processes that bypass the mount
 
     var backing: Finding {
-        let name = "beneath"
+        let name = "bypass"
         let unseen =
             hiddenProcesses > 0 ? "; \(count(hiddenProcesses, "process", "processes")) cannot be examined" : ""
         guard let first = holders.first else {
@@ -280,6 +280,16 @@ extension TownFacts {
             do: "Mount as root, or /proc with gid= of a group that the worker is in")
     }
 
+    /// git's object files, which a method that relies on sync_file_range(2) does not make durable.
+    var git: Finding? {
+        guard let first = gitFiles.first else { return nil }
+        let more = gitFiles.count > 1 ? " and \(gitFiles.count - 1) more" : ""
+        return .warning(
+            "git", "\(first)\(more) sets core.fsyncMethod to batch or writeout-only",
+            "That relies on sync_file_range(2), which does nothing in a town: a crash may lose committed objects",
+            do: "'git config core.fsyncMethod fsync'")
+    }
+
     var clockRate: Finding {
         let name = "clock"
         // Before this program was written.
@@ -320,7 +330,7 @@ extension TownFacts {
     }
 
     var writeback: Finding? {
-        let name = "write-down"
+        let name = "write-back"
         if let log, log.unwritten > 0, status?.documents.notWrittenDown != 0 {
             return .problem(
                 name, "\(count(log.unwritten, "time")) a document could not be written back to its file",

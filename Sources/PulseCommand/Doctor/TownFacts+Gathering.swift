@@ -37,6 +37,7 @@ extension TownFacts {
                 ? false : exists("/proc/\(status.workerPid)/fd/\(Keeper.WorkerDescriptor.root)/.pulse")
         }
         if place.mount == nil { try facts.lookIntoPlainTown() }
+        try facts.lookAtGit()
         facts.lookAtMachine()
         facts.log = Log.read(of: place.path, keeper: facts.status?.keeperPid)
         return facts
@@ -118,6 +119,13 @@ extension TownFacts {
         lastHeartbeat = newest.map { ($0.name, Double(max(0, time(nil) - $0.modified))) }
         self.hasRealPulse = hasRealPulse
         names = try within(.seconds(1)) { Self.countNames(in: town) }
+    }
+
+    /// Reads git's configuration with a time limit, past the mount if there is one.
+    private mutating func lookAtGit() throws {
+        let town = town
+        let root = status.map { "/proc/\($0.workerPid)/fd/\(Keeper.WorkerDescriptor.root)" } ?? town
+        gitFiles = try within(.seconds(1)) { GitConfig.filesWithoutEffect(in: root, of: town) } ?? []
     }
 
     /// Counts files and directories up to `manyNames`.

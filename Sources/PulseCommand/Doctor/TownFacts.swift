@@ -50,7 +50,7 @@ struct TownFacts: Sendable {
     /// Whether keeper and worker run.
     var keeperIsThere: Bool?
     var workerIsThere: Bool?
-    /// Processes that use the backing directory: beneath the mount, or the town if it is not mounted.
+    /// Processes that use the backing directory: they bypass the mount, or the town is not mounted.
     var holders: [MountUsers.User] = []
     /// Processes that this user cannot examine.
     var hiddenProcesses = 0
@@ -68,6 +68,9 @@ struct TownFacts: Sendable {
 
     /// With so many files, passthrough and scope make a difference.
     static let manyNames = 50_000
+
+    /// Configuration files of git that set a `core.fsyncMethod` without effect in a town.
+    var gitFiles: [String] = []
 
     var fusermount: File?
     var deviceFile: File?
