@@ -36,7 +36,7 @@ let package = Package(
         .target(name: "Linux", dependencies: ["CLinux", system]),
 
         // libfuse with Swift types. Knows nothing of liveness.
-        .target(name: "Fuse", dependencies: ["CFuse", "CLinux", "Linux", system] + collections),
+        .target(name: "Fuse", dependencies: ["CFuse", "CLinux", "Linux", system] + collections, exclude: ["README.md"]),
 
         // Who is alive. No I/O; time is passed in.
         .target(name: "Liveness", dependencies: collections),
