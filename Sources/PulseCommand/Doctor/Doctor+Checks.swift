@@ -285,7 +285,7 @@ extension TownFacts {
         guard let first = gitFiles.first else { return nil }
         let more = gitFiles.count > 1 ? " and \(gitFiles.count - 1) more" : ""
         return .warning(
-            "git", "\(first)\(more) sets core.fsyncMethod to batch or writeout-only",
+            "git", "\(first)\(more) \(more.isEmpty ? "sets" : "set") core.fsyncMethod to batch or writeout-only",
             "That relies on sync_file_range(2), which does nothing in a town: a crash may lose committed objects",
             do: "'git config core.fsyncMethod fsync'")
     }

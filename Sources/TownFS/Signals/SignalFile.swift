@@ -13,8 +13,8 @@ import SystemPackage
 /// later file of the same name is another object. A process that still has the former one open writes to an unlinked
 /// file.
 ///
-/// Lock order: a `SignalOpenFile`'s, then this one's, then those of journal, table and write-back. Backing files are
-/// read and written without any of them.
+/// Lock order: this one's, then those of a `SignalOpenFile`, the directory, journal and table. Backing files are read and
+/// written without any of them.
 final class SignalFile: Sendable {
     /// How long the kernel may cache attributes, where it may at all, in seconds.
     static let attributeTimeout = 1.0
