@@ -51,13 +51,17 @@ let package = Package(
         // The town: passthrough, nodes, signal files, `.pulse`.
         .target(name: "TownFS", dependencies: ["Fuse", "Liveness", "Linux", "CLinux", system, logging]),
 
-        // The `pulsefs` program: command line, keeper, worker.
-        .executableTarget(
-            name: "PulseCommand",
+        // Keeper and worker: the processes of a mounted town.
+        .target(
+            name: "Daemon",
             dependencies: [
                 "Fuse", "Liveness", "LivenessRedis", "Linux", "TownFS", "CLinux", argumentParser, system, logging,
-            ]
-        ),
+            ]),
+
+        // The `pulsefs` program: the command line.
+        .executableTarget(
+            name: "PulseCommand",
+            dependencies: ["Daemon", "Fuse", "Liveness", "Linux", "TownFS", "CLinux", argumentParser, system]),
 
         // For the parity tests: system calls past glibc.
         .systemLibrary(name: "CSystemCall", path: "Tests/CSystemCall"),
@@ -65,6 +69,7 @@ let package = Package(
         // What test targets share: clocks, seeded randomness, temporary directories, Redis servers, traits.
         .target(name: "TestSupport", dependencies: ["Liveness", "CLinux", system], path: "Tests/TestSupport"),
 
+        .testTarget(name: "LinuxTests", dependencies: ["Linux", "CLinux", system]),
         .testTarget(name: "FuseTests", dependencies: ["Fuse", "TestSupport", "CFuse", "CLinux", "Linux", system]),
         .testTarget(name: "LivenessTests", dependencies: ["Liveness", "TestSupport"]),
 
@@ -78,7 +83,7 @@ let package = Package(
             dependencies: ["TownFS", "Fuse", "Liveness", "TestSupport", "Linux", "CLinux", system, logging]),
         .testTarget(
             name: "PulseCommandTests",
-            dependencies: ["PulseCommand", "TestSupport", "Linux", "CLinux", "CSystemCall", system]),
+            dependencies: ["PulseCommand", "Daemon", "TestSupport", "Linux", "CLinux", "CSystemCall", system]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -268,4 +268,38 @@ static inline int clinux_fuse_backing_close(int connection, uint32_t file) {
 // environ(7): declared twice.
 static inline char *const *clinux_environment(void) { return environ; }
 
+// fsopen(2), fsconfig(2), fsmount(2), move_mount(2), openat2(2): no wrappers before glibc 2.36.
+enum {
+    clinux_fsconfig_set_flag = 0,
+    clinux_fsconfig_set_string = 1,
+    clinux_fsconfig_create = 6,
+    clinux_fsconfig_reconfigure = 7,
+    clinux_mount_attr_rdonly = 1,
+    clinux_mount_attr_nosuid = 2,
+    clinux_mount_attr_nodev = 4,
+    clinux_mount_attr_noexec = 8,
+};
+static inline int clinux_fsopen(const char *type) { return (int)syscall(SYS_fsopen, type, 1u /* FSOPEN_CLOEXEC */); }
+static inline int clinux_fsconfig(int context, unsigned int command, const char *key, const char *value) {
+    return (int)syscall(SYS_fsconfig, context, command, key, value, 0);
+}
+static inline int clinux_fsmount(int context, unsigned int attributes) {
+    return (int)syscall(SYS_fsmount, context, 1u /* FSMOUNT_CLOEXEC */, attributes);
+}
+// Attaches a mount that fsmount(2) returned to an open directory.
+static inline int clinux_attach_mount(int mount, int directory) {
+    return (int)syscall(SYS_move_mount, mount, "", directory, "", 0x44u /* MOVE_MOUNT_F_EMPTY_PATH | _T_EMPTY_PATH */);
+}
+
+// fcntl(2) is variadic, and F_OFD_* are hidden behind _GNU_SOURCE. Locks one byte of a file for reading; -1 with EAGAIN.
+static inline int clinux_lock_byte(int descriptor, off_t byte) {
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    return fcntl(descriptor, F_OFD_SETLK, &lock);
+}
+// Whether somebody else holds a lock of the byte: 1 or 0; -1 on failure.
+static inline int clinux_is_byte_locked(int descriptor, off_t byte) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    return fcntl(descriptor, F_OFD_GETLK, &lock) == -1 ? -1 : lock.l_type != F_UNLCK;
+}
+
 #endif

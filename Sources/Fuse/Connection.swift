@@ -97,6 +97,26 @@ public final class Connection: Sendable {
         notify(FUSE_NOTIFY_INVAL_INODE, fuse_notify_inval_inode_out(ino: inode.rawValue, off: 0, len: 0))
     }
 
+    /// Has the kernel look a name up again before it is next used.
+    ///
+    /// Unlike an invalidation, this leaves alone what is mounted on the name, and directories in which processes work.
+    ///
+    /// Not from inside an operation: the kernel locks the directory.
+    ///
+    /// The corresponding message is `FUSE_NOTIFY_INVAL_ENTRY` with `FUSE_EXPIRE_ONLY` (protocol 7.38, Linux 6.1).
+    public func expire(_ name: FileName, in parent: InodeNumber) {
+        let count = name.bytes.count
+        let header = fuse_notify_inval_entry_out(
+            parent: parent.rawValue, namelen: UInt32(count), flags: UInt32(FUSE_EXPIRE_ONLY))
+        let size = MemoryLayout.size(ofValue: header)
+        withUnsafeTemporaryAllocation(byteCount: size + count + 1, alignment: 8) { body in
+            body.storeBytes(of: header, as: fuse_notify_inval_entry_out.self)
+            // With the terminating NUL.
+            body.baseAddress?.advanced(by: size).copyMemory(from: name.pointer, byteCount: count + 1)
+            _ = send(unique: 0, code: Int32(bitPattern: FUSE_NOTIFY_INVAL_ENTRY.rawValue), UnsafeRawBufferPointer(body))
+        }
+    }
+
     /// Sends a message that answers no request.
     func notify<Body: BitwiseCopyable>(_ code: fuse_notify_code, _ body: Body) {
         // A notification has unique 0, and its code in the place of the errno. ENOENT: the kernel does not know the inode,

@@ -81,7 +81,7 @@ enum Credentials {
         guard isKnown, words[0].effective & capability != 0 else { return try body() }
         words[0].effective &= ~capability
         words.withCapabilities { _ = clinux_set_capabilities($0) }
-        let group = setfsgid(caller.group)
+        let group = setfsgid(caller.callingGroup)
         defer {
             setfsgid(gid_t(bitPattern: group))
             words[0].effective |= capability

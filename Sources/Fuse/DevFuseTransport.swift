@@ -75,17 +75,27 @@ final class DevFuseTransport: Transport {
                     return pool.end(because: error == Errno(rawValue: ENODEV) ? nil : error)
                 }
                 bytes = UnsafeRawBufferPointer(rebasing: request[..<size])
-                let isLast = pool.received(
+                let admission = pool.received(
                     from: Self.client(of: bytes), wasWaiting: wasWaiting, previousServiceTime: serviceTime)
-                if isLast, dispatcher.mayBlock(bytes) {
-                    pool.enqueue(Array(bytes))
+                if mustQueue(bytes, admission, dispatcher) {
+                    pool.enqueue(Array(bytes), isForRootDevice: dispatcher.isForRootDevice(bytes))
                     continue
                 }
-                buffers.mayBlock = !isLast
+                if case .memoryOnly = admission { buffers.mayBlock = false } else { buffers.mayBlock = true }
             }
             let start = Self.nanoseconds()
             dispatcher.dispatch(bytes, &buffers)
             serviceTime = Self.nanoseconds() - start
+        }
+    }
+
+    private func mustQueue(
+        _ request: UnsafeRawBufferPointer, _ admission: WorkerPool.Admission, _ dispatcher: Dispatcher
+    ) -> Bool {
+        switch admission {
+        case .anyRequest: false
+        case .rootDeviceOnly: !dispatcher.isForRootDevice(request) && dispatcher.mayBlock(request)
+        case .memoryOnly: dispatcher.mayBlock(request)
         }
     }
 

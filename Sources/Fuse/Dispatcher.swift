@@ -79,6 +79,11 @@ final class Dispatcher: Sendable {
         }
     }
 
+    func isForRootDevice(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard let header = Message.header(of: bytes) else { return true }
+        return fileSystem.isOnRootDevice(InodeNumber(rawValue: header.nodeid))
+    }
+
     // MARK: Names
 
     func lookup(_ call: Call) {
@@ -183,7 +188,7 @@ final class Dispatcher: Sendable {
 
     func setattr(_ call: Call) {
         let input = call.input(as: fuse_setattr_in.self)
-        // A change of owner clears the set-id bits by itself, whoever makes it.
+        // A change of owner clears the set-id bits by itself, also by root.
         let killPriv = input.valid & UInt32(FATTR_SIZE) != 0 && input.valid & UInt32(FATTR_KILL_SUIDGID) != 0
         let handle = input.valid & UInt32(FATTR_FH) != 0 ? FileHandle(rawValue: input.fh) : nil
         reply(to: call) { () throws(Errno) in
@@ -330,7 +335,7 @@ final class Dispatcher: Sendable {
 
     func release(_ call: Call) {
         let handle = FileHandle(rawValue: call.input(as: fuse_release_in.self).fh)
-        if fileSystem.mayReleaseLater(handle),
+        if fileSystem.mayReleaseLater(handle), fileSystem.isOnRootDevice(call.inode),
             deferred.add(.release(handle, of: call.inode, unique: call.header.unique))
         {
             return
@@ -352,7 +357,7 @@ final class Dispatcher: Sendable {
         let input = call.input(as: fuse_fallocate_in.self)
         replyEmpty(to: call) { (request) throws(Errno) in
             // The request does not say whether set-id bits must go; for a caller who is not root they must.
-            try changing(killPriv: request.user != 0, for: request) { () throws(Errno) in
+            try changing(killPriv: request.callingUser != 0, for: request) { () throws(Errno) in
                 try fileSystem.fallocate(
                     FileHandle(rawValue: input.fh), mode: CInt(bitPattern: input.mode),
                     offset: try Self.offset(input.offset), length: try Self.offset(input.length))
@@ -372,7 +377,7 @@ final class Dispatcher: Sendable {
 
     func copyFileRange(_ call: Call) {
         let input = call.input(as: fuse_copy_file_range_in.self)
-        replyWithCount(to: call, killPriv: call.header.uid != 0) { (_) throws(Errno) in
+        replyWithCount(to: call, killPriv: call.request().callingUser != 0) { (_) throws(Errno) in
             try fileSystem.copyFileRange(
                 from: FileHandle(rawValue: input.fh_in), at: try Self.offset(input.off_in),
                 to: FileHandle(rawValue: input.fh_out), at: try Self.offset(input.off_out),

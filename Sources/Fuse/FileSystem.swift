@@ -1,21 +1,21 @@
 import Glibc
 import SystemPackage
 
-/// What a file system answers, one method an operation of the FUSE protocol, by libfuse's names.
+/// A file system: one method for each operation of the FUSE protocol, by libfuse's names.
 ///
-/// Methods return or throw the errno the caller shall see; `OperationTable` replies, exactly once. They are called from
-/// several threads at a time, also for one inode. Names and byte ranges belong to the request and are gone on return.
+/// Methods return a result or throw the errno for the caller; the `Dispatcher` replies, once. They are called from several
+/// threads at a time, also for one inode. Names and byte ranges belong to the request and are gone on return.
 ///
-/// The kernel has checked permissions before it asks (the mount uses `default_permissions`), and does all file locking
-/// by itself. What is not here is left out of the table, and the kernel answers as it does for a file system that
-/// cannot: no `access`, `bmap`, locks.
+/// The kernel checks permissions before it sends a request (the mount uses `default_permissions`), and does all file
+/// locking by itself. Operations that are not here get ENOSYS, and the kernel behaves as for a file system that cannot:
+/// no `access`, `bmap`, locks.
 ///
 /// The corresponding C type is `struct fuse_lowlevel_ops`.
 public protocol FileSystem: AnyObject, Sendable {
-    /// What of the kernel's is of use to this file system.
+    /// What this file system wants of the kernel.
     var features: Features { get }
 
-    /// Hands over the kernel's end, before the first request.
+    /// Hands over the kernel's end of the mount, before the first request.
     func connected(to connection: Connection)
 
     /// Whether an operation on an inode may wait for something outside this process: a disk, another mount, a lock.
@@ -27,18 +27,28 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Any thread may call this, before each request: it costs a table look-up, and never blocks.
     func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool
 
+    /// Whether an inode is on the device of the root, rather than on a file system mounted inside.
+    ///
+    /// Requests for other devices share half of the threads, so that a hung one never holds up the rest of the tree.
+    /// As cheap as `mayBlock`.
+    func isOnRootDevice(_ inode: InodeNumber) -> Bool
+
     // MARK: Names
 
-    /// Finds a name in a directory. ENOENT when it is not there.
+    /// Finds a name in a directory.
+    ///
+    /// - Throws: ENOENT if it does not exist, so that the kernel caches nothing; or returns `Entry.absent`, so that it does.
     func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry
 
-    /// Gives back `count` of the lookups of an inode. Has no caller and no reply; may come long after the name is gone.
+    /// Returns `count` lookups of an inode.
+    ///
+    /// There is no caller and no reply. It may come long after the name is gone.
     func forget(_ inode: InodeNumber, count: UInt64)
 
-    /// Makes a file of any kind but directory and symbolic link; `mode` holds kind and permissions.
+    /// Creates a file of any type but directory and symbolic link; `mode` holds type and permissions.
     ///
-    /// Here and wherever something is made, the thread has the caller's umask, which is still to be applied: system
-    /// calls do so by themselves. If the server is root, it has the caller's user and group for making files, too.
+    /// In this and all operations that create something, the thread has the caller's umask, which system calls still have
+    /// to apply. If the server is root, the thread has the caller's user and group too.
     func mknod(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
     ) throws(Errno) -> Entry
@@ -49,7 +59,7 @@ public protocol FileSystem: AnyObject, Sendable {
         to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> Entry
 
-    /// Gives a file a further name. The reply is the same inode as before.
+    /// Gives a file a further name. The reply has the inode that it has already.
     func link(_ inode: InodeNumber, to name: FileName, in parent: InodeNumber, for request: Request)
         throws(Errno) -> Entry
 
@@ -59,7 +69,7 @@ public protocol FileSystem: AnyObject, Sendable {
 
     /// Renames with the flags of renameat2(2): `RENAME_NOREPLACE`, `RENAME_EXCHANGE`, `RENAME_WHITEOUT`.
     ///
-    /// Once this has returned, the kernel takes the new name to mean the *source's* inode.
+    /// Afterwards the kernel maps the new name to the *source's* inode.
     func rename(
         _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
         for request: Request
@@ -70,13 +80,13 @@ public protocol FileSystem: AnyObject, Sendable {
 
     // MARK: Attributes
 
-    /// Answers stat(2), and fstat(2) too: the kernel does not say through which open file it asks.
+    /// Serves stat(2), and fstat(2) too: the kernel does not say through which open file.
     func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply
 
-    /// When an inode was made, or nil where the file system beneath does not know.
+    /// The birth time of an inode, or nil if the backing file system has none.
     func birthTime(of inode: InodeNumber) throws(Errno) -> timespec?
 
-    /// Changes attributes; `handle` is there for ftruncate(2) and its kind.
+    /// Changes attributes. `handle` is set for ftruncate(2) and its like.
     func setattr(
         _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
     ) throws(Errno) -> StatusReply
@@ -88,12 +98,12 @@ public protocol FileSystem: AnyObject, Sendable {
         _ inode: InodeNumber, _ name: UnsafePointer<CChar>, value: UnsafeRawBufferPointer, flags: CInt
     ) throws(Errno)
 
-    /// Reads an extended attribute into `value` and returns its size. An empty `value` asks for the size alone.
+    /// Reads an extended attribute into `value`, and returns its size. An empty `value` asks for the size only.
     func getxattr(
         _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int
 
-    /// Lists the names of extended attributes, each with its NUL. An empty `names` asks for the size alone.
+    /// Lists the names of extended attributes, each with its NUL. An empty `names` asks for the size only.
     func listxattr(
         _ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer, for request: Request
     ) throws(Errno) -> Int
@@ -102,53 +112,53 @@ public protocol FileSystem: AnyObject, Sendable {
 
     // MARK: Files
 
-    /// Opens with the flags of open(2), `O_TRUNC` among them, but never `O_CREAT` or `O_EXCL`.
+    /// Opens a file with the flags of open(2): O_TRUNC may be among them, O_CREAT and O_EXCL never are.
     func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply
 
-    /// Makes a regular file and opens it, in one step. With `O_TMPFILE` among the flags it gets no name.
+    /// Creates a regular file and opens it, in one step. With O_TMPFILE among the flags it gets no name.
     func create(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply)
 
-    /// Which way the bytes of a file go that has just been opened and `allowsPassthrough`.
+    /// The I/O mode of a file that has just been opened and `allowsPassthrough`.
     ///
-    /// Called by a thread that acts for itself, not for the caller: what the kernel is lent it uses in the name of whoever
-    /// lends it.
+    /// Called with the thread's own credentials: the kernel uses a backing file with those of the thread that registers it.
     func ioMode(of handle: FileHandle) -> OpenReply.IOMode
 
-    /// Fills `bytes` from `offset` on, and returns how many there were; fewer than asked is the end of the file.
+    /// Fills `bytes` from `offset` on, and returns how many there were. Fewer than asked for is the end of the file.
     ///
-    /// EAGAIN when there is nothing yet: a caller that will not wait is told so, for any other `wait` is asked.
+    /// - Throws: EAGAIN if there are no bytes yet. A caller with O_NONBLOCK gets that errno; for others `wait` is called.
     func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int
 
-    /// Lends a descriptor of what is beneath an open file, if reading there is all that `read` does; else returns nil.
+    /// Lends the descriptor of the backing file if reading it is all that `read` does; else returns nil.
     func withFile<Result>(backing handle: FileHandle, _ body: (CInt) -> Result) -> Result?
 
-    /// Takes over a read that has found nothing yet, to answer it when there is something.
+    /// Takes over a read that found no bytes yet, to answer it when there are some.
     ///
-    /// That may have come meanwhile. No thread waits; whoever answers may be any thread, this one included.
+    /// They may have come meanwhile. No thread waits, and any thread may answer.
     func wait(_ read: PendingRead, on handle: FileHandle)
 
-    /// Writes `bytes` at `offset`, and returns how many it took. With `appending` (the file was opened with `O_APPEND`)
-    /// they go to the end, and `offset` is only where the kernel believes that to be.
+    /// Writes `bytes` at `offset`, and returns how many were written.
+    ///
+    /// With `appending` (the file was opened with O_APPEND) they go to the end; `offset` is where the kernel believes it is.
     func write(
         _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, for request: Request
     ) throws(Errno) -> Int
 
-    /// Answers each close(2) of a descriptor of this open file; with dup(2) there are several.
+    /// Serves each close(2) of a descriptor of this open file. After dup(2) or fork(2) there are several.
     func flush(_ handle: FileHandle, for request: Request) throws(Errno)
 
-    /// Ends an open file after its last close. Nobody waits for it, and there is no caller.
+    /// Ends an open file after its last close. No client waits for it, and there is no caller.
     func release(_ handle: FileHandle)
 
-    /// Whether an open file may be released after requests that come later: nothing that others ask for depends on it.
+    /// Whether an open file may be released after later requests: none of them depends on it.
     func mayReleaseLater(_ handle: FileHandle) -> Bool
 
     func fsync(_ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno)
 
     func fallocate(_ handle: FileHandle, mode: CInt, offset: off_t, length: off_t) throws(Errno)
 
-    /// Answers `SEEK_DATA` and `SEEK_HOLE`; the kernel does the rest of lseek(2) itself.
+    /// Serves SEEK_DATA and SEEK_HOLE. The kernel does the rest of lseek(2) itself.
     func lseek(_ handle: FileHandle, offset: off_t, whence: CInt) throws(Errno) -> off_t
 
     func copyFileRange(
@@ -156,38 +166,39 @@ public protocol FileSystem: AnyObject, Sendable {
         flags: CInt
     ) throws(Errno) -> Int
 
-    /// Answers `FS_IOC_GETFLAGS` and its kind, for files and directories; ENOTTY for what it does not know.
+    /// Serves FS_IOC_GETFLAGS and its like, for files and directories.
     ///
     /// - Parameters:
     ///   - handle: Of an open directory, or `unopened`, if `isDirectory`; else of an open file.
-    ///   - argument: What `command` reads and writes, as large as the kernel has made it.
+    ///   - argument: The memory that `command` reads and writes, of the size the kernel sent.
+    /// - Throws: ENOTTY for an unknown command.
     func ioctl(
         _ inode: InodeNumber, _ handle: FileHandle, isDirectory: Bool, _ command: UInt32,
         _ argument: UnsafeMutableRawBufferPointer
     ) throws(Errno)
 
-    /// What poll(2) would say of the file now, as a mask of `POLLIN` and its kind.
+    /// The result of poll(2) on the file now: a mask of POLLIN and its like.
     ///
-    /// Never ENOSYS: the kernel would take it for the whole mount and for ever.
+    /// Never ENOSYS: the kernel would remember it for the whole connection.
     ///
-    /// - Parameter waker: Where somebody waits for this to change; to be kept until it has been raised, another one comes
-    ///   or the handle is released. Nil when nobody does.
+    /// - Parameter pollHandle: Set if a caller waits for a change. To be kept until it has notified, another one comes, or
+    ///   the handle is released.
     func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32
 
     // MARK: Directories
 
-    /// Opens a directory: not asked for where directories are listed `unopened`.
+    /// Opens a directory. Not called where directories are listed `unopened`.
     func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply
 
-    /// Lists a directory from `offset` on: 0, or what came with an earlier entry.
+    /// Lists a directory from `offset` on: 0, or the offset of an earlier entry.
     ///
-    /// Where there is none the reply is to be told whether that ends a listing that may be kept.
+    /// At the end of the directory the implementation calls `reply.end`.
     func readdir(
         _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
         for request: Request
     ) throws(Errno)
 
-    /// Lists a directory and looks every entry up but `.` and `..`.
+    /// Lists a directory, and looks up every entry but `.` and `..`.
     func readdirplus(
         _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
         for request: Request
@@ -200,4 +211,5 @@ public protocol FileSystem: AnyObject, Sendable {
 
 extension FileSystem {
     public func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool { true }
+    public func isOnRootDevice(_ inode: InodeNumber) -> Bool { true }
 }

@@ -1,4 +1,5 @@
 import Glibc
+import Linux
 
 /// A file system's name for one of its inodes towards the kernel (`nodeid` in linux/fuse.h).
 ///
@@ -58,7 +59,9 @@ public struct FileName {
 
 /// The caller of an operation, as the kernel put it into the request's header.
 public struct Request: Sendable {
-    /// Effective user and group of the caller (`fsuid`, `fsgid`).
+    /// User and group of the caller (`fsuid`, `fsgid`), mapped if the mount is id-mapped.
+    ///
+    /// With `Features.allowsIDMapping` they are `UInt32.max` in all requests that create nothing. See `callingUser`.
     public let user: uid_t
     public let group: gid_t
 
@@ -75,5 +78,16 @@ public struct Request: Sendable {
         self.group = group
         self.thread = thread
         self.umask = umask
+    }
+
+    /// The caller's user, read from `/proc` if it is not in the request; `UInt32.max` if it cannot be seen.
+    public var callingUser: uid_t { user == .max ? fileSystemID("Uid:") : user }
+
+    /// The caller's group, likewise.
+    public var callingGroup: gid_t { group == .max ? fileSystemID("Gid:") : group }
+
+    private func fileSystemID(_ key: String) -> UInt32 {
+        // Real, effective, saved and file system id: proc(5).
+        ProcFS.field(key, in: "/proc/\(thread)/status")?.last.flatMap { UInt32($0) } ?? .max
     }
 }

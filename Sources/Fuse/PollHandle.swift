@@ -1,6 +1,6 @@
 import CLinux
 
-/// Tells the kernel to ask again about a file that somebody polls.
+/// Tells the kernel to ask again about a file that a caller polls.
 ///
 /// One notification per poll is enough. More do no harm, nor does one after the file was closed. Any thread may notify,
 /// but not while it holds a lock.

@@ -14,9 +14,9 @@ import SystemPackage
 ///   others, and more where requests take long, as they wait for a disk rather than run;
 /// - no thread has read for a while: all are held up.
 ///
-/// Threads are started on demand up to `limit`, and end after `idleTime` without work. When `limit` threads serve requests
-/// at once, the last one serves only requests that cannot block, and queues the others: signal files stay available
-/// however many requests wait for disks.
+/// Threads are started on demand up to `limit`, and end after `idleTime` without work. Requests for other devices than the
+/// root's are queued while half of the threads serve requests, and those that may block at all while all but one do. So
+/// a hung mount inside the tree holds up no other directory, and signal files stay available whatever hangs.
 ///
 ///     parked ──▶ waiting for a request ──▶ serving it ──▶ waiting again, or parked
 package final class WorkerPool: Sendable {
@@ -33,6 +33,15 @@ package final class WorkerPool: Sendable {
         case queued([UInt8])
         /// End: the pool has ended, or has no use for the thread.
         case exit
+    }
+
+    /// What a thread may do with the request that it has received.
+    ///
+    /// The others are to be queued.
+    package enum Admission {
+        case anyRequest
+        case rootDeviceOnly
+        case memoryOnly
     }
 
     private struct State {
@@ -56,6 +65,8 @@ package final class WorkerPool: Sendable {
         var parked: [EventFD] = []
         /// Requests that may block, received when no other thread was free.
         var backlog = Deque<[UInt8]>()
+        /// Requests for other devices, received when half of the threads were serving.
+        var otherDevicesBacklog = Deque<[UInt8]>()
         var isTimerArmed = false
         var wantsThread = false
         var hasEnded = false
@@ -166,9 +177,15 @@ package final class WorkerPool: Sendable {
         while true {
             let step: Step = state.withLock { state in
                 if state.hasEnded { return .turn(.exit) }
-                // This thread counts as serving until now. One thread stays free for requests that cannot block.
-                if state.serving < limit || limit == 1, let queued = state.backlog.popFirst() {
-                    return .turn(.queued(queued))
+                // This thread counts as serving until now.
+                switch admission(state) {
+                case .anyRequest:
+                    if let queued = state.backlog.popFirst() ?? state.otherDevicesBacklog.popFirst() {
+                        return .turn(.queued(queued))
+                    }
+                case .rootDeviceOnly:
+                    if let queued = state.backlog.popFirst() { return .turn(.queued(queued)) }
+                case .memoryOnly: break
                 }
                 guard state.waiting > 0, state.active > state.wanted else {
                     state.waiting += 1
@@ -237,9 +254,9 @@ package final class WorkerPool: Sendable {
     ///   - wasWaiting: Whether the request was there already when the thread looked. That says nothing about a request of
     ///     the client served last: it may have run on this core meanwhile, and no other thread would have been faster.
     ///   - previousServiceTime: Nanoseconds that the thread's last request took.
-    /// - Returns: Whether all other threads are serving, so that this one must not block.
-    package func received(from client: pid_t?, wasWaiting: Bool, previousServiceTime: UInt64 = 0) -> Bool {
-        let (helper, mustArm, mustStart, isLast): (EventFD?, Bool, Bool, Bool) = state.withLock { state in
+    /// - Returns: Which requests the thread may serve, so that others remain for the rest.
+    package func received(from client: pid_t?, wasWaiting: Bool, previousServiceTime: UInt64 = 0) -> Admission {
+        let (helper, mustArm, mustStart, admission): (EventFD?, Bool, Bool, Admission) = state.withLock { state in
             state.waiting -= 1
             state.received += 1
             let isPressing = wasWaiting && client.map { $0 == 0 || $0 != state.lastClient } ?? false
@@ -254,7 +271,7 @@ package final class WorkerPool: Sendable {
             let helper = needsHelper ? state.unpark() : nil
             let mustStart = needsHelper && helper == nil && state.threads < limit && !state.wantsThread
             if mustStart { state.wantsThread = true }
-            return (helper, mustArmTimer(&state), mustStart, limit > 1 && state.serving >= limit)
+            return (helper, mustArmTimer(&state), mustStart, self.admission(state))
         }
         helper?.raise()
         if mustStart {
@@ -262,29 +279,45 @@ package final class WorkerPool: Sendable {
         } else if mustArm {
             armTimer(after: heldUpAfter)
         }
-        return isLast
+        return admission
+    }
+
+    /// Which requests a thread may serve that counts as serving already.
+    private func admission(_ state: State) -> Admission {
+        guard limit > 1 else { return .anyRequest }
+        if state.serving >= limit { return .memoryOnly }
+        return state.serving > max(1, limit / 2) ? .rootDeviceOnly : .anyRequest
     }
 
     // MARK: The backlog
 
-    /// Queues a request that may block.
+    /// Queues a request.
     ///
     /// A thread serves it when it has finished its own.
-    package func enqueue(_ request: [UInt8]) {
-        state.withLock { $0.backlog.append(request) }
+    package func enqueue(_ request: [UInt8], isForRootDevice: Bool) {
+        state.withLock { state in
+            if isForRootDevice {
+                state.backlog.append(request)
+            } else {
+                state.otherDevicesBacklog.append(request)
+            }
+        }
     }
 
     /// Removes a queued request.
     ///
     /// - Returns: Whether there was one.
     func cancel(_ unique: UInt64) -> Bool {
-        state.withLock { state in
-            let index = state.backlog.firstIndex { request in
+        func remove(from backlog: inout Deque<[UInt8]>) -> Bool {
+            let index = backlog.firstIndex { request in
                 request.withUnsafeBytes { Message.header(of: $0)?.unique == unique }
             }
             guard let index else { return false }
-            state.backlog.remove(at: index)
+            backlog.remove(at: index)
             return true
+        }
+        return state.withLock { state in
+            remove(from: &state.backlog) || remove(from: &state.otherDevicesBacklog)
         }
     }
 

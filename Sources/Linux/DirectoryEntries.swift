@@ -1,6 +1,6 @@
 import Glibc
 
-/// A name in a directory, and of what kind it is if the file system says so: `DT_DIR` and its like.
+/// A name in a directory, and its type if the file system tells it: `DT_DIR` and so on.
 package struct DirectoryEntry: Sendable {
     package let name: String
     package let kind: CInt
@@ -8,9 +8,9 @@ package struct DirectoryEntry: Sendable {
     package var isDirectory: Bool { kind == CInt(DT_DIR) }
 }
 
-/// What is in an open directory, without `.` and `..`; closes it.
+/// Reads and closes a directory; leaves out `.` and `..`.
 ///
-/// Empty for nil, which is how opendir(3) fails.
+/// Empty for nil, with which opendir(3) fails.
 ///
 /// The corresponding C function is `readdir`.
 package func directoryEntries(closing stream: OpaquePointer?) -> [DirectoryEntry] {

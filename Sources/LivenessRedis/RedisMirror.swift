@@ -206,14 +206,3 @@ package final class RedisMirror: LivenessMirror {
         }
     }
 }
-
-extension WallTime {
-    /// The wall clock's now.
-    ///
-    /// The corresponding C function is `clock_gettime` with `CLOCK_REALTIME`.
-    static var now: WallTime {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        return WallTime(seconds: Int64(now.tv_sec), nanoseconds: Int32(now.tv_nsec))
-    }
-}

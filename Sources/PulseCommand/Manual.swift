@@ -1,9 +1,10 @@
 import ArgumentParser
+import Daemon
 
-/// `pulsefs manual`: prints the manual page, in roff (man(7)), made from the command's own help.
+/// `pulsefs manual`: prints the manual page, as roff (man(7)), generated from the help.
 struct Manual: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Print the manual page, as mount-scripts/install does.", shouldDisplay: false)
+        abstract: "Print the manual page (for mount-scripts/install).", shouldDisplay: false)
 
     func run() throws {
         guard let page = Self.page(help: PulseFS._dumpHelp()) else {
@@ -12,10 +13,10 @@ struct Manual: ParsableCommand {
         print(page, terminator: "")
     }
 
-    /// When the commands last changed in what they do.
+    /// The date of the last change of the commands.
     private static let date = "2026-11-21"
 
-    // MARK: The help, as ArgumentParser tells it
+    // MARK: ArgumentParser's description of the commands
 
     private struct Help: Decodable {
         let command: Command
@@ -58,9 +59,11 @@ struct Manual: ParsableCommand {
 
     // MARK: The page
 
-    /// - Parameter help: What `--experimental-dump-help` prints; nil for anything else.
+    /// Nil if the help cannot be decoded.
+    ///
+    /// - Parameter help: The output of `--experimental-dump-help`.
     static func page(help: String) -> String? {
-        guard let help: Help = JSONText.decode(help, keys: .asTheyAre) else { return nil }
+        guard let help: Help = JSONText.decode(help, keys: .unchanged) else { return nil }
         let top = help.command
         let commands = (top.subcommands ?? []).filter { $0.shouldDisplay != false && $0.commandName != "help" }
         var page = Roff()
@@ -70,7 +73,7 @@ struct Manual: ParsableCommand {
         page.request("SH", "SYNOPSIS")
         page.unfilled(commands.map { synopsis(of: $0) })
         page.request("SH", "DESCRIPTION")
-        // What they mean has a section of its own.
+        // There is a section for exit statuses.
         page.text((top.discussion ?? "").replacing(ExitStatus.overview, with: ""))
         page.request("SH", "COMMANDS")
         for command in commands {
@@ -94,7 +97,7 @@ struct Manual: ParsableCommand {
             let words = "[" + term(option) + "]"
             return option.isRepeating ? words + "..." : words
         }
-        // A command with more has them listed beneath its name.
+        // The list of options follows below.
         let shortened = options.count > 3 ? ["[\\fIoptions\\fR]"] : options
         let positionals = command.positionals.map { argument in
             "\\fI\(Roff.escaped(argument.valueName ?? ""))\\fR" + (argument.isRepeating ? "..." : "")
@@ -117,42 +120,50 @@ struct Manual: ParsableCommand {
     }
 
     private static let files = [
-        ("TOWN/.pulse/status.json", "How the town is doing."),
-        ("TOWN/.pulse/runtimes/ID.json", "What is known of a runtime."),
-        ("TOWN/.pulse/alive/ID", "There while the runtime is alive; to touch it says so, to remove it forgets it."),
-        ("TOWN/.pulse/events", "What happens, a JSON object a line."),
-        ("TOWN/.pulse/metrics", "For Prometheus."),
-        ("/var/log/pulsefs", "Logs of towns that root has mounted; those of others are in ~/.local/state/pulsefs."),
+        ("TOWN/.pulse/status.json", "The state of the town."),
+        ("TOWN/.pulse/runtimes/ID.json", "The state of a runtime."),
+        (
+            "TOWN/.pulse/alive/ID",
+            "Exists while the runtime is alive. Touch it to touch the runtime, remove it to forget the runtime."
+        ),
+        ("TOWN/.pulse/events", "Events, one JSON object per line."),
+        ("TOWN/.pulse/metrics", "Metrics for Prometheus."),
+        (
+            "/var/log/pulsefs",
+            "Logs of towns that root has mounted. Those of other users are in ~/.local/state/pulsefs."
+        ),
     ]
 
     private static let environment = [
-        ("PULSEFS_REDIS_URL", "Where the mirror is, for a URL with a password in it."),
-        ("NO_COLOR", "If it is set and not empty, 'pulsefs watch' uses no colours."),
+        ("PULSEFS_REDIS_URL", "The URL of the Redis mirror. For URLs with a password."),
+        ("NO_COLOR", "If set and not empty, 'pulsefs watch' uses no colours."),
     ]
 }
 
-/// A page of man(7) that is being written.
+/// Builds a page of man(7).
 private struct Roff {
     private(set) var text = ""
 
     mutating func line(_ line: String) {
-        // A line that began with one of these would be a request.
+        // These characters begin a request.
         text += (line.hasPrefix(".") || line.hasPrefix("'") ? "\\&" : "") + line + "\n"
     }
 
     mutating func request(_ name: String, _ arguments: String...) {
-        // Words of our own, with nothing in them that would need more.
+        // Our own words need no escaping.
         text += ([".\(name)"] + arguments.map { "\"\($0)\"" }).joined(separator: " ") + "\n"
     }
 
-    /// Lines that stay as they are broken; marked up already.
+    /// Preformatted lines, with markup.
     mutating func unfilled(_ lines: [String]) {
         request("nf")
         for line in lines { self.line(line) }
         request("fi")
     }
 
-    /// Paragraphs, between which there is an empty line; lines that begin with two spaces are examples.
+    /// Paragraphs, separated by empty lines.
+    ///
+    /// Lines that begin with two spaces are examples.
     mutating func text(_ words: String) {
         var isFirst = true
         var isAfterGap = false
@@ -174,7 +185,7 @@ private struct Roff {
         if isExample { request("fi") }
     }
 
-    /// A term, marked up already, and what it means.
+    /// A term, with markup, and its meaning.
     mutating func entry(_ term: String, _ meaning: String) {
         request("TP")
         line(term)
@@ -194,7 +205,7 @@ private struct Roff {
         self.line(line)
     }
 
-    /// Text in which nothing means anything to roff.
+    /// Escapes all characters that are special in roff.
     static func escaped(_ text: String) -> String {
         text.unicodeScalars.map { scalar in
             switch scalar {
@@ -210,7 +221,7 @@ private struct Roff {
         }.joined()
     }
 
-    /// At least four digits, in capitals.
+    /// At least four digits, upper case.
     private static func hexadecimal(_ value: UInt32) -> String {
         let digits = String(value, radix: 16, uppercase: true)
         return String(repeating: "0", count: max(0, 4 - digits.count)) + digits

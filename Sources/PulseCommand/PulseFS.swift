@@ -1,4 +1,5 @@
 import ArgumentParser
+import Daemon
 import Glibc
 
 /// The `pulsefs` program.
@@ -8,16 +9,16 @@ struct PulseFS: ParsableCommand {
 
     static let configuration = CommandConfiguration(
         commandName: "pulsefs",
-        abstract: "A directory tree in which small files tell who is alive.",
+        abstract: "A file system in which heartbeat files tell which agents are alive.",
         discussion: """
-            pulsefs mounts over a town, a directory tree in which many agents work. Everything in it stays what it was, \
-            except the signal files, by which the town's tools tell each other that they are alive: those are kept in \
-            memory, so that nobody ever reads half of one, and pulsefs knows whose touch is recent and whose is not.
+            pulsefs mounts over a town, a directory tree in which many agents work. All files stay as they are, except \
+            signal files, with which tools tell each other that they are alive. pulsefs keeps these in memory: no reader \
+            ever sees half a document, and every touch has a time to live.
 
-              pulsefs mount ~/town                        lay pulsefs over ~/town
+              pulsefs mount ~/town                        mount pulsefs over ~/town
               echo 'hello' > ~/town/.runtime/keepalive.json
-              cat ~/town/.runtime/keepalive.json          the last touch, always whole
-              cat ~/town/.pulse/status.json               what pulsefs knows
+              cat ~/town/.runtime/keepalive.json          the last document, always whole
+              cat ~/town/.pulse/status.json               the state of the town
               pulsefs unmount ~/town                      plain files again, nothing lost
 
             \(ExitStatus.overview)
@@ -30,9 +31,8 @@ struct PulseFS: ParsableCommand {
     )
 
     static func main() {
-        // A reader of our output or messages that has gone is an error to be reported, not a reason to die.
+        // A closed pipe and a file size limit are errors of a call. They must not kill the process.
         signal(SIGPIPE, SIG_IGN)
-        // So is a file larger than a limit allows, or one client could end the mount for all.
         signal(SIGXFSZ, SIG_IGN)
         do {
             var command = try parseAsRoot()
@@ -41,7 +41,7 @@ struct PulseFS: ParsableCommand {
             printError(failure.message)
             Glibc.exit(failure.status.rawValue)
         } catch  where exitCode(for: error) == .validationFailure {
-            // The message alone: with the help and usage that the parser adds, nobody would find it.
+            // Only the message, without the parser's help and usage.
             let message = message(for: error).split(separator: "\n").first ?? "wrong arguments"
             printError("\(message)\(message.last?.isPunctuation == true ? "" : ".") See 'pulsefs --help'.")
             Glibc.exit(ExitStatus.usage.rawValue)
@@ -50,7 +50,7 @@ struct PulseFS: ParsableCommand {
         }
     }
 
-    /// Prints one line for a person, on standard error.
+    /// Prints one line for the user on standard error.
     static func printError(_ message: String) {
         var line = "pulsefs: \(message)\n"
         line.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }

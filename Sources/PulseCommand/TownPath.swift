@@ -1,29 +1,23 @@
-import Glibc
+import Daemon
 import Linux
 import SystemPackage
 
-/// The town that a command is about, and what is mounted there.
+/// The town of a command, and its main mount.
 struct TownPath {
     /// Absolute, without symbolic links.
     let path: String
-    let mount: MountEntry?
+    let mount: MountInfo?
 
-    /// Resolves what a person typed.
-    ///
-    /// Works for a town whose mount is dead, too.
-    init(_ typed: String) throws {
-        guard let resolved = realpath(typed, nil) else {
-            let error = Errno.current
-            // A dead mount answers nothing, not even what is a link: then the words have to do.
-            if error == .socketNotConnected || error == .connectionAbort, typed.hasPrefix("/") {
-                path = typed.count > 1 && typed.hasSuffix("/") ? String(typed.dropLast()) : typed
-                mount = try MountTable().town(at: path)
-                return
-            }
-            throw Failure("there is no town at \(typed): \(error)")
+    /// Resolves an argument, also if the town's mount is dead.
+    init(_ argument: String) throws {
+        do throws(Errno) {
+            path = try FilePaths.resolved(argument)
+        } catch .socketNotConnected where argument.hasPrefix("/"), .connectionAbort where argument.hasPrefix("/") {
+            // A dead mount cannot be resolved.
+            path = argument.count > 1 && argument.hasSuffix("/") ? String(argument.dropLast()) : argument
+        } catch {
+            throw Failure("there is no town at \(argument): \(error)")
         }
-        defer { free(resolved) }
-        path = String(cString: resolved)
         mount = try MountTable().town(at: path)
     }
 }

@@ -25,6 +25,8 @@ package final class Town: Sendable {
         package var sharesBacking = false
         /// Whether the kernel may read and write ordinary files beneath by itself, where it can.
         package var usesPassthrough = true
+        /// Whether id-mapped mounts may be made of the town.
+        package var allowsIDMapping = false
         /// Whether nothing in the town may change, so that not even a real file is brought up to date.
         package var isReadOnly = false
         /// Whether a directory may be found again by its kernel handle, where that is allowed.
@@ -32,7 +34,7 @@ package final class Town: Sendable {
         /// How long a changed document may wait before it goes to its real file.
         ///
         /// The promise to users is 30 s; the rest is for a slow disk.
-        var writeDownDelay: Duration = .seconds(20)
+        package var writebackDelay: Duration = .seconds(20)
 
         /// Whether callers are looked at in `/proc`; else only paths and documents say whose a touch is.
         package var looksAtCallers = true
@@ -97,6 +99,7 @@ package final class Town: Sendable {
     let callers: CallerTable
     let processes: ProcessWatch
     let log: Logger
+    private let detached = Atomic(false)
     private let clock: @Sendable () -> Timestamps
 
     /// - Parameters:
@@ -132,13 +135,26 @@ package final class Town: Sendable {
             wallTime: { clock().wall })
         events = try EventStream(of: liveness, bell: bell, wallTime: { clock().wall })
         expiry = try ExpiryTimer(over: liveness, event: bell.deadlines, now: { clock().instant })
-        writeback = try Writeback(in: backing, delay: configuration.writeDownDelay, log: log)
+        writeback = try Writeback(in: backing, delay: configuration.writebackDelay, log: log)
         callers = CallerTable(
             in: configuration.path, sessions: TownSessions(in: backing, log: log),
             capacity: configuration.callerCapacity,
             ignoring: configuration.ignoredCommands, isBlind: !configuration.looksAtCallers)
         processes = try ProcessWatch(
             callers, liveness: liveness, counters: counters, configuration: configuration, log: log, clock: clock)
+    }
+
+    /// Whether the mount is gone from the town's path, and the kernel still serves others: see `TownFileSystem.detach`.
+    var isDetached: Bool { detached.load(ordering: .relaxed) }
+
+    /// Whether other processes change the backing tree without going through the mount.
+    var sharesBacking: Bool { configuration.sharesBacking || isDetached }
+
+    func noteDetached() { detached.store(true, ordering: .relaxed) }
+
+    /// Writes back every document that has changed.
+    package func writeBack() {
+        writeback.writeAll()
     }
 
     var now: Timestamps { clock() }
@@ -160,15 +176,6 @@ package final class Town: Sendable {
 }
 
 extension WallTime {
-    /// The wall clock's now.
-    ///
-    /// The corresponding C function is `clock_gettime` with `CLOCK_REALTIME`.
-    package static var now: WallTime {
-        var now = Glibc.timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        return WallTime(now)
-    }
-
     init(_ time: Glibc.timespec) {
         self.init(seconds: Int64(time.tv_sec), nanoseconds: Int32(time.tv_nsec))
     }

@@ -30,6 +30,8 @@ package final class TownFileSystem: FileSystem {
         return owner(of: inode).mayBlock(inode, name: name)
     }
 
+    package func isOnRootDevice(_ inode: InodeNumber) -> Bool { owner(of: inode).isOnRootDevice(inode) }
+
     // MARK: Dispatch
 
     private func owner(of inode: InodeNumber) -> any FileSystem { PulseInodes.contains(inode) ? pulse : tree }

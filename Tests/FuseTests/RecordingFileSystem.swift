@@ -63,6 +63,11 @@ final class RecordingFileSystem: FileSystem {
         inode != Self.memoryOnly && name.map(text) != Self.memoryOnlyName
     }
 
+    /// An inode on a file system mounted inside.
+    static let otherDevice = InodeNumber(rawValue: 95)
+
+    func isOnRootDevice(_ inode: InodeNumber) -> Bool { inode != Self.otherDevice }
+
     // MARK: Answers
 
     static let status: FileStatus = {

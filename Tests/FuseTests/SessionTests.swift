@@ -226,6 +226,30 @@ import Testing
         }
     }
 
+    /// A hung mount inside the tree takes at most half of the threads.
+    @Test func requestsForTheRootDeviceAreServedBesideAnyNumberOfBlockedOnesForOthers() throws {
+        let mayGoOn = try EventFD()
+        let other = RecordingFileSystem.otherDevice.rawValue
+        let fileSystem = RecordingFileSystem { call in
+            guard call.starts(with: "lookup slow in \(other)") else { return }
+            mayGoOn.wait()
+            mayGoOn.raise()
+        }
+        try withSession(serving: fileSystem, threads: 8) { kernel in
+            defer { mayGoOn.raise() }
+            for unique in 0..<50 as Range<UInt64> {
+                try kernel.send(FUSE_LOOKUP, node: other, cString("slow"), unique: 1000 + unique * 2)
+            }
+            for unique in 0..<100 as Range<UInt64> {
+                let entry = try kernel.ask(FUSE_LOOKUP, node: 7, cString("fast"), unique: 10 + unique)
+                #expect(entry.errno == 0)
+            }
+            mayGoOn.raise()
+            let answered = try (0..<50).map { _ in try kernel.receive().unique }
+            #expect(Set(answered) == Set((0..<50).map { 1000 + $0 * 2 }))
+        }
+    }
+
     // MARK: Replies that the kernel does not take
 
     /// ENOENT: the caller was killed.

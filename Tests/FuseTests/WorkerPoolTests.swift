@@ -85,14 +85,14 @@ import Testing
             _ = pool.pool.received(from: 1, wasWaiting: false)
             #expect(eventually { pool.blocked == 3 })
             pool.finishOwn()
-            #expect(pool.pool.received(from: 1, wasWaiting: true))
+            #expect(pool.pool.received(from: 1, wasWaiting: true) == .memoryOnly)
             let request = Message.bytes(unique: 70)
-            pool.pool.enqueue(request)
+            pool.pool.enqueue(request, isForRootDevice: true)
             pool.finishOwn()
             #expect(pool.queued == [])
             // While the others are blocked it goes on serving what cannot block.
             for _ in 0..<100 {
-                #expect(pool.pool.received(from: 1, wasWaiting: true))
+                #expect(pool.pool.received(from: 1, wasWaiting: true) == .memoryOnly)
                 pool.finishOwn()
             }
             pool.unblockOne()
@@ -102,7 +102,9 @@ import Testing
 
     @Test func queuedRequestCanBeCancelledOnce() throws {
         let pool = try WorkerPool(limit: 2)
-        for unique in [70, 72, 74] as [UInt64] { pool.enqueue(Message.bytes(unique: unique)) }
+        for unique in [70, 72, 74] as [UInt64] {
+            pool.enqueue(Message.bytes(unique: unique), isForRootDevice: unique != 72)
+        }
         #expect(pool.cancel(72))
         #expect(!pool.cancel(72))
         #expect(!pool.cancel(71))

@@ -38,7 +38,12 @@ extension EndToEnd {
 
         // MARK: Killed
 
-        @Test(.needs("python3")) func townIsPlainFilesWithinASecondOfTheWorkersDeathAndNothingIsLost() throws {
+        enum KilledProcess: CaseIterable, Sendable {
+            case keeper, worker
+        }
+
+        @Test(.needs("python3"), arguments: KilledProcess.allCases, 1...3)
+        func townIsPlainFilesWithinASecondOfADeathAndNothingIsLost(of process: KilledProcess, round: Int) throws {
             try withMountedTown { town in
                 try Client.write("plain", to: "\(town.path)/file")
                 let paths = (1...4).map { "\(town.path)/.runtime/heartbeats/agent-\($0).json" }
@@ -47,11 +52,12 @@ extension EndToEnd {
                 let status = try town.status()
 
                 let promise = Promise(.seconds(1))
-                kill(status.workerPid, SIGKILL)
+                kill(process == .keeper ? status.keeperPid : status.workerPid, SIGKILL)
                 let isBack = eventually(within: promise) {
                     (try? Client.read("\(town.path)/file")) == "plain" && !town.isMounted
                 }
                 #expect(isBack)
+                if process == .keeper { #expect(eventually { town.processes.isEmpty }) }
 
                 for (path, agent) in zip(paths, agents) {
                     // An agent whose call failed has stopped. Others continue on the plain file.

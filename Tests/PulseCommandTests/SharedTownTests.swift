@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import TestSupport
 import Testing
@@ -43,6 +44,72 @@ extension ParallelEndToEnd {
             def mode(path): return oct(os.stat(path).st_mode & 0o7777), os.stat(path).st_uid
 
             """#
+
+        /// As a container runtime does: ids of the container are 100000 and more on the host.
+        @Test(.needs("python3")) func idMappedMountOfATownMapsUsersAsThatOfADirectoryDoes() throws {
+            let script = #"""
+                import ctypes, os, struct, sys
+                libc = ctypes.CDLL(None, use_errno=True)
+                def check(result):
+                    if result < 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+                    return result
+                def tree(path):
+                    return check(libc.syscall(428, -100, path.encode(), 1 | 0x80000))
+                def as_root_of_container(work):
+                    child = os.fork()
+                    if child == 0:
+                        os.setgroups([]); os.setresgid(100000, 100000, 100000); os.setresuid(100000, 100000, 100000)
+                        try: work(); os._exit(0)
+                        except OSError as error: os._exit(error.errno)
+                    return os.waitpid(child, 0)[1] >> 8
+                ready, go = os.pipe()
+                namespace = os.fork()
+                if namespace == 0:
+                    check(libc.unshare(0x10000000)); os.write(go, b"x"); os.read(os.pipe()[0], 1)
+                os.read(ready, 1)
+                for name in "uid_map", "gid_map": open(f"/proc/{namespace}/{name}", "w").write("0 100000 65536")
+                users = os.open(f"/proc/{namespace}/ns/user", os.O_RDONLY)
+                os.umask(0)
+                for top in sys.argv[1:]:
+                    os.makedirs(top + "/volume"); os.chmod(top + "/volume", 0o777)
+                    open(top + "/volume/file", "w").close()
+                    mount = tree(top + "/volume")
+                    attributes = struct.pack("QQQQ", 0x100000, 0, 0, users)
+                    check(libc.syscall(442, mount, b"", 0x1000, attributes, len(attributes)))
+                    at = lambda name: os.stat(name, dir_fd=mount)
+                    def make(name):
+                        os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=mount))
+                        os.mkdir(name + ".d", dir_fd=mount); os.symlink("x", name + ".l", dir_fd=mount)
+                    print(at("file").st_uid, as_root_of_container(lambda: make("made")), end=" ")
+                    print([(os.lstat(f"{top}/volume/made{s}").st_uid, os.lstat(f"{top}/volume/made{s}").st_gid)
+                           for s in ("", ".d", ".l")], at("made").st_uid, end=" ")
+                    as_root_of_container(lambda: os.chown("made", 100001, 100001, dir_fd=mount))
+                    print(os.stat(top + "/volume/made").st_uid, os.listxattr(top + "/volume/file"))
+                    os.close(mount)
+                os.kill(namespace, 9)
+                """#
+            try withMountedTown("--allow-other") { town in
+                let plain = try town.scratch.directory("plain")
+                let lines = try Command("python3", "-c", script, plain, town.path).output().split(separator: "\n")
+                try #require(lines.count == 2)
+                #expect(lines[0] == lines[1])
+                #expect(lines[0].hasPrefix("100000 0 [(0, 0)"), "\(lines)")
+            }
+        }
+
+        @Test func noThreadOfTheWorkerMayUseTheBlocksThatAreReservedForRoot() throws {
+            try withMountedTown("--allow-other") { town in
+                try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
+                let worker = try town.status().workerPid
+                for thread in try Client.names(in: "/proc/\(worker)/task") {
+                    let status = try Client.read("/proc/\(worker)/task/\(thread)/status").split(separator: "\n")
+                    let line = try #require(status.first { $0.hasPrefix("CapPrm:") })
+                    let permitted = try #require(UInt64(line.dropFirst("CapPrm:\t".count), radix: 16))
+                    #expect(permitted & (1 << UInt64(CAP_SYS_RESOURCE)) == 0, "\(status[0])")
+                    #expect(permitted & (1 << UInt64(CAP_SETUID)) != 0, "\(status[0])")
+                }
+            }
+        }
 
         @Test(.needs("python3")) func writerOfAnUnlinkedFileDoesNotChangeItsSuccessor() throws {
             try expect(

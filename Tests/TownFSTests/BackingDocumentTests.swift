@@ -1,5 +1,4 @@
 import CLinux
-import Dispatch
 import Fuse
 import Glibc
 import Linux
@@ -24,7 +23,7 @@ import Testing
     }
 
     /// A directory in which files are replaced.
-    private struct TestDirectory {
+    private struct TestDirectory: Sendable {
         let path: String
         let descriptor: Descriptor
 
@@ -115,28 +114,45 @@ import Testing
         }
     }
 
-    /// Each has a temporary file of its own: no document is mixed with another, and no rename misses its file.
+    /// Each writer has its own temporary file: documents do not mix, and each rename finds its file.
     @Test func anyNumberOfWritersReplaceAFileAtOnce() throws {
         try withDirectory { directory in
-            let texts = (0..<4).map { String(repeating: "\($0)", count: 10_000) }
+            let texts = (0..<4).map { String(repeating: "\($0)", count: 60_000) }
             let failures = Mutex<[Errno]>([])
             let torn = Mutex(0)
-            DispatchQueue.concurrentPerform(iterations: texts.count) { number in
-                for _ in 0..<200 {
-                    do throws(Errno) {
-                        try directory.replace("a.json", with: content(texts[number], modified: now), now: now)
-                    } catch {
-                        failures.withLock { $0.append(error) }
+            let contents = texts.map { content($0, modified: now) }
+            let time = now
+            let threads = try contents.map { content in
+                let ended = try EventFD()
+                _ = try Thread(named: "writer") {
+                    for _ in 0..<200 {
+                        do throws(Errno) {
+                            try directory.replace("a.json", with: content, now: time)
+                        } catch {
+                            failures.withLock { $0.append(error) }
+                        }
+                        let text = (try? directory.text("a.json")) ?? nil
+                        if text.map(texts.contains) != true { torn.withLock { $0 += 1 } }
                     }
-                    if (try? directory.text("a.json")).flatMap({ $0 }).map(texts.contains) != true {
-                        torn.withLock { $0 += 1 }
-                    }
+                    ended.raise()
                 }
+                return ended
             }
+            for ended in threads { ended.wait() }
             #expect(failures.withLock { $0 } == [])
             #expect(torn.withLock { $0 } == 0)
             let names = try directory.names()
             #expect(names == ["a.json"])
+        }
+    }
+
+    @Test(arguments: [".pulsefs-a.json", ".pulsefs-0123456789abcdef"])
+    func temporaryFileOfAnotherWriterIsLeftAlone(_ name: String) throws {
+        try withDirectory { directory in
+            try directory.write("half", to: name, modified: now)
+            try directory.replace("a.json", with: content("{}", modified: now), now: now)
+            #expect(try directory.text("a.json") == "{}")
+            #expect(try directory.text(name) == "half")
         }
     }
 

@@ -115,7 +115,7 @@ import Testing
     }
 
     @Test func nodeIsSmall() {
-        #expect(MemoryLayout<Node?>.stride <= 96)
+        #expect(MemoryLayout<Node?>.stride <= 88)
         #expect(MemoryLayout<NodeName>.size == 24)
     }
 

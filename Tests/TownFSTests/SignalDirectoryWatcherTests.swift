@@ -9,7 +9,7 @@ import Testing
 
 /// Directories of signal files, found in a real tree as they are created and removed.
 @Suite(.timeLimit(.minutes(5))) struct SignalDirectoryWatcherTests {
-    private final class Finds: SignalDirectoryWatcher.Finder {
+    private final class Finds: SignalDirectoryWatcher.Delegate {
         let paths = Mutex<[String]>([])
         let failures = Mutex<[String]>([])
 
@@ -37,7 +37,7 @@ import Testing
             search.search(for: finds)
             try body(tree, finds) {
                 // inotify events are readable when the system call returns.
-                search.catchUp(for: finds)
+                search.update(for: finds)
                 return finds.now
             }
         }

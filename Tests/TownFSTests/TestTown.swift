@@ -27,7 +27,7 @@ final class TestTown: Sendable {
 
     init(
         tree: String, patterns: [String], expiry: Town.Expiry, cacheCapacity: Int, journal: Journal?,
-        writeDownDelay: Duration? = nil, usesHandles: Bool = true, activity: Town.Activity = .observe,
+        writebackDelay: Duration? = nil, usesHandles: Bool = true, activity: Town.Activity = .observe,
         mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false
     ) throws {
         self.tree = tree
@@ -41,7 +41,7 @@ final class TestTown: Sendable {
         configuration.sharesBacking = sharesBacking
         configuration.activity = activity
         configuration.sharesSignals = mirror != nil
-        if let writeDownDelay { configuration.writeDownDelay = writeDownDelay }
+        if let writebackDelay { configuration.writebackDelay = writebackDelay }
         town = try Town(
             root: root, journal: self.journal, configuration: configuration, log: .silent, mirror: mirror,
             clock: { [clock] in Town.Timestamps(clock) })
@@ -274,7 +274,7 @@ final class TestTown: Sendable {
 ///   - journal: The journal of an earlier town; nil for an empty one.
 func withTown(
     _ files: [String: String] = [:], patterns: [String] = SignalPatterns.defaults, expiry: Town.Expiry = .keep,
-    cacheCapacity: Int = 64, journal: Journal? = nil, writeDownDelay: Duration? = nil, usesHandles: Bool = true,
+    cacheCapacity: Int = 64, journal: Journal? = nil, writebackDelay: Duration? = nil, usesHandles: Bool = true,
     activity: Town.Activity = .observe, mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false,
     _ body: (TestTown) throws -> Void
 ) throws {
@@ -289,7 +289,7 @@ func withTown(
         }
         let town = try TestTown(
             tree: tree, patterns: patterns, expiry: expiry, cacheCapacity: cacheCapacity, journal: journal,
-            writeDownDelay: writeDownDelay, usesHandles: usesHandles, activity: activity, mirror: mirror,
+            writebackDelay: writebackDelay, usesHandles: usesHandles, activity: activity, mirror: mirror,
             sharesBacking: sharesBacking)
         defer { _ = town.town.close() }
         try body(town)

@@ -89,7 +89,7 @@ import Testing
     }
 
     @Test func documentIsInItsRealFileAfterTheDelay() throws {
-        try withTown(writeDownDelay: .milliseconds(20)) { town in
+        try withTown(writebackDelay: .milliseconds(20)) { town in
             for text in [document("first", at: town.now), document("second", at: town.now)] {
                 try town.write(text, to: activity)
                 #expect(eventually { (try? town.readBacking(activity)) == text })
@@ -220,6 +220,31 @@ import Testing
             #expect(unlink("\(town.tree)/\(activity)") == 0)
             try town.recover()
             #expect(try town.readBacking(activity) == nil)
+        }
+    }
+
+    /// The backing file carries the time before the step, which is later.
+    @Test(arguments: ["written back", "found at the mount"], ["written back", "recovered"])
+    func documentAfterABackwardClockStepReplacesTheOneBefore(_ before: String, _ after: String) throws {
+        try withTown { town in
+            let former = document("former", at: town.now)
+            if before == "written back" {
+                try town.write(former, to: activity)
+                town.writeback()
+            } else {
+                try town.writeBacking(former, to: activity)
+                try town.setBackingTime(activity, to: town.now)
+            }
+            town.stepWall(by: .seconds(-15))
+            town.advance(by: .seconds(1))
+            let text = document("later", at: town.now)
+            try town.write(text, to: activity)
+            if after == "written back" {
+                town.writeback()
+            } else {
+                try town.recover()
+            }
+            #expect(try town.readBacking(activity) == text)
         }
     }
 

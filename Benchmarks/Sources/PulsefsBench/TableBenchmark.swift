@@ -165,7 +165,7 @@ struct TableBenchmark {
             while liveness.tally.expired - before < UInt64(count) {
                 let start = cpuTimeOfThread()
                 let found = liveness.tally.expired
-                _ = liveness.noteExpired(limit: 64)
+                _ = liveness.expire(limit: 64)
                 if liveness.tally.expired > found { looks.add((cpuTimeOfThread() - start).microseconds) }
                 // The worker's pause between two looks.
                 usleep(20)
@@ -221,8 +221,8 @@ struct TableBenchmark {
 /// A store as a mounted town has it.
 private struct Store {
     private struct Watcher: LivenessWatcher {
-        func noteEvent() {}
-        func noteEarlierDeadline() {}
+        func eventsChanged() {}
+        func deadlineMovedEarlier() {}
     }
 
     let liveness = InMemoryLivenessStore(watcher: Watcher(), wallTime: { Self.wallTime })

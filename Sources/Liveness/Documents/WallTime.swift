@@ -1,3 +1,5 @@
+import Glibc
+
 /// A point of civil time, for documents and file times; deadlines use `ContinuousClock.Instant` instead.
 public struct WallTime: Hashable, Comparable, Sendable {
     /// Seconds since 1970-01-01T00:00:00Z, leap seconds not counted, as `time_t` has it.
@@ -7,6 +9,15 @@ public struct WallTime: Hashable, Comparable, Sendable {
 
     /// What a Go program holds when a document named no time: the first moment of the year 1.
     public static let goZero = WallTime(seconds: -62_135_596_800)
+
+    /// The current time.
+    ///
+    /// The corresponding C function is `clock_gettime` with `CLOCK_REALTIME`.
+    package static var now: WallTime {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return WallTime(seconds: Int64(now.tv_sec), nanoseconds: Int32(now.tv_nsec))
+    }
 
     public init(seconds: Int64, nanoseconds: Int32 = 0) {
         precondition((0..<1_000_000_000).contains(nanoseconds), "nanoseconds must be less than a second")

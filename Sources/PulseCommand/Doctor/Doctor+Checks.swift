@@ -1,9 +1,10 @@
+import Daemon
 import Liveness
 import TownFS
 
-/// What the facts mean: each check a function of them, and of nothing else.
+/// The checks: pure functions of the facts.
 extension TownFacts {
-    /// All findings, in the order in which one would look for a fault.
+    /// All findings, in the order in which to look for a fault.
     var findings: [Finding] {
         [
             mount, scope, processes, place, backing, sockets, heartbeats, device, fusermount3, allowOther,
@@ -34,20 +35,20 @@ extension TownFacts {
             return .ok(name, "served by worker \(status.workerPid) since \(status.mountedAt)")
         case .strange:
             return .unknown(
-                name, "the town says something that this version does not understand",
+                name, "this version does not understand the status of the town",
                 do: "Use the pulsefs that has mounted it")
         case .dead:
             return .problem(
                 name, "mounted, but keeper and worker were both killed",
-                "Everybody in the town gets 'Transport endpoint is not connected'",
-                do: "'pulsefs mount \(town)' heals it")
+                "All calls in the town fail with 'Transport endpoint is not connected'",
+                do: "'pulsefs mount \(town)' repairs it")
         case .denied:
             let mounter = mounter.map { " by the user with id \($0)" } ?? ""
-            return .unknown(name, "mounted\(mounter), who has let nobody else in", do: "Ask as that user")
+            return .unknown(name, "mounted\(mounter), without access for others", do: "Ask as that user")
         case .silent:
             return .problem(
                 name, "mounted, but it does not answer within \(StatusFile.patience)",
-                "The worker is stuck, or a disk beneath it", do: "'pulsefs unmount --lazy \(town)' takes it away")
+                "The worker hangs, or a disk that it waits for", do: "'pulsefs unmount --lazy \(town)' detaches it")
         case .failed(let error):
             return .problem(
                 name, "mounted, and answers with an error: \(error)", "Something else may lie over the town",
@@ -55,19 +56,19 @@ extension TownFacts {
         }
     }
 
-    /// What is mounted over, and whether the other choice would be better.
+    /// The scope, and whether the other one would be better.
     var scope: Finding? {
         let name = "scope"
         guard let status else {
             guard !isMounted, let names, names >= Self.manyNames, !canPassThrough else { return nil }
             return .warning(
                 name, "the town holds over \(Self.manyNames) files and directories, and there is no passthrough",
-                "Mounted as a whole, all work on them goes through pulsefs",
+                "With --scope=town all work on them goes through pulsefs",
                 do: "'pulsefs mount --scope=signals \(town)' if only signal files matter; docs/OPERATIONS.md compares")
         }
         guard isScopedToSignals else {
             guard status.fileSystem.inodes >= Self.manyNames, !canPassThrough else {
-                return .ok(name, "town: all of it is mounted over")
+                return .ok(name, "town: the whole town is mounted")
             }
             return .warning(
                 name, "town, with \(status.fileSystem.inodes) files in use, and there is no passthrough",
@@ -78,16 +79,16 @@ extension TownFacts {
         if let first = missing.first {
             let more = missing.count > 1 ? " and \(missing.count - 1) more" : ""
             return .problem(
-                name, "\(first.directory)\(more) can hold signal files and is not mounted over: \(first.reason)",
-                "What is written there is no touch", do: "Mount the town anew")
+                name, "\(first.directory)\(more) can hold signal files and is not mounted: \(first.reason)",
+                "Writes there are not touches", do: "Unmount and mount the town")
         }
         let covered = count(status.covered?.count ?? 0, "directory", "directories")
         if status.activity?.mode == Town.Activity.beat.rawValue {
             return .warning(
-                name, "signals: \(covered) mounted over, with --activity=beat",
-                "Work elsewhere is not seen, and refreshes no heartbeat", do: "Mount with --scope=town")
+                name, "signals: \(covered) mounted, with --activity=beat",
+                "Work elsewhere refreshes no heartbeat", do: "Mount with --scope=town")
         }
-        return .ok(name, "signals: \(covered) mounted over; work elsewhere is not seen")
+        return .ok(name, "signals: \(covered) mounted; work elsewhere is not seen")
     }
 
     /// Whether the kernel may serve file data without the worker.
@@ -108,7 +109,7 @@ extension TownFacts {
         guard let status else { return nil }
         let name = "processes"
         guard let keeperIsThere, let workerIsThere else {
-            return .ok(name, "keeper \(status.keeperPid) and worker \(status.workerPid) are not to be seen from here")
+            return .ok(name, "keeper \(status.keeperPid) and worker \(status.workerPid) cannot be seen from here")
         }
         if keeperIsThere, workerIsThere {
             return .ok(name, "keeper \(status.keeperPid) and worker \(status.workerPid) run")
@@ -116,52 +117,53 @@ extension TownFacts {
         let gone = keeperIsThere ? "worker \(status.workerPid)" : "keeper \(status.keeperPid)"
         return .warning(
             name, "\(gone) is not in this process table",
-            "Either it belongs to another pid namespace, or the mount is about to end", do: "Ask again in a second")
+            "It is in another pid namespace, or the mount is about to end", do: "Ask again in a second")
     }
 
     /// What the town lies on.
     var place: Finding {
         let name = "place"
         guard let enclosing else {
-            return .unknown(name, "the table of mounts cannot be read", do: "Is /proc mounted?")
+            return .unknown(name, "the mount table cannot be read", do: "Is /proc mounted?")
         }
         if enclosing.type == "fuse.pulsefs" {
             return .problem(
-                name, "the town lies in another, \(enclosing.path)",
-                "Each touch takes two ways, and the outer town has the inner one's documents for files",
-                do: "Mount one of them, with --signal for what the other has")
+                name, "the town lies in another town, \(enclosing.path)",
+                "Each touch passes two mounts, and the outer one stores documents of the inner one as files",
+                do: "Mount one of them, with --signal for the signal files of the other")
         }
         if ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "virtiofs"].contains(enclosing.type)
             || enclosing.type.hasPrefix("fuse")
         {
             return .warning(
                 name, "the town lies on \(enclosing.path), of type \(enclosing.type)",
-                "What others change there is seen late, and documents go to real files no faster than it is",
+                "Changes by other hosts are seen late, and write-back is as slow as that file system",
                 do: "A local disk is better; several hosts share liveness with --redis")
         }
         return .ok(name, "on \(enclosing.path), of type \(enclosing.type)")
     }
 
-    // MARK: Who is beneath
+    // MARK: Processes that bypass the mount
 
     var backing: Finding {
         let name = "beneath"
         let unseen =
-            hiddenProcesses > 0 ? "; \(count(hiddenProcesses, "process", "processes")) may not be looked into" : ""
+            hiddenProcesses > 0 ? "; \(count(hiddenProcesses, "process", "processes")) cannot be examined" : ""
         guard let first = holders.first else {
-            return .ok(name, "no process works \(isMounted ? "beneath the mount" : "in the town")\(unseen)")
+            return .ok(name, "no process \(isMounted ? "bypasses the mount" : "works in the town")\(unseen)")
         }
         let names = holders.prefix(5).map { "\($0.name) (pid \($0.pid): \($0.use))" }.joined(separator: ", ")
         let more = holders.count > 5 ? " and \(holders.count - 5) more" : ""
         if isMounted {
             return .problem(
-                name, "\(names)\(more) \(holders.count == 1 ? "is" : "are") from before the mount and beneath it",
-                "What they write there is no touch, and they do not see what others write",
+                name,
+                "\(names)\(more) \(holders.count == 1 ? "is" : "are") from before the mount and bypass\(holders.count == 1 ? "es" : "") it",
+                "Their writes are not touches, and they do not see documents that others write",
                 do: "Restart them; in a shell, 'cd \"$PWD\"'")
         }
         return .warning(
             name, "\(names)\(more) \(holders.count == 1 ? "works" : "work") in the town",
-            "Mounted now, they would go on in the files beneath",
+            "They would bypass a mount made now",
             do: "Stop \(first.name) and the others before you mount")
     }
 
@@ -170,11 +172,11 @@ extension TownFacts {
         let more = oldSockets.count > 1 ? " and \(oldSockets.count - 1) more" : ""
         return .warning(
             "sockets", "\(first)\(more) \(isMounted ? "may have been" : "was") bound before the mount",
-            "A socket that was bound before cannot be reached through the mount",
-            do: isMounted ? "Restart who listens on it, if nobody gets through" : "Mount first, then start who listens")
+            "A socket that was bound before the mount cannot be reached through it",
+            do: isMounted ? "Restart its owner if connections fail" : "Mount first, then start its owner")
     }
 
-    /// Heartbeats that nobody collects.
+    /// Heartbeats in a town that is not mounted.
     var heartbeats: Finding? {
         guard !isMounted else { return nil }
         let name = "heartbeats"
@@ -183,7 +185,7 @@ extension TownFacts {
         }
         return .warning(
             name, "\(file) was written \(describe(seconds: age)) ago",
-            "Tools say that they are alive, and pulsefs does not hear it",
+            "Tools write heartbeats, and pulsefs does not see them",
             do: "'pulsefs mount \(town)'")
     }
 
@@ -202,14 +204,14 @@ extension TownFacts {
         let mode = String(device.mode & 0o7777, radix: 8)
         if !deviceIsOpenable {
             return .problem(
-                name, "it has mode \(mode) and may not be opened by this user", "This user cannot mount",
+                name, "it has mode \(mode), and this user may not open it", "This user cannot mount",
                 do: "'chmod 666 /dev/fuse' as root")
         }
         if device.mode & 0o666 != 0o666 {
             return .warning(
-                name, "it has mode \(mode)", "Ordinary users cannot mount", do: "If they shall, 'chmod 666 /dev/fuse'")
+                name, "it has mode \(mode)", "Ordinary users cannot mount", do: "To allow that, 'chmod 666 /dev/fuse'")
         }
-        return .ok(name, "it may be opened by everybody")
+        return .ok(name, "all users may open it")
     }
 
     var fusermount3: Finding {
@@ -220,7 +222,7 @@ extension TownFacts {
         }
         guard let fusermount else { return finding("it is not installed", do: "Install the package fuse3") }
         guard fusermount.mode & 0o4000 != 0, fusermount.owner == 0 else {
-            return finding("it is not set-user-id root", do: "Install the package fuse3 anew")
+            return finding("it is not set-user-id root", do: "Reinstall the package fuse3")
         }
         return .ok(name, "installed, set-user-id root")
     }
@@ -231,7 +233,7 @@ extension TownFacts {
             "user_allow_other",
             allowsOthers
                 ? "in /etc/fuse.conf: this user may mount with --allow-other"
-                : "not in /etc/fuse.conf: --allow-other is root's alone")
+                : "not in /etc/fuse.conf: only root may use --allow-other")
     }
 
     var kernelVersion: Finding {
@@ -246,7 +248,7 @@ extension TownFacts {
         let passthrough =
             !hasPassthrough
             ? "no passthrough before 6.9"
-            : isSystemAdministrator ? "passthrough can be had" : "passthrough takes CAP_SYS_ADMIN"
+            : isSystemAdministrator ? "passthrough available" : "passthrough needs CAP_SYS_ADMIN"
         return .ok(name, "Linux \(kernel), \(passthrough)")
     }
 
@@ -256,7 +258,7 @@ extension TownFacts {
         let limit = openFilesLimit > 1 << 60 ? "unlimited" : "\(openFilesLimit)"
         guard openFilesLimit < 4096 else { return .ok(name, "the limit is \(limit)") }
         return .warning(
-            name, "the limit is \(limit)", "Each file that is open in the town is open in the worker as well",
+            name, "the limit is \(limit)", "Each file that is open in the town is also open in the worker",
             do: "Raise it: LimitNOFILE= in the unit, or 'ulimit -Hn'")
     }
 
@@ -265,7 +267,7 @@ extension TownFacts {
         let name = "inotify"
         guard inotifyWatches < 8192 else { return .ok(name, "\(inotifyWatches) watches for each user") }
         return .warning(
-            name, "\(inotifyWatches) watches for each user", "Tools that watch the town may come to the end of them",
+            name, "\(inotifyWatches) watches for each user", "Tools that watch the town may exhaust them",
             do: "'sysctl fs.inotify.max_user_watches=524288' as root")
     }
 
@@ -274,7 +276,7 @@ extension TownFacts {
         guard let hidepid, hidepid != "0", hidepid != "off" else { return .ok(name, "it hides no processes") }
         return .warning(
             name, "mounted with hidepid=\(hidepid)",
-            "Who touches a file can be named only if it is a process of the user who has mounted",
+            "Touches can only be attributed to processes of the user who has mounted",
             do: "Mount as root, or /proc with gid= of a group that the worker is in")
     }
 
@@ -284,16 +286,16 @@ extension TownFacts {
         if clock < 1_767_225_600 {
             return .problem(
                 name, "it stands at \(WallTime(seconds: clock).rfc3339)",
-                "Documents get times that tools take to be long past",
+                "Tools take the times of documents for long past",
                 do: "Set it")
         }
         if let status, status.documents.fromFuture > 0 {
             return .warning(
-                name, "\(count(Int(status.documents.fromFuture), "document")) came from ahead of it",
+                name, "\(count(Int(status.documents.fromFuture), "document")) had a time ahead of it",
                 "Their times were replaced; a tool's clock and this one differ", do: "Synchronize the clocks (NTP)")
         }
         if clockIsSynchronized == false {
-            let finding = "the kernel does not know it to be synchronized"
+            let finding = "not synchronized, as far as the kernel knows"
             guard status?.mirror != nil else { return .ok(name, "\(finding); without a mirror that matters little") }
             return .warning(
                 name, finding, "Times of other hosts are compared with it", do: "Synchronize the clocks (NTP)")
@@ -313,30 +315,30 @@ extension TownFacts {
         let last = log?.lastProblem.map { ": \($0)" } ?? ""
         return .warning(
             name, "refused \(count(max(refused, logged), "write"))\(last)",
-            "A tool writes what is no document; its close got EINVAL",
-            do: log.map { "\($0.path) says which" } ?? "The log says which")
+            "A tool wrote an invalid document; close(2) returned EINVAL",
+            do: log.map { "\($0.path) names it" } ?? "The log names it")
     }
 
     var writeback: Finding? {
         let name = "write-down"
         if let log, log.unwritten > 0, status?.documents.notWrittenDown != 0 {
             return .problem(
-                name, "\(count(log.unwritten, "time")) a document could not be written to its real file",
-                "They would be lost if keeper and worker were killed at once",
-                do: "Is the disk full, or the directory gone? \(log.path) says more; it is tried again every 20 s")
+                name, "\(count(log.unwritten, "time")) a document could not be written back to its file",
+                "It is lost if keeper and worker are killed together",
+                do: "Is the disk full, or the directory gone? See \(log.path). Write-back is retried every 20 s")
         }
         guard let status else { return nil }
         let changed = status.documents.notWrittenDown
         return .ok(
             name,
             changed == 0
-                ? "every document is in its real file" : "\(count(changed, "document")) changed in the last 30 s")
+                ? "every document is in its backing file" : "\(count(changed, "document")) changed in the last 30 s")
     }
 
     var mirror: Finding? {
         guard let status else { return nil }
         let name = "mirror"
-        guard let mirror = status.mirror else { return .ok(name, "none; only this host knows who is alive") }
+        guard let mirror = status.mirror else { return .ok(name, "none; liveness stays on this host") }
         let links = [
             ("heartbeats", mirror.heartbeats), ("records", mirror.records), ("subscription", mirror.subscription),
         ]
@@ -347,30 +349,30 @@ extension TownFacts {
             "\(what) of \(mirror.server): \(link.state.rawValue) since \(link.since)\(link.reason.map { ", \($0)" } ?? "")"
         switch link.state {
         case .up, .connecting:
-            return .warning(name, finding, "Others do not see this town yet", do: "Ask again in a second")
+            return .warning(name, finding, "Other hosts do not see this town yet", do: "Ask again in a second")
         case .down:
             return .problem(
-                name, finding, "Others take this town's runtimes for expired",
-                do: "Is the server running, and reachable? It is tried again by itself")
+                name, finding, "Other hosts take this town's runtimes for expired",
+                do: "Is the server running and reachable? pulsefs keeps trying")
         case .refused:
             return .problem(
-                name, finding, "The server turns pulsefs down",
-                do: "Mend the password or the permissions; see docs/REDIS.md")
+                name, finding, "The server rejects pulsefs",
+                do: "Correct the password or the permissions; see docs/REDIS.md")
         }
     }
 
     var pulse: Finding? {
         guard hasRealPulse == true else { return nil }
         return .warning(
-            ".pulse", "there is a real file or directory of that name",
-            "It \(isMounted ? "is" : "would be") hidden while the town is mounted",
-            do: "Rename it while the town is not mounted, if anybody needs it")
+            ".pulse", "there is a backing file or directory of that name",
+            "The mount \(isMounted ? "hides" : "would hide") it",
+            do: "If it is needed, unmount and rename it")
     }
 
     var version: Finding? {
         guard let status, status.version != PulseFS.version else { return nil }
         return .warning(
             "version", "mounted by pulsefs \(status.version), asked by \(PulseFS.version)",
-            "The town does what the one that mounted it does", do: "Mount it anew when it suits")
+            "The town runs the version that mounted it", do: "Unmount and mount it when convenient")
     }
 }

@@ -1,14 +1,14 @@
 import ArgumentParser
+import Daemon
 import Glibc
 
 /// `pulsefs doctor`.
 struct Doctor: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Say what is wrong with a town, or would go wrong.",
+        abstract: "Check a town and its machine for problems.",
         discussion: """
-            A line for each thing looked at: ok, warning, problem or unknown, what was found, what it means and what to \
-            do. Works for a town that is not mounted, too, and changes nothing. As an ordinary user it sees this user's \
-            processes only.
+            One line for each check: ok, warning, problem or unknown, the finding, its meaning and what to do. Works for a \
+            town that is not mounted, too, and changes nothing. An ordinary user sees only their own processes.
 
             Exit status: 0 no problem, 1 problems, 2 could not tell.
             """)

@@ -1,22 +1,22 @@
-/// One thing that `pulsefs doctor` has looked at.
+/// The result of one check of `pulsefs doctor`.
 struct Finding: Codable, Hashable, Sendable {
     enum Level: String, Codable, Sendable {
         case ok
-        /// Not wrong, but it may surprise.
+        /// Works, but may surprise.
         case warning
         case problem
-        /// It could not be looked at.
+        /// The check was not possible.
         case unknown
     }
 
-    /// What was looked at; a name that stays the same.
+    /// The name of the check.
+    ///
+    /// It never changes.
     let check: String
     let level: Level
-    /// What was found.
     let finding: String
-    /// What it means; nil where that goes without saying.
+    /// Nil if obvious.
     let meaning: String?
-    /// What to do about it.
     let advice: String?
 
     static func ok(_ check: String, _ finding: String) -> Finding {

@@ -1,4 +1,5 @@
 import CLinux
+import Daemon
 import Fuse
 import Glibc
 import Linux
@@ -6,9 +7,9 @@ import Liveness
 import SystemPackage
 
 extension TownFacts {
-    /// Looks at a town and its machine.
+    /// Examines a town and its machine.
     ///
-    /// Nothing in a mounted town is touched but its `.pulse/status.json`, and that with a limit.
+    /// Reads only `.pulse/status.json` of a mounted town, and that with a time limit.
     static func gather(_ place: TownPath) throws -> TownFacts {
         var facts = TownFacts(town: place.path, user: geteuid(), mounting: try mounting(place.mount))
         facts.mounter = place.mount?.user
@@ -30,7 +31,7 @@ extension TownFacts {
             facts.workerIsThere = isProcess(status.workerPid, named: "pulsefs-worker")
             facts.openFilesLimit = openFilesLimit(of: status.workerPid)
             facts.workerIsSystemAdministrator = isSystemAdministrator(status.workerPid)
-            // Where it is a mount of its own, it has a directory beneath.
+            // With --scope=signals, a backing `.pulse` is the mountpoint.
             facts.hasRealPulse =
                 facts.isScopedToSignals
                 ? false : exists("/proc/\(status.workerPid)/fd/\(Keeper.WorkerDescriptor.root)/.pulse")
@@ -41,7 +42,7 @@ extension TownFacts {
         return facts
     }
 
-    private static func mounting(_ mount: MountEntry?) throws -> Mounting {
+    private static func mounting(_ mount: MountInfo?) throws -> Mounting {
         guard let mount else { return .absent }
         return switch try StatusFile.read(of: mount.town) {
         case .value(let text): StatusFile.decode(text).map(Mounting.served) ?? .strange
@@ -54,76 +55,53 @@ extension TownFacts {
 
     // MARK: Processes
 
-    /// - Parameter directories: What is mounted over, or would be.
-    private mutating func lookAtProcesses(on enclosing: MountEntry, within directories: [String], keeper: pid_t?) {
-        let sockets = directories.map(Self.sockets).reduce(into: [:]) { $0.merge($1) { one, _ in one } }
-        let listeners = Set(sockets.keys)
-        let scan = Holders.scan(on: enclosing, within: directories, for: listeners)
-        holders = scan.holders
-        hiddenProcesses = scan.hidden
-        let start = keeper.flatMap(Self.startTime)
-        oldSockets = sockets.filter { inode, _ in
-            guard isMounted else { return true }
-            // Without its owner nothing can be said.
-            guard let owner = scan.owners[inode], let start, let other = Self.startTime(owner) else { return false }
-            return other < start
-        }.values.sorted()
-    }
-
-    /// Unix sockets bound to a path in the town, by inode number (proc(5): `/proc/net/unix`).
-    private static func sockets(in town: String) -> [String: String] {
-        guard let text = try? text("/proc/net/unix") else { return [:] }
-        var sockets: [String: String] = [:]
-        for line in text.split(separator: "\n").dropFirst() {
-            let fields = line.split(separator: " ", maxSplits: 7, omittingEmptySubsequences: true)
-            // A socket that listens has the flag __SO_ACCEPTCON; one that was accepted has the same path.
-            guard fields.count == 8, fields[7].hasPrefix(town + "/"), fields[3] == "00010000" || fields[4] == "0002"
-            else {
-                continue
+    /// - Parameter directories: The directories that are or would be mounted.
+    private mutating func lookAtProcesses(on enclosing: MountInfo, within directories: [String], keeper: pid_t?) {
+        let users = MountUsers(of: enclosing, within: directories)
+        holders = users.processes().filter { $0.name != "pulsefs-keeper" && $0.name != "pulsefs-worker" }
+        hiddenProcesses = ProcFS.processes.count { pid in
+            do throws(Errno) {
+                _ = try ProcFS.link("/proc/\(pid)/cwd")
+                return false
+            } catch {
+                return error == .permissionDenied
             }
-            sockets[String(fields[6])] = String(fields[7])
         }
-        return sockets
-    }
-
-    /// In clock ticks since boot: the 22nd field, of which the second may contain anything.
-    private static func startTime(_ pid: pid_t) -> UInt64? {
-        guard let text = try? text("/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else { return nil }
-        let fields = text[end...].split(separator: " ")
-        return fields.count > 20 ? UInt64(fields[20]) : nil
+        let start = keeper.flatMap(ProcFS.startTime)
+        oldSockets = users.sockets(in: directories).filter { socket in
+            guard isMounted else { return true }
+            guard let start, let owner = ProcFS.startTime(socket.pid) else { return false }
+            return owner < start
+        }.map { String($0.use.dropFirst("socket ".count)) }.sorted()
     }
 
     private static func isProcess(_ pid: pid_t, named name: String) -> Bool? {
         guard access("/proc/self", F_OK) == 0 else { return nil }
-        return (try? text("/proc/\(pid)/comm"))?.hasPrefix(name) ?? false
+        return ProcFS.name(pid)?.hasPrefix(name) ?? false
     }
 
-    /// Whether a process has CAP_SYS_ADMIN; nil where that cannot be seen.
+    /// Whether a process has CAP_SYS_ADMIN; nil if that cannot be seen.
     private static func isSystemAdministrator(_ pid: pid_t) -> Bool? {
-        guard let text = try? text("/proc/\(pid)/status"),
-            let line = text.split(separator: "\n").first(where: { $0.hasPrefix("CapEff:") }),
-            let set = line.split(whereSeparator: \.isWhitespace).last.flatMap({ UInt64($0, radix: 16) })
-        else { return nil }
-        return set & (1 << UInt64(CAP_SYS_ADMIN)) != 0
+        ProcFS.field("CapEff:", in: "/proc/\(pid)/status")?.last.flatMap { UInt64($0, radix: 16) }
+            .map { $0 & (1 << UInt64(CAP_SYS_ADMIN)) != 0 }
     }
 
+    /// The hard limit.
     private static func openFilesLimit(of pid: pid_t) -> UInt64? {
-        guard let text = try? text("/proc/\(pid)/limits"),
-            let line = text.split(separator: "\n").first(where: { $0.hasPrefix("Max open files") })
-        else { return nil }
-        // Name, soft limit, hard limit, unit.
-        let fields = line.dropFirst("Max open files".count).split(separator: " ")
-        return fields.count > 1 ? UInt64(fields[1]) ?? .max : nil
+        guard let fields = ProcFS.field("Max open files", in: "/proc/\(pid)/limits"), fields.count > 1 else {
+            return nil
+        }
+        return UInt64(fields[1]) ?? .max
     }
 
     // MARK: The town
 
-    /// What can be seen in a town that is not mounted; a disk may be slow, too.
+    /// Examines a town that is not mounted, with a time limit: its disk may hang.
     private mutating func lookIntoPlainTown() throws {
         let town = town
         let seen = try TownAnswer.ask { () throws(Errno) in
             var newest: (name: String, modified: Int)?
-            let heartbeats = Holders.names(town + "/.runtime/heartbeats").filter { $0.hasSuffix(".json") }
+            let heartbeats = ProcFS.names(town + "/.runtime/heartbeats").filter { $0.hasSuffix(".json") }
                 .map { ".runtime/heartbeats/" + $0 }
             let names = [
                 ".runtime/keepalive.json", "daemon/activity.json", "deacon/heartbeat.json", "deacon/.deacon-heartbeat",
@@ -155,7 +133,7 @@ extension TownFacts {
         return count
     }
 
-    /// Nil where that cannot be seen.
+    /// Nil if it cannot be told.
     private static func exists(_ path: String) -> Bool? {
         var status = FileStatus()
         if lstat(path, &status) == 0 { return true }
@@ -165,17 +143,17 @@ extension TownFacts {
     // MARK: The machine
 
     private mutating func lookAtMachine() {
-        fusermount = Self.inPath("fusermount3")
+        fusermount = FilePaths.inSearchPath("fusermount3").flatMap(Self.file)
         deviceFile = Self.file(KernelMount.device)
         deviceIsOpenable = access(KernelMount.device, R_OK | W_OK) == 0
-        kernelHasFUSE = deviceFile != nil || (try? Self.text("/proc/filesystems"))?.contains("\tfuse\n") ?? true
+        kernelHasFUSE = deviceFile != nil || (try? ProcFS.text("/proc/filesystems"))?.contains("\tfuse\n") ?? true
         kernel =
-            ((try? Self.text("/proc/sys/kernel/osrelease")) ?? "").split(separator: "\n").first.map(String.init) ?? ""
+            ((try? ProcFS.text("/proc/sys/kernel/osrelease")) ?? "").split(separator: "\n").first.map(String.init) ?? ""
         isSystemAdministrator = Self.hasSystemAdministration
         allowsOthers =
-            (try? Self.text("/etc/fuse.conf"))?.split(separator: "\n")
+            (try? ProcFS.text("/etc/fuse.conf"))?.split(separator: "\n")
             .contains { $0.split(whereSeparator: \.isWhitespace) == ["user_allow_other"] } ?? false
-        inotifyWatches = (try? Self.text("/proc/sys/fs/inotify/max_user_watches"))
+        inotifyWatches = (try? ProcFS.text("/proc/sys/fs/inotify/max_user_watches"))
             .flatMap { UInt64($0.prefix { $0.isNumber }) }
         if openFilesLimit == nil {
             var limit = rlimit()
@@ -195,32 +173,23 @@ extension TownFacts {
         return words[0].effective & (1 << UInt32(CAP_SYS_ADMIN)) != 0
     }
 
-    private static func inPath(_ program: String) -> File? {
-        let path = getenv("PATH").map { String(cString: $0) } ?? "/usr/bin:/bin"
-        return path.split(separator: ":").lazy.compactMap { file("\($0)/\(program)") }.first
-    }
-
     private static func file(_ path: String) -> File? {
         var status = FileStatus()
         guard stat(path, &status) == 0 else { return nil }
         return File(mode: status.st_mode, owner: status.st_uid)
     }
-
-    fileprivate static func text(_ path: String) throws(Errno) -> String {
-        try OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY).readToEnd()
-    }
 }
 
 extension TownFacts.Log {
-    /// The log of a town: what its keeper logs to, else the file where logs go by default; nil without a file.
+    /// The log of a town: the file that its keeper has open, otherwise the default; nil if there is none.
     fileprivate static func read(of town: String, keeper: pid_t?) -> TownFacts.Log? {
-        let path = keeper.flatMap { Holders.target("/proc/\($0)/fd/2") } ?? (try? Log.defaultPath(for: town))
+        let path = keeper.flatMap { try? ProcFS.link("/proc/\($0)/fd/2") } ?? (try? Log.defaultPath(for: town))
         guard let path, path.hasPrefix("/"),
             let file = try? OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_NONBLOCK)
         else { return nil }
         var status = FileStatus()
         guard fstat(file.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-        // The end is enough: it is set aside when it is larger.
+        // The end is enough: a mount renames a larger log.
         lseek(file.rawValue, max(0, status.st_size - (1 << 20)), SEEK_SET)
         guard let text = try? file.readToEnd() else { return nil }
         return TownFacts.Log(path: path, text: text)
@@ -230,7 +199,7 @@ extension TownFacts.Log {
     init(path: String, text: String) {
         self.init(path: path)
         for line in text.split(separator: "\n") {
-            // Names of towns and files come before and after it; the message is one that is known, or none.
+            // The message follows the source in brackets.
             guard let bracket = line.firstIndex(of: "]"), line[bracket...].hasPrefix("] ") else { continue }
             let message = line[bracket...].dropFirst(2)
             if message == "mounted" {

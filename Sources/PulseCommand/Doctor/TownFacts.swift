@@ -1,14 +1,15 @@
+import Daemon
 import Glibc
 import SystemPackage
 import TownFS
 
-/// What `pulsefs doctor` has gathered about a town and its machine, to be judged.
+/// What `pulsefs doctor` has found out about a town and its machine.
 struct TownFacts: Sendable {
     /// How the town is mounted.
     enum Mounting: Sendable {
         case absent
         case served(TownStatus)
-        /// It answers what this version does not understand.
+        /// The status is not in a form that this version understands.
         case strange
         case dead
         case denied
@@ -16,21 +17,13 @@ struct TownFacts: Sendable {
         case failed(Errno)
     }
 
-    /// A process with something open in the directory beneath the mount.
-    struct Holder: Hashable, Sendable {
-        let name: String
-        let pid: Int32
-        /// `its current directory`, `file /gt/x`.
-        let use: String
-    }
-
-    /// A file as stat(2) says, or why not.
+    /// From stat(2).
     struct File: Hashable, Sendable {
         var mode: mode_t
         var owner: uid_t
     }
 
-    /// A mount, of whatever kind.
+    /// A mount of any type.
     struct Place: Hashable, Sendable {
         let path: String
         let type: String
@@ -38,43 +31,42 @@ struct TownFacts: Sendable {
 
     struct Log: Hashable, Sendable {
         var path: String
-        /// Since the last mount: writes refused, documents that could not be written down, errors of any kind.
+        /// Since the last mount: rejected writes, and failed write-backs.
         var rejections = 0
         var unwritten = 0
         var lastProblem: String?
     }
 
     var town: String
-    /// Of who asks.
+    /// The user who asks.
     var user: uid_t
     var mounting: Mounting
-    /// How many mounts of pulsefs lie upon each other here.
+    /// How many mounts of pulsefs are stacked here.
     var layers = 0
     /// The mount that the town lies on.
     var enclosing: Place?
-    /// Who has mounted it.
     var mounter: uid_t?
 
-    /// Whether keeper and worker, of which the status tells, are there.
+    /// Whether keeper and worker run.
     var keeperIsThere: Bool?
     var workerIsThere: Bool?
-    /// Who uses the directory beneath the mount; or the town, where it is not mounted.
-    var holders: [Holder] = []
-    /// Processes that this user may not look into.
+    /// Processes that use the backing directory: beneath the mount, or the town if it is not mounted.
+    var holders: [MountUsers.User] = []
+    /// Processes that this user cannot examine.
     var hiddenProcesses = 0
     /// Unix sockets in the town of processes that are older than the mount.
     var oldSockets: [String] = []
     /// Seconds since a signal file was last written, where the town is not mounted.
     var lastHeartbeat: (name: String, age: Double)?
-    /// Whether there is a real `.pulse`; nil where that could not be seen.
+    /// Whether a backing `.pulse` exists; nil if unknown.
     var hasRealPulse: Bool?
 
-    /// How many names there are in a town that is not mounted, counted up to `manyNames`; nil where that took too long.
+    /// Number of names in a town that is not mounted, up to `manyNames`; nil if counting took too long.
     var names: Int?
-    /// Whether file data can bypass the worker, if there is one, as far as its rights go.
+    /// Whether the worker has the right to use passthrough; nil without a worker.
     var workerIsSystemAdministrator: Bool?
 
-    /// So many files in use that how they are served makes a difference.
+    /// With so many files, passthrough and scope make a difference.
     static let manyNames = 50_000
 
     var fusermount: File?
@@ -90,7 +82,7 @@ struct TownFacts: Sendable {
     var inotifyWatches: UInt64?
     /// `hidepid` of /proc, where it is set.
     var hidepid: String?
-    /// Whether the kernel takes the clock to be right; nil where it does not say.
+    /// Nil if the kernel does not tell.
     var clockIsSynchronized: Bool?
     /// The clock, in seconds since 1970.
     var clock: Int64 = 0

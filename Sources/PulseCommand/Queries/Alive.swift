@@ -1,17 +1,18 @@
 import ArgumentParser
+import Daemon
 import Glibc
+import Linux
 import Liveness
 
 /// `pulsefs alive`.
 struct Alive: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Say whether runtimes are alive.",
+        abstract: "Tell whether runtimes are alive.",
         discussion: """
-            A line for each: its state, its id, how long ago it was touched, and by what. A runtime is alive, expired \
-            when its ttl is over, exited when its process is known to have ended, or never when the town does not know \
-            it.
+            One line for each runtime: state, id, time since the last touch, and its source. A runtime is alive, expired \
+            (its ttl has passed), exited (its process has ended) or never (unknown to the town).
 
-            Exit status: 0 all are alive, 1 not all, 2 could not tell, also where nothing is mounted.
+            Exit status: 0 all are alive, 1 not all, 2 could not tell or not mounted.
             """)
 
     @Argument(help: .town, completion: .directory)
@@ -39,13 +40,13 @@ struct Alive: ParsableCommand {
         do {
             allAlive = try ask()
         } catch {
-            // Whatever it is: 1 would say that somebody is not alive.
+            // Any failure: 1 would mean that a runtime is not alive.
             throw Failure("\(error)", .couldNotTell)
         }
         if !allAlive { throw ExitCode(ExitStatus.failed.rawValue) }
     }
 
-    /// Prints what is known of each, and says whether all are alive.
+    /// Prints the runtimes, and returns whether all are alive.
     private func ask() throws -> Bool {
         let place = try TownPath(town)
         guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.") }
@@ -79,15 +80,15 @@ struct Alive: ParsableCommand {
 extension ArgumentHelp {
     static var town: ArgumentHelp { ArgumentHelp("The mounted directory.", valueName: "town") }
     static var runtime: ArgumentHelp {
-        ArgumentHelp("Who: mayor, gastown/polecats/furiosa, a UUID, a session.", valueName: "id")
+        ArgumentHelp("A runtime id: mayor, gastown/polecats/furiosa, a UUID, a session.", valueName: "id")
     }
 }
 
-/// Reads an id; for what is none, says why.
+/// Parses an id; throws a message for the user.
 func parseRuntimeID(_ text: String) throws -> RuntimeID {
     do {
         return try RuntimeID(text)
     } catch {
-        throw ValidationError("'\(TerminalText.printable(text))' is no runtime id. \(error)")
+        throw ValidationError("'\(TerminalText.printable(text))' is not a runtime id. \(error)")
     }
 }

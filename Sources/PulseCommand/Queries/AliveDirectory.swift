@@ -1,20 +1,21 @@
 import CLinux
+import Daemon
 import Glibc
 import Linux
 import Liveness
 import SystemPackage
 
-/// Touches and forgets runtimes of a mounted town, by its `.pulse`.
+/// Touches and forgets runtimes through `.pulse` of a mounted town.
 ///
-/// An id is a file there, or a directory if others are beneath it, and that may change at any time; but
-/// `gastown@/witness@/@` is the id `gastown/witness` always.
+/// An id is a file there, or a directory if it is a prefix of other ids; that may change at any time. The path
+/// `gastown@/witness@/@` always means the id `gastown/witness`.
 enum AliveDirectory {
     private static let name = "alive"
 
     /// Touches a runtime.
     ///
-    /// - Parameter ttl: As a person writes it, `90s`; nil is the town's own.
-    static func touch(_ id: RuntimeID, ttl: String?, of mount: MountEntry) throws(Errno) -> TownAnswer<Void> {
+    /// - Parameter ttl: For example `90s`; nil for the default of the town.
+    static func touch(_ id: RuntimeID, ttl: String?, of mount: MountInfo) throws(Errno) -> TownAnswer<Void> {
         try .ask { () throws(Errno) in
             try touch(id, ttl: ttl, in: try OwnedDescriptor(openingPulse: name, of: mount))
         }
@@ -23,7 +24,7 @@ enum AliveDirectory {
     private static func touch(
         _ id: RuntimeID, ttl: String?, in top: borrowing OwnedDescriptor
     ) throws(Errno) {
-        // Who touches is told by the name of the thread that does.
+        // The town records the name of the thread as the program.
         clinux_name_this_thread("pulsefs")
         let file = try OwnedDescriptor(opening: path(of: id), in: top.rawValue, O_WRONLY | O_CREAT, mode: 0o644)
         if let ttl {
@@ -32,14 +33,16 @@ enum AliveDirectory {
         } else {
             _ = try retryingInterrupts { futimens(file.rawValue, nil) }
         }
-        // What was written is judged when it is closed.
+        // The town validates at close(2).
         guard close(file.release()) == 0 else { throw .current }
     }
 
-    /// Forgets a runtime; one that is not known is forgotten already.
-    static func forget(_ id: RuntimeID, of mount: MountEntry) throws(Errno) -> TownAnswer<Void> {
+    /// Forgets a runtime.
+    ///
+    /// An unknown runtime is no error.
+    static func forget(_ id: RuntimeID, of mount: MountInfo) throws(Errno) -> TownAnswer<Void> {
         try .ask { () throws(Errno) in
-            // Not in `alive`, where an expired one is not.
+            // `alive` does not contain expired ones.
             let runtimes = try OwnedDescriptor(openingPulse: "runtimes", of: mount)
             do throws(Errno) {
                 _ = try retryingInterrupts { unlinkat(runtimes.rawValue, "\(id).json", 0) }

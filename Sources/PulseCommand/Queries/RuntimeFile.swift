@@ -1,13 +1,14 @@
+import Daemon
 import Glibc
 import Linux
 import Liveness
 import SystemPackage
 
-/// What a mounted town says of a runtime, read from `.pulse/runtimes/<id>.json`.
+/// `.pulse/runtimes/<id>.json` of a mounted town.
 ///
-/// Keys that an older or a newer worker does not write are nil or passed over.
+/// Keys that an older worker does not write are nil. Keys of a newer worker are ignored.
 struct RuntimeFile: Codable, Hashable, Sendable {
-    /// The last touch: what it was, who made it, and what named the runtime.
+    /// The last touch: its kind, its author, and the source of its attribution.
     struct Evidence: Codable, Hashable, Sendable {
         var source: String?
         var by: String?
@@ -19,7 +20,7 @@ struct RuntimeFile: Codable, Hashable, Sendable {
     }
 
     var id: String
-    /// `alive`, `expired`, `exited`, or `never` for one that the town does not know.
+    /// `alive`, `expired`, `exited` or `never`.
     var state: String
     var evidence: Evidence?
     var ageSeconds: Double?
@@ -34,8 +35,8 @@ struct RuntimeFile: Codable, Hashable, Sendable {
         RuntimeFile(id: id.description, state: "never")
     }
 
-    /// Reads what the town knows of some ids, in their order.
-    static func read(_ ids: [RuntimeID], of mount: MountEntry) throws(Errno) -> TownAnswer<[RuntimeFile]> {
+    /// Reads some runtimes, in the order of the ids.
+    static func read(_ ids: [RuntimeID], of mount: MountInfo) throws(Errno) -> TownAnswer<[RuntimeFile]> {
         try .ask { () throws(Errno) in
             let directory = try OwnedDescriptor(openingPulse: "runtimes", of: mount)
             var files: [RuntimeFile] = []
@@ -44,9 +45,9 @@ struct RuntimeFile: Codable, Hashable, Sendable {
         }
     }
 
-    /// Nil for a runtime that is not known.
+    /// Reads one runtime; nil for an unknown one.
     ///
-    /// EBADMSG for a file that makes no sense.
+    /// EBADMSG if the file cannot be decoded.
     ///
     /// - Parameter directory: `.pulse/runtimes`.
     static func read(_ id: RuntimeID, in directory: borrowing OwnedDescriptor) throws(Errno) -> RuntimeFile? {
@@ -59,12 +60,12 @@ struct RuntimeFile: Codable, Hashable, Sendable {
         }
     }
 
-    /// All ids that the town knows, in order.
+    /// All known ids, sorted.
     ///
     /// - Parameter directory: `.pulse/runtimes`.
     static func ids(in directory: borrowing OwnedDescriptor) throws(Errno) -> [RuntimeID] {
         var ids: [RuntimeID] = []
-        // Ids are at most 4,096 bytes long, so that this is as deep as it gets.
+        // Ends: ids have at most 4,096 bytes.
         var prefixes = [""]
         while let prefix = prefixes.popLast() {
             for (name, isDirectory) in try names(in: prefix.isEmpty ? "." : prefix, of: directory) {
@@ -92,12 +93,12 @@ struct RuntimeFile: Codable, Hashable, Sendable {
     }
 }
 
-// MARK: - For people
+// MARK: - For the terminal
 
 extension RuntimeFile.Evidence {
-    /// What it was, who made it and where, in a few words.
+    /// The kind, author and host of the touch in a few words.
     ///
-    /// - Parameter host: This one, which goes without saying.
+    /// - Parameter host: This host, which is left out.
     func words(on host: String) -> String {
         var words: [String] = []
         if let source { words.append([source, signal].compactMap { $0 }.joined(separator: " ")) }
@@ -108,7 +109,7 @@ extension RuntimeFile.Evidence {
     }
 }
 
-/// Seconds as people say them, in six characters at most: `0s`, `59s`, `1m05s`, `2h03m`, `3d04h`, `100d`.
+/// A duration in at most six characters: `0s`, `59s`, `1m05s`, `2h03m`, `3d04h`, `100d`.
 func describe(seconds: Double) -> String {
     let seconds = Int(max(0, min(seconds, 1e15)))
     func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }

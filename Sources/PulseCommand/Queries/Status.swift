@@ -1,4 +1,5 @@
 import ArgumentParser
+import Daemon
 import Glibc
 import Liveness
 import TownFS
@@ -6,13 +7,13 @@ import TownFS
 /// `pulsefs status`.
 struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Say how a town is doing.",
-        discussion: "The same is in TOWN/.pulse/status.json.")
+        abstract: "Show the state of a town.",
+        discussion: "Programs read TOWN/.pulse/status.json.")
 
     @Argument(help: .town, completion: .directory)
     var town: String
 
-    @Flag(help: "Print .pulse/status.json as it is.")
+    @Flag(help: "Print .pulse/status.json unchanged.")
     var json = false
 
     func run() throws {
@@ -24,7 +25,7 @@ struct Status: ParsableCommand {
     private func show(_ text: String) throws {
         if json { return print(text.trimmedAtEnd) }
         guard let status = StatusFile.decode(text) else {
-            throw Failure("\(town) says something that this version does not understand.", .couldNotTell)
+            throw Failure("this version does not understand the status of \(town).", .couldNotTell)
         }
         print(
             """
@@ -34,21 +35,21 @@ struct Status: ParsableCommand {
             signal files    \(status.signalFiles.alive) alive, \(status.signalFiles.expired) expired (ttl \(status.ttlSeconds) s, on expiry \(status.onExpiry))
             runtimes        \(status.runtimes.alive) alive, \(status.runtimes.expired) expired\(status.runtimes.exited.map { ", \($0) exited" } ?? "")
             touches         \(status.documents.touches), \(status.documents.refused) refused, \(status.documents.fromFuture) with a clock ahead
-            to write down   \(status.documents.notWrittenDown)
+            to write back   \(status.documents.notWrittenDown)
             inodes          \(status.fileSystem.inodes) known, \(status.fileSystem.openFiles) files open
             """)
         showNews(of: status)
         if let mirror = status.mirror { show(mirror) }
     }
 
-    /// What not every worker that may be mounted tells.
+    /// Parts that older workers do not report.
     private func showNews(of status: TownStatus) {
         if let covered = status.covered {
             print(
-                "scope           signals: \(covered.isEmpty ? "nothing to mount over yet" : covered.joined(separator: ", "))"
+                "scope           signals: \(covered.isEmpty ? "no directory mounted yet" : covered.joined(separator: ", "))"
             )
         }
-        for missing in status.uncovered ?? [] { print("not covered     \(missing.directory): \(missing.reason)") }
+        for missing in status.uncovered ?? [] { print("not mounted     \(missing.directory): \(missing.reason)") }
         if let activity = status.activity {
             let dropped = activity.dropped > 0 ? ", \(activity.dropped) missed" : ""
             print("activity        \(activity.mode), \(activity.observed) touches\(dropped)")
@@ -81,7 +82,7 @@ struct Status: ParsableCommand {
 }
 
 extension String {
-    /// Without the spaces and line feeds at its end.
+    /// Without trailing white space.
     fileprivate var trimmedAtEnd: String {
         var trimmed = self[...]
         while trimmed.last?.isWhitespace == true { trimmed.removeLast() }

@@ -1,10 +1,9 @@
-import FoundationEssentials
 import Glibc
 import Linux
 import SystemPackage
 import TownFS
 
-/// What a mounted town says of itself, read from `.pulse/status.json`.
+/// `.pulse/status.json` of a mounted town.
 enum StatusFile {
     /// How long a town may take to answer.
     static let patience: Duration = .seconds(5)
@@ -15,32 +14,13 @@ enum StatusFile {
         }
     }
 
-    /// Decodes the text.
+    /// Nil if the text cannot be decoded.
     ///
-    /// Keys that a newer worker adds are passed over.
+    /// Keys of a newer worker are ignored.
     static func decode(_ text: String) -> TownStatus? {
         JSONText.decode(text)
     }
 }
 
-/// JSON as `.pulse` and the command spell it: keys in snake case.
-enum JSONText {
-    enum Keys {
-        case inSnakeCase
-        case asTheyAre
-    }
-
-    static func decode<Value: Decodable>(_ text: String, keys: Keys = .inSnakeCase) -> Value? {
-        let decoder = JSONDecoder()
-        if keys == .inSnakeCase { decoder.keyDecodingStrategy = .convertFromSnakeCase }
-        return try? decoder.decode(Value.self, from: Data(text.utf8))
-    }
-
-    /// With keys in order, over several lines.
-    static func encode(_ value: some Encodable) throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        return String(decoding: try encoder.encode(value), as: UTF8.self)
-    }
-}
+/// For tests, which import only this module.
+typealias JSONText = TownFS.JSONText

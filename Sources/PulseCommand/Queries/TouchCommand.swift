@@ -1,4 +1,5 @@
 import ArgumentParser
+import Daemon
 import Glibc
 import SystemPackage
 
@@ -6,9 +7,9 @@ import SystemPackage
 struct TouchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "touch",
-        abstract: "Say that a runtime is alive.",
+        abstract: "Touch a runtime: record that it is alive.",
         discussion: """
-            For tools that write no signal file. The same as 'touch TOWN/.pulse/alive/ID', or with --ttl as \
+            For tools without a signal file. The same as 'touch TOWN/.pulse/alive/ID', or with --ttl as \
             'echo 90s > TOWN/.pulse/alive/ID'. No document changes.
             """)
 
@@ -20,7 +21,7 @@ struct TouchCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "For how long this proves life: 500ms, 90s, 5m, 1h. By default what the town was mounted with.",
+            "How long the touch proves life: 500ms, 90s, 5m, 1h. By default the ttl of the mount.",
             valueName: "duration"))
     var ttl: String?
 
@@ -42,10 +43,10 @@ struct TouchCommand: ParsableCommand {
 struct ForgetCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "forget",
-        abstract: "Drop what is known of a runtime.",
+        abstract: "Forget a runtime.",
         discussion: """
-            It is 'never' from then on, until it is touched again. Signal files keep their documents. A runtime that is \
-            not known is forgotten already: that is no error.
+            Its state is 'never' until the next touch. Signal files keep their documents. To forget an unknown runtime \
+            is no error.
             """)
 
     @Argument(help: .town, completion: .directory)

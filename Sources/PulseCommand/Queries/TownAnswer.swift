@@ -1,18 +1,18 @@
 import CLinux
+import Daemon
 import Fuse
 import Glibc
 import Linux
 import SystemPackage
 
-/// What came of asking a mounted town for something.
+/// The answer of a mounted town to a question.
 ///
-/// A town whose worker is stuck answers nothing, and whoever asks it waits in the kernel: so it is asked on a thread of
-/// its own, and not waited for longer than `patience`.
+/// A call into a mount whose worker hangs blocks in the kernel. So the question is asked on its own thread, with a limit.
 enum TownAnswer<Value: Sendable>: Sendable {
     case value(Value)
-    /// The mount is there, but whoever served it is not.
+    /// Keeper and worker are dead.
     case dead
-    /// It is somebody else's mount.
+    /// A mount of another user.
     case denied
     case failed(Errno)
     case silent
@@ -38,13 +38,13 @@ enum TownAnswer<Value: Sendable>: Sendable {
         }
     }
 
-    /// The value, or else what a person has to know.
-    func get(from mount: MountEntry) throws -> Value {
+    /// The value; throws a message for the user.
+    func get(from mount: MountInfo) throws -> Value {
         switch self {
         case .value(let value): return value
         case .dead:
             throw Failure(
-                "\(mount.town) is mounted, but nobody serves it any more. 'pulsefs mount \(mount.town)' heals it.",
+                "\(mount.town) is mounted, but nobody serves it any more. 'pulsefs mount \(mount.town)' repairs it.",
                 .couldNotTell)
         case .denied: throw Failure("\(mount.town) was mounted by another user.", .couldNotTell)
         case .failed(let error): throw Failure("\(mount.town) answers with an error: \(error)", .couldNotTell)
@@ -54,10 +54,10 @@ enum TownAnswer<Value: Sendable>: Sendable {
 }
 
 extension OwnedDescriptor {
-    /// Opens a directory of a mount's `.pulse`.
+    /// Opens a directory in `.pulse`.
     ///
-    /// ENODEV when the mount has gone meanwhile, and something real is there by that name.
-    init(openingPulse name: String, of mount: MountEntry) throws(Errno) {
+    /// ENODEV if the mount is gone and this is a directory of the plain town.
+    init(openingPulse name: String, of mount: MountInfo) throws(Errno) {
         let directory = try OwnedDescriptor(
             opening: "\(mount.town)/.pulse/\(name)", in: AT_FDCWD, O_RDONLY | O_DIRECTORY)
         var status = FileStatus()

@@ -3,10 +3,10 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// A terminal that is lent to a full-screen view, and given back as it was.
+/// A terminal in full-screen mode.
 ///
-/// It has a description of its own of the terminal device, so that it may be told not to wait without everybody else
-/// being told too: output that is stopped (Ctrl-S) must not keep a signal from ending the program.
+/// It opens the device again, so that O_NONBLOCK affects nobody else. With it, stopped output (Ctrl-S) does not keep a
+/// signal from ending the program.
 struct Terminal: ~Copyable {
     private let device: OwnedDescriptor
     private let before: termios
@@ -14,11 +14,11 @@ struct Terminal: ~Copyable {
     private var waiting: [UInt8] = []
     private var shown: [[UInt8]] = []
 
-    /// Something is still to be written: wait for `descriptor` to be writable, and `flush`.
+    /// Whether output is buffered: wait until `descriptor` is writable, then call `flush`.
     var isWaiting: Bool { !waiting.isEmpty }
     var descriptor: CInt { device.rawValue }
 
-    /// - Returns: nil where standard output is no terminal, or one that cannot be written all over.
+    /// Nil if standard output is not a terminal, or a dumb one.
     init?() {
         let kind = getenv("TERM").map { String(cString: $0) } ?? ""
         guard isatty(STDOUT_FILENO) == 1, !kind.isEmpty, kind != "dumb", let name = ttyname(STDOUT_FILENO),
@@ -40,19 +40,21 @@ struct Terminal: ~Copyable {
         return WatchScreen.Size(columns: Int(size.ws_col), rows: Int(size.ws_row))
     }
 
-    // MARK: The whole screen
+    // MARK: Screen
 
-    /// Takes the screen: the alternate one, without a cursor, and keys as they are pressed.
+    /// Switches to the alternate screen, without cursor and line editing.
     mutating func enter() {
         var modes = before
         modes.c_lflag &= ~tcflag_t(ICANON | ECHO)
         tcsetattr(device.rawValue, TCSADRAIN, &modes)
         shown = []
-        // Without wrapping at the margin: where terminal and we differ about a width, one line suffers.
+        // Without wrapping: a character of unexpected width then affects only its line.
         write("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l\u{1b}[2J")
     }
 
-    /// Gives the screen back as it was; waits a moment for a terminal that takes no output.
+    /// Restores the screen.
+    ///
+    /// Waits at most a second for stopped output.
     mutating func leave() {
         write("\u{1b}[0m\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l")
         let limit = ContinuousClock.now + .seconds(1)
@@ -67,7 +69,7 @@ struct Terminal: ~Copyable {
         tcsetattr(device.rawValue, TCSANOW, &modes)
     }
 
-    /// Has the next `show` draw every line.
+    /// Makes the next `show` draw every line.
     mutating func clear() {
         shown = []
         write("\u{1b}[0m\u{1b}[2J")
@@ -78,7 +80,7 @@ struct Terminal: ~Copyable {
         let drawn = lines.map { Array(draw($0).utf8) }
         var bytes: [UInt8] = []
         for (index, line) in drawn.enumerated() where index >= shown.count || shown[index] != line {
-            // Erased first: after a full line the cursor is still on its last column.
+            // Erased before writing: after a full line the cursor is still on its last column.
             bytes += Array("\u{1b}[\(index + 1);1H\u{1b}[K".utf8) + line
         }
         if drawn.count < shown.count { bytes += Array("\u{1b}[\(drawn.count + 1);1H\u{1b}[J".utf8) }
@@ -94,7 +96,7 @@ struct Terminal: ~Copyable {
         }.joined()
     }
 
-    /// Parameters of SGR (ECMA-48): the eight colours that every terminal lets its user choose.
+    /// Parameters of SGR (ECMA-48).
     private static func code(_ style: WatchScreen.Style) -> String? {
         switch style {
         case .plain: nil
@@ -114,12 +116,12 @@ struct Terminal: ~Copyable {
         flush()
     }
 
-    /// Writes what the terminal takes now.
+    /// Writes as much as possible without blocking.
     mutating func flush() {
         while !waiting.isEmpty {
             let count = waiting.withUnsafeBytes { Glibc.write(device.rawValue, $0.baseAddress, $0.count) }
             guard count > 0 else {
-                // Anything but a full terminal: nobody looks at it any more.
+                // Any error but a full buffer: the terminal is gone.
                 if Errno.current != .wouldBlock { waiting = [] }
                 return
             }
@@ -127,7 +129,7 @@ struct Terminal: ~Copyable {
         }
     }
 
-    /// The bytes of keys that have been pressed; nil when the terminal has gone.
+    /// The bytes of pressed keys; nil when the terminal is gone.
     func keys() -> [UInt8]? {
         var room = [UInt8](repeating: 0, count: 256)
         let count = room.withUnsafeMutableBytes { read(device.rawValue, $0.baseAddress, $0.count) }

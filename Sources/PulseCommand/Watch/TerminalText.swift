@@ -1,12 +1,12 @@
-/// Text that others have written, as it may go to a terminal.
+/// Makes untrusted text safe for a terminal.
 ///
-/// Documents, program names and host names are hostile input: an escape sequence in one could retitle the window, move
-/// the cursor or fake a line. And what takes no column, or two where one was counted, breaks a table.
+/// Documents, program names and host names are hostile input: an escape sequence could retitle the window, move the
+/// cursor or fake a line. Characters of zero or two columns break a table if counted as one.
 enum TerminalText {
-    /// The text in one line, with nothing in it that a terminal obeys.
+    /// The text in one line, without control characters.
     ///
-    /// Control characters become their pictures (`␛`), or `�` where there are none; format characters, such as those that
-    /// turn the direction of writing, and characters that are none go. Marks stay on what they stand on, up to two.
+    /// Control characters become their pictures (`␛`) or `�`. Format characters, such as changes of direction, are removed.
+    /// At most two combining marks per character are kept.
     static func printable(_ text: String) -> String {
         var printable = String.UnicodeScalarView()
         var marks = 0
@@ -21,7 +21,7 @@ enum TerminalText {
                     printable.append("\u{fffd}")
                 case .format: continue
                 case .nonspacingMark, .enclosingMark, .spacingMark:
-                    // Variation selectors are marks too; terminals disagree about how wide they make what is before.
+                    // Variation selectors change widths, and terminals disagree how.
                     guard marks < 2, !printable.isEmpty, !scalar.properties.isVariationSelector else { continue }
                     marks += 1
                     printable.append(scalar)
@@ -35,7 +35,7 @@ enum TerminalText {
         return String(printable)
     }
 
-    /// How many columns printable text takes.
+    /// The columns of printable text.
     static func width(_ text: String) -> Int {
         text.unicodeScalars.reduce(0) { $0 + width($1) }
     }
@@ -46,12 +46,12 @@ enum TerminalText {
         case .nonspacingMark, .enclosingMark: return 0
         default: break
         }
-        // Vowels and final consonants of Korean, which join the syllable before them.
+        // Korean vowels and final consonants join the syllable before them.
         if (0x1160...0x11ff).contains(scalar.value) { return 0 }
         return wide.contains { $0.contains(scalar.value) } || scalar.properties.isEmojiPresentation ? 2 : 1
     }
 
-    /// Blocks of characters that take two columns (UAX #11: W and F).
+    /// Characters of two columns (UAX #11: W and F).
     private static let wide: [ClosedRange<UInt32>] = [
         0x1100...0x115f, 0x2e80...0x303e, 0x3041...0x33ff, 0x3400...0x4dbf, 0x4e00...0x9fff, 0xa000...0xa4cf,
         0xa960...0xa97f, 0xac00...0xd7a3, 0xf900...0xfaff, 0xfe10...0xfe19, 0xfe30...0xfe6f, 0xff00...0xff60,
@@ -59,32 +59,32 @@ enum TerminalText {
         0x1f680...0x1f6ff, 0x1f900...0x1f9ff, 0x1fa70...0x1faff, 0x20000...0x3fffd,
     ]
 
-    /// Which side of a text is kept when it is cut.
+    /// The side of a text that is kept when it is cut.
     enum Side {
         case beginning
         case end
     }
 
-    /// Printable text in exactly so many columns: cut, with `…` for what is missing, or filled up with spaces.
+    /// Printable text in exactly so many columns: cut with `…`, or padded with spaces.
     static func fitted(_ text: String, to columns: Int, keeping side: Side = .beginning) -> String {
         let cut = cut(text, to: columns, keeping: side)
         return cut + String(repeating: " ", count: columns - width(cut))
     }
 
-    /// Printable text in at most so many columns, with `…` for what is missing.
+    /// Printable text in at most so many columns, cut with `…`.
     static func cut(_ text: String, to columns: Int, keeping side: Side = .beginning) -> String {
         guard columns > 0 else { return "" }
         guard side == .beginning else {
             guard width(text) > columns else { return text }
             var kept = text.unicodeScalars[...]
             while width(String(kept)) >= columns { kept.removeFirst() }
-            // A mark whose letter is gone.
+            // A combining mark without its letter.
             while let first = kept.first, width(first) == 0 { kept.removeFirst() }
             return "…" + String(kept)
         }
         var kept = String.UnicodeScalarView()
         var used = 0
-        // How much to keep if there turns out to be too much: one column is for the `…`.
+        // The text if it must be cut: one column is for the `…`.
         var shortened = String.UnicodeScalarView()
         for scalar in text.unicodeScalars {
             used += width(scalar)

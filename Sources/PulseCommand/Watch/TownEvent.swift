@@ -2,7 +2,7 @@
 struct TownEvent: Codable, Hashable, Sendable {
     var seq: UInt64?
     var time: String?
-    /// `touched`, `expired`, `exited`, `forgotten`, `mirror_up`, `mirror_down`, `lost`, and what newer workers know.
+    /// `touched`, `expired`, `exited`, `forgotten`, `mirror_up`, `mirror_down`, `lost`, or another of a newer worker.
     var event: String
     var runtime: String?
     var signal: String?
@@ -11,11 +11,11 @@ struct TownEvent: Codable, Hashable, Sendable {
     var pid: Int32?
     var program: String?
     var reason: String?
-    /// For `lost`: the first and last sequence number of what could not be kept for a slow reader.
+    /// For `lost`: the first and last sequence number of events that a slow reader missed.
     var from: UInt64?
     var to: UInt64?
 
-    /// One printable line for a person.
+    /// One printable line for the user.
     var line: String {
         var words = [time ?? "-", TerminalText.fitted(TerminalText.printable(event), to: max(11, event.count))]
         if let runtime { words.append(runtime) }

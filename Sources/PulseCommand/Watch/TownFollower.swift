@@ -1,4 +1,5 @@
 import CLinux
+import Daemon
 import Glibc
 import Linux
 import Liveness
@@ -6,10 +7,10 @@ import Synchronization
 import SystemPackage
 import TownFS
 
-/// Follows a mounted town, on a thread of its own: its `.pulse/events`, and with them its runtimes.
+/// Follows `.pulse/events` and the runtimes of a mounted town on its own thread.
 ///
-/// Everything that touches the mount happens on that thread. If the town is stuck, so is the thread, and nobody else:
-/// what it has seen last, and that it has not been heard of for a while, can be asked at any time.
+/// Only that thread enters the mount. If the town hangs, the thread hangs; `look` still returns the last state, and says
+/// how long the town has been silent.
 final class TownFollower: Sendable {
     enum Interest: Sendable {
         /// Runtimes and mirror, for a table.
@@ -18,17 +19,17 @@ final class TownFollower: Sendable {
         case events
     }
 
-    /// What there is to be told.
+    /// The state of a town for its viewer.
     struct Seen: Sendable {
-        /// Nothing has been heard of the town yet.
+        /// Nothing has been read yet.
         var isBlank = false
         var rows: [WatchScreen.Row] = []
         var mirror: MirrorStatus?
-        /// What is wrong with the town as a whole, for as long as it is.
+        /// A problem of the whole town.
         var trouble: String?
-        /// What has come since the last time.
+        /// Events since the last call.
         var lines: [Substring] = []
-        /// There will be nothing more.
+        /// The follower has ended.
         var failure: Failure?
     }
 
@@ -42,18 +43,18 @@ final class TownFollower: Sendable {
         var lastSign = ContinuousClock.now
     }
 
-    /// A thread that has not been heard of for so long waits for the town.
-    private static let patience: Duration = .seconds(3)
-    /// How often a town is looked at when nothing happens.
+    /// After this time without an answer, the town counts as silent.
+    private static let silenceLimit: Duration = .seconds(3)
+    /// The longest time between two looks at the town.
     private static let tick: Duration = .seconds(1)
-    /// How often runtimes are read again when much happens.
+    /// The shortest time between two refreshes of runtimes.
     private static let pause: Duration = .milliseconds(250)
-    /// More are not fetched before these are taken.
-    private static let mostLines = 4096
+    /// Reading pauses until the viewer has taken these.
+    private static let maximumLines = 4096
 
-    /// Raised when there is something new.
+    /// Signalled when there is something new.
     let changed: EventFD
-    private let taken: EventFD
+    private let linesConsumed: EventFD
     private let town: String
     private let interest: Interest
     private let state = Mutex(State())
@@ -63,7 +64,7 @@ final class TownFollower: Sendable {
         self.town = town
         self.interest = interest
         changed = try EventFD()
-        taken = try EventFD()
+        linesConsumed = try EventFD()
     }
 
     func start() throws(Errno) {
@@ -80,15 +81,17 @@ final class TownFollower: Sendable {
         }
     }
 
-    /// What is to be told by now; the lines only once.
+    /// The current state.
+    ///
+    /// Returns each line once.
     func look() -> Seen {
-        defer { taken.raise() }
+        defer { linesConsumed.raise() }
         return state.withLock { state in
             defer { state.lines = [] }
             var seen = Seen(mirror: state.mirror, trouble: state.trouble, lines: state.lines, failure: state.failure)
             if interest == .table { seen.rows = Array(state.rows.values) }
             let silence = ContinuousClock.now - state.lastSign
-            if silence > Self.patience {
+            if silence > Self.silenceLimit {
                 seen.trouble = "\(town) has not answered for \(describe(seconds: silence / .seconds(1)))"
             }
             seen.isBlank = !state.hasLooked && seen.trouble == nil
@@ -96,8 +99,8 @@ final class TownFollower: Sendable {
         }
     }
 
-    /// To be said when this process itself was stopped: the town is not to blame for the silence.
-    func excuse() {
+    /// Call it after this process was stopped: the town was not silent.
+    func resetSilence() {
         state.withLock { $0.lastSign = .now }
     }
 
@@ -109,21 +112,21 @@ final class TownFollower: Sendable {
             try follow(mount)
             return "\(town) is not mounted any more"
         } catch .socketNotConnected, .connectionAbort {
-            return "nobody serves \(town) any more: 'pulsefs mount' heals it"
+            return "nobody serves \(town) any more: 'pulsefs mount' repairs it"
         } catch {
             return "\(town) answers with an error: \(error)"
         }
     }
 
-    /// Returns when the mount has gone.
-    private func follow(_ mount: MountEntry) throws(Errno) {
-        // Before anything is read, so that no change falls between.
+    /// Returns when the mount is gone.
+    private func follow(_ mount: MountInfo) throws(Errno) {
+        // Opened before anything is read, so that no change is missed.
         let opened = try openEvents(of: mount)
         let hasEvents = opened != nil
         guard hasEvents || interest == .table else {
-            return fail("\(mount.town) is served by an older pulsefs, which tells of no events. Mount it anew.")
+            return fail("\(mount.town) is served by an older pulsefs, without events. Unmount and mount it.")
         }
-        // In their place something of which nothing is ever heard.
+        // Otherwise a descriptor that never becomes readable.
         let events = opened ?? OwnedDescriptor(takingOwnershipOf: eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)))
         var stale = Stale(everything: true)
         var rest: [UInt8] = []
@@ -142,7 +145,7 @@ final class TownFollower: Sendable {
             if interest == .table { usleep(UInt32(Self.pause / .microseconds(1))) }
             var question = [pollfd(fd: events.rawValue, events: Int16(POLLIN), revents: 0)]
             if poll(&question, until: limit) { try read(events, into: &rest, &stale) }
-            // An open file keeps a mount that was detached from ending; it shall not be this one.
+            // Our open file must not keep a detached mount alive.
             guard try MountTable().current(mount) != nil else { return }
         }
     }
@@ -151,8 +154,8 @@ final class TownFollower: Sendable {
         state.withLock { $0.failure = Failure(message, .couldNotTell) }
     }
 
-    /// Opens `.pulse/events`; nil where there is none, as a worker from before that was never restarted.
-    private func openEvents(of mount: MountEntry) throws(Errno) -> OwnedDescriptor? {
+    /// Opens `.pulse/events`; nil if the worker is too old to have it.
+    private func openEvents(of mount: MountInfo) throws(Errno) -> OwnedDescriptor? {
         do throws(Errno) {
             return try OwnedDescriptor(
                 opening: "\(mount.town)/.pulse/events", in: AT_FDCWD, O_RDONLY | O_NONBLOCK)
@@ -161,20 +164,20 @@ final class TownFollower: Sendable {
         }
     }
 
-    /// What has to be read again.
+    /// Runtimes to read again.
     private struct Stale {
         var everything = false
         var runtimes: Set<RuntimeID> = []
     }
 
-    /// Takes what events there are.
+    /// Reads the available events.
     ///
-    /// - Parameter rest: The beginning of a line that has not come as a whole.
+    /// - Parameter rest: The beginning of an incomplete line.
     private func read(
         _ events: borrowing OwnedDescriptor, into rest: inout [UInt8], _ stale: inout Stale
     ) throws(Errno) {
         var block = [UInt8](repeating: 0, count: 64 << 10)
-        while state.withLock({ $0.lines.count }) < Self.mostLines {
+        while state.withLock({ $0.lines.count }) < Self.maximumLines {
             let count: Int
             do throws(Errno) {
                 count = try retryingInterrupts {
@@ -183,18 +186,18 @@ final class TownFollower: Sendable {
             } catch .wouldBlock {
                 return
             }
-            // The mount ends; the table of mounts will tell, in a moment.
+            // The mount is ending. The mount table will show it.
             guard count > 0 else { break }
             rest += block.prefix(count)
             guard let end = rest.lastIndex(of: UInt8(ascii: "\n")) else { continue }
             let lines = String(decoding: rest[..<end], as: UTF8.self).split(separator: "\n")
             rest.removeSubrange(...end)
-            note(lines, &stale)
+            append(lines, &stale)
         }
-        taken.wait(until: .now + Self.pause)
+        linesConsumed.wait(until: .now + Self.pause)
     }
 
-    private func note(_ lines: [Substring], _ stale: inout Stale) {
+    private func append(_ lines: [Substring], _ stale: inout Stale) {
         switch interest {
         case .events:
             state.withLock { $0.lines += lines }
@@ -208,7 +211,7 @@ final class TownFollower: Sendable {
         }
     }
 
-    private func refresh(_ stale: Stale, of mount: MountEntry) throws(Errno) {
+    private func refresh(_ stale: Stale, of mount: MountInfo) throws(Errno) {
         let runtimes = try OwnedDescriptor(openingPulse: "runtimes", of: mount)
         let status = try OwnedDescriptor(opening: "\(mount.town)/.pulse/status.json", in: AT_FDCWD, O_RDONLY)
             .readToEnd()
@@ -216,7 +219,7 @@ final class TownFollower: Sendable {
         state.withLock { $0.mirror = mirror }
         let known = state.withLock { Set($0.rows.keys) }
         var ids = stale.everything ? known.union(try RuntimeFile.ids(in: runtimes)) : stale.runtimes
-        // Whose time is over, even if that has not been told yet.
+        // Also those that must have expired, even without an event.
         ids.formUnion(state.withLock { state in state.rows.filter { Self.isDue($0.value) }.keys })
         for id in ids {
             let runtime = try RuntimeFile.read(id, in: runtimes)

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Daemon
 import Glibc
 import Linux
 import SystemPackage
@@ -6,23 +7,22 @@ import SystemPackage
 /// `pulsefs watch`.
 struct Watch: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show who is alive, as it changes.",
+        abstract: "Show live which runtimes are alive.",
         discussion: """
-            On a terminal a table, trouble first; arrow keys and space scroll, q or Ctrl-C ends it. Elsewhere a line for \
-            each event, as it happens. It goes on when the town is mounted anew, and does not keep 'pulsefs unmount' \
-            from unmounting.
+            On a terminal, a table with problems first; arrow keys and space scroll, q or Ctrl-C quits. Elsewhere, one \
+            line per event. Continues after a remount, and does not block 'pulsefs unmount'.
             """)
 
     @Argument(help: .town, completion: .directory)
     var town: String
 
-    @Flag(help: "Print the lines of .pulse/events as they are, also on a terminal.")
+    @Flag(help: "Print the lines of .pulse/events unchanged, also on a terminal.")
     var json = false
 
     func run() throws {
         let place = try TownPath(town)
         guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
-        // Once before the screen is taken, so that what is wrong is said where it stays.
+        // Fails before the alternate screen would hide the message.
         _ = try StatusFile.read(of: mount.town).get(from: mount)
         if !json, let terminal = Terminal() {
             try showTable(of: mount.town, on: terminal)
@@ -38,7 +38,7 @@ struct Watch: ParsableCommand {
         try follower.start()
         var trouble: String?
         while true {
-            // Asked for nothing, a pipe still tells that nobody reads it any more.
+            // Without requested events, poll(2) still reports a closed pipe.
             var questions = [
                 pollfd(fd: follower.changed.descriptor, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: STDOUT_FILENO, events: 0, revents: 0),
@@ -53,7 +53,7 @@ struct Watch: ParsableCommand {
             }
             if let failure = seen.failure { throw failure }
             if seen.trouble != trouble {
-                // How long it has been silent changes; that it is does not.
+                // The duration in the text changes all the time.
                 if trouble == nil || seen.trouble == nil {
                     PulseFS.printError(seen.trouble.map { "\($0); waiting." } ?? "\(town) answers again.")
                 }
@@ -62,7 +62,7 @@ struct Watch: ParsableCommand {
         }
     }
 
-    /// False when nobody reads it any more.
+    /// False if the output is closed.
     private func write(_ line: String) -> Bool {
         var rest = Array((line + "\n").utf8)[...]
         while !rest.isEmpty {
@@ -77,7 +77,7 @@ struct Watch: ParsableCommand {
 
     // MARK: The table
 
-    /// What a key or a signal asks for.
+    /// The action of a key or signal.
     private enum Wish: Equatable {
         case scroll(by: Int)
         case redraw
@@ -86,12 +86,12 @@ struct Watch: ParsableCommand {
         case die(signal: CInt)
     }
 
-    /// How often the screen is drawn at most, and how often at least, for the ages in it.
+    /// The shortest and the longest time between two redraws.
     private static let pause: Duration = .milliseconds(250)
     private static let tick: Duration = .seconds(1)
 
     private func showTable(of town: String, on terminal: consuming Terminal) throws {
-        // Before any thread is started, which would get them otherwise.
+        // Before any thread starts, which would receive them otherwise.
         let signals = try OwnedDescriptor(blocking: [SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGTSTP])
         let follower = try TownFollower(of: town, for: .table)
         try follower.start()
@@ -124,7 +124,7 @@ struct Watch: ParsableCommand {
                 case .stop:
                     terminal.leave()
                     kill(getpid(), SIGSTOP)
-                    follower.excuse()
+                    follower.resetSilence()
                     terminal.enter()
                 case .die(let signal):
                     terminal.leave()
@@ -156,7 +156,7 @@ struct Watch: ParsableCommand {
         }
     }
 
-    /// What keys ask for; terminals send several bytes for those that are no characters.
+    /// Terminals send several bytes for special keys.
     private static func wishes(keys: [UInt8], page: Int) -> [Wish] {
         let named: [(String, Wish)] = [
             ("\u{1b}[A", .scroll(by: -1)), ("\u{1b}OA", .scroll(by: -1)), ("k", .scroll(by: -1)),
@@ -180,7 +180,7 @@ struct Watch: ParsableCommand {
         return wishes
     }
 
-    /// Ends as the signal would have ended it, so that whoever started us sees that.
+    /// Dies of the signal, so that the parent sees the cause.
     private static func die(of number: CInt) -> Never {
         signal(number, SIG_DFL)
         var set = sigset_t()

@@ -1,8 +1,8 @@
 import Liveness
 
-/// What `pulsefs watch` shows on a terminal: a value, from which the lines of a screen are worked out.
+/// The screen of `pulsefs watch`: a value that computes its lines.
 struct WatchScreen: Sendable {
-    /// What the town said of a runtime, and when.
+    /// A runtime, and when it was read.
     struct Row: Sendable {
         var runtime: RuntimeFile
         var readAt: ContinuousClock.Instant
@@ -33,25 +33,27 @@ struct WatchScreen: Sendable {
 
     /// The town root.
     var town: String
-    /// This host, which goes without saying.
+    /// This host, which is not shown.
     var host: String
     var rows: [Row] = []
     var mirror: MirrorStatus?
-    /// What is wrong with the town as a whole, while that lasts; the rows are what was known before.
+    /// A problem of the whole town.
+    ///
+    /// The rows are then out of date.
     var trouble: String?
 
     // MARK: Lines
 
-    /// The lines of a screen, at most as many as it has, none wider than it is.
+    /// At most `size.rows` lines of at most `size.columns` columns.
     ///
-    /// - Parameter first: The first row shown, where not all have room.
+    /// - Parameter first: The first row shown, if not all fit.
     func lines(_ size: Size, at now: ContinuousClock.Instant, from first: Int = 0) -> [Line] {
         let sorted = rows.sorted { Self.comesFirst($0.runtime, $1.runtime) }
         var lines = [heading(size.columns), subheading(size.columns)]
         let columns = columns(of: sorted, at: now, width: size.columns)
         lines.append([Span(text: columns.heading(size.columns), style: .heading)])
         if sorted.isEmpty {
-            let words = trouble == nil ? "nobody has been seen yet" : ""
+            let words = trouble == nil ? "no runtimes yet" : ""
             lines.append([Span(text: TerminalText.cut(words, to: size.columns), style: .faint)])
         }
         let shown = Self.shown(of: sorted.count, room: size.rows - lines.count, from: first)
@@ -63,7 +65,7 @@ struct WatchScreen: Sendable {
         return Array(lines.prefix(max(0, size.rows)))
     }
 
-    /// Which rows have room, with a line for how many have not.
+    /// The rows that fit, with one line left for the number of the others.
     private static func shown(of count: Int, room: Int, from first: Int) -> Range<Int> {
         guard count > room else { return 0..<count }
         let room = max(0, room - 1)
@@ -71,12 +73,12 @@ struct WatchScreen: Sendable {
         return start..<start + room
     }
 
-    /// How far down one may scroll.
+    /// The last value of `first` for which the screen is full.
     func lastFirst(_ size: Size) -> Int {
         max(0, rows.count - max(0, size.rows - 4))
     }
 
-    /// Trouble first; then by name, so that lines stay where they are.
+    /// Problems first, then by name, so that lines stay in place.
     private static func comesFirst(_ one: RuntimeFile, _ other: RuntimeFile) -> Bool {
         (rank(one), one.id) < (rank(other), other.id)
     }
@@ -141,7 +143,9 @@ struct WatchScreen: Sendable {
 
         var isNumber: Bool { self == .age || self == .left }
 
-        /// Narrower than this, it had better not be there; numbers and states are never cut.
+        /// A narrower column is left out.
+        ///
+        /// Numbers and states are never cut.
         func leastWidth(on width: Int) -> Int {
             switch self {
             case .state: 7
@@ -154,7 +158,7 @@ struct WatchScreen: Sendable {
         }
     }
 
-    /// How wide each column is that has room.
+    /// The columns that fit, and their widths.
     private struct Columns {
         var widths: [(column: Column, width: Int)] = []
 
@@ -166,7 +170,7 @@ struct WatchScreen: Sendable {
                     let padding = String(repeating: " ", count: max(0, entry.width - TerminalText.width(text)))
                     return (entry.column, gap + padding + TerminalText.cut(text, to: entry.width))
                 }
-                // Of an id, the last name is who it is.
+                // The last component of an id tells most.
                 let side: TerminalText.Side = entry.column == .id ? .end : .beginning
                 return (entry.column, gap + TerminalText.fitted(text, to: entry.width, keeping: side))
             }
@@ -177,8 +181,9 @@ struct WatchScreen: Sendable {
         }
     }
 
-    /// As many columns as have room, the later ones being the first to go; what is left over goes to those that would
-    /// be cut.
+    /// As many columns as fit, from the left.
+    ///
+    /// Columns that would be cut share the remaining width.
     private func columns(of rows: [Row], at now: ContinuousClock.Instant, width: Int) -> Columns {
         var columns = Columns()
         var wanted: [Int] = []
@@ -200,7 +205,7 @@ struct WatchScreen: Sendable {
         return columns
     }
 
-    /// A cell, printable and in full.
+    /// A cell: printable, not cut.
     private func text(_ column: Column, of row: Row, at now: ContinuousClock.Instant) -> String {
         let runtime = row.runtime
         let passed = max(.zero, now - row.readAt) / .seconds(1)
@@ -240,7 +245,7 @@ struct WatchScreen: Sendable {
 }
 
 extension WatchScreen.Line {
-    /// Without styles, and without the spaces at its end.
+    /// Without styles and trailing spaces.
     var text: String {
         var text = map(\.text).joined()[...]
         while text.last == " " { text.removeLast() }

@@ -3,16 +3,15 @@ import Linux
 import Synchronization
 import SystemPackage
 
-/// The directories of a town as they are beneath its mounts.
+/// The backing directories of a town, beneath our mounts.
 ///
-/// A path is walked from the nearest directory that was opened before anything was mounted over it: from there on no
-/// mount of ours is in the way. With a mount over the whole town that is the root alone; where signal files have mounts of
-/// their own, those directories, too.
+/// A path is resolved from the nearest directory that was opened before it was mounted on, so no mount of ours is in the
+/// way. With one mount over the whole town that is the root; with `--scope=signals`, also the mounted directories.
 package final class BackingTree: Sendable {
     let root: Descriptor
-    private let covered = Mutex<[[UInt8]: Descriptor]>([:])
+    private let mountpoints = Mutex<[[UInt8]: Descriptor]>([:])
 
-    /// - Parameter root: The town root, opened before it was mounted over (`O_PATH` is enough).
+    /// - Parameter root: The town root, opened before mounting; `O_PATH` is enough.
     package convenience init(takingOwnershipOf root: consuming OwnedDescriptor) {
         self.init(root: Descriptor(root))
     }
@@ -21,32 +20,32 @@ package final class BackingTree: Sendable {
         self.root = root
     }
 
-    /// The root's, borrowed for a system call.
+    /// The root, for system calls.
     package var rawRoot: CInt { root.rawValue }
 
-    /// Notes that the directory at a path is about to be mounted over.
+    /// Registers a directory that is going to be mounted on.
     ///
-    /// - Parameter directory: The same, opened before.
-    package func cover(_ path: [UInt8], with directory: consuming OwnedDescriptor) {
+    /// - Parameter directory: Opened before the mount.
+    package func addMountpoint(_ path: [UInt8], _ directory: consuming OwnedDescriptor) {
         let directory = Descriptor(directory)
-        covered.withLock { $0[path] = directory }
+        mountpoints.withLock { $0[path] = directory }
     }
 
-    /// Notes that nothing is mounted over the directory any more.
-    package func uncover(_ path: [UInt8]) {
+    /// Unregisters a directory after an unmount.
+    package func removeMountpoint(_ path: [UInt8]) {
         // Closed outside the lock.
-        let dropped = covered.withLock { $0.removeValue(forKey: path) }
+        let dropped = mountpoints.withLock { $0.removeValue(forKey: path) }
         withExtendedLifetime(dropped) {}
     }
 
-    /// The directory to walk a path from, and what is left of the path.
+    /// The open directory nearest to a path, and the rest of the path.
     func start(to path: [UInt8]) -> (directory: Descriptor, rest: ArraySlice<UInt8>) {
         let slash = UInt8(ascii: "/")
-        return covered.withLock { covered in
-            if covered.isEmpty { return (root, path[...]) }
+        return mountpoints.withLock { mountpoints in
+            if mountpoints.isEmpty { return (root, path[...]) }
             var end = path.endIndex
             while true {
-                if let directory = covered[Array(path[..<end])] {
+                if let directory = mountpoints[Array(path[..<end])] {
                     return (directory, path[end...].drop { $0 == slash })
                 }
                 guard let next = path[..<end].lastIndex(of: slash) else { return (root, path[...]) }
@@ -55,7 +54,7 @@ package final class BackingTree: Sendable {
         }
     }
 
-    /// A directory by its path, following no symbolic link.
+    /// Opens a directory by its path. Follows no symbolic link.
     func directory(at path: [UInt8]) throws(Errno) -> Descriptor {
         let (start, rest) = start(to: path)
         return try start.directory(at: Array(rest))

@@ -3,23 +3,20 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// Finds the directories that can hold signal files, now and as they come, and tells when one is no longer at its path.
+/// Finds the directories that can hold signal files, also those that are created later, and notices when one leaves its
+/// path.
 ///
-/// A directory is found when an entry of it can be a signal file by the patterns, with all that is beneath it. The
-/// directories above those are watched, and no others; so this never looks into anything that is mounted over. To be used
-/// by one thread.
-///
-/// The corresponding interface of the kernel is inotify(7).
+/// A directory is found if a pattern can match an entry of it. It is then searched no further, and only the directories
+/// above it are watched: so this never enters a mount of ours. For one thread.
 package struct SignalDirectoryWatcher: ~Copyable {
-    /// What is done with what is found.
-    package protocol Finder {
-        /// A directory, which may be known already by another path.
+    package protocol Delegate {
+        /// A directory was found. It may be known by another path.
         ///
-        /// - Parameter directory: Open (`O_PATH`), as it was found.
+        /// - Parameter directory: Open, with `O_PATH`.
         func found(_ path: [UInt8], _ directory: consuming OwnedDescriptor)
-        /// A directory that was found is no longer at its path.
+        /// A found directory has left its path.
         func lost(_ path: [UInt8])
-        /// A directory in which others might lie cannot be looked into.
+        /// A directory cannot be searched.
         func failed(_ path: [UInt8], _ error: Errno)
     }
 
@@ -33,72 +30,56 @@ package struct SignalDirectoryWatcher: ~Copyable {
 
     private let root: Descriptor
     private let scope: SignalPatterns.Scope
-    private let notices: OwnedDescriptor
+    private let inotify: Inotify
     private var watches: [CInt: Watched] = [:]
     private var found: Set<[UInt8]> = []
 
-    /// - Parameter root: The town root, in which nothing is mounted that this has not found.
+    /// - Parameter root: The town root.
     package init(of patterns: SignalPatterns, in root: CInt) throws(Errno) {
-        let copy = OwnedDescriptor(takingOwnershipOf: try retryingInterrupts { fcntl(root, F_DUPFD_CLOEXEC, 0) })
-        let notices = OwnedDescriptor(
-            takingOwnershipOf: try retryingInterrupts { inotify_init1(CInt(IN_CLOEXEC | IN_NONBLOCK)) })
-        self.init(of: patterns, in: Descriptor(copy), notices: notices)
-    }
-
-    private init(of patterns: SignalPatterns, in root: Descriptor, notices: consuming OwnedDescriptor) {
-        self.root = root
-        self.notices = notices
+        let copy = try OwnedDescriptor(duplicating: root)
+        inotify = try Inotify()
+        self.root = Descriptor(copy)
         scope = patterns.root
     }
 
-    /// Readable when there is something for `catchUp`.
-    package var descriptor: CInt { notices.rawValue }
+    /// Readable when `update` has something to do.
+    package var descriptor: CInt { inotify.descriptor }
 
-    /// Looks everywhere.
-    package mutating func search(for finder: some Finder) {
-        visit([], root, scope, finder)
+    /// Searches all directories.
+    package mutating func search(for delegate: some Delegate) {
+        visit([], root, scope, delegate)
     }
 
-    /// Looks where something has changed.
-    package mutating func catchUp(for finder: some Finder) {
+    /// Searches directories that have changed.
+    package mutating func update(for delegate: some Delegate) {
         while true {
-            // because `struct inotify_event` is read out of it.
-            let room = UnsafeMutableRawBufferPointer.allocate(byteCount: 16 << 10, alignment: 8)
-            defer { room.deallocate() }
-            let count = read(notices.rawValue, room.baseAddress, room.count)
-            guard count > 0 else { return }
-            var offset = 0
-            while offset < count {
-                let event = room.load(fromByteOffset: offset, as: inotify_event.self)
-                let name = room[(offset + MemoryLayout<inotify_event>.size)...].prefix(Int(event.len)).prefix {
-                    $0 != 0
-                }
-                offset += MemoryLayout<inotify_event>.size + Int(event.len)
-                note(event.wd, event.mask, Array(name), finder)
-            }
+            let events = inotify.read()
+            guard !events.isEmpty else { return }
+            for event in events { apply(event, delegate) }
         }
     }
 
-    private mutating func note(_ watch: CInt, _ mask: UInt32, _ name: [UInt8], _ finder: some Finder) {
-        if mask & UInt32(IN_Q_OVERFLOW) != 0 { return search(for: finder) }
+    private mutating func apply(_ event: Inotify.Event, _ delegate: some Delegate) {
+        let (mask, name) = (event.mask, event.name)
+        if mask & UInt32(IN_Q_OVERFLOW) != 0 { return search(for: delegate) }
         if mask & UInt32(IN_IGNORED) != 0 {
-            watches[watch] = nil
+            watches[event.watch] = nil
             return
         }
-        guard mask & UInt32(IN_ISDIR) != 0, let parent = watches[watch] else { return }
+        guard mask & UInt32(IN_ISDIR) != 0, let parent = watches[event.watch] else { return }
         let scope = parent.scope.entering(name)
         guard !scope.isEmpty else { return }
         let path = parent.path.isEmpty ? name : parent.path + [UInt8(ascii: "/")] + name
-        if mask & UInt32(IN_MOVED_FROM | IN_DELETE) != 0 { leave(path, finder) }
+        if mask & UInt32(IN_MOVED_FROM | IN_DELETE) != 0 { leave(path, delegate) }
         guard mask & UInt32(IN_CREATE | IN_MOVED_TO) != 0, let directory = try? root.directory(at: parent.path) else {
             return
         }
-        visit(path, named: NodeName(name), in: directory, scope, finder)
+        visit(path, named: NodeName(name), in: directory, scope, delegate)
     }
 
     private mutating func visit(
         _ path: [UInt8], named name: NodeName, in parent: Descriptor, _ scope: SignalPatterns.Scope,
-        _ finder: some Finder
+        _ delegate: some Delegate
     ) {
         guard !found.contains(path) else { return }
         do throws(Errno) {
@@ -107,27 +88,24 @@ package struct SignalDirectoryWatcher: ~Copyable {
             }
             if scope.hasSignals {
                 found.insert(path)
-                finder.found(path, directory)
+                delegate.found(path, directory)
             } else {
-                visit(path, Descriptor(directory), scope, finder)
+                visit(path, Descriptor(directory), scope, delegate)
             }
         } catch .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels {
-            // Gone already, or a link: what it leads to has another path.
+            // Removed meanwhile, or a symbolic link: its target has another path.
         } catch {
-            finder.failed(path, error)
+            delegate.failed(path, error)
         }
     }
 
     private mutating func visit(
-        _ path: [UInt8], _ directory: Descriptor, _ scope: SignalPatterns.Scope, _ finder: some Finder
+        _ path: [UInt8], _ directory: Descriptor, _ scope: SignalPatterns.Scope, _ delegate: some Delegate
     ) {
         var below: [(name: NodeName, scope: SignalPatterns.Scope)] = []
         do throws(Errno) {
-            // Before it is read, so that nothing comes unseen in between.
-            let interest = Self.interest
-            let watch = try directory.callByPath { [descriptor = notices.rawValue] in
-                inotify_add_watch(descriptor, $0, interest)
-            }
+            // Watched before it is read, so that no new entry is missed.
+            let watch = try inotify.add("/proc/self/fd/\(directory.rawValue)", Self.interest)
             watches[watch] = Watched(path: path, scope: scope)
             try DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
                 let within = scope.entering(entry.name.bytes)
@@ -137,30 +115,29 @@ package struct SignalDirectoryWatcher: ~Copyable {
                 return true
             }
         } catch {
-            return finder.failed(path, error)
+            return delegate.failed(path, error)
         }
         for (name, scope) in below {
             let path = path.isEmpty ? name.bytes : path + [UInt8(ascii: "/")] + name.bytes
-            visit(path, named: name, in: directory, scope, finder)
+            visit(path, named: name, in: directory, scope, delegate)
         }
     }
 
-    /// A directory has gone from its path, and with it all that is beneath.
-    private mutating func leave(_ path: [UInt8], _ finder: some Finder) {
+    /// Forgets a directory that has left its path, and everything under it.
+    private mutating func leave(_ path: [UInt8], _ delegate: some Delegate) {
         let backing = path + [UInt8(ascii: "/")]
         for (watch, watched) in watches where watched.path == path || watched.path.starts(with: backing) {
-            // One that has been removed has taken its watch along.
-            inotify_rm_watch(notices.rawValue, watch)
+            inotify.remove(watch)
             watches[watch] = nil
         }
         for lost in found where lost == path || lost.starts(with: backing) {
             found.remove(lost)
-            finder.lost(lost)
+            delegate.lost(lost)
         }
     }
 
-    /// Forgets a directory that could not be covered, or is covered no longer: it may be found anew.
-    package mutating func drop(_ path: [UInt8]) {
+    /// Forgets a directory that could not be mounted or is unmounted, so that it can be found again.
+    package mutating func forget(_ path: [UInt8]) {
         found.remove(path)
     }
 }

@@ -1,7 +1,7 @@
-/// What one mount of a town covers.
+/// The part of a town that one mount covers.
 enum SignalMount {
-    /// All of it, with `.pulse` in its root.
+    /// The whole town, with `.pulse` in its root.
     case town
-    /// A directory that can hold signal files, and what is beneath it, by its path relative to the town root.
+    /// A directory that can hold signal files, by its path relative to the town root.
     case directory([UInt8])
 }

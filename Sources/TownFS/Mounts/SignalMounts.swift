@@ -4,15 +4,15 @@ import Liveness
 import Synchronization
 import SystemPackage
 
-/// The file systems of a town of which only `.pulse` and the directories of signal files are mounted over, each by itself.
+/// The file systems of `--scope=signals`: `.pulse`, and one for each directory of signal files.
 ///
-/// They share one `Town` and one tree of `SignalDirectory`, and have nodes and open files of their own. Whatever is named
-/// by a path is named relative to the town root, as with one mount over all of it.
+/// They share one `Town` and one tree of `SignalDirectory`. Each has its own nodes and open files. All paths are relative
+/// to the town root.
 package final class SignalMounts: Sendable {
     private let town: Town
     private let signals: SignalDirectories
     private let mounts: Mounts
-    /// What is served over `.pulse`.
+    /// The file system over `.pulse`.
     package let pulse: PulseFileSystem
 
     private final class Mounts: Sendable {
@@ -26,7 +26,7 @@ package final class SignalMounts: Sendable {
         }
     }
 
-    /// - Parameter describe: Fills in what only the process knows of the status in `.pulse`.
+    /// - Parameter describe: Fills in the part of `.pulse/status.json` that only the process knows.
     package init(
         of town: Town, describe: @escaping @Sendable (TownFileSystem.Snapshot) -> TownStatus
     ) {
@@ -39,47 +39,49 @@ package final class SignalMounts: Sendable {
             of: town, signals: signals, top: .root, treeCounts: { mounts.counts }, describe: describe)
     }
 
-    /// Makes the file system of a directory that has just been mounted over, and takes in what its signal files say.
+    /// Makes the file system of a directory that has just been mounted on, and reads its signal files.
     ///
     /// - Parameters:
     ///   - path: Relative to the town root.
-    ///   - directory: Opened before it was mounted over.
+    ///   - directory: Opened before mounting.
     package func add(
         _ path: [UInt8], takingOwnershipOf directory: consuming OwnedDescriptor
     ) throws(Errno) -> TreeFileSystem {
-        town.backing.cover(path, with: directory)
+        town.backing.addMountpoint(path, directory)
         do throws(Errno) {
             let fileSystem = try TreeFileSystem(
                 town, covering: .directory(path), root: town.backing.directory(at: path), signals: signals)
             mounts.byPath.withLock { $0[path] = fileSystem }
             return fileSystem
         } catch {
-            town.backing.uncover(path)
+            town.backing.removeMountpoint(path)
             throw error
         }
     }
 
-    /// Ends the signal files at and beneath a directory that is no longer mounted over, or not at its path any more.
+    /// Writes back and ends the signal files in and under a directory that is unmounted or has left its path.
     ///
-    /// Their documents are in real files then, as far as those can be written. Whoever still has one open writes to nothing.
-    /// What is known of runtimes stays.
+    /// Writes through files that are still open are lost. Records of runtimes stay.
     package func remove(_ path: [UInt8]) {
         let directory = signals.all(backing: path).first
-        writeback(path)
+        writeBack(path)
         for (file, content) in directory?.detachSubtree() ?? [] {
-            // Touched meanwhile.
+            // Touched after the write-back.
             try? town.backing.withDirectory(at: file.directory.path) { (real) throws(Errno) in
                 try BackingDocument.replace(file.name, in: real, with: content, now: town.now.wall, evenIfNewer: true)
             }
         }
         mounts.byPath.withLock { $0[path] = nil }
-        town.backing.uncover(path)
+        town.backing.removeMountpoint(path)
     }
 
-    /// Has the documents of all signal files at and beneath a directory in their real files.
-    package func writeback(_ path: [UInt8]) {
+    /// Writes back all signal files in and under a directory.
+    package func writeBack(_ path: [UInt8]) {
         town.writeback.writeNow(signals.allFiles(backing: path))
     }
+
+    /// The file systems of the directories.
+    private var all: [TreeFileSystem] { mounts.byPath.withLock { Array($0.values) } }
 
     private func fileSystem(holding path: [UInt8]) -> TreeFileSystem? {
         mounts.byPath.withLock { mounts in
@@ -88,7 +90,7 @@ package final class SignalMounts: Sendable {
     }
 }
 
-/// Records of others who share the town's name: those of signal files go to the mount in which they lie.
+/// Records of other hosts: those of signal files go to their mount.
 extension SignalMounts: SharedRecordReceiver {
     package func receive(_ touch: Touch, exit: Record.Exit?) {
         guard let path = touch.signal else {
@@ -104,5 +106,16 @@ extension SignalMounts: SharedRecordReceiver {
             return
         }
         fileSystem(holding: path.bytes)?.receiveForget(inodeKind, stamp: stamp, at: time)
+    }
+}
+
+extension SignalMounts: DetachableFileSystem {
+    package func detach() {
+        town.noteDetached()
+        for fileSystem in all { fileSystem.detach() }
+    }
+
+    package func invalidateEverything(names: Bool) {
+        for fileSystem in all { fileSystem.invalidateEverything(names: names) }
     }
 }

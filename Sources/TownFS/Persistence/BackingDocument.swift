@@ -102,20 +102,23 @@ struct BackingDocument: ~Copyable {
     ///
     /// The document is written to a temporary file, which is renamed over the backing file. Any number of threads and
     /// processes may do that at once. A backing file that is newer than the document, and not of the future, stays:
-    /// something changed it past pulsefs. If the directory cannot be written to, the backing file is overwritten.
+    /// something changed it past pulsefs. The one that the document follows (`Content.backingTime`) is not newer,
+    /// whatever the clock says. If the directory cannot be written to, the backing file is overwritten.
     ///
     /// - Parameters:
     ///   - flags: Of renameat2(2). With `RENAME_NOREPLACE`, EEXIST if the name is in use.
     ///   - isDurable: Returns only when the file and its name are on disk.
     ///   - staging: The directory for the temporary file, on the same file system; nil for the file's own.
+    /// - Returns: `st_mtim` of the file; nil if a newer one was left alone.
+    @discardableResult
     static func replace(
         _ name: NodeName, in directory: CInt, with content: SignalFile.Content, now: WallTime, flags: UInt32 = 0,
         evenIfNewer: Bool = false, isDurable: Bool = false, staging: CInt? = nil
-    ) throws(Errno) {
+    ) throws(Errno) -> WallTime? {
         let present = try? name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory) }
         if !evenIfNewer, let present {
             let modified = WallTime(present.st_mtim)
-            if modified > content.modified, modified <= now { return }
+            if modified != content.backingTime, modified > content.modified, modified <= now { return nil }
         }
         var attempts = 3
         while true {
@@ -132,9 +135,8 @@ struct BackingDocument: ~Copyable {
                 } catch .permissionDenied where staging == nil && present?.isRegularFile == true {
                     return try overwrite(name, in: directory, with: content, isDurable: isDurable)
                 }
-                try rename(
+                return try rename(
                     file, temporary, in: staging ?? directory, to: name, in: directory, content, flags, isDurable)
-                return
             } catch .noSuchFileOrDirectory where attempts > 0 {
                 // Another mount of this directory has just started and removed the temporary file.
             } catch .fileExists where attempts > 0 && flags & UInt32(RENAME_NOREPLACE) == 0 {
@@ -147,19 +149,21 @@ struct BackingDocument: ~Copyable {
     private static func rename(
         _ file: borrowing OwnedDescriptor, _ temporary: NodeName, in staging: CInt, to name: NodeName,
         in directory: CInt, _ content: SignalFile.Content, _ flags: UInt32, _ isDurable: Bool
-    ) throws(Errno) {
-        try temporary.withPointer { (temporary) throws(Errno) in
+    ) throws(Errno) -> WallTime {
+        let written = try temporary.withPointer { (temporary) throws(Errno) in
             do throws(Errno) {
-                try write(content, to: file.rawValue, isDurable: isDurable)
+                let written = try write(content, to: file.rawValue, isDurable: isDurable)
                 try name.withPointer { (name) throws(Errno) in
                     _ = try retryingInterrupts { clinux_renameat2(staging, temporary, directory, name, flags) }
                 }
+                return written
             } catch {
                 unlinkat(staging, temporary, 0)
                 throw error
             }
         }
         if isDurable { try synchronize(directory) }
+        return written
     }
 
     /// Has the names in a directory on the disk, as fsync(2) of a file alone does not.
@@ -170,14 +174,17 @@ struct BackingDocument: ~Copyable {
 
     private static func overwrite(
         _ name: NodeName, in directory: CInt, with content: SignalFile.Content, isDurable: Bool
-    ) throws(Errno) {
+    ) throws(Errno) -> WallTime {
         let file = try name.withPointer { (name) throws(Errno) in
             try OwnedDescriptor(opening: name, in: directory, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK)
         }
-        try write(content, to: file.rawValue, isDurable: isDurable)
+        return try write(content, to: file.rawValue, isDurable: isDurable)
     }
 
-    private static func write(_ content: SignalFile.Content, to file: CInt, isDurable: Bool) throws(Errno) {
+    /// Returns `st_mtim` of the file, which may be coarser than what was set.
+    private static func write(
+        _ content: SignalFile.Content, to file: CInt, isDurable: Bool
+    ) throws(Errno) -> WallTime {
         var done = 0
         let bytes = content.document.bytes
         while done < bytes.count {
@@ -192,5 +199,6 @@ struct BackingDocument: ~Copyable {
         let times = [content.modified.timespec, content.modified.timespec]
         _ = try retryingInterrupts { futimens(file, times) }
         if isDurable { _ = try retryingInterrupts { fsync(file) } }
+        return WallTime(try FileStatus(of: file).st_mtim)
     }
 }

@@ -145,7 +145,8 @@ package final class Journal: Sendable {
     // MARK: Entries
 
     // All numbers little-endian:
-    // size of the rest (4) │ kind (1) │ path size (4) │ path │ mode, user, group (4 each) │ modified: s (8), ns (4) │ document
+    // size of the rest (4) │ kind (1) │ path size (4) │ path │ mode, user, group (4 each) │ modified: s (8), ns (4)
+    // │ backing time: s (8), ns (4; -1: none) │ document
 
     private struct Entry {
         let event: Event
@@ -157,7 +158,7 @@ package final class Journal: Sendable {
 
         /// In bytes, the field that says so included.
         var size: Int {
-            4 + 1 + 4 + path.bytes.count + (content.map { 3 * 4 + 8 + 4 + $0.document.bytes.count } ?? 0)
+            4 + 1 + 4 + path.bytes.count + (content.map { 3 * 4 + 2 * (8 + 4) + $0.document.bytes.count } ?? 0)
         }
 
         /// Writes `size` bytes.
@@ -187,6 +188,8 @@ package final class Journal: Sendable {
             put(content.ownership.group)
             put(content.modified.seconds)
             put(content.modified.nanoseconds)
+            put(content.backingTime?.seconds ?? 0)
+            put(content.backingTime?.nanoseconds ?? -1)
             put(content.document.bytes)
         }
     }
@@ -209,12 +212,16 @@ package final class Journal: Sendable {
         case 1:
             guard let mode = take(&entry, mode_t.self), let user = take(&entry, uid_t.self),
                 let group = take(&entry, gid_t.self), let seconds = take(&entry, Int64.self),
-                let nanoseconds = take(&entry, Int32.self), (0..<1_000_000_000).contains(nanoseconds)
+                let nanoseconds = take(&entry, Int32.self), (0..<1_000_000_000).contains(nanoseconds),
+                let backingSeconds = take(&entry, Int64.self), let backingNanoseconds = take(&entry, Int32.self),
+                (-1..<1_000_000_000).contains(backingNanoseconds)
             else { return nil }
             let modified = WallTime(seconds: seconds, nanoseconds: nanoseconds)
             let content = SignalFile.Content(
                 document: Document(Array(entry)), modified: modified, changed: modified,
-                ownership: SignalFile.Ownership(mode: mode, user: user, group: group), deadline: .now)
+                ownership: SignalFile.Ownership(mode: mode, user: user, group: group), deadline: .now,
+                backingTime: backingNanoseconds < 0
+                    ? nil : WallTime(seconds: backingSeconds, nanoseconds: backingNanoseconds))
             return (path, .content(content))
         case 2: return (path, .unlinked)
         case 3: return (path, .clean)

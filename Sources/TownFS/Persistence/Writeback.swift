@@ -54,15 +54,20 @@ final class Writeback: Sendable {
     }
 
     /// Notes that a file has changed.
-    func note(_ file: SignalFile) {
-        let isFirst = state.withLock { state in
+    ///
+    /// - Returns: False after the last write-back of `close`: the change will not reach the backing file.
+    @discardableResult
+    func note(_ file: SignalFile) -> Bool {
+        let (isFirst, isAccepted) = state.withLock { state in
+            guard !state.hasEnded else { return (false, false) }
             state.waiting[ObjectIdentifier(file)] = file
-            guard state.due == nil else { return false }
+            guard state.due == nil else { return (false, true) }
             state.due = .now + delay
-            return true
+            return (true, true)
         }
         // The thread sleeps without a limit only when nothing is waiting.
         if isFirst { event.raise() }
+        return isAccepted
     }
 
     /// Writes files down, if they have changed, before it returns.
@@ -75,7 +80,16 @@ final class Writeback: Sendable {
     /// - Returns: What kept one of them from being written. It stays among those that wait.
     @discardableResult
     func writeNow(_ files: [SignalFile], isDurable: Bool = false) -> Errno? {
-        guard !files.isEmpty else { return nil }
+        files.isEmpty ? nil : carryOut(files, isDurable: isDurable)
+    }
+
+    /// Writes back all files that have changed, before it returns.
+    func writeAll() {
+        carryOut(state.withLock { Array($0.waiting.values) }, isDurable: false)
+    }
+
+    @discardableResult
+    private func carryOut(_ files: [SignalFile], isDurable: Bool) -> Errno? {
         do throws(Errno) {
             let order = try Order(files, isDurable: isDurable)
             let isServed = state.withLock { state in
@@ -153,15 +167,17 @@ final class Writeback: Sendable {
         for file in files {
             guard let (content, revision) = file.beginWriteDown(isDurable: isDurable) else { continue }
             var failure: Errno?
+            var backingTime: WallTime?
             do throws(Errno) {
                 try withDirectory(of: file) { (directory) throws(Errno) in
-                    try BackingDocument.replace(
+                    backingTime = try BackingDocument.replace(
                         file.name, in: directory, with: content, now: .now, isDurable: isDurable)
                 }
             } catch {
                 failure = error
             }
-            let isSettled = file.endWriteDown(of: revision, isDurable: isDurable, succeeded: failure == nil)
+            let isSettled = file.endWriteDown(
+                of: revision, isDurable: isDurable, succeeded: failure == nil, backingTime: backingTime)
             guard !isSettled, let failure else { continue }
             failures.append(failure)
             log.error("cannot write \(String(printable: file.path)) down: \(failure)")

@@ -17,15 +17,27 @@ final class CallerTable: Sendable {
     private let ignored: Set<String>
     private let isBlind: Bool
     private let reader = ProcessReader()
+    private let read: @Sendable ([pid_t]) -> [ProcessInfo.Snapshot]
+
+    private struct Searched {
+        let image: ProcessStat.Image
+        let claims: IdentityClaims
+    }
+
+    /// What searches have read, by pid.
+    private let searched = Mutex<[pid_t: Searched]>([:])
 
     /// - Parameters:
     ///   - town: The town root's path, as working directories begin.
     ///   - capacity: How many are remembered, each with an open descriptor.
     ///   - ignored: Names of programs whose work on files is no sign of life.
     ///   - isBlind: Whether nobody is to be looked at.
+    ///   - read: Reads processes for a search; nil for a `ProcessReader`.
     init(
-        in town: String, sessions: TownSessions, capacity: Int, ignoring ignored: Set<String>, isBlind: Bool = false
+        in town: String, sessions: TownSessions, capacity: Int, ignoring ignored: Set<String>, isBlind: Bool = false,
+        read: (@Sendable ([pid_t]) -> [ProcessInfo.Snapshot])? = nil
     ) {
+        self.read = read ?? { [reader] in reader.read($0) }
         self.isBlind = isBlind || !ProcessFiles.areOfOurNumbers
         self.town = Array(town.utf8)
         self.sessions = sessions
@@ -64,17 +76,54 @@ final class CallerTable: Sendable {
         ignored.contains { $0 == program || program.utf8.count == 15 && $0.hasPrefix(program) }
     }
 
-    /// Processes that have asked for nothing, and are not remembered: those that by themselves claim to be somebody who is
-    /// looked for.
-    func otherProcesses(_ processes: [pid_t], claiming isLookedFor: (RuntimeID) -> Bool) -> [ProcessInfo] {
-        reader.read(processes).compactMap { reading in
-            guard !reading.stat.image.isWithoutMemory,
-                let claimed = attribution(of: ProcessInfo(reading, startedBy: nil, ignoring: ignored)).runtime,
-                isLookedFor(claimed)
-            else { return nil }
-            // Whoever has started them may make them nobody.
+    // MARK: Searching
+
+    /// Remembered callers that still run and claim one of the runtimes that are looked for.
+    func remembered(claiming isLookedFor: (RuntimeID) -> Bool) -> [ProcessInfo] {
+        callers.withLock { Array($0.values) }.filter { caller in
+            guard let claimed = attribution(of: caller).runtime, isLookedFor(claimed) else { return false }
+            return caller.condition == .same
+        }
+    }
+
+    /// Processes, callers or not, that claim one of the runtimes that are looked for.
+    ///
+    /// Reads command line and environment only of those that run another program than at the last search.
+    func processes(_ numbers: [pid_t], claiming isLookedFor: (RuntimeID) -> Bool) -> [ProcessInfo] {
+        let known = searched.withLock { $0 }
+        var unread: [pid_t] = []
+        var claiming: [pid_t] = []
+        for number in numbers {
+            guard let image = ProcessFiles(number: number).stat()?.image else { continue }
+            if let known = known[number], known.image == image {
+                if claims(known.claims, number, isLookedFor) { claiming.append(number) }
+            } else if !image.isWithoutMemory {
+                unread.append(number)
+            }
+        }
+        let readings = (unread.isEmpty ? [] : read(unread)) + (claiming.isEmpty ? [] : read(claiming))
+        searched.withLock { searched in
+            for reading in readings {
+                searched[reading.thread] = Searched(image: reading.stat.image, claims: reading.writer)
+            }
+        }
+        return readings.compactMap { reading in
+            guard !reading.stat.image.isWithoutMemory, claims(reading.writer, reading.thread, isLookedFor) else {
+                return nil
+            }
+            // The claims of its ancestors may void its own.
             return caller(reading, generation: 0)
         }
+    }
+
+    private func claims(_ claims: IdentityClaims, _ number: pid_t, _ isLookedFor: (RuntimeID) -> Bool) -> Bool {
+        attribution(of: claims, thread: number).runtime.map(isLookedFor) ?? false
+    }
+
+    /// Forgets what searches have read of processes that have ended.
+    func forgetSearched(except numbers: [pid_t]) {
+        let alive = Set(numbers)
+        searched.withLock { $0 = $0.filter { alive.contains($0.key) } }
     }
 
     private func caller(_ reading: ProcessInfo.Snapshot, generation: Int) -> ProcessInfo {
@@ -89,9 +138,13 @@ final class CallerTable: Sendable {
     /// Whose a touch of a signal file is, as far as that can be said without its document; or, without a file, who
     /// somebody says they are by themselves.
     func attribution(of caller: ProcessInfo?, signal: [UInt8]? = nil) -> Attribution {
+        attribution(of: caller?.writer ?? IdentityClaims(), thread: caller?.thread, signal: signal)
+    }
+
+    private func attribution(of claims: IdentityClaims, thread: pid_t?, signal: [UInt8]? = nil) -> Attribution {
         Attribution(
-            of: caller?.writer ?? IdentityClaims(), signal: signal,
-            workingDirectory: caller.flatMap { ProcessFiles(number: $0.thread).workingDirectory(in: town) },
+            of: claims, signal: signal,
+            workingDirectory: thread.flatMap { ProcessFiles(number: $0).workingDirectory(in: town) },
             sessions: sessions.names)
     }
 

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Linux
 import Liveness
@@ -71,6 +72,19 @@ struct ProcessFiles {
         let text = bytes(of: "status", atMost: 512)
         let line = text.split(separator: UInt8(ascii: "\n")).first { $0.starts(with: "Tgid:".utf8) }
         return line.flatMap { pid_t(String(decoding: $0.dropFirst(6), as: UTF8.self)) }
+    }
+
+    /// The supplementary groups (`Groups` in proc(5)), and whether CAP_FSETID is effective; nil when it has ended.
+    func credentials() -> (groups: [gid_t], hasFSetID: Bool)? {
+        let lines = bytes(of: "status", atMost: 1 << 20).split(separator: UInt8(ascii: "\n"))
+        func field(_ name: String) -> String? {
+            lines.first { $0.starts(with: name.utf8) }.map {
+                String(decoding: $0.dropFirst(name.utf8.count), as: UTF8.self)
+            }
+        }
+        guard let groups = field("Groups:\t"), let capabilities = field("CapEff:\t").flatMap({ UInt64($0, radix: 16) })
+        else { return nil }
+        return (groups.split(separator: " ").compactMap { gid_t($0) }, capabilities & 1 << CAP_FSETID != 0)
     }
 
     /// The working directory, relative to a town; nil if it is elsewhere or cannot be seen.

@@ -48,7 +48,7 @@ final class ProcessInfo: Sendable {
         let thread: pid_t
         let process: pid_t
         let stat: ProcessStat
-        fileprivate let writer: IdentityClaims
+        let writer: IdentityClaims
         /// What the process calls itself: its threads may have names of their own.
         fileprivate let program: String
         /// What it was started as, in full.

@@ -35,10 +35,6 @@ final class ProcessWatch: Sendable {
     private static let mostRoots = 4096
     /// No runtime is touched more often by activity.
     private static let interval: Duration = .seconds(1)
-    /// Between two searches of `/proc` for processes that are left.
-    private static let searchPause: Duration = .milliseconds(50)
-    /// The same, after one that saw nothing.
-    private static let blindPause: Duration = .seconds(1)
     /// Processes that are read together.
     private static let searchBatch = 128
     /// The tag of `event`; pids are positive.
@@ -144,7 +140,7 @@ final class ProcessWatch: Sendable {
         var touched: [RuntimeID: ContinuousClock.Instant] = [:]
         /// Runtimes whose last known root process has ended, with it.
         var runtimesWithoutRoot: [RuntimeID: RootProcesses.Process] = [:]
-        var nextSearch = ContinuousClock.now
+        var pace = SearchPace()
 
         /// Whether a runtime has not been touched for as long as it should be; then it is about to be.
         mutating func isDue(_ runtime: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
@@ -162,7 +158,7 @@ final class ProcessWatch: Sendable {
         var tags = [UInt64](repeating: 0, count: 64)
         while !state.withLock({ $0.isClosing }) {
             // While somebody's fate is open, only until it may be looked into.
-            let limit: CInt = work.runtimesWithoutRoot.isEmpty ? -1 : Self.milliseconds(until: work.nextSearch)
+            let limit: CInt = work.runtimesWithoutRoot.isEmpty ? -1 : Self.milliseconds(until: work.pace.next)
             let count = clinux_epoll_wait(epoll.rawValue, &tags, CInt(tags.count), limit)
             for tag in tags.prefix(Int(max(0, count))) {
                 if tag == Self.wakeupTag { _ = event.wait(until: .now) } else { end(pid_t(tag), &work) }
@@ -172,7 +168,7 @@ final class ProcessWatch: Sendable {
                 return state.notes
             }
             for note in notes { take(note, &work) }
-            if !work.runtimesWithoutRoot.isEmpty, ContinuousClock.now >= work.nextSearch { settle(&work) }
+            if !work.runtimesWithoutRoot.isEmpty, ContinuousClock.now >= work.pace.next { settle(&work) }
         }
         hasEnded.raise()
     }
@@ -275,37 +271,51 @@ final class ProcessWatch: Sendable {
         // Some have been found by a request meanwhile.
         var runtimesWithoutRoot = work.runtimesWithoutRoot.filter { root(of: $0.key) == nil }
         work.runtimesWithoutRoot = [:]
+        for caller in callers.remembered(claiming: { runtimesWithoutRoot[$0] != nil }) {
+            watchRoot(of: caller, &work, in: &runtimesWithoutRoot)
+        }
+        guard !runtimesWithoutRoot.isEmpty else { return }
         // Before the search: who begins during it lives.
         let now = clock()
+        let start = ContinuousClock.now
         guard search(for: &runtimesWithoutRoot, &work) else {
             // Nobody has exited who could not be looked for.
             work.runtimesWithoutRoot = runtimesWithoutRoot
-            work.nextSearch = .now + Self.blindPause
+            work.pace.failed(at: .now)
             return
         }
+        work.pace.ended(from: start, to: .now)
         for (runtime, process) in runtimesWithoutRoot {
             let exit = Record.Exit(of: process.described, noticedAt: now.wall, at: now.instant)
             if liveness.exit(runtime, exit) { counters.noteExit() }
         }
-        work.nextSearch = .now + Self.searchPause
+    }
+
+    /// Watches the root process above a process that was found, if it is of a runtime without one.
+    private func watchRoot(
+        of caller: ProcessInfo, _ work: inout Work,
+        in runtimesWithoutRoot: inout [RuntimeID: RootProcesses.Process]
+    ) {
+        guard !caller.isIgnored, let runtime = identity(of: caller).runtime, runtimesWithoutRoot[runtime] != nil else {
+            return
+        }
+        watchRoot(of: runtime, from: caller, &work)
+        if root(of: runtime) != nil { runtimesWithoutRoot[runtime] = nil }
     }
 
     /// Takes those out of which another process is found, which is watched from then on.
     ///
     /// - Returns: Whether there was anything to be seen: without a descriptor to spare, there is not.
     private func search(for runtimesWithoutRoot: inout [RuntimeID: RootProcesses.Process], _ work: inout Work) -> Bool {
-        var rest = Self.processes()[...]
+        let processes = Self.processes()
+        callers.forgetSearched(except: processes)
+        var rest = processes[...]
         while !rest.isEmpty, !runtimesWithoutRoot.isEmpty {
             // Each comes with a descriptor.
-            for caller in callers.otherProcesses(
+            for caller in callers.processes(
                 Array(rest.prefix(Self.searchBatch)), claiming: { runtimesWithoutRoot[$0] != nil })
             {
-                guard !caller.isIgnored, let runtime = identity(of: caller).runtime, runtimesWithoutRoot[runtime] != nil
-                else {
-                    continue
-                }
-                watchRoot(of: runtime, from: caller, &work)
-                if root(of: runtime) != nil { runtimesWithoutRoot[runtime] = nil }
+                watchRoot(of: caller, &work, in: &runtimesWithoutRoot)
             }
             rest = rest.dropFirst(Self.searchBatch)
         }
@@ -316,5 +326,31 @@ final class ProcessWatch: Sendable {
     /// The processes there are, for whoever wants to look at them.
     private static func processes() -> [pid_t] {
         directoryEntries(closing: opendir("/proc")).compactMap { pid_t($0.name) }
+    }
+}
+
+/// When `/proc` may be searched next.
+///
+/// The first search after a quiet time may begin at once. Searches that follow one another become rarer, down to one in
+/// two seconds, and take at most a twentieth of the time.
+struct SearchPace {
+    private static let shortest: Duration = .milliseconds(50)
+    private static let longest: Duration = .seconds(2)
+    private static let afterFailure: Duration = .seconds(1)
+
+    private(set) var next = ContinuousClock.now
+    private var pause = Self.shortest
+    private var lastEnd: ContinuousClock.Instant?
+
+    mutating func ended(from start: ContinuousClock.Instant, to end: ContinuousClock.Instant) {
+        let isFrequent = lastEnd.map { start - $0 < Self.longest * 2 } ?? false
+        pause = isFrequent ? min(pause * 2, Self.longest) : Self.shortest
+        next = end + max(pause, (end - start) * 19)
+        lastEnd = end
+    }
+
+    /// After a search that could not read `/proc`.
+    mutating func failed(at now: ContinuousClock.Instant) {
+        next = now + Self.afterFailure
     }
 }

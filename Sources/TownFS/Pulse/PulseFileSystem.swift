@@ -242,7 +242,7 @@ package final class PulseFileSystem: HandleFileSystem {
         switch node {
         case .top, .runtimes, .livingBelow, .alias: throw .isDirectory
         case .events, .eventsFrom: throw .invalidArgument
-        case .status: return try PulseText.json(townStatus())
+        case .status: return try JSONText.file(townStatus())
         case .metrics: return PrometheusExposition.text(of: townStatus(), in: town)
         case .runtime(let id), .living(let id):
             guard let record = liveness.record(of: id) else { throw .staleNFSFileHandle }

@@ -64,7 +64,7 @@ struct RuntimeReport: Encodable, Sendable {
     }
 
     func text() throws(Errno) -> [UInt8] {
-        try PulseText.json(self)
+        try JSONText.file(self)
     }
 }
 

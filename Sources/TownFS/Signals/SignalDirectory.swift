@@ -137,13 +137,15 @@ final class SignalDirectory: Sendable {
     // MARK: Files
 
     /// Whether an entry of this name is a signal file, provided that it is a regular file or does not exist.
-    func isSignal(_ name: FileName) -> Bool {
-        scope.matches(name.bytes)
+    ///
+    /// Never in a detached mount: its signal files are backing files.
+    func isSignal(_ name: some Collection<UInt8>) -> Bool {
+        scope.matches(name) && !town.isDetached
     }
 
     /// Whether a backing file is hidden because its record has expired (`Expiry.absent`).
     func hasExpired(_ name: NodeName, in backing: Descriptor) -> Bool {
-        town.configuration.expiry == .absent && (try? file(name).status(in: backing)) == nil
+        town.configuration.expiry == .absent && !town.isDetached && (try? file(name).status(in: backing)) == nil
     }
 
     /// The signal file of a name, if there is an object for it.
@@ -198,7 +200,7 @@ final class SignalDirectory: Sendable {
 
     /// Whether there are files here that the backing directory may not hold yet.
     var holdsFiles: Bool {
-        knownFiles.contains { $0.listing == .shown || $0.isAwaited }
+        !town.isDetached && knownFiles.contains { $0.listing == .shown || $0.isAwaited }
     }
 
     /// The signal files that have an object, in no order.

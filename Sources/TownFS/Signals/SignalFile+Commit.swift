@@ -87,7 +87,7 @@ extension SignalFile {
                 let attribution = isWritten ? attributed.consulting(document) : attributed
                 let content = Content(
                     document: document, modified: now.wall, changed: now.wall, ownership: ownership,
-                    deadline: now.instant + town.configuration.ttl)
+                    deadline: now.instant + town.configuration.ttl, backingTime: previous?.backingTime)
                 if let successor {
                     // Whole before anybody finds it.
                     successor.state.withLock { $0.setAside(.committed(content)) }
@@ -115,7 +115,8 @@ extension SignalFile {
         if let attributedCaller, let runtime = change.attribution.runtime {
             town.processes.noteTouch(of: runtime, by: attributedCaller.caller)
         }
-        (successor ?? self).scheduleWriteDown(isJournaled: change.isJournaled)
+        // Nobody may take a touch for done that is lost with this process.
+        guard (successor ?? self).scheduleWriteDown(isJournaled: change.isJournaled) else { throw .socketNotConnected }
         return true
     }
 
@@ -137,10 +138,14 @@ extension SignalFile {
         return rejection == .tooLarge ? .fileTooLarge : .invalidArgument
     }
 
-    /// Sees to it that a change reaches the real file: soon, or at once if the journal has no room to keep it till then.
-    func scheduleWriteDown(isJournaled: Bool) {
-        town.writeback.note(self)
-        if !isJournaled { town.writeback.writeNow([self]) }
+    /// Has a change written back: later, or now if the journal had no room for it or others read the backing file.
+    ///
+    /// - Returns: False if the town is closed, and the change will not reach the backing file.
+    @discardableResult
+    func scheduleWriteDown(isJournaled: Bool) -> Bool {
+        guard town.writeback.note(self) else { return false }
+        if !isJournaled || town.isDetached { town.writeback.writeNow([self]) }
+        return true
     }
 
     /// What the real file holds, when nothing has been touched yet.
@@ -160,7 +165,7 @@ extension SignalFile {
         return Content(
             document: Document(bytes), modified: WallTime(status.st_mtim), changed: WallTime(status.st_ctim),
             ownership: Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
-            deadline: town.now.instant)
+            deadline: town.now.instant, backingTime: WallTime(status.st_mtim))
     }
 
     /// Changes mode or owner, which touches nothing.

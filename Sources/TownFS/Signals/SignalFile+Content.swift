@@ -29,6 +29,10 @@ extension SignalFile {
         var ownership: Ownership
         /// Until when the last touch proves life.
         var deadline: ContinuousClock.Instant
+        /// `st_mtim` of the backing file that this document is known to follow; nil if there is none.
+        ///
+        /// Wall clocks are set back. This time is compared for equality only.
+        var backingTime: WallTime?
     }
 
     // MARK: As stat(2) tells
@@ -66,6 +70,6 @@ extension SignalFile {
 extension SignalFile.Ownership {
     /// That of a file made by a touch alone, with nobody to choose a mode.
     static func ordinary(of request: Request) -> Self {
-        Self(mode: 0o644, user: request.user, group: request.group)
+        Self(mode: 0o644, user: request.callingUser, group: request.callingGroup)
     }
 }

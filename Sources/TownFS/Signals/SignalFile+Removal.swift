@@ -112,13 +112,20 @@ extension SignalFile {
         }
     }
 
-    /// Notes that a write-down has ended.
+    /// Ends a write-back.
     ///
-    /// False when there is, or may be, more to write.
-    func endWriteDown(of revision: UInt64, isDurable: Bool, succeeded: Bool) -> Bool {
+    /// - Parameter backingTime: `st_mtim` of the backing file that was written; nil if a newer one was left alone.
+    /// - Returns: False if there is, or may be, more to write.
+    func endWriteDown(of revision: UInt64, isDurable: Bool, succeeded: Bool, backingTime: WallTime?) -> Bool {
         state.withLock { state in
             state.isWritingDown = false
             if case .unlinked = state.presence { return true }
+            if let backingTime, case .committed(var content) = state.presence {
+                content.backingTime = backingTime
+                state.presence = .committed(content)
+                // A recovery must know it of a later document, too.
+                if state.revision != revision { _ = town.journal.append(.content(content), at: path) }
+            }
             guard succeeded, state.revision == revision else { return false }
             state.clean = revision
             if isDurable { state.synced = revision }

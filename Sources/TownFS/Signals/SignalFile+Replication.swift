@@ -24,6 +24,7 @@ extension SignalFile {
         let now = town.now
         let (isThere, journaled): (Bool, Bool?) = state.withLock { state in
             let ownership: Ownership
+            var backingTime = former?.backingTime
             switch state.presence {
             case .unlinked: return (false, nil)
             case .creating(let makers): ownership = makers
@@ -33,6 +34,7 @@ extension SignalFile {
                     return (true, nil)
                 }
                 ownership = content.ownership
+                backingTime = content.backingTime
             case .backing:
                 if let former, former.modified >= received.receivedAt { return (true, nil) }
                 ownership = former?.ownership ?? ofDirectory
@@ -41,7 +43,7 @@ extension SignalFile {
             guard town.liveness.receive(received) else { return (true, nil) }
             let content = Content(
                 document: document, modified: received.receivedAt, changed: now.wall, ownership: ownership,
-                deadline: received.deadline)
+                deadline: received.deadline, backingTime: backingTime)
             state.presence = .committed(content)
             state.revision += 1
             // A mount that may not change the town shows it and leaves the real file alone.

@@ -123,7 +123,7 @@ final class SignalFile: Sendable {
     /// For whoever has been given it by the kernel, who asks before it opens what somebody else was faster to make, and
     /// whose number is not known in another pid namespace. Nobody finds it by its name for that.
     func awaitedStatus(for request: Request) -> FileStatus? {
-        guard case .creating(let ownership) = state.withLock({ $0.presence }), ownership.user == request.user else {
+        guard case .creating(let ownership) = state.withLock({ $0.presence }), ownership.user == request.callingUser else {
             return nil
         }
         return status(of: nothing(ownership))
@@ -210,7 +210,7 @@ final class SignalFile: Sendable {
         case .creating(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
             // Who made the file finds it by its name, too.
             return SignalOpenFile.Snapshot(of: nothing(ownership), as: self)
-        case .creating(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.user:
+        case .creating(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.callingUser:
             // Who would make the file while somebody else does is given theirs by the kernel.
             return SignalOpenFile.Snapshot(of: nothing(ownership), as: self)
         case .committed, .creating, .unlinked:

@@ -24,6 +24,9 @@ final class DeviceInodeMap: Sendable {
         !isRootLocal || device != root
     }
 
+    /// Whether a device is the root's.
+    func isRoot(_ device: dev_t) -> Bool { device == root }
+
     /// The status as the mount shows it.
     func shown(_ status: FileStatus) -> FileStatus {
         guard status.st_dev != root else { return status }

@@ -63,11 +63,25 @@ final class IOModes: Sendable {
     }
 
     /// Whether the kernel may keep what it has read after the last close.
-    private let keepsPages: Bool
+    private let mayKeepPages: Atomic<Bool>
     private let state = Mutex(State())
 
     init(keepsPages: Bool) {
-        self.keepsPages = keepsPages
+        mayKeepPages = Atomic(keepsPages)
+    }
+
+    private var keepsPages: Bool { mayKeepPages.load(ordering: .relaxed) }
+
+    /// From now on the kernel drops a file's pages at each open.
+    func stopKeepingPages() {
+        mayKeepPages.store(false, ordering: .relaxed)
+    }
+
+    /// Inodes of open backing files whose reads the kernel serves from its page cache.
+    var cachedInodes: [InodeNumber] {
+        state.withLock { state in
+            state.openInodes.filter { $0.value.backingID == nil && $0.value.identity != nil }.map(\.key)
+        }
     }
 
     func connect(to connection: Connection) {

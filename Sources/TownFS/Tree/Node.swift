@@ -23,14 +23,10 @@ struct Node: Sendable {
     var firstChild: UInt32 = 0
     var nextSibling: UInt32 = 0
     var previousSibling: UInt32 = 0
-    /// The descriptor is the only way left to the file, as its name has been removed.
-    var isPinned = false
     /// Somebody may change it through a mapping that the kernel tells nobody of.
     var mayBeMapped = false
     /// The file type; it never changes.
     let isDirectory: Bool
-    /// It has been a signal file, or a signal file has been it.
-    var hasChangedMeaning = false
     /// Whether it has a `security.capability`.
     var capability = Capability.unknown
 
@@ -58,9 +54,11 @@ struct Node: Sendable {
         self.parent = parent
         self.name = name
         self.lookups = lookups
-        self.isPinned = isPinned
-        self.nameKind = nameKind
-        hasChangedMeaning = false
+        switch nameKind {
+        case .backing(let identity): file = identity
+        case .signal(let signalFile): changeRare { $0.signalFile = signalFile }
+        }
+        if isPinned { self.isPinned = true }
         if signals != nil { self.signals = signals }
         if descriptor != nil { self.descriptor = descriptor }
     }
@@ -106,9 +104,12 @@ struct Node: Sendable {
         var handle: ExportHandle?
         var cacheSlot: Int?
         var placed: UInt64 = 0
+        var isPinned = false
+        var hasChangedMeaning = false
 
         var isEmpty: Bool {
-            signalFile == nil && signals == nil && descriptor == nil && handle == nil && cacheSlot == nil && placed == 0
+            signalFile == nil && signals == nil && descriptor == nil && handle == nil && cacheSlot == nil
+                && placed == 0 && !isPinned && !hasChangedMeaning
         }
     }
 
@@ -125,6 +126,18 @@ struct Node: Sendable {
     }
 
     var signalFile: SignalFile? { rare?.fields.signalFile }
+
+    /// The file was unlinked, so the descriptor is the only way to it.
+    var isPinned: Bool {
+        get { rare?.fields.isPinned ?? false }
+        set { if newValue != isPinned { changeRare { $0.isPinned = newValue } } }
+    }
+
+    /// The inode has been both an ordinary file and a signal file.
+    var hasChangedMeaning: Bool {
+        get { rare?.fields.hasChangedMeaning ?? false }
+        set { if newValue != hasChangedMeaning { changeRare { $0.hasChangedMeaning = newValue } } }
+    }
 
     /// For a directory in or under which signal files can lie; nil for all others.
     var signals: SignalDirectory? {

@@ -18,7 +18,7 @@ extension NodeStore.State {
 
     /// Whether so many nodes have gone since this was last true that their memory is worth giving back.
     mutating func hasShrunk() -> Bool {
-        guard peak > 16_384, nodes.count * 2 < peak else { return false }
+        guard peak > 1024, nodes.count * 2 < peak else { return false }
         peak = nodes.count
         return true
     }

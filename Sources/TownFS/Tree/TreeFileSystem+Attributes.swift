@@ -183,7 +183,7 @@ extension TreeFileSystem {
         _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int {
         guard case .backing = try inodeKind(inode) else { throw .noData }
-        let isCapability = features.isExclusive && Self.isCapability(name)
+        let isCapability = !town.sharesBacking && Self.isCapability(name)
         if isCapability, nodes.hasNoCapability(inode) { throw .noData }
         let file = try descriptor(of: inode)
         do throws(Errno) {
@@ -203,7 +203,7 @@ extension TreeFileSystem {
     ) throws(Errno) -> Int {
         guard case .backing = try inodeKind(inode) else { return 0 }
         let file = try descriptor(of: inode)
-        if request.user == 0 || geteuid() != 0 { return try list(file, into: names) }
+        if request.callingUser == 0 || geteuid() != 0 { return try list(file, into: names) }
         // Trusted attributes are for those who may administer the system; root's list has them.
         let all = try list(file)
         let shown = all.split(separator: 0).filter { !$0.starts(with: "trusted.".utf8) }.flatMap { $0 + [0] }

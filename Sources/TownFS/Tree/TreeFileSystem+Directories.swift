@@ -38,7 +38,7 @@ extension TreeFileSystem {
 
     /// Whether the kernel may keep a listing: signal files come and go without its doing.
     private func isListingKept(_ inode: InodeNumber) -> Bool {
-        guard features.isExclusive, let node = try? nodes.node(inode) else { return false }
+        guard !town.sharesBacking, let node = try? nodes.node(inode) else { return false }
         return node.signals?.scope.hasSignals != true
     }
 
@@ -107,7 +107,7 @@ extension SignalDirectory {
         var entries: [OpenDirectory.Listed] = []
         var pending: [NodeName: SignalFile] = [:]
         var hidden: Set<NodeName> = []
-        for file in knownFiles {
+        for file in knownFiles where isSignal(file.name.bytes) {
             switch file.listing {
             case .shown: pending[file.name] = file
             case .hidden: hidden.insert(file.name)
@@ -118,7 +118,7 @@ extension SignalDirectory {
             var entry = listed
             let bytes = entry.name.bytes
             if bytes == hiddenName || BackingDocument.isTemporary(bytes, in: scope) { return true }
-            if scope.matches(bytes), entry.kind == S_IFREG || entry.kind == 0 {
+            if isSignal(bytes), entry.kind == S_IFREG || entry.kind == 0 {
                 if hidden.contains(entry.name) || hasExpired(entry.name, in: real) { return true }
                 pending[entry.name] = nil
                 entry.number = SignalFile.inodeNumber(of: path(of: bytes))

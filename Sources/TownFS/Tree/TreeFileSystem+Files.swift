@@ -33,7 +33,8 @@ extension TreeFileSystem {
         let directory = try directory(parent)
         try refuseTemporary(name, in: directory)
         if flags & clinux_tmpfile == clinux_tmpfile {
-            return try createUnnamed(in: directory, mode: mode, flags: flags, for: request)
+            return try createUnnamed(
+                in: directory, mode: creationMode(mode, in: directory, for: request), flags: flags, for: request)
         }
         switch try nameKind(of: name, in: directory) {
         case .signal(let signals):
@@ -43,6 +44,7 @@ extension TreeFileSystem {
             return (entry, reply(entry.inode, opened, for: request))
         case .backing:
             town.processes.noteActivity(request)
+            let mode = try creationMode(mode, in: directory, for: request)
             let moment = nodes.moment
             let opened: Descriptor
             do throws(Errno) {

@@ -18,7 +18,7 @@ extension TreeFileSystem {
 
     /// Whether nothing will be found under a name until the kernel itself makes it.
     private func isLastingAbsence(of name: FileName, in parent: InodeNumber) -> Bool {
-        guard features.isExclusive, let node = try? nodes.node(parent) else {
+        guard !town.sharesBacking, let node = try? nodes.node(parent) else {
             return false
         }
         return node.signals?.scope.hasSignals != true
@@ -60,6 +60,7 @@ extension TreeFileSystem {
             return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
         }
         try refuseSignal(name, in: directory, for: request)
+        let mode = try creationMode(mode, in: directory, for: request)
         _ = try retryingInterrupts { mknodat(directory.descriptor.rawValue, name.pointer, mode, device) }
         return try entry(ofBacking: name, in: directory)
     }
@@ -97,6 +98,22 @@ extension TreeFileSystem {
             linkat(AT_FDCWD, $0, directory.descriptor.rawValue, name.pointer, AT_SYMLINK_FOLLOW)
         }
         return try entry(ofBacking: name, in: directory)
+    }
+
+    /// The mode of a new file, without the set-group-id bit if the caller may not set it.
+    ///
+    /// A file in a set-group-id directory gets the directory's group. It may run with that group's rights only if its
+    /// creator is a member or has CAP_FSETID. Since Linux 6.0 the VFS removes the bit (`mode_strip_sgid`, fs/inode.c).
+    /// Before, the backing file system did (`inode_init_owner`), which does not know the groups of a root server's caller.
+    func creationMode(_ mode: mode_t, in directory: Directory, for request: Request) throws(Errno) -> mode_t {
+        let bits = S_ISGID | S_IXGRP
+        guard mode & bits == bits else { return mode }
+        let status = try FileStatus(of: directory.descriptor.rawValue)
+        guard status.st_mode & S_ISGID != 0, status.st_gid != request.group else { return mode }
+        let credentials = ProcessFiles.areOfOurNumbers ? ProcessFiles(number: request.thread).credentials() : nil
+        // Capabilities of another user may be those of a user namespace, which do not count here.
+        if request.user == 0, credentials?.hasFSetID ?? true { return mode }
+        return credentials?.groups.contains(status.st_gid) == true ? mode : mode & ~S_ISGID
     }
 
     /// Makes a signal file, or opens it if somebody else was faster.

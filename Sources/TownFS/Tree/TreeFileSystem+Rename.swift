@@ -132,8 +132,8 @@ extension TreeFileSystem {
         guard former != nil || current != nil else { return }
         let (movedEntries, directories) = nodes.updateSignals(under: inode)
         for moved in movedEntries { settle(moved, for: request) }
-        let hasSignals = former?.scope.hasSignals == true || current?.scope.hasSignals == true
-        dropListings(of: directories + (hasSignals ? [inode] : []))
+        let isChanged = (former?.scope.hasSignals == true) != (current?.scope.hasSignals == true)
+        dropListings(of: directories + (isChanged ? [inode] : []))
     }
 
     /// Has the kernel drop what it has kept of listings, which it may keep no longer, or may from now on.

@@ -14,7 +14,7 @@ package final class TreeFileSystem: HandleFileSystem {
     ///
     /// The mount covers its own source, so all changes come through the kernel. Processes that opened files before the
     /// mount, and mounts of the source elsewhere, are the exceptions.
-    let backingTimeout: Double
+    var backingTimeout: Double { town.sharesBacking ? 1 : 86_400 }
 
     let town: Town
     let nodes: NodeStore
@@ -39,13 +39,13 @@ package final class TreeFileSystem: HandleFileSystem {
         self.town = town
         self.signals = signals
         self.hiddenName = hiddenName
-        backingTimeout = town.configuration.sharesBacking ? 1 : 86_400
         let kind = try root.fileSystemKind
         features = Features(
             isExclusive: !town.configuration.sharesBacking,
             passthroughDepth: town.configuration.usesPassthrough ? (kind.isOverlay ? 2 : 1) : nil,
             // If others may replace a directory, the kernel has to learn of that when it is opened.
-            listsUnopened: !town.configuration.sharesBacking)
+            listsUnopened: !town.configuration.sharesBacking,
+            allowsIDMapping: town.configuration.allowsIDMapping)
         ioModes = IOModes(keepsPages: !town.configuration.sharesBacking)
         let identity = try FileStatus(of: root.rawValue).identity
         others = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
@@ -61,6 +61,11 @@ package final class TreeFileSystem: HandleFileSystem {
 
     package func connected(to connection: Connection) {
         ioModes.connect(to: connection)
+    }
+
+    package func isOnRootDevice(_ inode: InodeNumber) -> Bool {
+        guard let identity = (try? nodes.node(inode))?.identity else { return true }
+        return others.isRoot(identity.device)
     }
 
     /// For `.pulse/status.json`.
@@ -97,7 +102,7 @@ package final class TreeFileSystem: HandleFileSystem {
     func nameKind(of name: FileName, in directory: Directory) throws(Errno) -> NameKind {
         guard let signals = directory.signals else { return .backing }
         if BackingDocument.isTemporary(name.bytes, in: signals.scope) { throw .noSuchFileOrDirectory }
-        guard signals.isSignal(name) else { return .backing }
+        guard signals.isSignal(name.bytes) else { return .backing }
         do throws(Errno) {
             let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
             return status.isRegularFile ? .signal(signals) : .backing

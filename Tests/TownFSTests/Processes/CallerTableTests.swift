@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Linux
 import Liveness
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -12,13 +13,16 @@ import Testing
 @Suite(.timeLimit(.minutes(5))) struct CallerTableTests {
     private func withTable(
         capacity: Int = 8, ignoring ignored: Set<String> = [],
+        read: (@Sendable ([pid_t]) -> [ProcessInfo.Snapshot])? = nil,
         _ body: (_ table: CallerTable, _ town: String) throws -> Void
     ) throws {
         try withTemporaryTree { tree in
             try makeDirectories(tree + "/mayor")
             let root = Descriptor(try OwnedDescriptor(opening: tree, in: AT_FDCWD, O_RDONLY | O_DIRECTORY))
             let sessions = TownSessions(in: BackingTree(root: root), log: .silent)
-            try body(CallerTable(in: tree, sessions: sessions, capacity: capacity, ignoring: ignored), tree)
+            let table = CallerTable(
+                in: tree, sessions: sessions, capacity: capacity, ignoring: ignored, read: read)
+            try body(table, tree)
         }
     }
 
@@ -111,6 +115,54 @@ import Testing
                     #expect(table.attribution(of: table.caller(child.pid)).runtime?.description == name)
                 }
             }
+        }
+    }
+
+    /// What a search reads of each process is the expensive part: an environment may have megabytes.
+    @Test func searchReadsEachProgramOfAProcessOnce() throws {
+        let reads = Mutex<[pid_t]>([])
+        func readSinceLastTime() -> [pid_t] {
+            reads.withLock { reads in
+                defer { reads = [] }
+                return reads.sorted()
+            }
+        }
+        let reader = ProcessReader()
+        try withTable(read: { processes in
+            reads.withLock { $0 += processes }
+            return reader.read(processes)
+        }) { table, _ in
+            let mayor = try ChildProgram("echo; read x", environment: ["GT_ROLE": "mayor"])
+            let other = try ChildProgram("echo; read x; exec env GT_ROLE=deacon sh -c 'echo; read x'")
+            let numbers = [mayor.pid, other.pid].sorted()
+            func found(_ name: String) -> [pid_t] {
+                table.processes(numbers) { $0.description == name }.map(\.thread)
+            }
+            #expect(found("deacon") == [])
+            #expect(readSinceLastTime() == numbers)
+            for _ in 0..<10 { #expect(found("deacon") == []) }
+            #expect(readSinceLastTime() == [])
+            // Found without a reading, and read to be watched.
+            #expect(found("mayor") == [mayor.pid])
+            #expect(readSinceLastTime() == [mayor.pid])
+            other.goOn()
+            other.hear()
+            #expect(found("deacon") == [other.pid])
+            #expect(readSinceLastTime() == [other.pid])
+            table.forgetSearched(except: [mayor.pid])
+            #expect(found("daemon") == [])
+            #expect(readSinceLastTime() == [other.pid])
+        }
+    }
+
+    @Test func callersThatStillRunAreFoundWithoutASearch() throws {
+        try withTable { table, _ in
+            let first = try ChildProgram("echo; read x", environment: ["GT_ROLE": "mayor"])
+            let second = try ChildProgram("echo; read x", environment: ["GT_ROLE": "mayor"])
+            for child in [first, second] { _ = try #require(table.caller(child.pid)) }
+            first.end()
+            #expect(table.remembered { $0.description == "mayor" }.map(\.thread) == [second.pid])
+            #expect(table.remembered { $0.description == "deacon" }.isEmpty)
         }
     }
 

@@ -1,0 +1,334 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import Logging
+import Synchronization
+import SystemPackage
+import TownFS
+
+/// The process that owns the mount.
+///
+/// It mounts, starts the worker, and unmounts when the worker dies.
+///
+///     keeper ──mount──▶ kernel ◀──/dev/fuse── worker
+///        │ └── journal: memory with the documents that are not written back yet
+///        └──── control socket: `ControlMessage`; its end tells the worker that the keeper is dead
+///
+/// With `--scope=signals` the main mount lies over `.pulse`, and `KeeperMounts` has the others.
+///
+/// The keeper looks into the mount only once, on its own thread, to see whether it answers.
+package struct Keeper: ~Copyable {
+    /// How long the mount may take to answer for the first time.
+    private static let answerLimit: Duration = .seconds(20)
+    /// How long write-back after the worker's death may delay the unmount: a tool that hangs for a slow disk is worse
+    /// off than one that reads an old document for a moment.
+    private static let recoveryLimit: Duration = .milliseconds(500)
+
+    private let log: Logger
+    private let entry: MountInfo
+    private let backing: BackingTree
+    private let signalMounts: KeeperMounts?
+    private let journal: Journal
+    private let control: SharedDescriptor
+    private let connection: OwnedDescriptor
+    private let worker: ChildProcess
+    private let signals: OwnedDescriptor
+    private let mountTable: OwnedDescriptor
+    private let superblock: Mutex<FileSystemContext?>
+    private let probe: Probe
+
+    /// The descriptor numbers of the worker.
+    package enum WorkerDescriptor {
+        package static let connection: CInt = 3
+        package static let root: CInt = 4
+        static let journal: CInt = 5
+        static let control: CInt = 6
+        /// The Redis URL, with --redis-inherited.
+        static let secret: CInt = 7
+        /// Its end of a `KeeperChannel`, with --scope=signals.
+        static let channel: CInt = 8
+    }
+
+    // MARK: Starting
+
+    /// Mounts a town and starts its worker.
+    ///
+    /// Leaves nothing behind when it throws.
+    ///
+    /// - Parameters:
+    ///   - town: The directory, without symbolic links.
+    ///   - secret: The Redis URL, for the worker only.
+    package static func mount(
+        over town: String, options: MountOptions, secret: RedisSecret?, log: Logger
+    ) throws -> Keeper {
+        let signals = try OwnedDescriptor(blocking: [SIGTERM, SIGINT, SIGHUP])
+        // Opened before mounting: afterwards the path leads into the mount.
+        let root = try OwnedDescriptor(opening: town, in: AT_FDCWD, O_PATH | O_DIRECTORY)
+        let directory = try lockForMounting(town, root: root.rawValue)
+        defer { withExtendedLifetime(directory) {} }
+        var options = options
+        if !options.sharedBacking, TownLock.isShared(directory.descriptor.rawValue) {
+            log.warning("an earlier mount is still in use elsewhere, so caches are kept for a second only")
+            options.sharedBacking = true
+        }
+        let memory: OwnedDescriptor
+        do throws(Errno) {
+            memory = try Journal.makeMemory()
+        } catch {
+            throw Failure("no memory for the journal: \(error). Is there a limit on file sizes (ulimit -f)?")
+        }
+        let probe = try Probe()
+        let sockets = try DescriptorPair.sockets()
+        let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.0))
+        let workersEnd = OwnedDescriptor(takingOwnershipOf: sockets.1)
+        let mountTable = try OwnedDescriptor(opening: "/proc/self/mountinfo", in: AT_FDCWD, O_RDONLY)
+        let mounted = try mountMain(of: town, root: root.rawValue, options: options)
+        let (entry, superblock) = (mounted.entry, mounted.superblock)
+        let connection = mounted.connection
+        do {
+            let channels = options.scope == .signals ? try KeeperChannel.pair() : nil
+            let worker = try ChildProcess.spawn(
+                "/proc/self/exe", ["pulsefs", "worker"] + options.arguments + ["--", town],
+                descriptors: [
+                    .null, .null, .inherited(2), .inherited(connection.rawValue), .inherited(root.rawValue),
+                    .inherited(memory.rawValue), .inherited(workersEnd.rawValue),
+                    secret.map { .inherited($0.descriptor.rawValue) } ?? .null,
+                    channels.map { .inherited($0.workers.descriptor) } ?? .null,
+                ],
+                environment: ChildProcess.withoutBacktrace)
+            let backing = BackingTree(takingOwnershipOf: root)
+            let signalMounts = channels.map {
+                KeeperMounts(of: town, options: options, backing: backing, channel: $0.keepers, log: log)
+            }
+            return Keeper(
+                log: log, entry: entry, backing: backing, signalMounts: signalMounts,
+                journal: try Journal(takingOwnershipOf: memory), control: control,
+                connection: connection, worker: worker, signals: signals,
+                mountTable: mountTable, superblock: Mutex(superblock), probe: probe)
+        } catch {
+            try? KernelMount.detach([entry])
+            throw Failure("cannot start the worker: \(error)")
+        }
+    }
+
+    private static func mountMain(
+        of town: String, root: CInt, options: MountOptions
+    ) throws -> KernelMount.Mounted {
+        guard options.scope == .signals else {
+            return try KernelMount.mount(on: town, root: root, options: options)
+        }
+        let pulse = try PulseMountpoint.make(in: root, of: town)
+        do {
+            return try KernelMount.mount(
+                on: "\(town)/\(PulseMountpoint.name)", root: pulse.rawValue, options: options, source: town)
+        } catch {
+            PulseMountpoint.remove(in: root)
+            throw error
+        }
+    }
+
+    /// Locks the directory while it is being mounted, so that of two keepers only one mounts.
+    private static func lockForMounting(_ town: String, root: CInt) throws -> MountingLock {
+        let directory = try OwnedDescriptor(opening: ".", in: root, O_RDONLY | O_DIRECTORY)
+        guard flock(directory.rawValue, LOCK_EX | LOCK_NB) == 0, try MountTable().town(at: town) == nil else {
+            throw Failure("\(town) is being mounted by another process.", .alreadyMounted)
+        }
+        return MountingLock(directory)
+    }
+
+    private final class MountingLock {
+        let descriptor: OwnedDescriptor
+        init(_ descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
+    }
+
+    /// Asks the mount one question that only the worker can answer.
+    private final class Probe: Sendable {
+        let answered: EventFD
+        private let outcome = Mutex<Errno?>(nil)
+
+        init() throws(Errno) { answered = try EventFD() }
+
+        /// Nil if the mount has answered.
+        ///
+        /// Valid after `answered`.
+        var failure: Errno? { outcome.withLock { $0 } }
+
+        /// Asks on its own thread, which may hang.
+        func start(_ path: String) {
+            do throws(Errno) {
+                _ = try Thread(named: "probe") {
+                    var status = FileSystemStatus()
+                    self.finish(statvfs(path, &status) == 0 ? nil : .current)
+                }
+            } catch {
+                finish(error)
+            }
+        }
+
+        private func finish(_ failure: Errno?) {
+            outcome.withLock { $0 = failure }
+            answered.raise()
+        }
+    }
+
+    // MARK: Running
+
+    /// Keeps the mount until it ends: by an unmount, a termination signal, or the worker's end.
+    ///
+    /// - Parameter ready: Called once, when the mount answers or has failed.
+    package consuming func run(ready: (Result<Void, Failure>) -> Void) -> ExitStatus {
+        if signalMounts == nil { probe.start(entry.path) }
+        var isReady = false
+        var hasChannel = signalMounts != nil
+        var isAttached = true
+        let limit = ContinuousClock.now + Self.answerLimit
+        while true {
+            var questions = [
+                pollfd(fd: worker.exited.rawValue, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: isReady ? -1 : probe.answered.descriptor, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: hasChannel ? signalMounts?.descriptor ?? -1 : -1, events: Int16(POLLIN), revents: 0),
+                // Any change of the mount table: proc(5), "/proc/PID/mounts".
+                pollfd(fd: isAttached ? mountTable.rawValue : -1, events: Int16(POLLPRI), revents: 0),
+            ]
+            let isAnswered = poll(&questions, until: isReady ? nil : limit)
+            if questions[0].revents != 0 {
+                let status = finish(isAttached: isAttached)
+                if !isReady { ready(.failure(Failure("the worker ended before the mount answered; see the log."))) }
+                return status
+            }
+            if questions[1].revents != 0 { endOnSignal() }
+            if questions[3].revents != 0, let signalMounts {
+                switch signalMounts.receive() {
+                case .nothing: break
+                case .ready: probe.start(entry.path)
+                case .failed(let failure):
+                    ready(.failure(failure))
+                    isReady = true
+                    end()
+                case .hasEnded: hasChannel = false
+                }
+            }
+            if questions[2].revents != 0 {
+                isReady = true
+                if let failure = probe.failure {
+                    ready(.failure(Failure("the mount answers with an error: \(failure)")))
+                    end()
+                } else {
+                    log.info("mounted", metadata: ["town": "\(entry.town)", "worker": "\(worker.pid)"])
+                    ready(.success(()))
+                }
+            }
+            if questions[4].revents != 0, let table = try? MountTable(), table.current(entry) == nil {
+                isAttached = false
+                startDetaching()
+            }
+            if !isAnswered, !isReady {
+                ready(.failure(Failure("the mount did not answer within \(Self.answerLimit).")))
+                isReady = true
+                worker.send(SIGKILL)
+            }
+        }
+    }
+
+    /// Lets the worker know that the mount is gone from the town; then the superblock may end.
+    private borrowing func startDetaching() {
+        let superblock = superblock.withLock { superblock in
+            defer { superblock = nil }
+            return superblock
+        }
+        // For a mount of an ordinary user that nothing else uses, the kernel has ended the connection by now.
+        var questions = [pollfd(fd: connection.rawValue, events: 0, revents: 0)]
+        if poll(&questions, until: .now), questions[0].revents & Int16(POLLERR) != 0 { return }
+        let detaching = DetachedMount(entry, control: control, superblock: superblock, log: log)
+        do throws(Errno) {
+            _ = try Thread(named: "detach") { detaching.run() }
+        } catch {
+            detaching.run()
+        }
+    }
+
+    // MARK: Ending
+
+    /// Ends the mount on a termination signal: unmounts, or detaches if it is in use.
+    private borrowing func endOnSignal() {
+        let signal = signals.nextSignal().map { "\($0)" } ?? "none"
+        log.info("ending", metadata: ["town": "\(entry.town)", "signal": "\(signal)"])
+        end()
+    }
+
+    private borrowing func end() {
+        for mount in (signalMounts?.entries ?? []) + [entry] {
+            do throws(Errno) {
+                do throws(Errno) {
+                    try KernelMount.unmount(mount, isLazy: false)
+                } catch .resourceBusy {
+                    try KernelMount.unmount(mount, isLazy: true)
+                }
+            } catch .invalidArgument {
+                // It is gone already.
+            } catch {
+                log.error("cannot unmount \(mount.path): \(error)")
+            }
+        }
+        // Without it, open files would keep the worker for as long as they are open.
+        ControlMessage.finish.send(to: control)
+    }
+
+    /// Cleans up after the worker's end.
+    ///
+    /// The town is plain files afterwards.
+    ///
+    /// - Parameter isAttached: Whether the main mount may still be mounted.
+    private consuming func finish(isAttached: Bool) -> ExitStatus {
+        let status = worker.wait()
+        let entry = entry
+        let log = log
+        if status != 0 {
+            log.error("the worker ended unexpectedly", metadata: ["status": "\(status)", "town": "\(entry.town)"])
+        }
+        // Also after an orderly end: a touch may have come during the last write-back.
+        let recovery = recover(within: Self.recoveryLimit)
+        signalMounts?.detachAll()
+        let isDetached: Bool
+        do throws(Errno) {
+            if isAttached { try KernelMount.detach([entry]) }
+            isDetached = true
+        } catch {
+            log.error("cannot detach \(entry.path): \(error)")
+            isDetached = false
+        }
+        if isAttached, entry.isPulse { PulseMountpoint.remove(in: backing.rawRoot) }
+        // The last descriptor of the connection: whoever waits for an answer gets an error.
+        _ = consume connection
+        // The mount is gone; this process stays until the last document is written back.
+        recovery?.wait()
+        return status == 0 && isDetached ? .success : .failed
+    }
+
+    /// Writes back what the worker had committed but not written back.
+    ///
+    /// At the limit it stops waiting, not writing.
+    ///
+    /// - Returns: an event for the end of the write-back, unless it has ended.
+    private borrowing func recover(within limit: Duration) -> EventFD? {
+        guard let done = try? EventFD() else {
+            log.error("no descriptors left to write documents back")
+            return nil
+        }
+        let recovery = Recovery(in: backing, journal: journal, log: log)
+        do throws(Errno) {
+            _ = try Thread(named: "recovery") {
+                recovery.run()
+                done.raise()
+            }
+            if done.wait(until: .now + limit) { return nil }
+            log.warning("write-back takes long; detaching before it ends")
+            return done
+        } catch {
+            recovery.run()
+            return nil
+        }
+    }
+}

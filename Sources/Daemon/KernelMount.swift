@@ -1,0 +1,244 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import SystemPackage
+
+/// Mounts and unmounts: root by system calls, other users through `fusermount3`.
+package enum KernelMount {
+    package static let device = "/dev/fuse"
+
+    /// A new mount.
+    struct Mounted: ~Copyable {
+        /// Nothing has been read from it yet.
+        let connection: OwnedDescriptor
+        let entry: MountInfo
+        /// Keeps the superblock alive.
+        ///
+        /// Only root has it.
+        let superblock: FileSystemContext?
+    }
+
+    // MARK: Mounting
+
+    /// Mounts on an open directory.
+    ///
+    /// - Parameters:
+    ///   - path: Of the directory, without symbolic links.
+    ///   - root: The same directory. Root mounts on it wherever it is by now.
+    ///   - source: The first column of the mount table.
+    static func mount(
+        on path: String, root: CInt, options: MountOptions, source: String = MountInfo.wholeTown
+    ) throws -> Mounted {
+        geteuid() == 0
+            ? try mountAsRoot(on: path, root: root, options, source)
+            : try mountAsUser(on: path, options, source)
+    }
+
+    private static func mountAsRoot(
+        on path: String, root: CInt, _ options: MountOptions, _ source: String
+    ) throws -> Mounted {
+        let connection: OwnedDescriptor
+        do {
+            connection = try OwnedDescriptor(opening: device, in: AT_FDCWD, O_RDWR)
+        } catch {
+            throw unusableDevice(error)
+        }
+        do {
+            // What the backing file system forbids stays forbidden.
+            var backing = FileSystemStatus()
+            _ = try retryingInterrupts { fstatvfs(root, &backing) }
+            let inherited = MountRestriction.allCases.filter { backing.f_flag & $0.statvfsFlag != 0 }
+            let restrictions = Set(options.restrict + inherited)
+            let context = try FileSystemContext(type: "fuse")
+            try context.set("source", to: source)
+            try context.set("subtype", to: "pulsefs")
+            try context.set("fd", to: "\(connection.rawValue)")
+            try context.set("rootmode", to: "40000")
+            try context.set("user_id", to: "\(geteuid())")
+            try context.set("group_id", to: "\(getegid())")
+            try context.set("default_permissions")
+            if options.allowOther { try context.set("allow_other") }
+            if restrictions.contains(.readOnly) { try context.set("ro") }
+            let id = try context.mount(on: root, attributes: restrictions.reduce(0) { $0 | $1.attribute })
+            guard let entry = try MountTable().entry(id) else { throw Errno.noSuchFileOrDirectory }
+            return Mounted(connection: connection, entry: entry, superblock: context)
+        } catch let error as Errno {
+            throw Failure("cannot mount on \(path): \(error)\(hint(error))")
+        }
+    }
+
+    private static func hint(_ error: Errno) -> String {
+        switch error {
+        case .notPermitted: ". Mounting needs CAP_SYS_ADMIN; a container may have been started without it"
+        case .operationNotSupportedByDevice: ". The kernel has no FUSE: try 'modprobe fuse'"
+        default: ""
+        }
+    }
+
+    private static func mountAsUser(on path: String, _ options: MountOptions, _ source: String) throws -> Mounted {
+        let sockets = try DescriptorPair.sockets()
+        let ours = OwnedDescriptor(takingOwnershipOf: sockets.0)
+        let theirs = OwnedDescriptor(takingOwnershipOf: sockets.1)
+        // fusermount3 splits options at commas that have no backslash before them.
+        let name = String(source.flatMap { $0 == "," || $0 == "\\" ? ["\\", $0] : [$0] })
+        var list = ["fsname=\(name)", "subtype=pulsefs", "default_permissions"] + options.restrict.map(\.rawValue)
+        if options.allowOther { list.append("allow_other") }
+        let status: Int32
+        let errors: String
+        do throws(Errno) {
+            (status, errors) = try runFusermount(
+                ["-o", list.joined(separator: ","), "--", path], passing: theirs.rawValue,
+                environment: ["_FUSE_COMMFD=3"])
+        } catch .noSuchFileOrDirectory {
+            throw Failure("cannot mount as an ordinary user: fusermount3 is missing. Install the package fuse3.")
+        } catch {
+            throw Failure("cannot run fusermount3: \(error)")
+        }
+        guard status == 0 else { throw Failure("cannot mount on \(path): \(errors)") }
+        var byte: UInt8 = 0
+        var received: CInt = -1
+        _ = clinux_receive_message(ours.rawValue, &byte, 1, &received)
+        guard received >= 0 else { throw Failure("fusermount3 mounted \(path) but returned no descriptor.") }
+        let connection = OwnedDescriptor(takingOwnershipOf: received)
+        guard let entry = try MountTable().pulsefs(at: path) else {
+            _ = try? runFusermount(["-u", "-z", "--", path])
+            throw Failure("\(path) was mounted, but is not in the mount table; was it renamed?")
+        }
+        return Mounted(connection: connection, entry: entry, superblock: nil)
+    }
+
+    /// Runs `fusermount3` to its end.
+    ///
+    /// - Parameter passed: A descriptor for it, as number 3.
+    /// - Returns: its exit status, and its standard error in one line.
+    private static func runFusermount(
+        _ arguments: [String], passing passed: CInt? = nil, environment: [String] = []
+    ) throws(Errno) -> (status: Int32, errors: String) {
+        let pipe = try DescriptorPair.pipe()
+        let output = OwnedDescriptor(takingOwnershipOf: pipe.reader)
+        let itsEnd = OwnedDescriptor(takingOwnershipOf: pipe.writer)
+        let child = try ChildProcess.spawn(
+            "fusermount3", ["fusermount3"] + arguments,
+            descriptors: [.null, .null, .inherited(itsEnd.rawValue)] + (passed.map { [.inherited($0)] } ?? []),
+            environment: environment)
+        _ = consume itsEnd
+        let errors = try output.readToEnd().split(separator: "\n").joined(separator: "; ")
+        return (child.wait(), errors)
+    }
+
+    /// Fails, before anything is started, if FUSE cannot be used here.
+    package static func check() throws {
+        if geteuid() != 0, FilePaths.inSearchPath("fusermount3") == nil {
+            throw Failure("cannot mount as an ordinary user: fusermount3 is missing. Install the package fuse3.")
+        }
+        // fusermount3 opens the device with the caller's rights.
+        if access(device, R_OK | W_OK) == -1 { throw unusableDevice(.current) }
+    }
+
+    private static func unusableDevice(_ error: Errno) -> Failure {
+        switch error {
+        case .noSuchFileOrDirectory:
+            Failure("\(device) is missing. Load the module ('modprobe fuse'), or give the container the device.")
+        case .permissionDenied:
+            Failure("this user may not open \(device). Its mode should be 0666: 'chmod 666 \(device)' as root.")
+        default:
+            Failure("cannot open \(device): \(error)")
+        }
+    }
+
+    // MARK: Unmounting
+
+    /// Unmounts, wherever the mount is now.
+    ///
+    /// Removes the directory that was made for a mount over `.pulse`.
+    ///
+    /// - Parameter isLazy: Detach it also while it is in use.
+    /// - Throws: `resourceBusy` while it is in use; `invalidArgument` if it is not mounted any more, or something else is
+    ///   mounted on top of it.
+    package static func unmount(_ mount: MountInfo, isLazy: Bool) throws(Errno) {
+        guard let mount = try MountTable().current(mount) else { throw .invalidArgument }
+        let flags = isLazy ? CInt(MNT_DETACH) : 0
+        let mountpoint = try Mountpoint(of: mount)
+        do throws(Errno) {
+            _ = try retryingInterrupts { umount2(mountpoint.path, CInt(UMOUNT_NOFOLLOW) | flags) }
+        } catch .notPermitted where geteuid() != 0 {
+            try unmountAsUser(mount, isLazy: isLazy)
+        }
+        if mount.isPulse { PulseMountpoint.remove(in: mountpoint.parent.rawValue) }
+    }
+
+    /// The directory above a mountpoint, and a path that leads through it.
+    ///
+    /// A user may replace a directory above the mountpoint by a symbolic link at any time. So the path of the mount table
+    /// is only a hint: what is found there is compared with the mount, and the parent is then used by descriptor. The
+    /// mountpoint itself cannot be renamed.
+    private struct Mountpoint: ~Copyable {
+        let parent: OwnedDescriptor
+        let path: String
+
+        init(of mount: MountInfo) throws(Errno) {
+            let slash = mount.path.lastIndex(of: "/") ?? mount.path.startIndex
+            let name = String(mount.path[slash...].dropFirst())
+            let parent = try OwnedDescriptor(
+                opening: slash == mount.path.startIndex ? "/" : String(mount.path[..<slash]), in: AT_FDCWD,
+                O_PATH | O_DIRECTORY)
+            // Closed before the unmount: it uses the mount.
+            let top = try OwnedDescriptor(opening: name, in: parent.rawValue, O_PATH | O_NOFOLLOW)
+            guard ProcFS.location(ofLink: "/proc/self/fd/\(top.rawValue)")?.mount == UInt64(mount.id) else {
+                throw .invalidArgument
+            }
+            path = "/proc/self/fd/\(parent.rawValue)/\(name)"
+            self.parent = parent
+        }
+    }
+
+    private static func unmountAsUser(_ mount: MountInfo, isLazy: Bool) throws(Errno) {
+        let (status, _) = try runFusermount(["-u"] + (isLazy ? ["-z"] : []) + ["--", mount.path])
+        // fusermount3 gives the reason only as text. For a mount of ours it is EBUSY.
+        guard status == 0 else { throw mount.user == geteuid() ? .resourceBusy : .notPermitted }
+    }
+
+    /// Detaches mounts that may be in use.
+    ///
+    /// A mount that is gone already is no error, and one failure stops no other.
+    package static func detach(_ mounts: [MountInfo]) throws(Errno) {
+        guard !mounts.isEmpty else { return }
+        let table = try MountTable()
+        var failure: Errno?
+        for mount in mounts where table.current(mount) != nil {
+            do throws(Errno) {
+                try unmount(mount, isLazy: true)
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    /// Detaches all mounts of a town.
+    package static func detachAll(of main: MountInfo) throws(Errno) {
+        try detach(MountTable().signalMounts(of: main) + [main])
+    }
+
+    /// Whether a mount is in use; only root can ask.
+    ///
+    /// The corresponding flag of umount2(2) is `MNT_EXPIRE`, which marks an unused mount; the next use clears the mark.
+    package static func isInUse(_ mount: MountInfo) -> Bool {
+        guard let mountpoint = try? Mountpoint(of: mount),
+            umount2(mountpoint.path, CInt(UMOUNT_NOFOLLOW) | CInt(MNT_EXPIRE)) == -1
+        else { return false }
+        let error = Errno.current
+        _ = try? OwnedDescriptor(opening: mountpoint.path, in: AT_FDCWD, O_PATH | O_NOFOLLOW)
+        return error == .resourceBusy
+    }
+
+    /// Ends the connection of a FUSE mount: everybody who waits for its server gets an error.
+    ///
+    /// - Throws: `noSuchFileOrDirectory` where the fusectl file system is not mounted.
+    package static func abort(_ mount: MountInfo) throws(Errno) {
+        let path = "/sys/fs/fuse/connections/\(mount.connection)/abort"
+        let file = try OwnedDescriptor(opening: path, in: AT_FDCWD, O_WRONLY)
+        _ = try retryingInterrupts { write(file.rawValue, "1", 1) }
+    }
+}

@@ -1,0 +1,244 @@
+import ArgumentParser
+import CLinux
+import Glibc
+import Linux
+import Liveness
+import TownFS
+
+/// The options of a mount: on the command line, in `-o`, and as arguments of keeper and worker.
+package struct MountOptions: ParsableArguments {
+    package init() {}
+
+    @Option(
+        help: ArgumentHelp("How long a touch proves life: 500ms, 90s, 5m, 1h.", valueName: "duration"),
+        transform: { try parseDuration($0) })
+    package var ttl: Duration = Touch.defaultTTL
+
+    @Option(
+        help:
+            "What to mount: town, the whole town; or signals, one mount for each directory that can hold signal files, so that all other work in the town bypasses pulsefs."
+    )
+    package var scope = MountScope.town
+
+    @Option(
+        help: ArgumentHelp(
+            "Another signal file, as a path relative to the town: * ? [a-z] within a name, ** for directories. Repeatable.",
+            valueName: "glob"))
+    package var signal: [String] = []
+
+    @Flag(help: "Use only the signal files given with --signal, not those of Gas Town.")
+    package var noDefaultSignals = false
+
+    @Option(
+        help:
+            "What tools read from an expired signal file: keep, the last document; or absent, no file."
+    )
+    package var onExpiry = Town.Expiry.keep
+
+    @Flag(
+        help:
+            "Do not examine processes: touches are attributed by path and document only, activity is not counted, and exits are not noticed."
+    )
+    package var noAttribution = false
+
+    @Option(
+        help:
+            "What work on ordinary files counts as: off, nothing; observe, life in pulsefs's own answers; or beat, life that tools also read in an agent's heartbeat."
+    )
+    package var activity = Town.Activity.observe
+
+    @Option(
+        help: ArgumentHelp(
+            "The name of a program whose work on files does not count as activity, such as an indexer. Repeatable.",
+            valueName: "name"))
+    package var ignoreCommand: [String] = []
+
+    @Flag(
+        help:
+            "Other processes change files of the town without going through the mount: cache nothing for more than a second, and write documents back within a second."
+    )
+    package var sharedBacking = false
+
+    @Flag(
+        help:
+            "Do not use kernel passthrough: every read and write goes through pulsefs, so that work on open files counts as activity."
+    )
+    package var noPassthrough = false
+
+    @Flag(
+        help: ArgumentHelp(
+            "Allow access by other users, as far as file permissions let them. Files that they make belong to them if root mounts. For ordinary users /etc/fuse.conf must allow it."
+        ))
+    package var allowOther = false
+
+    @Option(
+        help: ArgumentHelp(
+            "Where keeper and worker log. By default in /var/log/pulsefs for root, otherwise in ~/.local/state/pulsefs.",
+            valueName: "file"))
+    package var log: String?
+
+    @OptionGroup(title: "Mirror in Redis")
+    package var mirror: MirrorOptions
+
+    @Option(help: .hidden)
+    package var restrict: [MountRestriction] = []
+
+    @Flag(help: "Stay in the foreground and log to standard error. Notifies systemd when the town is ready.")
+    package var foreground = false
+
+    /// - Throws: a sentence for the user.
+    package func validate() throws {
+        _ = try patterns()
+        if scope == .signals { try checkScope() }
+        if noAttribution, activity == .beat {
+            throw ValidationError("--activity=beat needs attribution, which --no-attribution turns off.")
+        }
+        for name in ignoreCommand where name.isEmpty || name.contains("/") {
+            throw ValidationError("--ignore-command takes the name of a program, not '\(name)'.")
+        }
+    }
+
+    private func checkScope() throws {
+        for pattern in signalPatterns {
+            guard let objection = SignalPatterns.objectionToCovering(pattern) else { continue }
+            throw ValidationError("--scope=signals cannot use the signal pattern '\(pattern)': \(objection).")
+        }
+        if signalPatterns.isEmpty { throw ValidationError("--scope=signals needs a signal pattern.") }
+    }
+
+    private var signalPatterns: [String] { (noDefaultSignals ? [] : SignalPatterns.defaults) + signal }
+
+    func patterns() throws -> SignalPatterns {
+        do {
+            return try SignalPatterns(signalPatterns)
+        } catch {
+            throw ValidationError("\(error)")
+        }
+    }
+
+    func configuration(of town: String) throws -> Town.Configuration {
+        var configuration = Town.Configuration(path: town, patterns: try patterns())
+        configuration.ttl = ttl
+        configuration.expiry = onExpiry
+        configuration.looksAtCallers = !noAttribution
+        configuration.activity = activity
+        configuration.ignoredCommands = Town.Configuration.commonIndexers.union(ignoreCommand)
+        configuration.host = Host.name
+        configuration.sharesSignals = mirror.share
+        // Files in a mounted directory may have other names (hard links) outside.
+        configuration.sharesBacking = sharedBacking || scope == .signals
+        configuration.usesPassthrough = !noPassthrough
+        // Without root's rights, files made through an id-mapped mount could not belong to the mapped user.
+        configuration.allowsIDMapping = allowOther && geteuid() == 0
+        if sharedBacking { configuration.writebackDelay = .seconds(1) }
+        configuration.isReadOnly = restrict.contains(.readOnly)
+        return configuration
+    }
+
+    /// The same options as arguments of the worker.
+    package var arguments: [String] {
+        var arguments = ["--ttl", "\(ttl.nanoseconds)ns", "--on-expiry", onExpiry.rawValue]
+        if scope != .town { arguments += ["--scope", scope.rawValue] }
+        for glob in signal { arguments += ["--signal", glob] }
+        if noAttribution { arguments.append("--no-attribution") }
+        if activity != .observe { arguments += ["--activity", activity.rawValue] }
+        for name in ignoreCommand { arguments += ["--ignore-command", name] }
+        if noDefaultSignals { arguments.append("--no-default-signals") }
+        if sharedBacking { arguments.append("--shared-backing") }
+        if noPassthrough { arguments.append("--no-passthrough") }
+        if allowOther { arguments.append("--allow-other") }
+        for restriction in restrict { arguments += ["--restrict", restriction.rawValue] }
+        return arguments + mirror.arguments
+    }
+
+    // MARK: Durations
+
+    /// Parses a whole number and a unit, such as `90s`: more than 0, at most 100 years.
+    package static func parseDuration(_ text: String) throws -> Duration {
+        do {
+            return try Duration(spelled: text)
+        } catch {
+            throw ValidationError("\(error)")
+        }
+    }
+
+    // MARK: -o
+
+    /// Options of mount(8) and fstab(5) that are not for the file system.
+    private static let generic: Set<String> = [
+        "defaults", "rw", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev", "exec", "suid", "dev",
+        "relatime", "noatime", "strictatime", "async", "owner", "group", "silent",
+    ]
+
+    private static let withValue: Set<String> = [
+        "ttl", "scope", "signal", "on-expiry", "log", "redis", "redis-file", "redis-ca", "redis-prefix", "town-name",
+        "runtime-ids", "activity", "ignore-command",
+    ]
+
+    /// Converts the words of `-o` to long options: `ttl=90s` to `--ttl 90s`.
+    package static func arguments(fromMountOptions lists: [String]) throws -> [String] {
+        var arguments: [String] = []
+        for word in lists.flatMap({ $0.split(separator: ",") }) {
+            let parts = word.split(separator: "=", maxSplits: 1).map(String.init)
+            switch (parts[0], parts.dropFirst().first) {
+            case (let name, let value?) where withValue.contains(name):
+                arguments += ["--\(name)", value]
+            case ("no-default-signals", nil), ("no-attribution", nil), ("foreground", nil), ("allow-other", nil),
+                ("share", nil), ("shared-backing", nil), ("no-passthrough", nil):
+                arguments.append("--\(parts[0])")
+            // The spelling of mount(8).
+            case ("allow_other", nil):
+                arguments.append("--allow-other")
+            case (let name, nil) where MountRestriction(rawValue: name) != nil:
+                arguments += ["--restrict", name]
+            case (let name, _) where generic.contains(name) || name.hasPrefix("x-") || name.hasPrefix("comment"):
+                continue
+            default:
+                // Never print a value: it may be a secret, and so may the rest of a word after a comma.
+                let isName = parts[0].utf8.allSatisfy { (0x61...0x7a).contains($0) || $0 == 0x2d || $0 == 0x5f }
+                throw ValidationError(
+                    "Unknown mount option\(isName ? " '\(parts[0])'" : ""). Known are ttl=, scope=, signal=, no-default-signals, on-expiry=, no-attribution, activity=, ignore-command=, allow-other, log=, shared-backing, no-passthrough, foreground, redis=, redis-file=, redis-ca=, redis-prefix=, town-name=, share and runtime-ids=."
+                )
+            }
+        }
+        return arguments
+    }
+}
+
+/// Restrictions of a mount, in the words of mount(8).
+package enum MountRestriction: String, ExpressibleByArgument, CaseIterable {
+    case readOnly = "ro"
+    case noSetID = "nosuid"
+    case noDevices = "nodev"
+    case noPrograms = "noexec"
+
+    /// The flag of fsmount(2).
+    var attribute: UInt32 {
+        switch self {
+        case .readOnly: UInt32(clinux_mount_attr_rdonly)
+        case .noSetID: UInt32(clinux_mount_attr_nosuid)
+        case .noDevices: UInt32(clinux_mount_attr_nodev)
+        case .noPrograms: UInt32(clinux_mount_attr_noexec)
+        }
+    }
+
+    /// The flag of statvfs(3), which has the value of that of mount(2).
+    var statvfsFlag: UInt {
+        switch self {
+        case .readOnly: UInt(MS_RDONLY)
+        case .noSetID: UInt(MS_NOSUID)
+        case .noDevices: UInt(MS_NODEV)
+        case .noPrograms: UInt(MS_NOEXEC)
+        }
+    }
+}
+
+extension Town.Expiry: ExpressibleByArgument {}
+extension Town.Activity: ExpressibleByArgument {}
+
+extension Duration {
+    /// Whole nanoseconds; 100 years fit into an Int64.
+    fileprivate var nanoseconds: Int64 {
+        components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000
+    }
+}

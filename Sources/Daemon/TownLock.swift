@@ -1,0 +1,46 @@
+import CLinux
+import Glibc
+import Linux
+import SystemPackage
+
+/// What a worker tells other processes by locks on the town root's directory, beneath the mount.
+///
+/// The corresponding C functions are `fcntl` with `F_OFD_SETLK` and `F_OFD_GETLK`. The byte locked is the raw value.
+package enum TownLock: off_t {
+    /// A worker runs.
+    case served
+    /// Its mount is gone from the town, but other mounts of it or open files keep it serving (`DetachedMount`).
+    case detached
+
+    /// How long a worker that has lost its mount may take to end or to lock `detached`.
+    private static let settlingTime: Duration = .seconds(3)
+
+    /// Locks for as long as the descriptor is open.
+    func hold(_ directory: CInt) throws(Errno) {
+        _ = try retryingInterrupts { clinux_lock_byte(directory, rawValue) }
+    }
+
+    func isHeld(in directory: CInt) -> Bool {
+        clinux_is_byte_locked(directory, rawValue) == 1
+    }
+
+    /// Whether a worker serves a detached mount of a town.
+    ///
+    /// The town must not be mounted.
+    package static func isDetachedMountServed(of town: String) -> Bool {
+        guard let directory = try? OwnedDescriptor(opening: town, in: AT_FDCWD, O_RDONLY | O_DIRECTORY) else {
+            return false
+        }
+        return detached.isHeld(in: directory.rawValue)
+    }
+
+    /// Whether another worker reads and writes this directory, though it is not mounted; waits for one that is ending.
+    static func isShared(_ directory: CInt) -> Bool {
+        let limit = ContinuousClock.now + settlingTime
+        while served.isHeld(in: directory) {
+            if detached.isHeld(in: directory) || limit <= .now { return true }
+            usleep(5_000)
+        }
+        return false
+    }
+}

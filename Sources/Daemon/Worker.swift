@@ -1,0 +1,244 @@
+import CLinux
+import Fuse
+import Glibc
+import Linux
+import Liveness
+import LivenessRedis
+import Logging
+import Synchronization
+import SystemPackage
+import TownFS
+
+/// The process that serves the file system.
+///
+/// Its keeper has opened its descriptors.
+package final class Worker: Sendable {
+    private let town: Town
+    private let options: MountOptions
+    private let path: String
+    private let version: String
+    private let mount: MountInfo?
+    private let mirror: RedisMirror?
+    private let log: Logger
+    private let hasEnded = Mutex(false)
+    /// Holds the locks of `TownLock`; nil if the town root may not be read.
+    private let directory: SharedDescriptor?
+
+    /// How long write-back may delay the detach after the keeper's death.
+    private static let writebackLimit: Duration = .milliseconds(500)
+    /// Maximum number of threads of a mount. They start on demand.
+    ///
+    /// With all but one waiting for disks, the last one serves signal files and `.pulse`.
+    private static let threadCount = 64
+    /// For a mount over `.pulse`, where only fsync waits for a disk.
+    private static let pulseThreadCount = 4
+
+    /// Takes the descriptors of `Keeper.WorkerDescriptor`.
+    ///
+    /// Call it before any thread is started.
+    package init(serving path: String, options: MountOptions, version: String, log: Logger) throws {
+        self.path = path
+        self.options = options
+        self.version = version
+        self.log = log
+        // Credentials and the umask belong to a thread, and new threads inherit them: so before the first one.
+        umask(0)
+        if options.allowOther, geteuid() == 0 {
+            do throws(Errno) {
+                try Session.prepareToServeOthers()
+            } catch {
+                throw Failure("cannot serve other users: \(error). That needs CAP_SETPCAP.")
+            }
+        }
+        mount = try MountTable().town(at: path)
+        Self.raiseLimits()
+        Self.reserveDescriptors()
+        let root = OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.root)
+        directory = try? SharedDescriptor(
+            OwnedDescriptor(opening: ".", in: root.rawValue, O_RDONLY | O_DIRECTORY))
+        if let directory { try? TownLock.served.hold(directory.rawValue) }
+        let journal = try Journal(
+            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.journal))
+        mirror = try Self.mirror(options.mirror, of: path, log: log)
+        town = try Town(
+            takingOwnershipOf: root, journal: journal, configuration: Self.configuration(options, of: path), log: log,
+            mirror: mirror)
+    }
+
+    private static func mirror(_ options: MirrorOptions, of path: String, log: Logger) throws -> RedisMirror? {
+        let secret = options.inheritedSecret(Keeper.WorkerDescriptor.secret)
+        guard let configuration = try options.configuration(of: path, secret: secret) else { return nil }
+        try RedisSecret.keepOutOfCores()
+        return try RedisMirror(configuration, log: log)
+    }
+
+    /// Serves until the mount ends or the keeper says so; then writes documents back and exits.
+    package func run() throws -> Never {
+        let describe = statusBuilder()
+        guard options.scope == .town else { return try runSignalMounts(describe) }
+        let fileSystem = try TownFileSystem(town, describe: describe)
+        let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: fileSystem)
+        _ = try Thread(named: "control") { self.obeyKeeper(serving: fileSystem) }
+        try mirror?.start(mirroring: town.liveness, receiver: fileSystem)
+        try session.run(threads: Self.threadCount)
+        end()
+    }
+
+    /// Serves `.pulse`, and directories that the keeper mounts for us, until `.pulse` is unmounted.
+    private func runSignalMounts(_ describe: @escaping @Sendable (TownFileSystem.Snapshot) -> TownStatus) throws
+        -> Never
+    {
+        let server = Mutex<SignalMountServer?>(nil)
+        let signalMounts = SignalMounts(of: town) { snapshot in
+            var status = describe(snapshot)
+            let coverage = server.withLock { $0 }?.coverage
+            (status.covered, status.uncovered) = (coverage?.covered ?? [], coverage?.uncovered ?? [])
+            return status
+        }
+        let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: signalMounts.pulse)
+        let channel = KeeperChannel(
+            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.channel))
+        let started = try SignalMountServer(of: signalMounts, over: channel, log: log)
+        server.withLock { $0 = started }
+        _ = try Thread(named: "control") { self.obeyKeeper(serving: signalMounts) }
+        try mirror?.start(mirroring: town.liveness, receiver: signalMounts)
+        let patterns = try options.patterns()
+        _ = try Thread(named: "directories") { started.run(patterns, in: Keeper.WorkerDescriptor.root) }
+        try session.run(threads: Self.pulseThreadCount)
+        signalMounts.detach()
+        started.end()
+        end()
+    }
+
+    // MARK: Limits
+
+    /// Raises soft limits to the hard ones: the open files and file sizes of all clients count as ours.
+    private static func raiseLimits() {
+        for resource in [RLIMIT_NOFILE, RLIMIT_FSIZE] {
+            var limit = rlimit()
+            guard getrlimit(__rlimit_resource_t(resource.rawValue), &limit) == 0 else { continue }
+            limit.rlim_cur = limit.rlim_max
+            setrlimit(__rlimit_resource_t(resource.rawValue), &limit)
+        }
+    }
+
+    /// Makes the kernel enlarge the descriptor table to 8,192, before there are threads.
+    ///
+    /// Later, each doubling would wait for all cores: 10 to 16 ms in the middle of a request (`expand_fdtable` in
+    /// fs/file.c). It costs 8 bytes a descriptor. With a lower limit it fails, and is not needed.
+    private static func reserveDescriptors() {
+        _ = try? OwnedDescriptor(duplicating: Keeper.WorkerDescriptor.root, atLeast: 8191)
+    }
+
+    /// The configuration.
+    ///
+    /// The caches leave most descriptors to clients.
+    private static func configuration(_ options: MountOptions, of path: String) throws -> Town.Configuration {
+        var configuration = try options.configuration(of: path)
+        var limit = rlimit()
+        if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
+            configuration.descriptorCacheCapacity = min(
+                configuration.descriptorCacheCapacity, Int(clamping: limit.rlim_cur) / 4)
+            configuration.callerCapacity = min(configuration.callerCapacity, Int(clamping: limit.rlim_cur) / 8)
+        }
+        return configuration
+    }
+
+    // MARK: The keeper
+
+    /// Carries out what the keeper says on the control socket, until it says "finish" or dies.
+    private func obeyKeeper(serving fileSystem: any DetachableFileSystem) {
+        let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.control))
+        while true {
+            switch ControlMessage.receive(from: control.rawValue) {
+            case .detach?:
+                log.debug("the mount is gone; serving its other users as plain files", metadata: ["town": "\(path)"])
+                fileSystem.detach()
+                ControlMessage.detach.send(to: control)
+            case .invalidate?:
+                let canExpireNames = Kernel.version >= (6, 1)
+                fileSystem.invalidateEverything(names: canExpireNames)
+                if let directory { try? TownLock.detached.hold(directory.rawValue) }
+                ControlMessage.invalidate.send(to: control)
+            case .finish?: end()
+            case nil:
+                endWithoutKeeper()
+                end()
+            }
+        }
+    }
+
+    /// Ends the mount after the keeper's death.
+    ///
+    /// No keeper would recover a touch that is acknowledged after the last write-back. So the connections end before it:
+    /// whoever is not answered by then gets an error. The long part of the write-back comes before that, and tools get
+    /// to the plain files after it, so that none reads or replaces an older document.
+    private func endWithoutKeeper() {
+        log.error("the keeper has died; ending the mount")
+        writeBack()
+        do throws(Errno) {
+            guard let mount else { return }
+            let mounts = try MountTable().signalMounts(of: mount) + [mount]
+            for mount in mounts {
+                do throws(Errno) {
+                    try KernelMount.abort(mount)
+                } catch {
+                    log.error("cannot end the connection of \(mount.path): \(error)")
+                }
+            }
+            writeBack()
+            try KernelMount.detach(mounts)
+        } catch {
+            log.error("cannot detach \(path): \(error)")
+        }
+    }
+
+    /// Writes all documents back; stops waiting at a limit.
+    private func writeBack() {
+        _ = try? within(Self.writebackLimit) { [town] in town.writeBack() }
+    }
+
+    private func end() -> Never {
+        let isFirst = hasEnded.withLock { hasEnded in
+            defer { hasEnded = true }
+            return !hasEnded
+        }
+        // The thread that came first ends the process.
+        while !isFirst { pause() }
+        let lost = town.close()
+        // For a server, what is not sent by then would have been valid for a few more seconds.
+        mirror?.close(within: .milliseconds(300))
+        log.info("unmounted", metadata: ["town": "\(path)"])
+        // Without destructors: other threads may still serve what was open when the mount was detached.
+        _exit(lost == 0 ? ExitStatus.success.rawValue : ExitStatus.failed.rawValue)
+    }
+
+    // MARK: Status
+
+    private func statusBuilder() -> @Sendable (TownFileSystem.Snapshot) -> TownStatus {
+        let start = ContinuousClock.now
+        let mountedAt = WallTime.now.rfc3339
+        let keeper = getppid()
+        return { [scope = options.scope, version] snapshot in
+            var status = TownStatus(
+                version: version, town: snapshot.configuration.path, keeperPid: keeper, workerPid: getpid(),
+                mountedAt: mountedAt, uptimeSeconds: (ContinuousClock.now - start).components.seconds,
+                ttlSeconds: snapshot.configuration.ttl / .seconds(1), onExpiry: snapshot.configuration.expiry.rawValue,
+                signalFiles: .init(snapshot.counts.signals), runtimes: .init(runtimes: snapshot.counts.runtimes),
+                documents: snapshot.documents, fileSystem: snapshot.fileSystem, activity: snapshot.activity,
+                rootProcesses: snapshot.rootProcesses, mirror: snapshot.mirror)
+            status.scope = scope.rawValue
+            return status
+        }
+    }
+}
+
+extension TownStatus.Tally {
+    fileprivate init(_ tally: LivenessTable.Counts.Tally) {
+        self.init(alive: tally.alive, expired: tally.expired)
+    }
+
+    fileprivate init(runtimes tally: LivenessTable.Counts.Tally) {
+        self.init(alive: tally.alive, expired: tally.expired, exited: tally.exited)
+    }
+}

@@ -1,0 +1,34 @@
+import ArgumentParser
+import CLinux
+import Daemon
+import Glibc
+
+/// `pulsefs keeper`, which only `pulsefs mount` starts.
+struct KeeperCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "keeper", abstract: "Own a mount (started by 'pulsefs mount').", shouldDisplay: false)
+
+    @OptionGroup var options: MountOptions
+    @Argument var town: String
+
+    func run() throws {
+        try KeeperProcess.run(town, options: options)
+    }
+}
+
+/// `pulsefs worker`, which only a keeper starts.
+struct WorkerCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "worker", abstract: "Serve a mount (started by the keeper).", shouldDisplay: false)
+
+    @OptionGroup var options: MountOptions
+    @Argument var town: String
+
+    func run() throws {
+        guard fcntl(Keeper.WorkerDescriptor.connection, F_GETFD) != -1 else {
+            throw Failure("'pulsefs mount' starts 'pulsefs worker'; do not start it by hand.", .usage)
+        }
+        clinux_name_this_thread("pulsefs-worker")
+        try Worker(serving: town, options: options, version: PulseFS.version, log: Log.logger("worker")).run()
+    }
+}

@@ -1,0 +1,104 @@
+import ArgumentParser
+import Daemon
+import Fuse
+import Glibc
+import Linux
+import SystemPackage
+
+/// `pulsefs mount`.
+struct Mount: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Mount pulsefs over a town.",
+        discussion: """
+            Returns when the town answers. The directory stays where it is. Whatever happens to pulsefs, its files are \
+            plain files again afterwards. Works for root, and for other users through fusermount3.
+            """)
+
+    @Argument(help: ArgumentHelp("The directory to mount over.", valueName: "town"), completion: .directory)
+    var town: String
+
+    @OptionGroup var options: MountOptions
+
+    @Option(
+        name: .customShort("o"),
+        help: ArgumentHelp(
+            "The options above, as in fstab: ttl=90s,signal=GLOB,on-expiry=absent. Repeatable.",
+            valueName: "opt,opt"))
+    var mountOptions: [String] = []
+
+    func validate() throws {
+        _ = try MountOptions.arguments(fromMountOptions: mountOptions)
+    }
+
+    mutating func run() throws {
+        guard mountOptions.isEmpty else {
+            // The parser knows the type of each option.
+            let words = try MountOptions.arguments(fromMountOptions: mountOptions)
+            var command = try PulseFS.parseAsRoot(["mount"] + options.allArguments + words + ["--", town])
+            return try command.run()
+        }
+        let place = try TownPath(town)
+        if let mount = place.mount { try replaceIfDead(mount) }
+        try detachOrphans(of: place.path)
+        var status = FileStatus()
+        guard stat(place.path, &status) == 0 else { throw Failure("there is no town at \(town): \(Errno.current)") }
+        guard status.st_mode & S_IFMT == S_IFDIR else { throw Failure("\(town) is not a directory.") }
+        guard place.path != "/" else { throw Failure("the root directory cannot be a town.") }
+        try KernelMount.check()
+        if options.scope == .signals, options.activity == .beat {
+            PulseFS.printError(
+                "--scope=signals sees no work outside the directories of signal files, so --activity=beat refreshes no heartbeat for it."
+            )
+        }
+        let secret = try options.mirror.takeSecret(for: place.path)
+        if options.foreground {
+            try KeeperProcess.runInForeground(place.path, options: options, secret: secret) {
+                PulseFS.printError($0.message)
+            }
+        } else {
+            try KeeperProcess.spawn(place.path, options: options, secret: secret)
+        }
+    }
+
+    /// Fails if the town is mounted.
+    ///
+    /// A mount whose keeper and worker are dead is detached instead.
+    private func replaceIfDead(_ mount: MountInfo) throws {
+        switch try StatusFile.read(of: mount.town) {
+        case .value(let text):
+            let first = StatusFile.decode(text).map { " by keeper \($0.keeperPid), since \($0.mountedAt)" } ?? ""
+            throw Failure("\(mount.town) is already mounted\(first).", .alreadyMounted)
+        case .denied:
+            let user = mount.user.map { " by the user with id \($0)" } ?? ""
+            throw Failure("\(mount.town) is already mounted\(user).", .alreadyMounted)
+        case .silent:
+            throw Failure(
+                "\(mount.town) is already mounted and does not answer. 'pulsefs unmount --lazy \(mount.town)' detaches it.",
+                .alreadyMounted)
+        case .failed(let error):
+            throw Failure("\(mount.town) is already mounted and answers with an error: \(error).", .alreadyMounted)
+        case .dead:
+            do throws(Errno) {
+                try KernelMount.detachAll(of: mount)
+            } catch {
+                throw Failure("\(mount.town) has a dead mount that cannot be detached: \(error)")
+            }
+        }
+    }
+
+    /// Detaches dead mounts over directories of signal files whose main mount is gone.
+    private func detachOrphans(of town: String) throws {
+        do throws(Errno) {
+            try KernelMount.detach(MountTable().orphans(of: town))
+        } catch {
+            throw Failure("\(town) has dead mounts that cannot be detached: \(error)")
+        }
+    }
+}
+
+extension MountOptions {
+    /// The same options as arguments of `pulsefs mount`.
+    fileprivate var allArguments: [String] {
+        arguments + (log.map { ["--log", $0] } ?? []) + (foreground ? ["--foreground"] : [])
+    }
+}

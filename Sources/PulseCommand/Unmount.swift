@@ -1,0 +1,158 @@
+import ArgumentParser
+import CLinux
+import Daemon
+import Glibc
+import Linux
+import SystemPackage
+import TownFS
+
+/// `pulsefs unmount`.
+struct Unmount: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Turn a town into plain files again.",
+        discussion: """
+            Returns when every document is in its backing file and the processes have ended. Fails while something uses \
+            the town, and names it: processes, sockets, loop devices and mounts inside. --lazy detaches the town all the \
+            same. A bind mount or another mount namespace (a sandbox, a container) may keep the town after that: unmount \
+            names it, and it works on in the plain files.
+            """)
+
+    @Argument(help: .town, completion: .directory)
+    var town: String
+
+    @Flag(help: "Detach the town now, even if it is in use; open files go on working until they are closed.")
+    var lazy = false
+
+    /// How long write-back may take, and the end of the processes.
+    private static let limit: Duration = .seconds(30)
+
+    func run() throws {
+        let place = try TownPath(town)
+        guard let mount = place.mount else {
+            let orphans = try MountTable().orphans(of: place.path)
+            guard orphans.isEmpty else { return try KernelMount.detach(orphans) }
+            throw Failure("\(place.path) is not mounted.", .notMounted)
+        }
+        let town = mount.town
+        let answer = try StatusFile.read(of: town)
+        let keeper = keeper(by: answer)
+        if keeper != nil { try writeBack(mount) }
+        let mounts = try MountTable().signalMounts(of: mount) + [mount]
+        let users = MountUsers(of: mounts)
+        do throws(Errno) {
+            try unmount(mounts, users, of: town)
+        } catch .resourceBusy {
+            let names = users.describeAll(of: mounts)
+            let list = names.isEmpty ? "something that this user cannot see" : names.joined(separator: ", ")
+            throw Failure("\(town) is in use by \(list).", .busy)
+        } catch .notPermitted {
+            throw Failure("\(town) was mounted by another user; only they and root may unmount it.")
+        } catch {
+            throw Failure("cannot unmount \(town): \(error)")
+        }
+        if case .silent = answer, lazy { mounts.forEach(abort) }
+        guard let keeper, !lazy else { return }
+        try wait(for: keeper, users, of: town)
+    }
+
+    /// Unmounts all mounts of a town, or none; the main one last.
+    ///
+    /// With several, a process that enters one of them after the check finds it detached, as with --lazy.
+    private func unmount(_ mounts: [MountInfo], _ users: MountUsers, of town: String) throws(Errno) {
+        guard mounts.count > 1, !lazy else {
+            for mount in mounts { try unmount(mount, users, of: town) }
+            return
+        }
+        // Other users than root can only look at processes.
+        let isInUse = geteuid() == 0 ? mounts.contains(where: KernelMount.isInUse) : !users.processes().isEmpty
+        if isInUse, !users.areOnlyWatchers(of: town) { throw .resourceBusy }
+        for (number, mount) in mounts.enumerated() {
+            guard try MountTable().current(mount) != nil else { continue }
+            do throws(Errno) {
+                try unmount(mount, users, of: town)
+            } catch .resourceBusy where number > 0 {
+                try KernelMount.detach([mount])
+            }
+        }
+    }
+
+    /// Unmounts one mount.
+    ///
+    /// `pulsefs watch` and the like do not count as users.
+    private func unmount(_ mount: MountInfo, _ users: MountUsers, of town: String) throws(Errno) {
+        do throws(Errno) {
+            try KernelMount.unmount(mount, isLazy: lazy)
+        } catch .resourceBusy {
+            guard users.areOnlyWatchers(of: town) else { throw .resourceBusy }
+            try KernelMount.unmount(mount, isLazy: true)
+        }
+    }
+
+    /// A pidfd of the keeper; nil for a dead mount or one of another user.
+    private func keeper(by answer: TownAnswer<String>) -> OwnedDescriptor? {
+        guard case .value(let text) = answer, let status = StatusFile.decode(text),
+            let descriptor = try? retryingInterrupts({ clinux_pidfd_open(status.keeperPid) })
+        else { return nil }
+        return OwnedDescriptor(takingOwnershipOf: descriptor)
+    }
+
+    /// Has all documents written back before the unmount, so that no tool reads an older one in between.
+    ///
+    /// The request is an fsync of the main mount's root.
+    private func writeBack(_ mount: MountInfo) throws {
+        let path = mount.path
+        let failure: Errno?? = try within(lazy ? .seconds(1) : Self.limit) {
+            do throws(Errno) {
+                let root = try OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_DIRECTORY)
+                _ = try retryingInterrupts { fsync(root.rawValue) }
+                return nil
+            } catch {
+                return error
+            }
+        }
+        // The worker writes the rest when it ends.
+        if lazy { return }
+        guard let failure else {
+            throw Failure("\(mount.town) does not write its documents back; --lazy does not wait.")
+        }
+        if let failure {
+            throw Failure("\(mount.town) cannot write its documents back: \(failure). --lazy unmounts all the same.")
+        }
+    }
+
+    /// Waits for the end of the processes.
+    ///
+    /// If something else keeps them, names it and returns.
+    private func wait(for keeper: borrowing OwnedDescriptor, _ users: MountUsers, of town: String) throws {
+        let limit = ContinuousClock.now + Self.limit
+        var others: [String] = []
+        var detachedSince: ContinuousClock.Instant?
+        while limit > .now {
+            var question = [pollfd(fd: keeper.rawValue, events: Int16(POLLIN), revents: 0)]
+            if poll(&question, until: min(limit, .now + .milliseconds(20))) { return report(others, of: town) }
+            if others.isEmpty { others = users.otherMounts() }
+            guard TownLock.isDetachedMountServed(of: town) else { continue }
+            others += users.processes().filter { !$0.name.hasPrefix("pulsefs") }.map(\.description)
+            if !others.isEmpty { return report(others, of: town) }
+            // `pulsefs watch` closes its files within this time.
+            let since = detachedSince ?? .now
+            detachedSince = since
+            if since + .seconds(3) < .now { return report(["something that this user cannot see"], of: town) }
+        }
+        throw Failure("\(town) is unmounted, but documents are still being written back; see the log.")
+    }
+
+    private func report(_ others: [String], of town: String) {
+        guard !others.isEmpty else { return }
+        PulseFS.printError("\(town) is unmounted here; it stays mounted for \(others.joined(separator: ", ")).")
+    }
+
+    /// Ends the connection of a mount that does not answer, so that nobody waits for it any longer.
+    private func abort(_ mount: MountInfo) {
+        do throws(Errno) {
+            try KernelMount.abort(mount)
+        } catch {
+            PulseFS.printError("cannot end the connection of \(mount.path): \(error). Kill its worker.")
+        }
+    }
+}
