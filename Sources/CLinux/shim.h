@@ -29,6 +29,7 @@
 #include <sys/inotify.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <linux/openat2.h>
 #include <sys/sysmacros.h>
 #include <sys/timerfd.h>
 #include <sys/timex.h>
@@ -66,6 +67,15 @@ static inline void clinux_name_this_thread(const char *name) { (void)prctl(PR_SE
 // statx(2): the function and its structure have one name, and Swift takes the structure.
 static inline int clinux_statx(int directory, const char *name, int flags, unsigned int mask, struct statx *status) {
     return statx(directory, name, flags, mask, status);
+}
+
+// statx(2): in <fcntl.h> a macro that Swift does not import.
+static const int clinux_statx_dont_sync = AT_STATX_DONT_SYNC;
+
+// openat2(2) has no wrapper. Opens a path (O_PATH) if the kernel can resolve it from its caches; EAGAIN if it cannot.
+static inline int clinux_open_cached(int directory, const char *path) {
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_CACHED};
+    return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
 }
 
 // makedev(3) and its inverses: macros.

@@ -5,10 +5,10 @@ import Linux
 import Synchronization
 import SystemPackage
 
-/// A file of the backing tree that somebody has open.
+/// An open file of the backing tree.
 ///
-/// For one that is only read, and whose bytes the kernel may be lent, a descriptor of ours is opened when an operation
-/// comes that needs one, which few ever do.
+/// For a file that is only read and may be registered for passthrough, the descriptor is opened by the first operation
+/// that needs it.
 final class BackingFile: OpenFile {
     /// What all backing files of a mount need.
     struct Context: Sendable {
@@ -20,11 +20,11 @@ final class BackingFile: OpenFile {
         var opened: Descriptor?
     }
 
-    /// The file itself, whatever its name; `O_PATH` is enough.
+    /// `O_PATH` is enough.
     let path: Descriptor
-    /// The caller's, as for open(2).
+    /// The caller's flags of open(2).
     let flags: CInt
-    /// What it was when it was opened; nil if nothing depends on that, or it would not tell.
+    /// Its status at open; nil if nothing depends on it.
     private let status: FileStatus?
     private let context: Context
     private let state: Mutex<State>
@@ -43,7 +43,7 @@ final class BackingFile: OpenFile {
         state = Mutex(State(opened: opened))
     }
 
-    /// To be opened for reading if need be.
+    /// Opened for reading when an operation needs it.
     init(reading path: Descriptor, in context: Context) {
         self.path = path
         self.context = context
@@ -54,13 +54,11 @@ final class BackingFile: OpenFile {
 
     var isWritable: Bool { flags & O_ACCMODE != O_RDONLY }
 
-    /// Whether it can be mapped so that its bytes change without a write.
+    /// Whether it can be changed through a mapping.
     var isMappable: Bool { flags & O_ACCMODE == O_RDWR }
 
-    /// Whether the kernel would not do quite the same by itself.
-    ///
-    /// It would go on appending after fcntl(2) has taken the flag away, and leave set-id bits to us; and what the file system
-    /// beneath thinks of direct I/O is between it and our own descriptor.
+    /// Whether passthrough would behave differently: the kernel goes on appending after fcntl(2) has cleared the flag,
+    /// leaves set-id bits, and does not pass direct I/O on.
     var requiresServerIO: Bool {
         if flags & O_DIRECT != 0 { return true }
         guard isWritable else { return false }
@@ -71,19 +69,19 @@ final class BackingFile: OpenFile {
     /// The most that the kernel reads ahead at once, by default (`VM_READAHEAD_PAGES`).
     private static let smallSize: off_t = 128 << 10
 
-    /// Whether it is only read, and so small that the kernel has all of it after one request.
+    /// Whether it is only read, and so small that the kernel reads it in one request.
     ///
-    /// To lend such a file costs more than that request, and the kernel keeps no pages of what it is lent.
+    /// Registering it would cost more, and the kernel caches no pages of registered files.
     var isSmallAndOnlyRead: Bool {
         guard !isWritable, let status else { return false }
         return status.st_size <= Self.smallSize
     }
 
-    /// A descriptor to read from and, if it was opened so, to write to.
+    /// A descriptor to read from and, if the flags allow it, to write to.
     var descriptor: Descriptor {
         get throws(Errno) {
             if let opened = state.withLock({ $0.opened }) { return opened }
-            // Of two that come here at once one opens in vain.
+            // Of two threads that come here at once, one opens in vain.
             let opened = try path.reopened(O_RDONLY)
             return state.withLock { state in
                 if state.opened == nil { state.opened = opened }

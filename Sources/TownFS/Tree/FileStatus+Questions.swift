@@ -94,6 +94,14 @@ struct ExtendedStatus {
 }
 
 extension FileStatus {
+    /// The status that the kernel has in its caches, without asking the file system for a later one.
+    init(cachedOf descriptor: CInt) throws(Errno) {
+        var found = statx()
+        let flags = AT_EMPTY_PATH | clinux_statx_dont_sync
+        _ = try retryingInterrupts { clinux_statx(descriptor, "", flags, UInt32(STATX_BASIC_STATS), &found) }
+        self.init(found)
+    }
+
     fileprivate init(_ found: statx) {
         self.init()
         st_dev = clinux_device(found.stx_dev_major, found.stx_dev_minor)

@@ -140,10 +140,24 @@ final class NodeStore: Sendable {
     /// - Throws: ESTALE when it cannot be found where it was, or another file is there now; ENOENT when its name or a
     ///   directory above it has been removed beneath the mount.
     func descriptor(of inode: InodeNumber) throws(Errno) -> Descriptor {
-        // Nearly every search succeeds, so it is worth a try without waiting for anybody.
+        // Nearly every search succeeds at once.
         if let found = try? search(for: inode) { return found }
-        return try renames.withoutRenames { () throws(Errno) in try search(for: inode) }
+        // A rename may have moved a file on the path during the search.
+        for _ in 0..<Self.mostSearches {
+            let ended = renames.ended
+            let files = try state.withLock { (state) throws(Errno) in try state.way(to: inode) }.steps.map(\.identity)
+            try renames.waitForRenames(of: files)
+            do throws(Errno) {
+                return try search(for: inode)
+            } catch {
+                guard renames.ended != ended || renames.isRenaming(files) else { throw error }
+            }
+        }
+        return try search(for: inode)
     }
+
+    /// While other threads rename directories on the path all the time.
+    private static let mostSearches = 100
 
     private func search(for inode: InodeNumber) throws(Errno) -> Descriptor {
         let way = try state.withLock { (state) throws(Errno) in try state.way(to: inode) }

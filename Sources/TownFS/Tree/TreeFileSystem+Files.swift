@@ -17,7 +17,7 @@ extension TreeFileSystem {
             return reply(inode, file, for: request)
         case .signal(let file, let parent):
             do throws(Errno) {
-                // A writer is about to touch the file, which says more.
+                // A write is a touch, which says more.
                 if flags & O_ACCMODE == O_RDONLY { town.processes.noteActivity(request) }
                 return reply(inode, try file.open(flags: flags, for: request, in: parent), for: request)
             } catch .noSuchFileOrDirectory {
@@ -50,7 +50,7 @@ extension TreeFileSystem {
             do throws(Errno) {
                 opened = Descriptor(
                     try OwnedDescriptor(
-                        opening: name.pointer, in: directory.descriptor.rawValue,
+                        opening: name.pointer, in: try directory.descriptor.rawValue,
                         Self.backingFlags(flags) | O_CREAT | O_EXCL, mode: mode))
             } catch .fileExists where flags & O_EXCL == 0 {
                 // Another process created it first. The kernel has to check whether this caller may open it, and follow it
@@ -65,7 +65,7 @@ extension TreeFileSystem {
         }
     }
 
-    /// Makes a file without a name, `O_TMPFILE`; linkat(2) may give it one later.
+    /// Creates a file without a name, `O_TMPFILE`; linkat(2) may give it one later.
     private func createUnnamed(
         in directory: Directory, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply) {
@@ -76,7 +76,7 @@ extension TreeFileSystem {
         let found = try ExtendedStatus(of: opened.rawValue)
         let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
         let entry = Entry(
-            inode: inode, status: others.shown(found.status), nameTimeout: 0, statusTimeout: 0)
+            inode: inode, status: devices.shown(found.status), nameTimeout: 0, statusTimeout: 0)
         let file = BackingFile(opened, flags: flags, status: found.status, in: backingContext)
         return (entry, reply(inode, file, for: request))
     }
@@ -85,20 +85,21 @@ extension TreeFileSystem {
         do throws(Errno) {
             return try file.reopened(backingFlags(flags))
         } catch .notPermitted where flags & O_APPEND != 0 {
-            // A file that can only grow (chattr +a) wants the flag, and then every write goes to its end.
+            // An append-only file (chattr +a) requires the flag, and then every write appends.
             return try file.reopened(backingFlags(flags) | O_APPEND)
         }
     }
 
-    /// The caller's flags, for the file beneath.
+    /// The caller's flags, for the backing file.
     ///
-    /// Appending is decided write by write. Direct I/O stays above: the kernel leaves its own cache out, and buffers
-    /// here are not aligned for it below.
+    /// Appending is decided for each write. Direct I/O is the kernel's: our buffers are not aligned.
     private static func backingFlags(_ flags: CInt) -> CInt {
         flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_APPEND | O_DIRECT | O_NOFOLLOW)
     }
 
-    /// Whether these are the flags of somebody who reads and nothing else, which never fails once the kernel has allowed it.
+    /// Whether the caller only reads.
+    ///
+    /// That cannot fail once the kernel has allowed it.
     private static func onlyReads(_ flags: CInt) -> Bool {
         flags & (O_ACCMODE | O_TRUNC | O_DIRECT | clinux_noatime) == O_RDONLY
     }
@@ -139,7 +140,7 @@ extension TreeFileSystem {
         } else {
             try files[handle].file.ioctl(command, argument)
         }
-        // The kernel does not know that the time of change is another now.
+        // The kernel does not know of the new change time.
         if command == clinux_set_flags || command == clinux_set_fsx {
             ioModes.connection?.invalidateAttributes(of: inode)
         }
