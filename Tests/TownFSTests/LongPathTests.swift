@@ -8,9 +8,17 @@ import Testing
 
 @testable import TownFS
 
-/// Signal files whose paths are longer than PATH_MAX, which is possible because the kernel sends no paths.
+/// Files with signal names whose paths are about as long as PATH_MAX.
+///
+/// The kernel sends no paths, so files may be deeper. Signal files are not: a longer path is that of a plain file.
 @Suite(.timeLimit(.minutes(5))) struct LongPathTests {
-    private let directory = Array(repeating: String(repeating: "d", count: 200), count: 25).joined(separator: "/")
+    /// A path of `length` bytes to a file `beat.json`, and its directories.
+    private func path(length: Int) -> (path: String, directories: [String]) {
+        var names = Array(repeating: String(repeating: "d", count: 200), count: (length - 11) / 201)
+        names.append(String(repeating: "e", count: length - 10 - names.count * 201))
+        let directories = (1...names.count).map { names.prefix($0).joined(separator: "/") }
+        return (names.joined(separator: "/") + "/beat.json", directories)
+    }
 
     /// Reads a backing file, one component at a time; nil if it is missing.
     private func readBacking(_ path: String, in town: TestTown) throws -> String? {
@@ -27,25 +35,20 @@ import Testing
         return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
     }
 
-    @Test(arguments: [4, 64]) func signalFileIsTouchedWrittenBackAndRemoved(cacheCapacity: Int) throws {
+    @Test(arguments: [4, 64]) func longestSignalFileIsTouchedWrittenBackRecoveredAndRemoved(cacheCapacity: Int) throws {
         try withTown(patterns: ["**/beat.json"], cacheCapacity: cacheCapacity) { town in
-            let names = directory.split(separator: "/")
-            for count in 1...names.count { try town.mkdir(names.prefix(count).joined(separator: "/")) }
-            let path = "\(directory)/beat.json"
-            #expect(path.utf8.count > PATH_MAX)
+            let (path, directories) = path(length: Int(PATH_MAX) - 1)
+            #expect(path.utf8.count == PATH_MAX - 1)
+            for directory in directories { try town.mkdir(directory) }
             try town.write(#"{"n":1}"#, to: path)
             let text = try town.read(path)
-            #expect(text.contains(#""n":1"#))
+            #expect(text.contains(#""n":1"#) && text.contains("timestamp"))
             #expect(town.town.liveness.counts().signals.alive == 1)
-            town.writeback()
+            try town.recover()
             #expect(try readBacking(path, in: town) == text)
             try town.write(#"{"n":2}"#, to: path)
             town.writeback()
             #expect(try readBacking(path, in: town) == town.read(path))
-            try town.rename(path, to: "\(directory)/plain")
-            #expect(try readBacking("\(directory)/plain", in: town)?.contains(#""n":2"#) == true)
-            try town.rename("\(directory)/plain", to: path)
-            #expect(try town.read(path).contains(#""n":2"#))
             try town.unlink(path)
             #expect(try !town.exists(path))
             #expect(try readBacking(path, in: town) == nil)
@@ -53,15 +56,25 @@ import Testing
         }
     }
 
-    /// A worker is killed with a dirty document under such a path.
-    @Test func recoveryWritesTheDocument() throws {
+    @Test(arguments: [Int(PATH_MAX), 5000, 10_000]) func fileWithALongerPathIsAPlainFile(length: Int) throws {
         try withTown(patterns: ["**/beat.json"]) { town in
-            let names = directory.split(separator: "/")
-            for count in 1...names.count { try town.mkdir(names.prefix(count).joined(separator: "/")) }
-            let path = "\(directory)/beat.json"
-            try town.write(#"{"n":1}"#, to: path)
-            let text = try town.read(path)
-            try town.recover()
+            let (path, directories) = path(length: length)
+            #expect(path.utf8.count == length)
+            for directory in directories { try town.mkdir(directory) }
+            try town.write("{", to: path)
+            #expect(try town.read(path) == "{")
+            #expect(try readBacking(path, in: town) == "{")
+            #expect(town.town.liveness.counts().signals.alive == 0)
+            // A directory above it comes nearer to the root: the file becomes a signal file, and back.
+            try town.write("{}", to: path)
+            let parent = try #require(directories.last)
+            try town.rename(parent, to: "near")
+            #expect(throws: Errno.invalidArgument) { try town.write("{", to: "near/beat.json") }
+            try town.write(#"{"n":1}"#, to: "near/beat.json")
+            let text = try town.read("near/beat.json")
+            #expect(town.town.liveness.counts().signals.alive == 1)
+            try town.rename("near", to: parent)
+            #expect(try town.read(path) == text)
             #expect(try readBacking(path, in: town) == text)
         }
     }
