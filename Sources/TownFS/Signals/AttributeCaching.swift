@@ -51,7 +51,8 @@ struct AttributeCaching {
 
     /// Whether cached attributes may be valid.
     ///
-    /// The caller then sends FUSE_NOTIFY_INVAL_INODE. That raises the attribute version, so the kernel does not store replies to earlier requests.
+    /// The caller then sends FUSE_NOTIFY_INVAL_INODE. That raises the attribute version, so the kernel does not store
+    /// replies to earlier requests.
     mutating func takeInvalidation(of inode: InodeNumber, at now: ContinuousClock.Instant) -> Bool {
         let isValid = [inode, nil].contains { validUntil[$0].map { now < $0 } ?? false }
         validUntil[inode] = nil
