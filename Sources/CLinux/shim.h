@@ -64,6 +64,10 @@ static const long clinux_utime_omit = (1L << 30) - 2L;
 // prctl(2) is variadic. Names the calling thread, for ps(1) and core dumps; the kernel cuts at 15 bytes.
 static inline void clinux_name_this_thread(const char *name) { (void)prctl(PR_SET_NAME, name, 0ul, 0ul, 0ul); }
 
+// statx(2): the mount that a file was reached through, since Linux 5.8. In linux/stat.h, which glibc's header does not
+// always include.
+enum { clinux_statx_mnt_id = 0x1000 };
+
 // statx(2): the function and its structure have one name, and Swift takes the structure.
 static inline int clinux_statx(int directory, const char *name, int flags, unsigned int mask, struct statx *status) {
     return statx(directory, name, flags, mask, status);

@@ -226,7 +226,7 @@ final class Counters: Sendable {
         let index =
             switch attribution {
             case .runtime(_, let evidence): all.firstIndex(of: evidence) ?? all.count
-            case .nobody: all.count
+            case .unknown: all.count
             case .excluded: all.count + 1
             }
         attributions[index].wrappingAdd(1, ordering: .relaxed)

@@ -112,7 +112,9 @@ import Testing
             })
         let first = Mutex<pid_t>(0)
         #expect(threads.run(within: .seconds(60)) { first.withLock { $0 = gettid() } })
-        #expect(threads.run(within: .seconds(60)) { #expect(first.withLock { $0 } == gettid()) })
+        let second = Mutex<pid_t>(0)
+        #expect(threads.run(within: .seconds(60)) { second.withLock { $0 = gettid() } })
+        #expect(first.withLock { $0 } == second.withLock { $0 })
         release.raise()
         ended.wait()
     }

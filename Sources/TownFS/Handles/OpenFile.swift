@@ -211,13 +211,15 @@ extension HandleFileSystem {
         flags: CInt
     ) throws(Errno) -> Int {
         // EXDEV makes the kernel copy by reading and writing; ENOSYS would make it do so for every file.
-        guard let input = try files[source].file.backingDescriptor,
-            let output = try files[target].file.backingDescriptor
+        let file = try files[target].file
+        guard let input = try files[source].file.backingDescriptor, let output = try file.backingDescriptor
         else { throw .improperLink }
         var from = sourceOffset
         var to = targetOffset
-        return try retryingInterrupts {
-            copy_file_range(input.rawValue, &from, output.rawValue, &to, count, UInt32(bitPattern: flags))
+        return try Credentials.withUser((file as? BackingFile)?.user ?? 0) { () throws(Errno) in
+            try retryingInterrupts {
+                copy_file_range(input.rawValue, &from, output.rawValue, &to, count, UInt32(bitPattern: flags))
+            }
         }
     }
 

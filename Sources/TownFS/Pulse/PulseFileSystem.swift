@@ -24,6 +24,8 @@ package final class PulseFileSystem: HandleFileSystem {
 
     static func owns(_ handle: FileHandle) -> Bool { handle.rawValue >= firstHandle.rawValue }
 
+    /// See `TreeFileSystem.generation`.
+    private let generation = UInt32.random(in: 1...UInt32.max)
     private let user = getuid()
     private let group = getgid()
     private let mounted = WallTime.now.timespec
@@ -85,7 +87,9 @@ package final class PulseFileSystem: HandleFileSystem {
     private func entry(_ inode: InodeNumber, for request: Request) throws(Errno) -> Entry {
         do throws(Errno) {
             // Entries change without the kernel.
-            return Entry(inode: inode, status: try status(of: inode, for: request), nameTimeout: 0, statusTimeout: 0)
+            return Entry(
+                inode: inode, generation: generation, status: try status(of: inode, for: request), nameTimeout: 0,
+                statusTimeout: 0)
         } catch {
             inodes.forget(inode, count: 1)
             throw error == .staleNFSFileHandle ? .noSuchFileOrDirectory : error
@@ -324,7 +328,9 @@ package final class PulseFileSystem: HandleFileSystem {
         let inode = inodes.lookup(.living(id))
         let file = alive.open(id, text: [], isTouch: true, for: request)
         let status = try status(of: inode, opened: file, for: request)
-        return (Entry(inode: inode, status: status, nameTimeout: 0, statusTimeout: 0), file)
+        return (
+            Entry(inode: inode, generation: generation, status: status, nameTimeout: 0, statusTimeout: 0), file
+        )
     }
 
     package func mknod(

@@ -43,6 +43,7 @@ final class SignalFile: Sendable {
         var source: DocumentSource?
         /// Open files, oldest first.
         var handles: [SignalOpenFile] = []
+        var caching = AttributeCaching()
 
         /// Replaces the state and cancels a pending write-back.
         mutating func replacePresence(with other: Presence) {
@@ -111,40 +112,11 @@ final class SignalFile: Sendable {
 
     // MARK: Looking
 
-    /// The file's status as this caller sees it: of what they have open and not read or not closed yet, if anything.
-    ///
-    /// That is how an fstat agrees with the reads that follow it: the kernel does not say which open file it is about.
-    /// It may keep the answer only while all see the same. Whatever ends that state lets the kernel know by itself: a
-    /// write, a truncating open, a change of attributes, or a rename makes it ask again.
-    ///
-    /// - Parameter parent: The real directory beneath the file's.
-    /// - Throws: ENOENT when there is no such file, or its record has expired and that is to mean absence.
-    func status(for request: Request, in parent: ParentDirectory) throws(Errno) -> StatusReply {
-        let handles = commitFlushed(by: request)
-        try refreshFromTouches(in: parent)
-        let presence = state.withLock { $0.presence }
-        let current = Result { () throws(Errno) in try currentStatus(presence, in: parent) }
-        let agreed = try? current.get()
-        // What this thread has opened last, then what its process has: threads may do one thing each.
-        let own = handles.last { $0.thread == request.thread && $0.isInUse }
-        for handle in own.map({ [$0] }) ?? handles.reversed() {
-            if let status = handle.status(seenBy: request, unlessOfSize: agreed?.st_size) {
-                return StatusReply(status: status, timeout: 0)
-            }
-        }
-        let status = try current.get()
-        guard town.configuration.isExclusive, !refreshesOnActivity, handles.allSatisfy({ $0.agrees(with: status) })
-        else {
-            return StatusReply(status: status, timeout: 0)
-        }
-        return StatusReply(status: status, timeout: Self.attributeTimeout)
-    }
-
     /// Lets a caller who emptied the file and closed it see that as done, though the kernel has not said so yet.
     ///
     /// - Returns: The handles that are open.
     @discardableResult
-    private func commitFlushed(by request: Request) -> [SignalOpenFile] {
+    func commitFlushed(by request: Request) -> [SignalOpenFile] {
         let handles = state.withLock { $0.handles }
         for handle in handles where handle.thread == request.thread { handle.commitFlushed() }
         return handles
@@ -210,22 +182,62 @@ final class SignalFile: Sendable {
 
     // MARK: Opening
 
+    /// What comes of an attempt to open the file.
+    enum Opening {
+        /// - Parameter invalidatesAttributes: Whether to send FUSE_NOTIFY_INVAL_INODE before the reply.
+        case opened(SignalOpenFile, invalidatesAttributes: Bool)
+        /// An fstat could not tell this open file from another of the same process: it needs its own inode.
+        case needsSeparateInode
+    }
+
     /// Opens the file as it is: a snapshot for reading, a draft for writing.
-    func open(flags: CInt, for request: Request, in parent: ParentDirectory) throws(Errno) -> SignalOpenFile {
-        let handles = commitFlushed(by: request)
+    ///
+    /// - Parameters:
+    ///   - inode: The inode that the kernel opens.
+    ///   - maySeparate: Whether the result may be `needsSeparateInode`.
+    func open(
+        flags: CInt, for request: Request, on inode: InodeNumber, maySeparate: Bool, in parent: ParentDirectory
+    ) throws(Errno) -> Opening {
+        let others = commitFlushed(by: request)
         try refreshFromTouches(in: parent)
+        // O_TRUNC and O_WRONLY leave nothing to read.
+        let isForReading = flags & O_ACCMODE != O_WRONLY && flags & O_TRUNC == 0
         while true {
-            let (presence, revision) = state.withLock { ($0.presence, $0.revision) }
-            let snapshot = try snapshot(of: presence, flags: flags, for: request, among: handles, in: parent)
-            let handle = SignalOpenFile(of: self, flags: flags, snapshot: snapshot, by: request, in: parent)
+            let (presence, revision, handles) = state.withLock { ($0.presence, $0.revision, $0.handles) }
+            let snapshot = try snapshot(of: presence, flags: flags, for: request, among: others, in: parent)
+            let handle = SignalOpenFile(of: self, on: inode, flags: flags, snapshot: snapshot, by: request, in: parent)
+            if isForReading, maySeparate {
+                let same = handles.filter { $0.inode == inode }
+                if isAmbiguous(snapshot.status.st_size, for: request, among: same) { return .needsSeparateInode }
+            }
+            let readers = handles.filter(\.isUnread)
+            let now = town.now.instant
             // A later GETATTR must know of this open file: the kernel would cache its reply, and the reader of this
             // snapshot would see another size.
-            let isOfNow = state.withLock { state in
-                guard state.revision == revision else { return false }
+            let invalidates: Bool? = state.withLock { state in
+                guard state.revision == revision else { return nil }
+                let isMeeting: Bool
+                if handle.isWritable {
+                    isMeeting = state.handles.contains { other in
+                        readers.contains { $0 === other } || !handles.contains { $0 === other }
+                    }
+                    state.caching.recordWriter(request.thread, at: now)
+                } else {
+                    isMeeting =
+                        state.caching.isContended(for: request.thread, at: now)
+                        || state.handles.contains { $0.isWritable && $0.thread != request.thread }
+                }
                 state.handles.append(handle)
-                return true
+                return isMeeting && state.caching.takeInvalidation(of: inode, at: now)
             }
-            if isOfNow { return handle }
+            guard let invalidates else { continue }
+            // The opening threads may end before the first fstat.
+            if handle.isWritable {
+                for reader in readers { _ = reader.process }
+            } else if state.withLock({ $0.caching.isContended(for: request.thread, at: now) }) {
+                _ = handle.process
+            }
+            return .opened(handle, invalidatesAttributes: invalidates)
         }
     }
 
@@ -270,7 +282,7 @@ final class SignalFile: Sendable {
         let snapshot = SignalOpenFile.Snapshot(of: emptyContent(ownership), as: self)
         // Creating the file counts as writing to it, whatever the access mode.
         let writing = flags & ~O_ACCMODE | O_RDWR | O_TRUNC
-        let handle = SignalOpenFile(of: self, flags: writing, snapshot: snapshot, by: request, in: parent)
+        let handle = SignalOpenFile(of: self, on: nil, flags: writing, snapshot: snapshot, by: request, in: parent)
         return try state.withLock { (state) throws(Errno) in
             switch state.presence {
             case .unlinked: return nil
@@ -305,10 +317,12 @@ final class SignalFile: Sendable {
     /// The open file of a process that had another file open when that was renamed over this one.
     ///
     /// Later writes change the content of that file and are committed at close.
-    func adopt(_ content: Content, by request: Request, in parent: ParentDirectory) -> SignalOpenFile {
+    func adopt(
+        _ content: Content, on inode: InodeNumber, by request: Request, in parent: ParentDirectory
+    ) -> SignalOpenFile {
         register(
             SignalOpenFile(
-                of: self, adopting: content.document.bytes,
+                of: self, on: inode, adopting: content.document.bytes,
                 snapshot: SignalOpenFile.Snapshot(of: content, as: self), by: request, in: parent))
     }
 

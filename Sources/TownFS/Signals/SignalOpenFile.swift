@@ -62,6 +62,9 @@ final class SignalOpenFile: OpenFile {
     }
 
     private struct State {
+        var inode: InodeNumber?
+        /// The process of the opening thread, once it was read from `/proc`.
+        var process: pid_t?
         var draft: Draft?
         /// The process that changed the draft last.
         ///
@@ -73,18 +76,22 @@ final class SignalOpenFile: OpenFile {
     }
 
     let file: SignalFile
+    /// The inode that was opened; nil until a file that is being made has one.
+    var inode: InodeNumber? { state.withLock { $0.inode } }
     /// The thread that opened it.
     let thread: pid_t
     private let request: Request
     private let snapshot: Snapshot
     /// Whether a close may commit something.
     let isWritable: Bool
+    private let isReadable: Bool
     /// The directory of the backing file.
     private let parent: ParentDirectory
     private let state: Mutex<State>
 
     init(
-        of file: SignalFile, flags: CInt, snapshot: Snapshot, by request: Request, in parent: ParentDirectory
+        of file: SignalFile, on inode: InodeNumber?, flags: CInt, snapshot: Snapshot, by request: Request,
+        in parent: ParentDirectory
     ) {
         self.file = file
         self.request = request
@@ -92,18 +99,19 @@ final class SignalOpenFile: OpenFile {
         self.parent = parent
         thread = request.thread
         isWritable = flags & O_ACCMODE != O_RDONLY
+        isReadable = flags & O_ACCMODE != O_WRONLY
         let isEmptied = flags & O_TRUNC != 0 && isWritable
         state = Mutex(
             isEmptied
                 ? State(
-                    draft: Draft(bytes: []),
+                    inode: inode, draft: Draft(bytes: []),
                     attributedCaller: file.town.callers.attributedCaller(request.thread, of: file.path))
-                : State())
+                : State(inode: inode))
     }
 
     /// For a file that was renamed over the signal file, and may still be written to.
     init(
-        of file: SignalFile, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request,
+        of file: SignalFile, on inode: InodeNumber, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request,
         in parent: ParentDirectory
     ) {
         self.file = file
@@ -112,7 +120,8 @@ final class SignalOpenFile: OpenFile {
         self.parent = parent
         thread = request.thread
         isWritable = true
-        state = Mutex(State(draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
+        isReadable = true
+        state = Mutex(State(inode: inode, draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
     }
 
     /// The same opening for another signal file, after a rename of the directory.
@@ -123,6 +132,7 @@ final class SignalOpenFile: OpenFile {
         snapshot = former.snapshot
         thread = former.thread
         isWritable = former.isWritable
+        isReadable = former.isReadable
         var state = former.state.withLock { $0 }
         // The caller's working directory at that time is not known any more.
         state.attributedCaller = state.attributedCaller.map { attributedCaller in
@@ -157,6 +167,25 @@ final class SignalOpenFile: OpenFile {
         if let draft = state.withLock({ $0.draft }) { status.st_size = off_t(draft.bytes.count) }
         return status
     }
+
+    /// Sets the inode of a file that this open file created.
+    func assign(_ inode: InodeNumber) {
+        state.withLock { $0.inode = inode }
+    }
+
+    /// The process of the thread that opened it; nil if the thread ended before the first call, or has no number here.
+    var process: pid_t? {
+        if let known = state.withLock({ $0.process }) { return known }
+        guard thread != 0, let process = ProcessFiles(number: thread).process() else { return nil }
+        state.withLock { $0.process = process }
+        return process
+    }
+
+    /// The size of the snapshot.
+    var snapshotSize: off_t { snapshot.status.st_size }
+
+    /// Whether it has a snapshot that has not been read to its end.
+    var isUnread: Bool { isReadable && state.withLock { $0.draft == nil && !$0.hasReadToTheEnd } }
 
     /// Whether the caller belongs to the process that opened this.
     func isOpened(by request: Request) -> Bool {
@@ -200,24 +229,24 @@ final class SignalOpenFile: OpenFile {
         return whence == clinux_seek_hole ? size : offset
     }
 
-    /// The file's status for the process that opened this, while it differs from the common one: until the process has
-    /// read the snapshot, and while its draft is not committed.
+    /// The file's status through this open file, while it differs from the common one: until the snapshot was read, and
+    /// while the draft is not committed.
     ///
     /// - Parameter size: The size that other processes see; nil if they see no file.
-    func status(seenBy request: Request, unlessOfSize others: off_t?) -> FileStatus? {
+    func status(unlessOfSize others: off_t?) -> FileStatus? {
         let size: off_t? = state.withLock { state in
             if let draft = state.draft {
                 // A reader of another process must not see the size of half a document.
-                guard request.thread != 0 else { return nil }
+                guard thread != 0 else { return nil }
                 switch draft.verdict {
                 case .refused(_, atClose: true): return nil
                 case .committed where others != nil: return nil
                 case .committed, .refused, .touched, .unjudged: return off_t(draft.bytes.count)
                 }
             }
-            return state.hasReadToTheEnd && others != nil ? nil : snapshot.status.st_size
+            return (state.hasReadToTheEnd || !isReadable) && others != nil ? nil : snapshot.status.st_size
         }
-        guard let size, size != others, isOpened(by: request) else { return nil }
+        guard let size, size != others else { return nil }
         var status = snapshot.status
         status.st_size = size
         status.st_blocks = (size + 511) / 512
@@ -229,7 +258,7 @@ final class SignalOpenFile: OpenFile {
     var isInUse: Bool {
         state.withLock { state in
             switch state.draft?.verdict {
-            case nil: !state.hasReadToTheEnd
+            case nil: isReadable && !state.hasReadToTheEnd
             case .committed, .refused(_, atClose: true): false
             case .refused, .touched, .unjudged: true
             }

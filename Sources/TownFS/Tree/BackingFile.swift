@@ -20,32 +20,34 @@ final class BackingFile: OpenFile {
         var opened: Descriptor?
     }
 
-    /// `O_PATH` is enough.
+    /// The descriptor of an open file: O_PATH if it is only read, else opened with the caller's flags.
     let path: Descriptor
     /// The caller's flags of open(2).
     let flags: CInt
-    /// Its status at open; nil if nothing depends on it.
+    /// The file system user of the caller that opened it.
+    let user: uid_t
+    /// What it was when it was opened; nil if nothing depends on that, or it would not tell.
     private let status: FileStatus?
     private let context: Context
     private let state: Mutex<State>
 
     /// - Parameters:
     ///   - opened: Opened with the caller's flags.
-    ///   - path: The same file as `O_PATH`, if there is such a descriptor.
-    ///   - status: Its, if that is known already.
-    init(
-        _ opened: Descriptor, of path: Descriptor? = nil, flags: CInt, status: FileStatus? = nil, in context: Context
-    ) {
-        self.path = path ?? opened
+    ///   - user: The caller's.
+    ///   - status: Of `opened`, if that is known already.
+    init(_ opened: Descriptor, flags: CInt, user: uid_t, status: FileStatus? = nil, in context: Context) {
+        path = opened
         self.context = context
         self.flags = flags
+        self.user = user
         self.status = status ?? (flags & O_ACCMODE != O_RDONLY ? try? FileStatus(of: opened.rawValue) : nil)
         state = Mutex(State(opened: opened))
     }
 
-    /// Opened for reading when an operation needs it.
-    init(reading path: Descriptor, in context: Context) {
+    /// To be opened for reading if need be.
+    init(reading path: Descriptor, user: uid_t, in context: Context) {
         self.path = path
+        self.user = user
         self.context = context
         flags = O_RDONLY
         status = try? FileStatus(of: path.rawValue)
@@ -110,10 +112,12 @@ final class BackingFile: OpenFile {
     ) throws(Errno) -> Int {
         context.processes.noteActivity(request)
         let descriptor = try descriptor
-        return try retryingInterrupts {
-            appending
-                ? clinux_append(descriptor.rawValue, bytes.baseAddress, bytes.count)
-                : pwrite(descriptor.rawValue, bytes.baseAddress, bytes.count, offset)
+        return try Credentials.withUser(request.callingUser) { () throws(Errno) in
+            try retryingInterrupts {
+                appending
+                    ? clinux_append(descriptor.rawValue, bytes.baseAddress, bytes.count)
+                    : pwrite(descriptor.rawValue, bytes.baseAddress, bytes.count, offset)
+            }
         }
     }
 
@@ -138,7 +142,9 @@ final class BackingFile: OpenFile {
 
     func fallocate(mode: CInt, offset: off_t, length: off_t) throws(Errno) {
         let descriptor = try descriptor
-        _ = try retryingInterrupts { CLinux.fallocate(descriptor.rawValue, mode, offset, length) }
+        _ = try Credentials.withUser(user) { () throws(Errno) in
+            try retryingInterrupts { CLinux.fallocate(descriptor.rawValue, mode, offset, length) }
+        }
     }
 
     func lseek(offset: off_t, whence: CInt) throws(Errno) -> off_t {

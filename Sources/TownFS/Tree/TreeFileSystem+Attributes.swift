@@ -10,15 +10,14 @@ extension TreeFileSystem {
         case .backing:
             let status = try status(ofBacking: inode)
             let node = try nodes.node(inode)
-            return StatusReply(
-                status: devices.shown(status),
-                timeout: statusTimeout(
-                    status, in: (try? nodes.node(node.parent))?.signals, below: node.signals,
-                    mayBeMapped: node.mayBeMapped)
-            )
+            let parent = try? nodes.node(node.parent)
+            let isAliased = node.isAliased || parent?.isAliased == true
+            let timeout = statusTimeout(
+                status, in: parent?.signals, below: node.signals, mayBeMapped: node.mayBeMapped)
+            return StatusReply(status: devices.shown(status), timeout: isAliased ? 0 : timeout)
         case .signal(let file, let parent):
             do throws(Errno) {
-                return try file.status(for: request, in: parent)
+                return try file.status(for: request, on: inode, in: parent)
             } catch .noSuchFileOrDirectory {
                 // Unlinked, and still open: a process inherited the descriptor, or had the file open before it was
                 // renamed onto this one.
@@ -47,7 +46,8 @@ extension TreeFileSystem {
         case .backing:
             town.processes.noteActivity(request)
             try change(inode, changes, handle: handle, for: request)
-        case .signal(let file, let parent): try change(file, in: parent, changes, handle: handle, for: request)
+        case .signal(let file, let parent):
+            try change(inode, of: file, in: parent, changes, handle: handle, for: request)
         }
         return try getattr(inode, for: request)
     }
@@ -120,8 +120,8 @@ extension TreeFileSystem {
     // MARK: Signal files
 
     private func change(
-        _ file: SignalFile, in parent: ParentDirectory, _ changes: StatusChanges, handle: FileHandle?,
-        for request: Request
+        _ inode: InodeNumber, of file: SignalFile, in parent: ParentDirectory, _ changes: StatusChanges,
+        handle: FileHandle?, for request: Request
     ) throws(Errno) {
         if changes.mode != nil || changes.user != nil || changes.group != nil {
             let carrier = file.changeOwnership { ownership in
@@ -131,8 +131,10 @@ extension TreeFileSystem {
             }
             if case .backingDocument = carrier { try changeBackingFile(file, in: parent, changes) }
         }
-        if let size = changes.size { try truncate(file, in: parent, to: size, handle: handle, for: request) }
-        // A change of the access time alone is no touch.
+        if let size = changes.size {
+            try truncate(inode, of: file, in: parent, to: size, handle: handle, for: request)
+        }
+        // The time of access alone is no sign of life.
         if changes.modified != nil { try file.touch(by: request, in: parent) }
     }
 
@@ -149,13 +151,14 @@ extension TreeFileSystem {
     }
 
     private func truncate(
-        _ file: SignalFile, in parent: ParentDirectory, to size: off_t, handle: FileHandle?, for request: Request
+        _ inode: InodeNumber, of file: SignalFile, in parent: ParentDirectory, to size: off_t, handle: FileHandle?,
+        for request: Request
     ) throws(Errno) {
         if let handle, let opened = try files[handle].file as? SignalOpenFile {
             return try opened.truncate(to: size, by: request)
         }
-        // By name: opened, truncated and closed in one.
-        let opened = try file.open(flags: O_WRONLY, for: request, in: parent)
+        // By name, as truncate(1) does: opened, cut and closed in one.
+        let opened = try open(file, on: inode, flags: O_WRONLY, for: request, in: parent)
         defer { opened.close() }
         try opened.truncate(to: size, by: request)
         try opened.flush()

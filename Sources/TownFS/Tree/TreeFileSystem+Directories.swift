@@ -13,7 +13,9 @@ extension TreeFileSystem {
     /// A directory to be listed through one handle.
     private func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let directory = try directory(inode)
-        let real = try directory.descriptor.reopenedDirectory()
+        let real = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+            try directory.descriptor.reopenedDirectory()
+        }
         if let signals = directory.signals {
             let hidden = inode == .root ? hiddenName : nil
             return OpenDirectory(
@@ -41,7 +43,7 @@ extension TreeFileSystem {
     /// Signal files come and go without the kernel.
     private func isListingKept(_ inode: InodeNumber) -> Bool {
         guard !town.sharesBacking, let node = try? nodes.node(inode) else { return false }
-        return node.signals?.scope.hasSignals != true
+        return node.signals?.scope.hasSignals != true && !node.isAliased
     }
 
     package func readdir(

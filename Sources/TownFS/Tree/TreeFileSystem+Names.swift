@@ -21,7 +21,7 @@ extension TreeFileSystem {
         guard !town.sharesBacking, let node = try? nodes.node(parent) else {
             return false
         }
-        return node.signals?.scope.hasSignals != true
+        return node.signals?.scope.hasSignals != true && !node.isAliased
     }
 
     /// Looks a name up, and counts that.
@@ -32,7 +32,12 @@ extension TreeFileSystem {
         case .signal(let signals):
             let file = signals.file(NodeName(name))
             do throws(Errno) {
-                return entry(of: file, in: directory, status: try file.status(for: request, in: directory.location))
+                if separateInodes.isPending(file, for: request.thread) {
+                    return try separateEntry(of: file, in: directory, for: request)
+                }
+                return entry(
+                    of: file, in: directory,
+                    status: try file.status(for: request, on: nodes.inode(of: file), in: directory.location))
             } catch .noSuchFileOrDirectory {
                 if file.retire() { signals.drop(file) }
                 throw .noSuchFileOrDirectory
@@ -57,7 +62,9 @@ extension TreeFileSystem {
             let (file, opened) = try make(
                 NodeName(name), in: signals, of: directory, mode: mode, flags: O_WRONLY | O_EXCL, for: request)
             opened.close()
-            return entry(of: file, in: directory, status: try file.status(for: request, in: directory.location))
+            return entry(
+                of: file, in: directory,
+                status: try file.status(for: request, on: nodes.inode(of: file), in: directory.location))
         }
         try refuseSignal(name, in: directory, for: request)
         let backing = try directory.descriptor
@@ -98,8 +105,10 @@ extension TreeFileSystem {
         // Through /proc: AT_EMPTY_PATH of linkat(2) requires a capability.
         let source = try nodes.descriptor(of: inode)
         let backing = try directory.descriptor
-        _ = try source.callByPath {
-            linkat(AT_FDCWD, $0, backing.rawValue, name.pointer, AT_SYMLINK_FOLLOW)
+        try Credentials.withUser(request.callingUser) { () throws(Errno) in
+            _ = try source.callByPath {
+                linkat(AT_FDCWD, $0, backing.rawValue, name.pointer, AT_SYMLINK_FOLLOW)
+            }
         }
         return try entry(ofBacking: name, in: directory)
     }
@@ -156,7 +165,7 @@ extension TreeFileSystem {
         guard case .signal(let signals) = try nameKind(of: name, in: directory) else { return }
         let file = signals.file(NodeName(name))
         do throws(Errno) {
-            _ = try file.status(for: request, in: directory.location)
+            _ = try file.status(for: request, on: nodes.inode(of: file), in: directory.location)
         } catch .noSuchFileOrDirectory {
             return
         }
@@ -185,7 +194,8 @@ extension TreeFileSystem {
         let directory = try directory(parent)
         switch try nameKind(of: name, in: directory) {
         case .signal(let signals):
-            _ = try signals.file(NodeName(name)).status(for: request, in: directory.location)
+            let file = signals.file(NodeName(name))
+            _ = try file.status(for: request, on: nodes.inode(of: file), in: directory.location)
             throw .notDirectory
         case .backing:
             town.processes.noteActivity(request)
@@ -225,7 +235,7 @@ extension TreeFileSystem {
     func pinning(
         _ name: FileName, in parent: InodeNumber, _ backing: Descriptor, _ body: () throws(Errno) -> Void
     ) throws(Errno) {
-        let status = try? FileStatus(of: name.pointer, in: backing.rawValue)
+        let status = try? ExtendedStatus(of: name.pointer, in: backing.rawValue)
         let place = NodeStore.Place(
             parent: parent, directory: backing, name: NodeName(name))
         let pinned = status.flatMap { nodes.pin($0.identity, at: place) ? $0.identity : nil }

@@ -57,8 +57,8 @@ extension TreeFileSystem {
             self.directory = directory
         }
 
-        func status() throws(Errno) -> FileStatus {
-            try FileStatus(of: name.pointer, in: descriptor.rawValue)
+        func status() throws(Errno) -> ExtendedStatus {
+            try ExtendedStatus(of: name.pointer, in: descriptor.rawValue)
         }
     }
 
@@ -81,10 +81,12 @@ extension TreeFileSystem {
             }
         }
         func rename() throws(Errno) {
-            _ = try retryingInterrupts {
-                clinux_renameat2(
-                    source.descriptor.rawValue, source.name.pointer,
-                    target.descriptor.rawValue, target.name.pointer, flags)
+            try Credentials.withUser(request.callingUser) { () throws(Errno) in
+                _ = try retryingInterrupts {
+                    clinux_renameat2(
+                        source.descriptor.rawValue, source.name.pointer,
+                        target.descriptor.rawValue, target.name.pointer, flags)
+                }
             }
         }
         let hasMoved = try nodes.renames.whileRenaming(
@@ -120,7 +122,7 @@ extension TreeFileSystem {
     }
 
     /// Updates the node store after a rename.
-    private func move(_ moved: FileStatus, to place: NameAt) {
+    private func move(_ moved: ExtendedStatus, to place: NameAt) {
         let below = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
         nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: below)
     }
@@ -129,7 +131,7 @@ extension TreeFileSystem {
     ///
     /// Costs nothing if there can be none, neither where the directory was (`former`) nor where it is.
     private func updateSignals(
-        _ moved: FileStatus, from former: SignalDirectory?, to target: NameAt, for request: Request
+        _ moved: ExtendedStatus, from former: SignalDirectory?, to target: NameAt, for request: Request
     ) {
         guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
         let current = signals.directory(target.nodeName, in: target.directory.signals)
@@ -196,7 +198,7 @@ extension TreeFileSystem {
                 _ = draft.withUnsafeBytes { pwrite(file.rawValue, $0.baseAddress, $0.count, 0) }
             }
             opened.replaceFile(
-                with: BackingFile(file, flags: handle.isWritable ? O_RDWR : O_RDONLY, in: backingContext))
+                with: BackingFile(file, flags: handle.isWritable ? O_RDWR : O_RDONLY, user: 0, in: backingContext))
             handle.close()
         }
     }
@@ -259,7 +261,8 @@ extension TreeFileSystem {
     ) {
         for opened in files.all where opened.inode == inode {
             guard opened.file is BackingFile else { continue }
-            opened.replaceFile(with: file.adopt(content, by: request, in: parent), leaving: content.document.bytes)
+            opened.replaceFile(
+                with: file.adopt(content, on: inode, by: request, in: parent), leaving: content.document.bytes)
         }
     }
 

@@ -27,6 +27,10 @@ package final class TreeFileSystem: HandleFileSystem {
     /// A name that no listing of the root shows.
     let hiddenName: [UInt8]?
     package let features: Features
+    /// Tells the inode numbers of one mount from those of another, which start at the same number.
+    let generation = UInt32.random(in: 1...UInt32.max)
+    let separateInodes = SeparateInodes()
+    let aliases: AliasedDirectories
 
     /// - Parameters:
     ///   - cover: The part of the town that the mount covers.
@@ -47,7 +51,8 @@ package final class TreeFileSystem: HandleFileSystem {
             listsUnopened: !town.configuration.sharesBacking,
             allowsIDMapping: town.configuration.allowsIDMapping)
         ioModes = IOModes(keepsPages: !town.configuration.sharesBacking)
-        let identity = try FileStatus(of: root.rawValue).identity
+        let identity = try ExtendedStatus(of: root.rawValue).identity
+        aliases = AliasedDirectories(in: root)
         devices = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
         backingContext = BackingFile.Context(processes: town.processes, devices: devices)
         nodes = NodeStore(
@@ -86,6 +91,7 @@ package final class TreeFileSystem: HandleFileSystem {
         let inode: InodeNumber
         let location: ParentDirectory
         let signals: SignalDirectory?
+        let isAliased: Bool
 
         var descriptor: Descriptor { get throws(Errno) { try location.descriptor } }
     }
@@ -112,7 +118,7 @@ package final class TreeFileSystem: HandleFileSystem {
         } else {
             location = .open(try nodes.descriptor(of: inode))
         }
-        return Directory(inode: inode, location: location, signals: node.signals)
+        return Directory(inode: inode, location: location, signals: node.signals, isAliased: node.isAliased)
     }
 
     /// The meaning of a name: a backing file that is no regular file is no signal file.
@@ -147,10 +153,16 @@ package final class TreeFileSystem: HandleFileSystem {
     ) -> Entry {
         let status = found.status
         let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
+        let isAliased = found.isDirectory && (directory.isAliased || aliases.contains(found))
         let (inode, mayBeMapped) = nodes.remember(
-            found, named: name, in: directory.inode, signals: below, seenAt: moment)
+            found, named: name, in: directory.inode, signals: below, isAliased: isAliased, seenAt: moment)
+        guard !isAliased, !directory.isAliased else {
+            return Entry(
+                inode: inode, generation: generation, status: devices.shown(status), nameTimeout: 0, statusTimeout: 0)
+        }
         return Entry(
-            inode: inode, status: devices.shown(status), nameTimeout: nameTimeout(name, status, in: directory.signals),
+            inode: inode, generation: generation, status: devices.shown(status),
+            nameTimeout: nameTimeout(name, status, in: directory.signals),
             statusTimeout: statusTimeout(status, in: directory.signals, below: below, mayBeMapped: mayBeMapped))
     }
 
@@ -187,8 +199,21 @@ package final class TreeFileSystem: HandleFileSystem {
         // Names change through the kernel, except by expiry and other hosts.
         let isLasting = town.configuration.isExclusive
         return Entry(
-            inode: inode, status: status.status, nameTimeout: isLasting ? backingTimeout : 0,
+            inode: inode, generation: generation, status: status.status, nameTimeout: isLasting ? backingTimeout : 0,
             statusTimeout: status.timeout)
+    }
+
+    /// Looks a signal file up for an open that needs its own inode, and counts the lookup.
+    ///
+    /// The entry timeout is 0: the next lookup returns the first inode.
+    func separateEntry(
+        of file: SignalFile, in directory: Directory, for request: Request
+    ) throws(Errno) -> Entry {
+        let status = try file.status(in: directory.location)
+        let inode = separateInodes.lookup(file, for: request.thread) { known in
+            nodes.remember(separately: file, known, named: file.name, in: directory.inode)
+        }
+        return Entry(inode: inode, generation: generation, status: status, nameTimeout: 0, statusTimeout: 0)
     }
 
     // MARK: What is whose
