@@ -2,6 +2,7 @@ import Fuse
 import Glibc
 import Linux
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import TownFS
