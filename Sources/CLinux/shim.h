@@ -29,6 +29,7 @@
 #include <sys/inotify.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <linux/openat2.h>
 #include <sys/sysmacros.h>
 #include <sys/timerfd.h>
 #include <sys/timex.h>
@@ -63,9 +64,22 @@ static const long clinux_utime_omit = (1L << 30) - 2L;
 // prctl(2) is variadic. Names the calling thread, for ps(1) and core dumps; the kernel cuts at 15 bytes.
 static inline void clinux_name_this_thread(const char *name) { (void)prctl(PR_SET_NAME, name, 0ul, 0ul, 0ul); }
 
+// statx(2): the mount that a file was reached through, since Linux 5.8. In linux/stat.h, which glibc's header does not
+// always include.
+enum { clinux_statx_mnt_id = 0x1000 };
+
 // statx(2): the function and its structure have one name, and Swift takes the structure.
 static inline int clinux_statx(int directory, const char *name, int flags, unsigned int mask, struct statx *status) {
     return statx(directory, name, flags, mask, status);
+}
+
+// statx(2): in <fcntl.h> a macro that Swift does not import.
+static const int clinux_statx_dont_sync = AT_STATX_DONT_SYNC;
+
+// openat2(2) has no wrapper. Opens a path (O_PATH) if the kernel can resolve it from its caches; EAGAIN if it cannot.
+static inline int clinux_open_cached(int directory, const char *path) {
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_CACHED};
+    return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
 }
 
 // makedev(3) and its inverses: macros.

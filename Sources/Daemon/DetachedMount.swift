@@ -11,8 +11,12 @@ enum ControlMessage: UInt8 {
     /// To the worker: the mount is gone from the town. Answered, when new replies are short-lived and signal files are
     /// backing files.
     case detach = 68
-    /// To the worker: invalidate everything that the kernel still caches. Answered.
+    /// To the worker: invalidate everything that the kernel still caches.
+    ///
+    /// Answered.
     case invalidate = 73
+    /// To the worker: something else keeps the file system alive; lock `TownLock.detached`.
+    case share = 83
 
     func send(to socket: SharedDescriptor) {
         // Fails only if the other process is dead, which its owner learns in another way.
@@ -36,27 +40,33 @@ enum ControlMessage: UInt8 {
 /// 1. The worker stops granting long cache timeouts, and writes signal files back and serves them as backing files.
 /// 2. The kernel drops all directory entries that are not in use, negative ones included.
 /// 3. The worker invalidates the entries, attributes and pages that are in use.
-/// 4. The keeper closes its handle of the superblock. If nothing else uses it, that ends the connection.
+/// 4. The keeper closes its handle of the superblock. If nothing else uses it, that ends the connection. Otherwise the
+///    worker locks `TownLock.detached`.
 ///
 /// Step 2 needs root, step 3 Linux 6.1 (`FUSE_EXPIRE_ONLY`). Otherwise the connection ends at once if a mount is left: its
 /// users get ENOTCONN rather than old content. Processes that only have files open go on.
 final class DetachedMount: Sendable {
     private let mount: MountInfo
     private let control: SharedDescriptor
+    private let connection: SharedDescriptor
     private let superblock: FileSystemContext?
     private let log: Logger
 
     init(
-        _ mount: MountInfo, control: SharedDescriptor, superblock: FileSystemContext?, log: Logger
+        _ mount: MountInfo, control: SharedDescriptor, connection: SharedDescriptor,
+        superblock: FileSystemContext?, log: Logger
     ) {
         self.mount = mount
         self.control = control
+        self.connection = connection
         self.superblock = superblock
         self.log = log
     }
 
     /// Blocks until the worker and the kernel are done.
     func run() {
+        // For a mount of an ordinary user that nothing else uses, it has by now.
+        if hasEnded { return }
         ControlMessage.detach.send(to: control)
         guard ControlMessage.receive(from: control.rawValue) == .detach else { return }
         let canInvalidate = mount.isPulse || superblock != nil && Kernel.version >= (6, 1)
@@ -73,6 +83,14 @@ final class DetachedMount: Sendable {
             return ControlMessage.finish.send(to: control)
         }
         ControlMessage.invalidate.send(to: control)
-        _ = ControlMessage.receive(from: control.rawValue)
+        guard ControlMessage.receive(from: control.rawValue) == .invalidate else { return }
+        superblock?.close()
+        if !hasEnded { ControlMessage.share.send(to: control) }
+    }
+
+    /// Whether the kernel has ended the connection.
+    var hasEnded: Bool {
+        var questions = [pollfd(fd: connection.rawValue, events: 0, revents: 0)]
+        return poll(&questions, until: .now) && questions[0].revents & Int16(POLLERR) != 0
     }
 }

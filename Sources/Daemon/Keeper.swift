@@ -238,14 +238,14 @@ package struct Keeper: ~Copyable {
             defer { superblock = nil }
             return superblock
         }
-        // For a mount of an ordinary user that nothing else uses, the kernel has ended the connection by now.
-        var questions = [pollfd(fd: connection.rawValue, events: 0, revents: 0)]
-        if poll(&questions, until: .now), questions[0].revents & Int16(POLLERR) != 0 { return }
-        let detaching = DetachedMount(entry, control: control, superblock: superblock, log: log)
         do throws(Errno) {
+            let connection = try OwnedDescriptor(duplicating: connection.rawValue)
+            let detaching = DetachedMount(
+                entry, control: control, connection: SharedDescriptor(connection), superblock: superblock, log: log)
             _ = try Thread(named: "detach") { detaching.run() }
         } catch {
-            detaching.run()
+            log.error("cannot serve users of the detached mount: \(error)")
+            ControlMessage.finish.send(to: control)
         }
     }
 

@@ -6,30 +6,35 @@ import SystemPackage
 /// One end of the socket on which a worker asks its keeper to mount directories: one message at a time.
 final class KeeperChannel: Sendable {
     /// From the worker.
-    enum Request {
-        /// Mount on the directory that comes with the message. Answered.
-        case mount([UInt8])
+    enum Request: UInt8 {
+        /// Mount on the directory that comes with the message; the text is its path. Answered.
+        case mount
         /// Unmount a directory that has left its path. Answered.
-        case unmount([UInt8])
+        case unmount
         /// The mount over a directory has ended.
-        case ended([UInt8])
+        case ended
         /// All directories that existed at the start are mounted.
         case ready
-        /// They cannot be mounted.
-        case failed(String)
+        /// They cannot be mounted; the text is the reason.
+        case failed
         /// `.pulse` has been unmounted: unmount the rest.
         case pulseUnmounted
     }
 
     /// From the keeper.
-    enum Answer {
-        /// With the connection.
-        case mounted(SharedDescriptor)
-        case unmounted
-        case refused(String)
+    private enum Answer: UInt8 {
+        /// With the connection, after a request to mount.
+        case done
+        /// The text is the reason.
+        case refused
     }
 
-    /// Of a message: a path or the text of a failure.
+    private struct Message {
+        let kind: UInt8
+        let text: [UInt8]
+        let descriptor: SharedDescriptor?
+    }
+
     private static let maximumSize = 64 << 10
 
     private let socket: OwnedDescriptor
@@ -52,88 +57,62 @@ final class KeeperChannel: Sendable {
 
     // MARK: In the worker
 
-    func send(_ request: Request) throws(Errno) {
-        try send(request.bytes, with: -1)
+    func send(_ request: Request, _ text: [UInt8] = []) throws(Errno) {
+        try send(request.rawValue, text)
     }
 
     /// Has the keeper mount on a directory, and waits for the connection.
     ///
     /// - Parameter directory: Open.
     func mount(_ path: [UInt8], _ directory: CInt) throws -> SharedDescriptor {
-        try send(Request.mount(path).bytes, with: directory)
-        guard let (bytes, connection) = try receive(), let kind = bytes.first else {
-            throw Failure("the keeper has ended")
-        }
-        guard kind == UInt8(ascii: "+"), let connection else {
-            throw Failure(String(decoding: bytes.dropFirst(), as: UTF8.self))
+        try send(Request.mount.rawValue, path, with: directory)
+        guard let answer = try receive() else { throw Failure("the keeper has ended") }
+        guard answer.kind == Answer.done.rawValue, let connection = answer.descriptor else {
+            throw Failure(String(decoding: answer.text, as: UTF8.self))
         }
         return connection
     }
 
     /// Has the keeper unmount a directory, and waits: until then the directory's new path leads into the mount, too.
     func unmount(_ path: [UInt8]) throws(Errno) {
-        try send(.unmount(path))
+        try send(.unmount, path)
         _ = try receive()
     }
 
     // MARK: In the keeper
 
-    /// The next request, and the directory that came with it; nil at the end.
-    func request() throws(Errno) -> (Request, directory: SharedDescriptor?)? {
-        guard let (bytes, directory) = try receive(), let request = Request(bytes) else { return nil }
-        return (request, directory)
+    /// The next request, its text, and the directory that came with it; nil at the end.
+    func request() throws(Errno) -> (Request, text: [UInt8], directory: SharedDescriptor?)? {
+        guard let message = try receive(), let request = Request(rawValue: message.kind) else { return nil }
+        return (request, message.text, message.descriptor)
     }
 
-    func answer(_ answer: Answer) throws(Errno) {
-        switch answer {
-        case .mounted(let connection): try send([UInt8(ascii: "+")], with: connection.rawValue)
-        case .unmounted: try send([UInt8(ascii: "+")], with: -1)
-        case .refused(let reason): try send([UInt8(ascii: "-")] + reason.utf8, with: -1)
-        }
+    /// - Parameter connection: -1 after a request to unmount.
+    func confirm(with connection: CInt = -1) throws(Errno) {
+        try send(Answer.done.rawValue, [], with: connection)
+    }
+
+    func refuse(_ reason: String) throws(Errno) {
+        try send(Answer.refused.rawValue, Array(reason.utf8))
     }
 
     // MARK: Messages
 
-    private func send(_ bytes: [UInt8], with descriptor: CInt) throws(Errno) {
+    private func send(_ kind: UInt8, _ text: [UInt8], with descriptor: CInt = -1) throws(Errno) {
+        let bytes = [kind] + text
         _ = try retryingInterrupts {
             clinux_send_message(socket.rawValue, bytes, min(bytes.count, Self.maximumSize), descriptor)
         }
     }
 
-    private func receive() throws(Errno) -> (bytes: [UInt8], descriptor: SharedDescriptor?)? {
+    /// Nil at the end.
+    private func receive() throws(Errno) -> Message? {
         var bytes = [UInt8](repeating: 0, count: Self.maximumSize)
         var descriptor: CInt = -1
         let count = try retryingInterrupts {
             clinux_receive_message(socket.rawValue, &bytes, bytes.count, &descriptor)
         }
-        let received =
-            descriptor == -1 ? nil : SharedDescriptor(OwnedDescriptor(takingOwnershipOf: descriptor))
-        return count == 0 ? nil : (Array(bytes.prefix(count)), received)
-    }
-}
-
-extension KeeperChannel.Request {
-    fileprivate var bytes: [UInt8] {
-        switch self {
-        case .mount(let path): [UInt8(ascii: "C")] + path
-        case .unmount(let path): [UInt8(ascii: "U")] + path
-        case .ended(let path): [UInt8(ascii: "G")] + path
-        case .ready: [UInt8(ascii: "R")]
-        case .failed(let reason): [UInt8(ascii: "F")] + reason.utf8
-        case .pulseUnmounted: [UInt8(ascii: "P")]
-        }
-    }
-
-    fileprivate init?(_ bytes: [UInt8]) {
-        let rest = Array(bytes.dropFirst())
-        switch bytes.first.map({ Character(Unicode.Scalar($0)) }) {
-        case "C": self = .mount(rest)
-        case "U": self = .unmount(rest)
-        case "G": self = .ended(rest)
-        case "R": self = .ready
-        case "F": self = .failed(String(decoding: rest, as: UTF8.self))
-        case "P": self = .pulseUnmounted
-        default: return nil
-        }
+        let received = descriptor == -1 ? nil : SharedDescriptor(OwnedDescriptor(takingOwnershipOf: descriptor))
+        return count == 0 ? nil : Message(kind: bytes[0], text: Array(bytes[1..<count]), descriptor: received)
     }
 }

@@ -46,29 +46,29 @@ final class KeeperMounts {
     /// Carries out the next request of the worker.
     func receive() -> News {
         do throws(Errno) {
-            guard let (request, directory) = try channel.request() else { return .hasEnded }
+            guard let (request, text, directory) = try channel.request() else { return .hasEnded }
             switch request {
-            case .mount(let path):
+            case .mount:
                 guard let directory else { return .nothing }
                 do {
-                    let connection = try mount(path, directory)
-                    try channel.answer(.mounted(connection))
+                    let connection = try mount(text, directory)
+                    try channel.confirm(with: connection.rawValue)
                 } catch {
                     let failure = error as? Failure ?? Failure("\(error)")
                     if !isReady { return .failed(failure) }
-                    try channel.answer(.refused(failure.message))
+                    try channel.refuse(failure.message)
                 }
-            case .unmount(let path):
-                if let mount = mounts.removeValue(forKey: path) { detach([mount.entry]) }
-                backing.removeMountpoint(path)
-                try channel.answer(.unmounted)
-            case .ended(let path):
-                mounts[path] = nil
-                backing.removeMountpoint(path)
+            case .unmount:
+                if let mount = mounts.removeValue(forKey: text) { detach([mount.entry]) }
+                backing.removeMountpoint(text)
+                try channel.confirm()
+            case .ended:
+                mounts[text] = nil
+                backing.removeMountpoint(text)
             case .ready:
                 isReady = true
                 return .ready
-            case .failed(let reason): return .failed(Failure(reason))
+            case .failed: return .failed(Failure(String(decoding: text, as: UTF8.self)))
             case .pulseUnmounted: detachAll()
             }
             return .nothing

@@ -90,14 +90,14 @@ final class SignalMountServer: Sendable {
                 search.update(for: self)
             }
         } catch {
-            try? channel.send(.failed("cannot watch directories for signal files: \(error)"))
+            try? channel.send(.failed, Array("cannot watch directories for signal files: \(error)".utf8))
         }
     }
 
     private func reportStart() throws(Errno) {
         let problem = state.withLock { $0.unmounted.first { !$0.value.isDenied } }
         guard let (path, problem) = problem else { return try channel.send(.ready) }
-        try channel.send(.failed("\(path.isEmpty ? "the town root" : Self.text(path)): \(problem.reason)"))
+        try channel.send(.failed, Array("\(path.isEmpty ? "the town root" : Self.text(path)): \(problem.reason)".utf8))
     }
 
     /// Removes mounts that were unmounted by others, and lets the watcher find failed directories again.
@@ -118,7 +118,7 @@ final class SignalMountServer: Sendable {
             signalMounts.remove(path)
             search.forget(path)
             state.withLock { $0.unmounted[path] = Problem(reason: "it was unmounted") }
-            try? channel.send(.ended(path))
+            try? channel.send(.ended, path)
         }
     }
 

@@ -158,8 +158,9 @@ package final class Worker: Sendable {
             case .invalidate?:
                 let canExpireNames = Kernel.version >= (6, 1)
                 fileSystem.invalidateEverything(names: canExpireNames)
-                if let directory { try? TownLock.detached.hold(directory.rawValue) }
                 ControlMessage.invalidate.send(to: control)
+            case .share?:
+                if let directory { try? TownLock.detached.hold(directory.rawValue) }
             case .finish?: end()
             case nil:
                 endWithoutKeeper()

@@ -10,7 +10,7 @@ import SystemPackage
 /// clears, follow the caller. Linux has credentials and capabilities per thread, and after unshare(2) a umask too.
 ///
 /// Sources: credentials(7), capabilities(7), setfsuid(2), unshare(2).
-enum Credentials {
+package enum Credentials {
     /// Lets threads take other users' ids and keep their capabilities.
     ///
     /// To be called before there are further threads.
@@ -67,6 +67,20 @@ enum Credentials {
         }
         return try body()
     }
+
+    /// Runs `body`, which takes up space, with the caller as the file system user, if the server is root.
+    ///
+    /// File systems reserve blocks for a user, root by default. They look at this id alone when they give them out.
+    package static func withUser<Result, Failure: Error>(
+        _ user: uid_t, _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        guard user != 0, serverIsRoot else { return try body() }
+        let former = setfsuid(user)
+        defer { setfsuid(uid_t(bitPattern: former)) }
+        return try body()
+    }
+
+    private static let serverIsRoot = geteuid() == 0
 
     /// Runs `body`, which changes a file's bytes, without the right to keep set-id bits on it.
     ///

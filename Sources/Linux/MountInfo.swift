@@ -11,6 +11,8 @@ package struct MountInfo: Sendable {
     package let parent: Int
     /// `major:minor` of the superblock.
     package let device: String
+    /// The directory of the file system that is its root.
+    package let root: String
     package let path: String
     package let type: String
     package let source: String
@@ -33,6 +35,7 @@ package struct MountInfo: Sendable {
         self.id = id
         self.parent = parent
         device = String(fields[2])
+        root = Self.unescaped(fields[3])
         path = Self.unescaped(fields[4])
         type = String(fields[dash + 1])
         source = Self.unescaped(fields[dash + 2])

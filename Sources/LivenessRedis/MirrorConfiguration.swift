@@ -1,25 +1,23 @@
 import Liveness
 
-/// What the person who mounts decides of a mirror.
 package struct MirrorConfiguration: Sendable {
     /// Multica's.
     package static let defaultPrefix = "mul:runtime:hb:"
-    /// Multica takes a runtime for dead after 150 s: a key must not say otherwise for longer.
+    /// Multica takes a runtime for dead after 150 s: no key may outlive that.
     package static let longestHeartbeat: Duration = .seconds(90)
-    /// For how long records outlive their last touch: as long as a table keeps expired ones.
+    /// How long records are kept after the last touch, as in the table.
     static let retention: Duration = LivenessTable.defaultRetention
 
-    /// Where the server is, asked anew at each connection.
+    /// The server, read again for each connection.
     package var options: @Sendable () throws -> RedisOptions
-    /// Of the keys that tell who is alive.
+    /// Of heartbeat keys.
     package var prefix = defaultPrefix
-    /// Under which records are shared.
+    /// Shared by the origins that exchange records.
     package var townName: String
-    /// Who we are among those who share it.
     package var origin: Origin
-    /// Whether documents of signal files are shared.
+    /// Whether records of signal files are exchanged.
     package var sharesSignals = false
-    /// The file of a `RuntimeIDMap`.
+    /// Path of a `RuntimeIDMap`.
     package var runtimeIDs: String?
 
     package init(

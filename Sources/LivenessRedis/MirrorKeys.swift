@@ -1,17 +1,20 @@
 import Liveness
 
-/// The keys of a mirror, and the commands that change them.
+/// A mirror's keys, and the commands that change them; all keys expire.
 ///
-/// Besides Multica's (`HeartbeatKeys`) there is a family that begins with `pulsefs:<town>:`. `<origin>:r:<id>` and
-/// `<origin>:s:<path>` are whole records, each written by its origin alone. `index` has their names with the time of their
-/// end, since nobody may ask for all keys. `changes` is the channel on which each is published. All of them expire.
+/// Besides Multica's keys (`HeartbeatKeys`):
+///
+/// pulsefs:<town>:<origin>:r:<id>      record of a runtime, written by its origin alone
+/// pulsefs:<town>:<origin>:s:<path>    record of a signal file
+/// pulsefs:<town>:index                sorted set of their names by expiry time, because KEYS is not allowed
+/// pulsefs:<town>:changes              channel on which each record is published
 struct MirrorKeys: Sendable {
     let heartbeats: HeartbeatKeys
     private let family: String
     private let origin: Origin
 
-    /// How late a touch may be sent and still be taken for one of this moment.
-    private static let instant: Duration = .milliseconds(100)
+    /// A touch sent within this time keeps its ttl unchanged.
+    private static let delayTolerance: Duration = .milliseconds(100)
 
     init(_ configuration: MirrorConfiguration) {
         heartbeats = HeartbeatKeys(prefix: configuration.prefix)
@@ -19,16 +22,12 @@ struct MirrorKeys: Sendable {
         origin = configuration.origin
     }
 
-    // MARK: Who is alive
-
-    /// Tells of a touch; nil when it does not count any more.
-    ///
-    /// The time that is left runs from the touch.
+    /// Sets a heartbeat for the rest of the record's life; nil when that is over.
     func heartbeat(_ record: Record, of id: String, at now: ContinuousClock.Instant) -> RedisCommand? {
         let ttl = min(record.deadline - record.touch.at, MirrorConfiguration.longestHeartbeat)
         let age = now - record.touch.at
         guard age < ttl else { return nil }
-        return heartbeats.touch(id, ttl: age < Self.instant ? ttl : ttl - age)
+        return heartbeats.touch(id, ttl: age < Self.delayTolerance ? ttl : ttl - age)
     }
 
     // MARK: Records
@@ -36,20 +35,17 @@ struct MirrorKeys: Sendable {
     var channel: String { family + "changes" }
     var index: String { family + "index" }
 
-    /// The name of a record of ours, in the index and after the family in its key.
-    func name(of subject: RecordSubject) -> String {
-        "\(origin.name):\(SharedRecord.name(of: subject))"
-    }
+    /// The name of our own record, in the index and after the family in its key.
+    func name(of subject: RecordSubject) -> String { "\(origin.name):\(SharedRecord.name(of: subject))" }
 
     func key(named name: String) -> String { family + name }
 
-    /// Keeps a record for as long as is left of a day since its stamp, and tells all who listen.
+    /// Stores a record for the rest of a day since its stamp, and publishes it; empty when the day is over.
     ///
-    /// Not by SET, which so is about heartbeats only for whoever looks on.
+    /// Uses PSETEX, so that clients that monitor SET see heartbeats only.
     ///
     /// - Parameter now: By the shared clock.
-    /// - Returns: Nothing for what is over.
-    func keep(_ record: SharedRecord, at now: WallTime) -> [RedisCommand] {
+    func store(_ record: SharedRecord, at now: WallTime) -> [RedisCommand] {
         let left = (MirrorConfiguration.retention - max(.zero, now - record.stamp.time)).milliseconds
         guard left > 0 else { return [] }
         let key = key(named: name(of: record.subject))
@@ -60,8 +56,8 @@ struct MirrorKeys: Sendable {
         ]
     }
 
-    /// Enters names into the index, until a while after the end of what they name.
-    func enter(_ names: [String], at now: WallTime) -> [RedisCommand] {
+    /// Adds names to the index until a day after their records expire.
+    func addToIndex(_ names: [String], at now: WallTime) -> [RedisCommand] {
         guard !names.isEmpty else { return [] }
         let end = "\(now.seconds + 2 * MirrorConfiguration.retention.components.seconds)"
         return [
@@ -70,19 +66,46 @@ struct MirrorKeys: Sendable {
         ]
     }
 
-    /// Takes names out of the index whose time has come.
-    func clear(at now: WallTime) -> RedisCommand {
+    /// Removes expired names from the index.
+    func removeExpired(at now: WallTime) -> RedisCommand {
         RedisCommand("ZREMRANGEBYSCORE", index, "-inf", "(\(now.seconds)")
     }
 
-    /// How many names are asked for at once.
+    /// Maximum number of names in a reply.
     static let page = 4096
 
-    /// Asks for names of records, those that end last first: what ends meanwhile moves none of the rest.
+    /// Asks for names, the last to expire first: names that expire meanwhile do not shift the rest.
     func names(from offset: Int, at now: WallTime) -> RedisCommand {
         RedisCommand("ZREVRANGEBYSCORE", index, "+inf", "\(now.seconds)", "LIMIT", "\(offset)", "\(Self.page)")
     }
 
-    /// Asks whether the index is there.
     var isIndexed: RedisCommand { RedisCommand("EXISTS", index) }
+}
+
+/// Multica's keys, which exist while a runtime is alive.
+struct HeartbeatKeys: Sendable {
+    let prefix: String
+
+    func touch(_ id: String, ttl: Duration) -> RedisCommand {
+        let (unit, count) = Self.expiry(ttl)
+        return RedisCommand("SET", prefix + id, "1", unit, "\(count)")
+    }
+
+    func areAlive(_ ids: [String]) -> RedisCommand { RedisCommand(["MGET"] + ids.map { prefix + $0 }) }
+
+    func forget(_ id: String) -> RedisCommand { RedisCommand("DEL", prefix + id) }
+
+    /// Changes nothing, but is refused where writes are: no runtime's id has a colon.
+    var probe: RedisCommand { RedisCommand("DEL", prefix + ":probe") }
+
+    /// The arguments of SET: whole seconds, or else milliseconds, rounded up, and at most a century.
+    ///
+    /// Redis refuses what its clock cannot represent.
+    static func expiry(_ ttl: Duration) -> (unit: String, count: Int64) {
+        let (seconds, attoseconds) = min(ttl, .seconds(100 * 366 * 86_400)).components
+        guard attoseconds != 0 else { return ("EX", seconds) }
+        let attosecondsPerMillisecond: Int64 = 1_000_000_000_000_000
+        let milliseconds = seconds * 1000 + (attoseconds + attosecondsPerMillisecond - 1) / attosecondsPerMillisecond
+        return milliseconds % 1000 == 0 ? ("EX", milliseconds / 1000) : ("PX", milliseconds)
+    }
 }

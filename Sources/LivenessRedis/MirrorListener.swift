@@ -1,18 +1,17 @@
 import Linux
 import Liveness
 
-/// The thread that hears of what others who share the town's name have done.
+/// The thread that receives the changes of other origins.
 ///
-/// It listens first and asks for all that there is then, over a second connection: nothing that happens in between is
-/// missed, and what comes twice is known by its stamp. A connection that says nothing is asked for a sign of life.
+/// Subscribes first and then reads all stored records over a second connection, so that nothing in between is missed;
+/// duplicates are recognized by their stamps. Pings a silent connection.
 final class MirrorListener: Sendable {
-    private static let beat: Duration = .milliseconds(1500)
-    /// How long a sign of life may take.
-    private static let patience: Duration = .seconds(2)
-    /// Records asked for at once.
+    private static let pingInterval: Duration = .milliseconds(1500)
+    private static let replyTimeout: Duration = .seconds(2)
+    /// Records read at once.
     private static let batchSize = 64
-    /// How long to wait for the sender to learn the time.
-    private static let patienceForTime: Duration = .seconds(3)
+    /// How long to wait for the sender to read the server's clock.
+    private static let clockTimeout: Duration = .seconds(3)
 
     private let mirror: RedisMirror
     private let receiver: any SharedRecordReceiver
@@ -33,8 +32,8 @@ final class MirrorListener: Sendable {
             do {
                 try listen(whenUp: { upSince = .now })
             } catch {
-                mirror.note(\.subscription, "subscription", error)
-                backoff.note(upSince: upSince)
+                mirror.update(\.subscription, "subscription", error)
+                backoff.connectionEnded(upSince: upSince)
                 let end = ContinuousClock.now + backoff.pause(isPermanent: RedisMirror.isPermanent(error))
                 while !mirror.isClosing, ContinuousClock.now < end { _ = event.wait(until: end) }
             }
@@ -44,48 +43,48 @@ final class MirrorListener: Sendable {
     private func listen(whenUp: () -> Void) throws {
         let connection = try mirror.open("listener")
         try connection.send([RedisCommand("SUBSCRIBE", keys.channel)])
-        guard let confirmation = try connection.receive(until: .now + Self.patience, orRaised: event) else {
+        guard let confirmation = try connection.receive(until: .now + Self.replyTimeout, orRaised: event) else {
             if mirror.isClosing { return }
             throw RedisError.timedOut("confirmation")
         }
         _ = try confirmation.checked()
         try catchUp()
-        mirror.note(\.subscription, "subscription", .up)
+        mirror.update(\.subscription, "subscription", .up)
         whenUp()
-        var isAsked = false
+        var isPinged = false
         while !mirror.isClosing {
-            let limit = ContinuousClock.now + (isAsked ? Self.patience : Self.beat)
+            let limit = ContinuousClock.now + (isPinged ? Self.replyTimeout : Self.pingInterval)
             if let reply = try connection.receive(until: limit, orRaised: event) {
-                isAsked = false
-                hear(reply)
-            } else if isAsked, ContinuousClock.now >= limit {
+                isPinged = false
+                receive(reply)
+            } else if isPinged, ContinuousClock.now >= limit {
                 throw RedisError.timedOut("sign of life")
-            } else if !isAsked {
+            } else if !isPinged {
                 try connection.send([RedisCommand("PING")])
-                isAsked = true
+                isPinged = true
             }
         }
     }
 
-    private func hear(_ reply: RedisReply) {
-        // Pongs, too, come as arrays here.
+    private func receive(_ reply: RedisReply) {
+        // Pongs are arrays here, too.
         guard case .array(let parts) = reply, parts.count == 3, parts[0] == .string(Array("message".utf8)),
-            case .string(let bytes) = parts[2]
+            case .string(let bytes) = parts[2], let record = decode(bytes), record.bootID != mirror.bootID
         else { return }
-        guard let record = SharedRecord(bytes) else {
-            mirror.change { $0.malformed += 1 }
-            return
-        }
-        // What we said ourselves is no news.
-        guard record.bootID != mirror.bootID else { return }
-        if record.stamp.origin == mirror.configuration.origin { warnOfNamesake() }
-        take([record])
+        if record.stamp.origin == mirror.configuration.origin { warnOfDuplicateOrigin() }
+        deliver([record])
     }
 
-    /// Takes in all records that there are, ours of before a restart included.
+    private func decode(_ bytes: [UInt8]) -> SharedRecord? {
+        let record = SharedRecord(bytes)
+        if record == nil { mirror.withState { $0.malformed += 1 } }
+        return record
+    }
+
+    /// Reads all stored records, including our own of before a restart.
     private func catchUp() throws {
-        // Stamps mean nothing before.
-        let end = ContinuousClock.now + Self.patienceForTime
+        // Stamps cannot be judged before.
+        let end = ContinuousClock.now + Self.clockTimeout
         while !mirror.clock.isKnown, !mirror.isClosing, ContinuousClock.now < end {
             _ = event.wait(until: .now + .milliseconds(20))
         }
@@ -103,53 +102,50 @@ final class MirrorListener: Sendable {
     private func catchUp(with names: [String], over connection: RedisConnection) throws {
         var names = names[...]
         while !names.isEmpty, !mirror.isClosing {
-            let some = names.prefix(Self.batchSize)
-            names = names.dropFirst(some.count)
-            let answer = try connection.pipeline([RedisCommand(["MGET"] + some.map(keys.key(named:)))])[0].checked()
+            let batch = names.prefix(Self.batchSize)
+            names = names.dropFirst(batch.count)
+            let answer = try connection.pipeline([RedisCommand(["MGET"] + batch.map(keys.key(named:)))])[0].checked()
             guard case .array(let values) = answer else { throw RedisError.protocolViolation("no list of values") }
-            take(
-                values.compactMap { value in
-                    guard case .string(let bytes) = value else { return nil }
-                    guard let record = SharedRecord(bytes) else {
-                        mirror.change { $0.malformed += 1 }
-                        return nil
-                    }
-                    // Of our own files the disk tells more than what we said of them in an earlier life.
-                    if case .signal = record.subject, record.stamp.origin == mirror.configuration.origin { return nil }
-                    return record
+            let records = values.compactMap { value -> SharedRecord? in
+                if case .string(let bytes) = value { decode(bytes) } else { nil }
+            }
+            // The backing files know more about our own signal files than our records of before the restart.
+            deliver(
+                records.filter { record in
+                    guard case .signal = record.subject else { return true }
+                    return record.stamp.origin != mirror.configuration.origin
                 })
         }
     }
 
-    private func warnOfNamesake() {
-        let isFirst = mirror.change { state in
-            defer { state.hasNamesake = true }
-            return !state.hasNamesake
+    private func warnOfDuplicateOrigin() {
+        let isFirst = mirror.withState { state in
+            defer { state.hasDuplicateOrigin = true }
+            return !state.hasDuplicateOrigin
         }
         guard isFirst else { return }
         mirror.log.error(
-            "somebody else goes by our name; give one of the two machines another host name",
+            "another daemon uses the same origin; give one of the two machines another host name",
             metadata: ["origin": "\(mirror.configuration.origin)"])
     }
 
-    /// Hands records on; each keeps its place by its stamp, whatever the order they come in.
-    private func take(_ records: [SharedRecord]) {
+    private func deliver(_ records: [SharedRecord]) {
         let instant = ContinuousClock.now
         let wall = WallTime.now
         let shared = mirror.clock.shared(wall)
         for record in records where mirror.isShared(record.subject) {
             guard record.isPlausible(shared: shared) else {
-                mirror.change { $0.malformed += 1 }
+                mirror.withState { $0.malformed += 1 }
                 continue
             }
             if let (touch, exit) = record.touch(shared: shared, wall: wall, instant: instant) {
                 receiver.receive(touch, exit: exit)
             } else {
                 receiver.receiveForget(
-                    record.subject, stamp: record.stamp, at: record.happened(shared: shared, wall: wall))
+                    record.subject, stamp: record.stamp, at: record.localTime(shared: shared, wall: wall))
             }
         }
         let others = records.count { $0.stamp.origin != mirror.configuration.origin }
-        mirror.change { $0.received += UInt64(others) }
+        mirror.withState { $0.received += UInt64(others) }
     }
 }

@@ -2,28 +2,27 @@ import Linux
 import Liveness
 import Synchronization
 
-/// The thread that tells Redis what happened here.
+/// The thread that sends local changes to Redis.
 ///
-/// It sleeps until something is due, looks up what the table says of it now, sends that in batches and reads the replies.
-/// Twice in three seconds it asks the server whether changes are taken: a server that is stopped, or has become
-/// read-only, says nothing by itself.
+/// Sleeps until a change is due, looks up its current form in the table, and sends batches. Every 1.5 seconds it probes
+/// whether the server accepts writes: a server that is stopped, or has become read-only, does not say so by itself.
 final class MirrorSender: Sendable {
-    /// Between two questions; with `RedisOptions.replyTimeout` it bounds how long a status can be wrong.
-    static let beat: Duration = .milliseconds(1500)
+    /// Between two probes; with `RedisOptions.replyTimeout` it bounds how long a status can be wrong.
+    static let probeInterval: Duration = .milliseconds(1500)
     /// Messages in a batch.
     private static let batchSize = 512
-    /// Bytes of documents in a batch, about: what a slow line carries within the time for a reply.
+    /// Approximate bytes of documents in a batch: what a slow line carries within the reply timeout.
     private static let batchBytes = 128 << 10
-    /// Between two batches: while touches pour in, they are worth waiting for a little.
-    private static let pause: Duration = .milliseconds(20)
-    /// Before records are tried again that the server would not take while it took heartbeats.
+    /// Between two batches, so that more touches are coalesced under load.
+    private static let batchPause: Duration = .milliseconds(20)
+    /// Before records are retried that the server refused while it accepted heartbeats.
     private static let recordsPause: Duration = .seconds(4)
-    /// After this long a name is entered into the index once more.
+    /// After this time a name is entered into the index again.
     private static let indexInterval: Duration = .seconds(3600)
-    /// How long a file that is looked at may take; it may be on a disk that hangs.
-    private static let patience: Duration = .seconds(1)
-    /// By more than this, a change of the shared clock is one of what we knew of it.
-    private static let tolerance: Duration = .milliseconds(500)
+    /// Timeout for a look at the file of runtime ids, whose disk may hang.
+    private static let fileTimeout: Duration = .seconds(1)
+    /// A larger change of the shared clock means that stamps were made with a wrong one.
+    private static let clockTolerance: Duration = .milliseconds(500)
 
     private let mirror: RedisMirror
     private let store: InMemoryLivenessStore
@@ -35,19 +34,18 @@ final class MirrorSender: Sendable {
         keys = MirrorKeys(mirror.configuration)
     }
 
-    /// What the thread knows besides the queue.
+    /// The thread's own state.
     private struct Work {
         var ids: RuntimeIDs?
-        /// What of ours is to be sent as it is then, because the server may not have it.
+        /// Subjects to send in their current form, because the server may not have them.
         var backlog: ArraySlice<RecordSubject> = []
-        /// Runtimes of which a server was told that may get to it later than it says, if it was stopped just then.
+        /// Runtimes whose touch a stopped server may still execute when it resumes.
         var possiblyDelivered: Set<RuntimeID> = []
-        /// The names in the index, and when they were entered.
+        /// When each name was last entered into the index.
         var index: [String: ContinuousClock.Instant] = [:]
-        var nextBeat = ContinuousClock.now
-        /// When records may be tried again; nil while they are taken.
-        var recordsAgain: ContinuousClock.Instant?
-        var takesRecords: Bool { recordsAgain == nil }
+        var nextProbe = ContinuousClock.now
+        /// When to retry records; nil while the server accepts them.
+        var recordsRetry: ContinuousClock.Instant?
     }
 
     func run() {
@@ -59,50 +57,50 @@ final class MirrorSender: Sendable {
             do {
                 try serve(try mirror.open("mirror"), &work, whenUp: { upSince = .now })
             } catch {
-                if mirror.note(\.heartbeats, "mirror", error) {
+                if mirror.update(\.heartbeats, "mirror", error) {
                     store.mirrorChanged(isUp: false, reason: "\(error)")
                 }
-                mirror.note(\.records, "records", error)
-                backoff.note(upSince: upSince)
+                mirror.update(\.records, "records", error)
+                backoff.connectionEnded(upSince: upSince)
                 sleep(until: .now + backoff.pause(isPermanent: RedisMirror.isPermanent(error)))
             }
         }
     }
 
-    /// Sends over a connection until it breaks, or the mirror is closed and nothing is left.
+    /// Sends over a connection until it fails, or the mirror closes and nothing is left.
     private func serve(_ connection: RedisConnection, _ work: inout Work, whenUp: () -> Void) throws {
         work.index = [:]
-        try ask(connection, &work)
-        try tryRecords(connection, &work)
+        try probe(connection, &work)
+        try retryRecords(connection, &work)
         work.backlog = ownSubjects()
-        // One without memory says yes to the question and no to what counts.
+        // A server without memory passes the probe and refuses the backlog.
         while try send(connection, &work), !work.backlog.isEmpty {}
-        if mirror.note(\.heartbeats, "mirror", .up) { store.mirrorChanged(isUp: true, reason: nil) }
-        if work.takesRecords { mirror.note(\.records, "records", .up) }
+        if mirror.update(\.heartbeats, "mirror", .up) { store.mirrorChanged(isUp: true, reason: nil) }
+        if work.recordsRetry == nil { mirror.update(\.records, "records", .up) }
         whenUp()
         while true {
             let start = ContinuousClock.now
-            if start >= work.nextBeat { try ask(connection, &work) }
-            if let again = work.recordsAgain, start >= again {
-                try tryRecords(connection, &work)
-                if work.takesRecords { work.backlog = ownSubjects() }
+            if start >= work.nextProbe { try probe(connection, &work) }
+            if let retry = work.recordsRetry, start >= retry {
+                try retryRecords(connection, &work)
+                if work.recordsRetry == nil { work.backlog = ownSubjects() }
             }
             let isLast = mirror.isClosing
             if try send(connection, &work, isLast: isLast) {
-                sleep(until: start + Self.pause)
+                sleep(until: start + Self.batchPause)
                 continue
             }
             guard !isLast else { return }
-            try wait(connection, until: work.nextBeat)
+            try wait(connection, until: work.nextProbe)
         }
     }
 
     // MARK: Waiting
 
-    /// Waits until something is due, the server says something, or for the next question.
-    private func wait(_ connection: RedisConnection, until beat: ContinuousClock.Instant) throws {
-        let limit: ContinuousClock.Instant? = mirror.change { state in
-            var limit = beat
+    /// Waits until a change is due, the server sends something, or the next probe.
+    private func wait(_ connection: RedisConnection, until probe: ContinuousClock.Instant) throws {
+        let limit: ContinuousClock.Instant? = mirror.withState { state in
+            var limit = probe
             switch state.queue.due {
             case .now: return nil
             case .at(let due): limit = min(limit, due)
@@ -113,23 +111,22 @@ final class MirrorSender: Sendable {
         }
         guard let limit else { return }
         let reply = try connection.receive(until: limit, orRaised: mirror.event)
-        mirror.change { $0.isAsleep = false }
-        // Whatever it was raised for is looked at now.
+        mirror.withState { $0.isAsleep = false }
         _ = mirror.event.wait(until: .now)
         if reply != nil { throw RedisError.protocolViolation("a reply to no command") }
     }
 
-    /// Waits, unless the mirror is being closed.
+    /// Returns early when the mirror closes.
     private func sleep(until end: ContinuousClock.Instant) {
         while !mirror.isClosing, ContinuousClock.now < end { _ = mirror.event.wait(until: end) }
     }
 
-    // MARK: Asking
+    // MARK: Probing
 
-    /// Asks whether the server is there, takes changes and has what it was told, and what time it is.
-    private func ask(_ connection: RedisConnection, _ work: inout Work) throws {
-        if let news = work.ids?.refresh(within: Self.patience) {
-            note(news)
+    /// Checks that the server accepts writes and still has the index, and reads its clock.
+    private func probe(_ connection: RedisConnection, _ work: inout Work) throws {
+        if let update = work.ids?.refresh(within: Self.fileTimeout) {
+            report(update)
             // Runtimes may have other names now.
             work.backlog = ownSubjects()
         }
@@ -137,64 +134,61 @@ final class MirrorSender: Sendable {
         let start = ContinuousClock.now
         let replies = try connection.pipeline([RedisCommand("TIME"), keys.heartbeats.probe, keys.isIndexed])
         let change = mirror.clock.set(replies[0], asked: asked, answered: .now)
-        if abs(change / .seconds(1)) > Self.tolerance / .seconds(1) {
-            // What was stamped by what we took the time for.
+        if abs(change / .seconds(1)) > Self.clockTolerance / .seconds(1) {
             store.moveStamps(of: mirror.configuration.origin, by: change)
             work.backlog = ownSubjects()
         }
         _ = try replies[1].checked()
         if replies[2] == .integer(0), !work.index.isEmpty {
-            // Somebody has emptied the database.
+            // The database was flushed.
             work.index = [:]
             work.backlog = ownSubjects()
         }
         let end = ContinuousClock.now
-        mirror.noteRoundTrip(end - start, at: end)
-        work.nextBeat = end + Self.beat
+        mirror.recordRoundTrip(end - start, at: end)
+        work.nextProbe = end + Self.probeInterval
     }
 
-    private func note(_ news: RuntimeIDs.News) {
+    private func report(_ update: RuntimeIDs.Update) {
         let path = mirror.configuration.runtimeIDs ?? ""
-        mirror.change { $0.runtimeIDs = MirrorStatus.IDMap(entries: news.count, problem: news.problem) }
-        if let problem = news.problem {
-            mirror.log.error("runtime ids: \(problem); the map of before stays", metadata: ["file": "\(path)"])
+        mirror.withState { $0.runtimeIDs = MirrorStatus.IDMap(entries: update.count, problem: update.problem) }
+        if let problem = update.problem {
+            mirror.log.error("runtime ids: \(problem); the previous map stays in use", metadata: ["file": "\(path)"])
         } else {
-            mirror.log.info("runtime ids: \(news.count)", metadata: ["file": "\(path)"])
+            mirror.log.info("runtime ids: \(update.count)", metadata: ["file": "\(path)"])
         }
     }
 
-    /// Sees whether records may be taken; that they are not keeps nobody from being told of as alive.
-    private func tryRecords(_ connection: RedisConnection, _ work: inout Work) throws {
-        let reply = try connection.pipeline([keys.clear(at: mirror.clock.shared(.now))])[0]
-        if let text = reply.error { return refuseRecords(text, &work) }
-        // They are up when one was taken.
-        work.recordsAgain = nil
+    /// Checks whether the server accepts records; heartbeats are sent in either case.
+    private func retryRecords(_ connection: RedisConnection, _ work: inout Work) throws {
+        let reply = try connection.pipeline([keys.removeExpired(at: mirror.clock.shared(.now))])[0]
+        if let text = reply.error { return pauseRecords(text, &work) }
+        work.recordsRetry = nil
     }
 
-    private func refuseRecords(_ text: String, _ work: inout Work) {
+    private func pauseRecords(_ text: String, _ work: inout Work) {
         work.index = [:]
-        work.recordsAgain = .now + Self.recordsPause
-        mirror.note(\.records, "records", RedisError(reply: text))
+        work.recordsRetry = .now + Self.recordsPause
+        mirror.update(\.records, "records", RedisError(reply: text))
     }
 
     // MARK: Sending
 
-    /// What was touched or forgotten here last, whether alive or not: for a server that may have nothing.
+    /// Everything last changed here, alive or not.
     private func ownSubjects() -> ArraySlice<RecordSubject> {
         store.subjects(of: mirror.configuration.origin).filter(mirror.isShared)[...]
     }
 
-    /// Sends what is due.
+    /// Sends a batch of the backlog and of the changes that are due.
     ///
-    /// - Parameter isLast: Whether nothing may wait for its second any more.
-    /// - Returns: Whether there was anything.
+    /// - Parameter isLast: Ignores the rate limit.
+    /// - Returns: Whether there was anything to send.
     private func send(_ connection: RedisConnection, _ work: inout Work, isLast: Bool = false) throws -> Bool {
         let refill = work.backlog.prefix(Self.batchSize)
         work.backlog = work.backlog.dropFirst(refill.count)
         let again = store.messages(about: refill, by: mirror.configuration.origin)
         let now = ContinuousClock.now
-        let (waited, hasOverflowed) = mirror.change { state in
-            // As if they had never been told.
+        let (waiting, hasOverflowed) = mirror.withState { state in
             state.queue.requeue(again, at: now)
             return (
                 state.queue.dequeue(Self.batchSize, at: now, isLast: isLast),
@@ -202,34 +196,34 @@ final class MirrorSender: Sendable {
             )
         }
         if hasOverflowed { work.backlog = ownSubjects() }
-        guard !waited.isEmpty else { return !work.backlog.isEmpty }
-        // Others may have been there since, and theirs is not ours to tell.
-        var rest = store.current(waited)[...]
+        guard !waiting.isEmpty else { return !work.backlog.isEmpty }
+        // Drops what other origins have overtaken.
+        var rest = store.current(waiting)[...]
         while !rest.isEmpty {
             let batch = rest.prefix(ofBytes: Self.batchBytes)
             let refusal: RedisError?
             do {
-                refusal = try tell(batch, over: connection, &work)
+                refusal = try send(batch, over: connection, &work)
             } catch {
                 work.possiblyDelivered.formUnion(batch.lazy.compactMap(\.touchedRuntime))
-                mirror.change { $0.queue.requeue(rest, at: .now) }
+                mirror.withState { $0.queue.requeue(rest, at: .now) }
                 throw error
             }
             if let refusal {
-                mirror.change { $0.queue.requeue(rest, wereRefused: true, at: .now) }
+                mirror.withState { $0.queue.requeue(rest, wereRefused: true, at: .now) }
                 throw refusal
             }
             if !work.possiblyDelivered.isEmpty {
                 work.possiblyDelivered.subtract(batch.lazy.compactMap(\.touchedRuntime))
             }
-            mirror.change { $0.sent += UInt64(batch.count) }
+            mirror.withState { $0.sent += UInt64(batch.count) }
             rest = rest.dropFirst(batch.count)
         }
         return true
     }
 
-    /// - Returns: Why the server does not take it, if it does not.
-    private func tell(
+    /// - Returns: The error, if the server refuses heartbeats.
+    private func send(
         _ batch: ArraySlice<MirrorQueue.Message>, over connection: RedisConnection, _ work: inout Work
     ) throws -> RedisError? {
         let now = ContinuousClock.now
@@ -237,16 +231,16 @@ final class MirrorSender: Sendable {
         if !heartbeats.isEmpty {
             let replies = try connection.pipeline(heartbeats)
             let end = ContinuousClock.now
-            mirror.noteRoundTrip(end - now, at: end)
+            mirror.recordRoundTrip(end - now, at: end)
             if let text = replies.firstError { return RedisError(reply: text) }
         }
-        guard work.takesRecords else { return nil }
+        guard work.recordsRetry == nil else { return nil }
         let records = records(batch, &work, at: now)
         guard !records.isEmpty else { return nil }
         if let text = try connection.pipeline(records).firstError {
-            refuseRecords(text, &work)
+            pauseRecords(text, &work)
         } else {
-            mirror.note(\.records, "records", .up)
+            mirror.update(\.records, "records", .up)
         }
         return nil
     }
@@ -264,7 +258,7 @@ final class MirrorSender: Sendable {
             if let command = keys.heartbeat(record, of: name, at: now) { return command }
             return work.possiblyDelivered.contains(id) ? keys.heartbeats.forget(name) : nil
         case .forgotten(_, let stamp):
-            // Of one that was forgotten longer ago there is no key of ours, but perhaps somebody else's.
+            // After that time our key has expired, and one that exists is another client's.
             let age = mirror.clock.shared(.now) - stamp.time
             return age < MirrorConfiguration.longestHeartbeat ? keys.heartbeats.forget(name) : nil
         }
@@ -282,7 +276,7 @@ final class MirrorSender: Sendable {
         for message in batch {
             var record = SharedRecord(message)
             record.bootID = mirror.bootID
-            let kept = keys.keep(record, at: shared)
+            let kept = keys.store(record, at: shared)
             guard !kept.isEmpty else { continue }
             commands += kept
             let name = keys.name(of: message.subject)
@@ -291,12 +285,12 @@ final class MirrorSender: Sendable {
                 work.index[name] = now
             }
         }
-        return commands + keys.enter(names, at: shared)
+        return commands + keys.addToIndex(names, at: shared)
     }
 }
 
 extension ArraySlice<MirrorQueue.Message> {
-    /// As many as have about so many bytes, and one at least.
+    /// As many messages as fit into a number of bytes, at least one.
     fileprivate func prefix(ofBytes limit: Int) -> Self {
         var bytes = 0
         return prefix { message in
@@ -309,17 +303,8 @@ extension ArraySlice<MirrorQueue.Message> {
 }
 
 extension MirrorQueue.Message {
-    /// Nil unless it is a touch, and of a runtime.
+    /// Nil unless it is about a record of a runtime.
     fileprivate var touchedRuntime: RuntimeID? {
         if case .touched(.runtime(let id), _) = self { id } else { nil }
     }
-}
-
-extension RedisReply {
-    /// The server's words, if it is an error.
-    var error: String? { if case .error(let text) = self { text } else { nil } }
-}
-
-extension Sequence<RedisReply> {
-    var firstError: String? { lazy.compactMap(\.error).first }
 }

@@ -1,6 +1,6 @@
 import CHiredis
 
-/// One command for a Redis server: a name and arguments, any bytes.
+/// A Redis command: name and arguments.
 package struct RedisCommand: Hashable, Sendable {
     package let arguments: [[UInt8]]
 
@@ -16,9 +16,8 @@ package struct RedisCommand: Hashable, Sendable {
         arguments = words.map { Array($0.utf8) }
     }
 
-    /// Adds the command, as it goes over the wire, to `bytes`.
+    /// Appends the command's RESP encoding.
     func append(to bytes: inout [UInt8]) {
-        // One buffer with all arguments, and where each begins.
         let lengths = arguments.map(\.count)
         var joined: [UInt8] = []
         joined.reserveCapacity(lengths.reduce(0, +))

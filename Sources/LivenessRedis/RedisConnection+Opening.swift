@@ -1,11 +1,34 @@
 import Linux
 import SystemPackage
 
+package struct RedisOptions: Sendable {
+    package var url: RedisURL
+    /// Trusted certificate authorities, PEM; nil for the system's.
+    package var caFile: String?
+    /// Shown by CLIENT LIST; without spaces.
+    package var clientName: String
+    /// For name resolution, TCP and TLS together; separately for each sentinel and for the primary.
+    package var connectTimeout: Duration
+    /// For one pipeline, from the first byte sent to the last received.
+    package var replyTimeout: Duration
+
+    package init(
+        url: RedisURL, caFile: String? = nil, clientName: String = "pulsefs", connectTimeout: Duration = .seconds(2),
+        replyTimeout: Duration = .seconds(2)
+    ) {
+        self.url = url
+        self.caFile = caFile
+        self.clientName = clientName
+        self.connectTimeout = connectTimeout
+        self.replyTimeout = replyTimeout
+    }
+}
+
 extension RedisConnection {
-    /// Connects, encrypts, logs in and selects the database; for a sentinel URL asks first where the primary is.
+    /// Connects, authenticates and selects the database; with a sentinel URL, to the primary that a sentinel names.
     ///
-    /// Takes at most the connect timeout and three reply timeouts; with sentinels that for each, and a reply timeout
-    /// more.
+    /// Takes at most the connect timeout and three reply timeouts; with sentinels, that for each of them, and another
+    /// reply timeout.
     package static func open(_ options: RedisOptions) throws(RedisError) -> RedisConnection {
         switch options.url.place {
         case .server(let host):
@@ -19,20 +42,20 @@ extension RedisConnection {
             }
             let connection = RedisConnection(
                 socket, tls: nil, place: "\(options.url)", replyTimeout: options.replyTimeout)
-            try connection.greet(options, credentials: options.url.credentials, database: options.url.database)
+            try connection.initialize(options, credentials: options.url.credentials, database: options.url.database)
             return connection
         case .sentinels(let sentinels, let service):
             let primary = try find(service, askingEachOf: sentinels, options)
             let connection = try open(
                 primary, options, credentials: options.url.credentials, database: options.url.database)
-            try connection.checkThatItIsPrimary()
+            try connection.checkPrimary()
             return connection
         }
     }
 
     // MARK: Sentinels
 
-    /// Where the primary is, by the first sentinel that knows one.
+    /// The primary, from the first sentinel that knows one.
     private static func find(
         _ service: String, askingEachOf sentinels: [RedisURL.Host], _ options: RedisOptions
     ) throws(RedisError) -> RedisURL.Host {
@@ -51,15 +74,15 @@ extension RedisConnection {
                 else { throw RedisError.protocolViolation("a sentinel without an address") }
                 return RedisURL.Host(name: name.printable(upTo: 255), port: port)
             } catch {
-                // Of several reasons, the one to tell is the one that somebody must do something about.
+                // Of several errors, one that needs a person is reported.
                 if !failure.isPermanent { failure = error }
             }
         }
         throw failure
     }
 
-    /// A sentinel may name a primary that is gone, or is one no longer.
-    private func checkThatItIsPrimary() throws(RedisError) {
+    /// A sentinel may name a former primary.
+    private func checkPrimary() throws(RedisError) {
         let reply = try pipeline([RedisCommand("ROLE")])[0].checked()
         guard case .array(let parts) = reply, let role = parts.first?.text else {
             throw .protocolViolation("a node without a role")
@@ -77,12 +100,12 @@ extension RedisConnection {
         let tls = options.url.isEncrypted ? try TLSSession(host: host.name, caFile: options.caFile) : nil
         let socket = try connect(to: host, until: limit, place: place)
         let connection = RedisConnection(socket, tls: tls, place: place, replyTimeout: options.replyTimeout)
-        try connection.shakeHands(until: limit)
-        try connection.greet(options, credentials: credentials, database: database)
+        try connection.handshake(until: limit)
+        try connection.initialize(options, credentials: credentials, database: database)
         return connection
     }
 
-    /// Tries the host's addresses one after the other, each with an equal share of the time that is left.
+    /// Tries the host's addresses in turn, each with an equal share of the remaining time.
     private static func connect(
         to host: RedisURL.Host, until limit: ContinuousClock.Instant, place: String
     ) throws(RedisError) -> OwnedDescriptor {
@@ -115,9 +138,9 @@ extension RedisConnection {
             ? .timedOut("connection to \(place)") : .unreachable(place, why: failure.description)
     }
 
-    // MARK: Greeting
+    // MARK: AUTH, SELECT, SETNAME
 
-    private func greet(
+    private func initialize(
         _ options: RedisOptions, credentials: RedisURL.Credentials?, database: Int
     ) throws(RedisError) {
         var commands: [RedisCommand] = []
@@ -127,7 +150,7 @@ extension RedisConnection {
         }
         if database != 0 { commands.append(RedisCommand("SELECT", "\(database)")) }
         commands.append(RedisCommand("CLIENT", "SETNAME", options.clientName))
-        // One after the other: a server that refuses the first hangs up, or has nothing sensible to say to the rest.
+        // One at a time: a server that refuses AUTH may close the connection.
         for command in commands {
             let reply = try pipeline([command])[0]
             guard case .error(let text) = reply else {
@@ -139,7 +162,7 @@ extension RedisConnection {
             case "SELECT" where RedisError.code(of: text) == "ERR" && text != RedisError.tooManyClients:
                 throw .noSuchDatabase(database)
             case "SELECT": throw RedisError(reply: text)
-            // A name is a courtesy that an ACL may forbid; but this may be the first thing that a server hears of us.
+            // An ACL may forbid SETNAME, which is optional. Other errors may concern the connection as a whole.
             default:
                 let isGeneral = ["NOAUTH", "DENIED"].contains(RedisError.code(of: text))
                 if isGeneral || text == RedisError.tooManyClients { throw RedisError(reply: text) }

@@ -5,49 +5,49 @@ import SystemPackage
 
 /// A connection to one Redis server.
 ///
-/// Used by one thread at a time. Nothing here waits without a limit, and no signal is raised by a server that has gone.
-/// Any error leaves the connection unusable: the same error is thrown from then on.
+/// Not thread-safe. Every wait has a limit, and a closed socket raises no SIGPIPE. After an error the connection is
+/// unusable and throws the same error again.
 package final class RedisConnection {
-    /// Of all replies to one pipeline together, in bytes.
+    /// Bytes of all replies to one pipeline.
     static let maximumPipeline = 64 << 20
 
-    /// The server's URL, without secrets.
+    /// The server's URL, without credentials.
     package let place: String
 
-    /// Readable when there is something to `receive`, also the end: for a poll(2) together with other descriptors.
+    /// For poll(2): readable when there is something to `receive`, or at the end.
     ///
-    /// Whoever polls it has called `receive` until that returned nil: what has already been read is no longer there.
+    /// Call `receive` until it returns nil first: replies that have been read already do not make it readable.
     package var descriptor: CInt { socket.rawValue }
 
     private let socket: OwnedDescriptor
     private let tls: TLSSession?
     private let replyTimeout: Duration
     private let reader = RedisReplyReader()
-    /// As they go to the socket, encrypted if need be; those before `sent` are gone.
+    /// Bytes for the socket, encrypted with TLS; those before `sent` have been written.
     private var outgoing: [UInt8] = []
     private var sent = 0
     private var block = [UInt8](repeating: 0, count: 64 << 10)
-    private var isShakingHands: Bool
+    private var isHandshaking: Bool
     private var hasEnded = false
     private var failure: RedisError?
 
-    /// Takes over a connected socket that does not block.
+    /// - Parameter socket: Connected and non-blocking.
     init(_ socket: consuming OwnedDescriptor, tls: TLSSession?, place: String, replyTimeout: Duration) {
         self.socket = socket
         self.tls = tls
         self.place = place
         self.replyTimeout = replyTimeout
-        isShakingHands = tls != nil
+        isHandshaking = tls != nil
     }
 
     // MARK: Requests
 
-    /// Sends commands and waits for a reply to each; error replies are replies.
+    /// Sends commands and waits for a reply to each; an error reply is a reply.
     ///
-    /// Receives while it sends, so that a server that waits for us to read before it reads on keeps nobody waiting.
+    /// Receives while it sends, because a server may stop reading until its replies are read.
     package func pipeline(_ commands: [RedisCommand]) throws(RedisError) -> [RedisReply] {
         try orFail { () throws(RedisError) in
-            guard reader.unread == 0 else { throw .protocolViolation("a reply that nobody asked for") }
+            guard reader.unread == 0 else { throw .protocolViolation("a reply to no command") }
             let limit = ContinuousClock.now + replyTimeout
             var replies: [RedisReply] = []
             replies.reserveCapacity(commands.count)
@@ -70,7 +70,7 @@ package final class RedisConnection {
 
     // MARK: Subscriptions
 
-    /// Sends commands whose replies, if any, are for `receive`.
+    /// Sends commands without waiting for replies, which `receive` returns.
     package func send(_ commands: [RedisCommand]) throws(RedisError) {
         try orFail { () throws(RedisError) in
             let limit = ContinuousClock.now + replyTimeout
@@ -84,10 +84,10 @@ package final class RedisConnection {
 
     /// Waits for the next reply or message.
     ///
-    /// What has already been read comes before a wakeup, and a wakeup before what is still to be read. With a limit in
-    /// the past it only looks.
+    /// Returns a reply that has been read already before it looks at `event`, and looks at `event` before it reads. Does
+    /// not wait with a limit in the past.
     ///
-    /// - Returns: Nil at the limit or when the wakeup is raised, which it stays: its `wait` tells which it was.
+    /// - Returns: Nil at the limit or when the event is signalled. The event is not reset.
     package func receive(
         until limit: ContinuousClock.Instant, orRaised event: EventFD? = nil
     ) throws(RedisError) -> RedisReply? {
@@ -101,16 +101,16 @@ package final class RedisConnection {
 
     // MARK: Bytes
 
-    /// Agrees upon keys, and checks the server's certificate; does nothing without TLS.
-    func shakeHands(until limit: ContinuousClock.Instant) throws(RedisError) {
+    /// Does nothing without TLS.
+    func handshake(until limit: ContinuousClock.Instant) throws(RedisError) {
         guard let tls else { return }
         try orFail { () throws(RedisError) in
-            while try !tls.shakeHands() {
+            while try !tls.handshake() {
                 tls.moveUnsent(to: &outgoing)
                 guard try turn(until: limit) == .moved else { throw .timedOut("TLS handshake with \(place)") }
             }
             tls.moveUnsent(to: &outgoing)
-            isShakingHands = false
+            isHandshaking = false
         }
     }
 
@@ -118,13 +118,13 @@ package final class RedisConnection {
         case moved, limit, raised
     }
 
-    /// Makes commands ready to be sent: all, or with TLS as many as fit into one record, but at least one.
+    /// Encodes commands: all, or with TLS as many as fit into one record, at least one.
     ///
-    /// Redis 7.0 and Valkey up to 8.0 end a TLS connection ("SSL routines::bad length" in their log) when new replies
-    /// join those that wait for room in the socket, see valkey-io/valkey#1135. What comes in one record is carried out
-    /// before anything is sent, so it is safe to wait for the replies to each.
+    /// Redis 7.0 and Valkey up to 8.0 close a TLS connection ("SSL routines::bad length") when new replies join those
+    /// that wait for room in the socket (valkey-io/valkey#1135). They execute a record before they reply, so it is safe
+    /// to wait for the replies to each record.
     ///
-    /// - Returns: How many.
+    /// - Returns: The number of commands encoded.
     private func queue(portionOf commands: ArraySlice<RedisCommand>) throws(RedisError) -> Int {
         guard let tls else {
             for command in commands { command.append(to: &outgoing) }
@@ -145,7 +145,7 @@ package final class RedisConnection {
         return count
     }
 
-    /// Sends and receives what can be, waiting first until anything can.
+    /// Waits until the socket is ready, then sends and receives.
     private func turn(
         until limit: ContinuousClock.Instant, orRaised event: EventFD? = nil
     ) throws(RedisError) -> Turn {
@@ -175,7 +175,7 @@ package final class RedisConnection {
         switch count {
         case .success(let count): sent += count
         case .failure(.wouldBlock): return
-        // What the server said before it hung up may tell why, and is still to be read.
+        // The server closed the connection. Its last reply may tell why and is still to be read.
         case .failure: sent = outgoing.count
         }
         if sent == outgoing.count {
@@ -198,13 +198,13 @@ package final class RedisConnection {
         let bytes = filled.span.bytes.extracting(first: count)
         guard let tls else { return try reader.feed(bytes) }
         try tls.receive(bytes)
-        if isShakingHands { return }
-        // Replies that came with the end are for the caller first.
+        if isHandshaking { return }
+        // The caller gets the last replies before the error.
         hasEnded = try !tls.decrypt { piece throws(RedisError) in try reader.feed(piece) }
         tls.moveUnsent(to: &outgoing)
     }
 
-    /// Has the kernel forget at close what was not sent yet: it would go on trying, and the server hear of it minutes later.
+    /// Makes close(2) discard unsent bytes, which the server might otherwise receive minutes later.
     ///
     /// The corresponding C function is `setsockopt` with `SO_LINGER`.
     private func discardUnsent() {

@@ -1,46 +1,44 @@
-/// Why Redis did not do what it was asked.
+/// Why a Redis command failed.
 ///
-/// None of these contains a user, a password or an argument of a command, so that all may be logged and shown.
+/// Never contains a user, a password or an argument, so it may be logged and shown.
 package enum RedisError: Error, Hashable {
-    /// There is no way to the server.
     case unreachable(String, why: String)
-    /// The time for it was over.
     case timedOut(String)
     /// The server closed the connection.
     case closed
-    /// What came is not what a Redis server says.
+    /// The peer does not speak RESP2.
     case protocolViolation(String)
-    /// No encrypted connection, most often because of the certificate.
+    /// The TLS handshake failed, usually because of the certificate.
     case tlsRefused(String)
-    /// The server does not accept user and password, or the user may not do this; the error code tells which.
+    /// Authentication or authorization failed; with the error code.
     case refused(String)
-    /// The database does not exist, or the user may not have it.
+    /// The database does not exist, or the user may not select it.
     case noSuchDatabase(Int)
-    /// The server is a replica, or has become one.
+    /// The server is a replica.
     case readOnly
-    /// No sentinel knows a primary, or what it took for one is none (yet).
+    /// No sentinel knows a primary, or the one it names is none.
     case noPrimary(String)
-    /// Any other error in the server's words, cut and made printable.
+    /// Any other error reply, truncated and printable.
     case server(String)
 
-    /// Makes an error of an error reply to anything but AUTH.
+    /// From an error reply to any command but AUTH.
     package init(reply text: String) {
         switch Self.code(of: text) {
         case "WRONGPASS", "NOAUTH", "NOPERM", "DENIED": self = .refused(Self.code(of: text))
         case "READONLY": self = .readOnly
         default:
-            // The server repeats arguments of a command that it does not know.
+            // The server repeats the arguments of an unknown command.
             let end = text.firstRange(of: ", with args beginning with")?.lowerBound ?? text.endIndex
             self = .server(String(text[..<end]).printable(upTo: 200))
         }
     }
 
-    /// Makes an error of an error reply to AUTH, which may contain anything that was sent.
+    /// From an error reply to AUTH, which may repeat the password.
     init(replyToAuthentication text: String) {
         let code = Self.code(of: text)
         switch code {
         case "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN": self = .server(code)
-        // Said before the command is even read.
+        // Sent before the server reads the command.
         case _ where text == Self.tooManyClients: self = .server(Self.tooManyClients)
         default: self = .refused(code)
         }
@@ -55,7 +53,7 @@ package enum RedisError: Error, Hashable {
         return isCode && (1...20).contains(code.utf8.count) ? String(code) : "ERR"
     }
 
-    /// Whether it will not heal by itself, so that somebody must be told.
+    /// Whether it needs a person.
     package var isPermanent: Bool {
         switch self {
         case .refused, .noSuchDatabase, .tlsRefused: true
@@ -84,7 +82,7 @@ extension RedisError: CustomStringConvertible {
 }
 
 extension String {
-    /// The text cut to a number of bytes, with a dot for all but printable ASCII.
+    /// Truncated to a number of bytes, with a dot for all but printable ASCII.
     func printable(upTo maximum: Int) -> String {
         String(
             decoding: utf8.prefix(maximum).map { (0x20..<0x7F).contains($0) ? $0 : UInt8(ascii: ".") }, as: UTF8.self)

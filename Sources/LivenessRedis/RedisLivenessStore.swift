@@ -1,19 +1,17 @@
 import Liveness
 import Synchronization
 
-/// The liveness store that Multica has: in Redis, a key with a time to live for each runtime.
+/// Multica's liveness store: a Redis key with a time to live for each runtime.
 ///
-/// It differs from the store in memory in one thing: a shorter touch does shorten a life, for SET replaces the time to
-/// live. The server's clock decides.
+/// Unlike in memory, a shorter touch shortens a life, because SET replaces the time to live. The server's clock decides.
 ///
-/// Calls wait for the server and, one after the other, for each other: they are not for the file system's path. The
-/// connection is made when it is needed. A server that is gone is asked again after a pause; until then calls fail at
-/// once.
+/// Calls block for the server and for each other. The connection is made on demand. After a failure calls fail at once
+/// until a pause is over.
 package final class RedisLivenessStore: LivenessStore {
     private let options: RedisOptions
     private let keys: HeartbeatKeys
     private let pause: Duration
-    // Held during I/O, for a connection is used by one thread at a time.
+    // Held during I/O, because a connection is not thread-safe.
     private let link = Mutex(Link())
 
     package init(
@@ -52,7 +50,7 @@ package final class RedisLivenessStore: LivenessStore {
             do throws(RedisError) {
                 return try link.ask(command, options, pause)
             } catch .closed where isIdle {
-                // The server has ended a connection that was idle, or has been restarted; each command may be repeated.
+                // The server closed an idle connection or was restarted. Every command is idempotent.
                 return try link.ask(command, options, pause)
             }
         }
@@ -60,7 +58,7 @@ package final class RedisLivenessStore: LivenessStore {
 
     private struct Link {
         var connection: RedisConnection?
-        /// Why the last attempt at a connection failed, and when the next may be made.
+        /// The last error, and when to connect again.
         var failure: (error: RedisError, until: ContinuousClock.Instant)?
 
         mutating func ask(
@@ -78,7 +76,7 @@ package final class RedisLivenessStore: LivenessStore {
             do throws(RedisError) {
                 return try reply.checked()
             } catch {
-                // There may be another primary by now.
+                // Another node may be the primary by now.
                 if error == .readOnly { self.connection = nil }
                 throw error
             }

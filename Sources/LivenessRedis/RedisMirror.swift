@@ -5,17 +5,17 @@ import Logging
 import Synchronization
 import SystemPackage
 
-/// A copy of the liveness table in Redis, and a window on the tables of others.
+/// A copy of the liveness table in Redis, and a receiver of the changes of other origins.
 ///
-///     touch ──note──▶ MirrorQueue ──▶ sender ──▶ Redis ──▶ listener ──▶ records of others
+///     touch ──▶ MirrorQueue ──▶ sender ──▶ Redis ──▶ listener ──▶ SharedRecordReceiver
 ///
-/// Whoever touches pays for a place in the queue and never waits for the server. One thread (`MirrorSender`) sends what is
-/// due, in batches; one (`MirrorListener`) receives what others publish. Whatever happens to the server: once it is back,
-/// everything that is alive is sent again, and what others did meanwhile is caught up with.
+/// A touch only enqueues and never waits for the server. One thread (`MirrorSender`) sends batches, another
+/// (`MirrorListener`) receives. When the server returns after an outage, everything last changed here is sent again, and
+/// all stored records are read.
 package final class RedisMirror: LivenessMirror {
     struct State {
         var queue = MirrorQueue()
-        /// Whether the sender sleeps, and has to be woken for what is due at once.
+        /// Whether the sender waits and must be woken for a message that is due now.
         var isAsleep = false
         var isClosing = false
         var heartbeats: MirrorStatus.Link
@@ -24,23 +24,21 @@ package final class RedisMirror: LivenessMirror {
         var sent: UInt64 = 0
         var received: UInt64 = 0
         var malformed: UInt64 = 0
-        /// Whether another run of our own origin was heard of.
-        var hasNamesake = false
+        var hasDuplicateOrigin = false
         var roundTrip: Duration?
-        /// When the server last answered.
-        var heardAt: ContinuousClock.Instant?
-        /// Without credentials; of the last connection.
+        var lastReply: ContinuousClock.Instant?
+        /// The URL of the last connection, without credentials.
         var server = "(not read yet)"
         var runtimeIDs: MirrorStatus.IDMap?
     }
 
     let configuration: MirrorConfiguration
     let clock = SharedClock()
-    /// Tells this run from others of the same origin, if there are such.
+    /// Distinguishes this run from others of the same origin.
     let bootID = String(UInt64.random(in: 1...UInt64.max), radix: 16)
     let log: Logger
     let event: EventFD
-    private let listenersWakeup: EventFD
+    private let listenerEvent: EventFD
     private let senderEnded: EventFD
     private let listenerEnded: EventFD
     private let state: Mutex<State>
@@ -49,7 +47,7 @@ package final class RedisMirror: LivenessMirror {
         self.configuration = configuration
         self.log = log
         event = try EventFD()
-        listenersWakeup = try EventFD()
+        listenerEvent = try EventFD()
         senderEnded = try EventFD()
         listenerEnded = try EventFD()
         let link = MirrorStatus.Link(.connecting, since: .now)
@@ -59,114 +57,64 @@ package final class RedisMirror: LivenessMirror {
     /// Starts the two threads.
     ///
     /// - Parameters:
-    ///   - store: What is sent again after each interruption.
-    ///   - receiver: Where records of others go.
+    ///   - store: The table to copy.
+    ///   - receiver: Receives the changes of other origins.
     package func start(
         mirroring store: InMemoryLivenessStore, receiver: any SharedRecordReceiver
     ) throws(Errno) {
         let sender = MirrorSender(for: self, store: store)
-        // Not joined: `close` waits for their words, and not for ever.
+        // Not joined: `close` waits for their events, with a timeout.
         _ = try Thread(named: "mirror") {
             sender.run()
             self.senderEnded.raise()
         }
-        let listener = MirrorListener(for: self, receiver: receiver, event: listenersWakeup)
+        let listener = MirrorListener(for: self, receiver: receiver, event: listenerEvent)
         _ = try Thread(named: "mirror-listener") {
             listener.run()
             self.listenerEnded.raise()
         }
     }
 
-    /// Sends what waits, if that can be done in time, and ends.
-    ///
-    /// Nothing is taken back: keys vanish by themselves.
+    /// Sends what waits, if possible in time, and ends the threads; keys are left to expire.
     package func close(within limit: Duration) {
         state.withLock { $0.isClosing = true }
         event.raise()
-        listenersWakeup.raise()
+        listenerEvent.raise()
         let end = ContinuousClock.now + limit
         _ = senderEnded.wait(until: end)
         _ = listenerEnded.wait(until: end)
     }
 
-    // MARK: Filling the queue
+    // MARK: LivenessMirror
 
     package func stamp(_ now: WallTime) -> HLCTimestamp {
         HLCTimestamp(clock.shared(now), by: configuration.origin)
     }
 
-    package func enqueue(_ record: Record, of subject: RecordSubject) {
-        note(.touched(subject, record))
-    }
+    package func enqueue(_ record: Record, of subject: RecordSubject) { enqueue(.touched(subject, record)) }
 
-    package func enqueueForget(of subject: RecordSubject, stamp: HLCTimestamp) {
-        note(.forgotten(subject, stamp))
-    }
+    package func enqueueForget(of subject: RecordSubject, stamp: HLCTimestamp) { enqueue(.forgotten(subject, stamp)) }
 
-    private func note(_ message: MirrorQueue.Message) {
+    private func enqueue(_ message: MirrorQueue.Message) {
         guard isShared(message.subject) else { return }
         let now = ContinuousClock.now
-        let isToBeWoken = state.withLock { state in
-            let isFirst = state.queue.add(message, at: now)
-            defer { if isFirst { state.isAsleep = false } }
-            return isFirst && state.isAsleep
+        let mustWake = state.withLock { state in
+            guard state.queue.add(message, at: now) else { return false }
+            defer { state.isAsleep = false }
+            return state.isAsleep
         }
-        if isToBeWoken { event.raise() }
+        if mustWake { event.raise() }
     }
 
     func isShared(_ subject: RecordSubject) -> Bool {
-        if case .signal = subject { return configuration.sharesSignals }
-        return true
+        if case .signal = subject { configuration.sharesSignals } else { true }
     }
 
-    // MARK: The threads' business
+    // MARK: For the threads
 
     var isClosing: Bool { state.withLock { $0.isClosing } }
 
-    func change<Result>(_ body: (inout State) -> Result) -> Result {
-        state.withLock { body(&$0) }
-    }
-
-    /// Notes how a link is doing; says so in the log when that is news.
-    ///
-    /// - Returns: Whether it does otherwise than before, and not just for another reason.
-    @discardableResult
-    func note(
-        _ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ news: MirrorStatus.State,
-        reason: String? = nil
-    ) -> Bool {
-        let now = WallTime.now
-        let (isNews, isOther) = state.withLock { state in
-            let old = state[keyPath: link]
-            guard old.state != news || old.reason != reason else { return (false, false) }
-            if old.state == news {
-                state[keyPath: link].reason = reason
-            } else {
-                state[keyPath: link] = MirrorStatus.Link(news, since: now, reason: reason)
-            }
-            return (true, old.state != news)
-        }
-        guard isNews else { return false }
-        let server = state.withLock { $0.server }
-        switch news {
-        case .up, .connecting: log.info("\(name): \(news.rawValue)", metadata: ["server": "\(server)"])
-        case .down: log.warning("\(name): down: \(reason ?? "")", metadata: ["server": "\(server)"])
-        case .refused: log.error("\(name): refused: \(reason ?? "")", metadata: ["server": "\(server)"])
-        }
-        return isOther
-    }
-
-    /// Notes what has ended a link.
-    @discardableResult
-    func note(
-        _ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ error: any Error
-    ) -> Bool {
-        note(link, name, Self.isPermanent(error) ? .refused : .down, reason: "\(error)")
-    }
-
-    static func isPermanent(_ error: any Error) -> Bool {
-        (error as? RedisError)?.isPermanent ?? true
-    }
+    func withState<Result>(_ body: (inout State) -> Result) -> Result { state.withLock { body(&$0) } }
 
     func open(_ role: String) throws -> RedisConnection {
         var options = try configuration.options()
@@ -176,24 +124,61 @@ package final class RedisMirror: LivenessMirror {
         return try RedisConnection.open(options)
     }
 
+    static func isPermanent(_ error: any Error) -> Bool { (error as? RedisError)?.isPermanent ?? true }
+
+    /// Updates a link after an error.
+    @discardableResult
+    func update(
+        _ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ error: any Error
+    ) -> Bool {
+        update(link, name, Self.isPermanent(error) ? .refused : .down, reason: "\(error)")
+    }
+
+    /// Updates a link, and logs a change.
+    ///
+    /// - Returns: Whether the state changed, and not only the reason.
+    @discardableResult
+    func update(
+        _ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ new: MirrorStatus.State,
+        reason: String? = nil
+    ) -> Bool {
+        let now = WallTime.now
+        let (old, server) = state.withLock { state in
+            let old = state[keyPath: link]
+            if old.state == new {
+                state[keyPath: link].reason = reason
+            } else {
+                state[keyPath: link] = MirrorStatus.Link(new, since: now, reason: reason)
+            }
+            return (old, state.server)
+        }
+        guard old.state != new || old.reason != reason else { return false }
+        switch new {
+        case .up, .connecting: log.info("\(name): \(new.rawValue)", metadata: ["server": "\(server)"])
+        case .down: log.warning("\(name): down: \(reason ?? "")", metadata: ["server": "\(server)"])
+        case .refused: log.error("\(name): refused: \(reason ?? "")", metadata: ["server": "\(server)"])
+        }
+        return old.state != new
+    }
+
     // MARK: Status
 
-    func noteRoundTrip(_ time: Duration, at now: ContinuousClock.Instant) {
+    func recordRoundTrip(_ time: Duration, at now: ContinuousClock.Instant) {
         state.withLock { state in
             state.roundTrip = time
-            state.heardAt = now
+            state.lastReply = now
         }
     }
 
-    /// After this long without a word from the server it is not up, whatever keeps the sender from noticing.
-    private static let longestSilence: Duration = .seconds(5)
+    /// Without a reply for this long the server counts as down, whatever keeps the sender from noticing.
+    private static let silenceLimit: Duration = .seconds(5)
 
     package var status: MirrorStatus {
         let now = ContinuousClock.now
         return state.withLock { state in
             var heartbeats = state.heartbeats
-            if heartbeats.state == .up, let heardAt = state.heardAt, now - heardAt > Self.longestSilence {
-                let since = WallTime.now + (heardAt - now)
+            if heartbeats.state == .up, let lastReply = state.lastReply, now - lastReply > Self.silenceLimit {
+                let since = WallTime.now + (lastReply - now)
                 heartbeats = MirrorStatus.Link(.down, since: since, reason: "nothing has been heard of it since")
             }
             return MirrorStatus(
@@ -204,5 +189,30 @@ package final class RedisMirror: LivenessMirror {
                 roundTripMicroseconds: state.roundTrip.map { Int64($0 / .microseconds(1)) },
                 runtimeIds: state.runtimeIDs)
         }
+    }
+}
+
+/// The pause before the next attempt to connect.
+///
+/// Doubles with each failure up to 2 s, with jitter so that many daemons do not reconnect at once. Errors that need a
+/// person are retried every 4 s.
+struct Backoff: Sendable {
+    private static let shortest: Duration = .milliseconds(100)
+    private static let longest: Duration = .seconds(2)
+    private static let permanent: Duration = .seconds(4)
+    /// A connection that lasted this long resets the pause.
+    private static let stableAfter: Duration = .seconds(5)
+
+    private var next = shortest
+
+    mutating func connectionEnded(upSince: ContinuousClock.Instant?, at now: ContinuousClock.Instant = .now) {
+        if let upSince, now - upSince >= Self.stableAfter { next = Self.shortest }
+    }
+
+    /// - Parameter random: 0 to 1; shortens the pause by up to a third.
+    mutating func pause(isPermanent: Bool, random: Double = .random(in: 0...1)) -> Duration {
+        let pause = isPermanent ? Self.permanent : next
+        next = min(next * 2, Self.longest)
+        return pause - pause * (random / 3)
     }
 }

@@ -1,22 +1,19 @@
 import Glibc
 
-/// Where a Redis server is, and as whom to speak to it.
-///
-/// Four forms, each with defaults for what is in brackets:
+/// The location of a Redis server, with credentials. Brackets mark what may be left out:
 ///
 ///     redis://[user:password@]host[:6379][/0]              also rediss://, with TLS
 ///     unix://[user:password@]/path/of/socket[?db=0]
 ///     redis+sentinel://[user:password@]host[:26379][,host…]/service[/0][?sentinel_user=…&sentinel_password=…]
 ///                                                          also rediss+sentinel://, all of it with TLS
 ///
-/// `:password@` is for a server without users. What stands before the @ of a sentinel URL is for the data node. Special
-/// characters in a user or password are written as %XX.
+/// `:password@` is for a server without users. The credentials before the @ of a sentinel URL are the data node's.
+/// Special characters in a user or password are written as %XX.
 package struct RedisURL: Hashable, Sendable {
     package enum Place: Hashable, Sendable {
         case server(Host)
-        /// The path of a Unix socket, without a NUL byte and short enough for one.
+        /// The path of a Unix socket, valid for `sockaddr_un`.
         case socket([UInt8])
-        /// Servers that know which node is the primary of a service.
         case sentinels([Host], service: String)
     }
 
@@ -33,7 +30,7 @@ package struct RedisURL: Hashable, Sendable {
         package var description: String { name.contains(":") ? "[\(name)]:\(port)" : "\(name):\(port)" }
     }
 
-    /// What AUTH takes: bytes rather than text, because Redis compares bytes.
+    /// For AUTH; bytes, because Redis compares bytes.
     package struct Credentials: Hashable, Sendable, CustomStringConvertible {
         let user: [UInt8]?
         let password: [UInt8]
@@ -48,7 +45,7 @@ package struct RedisURL: Hashable, Sendable {
     /// The sentinels' own.
     package let sentinelCredentials: Credentials?
 
-    /// Whether the text of the URL must not be shown to others.
+    /// Whether the URL contains credentials.
     package var holdsSecret: Bool { credentials != nil || sentinelCredentials != nil }
 
     package init(_ text: String) throws(Invalid) {
@@ -62,7 +59,7 @@ package struct RedisURL: Hashable, Sendable {
 
         isEncrypted = scheme.hasPrefix("rediss")
         credentials = try Self.credentials(userInfo)
-        // A password with a bare slash or question mark in it was cut short.
+        // The password contains an unescaped slash or question mark.
         let isCut = query.contains(UInt8(ascii: "@")) || (scheme != "unix" && path.contains(UInt8(ascii: "@")))
         guard !isCut else { throw .unencoded }
         var parameters = try Self.parameters(query)
@@ -95,7 +92,7 @@ package struct RedisURL: Hashable, Sendable {
 }
 
 extension RedisURL: CustomStringConvertible {
-    /// The URL without users and passwords.
+    /// The URL without credentials.
     package var description: String {
         let scheme = isEncrypted ? "rediss" : "redis"
         return switch place {
@@ -107,12 +104,10 @@ extension RedisURL: CustomStringConvertible {
     }
 }
 
-// MARK: - Reading
+// MARK: - Parsing
 
 extension RedisURL {
-    /// Why a text is no such URL.
-    ///
-    /// Says nothing of the text itself, which may hold a password.
+    /// Why a URL is invalid; does not contain the URL, which may have a password.
     package enum Invalid: Error, Hashable, CaseIterable, CustomStringConvertible {
         case unprintable
         case scheme
@@ -172,7 +167,7 @@ extension RedisURL {
             guard let (address, rest) = text.dropFirst().divided(atFirst: "]") else { throw .host }
             let name = String(decoding: try address.percentDecoded(), as: UTF8.self)
             var binary = in6_addr()
-            // A zone, as in fe80::1%eth0, is the resolver's business.
+            // The resolver checks a zone, as in fe80::1%eth0.
             let digits = String(name.prefix { $0 != "%" })
             guard inet_pton(AF_INET6, digits, &binary) == 1, name.utf8.allSatisfy({ $0 > 0x20 }) else { throw .host }
             return Host(name: name, port: try Self.port(rest, or: port))
@@ -184,7 +179,7 @@ extension RedisURL {
         return Host(name: String(decoding: name, as: UTF8.self), port: try Self.port(text[end...], or: port))
     }
 
-    /// Reads `:6379`, or nothing.
+    /// Parses `:6379`, or nothing.
     private static func port(_ text: Bytes, or standard: UInt16) throws(Invalid) -> UInt16 {
         guard let colon = text.first else { return standard }
         guard colon == UInt8(ascii: ":"), let port = decimal(text.dropFirst(), digits: 5),
@@ -212,7 +207,7 @@ extension RedisURL {
         return path
     }
 
-    /// Splits `name=value&name=value`; the values stay encoded.
+    /// Parses name-value pairs joined by `&`; the values stay encoded.
     private static func parameters(_ query: Bytes) throws(Invalid) -> [String: Bytes] {
         var parameters: [String: Bytes] = [:]
         for parameter in query.split(separator: UInt8(ascii: "&")) {

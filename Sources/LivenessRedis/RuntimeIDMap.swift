@@ -2,11 +2,12 @@ import FoundationEssentials
 import Glibc
 import Linux
 import Liveness
+import Synchronization
 import SystemPackage
 
-/// The UUIDs that Multica knows runtimes by, from a JSON file `{"gastown/polecats/furiosa": "0198…"}`.
+/// Multica's UUIDs of runtimes, from a JSON file `{"gastown/polecats/furiosa": "0198…"}`.
 ///
-/// Who is not in it goes by their own id.
+/// A runtime that is not in it keeps its own id.
 package struct RuntimeIDMap: Sendable {
     private let uuids: [RuntimeID: String]
 
@@ -16,17 +17,15 @@ package struct RuntimeIDMap: Sendable {
         uuids = [:]
     }
 
-    package subscript(id: RuntimeID) -> String {
-        uuids[id] ?? id.description
-    }
+    package subscript(id: RuntimeID) -> String { uuids[id] ?? id.description }
 
-    /// What is wrong with a file, in a sentence.
+    /// What is wrong with a file.
     package struct Problem: Error, Hashable, CustomStringConvertible {
         package let description: String
     }
 
-    /// - Throws: `Problem` for what is not an object of UUIDs by id, and for two ids of one UUID: to forget the one would
-    ///   be to forget the other.
+    /// - Throws: `Problem` unless the JSON is an object of UUIDs by id, without duplicate UUIDs: forgetting one of two
+    ///   runtimes would forget the other.
     package init(json: [UInt8]) throws(Problem) {
         let words: [String: String]
         do {
@@ -55,15 +54,14 @@ package struct RuntimeIDMap: Sendable {
     }
 }
 
-/// The file of a `RuntimeIDMap`, read again when it has changed.
+/// The file of a `RuntimeIDMap`, read again when it changes.
 package struct RuntimeIDFile: Sendable {
-    /// More than this is no such file.
-    private static let largest = 64 << 20
+    private static let maximumSize = 64 << 20
 
     private let path: String
-    private var seen: Version?
+    private var lastVersion: Version?
     package private(set) var map = RuntimeIDMap()
-    /// What is wrong with the file as it is; the map is that of before.
+    /// Why the file is unusable; `map` is the previous one then.
     package private(set) var problem: String?
 
     private struct Version: Equatable {
@@ -77,25 +75,14 @@ package struct RuntimeIDFile: Sendable {
         self.path = path
     }
 
-    /// Reads the file if it is not as it was.
+    /// Reads the file if it has changed; an unusable file changes nothing but `problem`.
     ///
-    /// A file that is gone or makes no sense changes nothing but `problem`.
-    ///
-    /// - Returns: Whether it was read or missed, now and not before.
+    /// - Returns: Whether map or problem changed.
     package mutating func refresh() -> Bool {
-        let found: (version: Version, bytes: [UInt8])?
         do throws(RuntimeIDMap.Problem) {
-            found = try readIfChanged()
-        } catch {
-            // When it is there again it is to be read, whether it has changed or not.
-            seen = nil
-            defer { problem = error.description }
-            return problem != error.description
-        }
-        guard let found else { return false }
-        seen = found.version
-        do throws(RuntimeIDMap.Problem) {
-            map = try RuntimeIDMap(json: found.bytes)
+            guard let (version, bytes) = try readIfChanged() else { return false }
+            lastVersion = version
+            map = try RuntimeIDMap(json: bytes)
             problem = nil
             return true
         } catch {
@@ -104,7 +91,7 @@ package struct RuntimeIDFile: Sendable {
         }
     }
 
-    private func readIfChanged() throws(RuntimeIDMap.Problem) -> (Version, [UInt8])? {
+    private mutating func readIfChanged() throws(RuntimeIDMap.Problem) -> (Version, [UInt8])? {
         do throws(Errno) {
             let file = try OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_NONBLOCK)
             var status = stat()
@@ -112,18 +99,56 @@ package struct RuntimeIDFile: Sendable {
             let version = Version(
                 inode: status.st_ino, size: status.st_size, seconds: status.st_mtim.tv_sec,
                 nanoseconds: status.st_mtim.tv_nsec)
-            guard version != seen else { return nil }
-            guard status.st_mode & S_IFMT == S_IFREG, status.st_size <= Self.largest else { throw .fileTooLarge }
+            guard version != lastVersion else { return nil }
+            guard status.st_mode & S_IFMT == S_IFREG, status.st_size <= Self.maximumSize else { throw .fileTooLarge }
             var bytes: [UInt8] = []
             var part = [UInt8](repeating: 0, count: 65_536)
             while true {
                 let count = try retryingInterrupts { read(file.rawValue, &part, part.count) }
-                guard count > 0, bytes.count <= Self.largest else { break }
+                guard count > 0, bytes.count <= Self.maximumSize else { break }
                 bytes += part.prefix(count)
             }
             return (version, bytes)
         } catch {
+            // Read it once it is back, changed or not.
+            lastVersion = nil
             throw RuntimeIDMap.Problem(description: "it cannot be read: \(error)")
         }
+    }
+}
+
+/// The map in use, from a file whose disk may hang.
+final class RuntimeIDs: Sendable {
+    struct Update: Sendable {
+        let count: Int
+        /// Why the file is unusable; the previous map stays in use.
+        let problem: String?
+    }
+
+    private let file: Mutex<RuntimeIDFile>
+    private let current = Mutex(RuntimeIDMap())
+    private let isReading = Atomic<Bool>(false)
+
+    init(path: String) {
+        file = Mutex(RuntimeIDFile(path: path))
+    }
+
+    var map: RuntimeIDMap { current.withLock { $0 } }
+
+    /// Reads the file if it has changed.
+    ///
+    /// - Returns: Nil without a change, and at the limit; the read then continues in the background.
+    func refresh(within limit: Duration) -> Update? {
+        guard !isReading.exchange(true, ordering: .acquiring) else { return nil }
+        let update = try? within(limit) { () -> Update? in
+            // Held during I/O: only this function takes it, once at a time.
+            self.file.withLock { file in
+                defer { self.isReading.store(false, ordering: .releasing) }
+                guard file.refresh() else { return nil }
+                self.current.withLock { $0 = file.map }
+                return Update(count: file.map.count, problem: file.problem)
+            }
+        }
+        return update ?? nil
     }
 }

@@ -2,7 +2,7 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// An address that a stream socket can connect to.
+/// An address for a stream socket.
 struct SocketAddress: Hashable, Sendable {
     /// A `sockaddr_in`, `sockaddr_in6` or `sockaddr_un`.
     private let bytes: [UInt8]
@@ -26,14 +26,13 @@ struct SocketAddress: Hashable, Sendable {
 
     enum Resolution: Sendable {
         case found([SocketAddress])
-        /// In the resolver's words.
         case failed(String)
     }
 
-    /// Asks the system for the addresses of a host, in the order to try them; nil at the limit.
+    /// The addresses of a host, in the order to try them; nil at the limit.
     ///
-    /// A name is looked up on a thread of its own, for getaddrinfo(3) knows no limit. The thread is left behind at
-    /// ours, and ends when the resolver gives up, by default after some ten seconds a name server.
+    /// Names are resolved on another thread, because getaddrinfo(3) has no timeout. At the limit that thread is left to
+    /// end by itself, by default after about ten seconds for each name server.
     static func resolve(_ host: RedisURL.Host, within limit: Duration) throws(Errno) -> Resolution? {
         if case .found(let addresses) = lookUp(host, flags: AI_NUMERICHOST) { return .found(addresses) }
         return try Linux.within(limit) { lookUp(host, flags: 0) }
@@ -52,7 +51,7 @@ struct SocketAddress: Hashable, Sendable {
 
     // MARK: Connecting
 
-    /// Connects a new socket that never blocks, and closes itself when a program is executed.
+    /// Connects a new non-blocking, close-on-exec socket.
     ///
     /// The corresponding C functions are `socket` and `connect`.
     ///
@@ -72,11 +71,11 @@ struct SocketAddress: Hashable, Sendable {
             }
             switch failure {
             case nil: return socket
-            // Interrupted, a connection is made all the same.
+            // An interrupted connect continues in the background.
             case .nowInProgress?, .interrupted?:
                 try finish(socket, until: limit)
                 return socket
-            // A Unix socket whose queue is full says so instead of waiting, and poll(2) cannot tell when it is not.
+            // The backlog of a Unix socket is full. poll(2) does not tell when it has room again.
             case .resourceTemporarilyUnavailable? where family == AF_UNIX && ContinuousClock.now < limit:
                 var nothing: [pollfd] = []
                 poll(&nothing, until: min(limit, .now + .milliseconds(10)))
@@ -88,9 +87,9 @@ struct SocketAddress: Hashable, Sendable {
 
     private static func setTCPOptions(of socket: borrowing OwnedDescriptor) {
         let options: [(CInt, CInt, CInt)] = [
-            // A pipeline's end must not wait for the acknowledgement of its beginning.
+            // The end of a pipeline must not wait for the acknowledgement of its start.
             (CInt(IPPROTO_TCP), TCP_NODELAY, 1),
-            // A subscriber sends nothing, and would never learn of a host that has vanished: now after half a minute.
+            // Detects a vanished host within half a minute.
             (SOL_SOCKET, SO_KEEPALIVE, 1), (CInt(IPPROTO_TCP), TCP_KEEPIDLE, 15),
             (CInt(IPPROTO_TCP), TCP_KEEPINTVL, 5), (CInt(IPPROTO_TCP), TCP_KEEPCNT, 3),
         ]

@@ -1,24 +1,24 @@
 import COpenSSL
 import Glibc
 
-/// The client's end of a TLS connection, over bytes in memory: sending and receiving them is the socket owner's part.
+/// The client side of a TLS connection, in memory; the owner sends and receives the ciphertext.
 ///
-/// At least TLS 1.2. The server must show a certificate that is signed by a trusted authority and made out to the host.
-/// After an error the session is of no more use. Used by one thread at a time.
+/// TLS 1.2 or later. The server's certificate must be signed by a trusted authority and name the host. After an error
+/// the session is unusable. Not thread-safe.
 final class TLSSession {
-    /// How many bytes of plaintext are encrypted together.
+    /// Maximum bytes of plaintext in a record.
     static let maximumRecord = 16 << 10
 
     private let context: OpaquePointer
     private let session: OpaquePointer
-    // Both belong to the session.
+    // Both are owned by the session.
     private let received: OpaquePointer
     private let unsent: OpaquePointer
     private var block = [UInt8](repeating: 0, count: maximumRecord)
 
     /// - Parameters:
-    ///   - host: The name or address that the certificate must be made out to.
-    ///   - caFile: Trusted authorities, PEM; nil is the system's.
+    ///   - host: The name or address that the certificate must contain.
+    ///   - caFile: Trusted authorities, PEM; nil for the system's.
     init(host: String, caFile: String?) throws(RedisError) {
         ERR_clear_error()
         guard let context = SSL_CTX_new(TLS_client_method()) else { throw Self.failure("no TLS") }
@@ -59,7 +59,7 @@ final class TLSSession {
         SSL_CTX_free(context)
     }
 
-    /// Makes `host` what the certificate must name, and asks for its certificate if the server has several.
+    /// Requires `host` in the certificate, and sends it as the server name.
     private static func expect(_ host: String, of session: OpaquePointer) throws(RedisError) {
         var binary = in6_addr()
         let isAddress = inet_pton(AF_INET, host, &binary) == 1 || inet_pton(AF_INET6, host, &binary) == 1
@@ -77,14 +77,14 @@ final class TLSSession {
 
     // MARK: Ciphertext
 
-    /// Takes bytes from the server.
+    /// Accepts bytes from the server.
     func receive(_ ciphertext: RawSpan) throws(RedisError) {
         guard !ciphertext.isEmpty else { return }
-        let taken = ciphertext.withUnsafeBytes { BIO_write(received, $0.baseAddress, CInt($0.count)) }
-        guard taken == ciphertext.byteCount else { throw Self.failure("no memory") }
+        let written = ciphertext.withUnsafeBytes { BIO_write(received, $0.baseAddress, CInt($0.count)) }
+        guard written == ciphertext.byteCount else { throw Self.failure("no memory") }
     }
 
-    /// Moves what has to be sent to the end of `bytes`.
+    /// Moves ciphertext that must be sent to the end of `bytes`.
     func moveUnsent(to bytes: inout [UInt8]) {
         while true {
             let count = BIO_read(unsent, &block, CInt(block.count))
@@ -95,10 +95,10 @@ final class TLSSession {
 
     // MARK: Plaintext
 
-    /// Goes on with the handshake as far as the bytes received allow.
+    /// Continues the handshake as far as the bytes received allow.
     ///
-    /// - Returns: Whether it is done.
-    func shakeHands() throws(RedisError) -> Bool {
+    /// - Returns: Whether it is complete.
+    func handshake() throws(RedisError) -> Bool {
         ERR_clear_error()
         let result = SSL_do_handshake(session)
         guard result != 1 else { return true }
@@ -106,7 +106,7 @@ final class TLSSession {
         return false
     }
 
-    /// To be called after the handshake.
+    /// Call after the handshake.
     func encrypt(_ plaintext: RawSpan) throws(RedisError) {
         var rest = plaintext
         while !rest.isEmpty {
@@ -120,7 +120,7 @@ final class TLSSession {
         }
     }
 
-    /// Hands over, in pieces, all that the bytes received have brought.
+    /// Passes the plaintext received to `body`, in parts.
     ///
     /// - Returns: False once the server has ended the session.
     func decrypt(_ body: (RawSpan) throws(RedisError) -> Void) throws(RedisError) -> Bool {
@@ -137,7 +137,7 @@ final class TLSSession {
         }
     }
 
-    /// Throws unless all that a call lacked is bytes.
+    /// Throws unless the call only needs more bytes.
     private func check(_ result: CInt) throws(RedisError) {
         switch SSL_get_error(session, result) {
         case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: return
@@ -148,10 +148,10 @@ final class TLSSession {
             throw .tlsRefused(
                 "the certificate is not accepted, \(String(cString: X509_verify_cert_error_string(verdict)))")
         }
-        throw Self.failure("the server breaks it off")
+        throw Self.failure("the server closed it")
     }
 
-    /// What OpenSSL says to its last error, or `otherwise` if it says nothing.
+    /// OpenSSL's last error, or `otherwise` without one.
     private static func failure(_ otherwise: String) -> RedisError {
         guard let reason = ERR_reason_error_string(ERR_peek_last_error()) else { return .tlsRefused(otherwise) }
         return .tlsRefused(String(cString: reason))

@@ -125,19 +125,16 @@ struct Unmount: ParsableCommand {
     /// If something else keeps them, names it and returns.
     private func wait(for keeper: borrowing OwnedDescriptor, _ users: MountUsers, of town: String) throws {
         let limit = ContinuousClock.now + Self.limit
-        var others: [String] = []
-        var detachedSince: ContinuousClock.Instant?
+        // `pulsefs watch` closes its files within this time after the unmount.
+        let invisibleLimit = ContinuousClock.now + .seconds(3)
         while limit > .now {
             var question = [pollfd(fd: keeper.rawValue, events: Int16(POLLIN), revents: 0)]
-            if poll(&question, until: min(limit, .now + .milliseconds(20))) { return report(others, of: town) }
-            if others.isEmpty { others = users.otherMounts() }
+            if poll(&question, until: .now + .milliseconds(20)) { return report(users.otherMounts(), of: town) }
             guard TownLock.isDetachedMountServed(of: town) else { continue }
-            others += users.processes().filter { !$0.name.hasPrefix("pulsefs") }.map(\.description)
+            let processes = users.processes().filter { !$0.name.hasPrefix("pulsefs") }
+            let others = users.otherMounts() + processes.map(\.description)
             if !others.isEmpty { return report(others, of: town) }
-            // `pulsefs watch` closes its files within this time.
-            let since = detachedSince ?? .now
-            detachedSince = since
-            if since + .seconds(3) < .now { return report(["something that this user cannot see"], of: town) }
+            if invisibleLimit < .now { return report(["something that this user cannot see"], of: town) }
         }
         throw Failure("\(town) is unmounted, but documents are still being written back; see the log.")
     }

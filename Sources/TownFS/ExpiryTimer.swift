@@ -5,14 +5,13 @@ import Liveness
 import Synchronization
 import SystemPackage
 
-/// The thread that says when runtimes have expired.
+/// The thread that expires runtimes.
 ///
-/// It sleeps until the next deadline, and without a limit when nobody is alive. Its clock is that of deadlines, which
-/// counts through suspend: who has expired in the meantime is named when the machine wakes up.
+/// It sleeps until the next deadline, or without a limit. Its clock (CLOCK_BOOTTIME) counts through suspend.
 final class ExpiryTimer: Sendable {
-    /// How many runtimes are looked at while touches have to wait: some tens of microseconds.
+    /// How many records are expired under one lock: some tens of microseconds.
     private static let batch = 64
-    /// How long touches go first after that: a bit more than it took, so that hardly any has to wait.
+    /// The pause after that, in which touches get the lock.
     private static let pause: Duration = .microseconds(20)
 
     private let liveness: InMemoryLivenessStore
@@ -22,7 +21,7 @@ final class ExpiryTimer: Sendable {
     private let now: @Sendable () -> ContinuousClock.Instant
     private let isClosing = Atomic(false)
 
-    /// - Parameter wakeup: Raised by whoever moves the next deadline up.
+    /// - Parameter event: Signalled when the next deadline is earlier than before.
     init(
         over liveness: InMemoryLivenessStore, event: EventFD, now: @escaping @Sendable () -> ContinuousClock.Instant
     ) throws(Errno) {
@@ -42,7 +41,7 @@ final class ExpiryTimer: Sendable {
         isClosing.store(true, ordering: .releasing)
         event.raise()
         ended.wait()
-        // For whoever asks again.
+        // For a second call.
         ended.raise()
     }
 
@@ -51,7 +50,7 @@ final class ExpiryTimer: Sendable {
             let next = liveness.expire(limit: Self.batch)
             let left = next.map { $0 - now() }
             if let left, left <= .zero {
-                // There are more; whoever touches comes in between.
+                // There are more.
                 sleep(for: Self.pause)
                 continue
             }
@@ -60,12 +59,12 @@ final class ExpiryTimer: Sendable {
         ended.raise()
     }
 
-    /// - Parameter limit: Nil is for ever.
+    /// - Parameter limit: Nil is no limit.
     private func sleep(for limit: Duration?) {
         var setting = itimerspec()
         if let limit {
             let (seconds, attoseconds) = limit.components
-            // A little late rather than a little early, which would mean a second round.
+            // Round up: too early would mean a second round.
             setting.it_value = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000) + 1)
             if setting.it_value.tv_nsec == 1_000_000_000 {
                 setting.it_value = timespec(tv_sec: Int(seconds) + 1, tv_nsec: 0)
@@ -76,4 +75,30 @@ final class ExpiryTimer: Sendable {
         poll(&questions, until: nil)
         event.wait(until: .now)
     }
+}
+
+/// Wakes the threads that wait for changes of the liveness table.
+final class TableNotifier: LivenessWatcher {
+    /// Signalled by the next event after `awaitEvent`.
+    let events: EventFD
+    /// Signalled when a runtime will expire earlier than the last known deadline.
+    let deadlines: EventFD
+    private let isAwaited = Atomic(false)
+
+    init() throws(Errno) {
+        events = try EventFD()
+        deadlines = try EventFD()
+    }
+
+    /// Makes the next event signal `events`, once.
+    ///
+    /// The caller then checks for events once more. The table's lock orders this store and later events.
+    func awaitEvent() { isAwaited.store(true, ordering: .relaxed) }
+
+    func eventsChanged() {
+        guard isAwaited.load(ordering: .relaxed), isAwaited.exchange(false, ordering: .relaxed) else { return }
+        events.raise()
+    }
+
+    func deadlineMovedEarlier() { deadlines.raise() }
 }

@@ -5,50 +5,50 @@ import Logging
 import Synchronization
 import SystemPackage
 
-/// What the parts of one mounted town share: the directory beneath, the liveness table, clocks, the journal, counters.
+/// The shared parts of one mounted town.
 package final class Town: Sendable {
-    /// What the person who mounts decides.
+    /// The options of the mount.
     package struct Configuration: Sendable {
-        /// The town root as it is shown to people.
+        /// The town root's path, for messages.
         package var path: String
-        /// What this host is called.
+        /// This host's name.
         package var host = "localhost"
-        /// For how long a touch proves life.
+        /// The default ttl of a touch.
         package var ttl: Duration = Touch.defaultTTL
         package var patterns: SignalPatterns
         package var expiry = Expiry.keep
         /// How many directories and files keep an `O_PATH` descriptor.
         package var descriptorCacheCapacity = 4096
-        /// Whether documents of signal files are shared with others, and may change without anybody's doing here.
+        /// Whether other hosts may change signal files.
         package var sharesSignals = false
-        /// Whether somebody else may change the backing tree while it is mounted, so that the kernel had better ask often.
+        /// Whether the backing tree may change while it is mounted: the kernel caches for a short time only.
         package var sharesBacking = false
-        /// Whether the kernel may read and write ordinary files beneath by itself, where it can.
+        /// Whether backing files may be registered for passthrough.
         package var usesPassthrough = true
         /// Whether id-mapped mounts may be made of the town.
         package var allowsIDMapping = false
-        /// Whether nothing in the town may change, so that not even a real file is brought up to date.
+        /// Whether the mount is read-only: nothing is written back.
         package var isReadOnly = false
-        /// Whether a directory may be found again by its kernel handle, where that is allowed.
+        /// Whether directories may be opened by file handle.
         var usesHandles = true
-        /// How long a changed document may wait before it goes to its real file.
+        /// The delay of write-back.
         ///
-        /// The promise to users is 30 s; the rest is for a slow disk.
+        /// Users are promised 30 s; the rest is for a slow disk.
         package var writebackDelay: Duration = .seconds(20)
 
-        /// Whether callers are looked at in `/proc`; else only paths and documents say whose a touch is.
+        /// Whether callers are identified by `/proc`, and not only by paths and documents.
         package var looksAtCallers = true
-        /// What work on ordinary files counts for.
+        /// How work on ordinary files counts.
         package var activity = Activity.observe
-        /// Names of programs whose work on files is no sign of anybody's life.
+        /// Programs whose work on files is no activity.
         package var ignoredCommands: Set<String> = []
-        /// How many callers are remembered, each with an open descriptor.
+        /// The size of the caller cache; each entry has an open descriptor.
         package var callerCapacity = 1024
 
-        /// Whether signal files change only by what the kernel asks for, so that it may keep what it was told of them.
+        /// Whether signal files change only through the kernel, so that it may cache them.
         var isExclusive: Bool { expiry == .keep && !sharesSignals }
 
-        /// Programs that go through everybody's files, and are started by whoever happens to be there.
+        /// Programs that read all files of a user.
         package static let commonIndexers: Set<String> = [
             "updatedb", "updatedb.plocate", "updatedb.mlocate", "tracker-miner-fs-3", "tracker-extract-3",
             "baloo_file", "baloo_file_extractor", "watchman", "fsnotifier", "restic", "borg", "duplicity",
@@ -60,35 +60,35 @@ package final class Town: Sendable {
         }
     }
 
-    /// What a legacy tool meets in the place of a signal file that nobody has touched for its ttl.
+    /// What tools see of a signal file whose record has expired.
     package enum Expiry: String, Sendable, CaseIterable {
-        /// The last document with its own old timestamp: what the tools are made for.
+        /// The last document with its old timestamp, which tools understand.
         case keep
         /// ENOENT.
         case absent
     }
 
-    /// What work on ordinary files counts for: opening, creating, renaming, removing and changing them.
+    /// How work on ordinary files (open, create, rename, unlink, change) counts.
     package enum Activity: String, Sendable, CaseIterable {
-        /// Nothing.
+        /// It does not.
         case off
-        /// It is evidence of life in pulsefs's own answers.
+        /// It is a touch.
         case observe
-        /// The same; and in a runtime's own heartbeat, tools read the later of its timestamp and the last sign of life.
+        /// The same, and it refreshes the timestamp of the runtime's own heartbeat.
         case beat
     }
 
-    /// The two readings of one moment: one for documents and file times, one for deadlines.
+    /// One moment by both clocks: wall time for documents and files, the monotonic one for deadlines.
     struct Timestamps: Sendable {
         let wall: WallTime
         let instant: ContinuousClock.Instant
     }
 
     let configuration: Configuration
-    /// The town as it is beneath what is mounted over it.
+    /// The town without its mounts.
     let backing: BackingTree
     package let liveness: InMemoryLivenessStore
-    /// Where the table's changes are told of, if anywhere.
+    /// Receives the table's changes.
     let mirror: (any LivenessMirror)?
     let journal: Journal
     let writeback: Writeback
@@ -117,7 +117,7 @@ package final class Town: Sendable {
         }
     }
 
-    /// For tests, which bring a clock of their own.
+    /// For tests, with a fake clock.
     init(
         root: Descriptor, journal: Journal, configuration: Configuration, log: Logger,
         mirror: (any LivenessMirror)? = nil, clock: @escaping @Sendable () -> Timestamps
@@ -162,11 +162,11 @@ package final class Town: Sendable {
     /// The town root, opened before mounting.
     var root: Descriptor { backing.root }
 
-    /// Writes every document down to its real file and stops the thread that does so.
+    /// Writes all documents back and stops all threads.
     ///
     /// The last call to a town.
     ///
-    /// - Returns: how many documents could not be written; the log says which and why.
+    /// - Returns: How many documents could not be written; the log says which and why.
     package func close() -> Int {
         processes.close()
         expiry.close()
@@ -181,4 +181,79 @@ extension WallTime {
     }
 
     var timespec: Glibc.timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
+}
+
+/// Counts of events since the mount.
+final class Counters: Sendable {
+    private let turnedDown = Atomic<UInt64>(0)
+    private let ahead = Atomic<UInt64>(0)
+    private let exited = Atomic<UInt64>(0)
+    private let dropped = Atomic<UInt64>(0)
+    private let sources: InlineArray<8, Atomic<UInt64>> = InlineArray { _ in Atomic(0) }
+    private let attributions: InlineArray<16, Atomic<UInt64>> = InlineArray { _ in Atomic(0) }
+
+    /// Touches through signal files.
+    var touches: UInt64 {
+        Touch.Source.allCases.reduce(0) { $0 + ($1 == .activity || $1 == .command ? 0 : touches(by: $1)) }
+    }
+    /// Rejected writes.
+    var refused: UInt64 { turnedDown.load(ordering: .relaxed) }
+    /// Documents whose timestamp was ahead of the clock.
+    var fromFuture: UInt64 { ahead.load(ordering: .relaxed) }
+    /// Runtimes whose root process has ended.
+    var exits: UInt64 { exited.load(ordering: .relaxed) }
+    /// Activity that was dropped, as there was too much of it.
+    var activityDropped: UInt64 { dropped.load(ordering: .relaxed) }
+
+    func touches(by source: Touch.Source) -> UInt64 {
+        sources[Self.index(source)].load(ordering: .relaxed)
+    }
+
+    /// How touches through signal files were attributed: counts by evidence, `nobody`, and `excluded`.
+    var attributed: [(by: String, count: UInt64)] {
+        let words = Attribution.Evidence.all.map(\.description) + ["nobody", "excluded"]
+        return words.enumerated().map { ($1, attributions[$0].load(ordering: .relaxed)) }
+    }
+
+    func countTouch(_ source: Touch.Source) { sources[Self.index(source)].wrappingAdd(1, ordering: .relaxed) }
+    func countRefused() { turnedDown.wrappingAdd(1, ordering: .relaxed) }
+    func countFromFuture() { ahead.wrappingAdd(1, ordering: .relaxed) }
+    func countExit() { exited.wrappingAdd(1, ordering: .relaxed) }
+    func countDroppedActivity() { dropped.wrappingAdd(1, ordering: .relaxed) }
+
+    func count(_ attribution: Attribution) {
+        let all = Attribution.Evidence.all
+        let index =
+            switch attribution {
+            case .runtime(_, let evidence): all.firstIndex(of: evidence) ?? all.count
+            case .unknown: all.count
+            case .excluded: all.count + 1
+            }
+        attributions[index].wrappingAdd(1, ordering: .relaxed)
+    }
+
+    private static func index(_ source: Touch.Source) -> Int {
+        switch source {
+        case .written: 0
+        case .renamed: 1
+        case .attributes: 2
+        case .command: 3
+        case .activity: 4
+        }
+    }
+}
+
+extension String {
+    /// A path for a log: control characters are escaped.
+    init(printable path: [UInt8]) {
+        var text = ""
+        for scalar in String(decoding: path, as: UTF8.self).unicodeScalars {
+            if scalar.value < 0x20 || scalar.value == 0x7F {
+                text += scalar.escaped(asASCII: true)
+            } else {
+                text.unicodeScalars.append(scalar)
+            }
+        }
+        self = text
+    }
 }

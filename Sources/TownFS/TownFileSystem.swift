@@ -57,7 +57,7 @@ package final class TownFileSystem: FileSystem {
     // MARK: Names
 
     package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
-        if isPulse(name, in: parent) { return try pulse.rootEntry() }
+        if isPulse(name, in: parent) { return try pulse.rootEntry(for: request) }
         return try owner(of: parent).lookup(name, in: parent, for: request)
     }
 

@@ -3,7 +3,7 @@ import Glibc
 import Linux
 import Synchronization
 
-/// A server on a loopback port that says whatever a test wants, to one client after the other.
+/// A scripted server on a loopback port.
 final class FakeServer: Sendable {
     let port: UInt16
     var url: String { "redis://127.0.0.1:\(port)" }
@@ -12,13 +12,23 @@ final class FakeServer: Sendable {
     private let state = State()
     private let thread = Mutex<Linux.Thread?>(nil)
 
-    /// What the thread shares with `deinit`.
+    /// Shared with the threads.
     private final class State: Sendable {
-        let client = Mutex<CInt?>(nil)
+        let clients = Mutex<Set<CInt>>([])
+        let accepted = Atomic(0)
         let isOver = Atomic(false)
+
+        func serve(_ socket: CInt, _ play: (Peer) -> Void) {
+            play(Peer(socket: socket))
+            clients.withLock { _ = $0.remove(socket) }
+            close(socket)
+        }
     }
 
-    /// The side of a connection that `play` has; its calls block.
+    /// Number of clients accepted so far.
+    var clientCount: Int { state.accepted.load(ordering: .sequentiallyConsistent) }
+
+    /// The server's side of a connection; calls block.
     struct Peer: Sendable {
         fileprivate let socket: CInt
 
@@ -39,12 +49,12 @@ final class FakeServer: Sendable {
             return true
         }
 
-        /// Says the same for as long as anybody listens.
+        /// Repeats the bytes until the client has gone.
         func send(endlessly bytes: [UInt8]) {
             while send(bytes) {}
         }
 
-        /// What the client sends next; empty at its end.
+        /// The next bytes from the client; empty at the end.
         func receive() -> [UInt8] {
             var block = [UInt8](repeating: 0, count: 64 << 10)
             let count = recv(socket, &block, block.count, 0)
@@ -57,18 +67,30 @@ final class FakeServer: Sendable {
         }
     }
 
-    /// Calls `play` for each client, and hangs up when it returns.
-    init(_ play: @escaping @Sendable (Peer) -> Void) throws {
+    /// Calls `play` for each client and closes the connection when it returns.
+    ///
+    /// - Parameter isConcurrent: Whether each client has a thread of its own, rather than its turn.
+    init(isConcurrent: Bool = false, _ play: @escaping @Sendable (Peer) -> Void) throws {
         (listener, port) = try Self.listen(backlog: 8)
         try thread.withLock { [state, listener] thread in
             thread = try Linux.Thread(named: "fake-server") {
                 while !state.isOver.load(ordering: .sequentiallyConsistent) {
                     let socket = accept(listener, nil, nil)
                     guard socket >= 0 else { continue }
-                    state.client.withLock { $0 = socket }
-                    if !state.isOver.load(ordering: .sequentiallyConsistent) { play(Peer(socket: socket)) }
-                    state.client.withLock { $0 = nil }
-                    close(socket)
+                    state.accepted.add(1, ordering: .sequentiallyConsistent)
+                    state.clients.withLock { _ = $0.insert(socket) }
+                    if state.isOver.load(ordering: .sequentiallyConsistent) {
+                        state.serve(socket) { _ in }
+                    } else if isConcurrent {
+                        // Not joined: it ends when its client is shut down.
+                        do {
+                            _ = try Linux.Thread(named: "fake-client") { state.serve(socket, play) }
+                        } catch {
+                            state.serve(socket) { _ in }
+                        }
+                    } else {
+                        state.serve(socket, play)
+                    }
                 }
             }
         }
@@ -76,9 +98,9 @@ final class FakeServer: Sendable {
 
     deinit {
         state.isOver.store(true, ordering: .sequentiallyConsistent)
-        // Both wake the thread from what it waits for.
+        // Both wake the threads.
         shutdown(listener, CInt(SHUT_RDWR))
-        state.client.withLock { if let socket = $0 { shutdown(socket, CInt(SHUT_RDWR)) } }
+        state.clients.withLock { for socket in $0 { shutdown(socket, CInt(SHUT_RDWR)) } }
         thread.withLock { $0.take() }?.join()
         close(listener)
     }

@@ -5,9 +5,9 @@ import Testing
 
 @testable import LivenessRedis
 
-/// What a server may do to us: nothing but fail, soon, and without taking our memory.
+/// A hostile server can only cause an error, soon and with bounded memory.
 @Suite(.onOwnThread, .serialized) struct HostileServerTests {
-    /// Far more than the timeouts, for a loaded machine, and far less than for ever.
+    /// Twenty times the timeouts, for a loaded machine.
     private let soon = Duration.seconds(10)
 
     private func open(_ url: String) throws -> RedisConnection {
@@ -15,7 +15,7 @@ import Testing
             RedisOptions(url: RedisURL(url), connectTimeout: .milliseconds(500), replyTimeout: .milliseconds(500)))
     }
 
-    /// The most memory that this process has had, in bytes.
+    /// The process's maximum resident memory, in bytes.
     private func peakMemory() -> Int {
         var usage = rusage()
         getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
@@ -24,15 +24,15 @@ import Testing
 
     private static let megabyte = 1 << 20
 
-    enum Speech: String, CaseIterable {
+    enum HostileReply: String, CaseIterable {
         case garbage, zeroes, newlines, line, string, array, integers, nesting, replies, truncated, silence, drip,
             nothing
 
-        /// What it says after it has behaved at first.
+        /// Sent after a valid start.
         func play(_ peer: FakeServer.Peer) {
             switch self {
             case .garbage:
-                var random = SystemRandomNumberGenerator()
+                var random = SplitMix64(state: 1)
                 let block = (0..<megabyte).map { _ in UInt8.random(in: 0...255, using: &random) }
                 for _ in 0..<64 where peer.send(block) {}
             case .zeroes: peer.send(endlessly: [UInt8](repeating: 0, count: megabyte))
@@ -61,44 +61,44 @@ import Testing
         private var megabyte: Int { HostileServerTests.megabyte }
     }
 
-    @Test(arguments: Speech.allCases)
-    func speechEndsInAnErrorSoon(_ speech: Speech) throws {
+    @Test(arguments: HostileReply.allCases)
+    func hostileReplyIsAnErrorSoon(_ hostile: HostileReply) throws {
         let before = peakMemory()
         let server = try FakeServer { peer in
             _ = peer.receive()
             peer.send("+OK\r\n")
-            speech.play(peer)
+            hostile.play(peer)
         }
         let connection = try open(server.url)
         let start = ContinuousClock.now
         let failure = #expect(throws: RedisError.self) {
-            // The second, where the first was told what it wanted to hear.
+            // Some servers send a reply to the first.
             _ = try connection.pipeline([RedisCommand("GET", "a")])
             _ = try connection.pipeline([RedisCommand("GET", "a")])
         }
         #expect(ContinuousClock.now - start < soon)
         #expect(peakMemory() - before < 256 * Self.megabyte)
-        switch speech {
+        switch hostile {
         case .silence: #expect(failure == .timedOut("reply from \(server.url)"))
         case .nothing: #expect(failure == .closed)
         default: break
         }
-        // And so it stays.
+        // The connection keeps its error.
         let later = #expect(throws: RedisError.self) { try connection.pipeline([RedisCommand("PING")]) }
         #expect(later == failure)
     }
 
-    @Test(arguments: Speech.allCases)
-    func speechInsteadOfAGreetingIsAnErrorToo(_ speech: Speech) throws {
-        // Whose every word is a reply is greeted.
-        guard speech != .replies else { return }
-        let server = try FakeServer { speech.play($0) }
+    @Test(arguments: HostileReply.allCases)
+    func hostileReplyToTheFirstCommandIsAnError(_ hostile: HostileReply) throws {
+        // Valid replies to every command.
+        guard hostile != .replies else { return }
+        let server = try FakeServer { hostile.play($0) }
         let start = ContinuousClock.now
         #expect(throws: RedisError.self) { _ = try open(server.url) }
         #expect(ContinuousClock.now - start < soon)
     }
 
-    @Test func clientWhoReadsNothingGetsNothingThatFillsMemory() throws {
+    @Test func unreadRepliesDoNotFillMemory() throws {
         let before = peakMemory()
         let server = try FakeServer { peer in
             _ = peer.receive()
@@ -111,7 +111,7 @@ import Testing
         #expect(peakMemory() - before < 384 * Self.megabyte)
     }
 
-    @Test func serverThatHangsUpRaisesNoSignal() throws {
+    @Test func closedSocketRaisesNoSignal() throws {
         let server = try FakeServer { peer in
             _ = peer.receive()
             peer.send("+OK\r\n")
@@ -121,7 +121,7 @@ import Testing
         #expect(throws: RedisError.closed) { try connection.pipeline([large]) }
     }
 
-    @Test func lastWordsBeforeHangingUpAreHeard() throws {
+    @Test func lastReplyBeforeTheEndIsRead() throws {
         let server = try FakeServer { $0.send("-ERR max number of clients reached\r\n") }
         #expect(throws: RedisError.server("ERR max number of clients reached")) { _ = try open(server.url) }
     }
@@ -155,10 +155,10 @@ import Testing
         #expect("\(RedisCommand("AUTH", "topsecret"))" == "AUTH")
     }
 
-    // MARK: Ways in
+    // MARK: Connecting
 
-    @Test func connectionThatNobodyAnswersTimesOut() throws {
-        // A listener whose queue is full drops what comes.
+    @Test func connectionWithoutAnswerTimesOut() throws {
+        // A listener with a full backlog drops connections.
         let (listener, port) = try FakeServer.listen(backlog: 0)
         defer { close(listener) }
         let host = RedisURL.Host(name: "127.0.0.1", port: port)
@@ -218,16 +218,16 @@ import Testing
         guard case .tlsRefused? = failure else { return #expect(Bool(false), "\(String(describing: failure))") }
     }
 
-    @Test(arguments: [Speech.silence, .nothing, .garbage, .zeroes])
-    func handshakeThatGoesWrongIsGivenUp(_ speech: Speech) throws {
-        let server = try FakeServer { speech.play($0) }
+    @Test(arguments: [HostileReply.silence, .nothing, .garbage, .zeroes])
+    func failedHandshakeIsAnError(_ hostile: HostileReply) throws {
+        let server = try FakeServer { hostile.play($0) }
         let start = ContinuousClock.now
         #expect(throws: RedisError.self) { _ = try open("rediss://127.0.0.1:\(server.port)") }
         #expect(ContinuousClock.now - start < soon)
     }
 
-    @Test func recordThatNeverEndsIsGivenUp() throws {
-        // The header of a handshake record, and of a message of 16 MB in it.
+    @Test func endlessRecordIsAnError() throws {
+        // The header of a handshake record with a message of 16 MB.
         let server = try FakeServer { peer in
             peer.send([0x16, 3, 3, 0x40, 0, 2, 0xFF, 0xFF, 0xFF])
             peer.send(endlessly: [UInt8](repeating: 0x16, count: Self.megabyte))

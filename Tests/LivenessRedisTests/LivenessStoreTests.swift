@@ -4,24 +4,24 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// What every store must do, run over all of them; where one may differ, its case says so by name.
+/// The contract of every store; `Kind` lists where one may differ.
 @Suite(.onOwnThread) struct LivenessStoreTests {
     enum Kind: CaseIterable, CustomTestStringConvertible {
         case inMemory, noOp, redis
 
-        /// All that this machine can run; `storeInRedisIsTested` says when one is left out.
+        /// The kinds that this machine can run; `storeInRedisIsTested` fails in CI if one is missing.
         static let present = allCases.filter { $0 != .redis || RedisServer.isInstalled }
 
-        /// Whether the store knows who is alive; one that does not answers nil to everything.
-        var canSay: Bool { self != .noOp }
+        /// Whether the store answers queries.
+        var answersQueries: Bool { self != .noOp }
 
-        /// Whether a touch takes back what an earlier one promised, as SET does.
+        /// Whether a touch may shorten a life, as SET does.
         var mayShortenLife: Bool { self == .redis }
 
         var testDescription: String { "\(self)" }
     }
 
-    /// A store, and a way to let time pass for it.
+    /// A store and its clock.
     private struct Subject {
         let store: any LivenessStore
         let advance: (Duration) throws -> Void
@@ -40,7 +40,7 @@ import Testing
                 let server = try RedisServer { $0.listensOnLoopback = false }
                 let url = try RedisURL("unix://\(server.socketPath)")
                 store = RedisLivenessStore(RedisOptions(url: url, replyTimeout: .seconds(10)))
-                // Every key gets older.
+                // Ages every key.
                 let script = """
                     for _, key in ipairs(redis.call('KEYS', '*')) do
                         local left = redis.call('PTTL', key) - tonumber(ARGV[1])
@@ -76,22 +76,22 @@ import Testing
     }
 
     @Test(arguments: Kind.present)
-    func storeSaysWhetherItIsAvailable(_ kind: Kind) throws {
+    func availabilityIsReported(_ kind: Kind) throws {
         let subject = try Subject(kind)
-        #expect(subject.store.isAvailable == kind.canSay)
+        #expect(subject.store.isAvailable == kind.answersQueries)
     }
 
     @Test(arguments: Kind.present)
-    func everyIDIsAnsweredAndMissingIsFalse(_ kind: Kind) throws {
+    func everyIDIsAnswered(_ kind: Kind) throws {
         let subject = try Subject(kind)
         try subject.store.touch(mayor, ttl: Touch.defaultTTL)
-        #expect(subject.store.areAlive([mayor, deacon]) == (kind.canSay ? [true, false] : nil))
+        #expect(subject.store.areAlive([mayor, deacon]) == (kind.answersQueries ? [true, false] : nil))
     }
 
     @Test(arguments: Kind.present)
     func emptyBatchIsAnsweredEmpty(_ kind: Kind) throws {
         let subject = try Subject(kind)
-        #expect(subject.store.areAlive([]) == (kind.canSay ? [] : nil))
+        #expect(subject.store.areAlive([]) == (kind.answersQueries ? [] : nil))
     }
 
     @Test(arguments: Kind.present)
@@ -99,9 +99,9 @@ import Testing
         let subject = try Subject(kind)
         try subject.store.touch(mayor, ttl: .seconds(1))
         try subject.advance(.milliseconds(500))
-        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [true] : nil))
+        #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [true] : nil))
         try subject.advance(.seconds(1))
-        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [false] : nil))
+        #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [false] : nil))
     }
 
     @Test(arguments: Kind.present)
@@ -110,7 +110,7 @@ import Testing
         for _ in 0..<3 {
             try subject.store.touch(mayor, ttl: .seconds(10))
             try subject.advance(.seconds(9))
-            #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [true] : nil))
+            #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [true] : nil))
         }
     }
 
@@ -120,7 +120,7 @@ import Testing
         try subject.store.touch(mayor, ttl: .seconds(60))
         try subject.store.touch(mayor, ttl: .seconds(1))
         try subject.advance(.seconds(59))
-        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [!kind.mayShortenLife] : nil))
+        #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [!kind.mayShortenLife] : nil))
     }
 
     @Test(arguments: Kind.present)
@@ -129,14 +129,14 @@ import Testing
         try subject.store.touch(mayor, ttl: Touch.defaultTTL)
         try subject.store.forget(mayor)
         try subject.store.forget(deacon)
-        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [false] : nil))
+        #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [false] : nil))
     }
 
     @Test(arguments: Kind.present, [Duration.zero, .nanoseconds(-1), .seconds(-90)])
     func ttlMustBePositive(_ kind: Kind, _ ttl: Duration) throws {
         let subject = try Subject(kind)
         #expect(throws: NonPositiveTTL.self) { try subject.store.touch(mayor, ttl: ttl) }
-        #expect(subject.store.areAlive([mayor]) == (kind.canSay ? [false] : nil))
+        #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [false] : nil))
     }
 
     @Test(arguments: Kind.present)

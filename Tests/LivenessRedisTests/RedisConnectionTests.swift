@@ -17,7 +17,7 @@ import Testing
                 replyTimeout: replyTimeout))
     }
 
-    @Test func everyWayInAnswers() throws {
+    @Test func everyKindOfAddressConnects() throws {
         let server = try RedisServer()
         for url in [
             "unix://\(server.socketPath)", "redis://127.0.0.1:\(server.port)", "redis://[::1]:\(server.port)",
@@ -86,7 +86,7 @@ import Testing
         #expect(throws: RedisError.refused("ERR")) { _ = try open("redis://:topsecret@127.0.0.1:\(openToAll.port)") }
     }
 
-    @Test func userWithFewPermissionsMayDoWhatItMay() throws {
+    @Test func userWithFewPermissionsIsRefusedTheRest() throws {
         let server = try RedisServer { $0.users = ["ada on >secret ~mul:* +set +mget"] }
         let url = "unix://ada:secret@\(server.socketPath)"
         let connection = try open(url)
@@ -123,14 +123,14 @@ import Testing
         let server = try RedisServer { if isEncrypted { $0.certificateNames = "IP:127.0.0.1" } }
         let url = isEncrypted ? "rediss://127.0.0.1:\(server.tlsPort)" : "redis://127.0.0.1:\(server.port)"
         let connection = try open(url, caFile: server.caFile, replyTimeout: .seconds(30))
-        // More than all buffers hold, both ways: who only sends until all is sent, waits for ever.
+        // More than the buffers of both directions hold: a client that only sends would wait for ever.
         let texts = (0..<10_000).map { "\($0) " + String(repeating: "x", count: 1000) }
         let replies = try connection.pipeline(texts.map { RedisCommand("ECHO", $0) })
         #expect(replies == texts.map { .string(Array($0.utf8)) })
         #expect(try connection.pipeline([ping]) == [.status("PONG")])
     }
 
-    @Test func stoppedServerIsGivenUpInTime() throws {
+    @Test func stoppedServerTimesOut() throws {
         let server = try RedisServer()
         let connection = try open("redis://127.0.0.1:\(server.port)", replyTimeout: .milliseconds(300))
         server.pause()
@@ -162,7 +162,7 @@ import Testing
         #expect(
             try connection.receive(until: .now + .seconds(5))
                 == .array([.string(Array("subscribe".utf8)), .string(Array("a".utf8)), .integer(1)]))
-        // These came together with the first, so there is nothing to wait for.
+        // Received together with the first.
         for text in ["", "x"] {
             let pong = RedisReply.array([.string(Array("pong".utf8)), .string(Array(text.utf8))])
             #expect(try connection.receive(until: .now) == pong)
@@ -174,7 +174,7 @@ import Testing
                 == .array(["message", "a", "news"].map { .string(Array($0.utf8)) }))
     }
 
-    @Test func wakeupEndsTheWaitAndStaysRaised() throws {
+    @Test func eventEndsTheWaitAndStaysSignalled() throws {
         let server = try RedisServer()
         let connection = try open("unix://\(server.socketPath)")
         let event = try EventFD()
@@ -239,7 +239,7 @@ import Testing
 
     // MARK: Sentinels
 
-    @Test func sentinelLeadsToThePrimaryAndAfterItsDeathToTheNext() throws {
+    @Test func sentinelLeadsToThePrimaryAndItsSuccessor() throws {
         let primary = try RedisServer()
         let replica = try RedisServer { $0.replicaOf = primary }
         try primary.wait(for: "replica") { try $0.cli("INFO", "replication").contains("state=online") }
@@ -250,7 +250,7 @@ import Testing
         try sentinel.wait(for: "sentinel to see the replica") {
             try $0.cli("SENTINEL", "REPLICAS", "town").contains("\(replica.port)")
         }
-        // The first sentinel is not there.
+        // The first sentinel does not exist.
         let url = "redis+sentinel://127.0.0.1:1,127.0.0.1:\(sentinel.port)/town/2?sentinel_password=watch"
         let role = { (url: String) throws in try open(url).pipeline([RedisCommand("INFO", "server")])[0].text ?? "" }
         #expect(try role(url).contains("tcp_port:\(primary.port)"))
@@ -266,7 +266,7 @@ import Testing
         }
     }
 
-    @Test func replicaThatASentinelTakesForThePrimaryIsNotTaken() throws {
+    @Test func replicaNamedAsPrimaryIsRefused() throws {
         let replica = try RedisServer { $0.configuration = ["replicaof 127.0.0.1 1"] }
         let liar = try FakeServer { peer in
             _ = peer.receive()

@@ -84,12 +84,13 @@ import Testing
         }
         #expect(store.areAlive([mayor]) == [false])
         #expect(ContinuousClock.now - start > .milliseconds(990))
+        // Holds on any machine: the server answers after it is asked, and the key expires a second after the touch.
         #expect(lastAlive - touched < .milliseconds(1500))
     }
 
-    // MARK: Servers that come and go
+    // MARK: Outages
 
-    @Test func connectionThatTheServerEndedIsMadeAnew() throws {
+    @Test func closedConnectionIsReopened() throws {
         let server = try RedisServer { $0.listensOnLoopback = false }
         let store = try store("unix://\(server.socketPath)", pause: .seconds(3600))
         for _ in 0..<3 {
@@ -99,7 +100,7 @@ import Testing
         }
     }
 
-    @Test func storeWorksAgainWhenItsServerIsBack() throws {
+    @Test func storeRecoversWithItsServer() throws {
         let server = try RedisServer()
         let store = try store("redis://127.0.0.1:\(server.port)")
         try store.touch(mayor, ttl: Touch.defaultTTL)
@@ -112,15 +113,15 @@ import Testing
         try server.wait(for: "store to be back") { _ in store.areAlive([mayor]) == [false] }
     }
 
-    @Test func deadServerCostsLittle() throws {
+    @Test func deadServerIsNotAskedAgainBeforeThePause() throws {
         let server = try FakeServer { $0.waitForEnd() }
         let store = try store(server.url, replyTimeout: .milliseconds(200), pause: .seconds(3600))
-        let start = ContinuousClock.now
         for _ in 0..<1000 { #expect(store.areAlive([mayor]) == nil) }
-        #expect(ContinuousClock.now - start < .seconds(2))
+        // All but the first fail without a connection.
+        #expect(server.clientCount == 1)
     }
 
-    @Test func replicaIsAskedForItsPrimaryAgainAtOnce() throws {
+    @Test func promotedReplicaIsUsedAtOnce() throws {
         let server = try RedisServer { $0.configuration = ["replicaof 127.0.0.1 1"] }
         let store = try store("unix://\(server.socketPath)", pause: .seconds(3600))
         #expect(throws: RedisError.readOnly) { try store.touch(mayor, ttl: Touch.defaultTTL) }

@@ -56,7 +56,7 @@ import Testing
         "$9223372036854775807\r\n", "$9999999999999999999999\r\n",
         "*2\r\n*1048575\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", "%1\r\n:1\r\n:1\r\n",
     ])
-    func whatIsBeyondTheLimitsIsRefusedAtOnce(_ text: String) {
+    func replyBeyondTheLimitsIsRefusedAtOnce(_ text: String) {
         #expect {
             try feed(text)
             _ = try all()
@@ -94,11 +94,31 @@ import Testing
         #expect(bytes.count == length)
     }
 
+    /// The replies of some bytes, and whether they are refused in the end.
+    private func outcome(of bytes: [UInt8], inPartsOf size: Int) -> (replies: [RedisReply], isRefused: Bool) {
+        let reader = RedisReplyReader()
+        var replies: [RedisReply] = []
+        do throws(RedisError) {
+            for start in stride(from: 0, to: bytes.count, by: size) {
+                let part = Array(bytes[start..<min(start + size, bytes.count)])
+                try reader.feed(part.span.bytes)
+                while let reply = try reader.next() { replies.append(reply) }
+            }
+        } catch {
+            return (replies, true)
+        }
+        return (replies, false)
+    }
+
+    /// What precedes the damage is read, and how the bytes are split makes no difference.
     @Test(arguments: UInt64(1)...8)
-    func damagedRepliesAreReadOrRefused(seed: UInt64) {
+    func damagedRepliesAreReadTheSameHoweverTheyAreSplit(seed: UInt64) throws {
         var random = SplitMix64(state: seed)
+        var refused = 0
         for _ in 0..<2_000 {
-            var bytes = (0..<3).flatMap { _ in Array(Self.examples.randomElement(using: &random)!.0.utf8) }
+            let examples = (0..<3).compactMap { _ in Self.examples.randomElement(using: &random) }
+            let intact = examples.flatMap { Array($0.0.utf8) }
+            var bytes = intact
             for _ in 0..<Int.random(in: 1...4, using: &random) {
                 let at = Int.random(in: 0..<bytes.count, using: &random)
                 switch Int.random(in: 0..<3, using: &random) {
@@ -107,14 +127,29 @@ import Testing
                 default: bytes.remove(at: at)
                 }
             }
-            let reader = RedisReplyReader()
-            var count = 0
-            // Whatever it makes of them, it ends.
-            do throws(RedisError) {
-                try reader.feed(bytes.span.bytes)
-                while try reader.next() != nil { count += 1 }
-            } catch {}
-            #expect(count <= bytes.count)
+            let whole = outcome(of: bytes, inPartsOf: bytes.count)
+            let bytewise = outcome(of: bytes, inPartsOf: 1)
+            #expect(whole == bytewise, "\(bytes)")
+            let undamaged = zip(bytes, intact).prefix { $0 == $1 }.count
+            var (end, expected) = (0, [RedisReply]())
+            for (text, reply) in examples {
+                end += text.utf8.count
+                if end <= undamaged { expected.append(reply) }
+            }
+            #expect(whole.replies.starts(with: expected), "\(bytes)")
+            if whole.isRefused { refused += 1 }
+        }
+        #expect((1..<2_000).contains(refused))
+    }
+
+    @Test(arguments: examples)
+    func replyIsReadHoweverItIsCut(_ text: String, _ reply: RedisReply) throws {
+        let bytes = Array(text.utf8)
+        for cut in 0...bytes.count {
+            try reader.feed(Array(bytes[..<cut]).span.bytes)
+            #expect(try all() == (cut == bytes.count ? [reply] : []))
+            try reader.feed(Array(bytes[cut...]).span.bytes)
+            #expect(try all() == (cut == bytes.count ? [] : [reply]))
         }
     }
 }

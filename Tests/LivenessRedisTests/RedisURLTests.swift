@@ -15,7 +15,7 @@ import Testing
     }
 
     @Test(arguments: ["redis://h", "redis://h/", "redis://h:6379/0", "REDIS://h", "redis://:@h"])
-    func whatIsLeftOutHasADefault(_ text: String) throws {
+    func omittedPartsHaveDefaults(_ text: String) throws {
         let url = try RedisURL(text)
         #expect(url.place == .server(host("h")))
         #expect(url.database == 0)
@@ -91,7 +91,7 @@ import Testing
         ("redis+sentinel://a,/s", .host), ("redis+sentinel://a/s?sentinel_user=ada", .userWithoutPassword),
         ("redis://h h", .unprintable), ("redis://h\n", .unprintable),
     ])
-    func whatIsNoURLSaysWhyWithoutRepeatingIt(_ text: String, _ reason: RedisURL.Invalid) {
+    func invalidURLHasAReasonWithoutItsText(_ text: String, _ reason: RedisURL.Invalid) {
         #expect(throws: reason) { try RedisURL(text) }
         #expect(!reason.description.contains("secr"))
     }

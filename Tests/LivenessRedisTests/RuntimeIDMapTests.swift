@@ -11,7 +11,7 @@ import Testing
         try RuntimeIDMap(json: Array(text.utf8))
     }
 
-    @Test func idsAreMappedToLowerCaseUUIDsAndOthersStayThemselves() throws {
+    @Test func idsAreMappedToLowerCaseUUIDs() throws {
         let map = try map(#"{"gastown/polecats/furiosa": "\#(uuid)"}"#)
         #expect(map.count == 1)
         #expect(map[try RuntimeID("gastown/polecats/furiosa")] == uuid.lowercased())
@@ -22,11 +22,11 @@ import Testing
         "", "[]", "{", "{\"a\": 1}", "{\"a\": null}", "{\"../a\": \"UUID\"}", "{\"\": \"UUID\"}", "{\"a\": \"\"}",
         "{\"a\": \"0198\"}", "{\"a\": \"UUID\", \"b\": \"UUID\"}",
     ])
-    func whatIsNoMapIsToldOf(_ text: String) {
+    func invalidMapIsReported(_ text: String) {
         #expect(throws: RuntimeIDMap.Problem.self) { try map(text.replacing("UUID", with: uuid)) }
     }
 
-    @Test func fileIsReadWhenItHasChangedAndABadOneChangesNothing() throws {
+    @Test func changedFileIsReadAndAnInvalidOneChangesNothing() throws {
         let path = "/tmp/pulsefs-ids-\(UUID().uuidString).json"
         defer { try? FileManager.default.removeItem(atPath: path) }
         let mayor = try RuntimeID("mayor")
@@ -66,11 +66,11 @@ import Testing
         for _ in 0..<7 { pauses.append(backoff.pause(isPermanent: false, random: 0)) }
         #expect(pauses == [100, 200, 400, 800, 1600, 2000, 2000].map { .milliseconds($0) })
         let now = ContinuousClock.now
-        backoff.note(upSince: nil, at: now)
-        backoff.note(upSince: now - .seconds(1), at: now)
+        backoff.connectionEnded(upSince: nil, at: now)
+        backoff.connectionEnded(upSince: now - .seconds(1), at: now)
         let still = backoff.pause(isPermanent: false, random: 0)
         #expect(still == .seconds(2))
-        backoff.note(upSince: now - .seconds(10), at: now)
+        backoff.connectionEnded(upSince: now - .seconds(10), at: now)
         let first = backoff.pause(isPermanent: false, random: 0)
         #expect(first == .milliseconds(100))
     }

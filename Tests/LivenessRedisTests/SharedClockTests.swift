@@ -7,7 +7,7 @@ import Testing
     private let clock = SharedClock()
     private let wall = WallTime(seconds: 1_785_585_600)
 
-    /// An answer to a question asked now, by a server that is ahead.
+    /// The reply of a server whose clock is ahead.
     private func answer(ahead: Duration, after time: Duration, late: Duration = .zero) -> Duration {
         let server = wall + time / 2 + ahead + late
         let reply = RedisReply.array(
@@ -17,7 +17,7 @@ import Testing
 
     private var ahead: Duration { clock.shared(wall) - wall }
 
-    @Test func itIsOurOwnUntilTheServerHasAnswered() {
+    @Test func clockIsLocalUntilTheServerAnswers() {
         #expect(!clock.isKnown)
         #expect(ahead == .zero)
         let change = answer(ahead: .seconds(3600), after: .milliseconds(2))
@@ -28,7 +28,7 @@ import Testing
 
     @Test func slowAnswerDoesNotReplaceAQuickOne() {
         _ = answer(ahead: .seconds(10), after: .milliseconds(1))
-        // Read at the very end of a second that it took: by itself it would mean half a second more.
+        // Read at the end of a round trip of a second: by itself it would mean half a second more.
         let change = answer(ahead: .seconds(10), after: .seconds(1), late: .milliseconds(499))
         #expect(change == .zero)
         #expect(ahead == .seconds(10))
@@ -40,7 +40,7 @@ import Testing
         #expect(ahead == .seconds(10))
     }
 
-    @Test func answerThatCannotBeSquaredWithTheLastIsBelieved() {
+    @Test func contradictingAnswerIsBelieved() {
         _ = answer(ahead: .seconds(10), after: .milliseconds(1))
         let change = answer(ahead: .seconds(12), after: .milliseconds(500))
         #expect(change == .seconds(2))
@@ -55,7 +55,7 @@ import Testing
             .array([.string(Array("9223372036854775807".utf8)), .string(Array("0".utf8))]),
             .array([.string(Array("-9223372036854775808".utf8)), .string(Array("0".utf8))]),
         ] as [RedisReply])
-    func whatIsNoTimeChangesNothing(_ reply: RedisReply) {
+    func invalidTimeChangesNothing(_ reply: RedisReply) {
         let change = clock.set(reply, asked: wall, answered: wall + .milliseconds(1))
         #expect(change == .zero)
         #expect(!clock.isKnown)

@@ -2,8 +2,7 @@ import Liveness
 import TestSupport
 import Testing
 
-/// Asks for the author of damaged and hostile touches, always the same ones: nothing traps, and nobody gets an id that
-/// is not one of the town's.
+/// Attributes damaged and hostile touches, the same in every run: nothing traps, and every id is one of the town's.
 @Suite struct AttributionMutationTests {
     private static let values = [
         "mayor", "deacon", "deacon/boot", "boot", "deacon-boot", "daemon", "deacon/dogs/alpha", "gastown/witness",
@@ -20,7 +19,7 @@ import Testing
         #"{"actor":"gastown/polecats/nux","timestamp":"2026-08-01T11:59:59Z"}"#, #"{"actor":"gastown\/nux"}"#, "{",
     ].map { Array($0.utf8) }
 
-    /// Pieces that a random byte would take too long to hit upon.
+    /// Fragments that random bytes rarely form.
     private static let pieces =
         [
             "/", "//", "..", "/../", ".", "-", "-crew-", "crew-", "-witness", " ", "\n", "\0", "=", "polecats", "mayor",
@@ -69,7 +68,7 @@ import Testing
         Array("gastown/crew/".utf8) + [UInt8](repeating: UInt8(ascii: "x"), count: 8192), Array("mayor\u{1B}[2J".utf8),
         Array("gastown/crew/max\0".utf8), Array("gastown/crew/".utf8) + [0xFF], [],
     ])
-    func hostileValueNamesNobodyWhereverItStands(_ value: [UInt8]) {
+    func hostileValueIdentifiesNoRuntime(_ value: [UInt8]) {
         for role in ["polecat", "crew", "dog", "witness"] {
             var it = Case()
             it.command = [value, value]
@@ -87,7 +86,7 @@ import Testing
 
     private func check(_ it: Case) {
         guard case .runtime(let runtime, let evidence) = it.attribution else { return }
-        // A heartbeat may be of a session that no prefix explains.
+        // The heartbeat of an unknown session.
         let isSession = evidence == .path && !runtime.description.contains("/")
         #expect(isSession || isCanonical(runtime), "\(it.testDescription): \(runtime)")
     }

@@ -31,7 +31,7 @@ import Testing
         Case(signal: ".runtime/heartbeats/gt-witness.json", is: "gastown/witness by path"),
         Case(signal: ".runtime/heartbeats/hq-mayor.json", is: "mayor by path"),
         Case(signal: "gastown/.runtime/heartbeats/gt-crew-max.json", is: "gastown/crew/max by path"),
-        // No rig has the prefix.
+        // An unknown prefix.
         Case(signal: ".runtime/heartbeats/xx-nux.json", is: "xx-nux by path"),
         Case(signal: ".runtime/heartbeats/nux.json", is: "nux by path"),
         Case(signal: ".runtime/heartbeats/gt nux.json", is: "nobody"),
@@ -79,26 +79,26 @@ import Testing
     func olderRolesNameTheirAgentToo(_ it: Case) { it.check() }
 
     @Test(arguments: [
-        // Something is missing.
+        // Incomplete.
         Case([.role: "polecat"]), Case([.role: "polecat", .rig: "gastown"]), Case([.role: "polecat", .polecat: "nux"]),
         Case([.role: "polecat", .rig: "gastown", .crew: "nux"]), Case([.role: "crew", .rig: "gastown", .crew: ""]),
         Case([.role: "dog"]), Case([.role: "witness"]), Case([.role: "refinery", .rig: " "]),
         Case([.rig: "gastown", .polecat: "nux"]), Case([.role: "gastown/polecats"]), Case([.role: "gastown/crew/"]),
         Case([.role: "deacon/dogs"]), Case([.role: "-witness"]), Case([.role: "gastown-crew-"]),
-        // Something is too much.
+        // Too long.
         Case([.role: "gastown/polecats/nux/src"]), Case([.role: "gastown/witness/1"]), Case([.role: "/mayor"]),
         Case([.role: "witness", .rig: "a/b"]), Case([.role: "dog", .dogName: "a/b"]),
         Case([.role: "crew", .rig: "gastown", .crew: "a/b"]),
-        // Something stands where it does not belong.
+        // Reserved words in the wrong place.
         Case([.role: "gastown/mayor"]), Case([.role: "mayor/nux"]), Case([.role: "deacon/witness"]),
         Case([.role: "daemon/plugin"]), Case([.role: "polecats/nux"]), Case([.role: "mayor/crew/max"]),
         Case([.role: "deacon-witness"]), Case([.role: ".beads/nux"]), Case([.role: "gastown/dogs/alpha"]),
         Case([.role: "../crew/max"]), Case([.role: "gastown/crew/.."]), Case([.role: "./nux"]),
-        // Something else.
+        // Other text.
         Case([.role: ""]), Case([.role: "/"]), Case([.role: "Mayor"]), Case([.role: "overseer"]),
         Case([.role: "Jane Doe"]), Case([.role: "gastown/crew/müller"]), Case([.role: "gastown/crew/a b"]),
     ])
-    func otherRolesNameNobody(_ it: Case) { it.check() }
+    func otherRolesIdentifyNoRuntime(_ it: Case) { it.check() }
 
     // MARK: 3 and 4, actors
 
@@ -164,9 +164,9 @@ import Testing
         Case(in: "gastown/polecats/my nux/src", is: "nobody"),
         Case(in: "gastown/polecats/nux/../../crew/max", is: "nobody"),
     ])
-    func directoryNamesWhoWorksThere(_ it: Case) { it.check() }
+    func directoryIdentifiesItsAgent(_ it: Case) { it.check() }
 
-    @Test func directoryIsAskedForOnlyIfNothingBeforeItNamesAnybody() {
+    @Test func directoryIsReadOnlyWithoutEarlierEvidence() {
         let mayor = IdentityClaims(environment: [.role: Array("mayor".utf8)])
         var asked = 0
         func directory() -> [UInt8]? {
@@ -200,14 +200,14 @@ import Testing
         Case([.session: "gt-web"], is: "gastown/polecats/web by GT_SESSION"),
         Case([.session: "gt-webber-nux"], is: "gastown/polecats/webber-nux by GT_SESSION"),
         Case([.session: "gt-web-crew"], is: "nobody"),
-        // Nobody runs in these.
+        // Sessions without an agent.
         Case([.session: "gt-"]), Case([.session: "gt"]), Case([.session: "-nux"]), Case([.session: "gt-crew-"]),
         Case([.session: "gt-crew"]), Case([.session: "gt-mayor"]), Case([.session: "xx-nux"]),
         Case([.session: "hq-overseer"]), Case([.session: "hq-dog-"]), Case([.session: "GT-nux"]),
         Case([.session: "gt-../x"]), Case([.session: "gt-a/b"]), Case([.session: "dotfiles-main"]),
         Case([.session: ""]), Case([.session: "two-nux"]), Case([.session: "bad-nux"]),
     ])
-    func sessionNamesWhoRunsInIt(_ it: Case) { it.check() }
+    func sessionIdentifiesItsAgent(_ it: Case) { it.check() }
 
     @Test(arguments: [
         Case([.beadsAgentName: "gastown/nux"], is: "gastown/polecats/nux by BEADS_AGENT_NAME"),
@@ -217,11 +217,11 @@ import Testing
         Case([.beadsAgentName: "gastown"], is: "nobody"),
         Case([.beadsAgentName: "gastown/"], is: "nobody"),
     ])
-    func agentInBeadsIsTakenAtItsWord(_ it: Case) { it.check() }
+    func agentInBeadsIsBelieved(_ it: Case) { it.check() }
 
-    @Test func prefixesThatChangeCountForAWriterKnownBefore() throws {
+    @Test func changedPrefixesApplyToKnownProcesses() throws {
         let writer = IdentityClaims(environment: [.session: Array("gt-nux".utf8)])
-        #expect(Attribution(of: writer, sessions: SessionNames()) == .nobody)
+        #expect(Attribution(of: writer, sessions: SessionNames()) == .unknown)
         #expect(Attribution(of: writer, sessions: Case.sessions).runtime?.description == "gastown/polecats/nux")
     }
 
@@ -261,7 +261,7 @@ import Testing
         // Within 6
         Case([.session: "gt-nux", .beadsAgentName: "gastown/max"], is: "gastown/polecats/nux by GT_SESSION"),
         Case([.session: "xx-nux", .beadsAgentName: "gastown/max"], is: "gastown/polecats/max by BEADS_AGENT_NAME"),
-        // All at once, as newer and older tools set them.
+        // All variables, as newer and older tools set them.
         Case(
             command: "gt mail send x",
             [
@@ -277,9 +277,9 @@ import Testing
         Case(command: "gt status", signal: ".runtime/keepalive.json", in: "", is: "nobody"),
         Case(is: "nobody"),
     ])
-    func firstRuleThatNamesSomebodyDecides(_ it: Case) { it.check() }
+    func firstEvidenceDecides(_ it: Case) { it.check() }
 
-    // MARK: As /proc has it
+    // MARK: From /proc
 
     @Test func writerIsReadFromTheTextsInProc() {
         let environ = "PATH=/bin\0GT_ROLE=polecat\0GT_RIG=gastown\0GT_ROLE=mayor\0GT_ROLEX=x\0GT_POLECAT=nux\0=\0\0x"
@@ -299,7 +299,7 @@ import Testing
     @Test func rootOfTheTownIsNoIdentity() {
         let environ = "GT_ROOT=/town/gastown/crew/max\0GT_TOWN_ROOT=mayor\0"
         let writer = IdentityClaims(cmdline: [], environ: Array(environ.utf8))
-        #expect(Attribution(of: writer, sessions: Case.sessions) == .nobody)
+        #expect(Attribution(of: writer, sessions: Case.sessions) == .unknown)
     }
 
     @Test func writerKeepsNothingOfTheEnvironmentButIDs() {
@@ -317,7 +317,7 @@ import Testing
     @Test(arguments: [
         "", "null", "[]", #""rigs""#, #"{"rigs":"#, "{\"rigs\":{}}\u{FEFF}", "{\"rigs\":{\"a\":{}}} x",
     ])
-    func whatIsNoObjectIsRefused(_ text: String) {
+    func nonObjectIsRefused(_ text: String) {
         #expect(SessionNames(rigsDocument: Array(text.utf8)) == nil)
     }
 
@@ -353,7 +353,7 @@ import Testing
     }
 
     @Test(arguments: ["mayor", "deacon", "..", ".hidden", "a/b", "a b", "", "müller"])
-    func rigThatCannotBeInAnIDNamesNobody(_ rig: String) throws {
+    func rigThatCannotBeInAnIDIdentifiesNoRuntime(_ rig: String) throws {
         let text = #"{"rigs":{"\#(rig)":{"beads":{"prefix":"gt"}}}}"#
         let names = try #require(SessionNames(rigsDocument: Array(text.utf8)))
         for session in ["gt-nux", "gt-witness", "gt-crew-max"] {
@@ -364,9 +364,9 @@ import Testing
 
 // MARK: - A case
 
-/// What is known of a touch, and whose it is: a line of a table.
+/// A touch and its expected attribution.
 struct Case: Sendable, CustomTestStringConvertible {
-    /// Prefixes of which some begin with others, one shared by two rigs, and one of a rig that cannot be in an id.
+    /// Some prefixes start with others, one belongs to two rigs, and one rig's name is not valid in an id.
     static let sessions: SessionNames = {
         let prefixes = [
             ("gastown", "gt"), ("beads", "bd"), ("web", "gt-web"), ("web_ui", "gt-web-ui"), ("one", "two"),

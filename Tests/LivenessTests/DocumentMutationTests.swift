@@ -3,7 +3,7 @@ import Testing
 
 @testable import Liveness
 
-/// Judges thousands of damaged documents, always the same ones, and checks what must hold of any judgement.
+/// Judges thousands of damaged documents, the same in every run, and checks invariants of the result.
 @Suite struct DocumentMutationTests {
     private static let corpus = [
         #"{"last_command":"gt mail send x","timestamp":"2026-08-01T11:59:59.123456789Z"}"#,
@@ -13,7 +13,7 @@ import Testing
         "{}", "[[[{}]]]", "gt status <&>\n", " \r\n", "\"ü\u{2028}😀\"",
     ].map { Array($0.utf8) }
 
-    /// Pieces that a random byte would take too long to hit upon.
+    /// Fragments that random bytes rarely form.
     private static let pieces = [
         "{", "}", "[", "]", "\"", ",", ":", "\\", "\\u0054", "\"timestamp\":", "\u{17F}", "null", "0", "1e5", "-", "\n",
         "\0",
@@ -21,7 +21,7 @@ import Testing
     ].map { Array($0.utf8) }
 
     @Test(arguments: UInt64(1)...8)
-    func judgementOfAnyBytesHoldsWhatItPromises(seed: UInt64) {
+    func judgementOfAnyBytesIsValid(seed: UInt64) {
         var random = SplitMix64(state: seed)
         for _ in 0..<2_000 { check(mutant(using: &random)) }
     }
@@ -50,13 +50,13 @@ import Testing
         let document = judgement.document
 
         #expect((judgement.outcome == .verbatim) == (document.bytes == bytes), label)
-        // What tools will read is beyond complaint, also when they write it back.
+        // The result is valid if written back.
         let again = try? Document.judge(document.bytes, receivedAt: now, previous: nil, kind: .document)
         #expect(again == Document.Judgement(document: document, outcome: .verbatim), label)
-        // And it names a time that Go can read, which is not ahead.
+        // It has a timestamp for Go that is not in the future.
         let timestamp = document.string("timestamp").flatMap { WallTime(rfc3339: $0.utf8) }
         #expect(timestamp.map { $0 != .goZero && $0 - now <= .seconds(5) } == true, label)
-        // A refreshed document differs in its timestamps only.
+        // A refreshed document differs only in its timestamps.
         let refreshed = try? Document.refreshed(document, at: now, kind: .document)
         #expect(refreshed?.string("timestamp") == now.rfc3339, label)
         #expect(refreshed?.string("last_command") == document.string("last_command"), label)

@@ -15,7 +15,7 @@ import Testing
         return (String(decoding: judgement.document.bytes, as: UTF8.self), judgement.outcome)
     }
 
-    // MARK: Kept
+    // MARK: Unchanged
 
     @Test(arguments: [
         #"{"last_command":"gt mail send x","timestamp":"2026-08-01T11:59:59.123456789Z"}"#,
@@ -34,7 +34,7 @@ import Testing
         #expect(try judge(text) == (text, .verbatim))
     }
 
-    // MARK: Timestamps put in
+    // MARK: Added timestamps
 
     @Test(arguments: [
         ("{}", #"{"timestamp":"2026-08-01T12:00:00Z"}"#),
@@ -56,7 +56,7 @@ import Testing
     @Test(arguments: [
         "null", "true", "1785585600", #""""#, #""now""#, "[]", #"{"a":[1,2]}"#, #""2026-08-01 11:00:00""#,
         #""2026-08-01T11:00:60Z""#, #""0001-01-01T00:00:00Z""#, #""0001-01-01T02:00:00+02:00""#,
-        // Go reads the bytes between the quotes as they stand.
+        // Go does not decode escapes here.
         #""2026-08-01T11:00:00\u005a""#,
     ])
     func unreadableTimestampIsReplacedInPlace(_ value: String) throws {
@@ -94,7 +94,7 @@ import Testing
         #expect(try judge(text) == (result, .plainText))
     }
 
-    // MARK: Nothing written
+    // MARK: Empty writes
 
     @Test(arguments: ["", " ", "\n", " \t\r\n"])
     func emptyWriteKeepsTheLastCommand(_ nothing: String) throws {
@@ -105,7 +105,7 @@ import Testing
     }
 
     @Test(arguments: [nil, "", "{", "[]", "gt prime", #"{"a":1} x"#])
-    func emptyWriteOverNoObjectLeavesWhatTheReadersGoBy(_ previous: String?) throws {
+    func emptyWriteWithoutObjectDependsOnTheKind(_ previous: String?) throws {
         #expect(try judge("", previous: previous) == (#"{"timestamp":"2026-08-01T12:00:00Z"}"#, .empty))
         #expect(try judge("", previous: previous, kind: .modificationTime) == ("", .empty))
     }
@@ -122,7 +122,7 @@ import Testing
         #expect(refreshed == Document(Array(#"{"a":1,"timestamp":"2026-08-01T12:00:00Z"}"#.utf8)))
     }
 
-    // MARK: Refused
+    // MARK: Rejected
 
     @Test(arguments: [
         "{", #"{"timestamp":"2026-08-01T11:00:00Z""#, #"{"timestamp":"2026-08-01T11:00:00Z"#, #"{"a":}"#, #"{"a"}"#,
@@ -183,7 +183,7 @@ import Testing
         #expect(throws: Document.Rejection.tooLarge) { try judge(String(repeating: " ", count: 65_537)) }
     }
 
-    @Test func whatIsAddedCountsTowardsTheSize() throws {
+    @Test func addedTimestampCountsTowardsTheSize() throws {
         let full = object(ofSize: Document.maximumSize, timestamp: "2026-08-01")
         #expect(throws: Document.Rejection.tooLarge) { try judge(full) }
         #expect(throws: Document.Rejection.tooLarge) { try judge("", previous: full) }

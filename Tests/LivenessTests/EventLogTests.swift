@@ -42,7 +42,7 @@ import Testing
         }
     }
 
-    @Test func whatIsNotHeldIsSaidToBeLost() {
+    @Test func droppedEventsAreReportedAsLost() {
         var log = EventLog(capacity: 4)
         for number in 1...10 { log.append(event(number)) }
         let excerpt = log.excerpt(from: 3, limit: 2)
@@ -52,9 +52,9 @@ import Testing
         #expect(log.excerpt(from: 0, limit: 9).lost == 0...6)
     }
 
-    /// Readers of any pace against a list that forgets nothing.
+    /// Slow and fast readers, against an unbounded list.
     @Test(arguments: [1, 2, 3] as [UInt64])
-    func agreesWithAListThatForgetsNothing(_ seed: UInt64) {
+    func agreesWithAnUnboundedList(_ seed: UInt64) {
         var random = SplitMix64(state: seed)
         for capacity in [1, 2, 7, 64] {
             var log = EventLog(capacity: capacity)
@@ -110,13 +110,13 @@ import Testing
                 == #"{"time":"1970-01-01T00:00:00Z","event":"lost","from":3,"to":9}"# + "\n")
     }
 
-    /// A path is of any bytes, and its line is one line of JSON.
+    /// The line of any path is one line of JSON.
     @Test(arguments: [
         (Array("a\"b\\c".utf8), #"a\"b\\c"#), ([0x61, 0x0A, 0x1F, 0x7F], #"a\u000a\u001f\u007f"#),
         (Array("a\u{80}\u{9B}2J\u{A0}".utf8), "a\\u0080\\u009b2J\u{A0}"),
         ([0xFF, 0xFE], "\u{FFFD}\u{FFFD}"), (Array("größe".utf8), "größe"), ([0xE2, 0x82], "\u{FFFD}"),
     ])
-    func anyPathIsSpelledAsJSON(_ path: [UInt8], _ spelled: String) {
+    func anyPathIsEncodedAsJSON(_ path: [UInt8], _ spelled: String) {
         var event = LivenessEvent(.touched, at: WallTime(seconds: 0))
         event.signal = path
         #expect(text(event).contains(#""signal":"\#(spelled)""#))

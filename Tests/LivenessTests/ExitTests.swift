@@ -3,7 +3,7 @@ import Testing
 
 @testable import Liveness
 
-/// What the end of the process that a runtime is makes of its record.
+/// The record of a runtime whose root process has exited.
 @Suite struct ExitTests {
     private let start = FakeClock.start
     private let wall = WallTime(seconds: 1_785_585_600)
@@ -34,7 +34,7 @@ import Testing
         HLCTimestamp(wall + delay, by: origin)
     }
 
-    @Test func endedRuntimeIsNotAliveWhateverItsDeadline() throws {
+    @Test func exitedRuntimeIsNotAlive() throws {
         var table = LivenessTable()
         table.touch(touch(after: .zero))
         let now = start + .seconds(1)
@@ -48,7 +48,7 @@ import Testing
         #expect(again == nil)
     }
 
-    @Test func laterTouchIsALifeOfItsOwn() throws {
+    @Test func touchAfterTheExitStartsANewLife() throws {
         var table = LivenessTable()
         var long = touch(after: .zero)
         long.ttl = .seconds(3600)
@@ -57,11 +57,11 @@ import Testing
         table.touch(touch(after: .seconds(2)))
         let record = try #require(table.record(of: nux))
         #expect(record.state(at: start + .seconds(3)) == .alive)
-        // The promise of before does not count.
+        // The ttl of the former life does not count.
         #expect(record.deadline == start + .seconds(92))
     }
 
-    @Test func touchThatWasMadeBeforeTheEndAndComesLateIsNoLife() throws {
+    @Test func lateTouchFromBeforeTheExitIsNoLife() throws {
         var table = LivenessTable()
         table.touch(touch(after: .zero))
         _ = table.exit(nux, exit(after: .seconds(5)), stamp: stamp(after: .seconds(5)))
@@ -69,7 +69,7 @@ import Testing
         #expect(table.record(of: nux)?.state(at: start + .seconds(6)) == .exited)
     }
 
-    @Test func runtimeThatWasTouchedSinceOrElsewhereLivesOn() throws {
+    @Test func exitOfARuntimeTouchedLaterOrElsewhereIsIgnored() throws {
         let stranger = try RuntimeID("never")
         var table = LivenessTable(isShared: true)
         table.touch(touch(after: .seconds(2), by: here))
@@ -83,7 +83,7 @@ import Testing
         #expect(unknown == nil)
     }
 
-    @Test func endIsRememberedForAsLongAsExpiredRecordsAre() {
+    @Test func exitedRecordsAreKeptAsLongAsExpiredOnes() {
         var table = LivenessTable(retention: .seconds(100))
         table.touch(touch(after: .zero))
         _ = table.exit(nux, exit(after: .seconds(1)), stamp: stamp(after: .seconds(1)))
@@ -93,7 +93,7 @@ import Testing
         #expect(table.record(of: nux) == nil)
     }
 
-    @Test func recordKeepsWhatWasSaidInFilesOfItsOwnAndOfMany() throws {
+    @Test func recordKeepsOwnAndSharedDocuments() throws {
         var table = LivenessTable()
         table.touch(touch(after: .zero, #"{"state":"working"}"#, evidence: .path))
         table.touch(touch(after: .seconds(1), #"{"last_command":"gt mail"}"#))
@@ -104,14 +104,14 @@ import Testing
         #expect(record.touch.document?.string("last_command") == "gt mail")
     }
 
-    @Test func endTravelsAsARecordOfItsOwn() throws {
+    @Test func exitIsSentAsARecord() throws {
         var table = LivenessTable(isShared: true)
         table.touch(touch(after: .zero, "{}", by: here))
         let ended = table.exit(nux, exit(after: .seconds(10)), stamp: stamp(after: .seconds(10), by: here))
         let sent = SharedRecord(.touched(.runtime(nux), try #require(ended)))
         let received = try #require(SharedRecord(sent.encoded(by: here)))
         #expect(received == sent)
-        // Five seconds later, elsewhere, with another clock.
+        // Received five seconds later by an origin with another clock.
         let (elsewhere, instant) = (wall + .seconds(1000), start + .seconds(77))
         let (touch, exit) = try #require(
             received.touch(shared: wall + .seconds(15), wall: elsewhere, instant: instant))
@@ -124,7 +124,7 @@ import Testing
         #expect(other.record(of: nux)?.state(at: instant) == .exited)
     }
 
-    @Test func endIsToldAtOnceThoughATouchWasJustTold() throws {
+    @Test func exitIsSentAtOnceAfterATouch() throws {
         var table = LivenessTable(isShared: true)
         var queue = MirrorQueue()
         table.touch(touch(after: .zero, by: here))
@@ -132,7 +132,7 @@ import Testing
         _ = queue.dequeue(10, at: start)
         let ended = table.exit(nux, exit(after: .milliseconds(100)), stamp: stamp(after: .milliseconds(100), by: here))
         queue.add(.touched(.runtime(nux), try #require(ended)), at: start + .milliseconds(100))
-        let told = queue.dequeue(10, at: start + .milliseconds(100))
-        #expect(told.count == 1)
+        let sent = queue.dequeue(10, at: start + .milliseconds(100))
+        #expect(sent.count == 1)
     }
 }

@@ -12,12 +12,7 @@ import Testing
     @Test func fileSystemAndStoreShareOneTable() throws {
         let (store, id, path) = (makeStore(), try RuntimeID("mayor"), Array("daemon/activity.json".utf8))
         let document = Document(Array("{}".utf8))
-        store.touch(
-            Touch(
-                signal: path, runtime: id, receivedAt: clock.wallTime, at: clock.now, document: document,
-                source: .written
-            )
-        )
+        store.touch(Touch(at: clock, runtime: id, signal: path, document: "{}"))
         #expect(store.areAlive([id]) == [true])
         #expect(store.record(ofSignal: path)?.touch.document == document)
         #expect(store.counts().signals.alive == 1)
@@ -49,10 +44,7 @@ import Testing
     @Test func countsTellTheStatesApart() throws {
         let (store, path) = (makeStore(), Array("a.json".utf8))
         func touch(_ id: String, signal: [UInt8]? = nil, ttl: Duration) throws {
-            store.touch(
-                Touch(
-                    signal: signal, runtime: try RuntimeID(id), receivedAt: clock.wallTime, at: clock.now, ttl: ttl,
-                    document: nil, source: .command))
+            store.touch(Touch(at: clock, runtime: try RuntimeID(id), signal: signal, ttl: ttl, source: .command))
         }
         for number in 0..<600 { try touch("r\(number)", ttl: .seconds(number < 400 ? 90 : 10)) }
         try touch("mayor", signal: path, ttl: .seconds(90))
@@ -85,10 +77,7 @@ import Testing
             for worker in 0..<8 {
                 group.addTask { [clock] in
                     for id in ids where Int(id.description.utf8.last ?? 0) % 2 == worker % 2 {
-                        store.touch(
-                            Touch(
-                                runtime: id, receivedAt: clock.wallTime, at: clock.now, document: nil, source: .command)
-                        )
+                        store.touch(Touch(at: clock, runtime: id, source: .command))
                         _ = store.areAlive(ids)
                     }
                 }

@@ -2,7 +2,7 @@ import Testing
 
 @testable import Liveness
 
-/// What a process takes from whoever has started it.
+/// What a process inherits from its parent.
 @Suite struct LineageTests {
     private func writer(_ commandLine: [String], _ environment: [IdentityClaims.Variable: String] = [:])
         -> IdentityClaims
@@ -21,7 +21,7 @@ import Testing
         ).description
     }
 
-    @Test func whatTheStatusLineStartsIsNobody() {
+    @Test func childrenOfTheStatusLineIdentifyNoRuntime() {
         let statusLine = writer(["gt", "status-line", "--session", "x"], [.role: "mayor"])
         let git = writer(["git", "branch"], [.role: "mayor"]).started(by: statusLine)
         #expect(attribution(of: git, in: "mayor") == "excluded")
@@ -29,7 +29,7 @@ import Testing
         #expect(attribution(of: grandchild) == "excluded")
     }
 
-    @Test func whatTheDaemonStartsIsNotTheAgentWhereItLooks() {
+    @Test func childrenOfTheDaemonAreNotTheAgentOfTheirDirectory() {
         let daemon = writer(["/usr/bin/gt", "daemon", "run"])
         let git = writer(["git", "status"]).started(by: daemon)
         #expect(attribution(of: git, in: "gastown/polecats/nux") == "nobody")
@@ -39,7 +39,7 @@ import Testing
         #expect(attribution(of: agent, in: "mayor") == "gastown/polecats/nux by GT_ROLE")
     }
 
-    @Test func whatAnyoneElseStartsIsItself() {
+    @Test func otherChildrenAreAttributedByThemselves() {
         let agent = writer(["claude"], [.role: "mayor"])
         let shell = writer(["sh"]).started(by: agent)
         #expect(attribution(of: shell, in: "gastown/crew/max") == "gastown/crew/max by directory")

@@ -35,7 +35,7 @@ import Testing
         #expect(table.record(ofSignal: []) == nil)
     }
 
-    @Test func touchByNobodyKnownRefreshesOnlyItsSignalFile() {
+    @Test func touchWithoutRuntimeRefreshesOnlyItsSignalFile() {
         var table = LivenessTable()
         table.touch(touch(mayor, signal: path))
         table.touch(touch(nil, signal: path, after: .seconds(60)))
@@ -118,7 +118,7 @@ import Testing
         #expect(table.record(ofSignal: path) == nil)
     }
 
-    @Test func lifeForgottenIsNotPromisedAnyMore() {
+    @Test func forgottenDeadlineDoesNotCount() {
         var table = LivenessTable()
         table.touch(touch(mayor, ttl: .seconds(600)))
         table.forget(mayor)

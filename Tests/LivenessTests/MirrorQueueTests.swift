@@ -13,16 +13,10 @@ import Testing
         deacon = .runtime(try RuntimeID("deacon"))
     }
 
-    /// A touch of this moment, by its document.
     private func touch(_ subject: RecordSubject, _ document: String = "{}", after delay: Duration = .zero)
         -> MirrorQueue.Message
     {
-        .touched(
-            subject,
-            Record(
-                Touch(
-                    receivedAt: clock.wallTime + delay, at: clock.now + delay, document: Document(Array(document.utf8)),
-                    source: .written)))
+        .touched(subject, Record(Touch(at: clock, after: delay, document: document)))
     }
 
     private func forget(_ subject: RecordSubject, after delay: Duration = .zero) -> MirrorQueue.Message {
@@ -51,7 +45,7 @@ import Testing
         let isDue = queue.add(touch(mayor), at: clock.now)
         #expect(isDue)
         let isDueAgain = queue.add(touch(deacon), at: clock.now)
-        #expect(!isDueAgain, "whoever takes is awake already")
+        #expect(!isDueAgain, "the sender is awake already")
         #expect(queue.due == .now)
         #expect(queue.count == 2)
         let messages = queue.dequeue(10, at: clock.now)
@@ -69,7 +63,7 @@ import Testing
         #expect(queue.coalesced == 2)
     }
 
-    @Test func runtimeIsToldOfOnceASecond() {
+    @Test func runtimeIsSentOnceASecond() {
         var queue = MirrorQueue()
         var times: [Duration] = []
         for step in 0..<40 {
@@ -80,7 +74,7 @@ import Testing
         #expect(times == [.zero, .seconds(1), .seconds(2), .seconds(3)])
     }
 
-    @Test func touchThatHasToWaitIsDueWhenItsSecondIsOver() {
+    @Test func rateLimitedTouchIsDueAfterASecond() {
         var queue = MirrorQueue()
         queue.add(touch(mayor, "1"), at: clock.now)
         _ = queue.dequeue(10, at: clock.now)
@@ -97,7 +91,7 @@ import Testing
         #expect(described(second) == ["r:mayor 2"])
     }
 
-    @Test func nothingIsKeptOfWhatIsOver() {
+    @Test func sentEntriesAreDropped() {
         var queue = MirrorQueue()
         queue.add(touch(mayor), at: clock.now)
         _ = queue.dequeue(10, at: clock.now)
@@ -107,7 +101,7 @@ import Testing
         #expect(queue.due == nil)
     }
 
-    @Test func forgetWaitsForNothing() {
+    @Test func forgetIsNotRateLimited() {
         var queue = MirrorQueue()
         queue.add(touch(mayor), at: clock.now)
         _ = queue.dequeue(10, at: clock.now)
@@ -123,13 +117,13 @@ import Testing
         queue.add(forget(mayor, after: .milliseconds(1)), at: clock.now)
         let first = queue.dequeue(10, at: clock.now)
         #expect(described(first) == ["r:mayor forgotten"])
-        // One that was on its way here when the runtime was forgotten.
+        // A touch made before the forget and added after it.
         queue.add(touch(mayor), at: clock.now)
         let second = queue.dequeue(10, at: clock.now)
         #expect(second.isEmpty)
     }
 
-    @Test func touchAfterAForgetIsTold() {
+    @Test func touchAfterAForgetIsSent() {
         var queue = MirrorQueue()
         queue.add(forget(mayor), at: clock.now)
         _ = queue.dequeue(10, at: clock.now)
@@ -152,7 +146,7 @@ import Testing
         #expect(described(second) == ["r:mayor again"])
     }
 
-    @Test func whatWasTakenAndNotToldIsToldAgain() {
+    @Test func undeliveredMessagesAreSentAgain() {
         var queue = MirrorQueue()
         queue.add(touch(mayor, "1"), at: clock.now)
         queue.add(forget(deacon), at: clock.now)
@@ -164,7 +158,7 @@ import Testing
         #expect(described(messages).sorted() == ["r:deacon forgotten", "r:mayor 2"])
     }
 
-    @Test func whatWasToldAServerThatLostItIsToldAgain() {
+    @Test func messageThatAServerLostIsSentAgain() {
         var queue = MirrorQueue()
         let message = touch(mayor)
         queue.add(message, at: clock.now)
@@ -178,20 +172,20 @@ import Testing
         #expect(described(taken) == ["r:mayor {}"])
     }
 
-    /// A refill is a snapshot: what was told after it was taken must not be undone by it.
-    @Test func refillDoesNotUndoAForgetThatWasToldSinceItWasTaken() {
+    /// A backlog is a snapshot; it must not undo what was sent after it was made.
+    @Test func backlogDoesNotUndoALaterForget() {
         var queue = MirrorQueue()
         let snapshot = touch(mayor)
         queue.add(forget(mayor, after: .milliseconds(1)), at: clock.now)
-        let told = queue.dequeue(10, at: clock.now)
-        #expect(described(told) == ["r:mayor forgotten"])
+        let sent = queue.dequeue(10, at: clock.now)
+        #expect(described(sent) == ["r:mayor forgotten"])
         queue.requeue([snapshot], at: clock.now)
         clock.advance(by: .milliseconds(999))
         let taken = queue.dequeue(10, at: clock.now)
         #expect(described(taken).isEmpty)
     }
 
-    @Test func whatWasRefusedMayBeToldAgainAtOnce() {
+    @Test func refusedMessageIsSentAgainAtOnce() {
         var queue = MirrorQueue()
         queue.add(touch(mayor), at: clock.now)
         let refused = queue.dequeue(10, at: clock.now)
@@ -200,7 +194,7 @@ import Testing
         #expect(described(again) == ["r:mayor {}"])
     }
 
-    @Test func whatThereIsNoRoomForIsCountedAndSaid() throws {
+    @Test func droppedChangesAreCountedAndReported() throws {
         var queue = MirrorQueue(capacity: 2)
         for number in 0..<5 { queue.add(touch(.runtime(try RuntimeID("runtime-\(number)"))), at: clock.now) }
         queue.add(forget(mayor), at: clock.now)
@@ -212,7 +206,7 @@ import Testing
         #expect(!overflowsAgain)
         let messages = queue.dequeue(10, at: clock.now)
         #expect(described(messages) == ["r:runtime-0 {}", "r:runtime-1 {}", "r:mayor forgotten"])
-        // There is room again when what was told has cooled.
+        // There is room again when the rate limit is over.
         clock.advance(by: .seconds(1))
         queue.add(touch(deacon), at: clock.now)
         #expect(queue.count == 1)

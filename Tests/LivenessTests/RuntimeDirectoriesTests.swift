@@ -37,7 +37,7 @@ import Testing
     }
 
     @Test(arguments: [1, 2, 3] as [UInt64])
-    func agreesWithLookingAtAll(_ seed: UInt64) {
+    func agreesWithASearchOfAll(_ seed: UInt64) {
         var random = SplitMix64(state: seed)
         var table = LivenessTable(retention: .seconds(40))
         var now = start
@@ -74,7 +74,7 @@ import Testing
     }
 
     @Test(arguments: [1, 2, 3, 4] as [UInt64])
-    func listingHasAllThatIsThereAllTheWhile(_ seed: UInt64) throws {
+    func listingHasEverythingThatExistsThroughout(_ seed: UInt64) throws {
         var random = SplitMix64(state: seed)
         var table = LivenessTable()
         let ids = try (0..<300).map { try RuntimeID($0 % 3 == 0 ? "rig\($0)/x" : "r\($0)") }

@@ -28,7 +28,7 @@ import Testing
         (String(repeating: "a", count: 256), .nameTooLong),
         (String(repeating: "a/", count: 2048) + "a", .tooLong),
     ])
-    func whatIsNoIDSaysWhy(_ text: String, _ reason: RuntimeID.Invalid) {
+    func invalidIDHasAReason(_ text: String, _ reason: RuntimeID.Invalid) {
         #expect(throws: reason) { try RuntimeID(text) }
     }
 
@@ -59,7 +59,7 @@ import Testing
         ".runtime/heartbeats/gt-nux.json.tmp", ".runtime//gt-nux.json", ".runtime/keepalive.json",
         "deacon/heartbeat.json",
     ])
-    func otherPathsNameNobody(_ path: String) {
+    func otherPathsHaveNoSession(_ path: String) {
         #expect(RuntimeID(heartbeatPath: Array(path.utf8)) == nil)
     }
 }

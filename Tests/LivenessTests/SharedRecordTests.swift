@@ -23,7 +23,7 @@ import Testing
         [nil, Document(), Document(Array("{\"a\":\n\n1}".utf8)), Document(Array(repeating: 0x20, count: 65_536))]
     }
 
-    @Test func recordSurvivesTheWay() throws {
+    @Test func recordSurvivesEncoding() throws {
         for subject in try subjects() {
             for document in documents {
                 let record = SharedRecord(
@@ -37,7 +37,7 @@ import Testing
         }
     }
 
-    /// Or all that is touched later would have to be stamped later still.
+    /// Later touches would need even later stamps.
     @Test func stampFarAheadOfTheSharedClockIsNotPlausible() throws {
         let subject = try subjects()[0]
         let now = stamp.time
@@ -48,7 +48,7 @@ import Testing
         }
     }
 
-    @Test func wordsOfALaterVersionArePassedOver() throws {
+    @Test func unknownWordsAreIgnored() throws {
         let record = SharedRecord(subject: try subjects()[0], stamp: stamp, event: .forgotten)
         let text = String(decoding: record.encoded(by: origin), as: UTF8.self)
         let later = text.replacing("host ", with: "state working\nhost ", maxReplacements: 1)
@@ -71,11 +71,11 @@ import Testing
         "pulsefs 1\nruntime a\nevent touched\nalive 1\nsource magic\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
         "pulsefs 1\nruntime a\nevent touched\nalive 1\nsource written\ndocument 5\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n{}",
     ])
-    func whatIsNoRecordIsNone(_ text: String) {
+    func malformedRecordIsNil(_ text: String) {
         #expect(SharedRecord(Array(text.utf8)) == nil)
     }
 
-    @Test func everyCutRecordIsNone() throws {
+    @Test func everyTruncatedRecordIsNil() throws {
         let record = SharedRecord(
             subject: try subjects()[1], stamp: stamp,
             event: .touched(source: .written, alive: .seconds(90), document: Document(Array("{}".utf8))))
@@ -84,12 +84,12 @@ import Testing
         #expect(SharedRecord(bytes + [0x20]) == nil)
     }
 
-    @Test func ageIsToldByTheSharedClock() throws {
+    @Test func ageIsMeasuredByTheSharedClock() throws {
         let record = SharedRecord(
             subject: try subjects()[0], stamp: stamp,
             event: .touched(source: .written, alive: .seconds(90), document: nil))
         let instant = ContinuousClock.now
-        // Our own clock is an hour ahead of the shared one.
+        // The local clock is an hour ahead of the shared one.
         let wall = stamp.time + .seconds(3620)
         let touch = try #require(record.touch(shared: stamp.time + .seconds(20), wall: wall, instant: instant)).touch
         #expect(touch.at == instant - .seconds(20))
@@ -122,7 +122,7 @@ import Testing
         table.record(ofSignal: path)?.touch.document.map { String(decoding: $0.bytes, as: UTF8.self) }
     }
 
-    @Test func laterStampWinsInWhicheverOrderTheyCome() {
+    @Test func laterStampWinsInAnyOrder() {
         let (first, second) = (touch("1", after: .zero, by: there), touch("2", after: .seconds(1), by: here))
         var one = LivenessTable(isShared: true)
         let isNews1 = one.receive(first, at: start)
@@ -151,7 +151,7 @@ import Testing
         #expect(document(one) == document(other))
     }
 
-    @Test func touchHereIsLaterThanAllThatIsKnownWhateverTheClocksSay() throws {
+    @Test func localTouchFollowsAllKnownStamps() throws {
         var table = LivenessTable(isShared: true)
         let ahead = touch("ahead", after: .seconds(3600), by: there)
         let isNews6 = table.receive(ahead, at: start)
@@ -165,7 +165,7 @@ import Testing
         #expect(!isNews7)
     }
 
-    @Test func whatWasForgottenIsNotBroughtBackByWhatIsOlder() {
+    @Test func olderTouchDoesNotBringAForgottenRecordBack() {
         var table = LivenessTable(isShared: true)
         let subject = RecordSubject.signal(SignalPath(bytes: path))
         _ = table.receive(touch("1", after: .zero, by: there), at: start)

@@ -33,7 +33,7 @@ import Testing
     }
 
     @Test(arguments: [1, 3, 100])
-    func slicesAddUpToTheWholeThoughKeysComeAndGo(_ limit: Int) {
+    func slicesVisitEveryKeyThatStays(_ limit: Int) {
         var random = SplitMix64(state: 3)
         var sorted = SortedDictionary<Int, Void>()
         for key in 0..<200 { sorted.updateValue((), forKey: key * 2) }

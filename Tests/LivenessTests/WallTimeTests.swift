@@ -21,7 +21,7 @@ import Testing
         #expect(WallTime(rfc3339: text.utf8) == WallTime(seconds: seconds, nanoseconds: nanoseconds))
     }
 
-    /// What the RFC forbids and Go accepts all the same.
+    /// Forbidden by the RFC, accepted by Go.
     @Test(arguments: [
         ("2026-08-01T3:04:05Z", "2026-08-01T03:04:05Z"),
         ("2026-08-01T03:04:05,25Z", "2026-08-01T03:04:05.25Z"),
@@ -29,7 +29,7 @@ import Testing
         ("2026-08-02T00:00:00+24:00", "2026-08-01T00:00:00Z"),
         ("2026-08-01T01:00:00+00:60", "2026-08-01T00:00:00Z"),
     ])
-    func laxitiesOfGoAreShared(_ text: String, _ meaning: String) {
+    func extensionsOfGoAreAccepted(_ text: String, _ meaning: String) {
         #expect(WallTime(rfc3339: text.utf8)?.rfc3339 == meaning)
     }
 
@@ -45,7 +45,7 @@ import Testing
         "2026-08-01T12:34:56 UTC", "+026-08-01T12:34:56Z", "2026-08-01T12:34:56.5", "1785587696",
         "２026-08-01T12:34:56Z",
     ])
-    func whatGoRefusesIsRefused(_ text: String) {
+    func invalidGoTimestampIsRefused(_ text: String) {
         #expect(WallTime(rfc3339: text.utf8) == nil)
     }
 

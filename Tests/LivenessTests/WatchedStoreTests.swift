@@ -4,7 +4,7 @@ import Testing
 
 @testable import Liveness
 
-/// What a store tells whoever watches it.
+/// The events of a store, and its calls of the watcher.
 @Suite struct WatchedStoreTests {
     private final class Watcher: LivenessWatcher {
         let events = Atomic(0)
@@ -23,20 +23,17 @@ import Testing
     }
 
     private func touch(_ id: String, signal: String? = nil, ttl: Duration = .seconds(90)) throws {
-        store.touch(
-            Touch(
-                signal: signal.map { Array($0.utf8) }, runtime: try RuntimeID(id), receivedAt: clock.wallTime,
-                at: clock.now, ttl: ttl, document: nil, source: .written))
+        store.touch(Touch(at: clock, runtime: try RuntimeID(id), signal: signal.map { Array($0.utf8) }, ttl: ttl))
     }
 
-    private var told: [String] {
+    private var described: [String] {
         store.events(from: 1, limit: 1000).events.map { event in
             [event.kind.rawValue, event.runtime?.description, event.signal.map { String(decoding: $0, as: UTF8.self) }]
                 .compactMap { $0 }.joined(separator: " ")
         }
     }
 
-    @Test func whatHappensIsToldInItsOrder() throws {
+    @Test func eventsAreInTheOrderOfChanges() throws {
         try touch("mayor", signal: "a.json")
         store.forget(try RuntimeID("mayor"))
         store.forget(try RuntimeID("mayor"))
@@ -48,7 +45,7 @@ import Testing
         #expect(!store.exit(try RuntimeID("deacon"), exit))
         store.mirrorChanged(isUp: false, reason: "refused")
         #expect(
-            told == [
+            described == [
                 "touched mayor a.json", "forgotten mayor", "forgotten a.json", "touched deacon", "exited deacon",
                 "mirror_down",
             ])
@@ -56,29 +53,29 @@ import Testing
         #expect(store.tally.forgotten == 2)
     }
 
-    @Test func expiryIsToldOnceForEachLife() throws {
+    @Test func expiryIsReportedOnceForEachLife() throws {
         try touch("mayor")
         #expect(watcher.earlier.load(ordering: .relaxed) == 1)
         #expect(store.expire(limit: 10) == FakeClock.start + .seconds(90))
         clock.advance(by: .seconds(60))
         try touch("mayor")
-        // Nobody has to look earlier for that.
+        // Not an earlier deadline.
         #expect(watcher.earlier.load(ordering: .relaxed) == 1)
         clock.advance(by: .seconds(30))
         #expect(store.expire(limit: 10) == FakeClock.start + .seconds(150))
         clock.advance(by: .seconds(61))
         #expect(store.expire(limit: 10) == nil)
         #expect(store.expire(limit: 10) == nil)
-        #expect(told == ["touched mayor", "touched mayor", "expired mayor"])
+        #expect(described == ["touched mayor", "touched mayor", "expired mayor"])
         #expect(store.tally.expiryLag == .seconds(1))
         try touch("mayor", ttl: .seconds(5))
         #expect(watcher.earlier.load(ordering: .relaxed) == 2)
         clock.advance(by: .seconds(5))
         #expect(store.expire(limit: 10) == nil)
-        #expect(told.suffix(2) == ["touched mayor", "expired mayor"])
+        #expect(described.suffix(2) == ["touched mayor", "expired mayor"])
     }
 
-    @Test func whoHasExitedOrIsForgottenDoesNotExpire() throws {
+    @Test func exitedOrForgottenRuntimeDoesNotExpire() throws {
         for id in ["mayor", "deacon"] { try touch(id) }
         let process = Touch.Process(pid: 7, program: "claude")
         store.exit(try RuntimeID("mayor"), Record.Exit(of: process, noticedAt: clock.wallTime, at: clock.now))
@@ -86,15 +83,15 @@ import Testing
         clock.advance(by: .seconds(900))
         #expect(store.expire(limit: 10) == nil)
         #expect(store.tally.expired == 0)
-        // A life that begins anew ends as any other, and may be shorter than the one before promised.
+        // A new life expires as any other, and may be shorter than the former one.
         try touch("mayor", ttl: .seconds(1))
         try touch("deacon", ttl: .seconds(2))
         clock.advance(by: .seconds(2))
         _ = store.expire(limit: 10)
-        #expect(told.suffix(2) == ["expired mayor", "expired deacon"])
+        #expect(described.suffix(2) == ["expired mayor", "expired deacon"])
     }
 
-    @Test func manyThatExpireAtOnceAreToldInBatches() throws {
+    @Test func manyExpiriesAreReportedInBatches() throws {
         for number in 0..<1000 { try touch("r\(number)") }
         #expect(watcher.earlier.load(ordering: .relaxed) == 1)
         clock.advance(by: .seconds(90))
@@ -107,19 +104,17 @@ import Testing
         #expect(store.tally.expired == 1000)
     }
 
-    /// What is told of those who expired, and in which order, does not depend on how many are looked at at a time.
-    @Test func batchesTellTheSameAsOneLook() throws {
+    /// The events and their order do not depend on the batch size.
+    @Test func batchSizeChangesNoEvent() throws {
         let whole = InMemoryLivenessStore(watcher: watcher, now: { [clock] in clock.now }, wallTime: { .goZero })
         for (number, store) in (0..<500).flatMap({ number in [(number, store), (number, whole)] }) {
-            store.touch(
-                Touch(
-                    runtime: try RuntimeID("rig\(number % 7)/r\(number)"), receivedAt: clock.wallTime, at: clock.now,
-                    ttl: .seconds(10 + number % 5), document: nil, source: .command))
+            let id = try RuntimeID("rig\(number % 7)/r\(number)")
+            store.touch(Touch(at: clock, runtime: id, ttl: .seconds(10 + number % 5), source: .command))
         }
         clock.advance(by: .seconds(13))
         _ = whole.expire(limit: .max)
         while let next = store.expire(limit: 9), next <= clock.now {
-            // Whoever comes in between is not named.
+            // A touch in between causes no event.
             try touch("rig6/r4")
         }
         func expired(_ store: InMemoryLivenessStore) -> [RuntimeID?] {
@@ -131,7 +126,7 @@ import Testing
         #expect(store.counts().runtimes.expired == 400)
     }
 
-    @Test func whatNobodyWatchesIsNotKept() throws {
+    @Test func storeWithoutWatcherKeepsNoEvents() throws {
         let clock = clock
         let store = InMemoryLivenessStore(now: { clock.now }, wallTime: { clock.wallTime })
         try store.touch(try RuntimeID("mayor"), ttl: .seconds(1))

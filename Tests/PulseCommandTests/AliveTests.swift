@@ -111,6 +111,54 @@ extension ParallelEndToEnd {
             }
         }
 
+        /// Other users see a document only if they can read its signal file; root and the file's owner always do.
+        @Test(.needsRoot, .needs("setpriv")) func documentsAreShownToThoseWhoMayReadTheSignalFile() throws {
+            try withMountedTown("--allow-other", "--signal", "*/.beat.json") { town in
+                chmod(town.scratch.path, 0o755)
+                try town.shell(
+                    """
+                    umask 022
+                    for name in open private closed owned grouped; do
+                        mkdir $name
+                        ids="GT_ROLE=gastown/polecats/$name"
+                        case $name in private) umask 077 ;; grouped) umask 027 ;; *) umask 022 ;; esac
+                        env "$ids" sh -c 'printf %s "{\"last_command\":\"secret $0\",\"state\":\"stuck\"}" > $0/.beat.json' $name
+                    done
+                    chmod 700 closed
+                    chown 65534 owned/.beat.json; chmod 600 owned/.beat.json
+                    env GT_ROLE=gastown/polecats/owned sh -c 'printf %s "{\"last_command\":\"secret owned\"}" > owned/.beat.json'
+                    chgrp 65533 grouped/.beat.json
+                    env GT_ROLE=gastown/polecats/grouped sh -c 'printf %s "{\"last_command\":\"secret grouped\"}" > grouped/.beat.json'
+                    """)
+                let script = """
+                    cd \(town.path)/.pulse
+                    for place in runtimes/gastown/polecats/NAME.json alive/gastown/polecats/NAME; do
+                        for name in $*; do
+                            file=$(echo $place | sed s/NAME/$name/)
+                            grep -q '"state" : "alive"' $file || { echo "$file: no state"; continue; }
+                            [ $(stat -c %s $file) = $(wc -c < $file) ] || echo "$file: another size"
+                            if grep -q -e secret -e stuck $file; then echo "$name shown"; else echo "$name hidden"; fi
+                        done
+                    done | sort -u
+                    """
+                let names = ["closed", "grouped", "open", "owned", "private"]
+                func seen(_ words: String...) throws -> [String] {
+                    let outcome = try Command(words + ["sh", "-uc", script, "sh"] + names).run()
+                    #expect(outcome.status == 0, "\(outcome)")
+                    return outcome.output.split(separator: "\n").map(String.init)
+                }
+                #expect(try seen("env") == names.map { "\($0) shown" })
+                let nobody = try seen("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+                #expect(nobody == ["closed hidden", "grouped hidden", "open shown", "owned shown", "private hidden"])
+                let member = try seen("setpriv", "--reuid=65532", "--regid=65534", "--groups=65533")
+                #expect(member == ["closed hidden", "grouped shown", "open shown", "owned hidden", "private hidden"])
+                // Whoever could not read the file then does not see what was in it, whatever its mode is now.
+                try town.shell("chmod 644 private/.beat.json; chmod 600 open/.beat.json")
+                let later = try seen("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+                #expect(later == ["closed hidden", "grouped hidden", "open hidden", "owned shown", "private hidden"])
+            }
+        }
+
         @Test func readOnlyTownIsNotTouched() throws {
             try withMountedTown("-o", "ro") { town in
                 #expect(throws: Errno.readOnlyFileSystem) { try Client.write("", to: "\(town.path)/.pulse/alive/x") }

@@ -9,13 +9,16 @@ extension ParallelEndToEnd {
     /// The document stays in memory, the status shows it, and it is written when the disk works.
     @Suite(.needsRoot, .needs("mkfs.ext4", "losetup")) struct BackingErrorTests {
         /// Calls `body` with a town on an ext4 of its own, and the path where that is mounted, too.
-        private func withDisk(
-            options: String = "loop", _ body: (_ town: MountedTown, _ disk: String) throws -> Void
-        ) throws {
+        ///
+        /// Its image is in a tmpfs, at `<disk>.image`. When the tmpfs is full, writes to the device fail with EIO.
+        private func withDisk(_ body: (_ town: MountedTown, _ disk: String) throws -> Void) throws {
             try withTown { town in
                 let disk = try town.scratch.directory("disk")
-                try shell("truncate -s 32M \(disk).image; mkfs.ext4 -q \(disk).image")
-                try shell("mount -o \(options) \(disk).image \(disk); mkdir \(disk)/.runtime \(disk)/daemon")
+                let image = try town.scratch.directory("disk.image")
+                try shell("mount -t tmpfs -o size=40M none \(image)")
+                defer { _ = try? Command("umount", "-l", image).run() }
+                try shell("truncate -s 32M \(image)/image; mkfs.ext4 -q \(image)/image")
+                try shell("mount -o loop \(image)/image \(disk); mkdir \(disk)/.runtime \(disk)/daemon")
                 defer { _ = try? Command("umount", "-l", disk).run() }
                 try shell("mount --bind \(disk) \(town.path)")
                 defer { _ = try? Command("umount", "-l", town.path).run() }
@@ -53,13 +56,12 @@ extension ParallelEndToEnd {
             }
         }
 
-        /// A disk on which every write fails: a loop device whose file is cut off.
         @Test func failingDiskFailsAnFsyncButNoTouch() throws {
             try withDisk { town, disk in
-                let text = KeepaliveDocument.text("gt")
-                try Client.write(text, to: town.keepalive)
-                try Client.truncate("\(disk).image", to: 0)
-                // Whatever errno ext4 makes of it, the document is not lost and the daemon does not end.
+                try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
+                let filler = try Command("dd", "if=/dev/zero", "of=\(disk).image/filler", "bs=64k").run()
+                #expect(filler.errors.contains("No space left"), "\(filler)")
+                // EIO, or EROFS once ext4 has given up.
                 let file = try Client.open(town.keepalive, O_RDONLY)
                 #expect(throws: Errno.self) { try Client.synchronize(file) }
                 try Client.close(file)

@@ -217,7 +217,9 @@ extension EndToEnd {
         }
 
         @Test(.townScopeOnly("unmounts the town")) func unmountNamesAProcessInASandboxThatFollowsIt() throws {
-            func parent(of path: String) -> String { String(path.prefix(upTo: path.lastIndex(of: "/") ?? path.endIndex)) }
+            func parent(of path: String) -> String {
+                String(path.prefix(upTo: path.lastIndex(of: "/") ?? path.endIndex))
+            }
             try withMountedTown(
                 prepare: { path in
                     // Mounts propagate to slaves only below a shared mount.
@@ -257,7 +259,8 @@ extension EndToEnd {
                 let outcome = try town.pulsefs("unmount", town.path)
                 #expect(outcome.status == 0, "\(outcome)")
                 #expect(eventually { town.processes.isEmpty })
-                let words = try sandbox.run("setpriv --reuid=65534 --regid=65534 --clear-groups ls '\(town.path)' 2>&1 || true")
+                let words = try sandbox.run(
+                    "setpriv --reuid=65534 --regid=65534 --clear-groups ls '\(town.path)' 2>&1 || true")
                 #expect(words.contains("not connected"), "\(words)")
                 try sandbox.end()
             }

@@ -36,6 +36,40 @@ extension ParallelEndToEnd {
             }
         }
 
+        /// ext4 keeps blocks for root; half of them here.
+        @Test(.needsRoot, .needs("mkfs.ext4", "setpriv"), arguments: [[], ["--no-passthrough"]])
+        func ordinaryUsersGetNoBlocksThatAreKeptForRoot(options: [String]) throws {
+            /// Fills a file as `nobody` and then as root, and prints their sizes in MiB.
+            let script = """
+                umask 0; mkdir common
+                fill='i=0; while dd if=/dev/zero bs=256k count=1 status=none 2>/dev/null; do i=$((i+1)); done'
+                user='setpriv --reuid=65534 --regid=65534 --clear-groups'
+                : > common/shared
+                $user sh -c "$fill >common/theirs" || true
+                $user sh -c 'exec 3<>common/shared; dd if=/dev/zero bs=64k count=64 status=none >&3 2>/dev/null' || true
+                # Root has the file open, and a user writes to it all the same.
+                exec 4<>common/shared
+                $user sh -c 'dd if=/dev/zero bs=64k count=64 status=none >>common/shared 2>/dev/null' || true
+                $user sh -c 'fallocate -l 4M common/allocated 2>/dev/null' || true
+                sh -c "$fill >common/roots" || true
+                stat -c '%n %s' common/* | awk '{ print $1, int($2 / 1048576) }'
+                """
+            try withTown { town in
+                let image = "\(town.scratch.path)/image"
+                var printed: [String] = []
+                for isMounted in [false, true] {
+                    try Command("truncate", "-s", "64M", image).output()
+                    try Command("mkfs.ext4", "-q", "-F", "-m", "50", image).output()
+                    try Command("mount", "-o", "loop", image, town.path).output()
+                    defer { umount2(town.path, 0) }
+                    if isMounted { try town.mount(["--allow-other"] + options) }
+                    printed.append(try Command("sh", "-euc", script, in: town.path, limit: .seconds(60)).output())
+                    if isMounted { try town.unmount() }
+                }
+                #expect(printed[0] == printed[1])
+            }
+        }
+
         // MARK: Permissions
 
         @Test(.needsRoot, .needs("fusermount3", "setpriv"))

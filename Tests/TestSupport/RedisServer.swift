@@ -2,27 +2,24 @@ import CLinux
 import Glibc
 import Synchronization
 
-/// A real Redis server for one test, in its own directory and on free ports.
+/// A Redis server for one test, with its own directory and free ports.
 ///
-/// It listens on a Unix socket and, with options, on one or two loopback ports. It ends and its directory is removed on
-/// deinit, and also when the tests' process dies: a shell that reads from a pipe cleans up at its end. No method blocks
-/// for long.
+/// Listens on a Unix socket and, by options, on loopback ports. `deinit` ends it and removes its directory; if the test
+/// process dies, a shell that reads its pipe does. All methods block for a limited time.
 package final class RedisServer: Sendable {
     package struct Options: Sendable {
         /// `requirepass`.
         package var password: String?
-        /// `user` lines of an ACL file, without the word `user`.
+        /// Arguments of `user` lines, as in an ACL file.
         package var users: [String] = []
         /// Listen on 127.0.0.1 and ::1.
         package var listensOnLoopback = true
-        /// The certificate's `subjectAltName`.
-        ///
-        /// If not nil, the server speaks TLS on a second loopback port.
+        /// `subjectAltName` of a certificate; enables TLS on a second loopback port.
         package var certificateNames: String?
         package var replicaOf: RedisServer?
-        /// The service that it watches as a sentinel.
+        /// Makes it a sentinel of a service.
         package var watches: (service: String, primary: RedisServer)?
-        /// More lines of configuration.
+        /// Additional lines of configuration.
         package var configuration: [String] = []
 
         package init() {}
@@ -32,13 +29,12 @@ package final class RedisServer: Sendable {
         package let description: String
     }
 
-    /// The directory of its socket, configuration and log.
     package let directory: String
     package let options: Options
     package let port: UInt16
     package let tlsPort: UInt16
     package var socketPath: String { "\(directory)/redis.sock" }
-    /// The authority that signed its certificate, PEM.
+    /// The certificate authority, PEM.
     package var caFile: String { "\(directory)/ca.crt" }
 
     private let guardian: Guardian
@@ -47,7 +43,7 @@ package final class RedisServer: Sendable {
     package static let isInstalled =
         (try? shell("command -v redis-server && command -v redis-cli && command -v openssl")) != nil
 
-    /// Starts one and waits until it answers.
+    /// Starts a server and waits until it answers.
     package convenience init(_ configure: (inout Options) -> Void = { _ in }) throws {
         var options = Options()
         configure(&options)
@@ -65,7 +61,7 @@ package final class RedisServer: Sendable {
         let isListening = options.listensOnLoopback || options.watches != nil
         var attempts = 5
         while true {
-            // Another process may take the port before the server does.
+            // Another process may take the port before the server binds it.
             let ports = (
                 isListening ? try Self.freePort() : 0, options.certificateNames == nil ? 0 : try Self.freePort()
             )
@@ -85,22 +81,20 @@ package final class RedisServer: Sendable {
 
     // MARK: Lifecycle
 
-    /// Kills it; all its data is lost.
-    ///
-    /// The kernel closes its connections.
+    /// Kills it without saving data.
     package func kill() {
         signal(SIGKILL)
         guardian.waitForEnd()
     }
 
-    /// Restarts it after `kill`, on the same ports.
+    /// Starts it again after `kill`, on the same ports.
     package func restart() throws {
         let started = try guardian.start()
         pid.withLock { $0 = started }
         try Self.waitUntilReady(directory, started)
     }
 
-    /// Stops it with SIGSTOP: the kernel accepts connections, and the server answers nothing.
+    /// Stops the process: the kernel accepts connections, and nothing is answered.
     package func pause() { signal(SIGSTOP) }
 
     package func resume() { signal(SIGCONT) }
@@ -111,13 +105,13 @@ package final class RedisServer: Sendable {
 
     // MARK: Commands
 
-    /// Runs redis-cli and returns its output.
+    /// The output of redis-cli.
     @discardableResult
     package func cli(_ words: String...) throws -> String {
         try Self.cli(directory, password: options.password, words)
     }
 
-    /// Polls until a condition holds; throws after `seconds`.
+    /// Waits until a condition holds.
     package func wait(
         for what: String, seconds: Int = 10, _ isSo: (RedisServer) throws -> Bool
     ) throws {
@@ -132,7 +126,7 @@ package final class RedisServer: Sendable {
 
     private static func waitUntilReady(_ directory: String, _ pid: pid_t) throws {
         try wait(for: "server in \(directory)", seconds: 20) {
-            // It exits if a port is taken, and is a zombie until the shell reaps it.
+            // Exits if a port is taken, and is a zombie until the shell reaps it.
             let state = (try? shell("sed 's/.*) //' /proc/\(pid)/stat 2>/dev/null")) ?? "Z"
             guard !state.hasPrefix("Z") else {
                 throw Failed(description: "no server: \((try? shell("tail -n 5 \(directory)/log")) ?? "")")
@@ -150,7 +144,7 @@ package final class RedisServer: Sendable {
         }
     }
 
-    // MARK: Starting
+    // MARK: Setup
 
     private static func write(_ options: Options, _ ports: (UInt16, UInt16), in directory: String) throws {
         var lines = [
@@ -205,7 +199,7 @@ package final class RedisServer: Sendable {
         let probe = socket(AF_INET6, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard probe >= 0 else { throw Failed(description: "no socket: errno \(errno)") }
         defer { close(probe) }
-        // A port bound to the unspecified address is free for IPv4, too.
+        // Binding the unspecified address checks IPv4 too.
         var address = sockaddr_in6()
         address.sin6_family = sa_family_t(AF_INET6)
         var size = socklen_t(MemoryLayout<sockaddr_in6>.size)
@@ -219,7 +213,7 @@ package final class RedisServer: Sendable {
     }
 }
 
-/// Runs a shell script and returns what it printed; throws if it fails.
+/// Runs a shell script and returns its output; throws if it fails.
 @discardableResult
 private func shell(_ script: String) throws -> String {
     guard let pipe = popen(script, "re") else { throw RedisServer.Failed(description: "no shell: errno \(errno)") }
@@ -240,9 +234,9 @@ private func quoted(_ word: String) -> String {
 
 // MARK: -
 
-/// The shell that starts a server, ends it after the tests' process and removes its directory.
+/// The shell that starts a server; when the test process ends, it kills the server and removes the directory.
 ///
-/// PR_SET_PDEATHSIG does not work here: it signals the death of the parent thread, and test threads are short-lived.
+/// PR_SET_PDEATHSIG does not help: it reports the end of the parent thread, and test threads are short-lived.
 private final class Guardian: Sendable {
     private let pid: pid_t
     private let orders: CInt
@@ -250,8 +244,8 @@ private final class Guardian: Sendable {
     private let turn = Mutex(())
 
     init(_ directory: String) throws {
-        // The kernel sends SIGHUP to an orphaned process group with a stopped member. Another program may still write to
-        // the directory, so removing it may fail at first.
+        // The kernel sends SIGHUP to an orphaned process group with a stopped member. A program that still writes to the
+        // directory can delay its removal.
         let script = """
             trap '' HUP
             server=
@@ -282,7 +276,7 @@ private final class Guardian: Sendable {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
-        // The test's thread blocks signals. An interrupt from the terminal is for the tests only.
+        // Test threads block signals. An interrupt from the terminal is for the tests alone.
         var signals = sigset_t()
         sigemptyset(&signals)
         posix_spawnattr_setsigmask(&attributes, &signals)
@@ -310,7 +304,7 @@ private final class Guardian: Sendable {
         return pid
     }
 
-    /// Waits until the killed server has ended.
+    /// Waits for the end of the killed server.
     func waitForEnd() {
         _ = ask("wait")
     }

@@ -1,29 +1,36 @@
-/// What a tool wrote into a signal file and will read back: a small JSON object with a timestamp, or nothing.
+/// The content of a signal file: a small JSON object with a timestamp, or nothing.
 public struct Document: Hashable, Sendable {
-    /// No document is larger, neither as written nor with what `judge` adds to it.
+    /// In bytes, as written and as changed by `judge`.
     public static let maximumSize = 65_536
 
-    /// The field that readers take a document's age from.
+    /// Readers compute a document's age from this field.
     static let timestampField = "timestamp"
     /// The field that holds a line of plain text.
     static let lastCommandField = "last_command"
-    /// How far a writer's clock may be ahead of ours.
+    /// Maximum time by which a writer's clock may be ahead.
     static let clockTolerance: Duration = .seconds(5)
 
     /// Empty for a signal file whose readers go by its modification time.
     public let bytes: [UInt8]
 
-    /// Takes bytes for a document unseen, such as those of a real file that was there before the mount.
+    /// The file it was written to, for the table's owner. Not part of the document itself.
+    public var source: (any AnyObject & Sendable)?
+
+    /// A document of any bytes, such as those of the backing file; does not validate.
     public init(_ bytes: [UInt8] = []) {
         self.bytes = bytes
     }
 
-    /// The time that readers take its age from; nil if there is none that Go would read.
+    public static func == (one: Document, other: Document) -> Bool { one.bytes == other.bytes }
+
+    public func hash(into hasher: inout Hasher) { hasher.combine(bytes) }
+
+    /// The timestamp; nil if there is none that Go can parse.
     public var timestamp: WallTime? {
         string(Self.timestampField).flatMap { WallTime(rfc3339: $0.utf8) }
     }
 
-    /// Whether it is worth looking for a field of this name, in lower case: much cheaper than reading the document.
+    /// Whether the document may have a field of this lower-case name; much cheaper than parsing it.
     func mayHold(_ field: StaticString) -> Bool {
         // A name may be spelled with escapes.
         if bytes.contains(UInt8(ascii: "\\")) { return true }
@@ -35,29 +42,29 @@ public struct Document: Hashable, Sendable {
         }
     }
 
-    /// The value of a top-level string field, as a Go program would read it; nil if there is none.
+    /// The value of a top-level string field, as Go decodes it; nil if there is none.
     public func string(_ field: String) -> String? {
         JSONOutline(bytes)?.string(field)
     }
 }
 
-/// What the readers of a signal file go by.
+/// How the readers of a signal file determine its age.
 public enum SignalKind: Sendable {
-    /// A document in the file, whose timestamp tells its age.
+    /// By the timestamp of the document in the file.
     case document
-    /// The file's modification time; the file is usually empty.
+    /// By the modification time of the file, which is usually empty.
     case modificationTime
 
-    /// Tells by the name: a file that carries a document ends in `.json`.
+    /// `document` for names that end in `.json`.
     public init(fileName: some BidirectionalCollection<UInt8>) {
         self = fileName.suffix(5).elementsEqual(".json".utf8) ? .document : .modificationTime
     }
 }
 
-// MARK: - Judging what was written
+// MARK: - Judging writes
 
 extension Document {
-    /// A document fit to be read back, and what had to be done to make it so.
+    /// A valid document, and how it was derived from the bytes written.
     public struct Judgement: Hashable, Sendable {
         public let document: Document
         public let outcome: Outcome
@@ -66,27 +73,27 @@ extension Document {
     public enum Outcome: Hashable, Sendable, CaseIterable {
         /// Kept byte for byte.
         case verbatim
-        /// A timestamp was missing, or not one to Go.
+        /// The timestamp was missing, or invalid in Go.
         case timestampAdded
-        /// A timestamp was further ahead than clocks differ, and would have kept a dead writer alive.
+        /// The timestamp was in the future, and would have kept a dead writer alive.
         case timestampFromFuture
         /// A line of text became the last command.
         case plainText
-        /// Nothing was written; the previous document stays, with a new timestamp.
+        /// Nothing was written: the previous document with a new timestamp.
         case empty
     }
 
-    /// Decides what a signal file holds once a tool has written `bytes` to it.
+    /// The content of a signal file after a tool has written `bytes`.
     ///
-    /// Every document that results, unless it is empty, can be read by Go, names a time at most five seconds after
-    /// `now`, and is judged `verbatim` if it is written again at that time. Bytes that already are so are kept as they
-    /// are; where only the timestamp is amiss, all other bytes are. A document without a time is not left alone,
-    /// because Go takes it to be 292 years old, and a town was restarted every three minutes for it.
+    /// A resulting document, unless empty, can be parsed by Go, has a timestamp at most five seconds after `now`, and is
+    /// judged `verbatim` if written again. Valid bytes are kept; where only the timestamp is wrong, all other bytes are.
+    /// A missing timestamp is added, because Go takes the document to be 292 years old: a town was restarted every three
+    /// minutes for it.
     ///
     /// - Parameters:
     ///   - now: When the bytes were received.
-    ///   - previous: The document so far, which an empty write keeps.
-    ///   - kind: What an empty write leaves behind if there is no document to keep.
+    ///   - previous: The current document, which an empty write refreshes.
+    ///   - kind: The result of an empty write without a previous document.
     public static func judge(
         _ bytes: [UInt8], receivedAt now: WallTime, previous: Document?, kind: SignalKind
     ) throws(Rejection) -> Judgement {
@@ -100,16 +107,15 @@ extension Document {
             guard outline.isObject else { throw .notAnObject }
             return try judge(bytes, outline, receivedAt: now)
         }
-        // What begins like this was meant to be JSON; EF BB BF is the byte order mark that Go refuses.
+        // Intended as JSON; EF BB BF is the byte order mark, which Go refuses.
         guard !"{[\"".utf8.contains(first), !bytes.starts(with: [0xEF, 0xBB, 0xBF]) else { throw .brokenJSON }
         return Judgement(document: try plainText(bytes, at: now), outcome: .plainText)
     }
 
-    /// The document after a `touch`: its timestamp becomes `now`, all else is kept.
+    /// The document after a `touch`: its timestamp becomes `now`, all else stays.
     ///
-    /// If there is no object to keep, a file that carries documents gets one with only a timestamp, and one whose
-    /// modification time is the signal stays empty. Throws `tooLarge` in the rare case that the new timestamp does not
-    /// fit.
+    /// Without an object to keep, a `document` file gets one with a timestamp alone; other files stay empty. Throws
+    /// `tooLarge` if the new timestamp does not fit.
     public static func refreshed(
         _ previous: Document?, at now: WallTime, kind: SignalKind
     ) throws(Rejection) -> Document {
@@ -126,7 +132,7 @@ extension Document {
     private static func judge(
         _ bytes: [UInt8], _ outline: JSONOutline, receivedAt now: WallTime
     ) throws(Rejection) -> Judgement {
-        // Of repeated keys Go takes the last value, but refuses the document for a bad one anywhere.
+        // Go uses the last of repeated keys, but rejects the document for an invalid one anywhere.
         let timestamps = outline.members(named: timestampField).map(\.value)
         var outcome = timestamps.isEmpty ? Outcome.timestampAdded : .verbatim
         let unfit = timestamps.filter { value in
@@ -145,7 +151,7 @@ extension Document {
         return Judgement(document: document, outcome: outcome)
     }
 
-    /// An object with the given values replaced by a timestamp, or with a timestamp as last member if none are given.
+    /// The object with `values` replaced by a timestamp, or with a timestamp appended if there are none.
     private init(
         _ bytes: [UInt8], _ outline: JSONOutline, timestampsAt values: [Range<Int>], changedTo now: WallTime
     ) throws(Rejection) {
@@ -166,7 +172,7 @@ extension Document {
         self.init(result)
     }
 
-    /// `echo 'gt status' > keepalive.json`: the line is the last command.
+    /// The line of `echo 'gt status' > keepalive.json` is the last command.
     private static func plainText(_ bytes: [UInt8], at now: WallTime) throws(Rejection) -> Document {
         var line = bytes[...]
         if line.last == UInt8(ascii: "\n") { line.removeLast() }
@@ -178,7 +184,7 @@ extension Document {
         return Document(Array(document.utf8))
     }
 
-    /// A string as Go's `json.Marshal` writes it, without the quotes.
+    /// Escaped as by Go's `json.Marshal`, without quotes.
     private static func goEscaped(_ text: String) -> String {
         var escaped = ""
         for scalar in text.unicodeScalars {
@@ -200,7 +206,7 @@ extension Document {
 }
 
 extension WallTime {
-    /// Reads a JSON value as Go's `time.Time` does, which takes the bytes between the quotes as they are written.
+    /// Parses a JSON value as Go's `time.Time` does, which does not decode escapes.
     fileprivate init?(json value: ArraySlice<UInt8>) {
         let quote = UInt8(ascii: "\"")
         guard value.count >= 2, value.first == quote, value.last == quote else { return nil }
@@ -209,9 +215,7 @@ extension WallTime {
 }
 
 extension Document {
-    /// Why bytes cannot become a document.
-    ///
-    /// The writer is told by an error; the document before them stays.
+    /// Why bytes are not a document; the write fails and the previous document stays.
     public enum Rejection: Error, Hashable, CaseIterable, CustomStringConvertible {
         case brokenJSON
         case notAnObject

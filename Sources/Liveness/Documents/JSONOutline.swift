@@ -1,27 +1,27 @@
-/// Where the top-level members of a JSON text lie, found without building its values.
+/// The positions of a JSON text's top-level members.
 ///
-/// The grammar is that of Go's `encoding/json`, which is RFC 8259 to the letter: no control characters in strings,
-/// nothing after the value, and no more than 10,000 containers in one another. The bytes must be UTF-8 already.
-/// Reading is linear and keeps its own stack, so hostile input cannot exhaust the thread's.
+/// Accepts the grammar of Go's `encoding/json`, strict RFC 8259: no control characters in strings, nothing after the
+/// value, at most 10,000 nested containers. The bytes must be UTF-8. Linear, with a stack of its own, so hostile input
+/// cannot overflow the thread's.
 struct JSONOutline {
-    /// One `"key": value` of the outermost object, by position.
+    /// A `"key": value` of the outermost object.
     struct Member {
         /// Without the quotes, escapes as written.
         let key: Range<Int>
-        /// From the value's first byte to its last, no white space.
+        /// Without surrounding white space.
         let value: Range<Int>
     }
 
-    /// False for any other JSON text: an array, a string, a number, `true`, `false` or `null`.
+    /// False for an array, a string, a number, `true`, `false` or `null`.
     let isObject: Bool
     /// In order of appearance; keys may repeat.
     let members: [Member]
-    /// Where a further member would be written: after the last one, or after the opening brace.
+    /// Where to insert another member: after the last one, or after the opening brace.
     let insertionPoint: Int
 
     private let bytes: [UInt8]
 
-    /// Nil if the bytes are not one JSON text.
+    /// Nil unless the bytes are one JSON text.
     init?(_ bytes: [UInt8]) {
         var scanner = JSONScanner(bytes)
         guard scanner.scan() else { return nil }
@@ -32,14 +32,13 @@ struct JSONOutline {
         insertionPoint = members.last?.value.upperBound ?? start + 1
     }
 
-    /// The members that Go would store in the field tagged `name`, which must be in lower-case ASCII.
+    /// The members that Go decodes into the field tagged `name`, which must be lower-case ASCII.
     ///
-    /// Go compares keys with escapes decoded and case folded, where two letters beyond ASCII fold into it: U+017F to
-    /// `s` and U+212A to `k`.
+    /// Go decodes escapes and folds case; U+017F folds to `s` and U+212A to `k`.
     func members(named name: String) -> [Member] {
         members.filter { member in
             let key = bytes[member.key]
-            // Most keys are spelled plainly, and need not become strings.
+            // Most keys are plain and need no decoding.
             guard key.contains(where: { $0 == UInt8(ascii: "\\") || $0 > 0x7F }) else {
                 return key.lazy.map { Self.folded(Unicode.Scalar($0)) }.elementsEqual(name.unicodeScalars)
             }
@@ -47,7 +46,7 @@ struct JSONOutline {
         }
     }
 
-    /// The string that Go would store in the field tagged `name`; nil if there is none.
+    /// The string that Go decodes into the field tagged `name`; nil if there is none.
     func string(_ name: String) -> String? {
         guard let value = members(named: name).last?.value, bytes[value.lowerBound] == UInt8(ascii: "\"") else {
             return nil
@@ -55,12 +54,12 @@ struct JSONOutline {
         return string(at: value.dropFirst().dropLast())
     }
 
-    /// The object that Go would store in the field tagged `name`, with positions of its own; nil if there is none.
+    /// The object that Go decodes into the field tagged `name`, with its own positions; nil if there is none.
     func object(_ name: String) -> JSONOutline? {
         members(named: name).last.flatMap(object)
     }
 
-    /// All members that are objects, by their decoded keys, as Go reads a map.
+    /// The members that are objects, by decoded key, as Go decodes a map.
     var objects: [String: JSONOutline] {
         var objects: [String: JSONOutline] = [:]
         for member in members { objects[string(at: member.key)] = object(member) }
@@ -72,11 +71,11 @@ struct JSONOutline {
         return JSONOutline(Array(bytes[member.value]))
     }
 
-    /// Decodes the inside of a string; a lone surrogate becomes U+FFFD, as in Go.
+    /// Decodes a string without its quotes; a lone surrogate becomes U+FFFD, as in Go.
     func string(at range: Range<Int>) -> String {
         let text = String(decoding: bytes[range], as: UTF8.self)
         guard text.utf8.contains(UInt8(ascii: "\\")) else { return text }
-        // In UTF-16 units, because that is what \u spells: two that make a pair become one scalar by themselves.
+        // \u escapes are UTF-16 units; a surrogate pair becomes one scalar.
         var units: [UInt16] = []
         var scalars = text.unicodeScalars.makeIterator()
         while let scalar = scalars.next() {
@@ -89,7 +88,7 @@ struct JSONOutline {
         return String(decoding: units, as: UTF16.self)
     }
 
-    /// Decodes what follows a backslash; the scanner has seen that it is complete.
+    /// Decodes the rest of an escape; the scanner has validated it.
     private static func escapedUnit(_ scalars: inout String.UnicodeScalarView.Iterator) -> UInt16 {
         switch scalars.next() {
         case "b": 0x08
@@ -115,19 +114,19 @@ struct JSONOutline {
     }
 }
 
-/// Reads a JSON text once from left to right.
+/// Validates a JSON text and finds its members.
 private struct JSONScanner {
     /// Go's `maxNestingDepth`.
     static let maximumDepth = 10_000
 
-    /// What may come next, white space aside.
+    /// The tokens that may come next.
     enum Expectation {
         case value, valueOrClose, key, keyOrClose, commaOrClose
     }
 
     private let bytes: [UInt8]
     private var position = 0
-    /// For each open container, outermost first, whether it is an object.
+    /// For each open container, outermost first: whether it is an object.
     private var isObject: [Bool] = []
 
     private(set) var members: [JSONOutline.Member] = []
@@ -150,10 +149,10 @@ private struct JSONScanner {
         return position == bytes.count
     }
 
-    /// Reads one token, and a key's colon with it; nil if the text breaks the grammar here.
+    /// Reads a token, and a key's colon with it; nil on a syntax error.
     private mutating func read(_ expectation: Expectation) -> Expectation? {
         switch expectation {
-        case .keyOrClose where take("}"), .valueOrClose where take("]"):
+        case .keyOrClose where skip("}"), .valueOrClose where skip("]"):
             return closeContainer()
         case .key, .keyOrClose:
             return readKey() ? .value : nil
@@ -161,8 +160,8 @@ private struct JSONScanner {
             return readValue()
         case .commaOrClose:
             let inObject = isObject.last == true
-            if take(",") { return inObject ? .key : .value }
-            return take(inObject ? "}" : "]") ? closeContainer() : nil
+            if skip(",") { return inObject ? .key : .value }
+            return skip(inObject ? "}" : "]") ? closeContainer() : nil
         }
     }
 
@@ -171,7 +170,7 @@ private struct JSONScanner {
         guard readString() else { return false }
         if isObject.count == 1 { memberKey = start..<position - 1 }
         skipWhiteSpace()
-        return take(":")
+        return skip(":")
     }
 
     private mutating func readValue() -> Expectation? {
@@ -181,7 +180,7 @@ private struct JSONScanner {
         case "[": return openContainer(isObject: false)
         case "\"": return readString() ? endValue() : nil
         case "-", .some("0"..."9"): return readNumber() ? endValue() : nil
-        default: return take("true") || take("false") || take("null") ? endValue() : nil
+        default: return skip("true") || skip("false") || skip("null") ? endValue() : nil
         }
     }
 
@@ -205,7 +204,7 @@ private struct JSONScanner {
     }
 
     private mutating func readString() -> Bool {
-        guard take("\"") else { return false }
+        guard skip("\"") else { return false }
         while let scalar = current {
             position += 1
             switch scalar {
@@ -225,28 +224,28 @@ private struct JSONScanner {
         case "\"", "\\", "/", "b", "f", "n", "r", "t":
             return true
         case "u":
-            return (0..<4).allSatisfy { _ in takeOne { "0"..."9" ~= $0 || "a"..."f" ~= $0 || "A"..."F" ~= $0 } }
+            return (0..<4).allSatisfy { _ in skip { "0"..."9" ~= $0 || "a"..."f" ~= $0 || "A"..."F" ~= $0 } }
         default:
             return false
         }
     }
 
     private mutating func readNumber() -> Bool {
-        _ = take("-")
-        guard take("0") || takeDigits() else { return false }
-        if take(".") {
-            guard takeDigits() else { return false }
+        _ = skip("-")
+        guard skip("0") || skipDigits() else { return false }
+        if skip(".") {
+            guard skipDigits() else { return false }
         }
-        if take("e") || take("E") {
-            _ = take("+") || take("-")
-            guard takeDigits() else { return false }
+        if skip("e") || skip("E") {
+            _ = skip("+") || skip("-")
+            guard skipDigits() else { return false }
         }
         return true
     }
 
     // MARK: Bytes
 
-    /// The byte to be read next; one above 0x7F, a piece of UTF-8, stands for itself.
+    /// The next byte, as a scalar.
     private var current: Unicode.Scalar? {
         position < bytes.count ? Unicode.Scalar(bytes[position]) : nil
     }
@@ -255,13 +254,13 @@ private struct JSONScanner {
         while position < bytes.count, bytes[position].isJSONWhiteSpace { position += 1 }
     }
 
-    private mutating func takeOne(_ isWanted: (Unicode.Scalar) -> Bool) -> Bool {
+    private mutating func skip(if isWanted: (Unicode.Scalar) -> Bool) -> Bool {
         guard let current, isWanted(current) else { return false }
         position += 1
         return true
     }
 
-    private mutating func take(_ text: StaticString) -> Bool {
+    private mutating func skip(_ text: StaticString) -> Bool {
         let end = position + text.utf8CodeUnitCount
         guard end <= bytes.count else { return false }
         guard text.withUTF8Buffer({ bytes[position..<end].elementsEqual($0) }) else { return false }
@@ -269,9 +268,9 @@ private struct JSONScanner {
         return true
     }
 
-    private mutating func takeDigits() -> Bool {
+    private mutating func skipDigits() -> Bool {
         let start = position
-        while takeOne({ "0"..."9" ~= $0 }) {}
+        while skip(if: { "0"..."9" ~= $0 }) {}
         return position > start
     }
 }

@@ -1,13 +1,13 @@
 import Glibc
 
-/// A point of civil time, for documents and file times; deadlines use `ContinuousClock.Instant` instead.
+/// Wall-clock time, for documents and file times; deadlines use `ContinuousClock.Instant`.
 public struct WallTime: Hashable, Comparable, Sendable {
-    /// Seconds since 1970-01-01T00:00:00Z, leap seconds not counted, as `time_t` has it.
+    /// Seconds since 1970-01-01T00:00:00Z without leap seconds, as in `time_t`.
     public let seconds: Int64
-    /// 0 to 999,999,999, added to `seconds` also when those are negative, as `timespec` has it.
+    /// 0 to 999,999,999, added to `seconds` even if those are negative, as in `timespec`.
     public let nanoseconds: Int32
 
-    /// What a Go program holds when a document named no time: the first moment of the year 1.
+    /// Go's zero time: the first moment of the year 1.
     public static let goZero = WallTime(seconds: -62_135_596_800)
 
     /// The current time.
@@ -29,7 +29,7 @@ public struct WallTime: Hashable, Comparable, Sendable {
         (earlier.seconds, earlier.nanoseconds) < (later.seconds, later.nanoseconds)
     }
 
-    /// The time some while later, or earlier; stops at the ends of what can be told.
+    /// Saturates at the limits of `seconds`.
     public static func + (time: WallTime, duration: Duration) -> WallTime {
         let (seconds, attoseconds) = duration.components
         var sum = time.seconds.addingReportingOverflow(seconds).partialValue
@@ -39,7 +39,7 @@ public struct WallTime: Hashable, Comparable, Sendable {
         return WallTime(seconds: sum + carry, nanoseconds: Int32(rest))
     }
 
-    /// How far `later` lies after `earlier`, negative if it lies before; cannot overflow.
+    /// Cannot overflow.
     public static func - (later: WallTime, earlier: WallTime) -> Duration {
         .seconds(later.seconds) - .seconds(earlier.seconds)
             + .nanoseconds(Int64(later.nanoseconds) - Int64(earlier.nanoseconds))
@@ -49,21 +49,19 @@ public struct WallTime: Hashable, Comparable, Sendable {
 // MARK: - RFC 3339
 
 extension WallTime: CustomStringConvertible {
-    /// Reads a timestamp, accepting exactly what Go's `time.Time` accepts from JSON (Go 1.20 and later).
+    /// Parses a timestamp, accepting exactly what Go's `time.Time` accepts from JSON (Go 1.20 and later).
     ///
-    /// That is RFC 3339 with upper-case `T` and `Z`, no leap second, and a day that the month has. Go is laxer than
-    /// the RFC in four ways, and so is this: the hour may have one digit, a comma may stand before the fraction,
-    /// digits of the fraction beyond the ninth are dropped, and an offset may reach ±24:60. What a Go tool can read
-    /// back stays as it is; only what it would choke on is worth changing. Source: `parseStrictRFC3339` in Go's
-    /// `time/format_rfc3339.go`, whose strict part is switched off (golang/go#54580).
+    /// RFC 3339 with upper-case `T` and `Z`, without leap seconds, and with four of Go's extensions: an hour of one digit,
+    /// a comma before the fraction, more than nine digits of fraction (ignored), and offsets up to ±24:60. Source:
+    /// `parseStrictRFC3339` in Go's `time/format_rfc3339.go`, whose strict part is disabled (golang/go#54580).
     public init?(rfc3339 text: some Sequence<UInt8>) {
         var reader = TimestampReader(rest: ArraySlice(text))
         guard
-            let year = reader.number(in: 0...9999, digits: 4...4), reader.take("-"),
-            let month = reader.number(in: 1...12), reader.take("-"),
-            let day = reader.number(in: 1...Calendar.days(inMonth: month, of: year)), reader.take("T"),
-            let hour = reader.number(in: 0...23, digits: 1...2), reader.take(":"),
-            let minute = reader.number(in: 0...59), reader.take(":"),
+            let year = reader.number(in: 0...9999, digits: 4...4), reader.skip("-"),
+            let month = reader.number(in: 1...12), reader.skip("-"),
+            let day = reader.number(in: 1...Calendar.days(inMonth: month, of: year)), reader.skip("T"),
+            let hour = reader.number(in: 0...23, digits: 1...2), reader.skip(":"),
+            let minute = reader.number(in: 0...59), reader.skip(":"),
             let second = reader.number(in: 0...59),
             let nanoseconds = reader.fraction(),
             let offset = reader.offset(),
@@ -74,7 +72,7 @@ extension WallTime: CustomStringConvertible {
         self.init(seconds: days * 86_400 + secondOfDay - offset, nanoseconds: Int32(nanoseconds))
     }
 
-    /// The time as Go writes it: UTC, `Z`, and a fraction without trailing zeros.
+    /// As Go formats it: UTC, `Z`, and a fraction without trailing zeros.
     public var rfc3339: String {
         let (days, secondOfDay) = seconds.flooredQuotient(by: 86_400)
         let (year, month, day) = Calendar.date(daysSince1970: days)
@@ -97,11 +95,11 @@ private func padded(_ number: Int64, to width: Int) -> String {
     return (number < 0 ? "-" : "") + String(repeating: "0", count: max(0, width - digits.utf8.count)) + digits
 }
 
-/// Takes a timestamp apart from the left; each method answers nil or false where Go reports an error.
+/// Parses a timestamp from the left; methods return nil or false where Go reports an error.
 private struct TimestampReader {
     var rest: ArraySlice<UInt8>
 
-    mutating func take(_ expected: Unicode.Scalar) -> Bool {
+    mutating func skip(_ expected: Unicode.Scalar) -> Bool {
         guard rest.first == UInt8(ascii: expected) else { return false }
         rest.removeFirst()
         return true
@@ -117,7 +115,7 @@ private struct TimestampReader {
 
     /// The nanoseconds of an optional fraction.
     mutating func fraction() -> Int64? {
-        guard take(".") || take(",") else { return 0 }
+        guard skip(".") || skip(",") else { return 0 }
         let text = rest.prefix { isDigit($0) }
         guard !text.isEmpty else { return nil }
         rest.removeFirst(text.count)
@@ -128,9 +126,9 @@ private struct TimestampReader {
 
     /// The zone, as seconds east of UTC.
     mutating func offset() -> Int64? {
-        if take("Z") { return 0 }
-        let isEast = take("+")
-        guard isEast || take("-"), let hours = number(in: 0...24), take(":"), let minutes = number(in: 0...60) else {
+        if skip("Z") { return 0 }
+        let isEast = skip("+")
+        guard isEast || skip("-"), let hours = number(in: 0...24), skip(":"), let minutes = number(in: 0...60) else {
             return nil
         }
         let offset = (hours * 60 + minutes) * 60
@@ -148,10 +146,9 @@ private struct TimestampReader {
 
 /// The proleptic Gregorian calendar.
 ///
-/// Years begin in March here, so that a leap day is a year's last and the lengths of the months before it follow the
-/// line (153 × month + 2) / 5. An era is the 400 years, or 146,097 days, after which the calendar repeats. 719,468
-/// days lie between 0000-03-01 and 1970-01-01. (Method: Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms".)
+/// Years begin in March, so that a leap day comes last and the months before it have (153 × month + 2) / 5 days. An era
+/// is 400 years or 146,097 days. 719,468 days lie between 0000-03-01 and 1970-01-01. (Howard Hinnant,
+/// "chrono-Compatible Low-Level Date Algorithms".)
 private enum Calendar {
     static func days(inMonth month: Int64, of year: Int64) -> Int64 {
         switch month {

@@ -2,7 +2,7 @@
 public enum Attribution: Hashable, Sendable {
     case runtime(RuntimeID, by: Evidence)
     /// No evidence: only the signal file is touched.
-    case nobody
+    case unknown
     /// The process never proves life, whatever its environment or document says.
     case excluded
 
@@ -55,7 +55,7 @@ public enum Attribution: Hashable, Sendable {
             self = .excluded
             return
         case .daemon:
-            self = Self(Agent.daemon.runtime, by: .command) ?? .nobody
+            self = Self(Agent.daemon.runtime, by: .command) ?? .unknown
             return
         case .server, .daemonChild, .other: break
         }
@@ -67,7 +67,7 @@ public enum Attribution: Hashable, Sendable {
             ?? Self((isInPlace ? workingDirectory() : nil).flatMap(Agent.init(directory:))?.runtime, by: .directory)
             ?? Self(claims?.session.flatMap { sessions().runtime(of: $0) }, by: .environment(.session))
             ?? Self(claims?.beadsAgent, by: .environment(.beadsAgentName))
-            ?? .nobody
+            ?? .unknown
         self = document.map(undocumented.consulting) ?? undocumented
     }
 
@@ -78,7 +78,7 @@ public enum Attribution: Hashable, Sendable {
     public func consulting(_ document: Document) -> Attribution {
         switch self {
         case .excluded, .runtime(_, .command), .runtime(_, .path), .runtime(_, .document): return self
-        case .nobody, .runtime(_, .directory), .runtime(_, .environment): break
+        case .unknown, .runtime(_, .directory), .runtime(_, .environment): break
         }
         guard document.mayHold("actor"), let actor = document.string("actor"),
             let runtime = Agent(address: actor.utf8)?.runtime
@@ -99,7 +99,7 @@ extension Attribution: CustomStringConvertible {
     public var description: String {
         switch self {
         case .runtime(let runtime, let evidence): "\(runtime) by \(evidence)"
-        case .nobody: "nobody"
+        case .unknown: "nobody"
         case .excluded: "excluded"
         }
     }

@@ -3,9 +3,7 @@
 /// Parsed once per process and program. Keeps ids only, because an environment holds secrets. Empty for a process that
 /// cannot be read.
 public struct IdentityClaims: Hashable, Sendable {
-    /// The environment variables read.
-    ///
-    /// `GT_ROOT` and `GT_TOWN_ROOT` are the same for the whole town.
+    /// The environment variables read; `GT_ROOT` and `GT_TOWN_ROOT` are the same for the whole town.
     public enum Variable: String, Hashable, Sendable, CaseIterable {
         case role = "GT_ROLE"
         case rig = "GT_RIG"

@@ -39,9 +39,7 @@ public struct SessionNames: Hashable, Sendable {
         }
     }
 
-    /// The agent that runs in a session; nil if no prefix matches.
-    ///
-    /// The longest matching prefix counts.
+    /// The agent that runs in a session, by the longest matching prefix; nil if there is none.
     public func runtime(of session: RuntimeID) -> RuntimeID? {
         let name = session.description
         // Bounds the lookups, one for each dash.

@@ -33,9 +33,7 @@ public struct MirrorQueue: Sendable {
         var isReady = false
         /// When the next touch may be sent; nil if now.
         var limitedUntil: ContinuousClock.Instant?
-        /// The last stamp sent.
-        ///
-        /// Older messages that come later are ignored while this is kept.
+        /// The last stamp sent; older messages that come later are ignored while this is kept.
         var lastSent: HLCTimestamp?
         var keptUntil: ContinuousClock.Instant?
     }

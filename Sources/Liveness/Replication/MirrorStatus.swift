@@ -1,22 +1,22 @@
-/// How a mirror is doing; field names are, in snake case, the keys of `.pulse/status.json`.
+/// The state of a mirror; its fields are, in snake case, the keys of `.pulse/status.json`.
 public struct MirrorStatus: Codable, Hashable, Sendable {
     public enum State: String, Codable, Sendable, CaseIterable {
-        /// Not connected yet, since the start.
+        /// Not connected since the start.
         case connecting
-        /// Connected, and what was sent last was taken.
+        /// Connected, and the last request succeeded.
         case up
-        /// Not reached, or reached in vain; tried again soon.
+        /// Failed for now. Retried soon.
         case down
-        /// Turned down in a way that a person has to mend: a wrong password, no permission. Tried again slowly.
+        /// Failed until someone intervenes: wrong password, missing permission. Retried slowly.
         case refused
     }
 
-    /// One connection, or one thing that is done through one.
+    /// A connection, or one use of it.
     public struct Link: Codable, Hashable, Sendable {
         public var state: State
-        /// Since when it is in that state, RFC 3339.
+        /// When the state began, RFC 3339.
         public var since: String
-        /// Why it is not up.
+        /// Why it is not `up`.
         public var reason: String?
 
         public init(_ state: State, since: WallTime, reason: String? = nil) {
@@ -26,10 +26,10 @@ public struct MirrorStatus: Codable, Hashable, Sendable {
         }
     }
 
-    /// The map from runtime ids to the mirror's.
+    /// The map from runtime ids to UUIDs.
     public struct IDMap: Codable, Hashable, Sendable {
         public var entries: Int
-        /// What is wrong with the file, while an older map is in use.
+        /// Why the file is unusable; the previous map stays in use.
         public var problem: String?
 
         public init(entries: Int, problem: String? = nil) {

@@ -1,6 +1,4 @@
-/// One mounted town on one host, among all that share a town name.
-///
-/// A class, because many records share one.
+/// One mounted town on one host, among all that share a town name; A class, because many records share one.
 public final class Origin: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// Unique among the origins of a town name, and the same after a restart: `build1.3f2a9c00`.
     public let name: String

@@ -1,6 +1,6 @@
-/// A record as it travels between those who share a town's name.
+/// A record as it is sent between origins that share a town name.
 ///
-/// As bytes it is lines of a word and a value, an empty line, and the document as it is:
+/// Encoded as lines of a word and a value, an empty line, and the document's bytes:
 ///
 ///     pulsefs 1
 ///     runtime gastown/polecats/furiosa
@@ -15,15 +15,14 @@
 ///
 ///     {"last_command":"gt mail send x","timestamp":"…"}
 ///
-/// `alive` is for how many milliseconds after the stamp it proves life. Where the process has ended that a runtime is,
-/// `exited` has its number and its program, and `silent` says for how many milliseconds it had not been touched by then.
-/// A signal file has `signal` with its path in place
-/// of `runtime`. Bytes of paths and hosts beyond `[A-Za-z0-9_./-]` are written as `%` and two hexadecimal digits. Words
-/// that a reader does not know are passed over, so that a later version may add some.
+/// `alive` is the time to live after the stamp, in milliseconds. `incarnation` is the boot id. The record of an exit has
+/// `exited` with pid and program instead, and `silent`, the milliseconds from the last touch to the exit. A signal
+/// file's record has `signal` with its path instead of `runtime`. Bytes of paths, hosts and programs other than
+/// `[A-Za-z0-9_./-]` are written as `%XX`. Decoders ignore unknown words.
 public struct SharedRecord: Hashable, Sendable {
     public enum Event: Hashable, Sendable {
         case touched(source: Touch.Source, alive: Duration, document: Document?)
-        /// The stamp is of the end, and the last touch was some time before.
+        /// The stamp is the exit's; the last touch was `silent` earlier.
         case exited(Touch.Process, silent: Duration, source: Touch.Source, document: Document?)
         case forgotten
     }
@@ -32,7 +31,7 @@ public struct SharedRecord: Hashable, Sendable {
     /// With its origin.
     public let stamp: HLCTimestamp
     public let event: Event
-    /// Tells one run of an origin from others: who says it, whatever it says.
+    /// Distinguishes two runs of one origin.
     public var bootID = "0"
 
     public init(subject: RecordSubject, stamp: HLCTimestamp, event: Event) {
@@ -41,7 +40,6 @@ public struct SharedRecord: Hashable, Sendable {
         self.event = event
     }
 
-    /// The record of what a mirror is to be told.
     public init(_ message: MirrorQueue.Message) {
         switch message {
         case .touched(let subject, let record):
@@ -63,51 +61,50 @@ public struct SharedRecord: Hashable, Sendable {
         }
     }
 
-    /// How far ahead of the shared clock a stamp may be: further, it would be later than all that comes for long.
+    /// A stamp further ahead of the shared clock would outrank later changes for long.
     private static let tolerance: Duration = .seconds(300)
 
-    /// Whether it can have been made by now.
+    /// Whether the stamp is not too far in the future.
     public func isPlausible(shared: WallTime) -> Bool {
         stamp.time - shared <= Self.tolerance
     }
 
-    /// When it was touched or forgotten, by our clock.
+    /// The time of the change by the local clock.
     ///
     /// - Parameters:
-    ///   - shared: The time now by the clock of stamps.
-    ///   - wall: The same moment by ours.
-    public func happened(shared: WallTime, wall: WallTime) -> WallTime {
+    ///   - shared: The current time by the shared clock.
+    ///   - wall: The current time by the local clock.
+    public func localTime(shared: WallTime, wall: WallTime) -> WallTime {
         wall + (.zero - age(shared: shared))
     }
 
-    /// A stamp may be ahead of the clock by as much as clocks are compared badly, but nobody is touched tomorrow.
+    /// Never negative, although the stamp may be ahead by the error of the clock comparison.
     private func age(shared: WallTime) -> Duration { max(.zero, shared - stamp.time) }
 
-    /// The touch that it tells of, as one received here.
+    /// The touch by local clocks, and the exit if there is one.
     ///
-    /// - Parameters:
-    ///   - shared: The time now by the clock of stamps; `wall` and `instant` are the same moment by ours.
-    /// - Returns: Nil for one that was forgotten. The exit is that of a runtime whose process has ended.
+    /// - Parameter shared: The current time by the shared clock; `wall` and `instant` are the same moment by local ones.
+    /// - Returns: Nil for a forget.
     public func touch(
         shared: WallTime, wall: WallTime, instant: ContinuousClock.Instant
     ) -> (touch: Touch, exit: Record.Exit?)? {
         let age = age(shared: shared)
-        let happened = happened(shared: shared, wall: wall)
+        let time = localTime(shared: shared, wall: wall)
         switch event {
         case .forgotten: return nil
         case .touched(let source, let alive, let document):
             let touch = Touch(
-                receivedAt: happened, at: instant - age, ttl: alive, document: document, source: source, stamp: stamp)
-            return (about(touch), nil)
+                receivedAt: time, at: instant - age, ttl: alive, document: document, source: source, stamp: stamp)
+            return (withSubject(touch), nil)
         case .exited(let process, let silent, let source, let document):
             let touch = Touch(
-                receivedAt: happened + (.zero - silent), at: instant - age - silent, ttl: .zero, document: document,
+                receivedAt: time + (.zero - silent), at: instant - age - silent, ttl: .zero, document: document,
                 source: source, stamp: stamp)
-            return (about(touch), Record.Exit(of: process, noticedAt: happened, at: instant - age))
+            return (withSubject(touch), Record.Exit(of: process, noticedAt: time, at: instant - age))
         }
     }
 
-    private func about(_ touch: Touch) -> Touch {
+    private func withSubject(_ touch: Touch) -> Touch {
         var touch = touch
         switch subject {
         case .runtime(let id): touch.runtime = id
@@ -118,7 +115,7 @@ public struct SharedRecord: Hashable, Sendable {
 
     // MARK: Keys
 
-    /// The subject as it stands in keys: `r:mayor`, `s:.runtime/keepalive.json`.
+    /// The subject's name in Redis keys: `r:mayor`, `s:.runtime/keepalive.json`.
     public static func name(of subject: RecordSubject) -> String {
         switch subject {
         case .runtime(let id): "r:" + id.description
@@ -128,7 +125,7 @@ public struct SharedRecord: Hashable, Sendable {
 
     // MARK: Bytes
 
-    /// The bytes, as said by the origin of the stamp.
+    /// - Parameter origin: The sender.
     public func encoded(by origin: Origin) -> [UInt8] {
         var text = "pulsefs 1\n"
         switch subject {
@@ -138,13 +135,13 @@ public struct SharedRecord: Hashable, Sendable {
         var document: Document?
         switch event {
         case .forgotten: text += "event forgotten\n"
-        case .touched(let source, let alive, let brought):
+        case .touched(let source, let alive, let content):
             text += "event touched\nsource \(source.rawValue)\nalive \(max(0, alive.milliseconds))\n"
-            document = brought
-        case .exited(let process, let silent, let source, let brought):
+            document = content
+        case .exited(let process, let silent, let source, let content):
             text += "event exited\nsource \(source.rawValue)\nsilent \(max(0, silent.milliseconds))\n"
             text += "exited \(process.pid) \(Self.escaped(Array(process.program.utf8)))\n"
-            document = brought
+            document = content
         }
         if let document { text += "document \(document.bytes.count)\n" }
         text +=
@@ -152,7 +149,7 @@ public struct SharedRecord: Hashable, Sendable {
         return Array(text.utf8) + (document?.bytes ?? [])
     }
 
-    /// Reads a record; nil for anything that is not one, whole and within its bounds.
+    /// Decodes a record; nil for malformed or oversized bytes.
     public init?(_ bytes: [UInt8]) {
         guard bytes.count <= Document.maximumSize + 16_384, let end = bytes.firstRange(of: Array("\n\n".utf8)) else {
             return nil
@@ -177,7 +174,7 @@ public struct SharedRecord: Hashable, Sendable {
             return nil
         }
         self.bootID = bootID
-        self.stamp = HLCTimestamp(time, by: Origin(name: name, host: Self.shown(host)))
+        self.stamp = HLCTimestamp(time, by: Origin(name: name, host: Self.printable(host)))
         switch words["event"] {
         case "forgotten": event = .forgotten
         case let word? where word == "touched" || word == "exited":
@@ -189,7 +186,7 @@ public struct SharedRecord: Hashable, Sendable {
             }
             guard let source = words["source"].flatMap(Touch.Source.init),
                 let duration = words[word == "touched" ? "alive" : "silent"].flatMap(Int64.init),
-                (0...Self.longestLife).contains(duration)
+                (0...Self.maximumDuration).contains(duration)
             else { return nil }
             if word == "touched" {
                 event = .touched(source: source, alive: .milliseconds(duration), document: document)
@@ -204,23 +201,23 @@ public struct SharedRecord: Hashable, Sendable {
     private static func process(_ text: String) -> Touch.Process? {
         let parts = text.split(separator: " ", omittingEmptySubsequences: false)
         guard parts.count == 2, let pid = Int32(parts[0]), let program = unescaped(String(parts[1])) else { return nil }
-        return Touch.Process(pid: pid, program: shown(program))
+        return Touch.Process(pid: pid, program: printable(program))
     }
 
-    /// Of text that people will see in terminals.
-    private static func shown(_ bytes: [UInt8]) -> String {
+    /// Printable ASCII, because terminals will show it.
+    private static func printable(_ bytes: [UInt8]) -> String {
         String(decoding: bytes.map { (0x20..<0x7f).contains($0) ? $0 : UInt8(ascii: "?") }, as: UTF8.self)
     }
 
-    /// In milliseconds: a hundred years, as for a ttl.
-    private static let longestLife: Int64 = 3_155_760_000_000
+    /// In milliseconds: 100 years, as for a ttl.
+    private static let maximumDuration: Int64 = 3_155_760_000_000
 
     private static func isName(_ name: String) -> Bool {
         (1...255).contains(name.utf8.count)
             && name.utf8.allSatisfy { RuntimeID.isAllowed($0) && $0 != UInt8(ascii: "/") }
     }
 
-    /// Relative, beneath the town, and with names that a directory may hold.
+    /// Relative to the town, without `.` and `..`.
     private static func isPath(_ path: [UInt8]) -> Bool {
         path.count <= 4096
             && path.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).allSatisfy { name in

@@ -1,4 +1,3 @@
-/// Why a text is no duration.
 public enum UnreadableDuration: Error, Hashable, CustomStringConvertible {
     case misspelled(String)
     case tooLong(String)
@@ -18,9 +17,7 @@ extension Duration {
         ("h", 3_600_000_000_000),
     ]
 
-    /// Reads a whole number and a unit, `90s`.
-    ///
-    /// More than nothing, and at most 100 years.
+    /// Parses a whole number above 0 and a unit, `90s`, up to 100 years.
     public init(spelled text: String) throws(UnreadableDuration) {
         let digits = text.prefix { $0.isASCII && $0.isNumber }
         let unit = Self.units.first { $0.suffix == text.dropFirst(digits.count) }

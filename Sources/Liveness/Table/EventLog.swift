@@ -1,8 +1,6 @@
 import DequeModule
 
-/// The last events, numbered from 1.
-///
-/// The oldest are dropped beyond the capacity.
+/// The last events, numbered from 1; the oldest are dropped beyond the capacity.
 ///
 /// A reader keeps a number and nothing else, so a reader that goes away costs nothing.
 public struct EventLog: Sendable {

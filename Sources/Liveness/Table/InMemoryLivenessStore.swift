@@ -99,9 +99,7 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     public func touch(_ touch: Touch) { notify(apply(touch)) }
 
-    /// Touches without calling mirror and watcher, for a caller that holds a lock.
-    ///
-    /// `notify` must follow.
+    /// Touches without calling mirror and watcher, for a caller that holds a lock; `notify` must follow.
     public func apply(_ touch: Touch) -> Notification {
         guard let mirror else {
             return Notification(isDeadlineEarlier: state.withLock { $0.touch(touch) })
@@ -180,9 +178,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         return state.withLock { $0.table.isAlive(id, at: now) }
     }
 
-    /// The number of records by state.
-    ///
-    /// Looks at each, releasing the lock in between.
+    /// The number of records by state; looks at each, releasing the lock in between.
     public func counts() -> LivenessTable.Counts {
         let now = now()
         var counts = LivenessTable.Counts()
@@ -196,9 +192,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         state.withLock { $0.table.hasRuntimes(in: directory) }
     }
 
-    /// Whether it contains a living runtime.
-    ///
-    /// Looks at each until one is found.
+    /// Whether it contains a living runtime; looks at each until one is found.
     public func hasLivingRuntimes(in directory: String) -> Bool {
         let now = now()
         var isFound = false

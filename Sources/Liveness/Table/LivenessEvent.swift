@@ -53,9 +53,7 @@ public struct LivenessEvent: Hashable, Sendable {
 
     // MARK: As text
 
-    /// A line of JSON with its line feed.
-    ///
-    /// Invalid UTF-8 in a path becomes U+FFFD.
+    /// A line of JSON with its line feed; invalid UTF-8 in a path becomes U+FFFD.
     public func line(number: UInt64) -> [UInt8] {
         var line = JSONLine()
         line.add("seq", number)

@@ -1,28 +1,25 @@
-/// Where runtimes' heartbeats are kept and asked for.
+/// Stores the heartbeats of runtimes.
 ///
-/// Any thread may call any of these. A runtime is alive from its touch until at least `ttl` later, then expired,
-/// without anybody doing anything; a touch never shortens the life that an earlier one promised.
+/// Thread-safe. A runtime is alive from a touch until at least `ttl` later, then expires by itself.
 public protocol LivenessStore: Sendable {
-    /// Whether the store can answer at all. If not, callers fall back on what else they know.
+    /// Whether the store can answer queries.
     var isAvailable: Bool { get }
 
-    /// Notes that a runtime is alive now. Throws `NonPositiveTTL`, or what keeps the store from noting it.
+    /// Records that a runtime is alive now. Throws `NonPositiveTTL`, or an error of the store.
     func touch(_ id: RuntimeID, ttl: Duration) throws
 
-    /// Whether each runtime is alive now: an answer for every id, in their order, false for one that was never touched.
+    /// Whether each runtime is alive, in the order of `ids`; false for an unknown one.
     ///
-    /// Nil as a whole if the store cannot say, which is not the same as nobody being alive.
+    /// Nil if the store cannot tell.
     func areAlive(_ ids: [RuntimeID]) -> [Bool]?
 
-    /// Makes a runtime one that was never touched.
+    /// Removes a runtime.
     func forget(_ id: RuntimeID) throws
 }
 
-/// A touch was to count for no time at all.
 public struct NonPositiveTTL: Error, Hashable, CustomStringConvertible {
     public let ttl: Duration
 
-    /// Throws unless `ttl` is longer than nothing.
     package static func check(_ ttl: Duration) throws(NonPositiveTTL) {
         guard ttl > .zero else { throw NonPositiveTTL(ttl: ttl) }
     }
@@ -30,7 +27,7 @@ public struct NonPositiveTTL: Error, Hashable, CustomStringConvertible {
     public var description: String { "A touch must count for longer than \(ttl)." }
 }
 
-/// The store of a program that has none: touches vanish, and nobody's life can be told.
+/// The store of a program without one: ignores touches and answers no query.
 public struct NoOpLivenessStore: LivenessStore {
     public init() {}
 

@@ -13,9 +13,7 @@ import HeapModule
 public struct LivenessTable: Sendable {
     public static let defaultRetention: Duration = .seconds(24 * 60 * 60)
     private static let expectedRuntimes = 10_000
-    /// Maximum number of tombstones.
-    ///
-    /// Without one, another origin may bring a forgotten record back.
+    /// Maximum number of tombstones; without one, another origin may bring a forgotten record back.
     private static let tombstoneLimit = 65_536
     /// Tables with fewer records are not swept.
     private static let smallestSweep = 1024
@@ -31,9 +29,7 @@ public struct LivenessTable: Sendable {
         let deadline: ContinuousClock.Instant
     }
 
-    /// A runtime and a deadline it once had.
-    ///
-    /// Touches leave it in place; it is rescheduled when it comes up.
+    /// A runtime and a deadline it once had; touches leave it in place; it is rescheduled when it comes up.
     struct Expiration: Comparable, Sendable {
         let deadline: ContinuousClock.Instant
         let id: RuntimeID
@@ -45,9 +41,7 @@ public struct LivenessTable: Sendable {
 
     private(set) var runtimes = SortedDictionary<RuntimeID, Runtime>(minimumCapacity: expectedRuntimes)
     private(set) var signals = SortedDictionary<SignalPath, Record>()
-    /// Forgotten subjects, so that late news of other origins does not bring them back.
-    ///
-    /// Empty unless `isShared`.
+    /// Forgotten subjects, so that late news of other origins does not bring them back; empty unless `isShared`.
     private(set) var tombstones = SortedDictionary<RecordSubject, Tombstone>()
     private(set) var expirations = Heap<Expiration>()
     private let retention: Duration

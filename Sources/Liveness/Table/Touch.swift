@@ -16,9 +16,7 @@ public struct Touch: Hashable, Sendable {
         case activity
     }
 
-    /// The local process that made a touch.
-    ///
-    /// A class, because thousands of touches share one.
+    /// The local process that made a touch; A class, because thousands of touches share one.
     public final class Process: Hashable, Sendable {
         /// In the pid namespace of the daemon.
         public let pid: Int32
@@ -57,9 +55,7 @@ public struct Touch: Hashable, Sendable {
     public var at: ContinuousClock.Instant
     /// How long it proves life; a lower bound.
     public var ttl: Duration
-    /// Orders it among all touches of the record.
-    ///
-    /// Without an origin if it was received here.
+    /// Orders it among all touches of the record; without an origin if it was received here.
     public var stamp: HLCTimestamp
     /// The signal file's new content; nil leaves the content as it is.
     public var document: Document?

@@ -45,11 +45,10 @@ final class DirectoryHandles: Sendable {
     }
 }
 
-/// Listings under way of directories that nobody has opened: kept for the request that goes on with them.
+/// Unfinished listings of directories without a handle, kept for the next request.
 ///
-/// That request says only in which directory it goes on, and at which offset; not for whom. Any offset that was ever given out
-/// leads to the names that are still ahead, whatever has come and gone since. So whoever is there may take over, and what is
-/// not kept any more is read once more.
+/// That request has only the inode and an offset. Every offset leads to the names that follow it, so any caller may
+/// continue a listing. One that is not kept any more is read again.
 final class Listings: Sendable {
     private struct Place: Hashable {
         let inode: InodeNumber
@@ -58,16 +57,16 @@ final class Listings: Sendable {
 
     private struct Kept {
         let directory: OpenDirectory
-        /// By the count of all uses.
+        /// The time of the last use, in uses.
         var lastUse: UInt64
     }
 
     private struct State {
-        /// Read from a descriptor, which is for one request at a time.
+        /// Streams: a descriptor serves one request at a time.
         var streams: [Place: Kept] = [:]
-        /// Read as a whole.
+        /// Whole listings.
         var wholes: [InodeNumber: Kept] = [:]
-        /// In all the whole ones.
+        /// The number of entries in `wholes`.
         var entries = 0
         var uses: UInt64 = 0
 
@@ -76,7 +75,7 @@ final class Listings: Sendable {
             return Kept(directory: directory, lastUse: uses)
         }
 
-        /// Takes out what has not been used for longest, while there is too much.
+        /// Removes the least recently used listings, while there are too many.
         mutating func makeRoom() -> [Kept?] {
             var dropped: [Kept?] = []
             while streams.count > Listings.most, let oldest = streams.min(by: { $0.value.lastUse < $1.value.lastUse }) {
@@ -97,9 +96,11 @@ final class Listings: Sendable {
         }
     }
 
-    /// How many streams are kept at most, each with a descriptor, and how many that were read as a whole.
+    /// The most streams, each with a descriptor; and the most whole listings.
     static let most = 64
-    /// How many entries the latter have together at most, of some 100 bytes each; but for the one used last, which is kept in any case.
+    /// The most entries of whole listings, of some 100 bytes each.
+    ///
+    /// The last used one is kept in any case.
     static let mostEntries = 50_000
 
     private let state = Mutex(State())
@@ -109,7 +110,7 @@ final class Listings: Sendable {
 
     /// Keeps a listing for the request that goes on at `offset`.
     func keep(_ directory: OpenDirectory, of inode: InodeNumber, at offset: off_t) {
-        // The last to hold one lets go outside the lock: with it may go a descriptor.
+        // Released outside the lock: they may own descriptors.
         let dropped = state.withLock { state in
             var dropped: [Kept?] = []
             let kept = state.keep(directory)
@@ -125,7 +126,7 @@ final class Listings: Sendable {
         withExtendedLifetime(dropped) {}
     }
 
-    /// Finds a listing that goes on at `offset`, if one is kept; a stream is then kept no longer.
+    /// Finds a listing that continues at `offset`; a stream is removed from the table.
     func find(of inode: InodeNumber, at offset: off_t) -> OpenDirectory? {
         state.withLock { state in
             if let whole = state.wholes[inode] { return whole.directory }
@@ -133,7 +134,7 @@ final class Listings: Sendable {
         }
     }
 
-    /// Drops what has been read as a whole of a directory: somebody has come to its end.
+    /// Drops a whole listing, as a caller has come to its end.
     func end(of inode: InodeNumber) {
         let dropped = state.withLock { $0.dropWhole(of: inode) }
         withExtendedLifetime(dropped) {}

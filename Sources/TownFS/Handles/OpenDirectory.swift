@@ -5,20 +5,20 @@ import Linux
 import Synchronization
 import SystemPackage
 
-/// A directory that is open to be listed.
+/// An open directory.
 ///
-/// An ordinary directory is streamed, with the offsets of the file system beneath. One in which signal files can lie is read
-/// as a whole from the start. Its entries are in the order of a hash of their names, and so are its offsets: one leads to the same
-/// names whenever it is asked for, whatever other names have come or gone (as in directories of ext4).
+/// An ordinary directory is streamed, with the offsets of the backing file system. One in which signal files can lie is
+/// read as a whole. Its entries and offsets are in the order of a hash of their names, as in ext4: an offset leads to
+/// the same names whatever was created or removed since.
 final class OpenDirectory: Sendable {
     /// One entry, as listed.
     struct Listed: Sendable {
         let name: NodeName
         /// `d_ino`.
         var number: ino_t
-        /// The file type, as in `st_mode`; 0 when the file system beneath does not say.
+        /// The file type, as in `st_mode`; 0 if unknown.
         let kind: mode_t
-        /// Where to go on after this entry.
+        /// The offset of the next entry.
         var nextOffset: off_t = 0
 
         init(name: NodeName, number: ino_t, kind: mode_t, nextOffset: off_t = 0) {
@@ -69,18 +69,18 @@ final class OpenDirectory: Sendable {
     }
 
     private let source: Source
-    /// What a listing found when it was last read from the start.
+    /// The entries of a listing, as last read from the start.
     private let listed = Mutex<[Listed]?>(nil)
-    /// The real directory, where there is one to be synchronized.
+    /// The backing directory, if there is one.
     let real: Descriptor?
 
-    /// - Parameter shown: What an inode number beneath is shown as.
+    /// - Parameter shown: Maps a backing inode number to `d_ino`.
     init(streaming real: Descriptor, shown: @escaping @Sendable (ino_t) -> ino_t) {
         source = .stream(DirectoryStream(real), shown: shown)
         self.real = real
     }
 
-    /// - Parameter listing: Reads all of it, from the start each time.
+    /// - Parameter listing: Reads all entries.
     init(real: Descriptor? = nil, listing: @escaping @Sendable () throws(Errno) -> [Listed]) {
         source = .listing(listing)
         self.real = real
@@ -92,7 +92,7 @@ final class OpenDirectory: Sendable {
         self.listed.withLock { $0 = Self.ordered(listed) }
     }
 
-    /// The directory as it is now, for which nothing is held open.
+    /// The entries as of now, without an open descriptor.
     func snapshot() throws(Errno) -> OpenDirectory {
         switch source {
         case .listing(let list): return OpenDirectory(listed: try list())
@@ -106,19 +106,19 @@ final class OpenDirectory: Sendable {
         }
     }
 
-    /// Whether an offset leads to the same entry in another opening.
+    /// Whether an offset means the same in every opening.
     func hasLastingOffsets() throws(Errno) -> Bool {
         guard case .stream = source, let real else { return false }
         return try real.fileSystemKind.hasLastingOffsets
     }
 
-    /// How many entries have been read as a whole; nil for a stream.
+    /// The number of entries read; nil for a stream.
     var count: Int? {
         guard case .listing = source else { return nil }
         return listed.withLock { $0?.count ?? 0 }
     }
 
-    /// Calls `body` with each entry from `offset` on, until it answers false.
+    /// Calls `body` with each entry from `offset` on, until it returns false.
     ///
     /// - Returns: Whether it came to the end.
     func forEach(from offset: off_t, _ body: (Listed) throws(Errno) -> Bool) throws(Errno) -> Bool {
@@ -150,7 +150,7 @@ final class OpenDirectory: Sendable {
         return fresh
     }
 
-    /// Gives each entry its offset, and sorts them by it.
+    /// Sorts entries by their offsets.
     private static func ordered(_ entries: [Listed]) -> [Listed] {
         var entries = entries
         for index in entries.indices { entries[index].nextOffset = place(of: entries[index].name) }
@@ -158,14 +158,14 @@ final class OpenDirectory: Sendable {
             one.nextOffset != other.nextOffset
                 ? one.nextOffset < other.nextOffset : one.name.bytes.lexicographicallyPrecedes(other.name.bytes)
         }
-        // One in some billions of directories has two names of one hash.
+        // Two names may have one hash.
         for index in entries.indices.dropFirst() {
             entries[index].nextOffset = max(entries[index].nextOffset, entries[index - 1].nextOffset + 1)
         }
         return entries
     }
 
-    /// 1 for `.`, 2 for `..`, and for any other name its hash, of 62 bits.
+    /// 1 for `.`, 2 for `..`, and a hash of 62 bits for any other name.
     private static func place(of name: NodeName) -> off_t {
         let bytes = name.bytes
         if bytes.count <= 2, bytes.allSatisfy({ $0 == UInt8(ascii: ".") }) { return bytes.count }
@@ -185,12 +185,12 @@ extension Entry {
     }
 }
 
-/// The entries of a real directory, read in blocks.
+/// The entries of a backing directory, read in blocks.
 ///
 /// The corresponding C function is `getdents64`.
 struct DirectoryStream: Sendable {
     private let directory: Descriptor
-    /// Bytes read at a time: a few hundred entries.
+    /// In bytes: some hundred entries.
     private static let blockSize = 32 << 10
 
     init(_ directory: Descriptor) {

@@ -120,15 +120,16 @@ package final class OpenHandle: Sendable {
     /// Replaces the open file, because it was renamed onto a signal file or away from one.
     ///
     /// - Parameter bytes: The content of the former file, if it becomes a signal file.
-    func replaceFile(with file: any OpenFile, leaving bytes: [UInt8]? = nil) {
+    func replaceFile(with newFile: any OpenFile, leaving bytes: [UInt8]? = nil) {
         // The former file is released outside the lock: it may own a descriptor.
         let former = state.withLock { state in
             if let bytes, case .passthrough(_, directIO: false) = state.ioMode, let file = state.file as? BackingFile,
                 file.isWritable
             {
                 state.leftBehind = LeftBehind(file: file, bytes: bytes)
+                (newFile as? SignalOpenFile)?.expectLeftBehind()
             }
-            defer { state.file = file }
+            defer { state.file = newFile }
             return state.file
         }
         withExtendedLifetime(former) {}
@@ -141,7 +142,7 @@ package final class OpenHandle: Sendable {
 
     func close() {
         let (file, leftBehind) = state.withLock { ($0.file, $0.leftBehind) }
-        if let leftBehind { (file as? SignalOpenFile)?.takeOver(leftBehind) }
+        if let leftBehind { (file as? SignalOpenFile)?.adoptContent(of: leftBehind) }
         file.close()
     }
 }
@@ -210,13 +211,15 @@ extension HandleFileSystem {
         flags: CInt
     ) throws(Errno) -> Int {
         // EXDEV makes the kernel copy by reading and writing; ENOSYS would make it do so for every file.
-        guard let input = try files[source].file.backingDescriptor,
-            let output = try files[target].file.backingDescriptor
+        let file = try files[target].file
+        guard let input = try files[source].file.backingDescriptor, let output = try file.backingDescriptor
         else { throw .improperLink }
         var from = sourceOffset
         var to = targetOffset
-        return try retryingInterrupts {
-            copy_file_range(input.rawValue, &from, output.rawValue, &to, count, UInt32(bitPattern: flags))
+        return try Credentials.withUser((file as? BackingFile)?.user ?? 0) { () throws(Errno) in
+            try retryingInterrupts {
+                copy_file_range(input.rawValue, &from, output.rawValue, &to, count, UInt32(bitPattern: flags))
+            }
         }
     }
 

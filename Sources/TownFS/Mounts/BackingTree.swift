@@ -54,7 +54,9 @@ package final class BackingTree: Sendable {
         }
     }
 
-    /// Opens a directory by its path. Follows no symbolic link.
+    /// Opens a directory by its path.
+    ///
+    /// Follows no symbolic link.
     func directory(at path: [UInt8]) throws(Errno) -> Descriptor {
         let (start, rest) = start(to: path)
         return try start.directory(at: Array(rest))

@@ -71,7 +71,8 @@ struct StartupScan {
             return
         }
         let path = path + name.bytes
-        let document = Document(bytes)
+        var document = Document(bytes)
+        document.source = DocumentSource(path: path, ownership: SignalFile.Ownership(file.status))
         let attribution = Attribution(
             of: IdentityClaims(), signal: path, document: document, sessions: town.callers.sessionNames)
         guard case .runtime(let runtime, let evidence) = attribution else { return }

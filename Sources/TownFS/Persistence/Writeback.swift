@@ -165,7 +165,7 @@ final class Writeback: Sendable {
     private func write(_ files: [SignalFile], isDurable: Bool = false) -> [Errno] {
         var failures: [Errno] = []
         for file in files {
-            guard let (content, revision) = file.beginWriteDown(isDurable: isDurable) else { continue }
+            guard let (content, revision) = file.beginWriteback(isDurable: isDurable) else { continue }
             var failure: Errno?
             var backingTime: WallTime?
             do throws(Errno) {
@@ -176,7 +176,7 @@ final class Writeback: Sendable {
             } catch {
                 failure = error
             }
-            let isSettled = file.endWriteDown(
+            let isSettled = file.endWriteback(
                 of: revision, isDurable: isDurable, succeeded: failure == nil, backingTime: backingTime)
             guard !isSettled, let failure else { continue }
             failures.append(failure)

@@ -51,7 +51,7 @@ struct ProcessFiles {
         )
     }
 
-    private func bytes(of name: String, atMost limit: Int) -> [UInt8] {
+    func bytes(of name: String, atMost limit: Int) -> [UInt8] {
         guard let file = try? open(name) else { return [] }
         var bytes: [UInt8] = []
         var room = min(limit, 8192)
@@ -99,5 +99,15 @@ struct ProcessFiles {
             else { return nil }
             return Array(room[(town.count + 1)..<count])
         }
+    }
+}
+
+/// Whether threads that ask are of one process.
+enum ProcessIdentity {
+    /// Threads of another pid namespace all carry the number 0 and are taken for one process.
+    static func isSame(_ first: pid_t, _ second: pid_t) -> Bool {
+        if first == second { return true }
+        guard first != 0, second != 0, let process = ProcessFiles(number: first).process() else { return false }
+        return process == ProcessFiles(number: second).process()
     }
 }

@@ -20,14 +20,21 @@ final class ProcessReader: Sendable {
     private static let mostHanging = 64
 
     private let hanging = Mutex<Set<pid_t>>([])
+    private let threads = HelperThreads()
 
     /// Nil when there is no such thread, when it cannot be seen, or not in time.
     ///
     /// - Parameter isAsking: Whether it waits for our answer.
     func read(_ thread: pid_t, isAsking: Bool) -> ProcessInfo.Snapshot? {
         guard let stat = ProcessFiles(number: thread).stat() else { return nil }
-        if stat.threads == 1, isAsking || !stat.isWaitingForDisk { return ProcessInfo.Snapshot(of: thread) }
+        if isAsking, stat.threads == 1, !Self.mayShareMemory(stat) { return ProcessInfo.Snapshot(of: thread) }
         return read([thread], patience: Self.patience).first
+    }
+
+    /// Whether a process may use its parent's memory, as between vfork(2) and execve(2): threads of the parent may hold its
+    /// locks.
+    private static func mayShareMemory(_ stat: ProcessStat) -> Bool {
+        ProcessFiles(number: stat.parent).stat().map { stat.image.mayShareMemory(with: $0.image) } ?? false
     }
 
     /// Those of many that can be seen in time, in their order.
@@ -68,7 +75,7 @@ final class ProcessReader: Sendable {
             self.processes = processes
             self.reader = reader
             done = try EventFD()
-            _ = try Thread(named: "reading") { self.run() }
+            try reader.threads.start({ self.run() }, completion: { self.done.raise() })
         }
 
         private func run() {
@@ -84,7 +91,6 @@ final class ProcessReader: Sendable {
                     return
                 }
             }
-            done.raise()
         }
 
         /// - Parameter patience: How long each may take.

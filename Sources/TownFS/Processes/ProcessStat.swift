@@ -14,6 +14,12 @@ struct ProcessStat: Hashable, Sendable {
 
         /// Whether there is no memory (any more): of a kernel thread, a zombie, or one that is just ending.
         let isWithoutMemory: Bool
+
+        /// Whether both may be of one memory: both show the same addresses, or one shows none.
+        func mayShareMemory(with other: Image) -> Bool {
+            startStack <= 1 || other.startStack <= 1
+                || startStack == other.startStack && startCode == other.startCode
+        }
     }
 
     let image: Image

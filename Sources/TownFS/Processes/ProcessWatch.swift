@@ -91,7 +91,7 @@ final class ProcessWatch: Sendable {
     private func note(_ note: Note) {
         let (isFirst, mustStart) = state.withLock { state in
             guard !state.isClosing, state.notes.count < Self.mostNotes else {
-                counters.noteActivityDropped()
+                counters.countDroppedActivity()
                 return (false, false)
             }
             state.notes.append(note)
@@ -287,7 +287,7 @@ final class ProcessWatch: Sendable {
         work.pace.ended(from: start, to: .now)
         for (runtime, process) in runtimesWithoutRoot {
             let exit = Record.Exit(of: process.described, noticedAt: now.wall, at: now.instant)
-            if liveness.exit(runtime, exit) { counters.noteExit() }
+            if liveness.exit(runtime, exit) { counters.countExit() }
         }
     }
 

@@ -1,3 +1,4 @@
+import CLinux
 import Fuse
 import Glibc
 import Linux
@@ -6,50 +7,88 @@ import Logging
 import Synchronization
 import SystemPackage
 
-/// The names of sessions in this town, as `mayor/rigs.json` explains them; read again when that has changed.
+/// The names of sessions in this town, as `mayor/rigs.json` explains them.
+///
+/// A touch asks for them and must not wait for the backing tree. So the kernel is asked only for what it has in its caches.
+/// If that is not enough, or the file has changed, it is read on another thread, and for a limited time.
 final class TownSessions: Sendable {
     private struct Version: Hashable {
         let identity: FileIdentity
         let size: off_t
         let modified: WallTime
+
+        /// Nil for a file that is not read.
+        init?(_ status: FileStatus) {
+            guard status.isRegularFile, status.st_size <= TownSessions.largest else { return nil }
+            identity = status.identity
+            size = status.st_size
+            modified = WallTime(status.st_mtim)
+        }
     }
 
     private struct State {
+        /// Nil where there is no such file.
         var version: Version?
         var names = SessionNames()
+        var isReading = false
     }
 
     private static let path = "mayor/rigs.json"
     /// A file that is larger is not read.
     private static let largest = 1 << 20
+    /// How long a touch waits for the file to be read.
+    private static let limit: Duration = .milliseconds(100)
 
     private let backing: BackingTree
     private let log: Logger
     private let state = Mutex(State())
+    private let threads = HelperThreads()
 
     init(in backing: BackingTree, log: Logger) {
         self.backing = backing
         self.log = log
     }
 
-    /// As of now.
-    ///
-    /// While the file is broken, as it is for a moment when it is written, the names of before count.
+    /// As of now; as of before while the file is no JSON, as it is for a moment when it is written, or cannot be read in
+    /// time.
     var names: SessionNames {
-        let (directory, path) = place
-        let status = try? FileStatus(of: path, in: directory.rawValue)
-        let version = status.flatMap { status in
-            status.isRegularFile && status.st_size <= Self.largest
-                ? Version(identity: status.identity, size: status.st_size, modified: WallTime(status.st_mtim)) : nil
+        if let version = cachedVersion, let known = state.withLock({ $0.version == version ? $0.names : nil }) {
+            return known
         }
-        let known = state.withLock { $0.version == version ? $0.names : nil }
-        if let known { return known }
-        let names = version == nil ? SessionNames() : SessionNames(rigsDocument: read())
-        if names == nil { log.warning("\(Self.path) is no JSON object; sessions are called as before") }
-        return state.withLock { state in
+        let mustRead = state.withLock { state in
+            defer { state.isReading = true }
+            return !state.isReading
+        }
+        if mustRead { _ = threads.run(within: Self.limit) { self.update() } }
+        return state.withLock { $0.names }
+    }
+
+    /// The version that the kernel has in its caches; nil if it would have to ask a file system.
+    ///
+    /// The inner nil is no file.
+    private var cachedVersion: Version?? {
+        let (directory, path) = place
+        do throws(Errno) {
+            let file = OwnedDescriptor(
+                takingOwnershipOf: try retryingInterrupts { clinux_open_cached(directory.rawValue, path) })
+            return .some(Version(try FileStatus(cachedOf: file.rawValue)))
+        } catch .noSuchFileOrDirectory, .notDirectory {
+            return .some(nil)
+        } catch {
+            return nil
+        }
+    }
+
+    private func update() {
+        let (directory, path) = place
+        let version = (try? FileStatus(of: path, in: directory.rawValue)).flatMap(Version.init)
+        let isKnown = state.withLock { $0.version == version }
+        let names = version == nil ? SessionNames() : isKnown ? nil : SessionNames(rigsDocument: read())
+        if names == nil, !isKnown { log.warning("\(Self.path) is no JSON object; sessions are called as before") }
+        state.withLock { state in
             state.version = version
             if let names { state.names = names }
-            return state.names
+            state.isReading = false
         }
     }
 

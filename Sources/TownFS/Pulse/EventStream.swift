@@ -6,18 +6,20 @@ import Logging
 import Synchronization
 import SystemPackage
 
-/// `.pulse/events`: what happens, as lines of JSON, to any number of readers that each go at their own pace.
+/// `.pulse/events`: events as lines of JSON, for any number of readers at their own pace.
 ///
-///     touch ──▶ EventLog ──bell──▶ one thread ──answers──▶ readers that wait
-///                   ▲─────────────────────────── readers that read
+///     touch ──▶ EventLog ──notifier──▶ one thread ──replies──▶ pending reads
+///                   ▲───────────────────────────── reads
 ///
-/// A reader is a number: that of the next event. One that waits leaves its request, or its poll handle, with the one
-/// thread, which sleeps as long as nobody waits. So a reader that is slow or stuck costs nobody anything, and misses what
-/// is not held any more, which it is told.
+/// A reader is the number of its next event. One that waits leaves its request, or its poll handle, with the thread,
+/// which sleeps while there is none. A slow reader delays nobody else. It loses events that are not held any more, and
+/// reads how many.
 ///
 /// Lock order: this one's, then an `EventReader`'s, then the liveness table's.
 final class EventStream: Sendable {
-    /// More are refused: each is somebody's open file, and costs nothing else.
+    /// The most readers.
+    ///
+    /// Each is an open file.
     static let mostReaders = 1024
 
     private struct State {
@@ -43,21 +45,21 @@ final class EventStream: Sendable {
         ended = try EventFD()
     }
 
-    /// How many have it open.
+    /// How many readers there are.
     var readerCount: Int { state.withLock { $0.readers } }
-    /// How many events readers were too slow for, all of them together.
+    /// How many events slow readers have lost, in total.
     var lost: UInt64 { missed.load(ordering: .relaxed) }
 
-    func noteLost(_ count: UInt64) { missed.wrappingAdd(count, ordering: .relaxed) }
+    func countLost(_ count: UInt64) { missed.wrappingAdd(count, ordering: .relaxed) }
 
-    /// Whether events can be asked for from this number on: one that there was, or the next.
+    /// Whether a number is that of an event, or of the next one.
     func hasBegun(_ number: UInt64) -> Bool { (1...liveness.lastEvent + 1).contains(number) }
 
-    /// A new reader.
+    /// Opens a reader.
     ///
-    /// ENFILE when there are too many.
+    /// ENFILE if there are too many.
     ///
-    /// - Parameter number: Of the first event that it reads; nil for what happens from now on.
+    /// - Parameter number: Of its first event; nil is the next one.
     func open(from number: UInt64?) throws(Errno) -> EventReader {
         let isStarting = try state.withLock { (state) throws(Errno) in
             guard state.readers < Self.mostReaders else { throw .tooManyOpenFilesInSystem }
@@ -87,7 +89,7 @@ final class EventStream: Sendable {
         }
     }
 
-    /// Has a reader served when something happens.
+    /// Makes the next event wake a reader.
     func await(_ reader: EventReader) {
         state.withLock { state in
             state.waiting[ObjectIdentifier(reader)] = reader
@@ -95,7 +97,9 @@ final class EventStream: Sendable {
         }
     }
 
-    /// Ends the thread; who waits then is let go of with the mount.
+    /// Ends the thread.
+    ///
+    /// Pending reads end with the mount.
     func close() {
         let hasStarted = state.withLock { state in
             state.isClosing = true
@@ -104,7 +108,7 @@ final class EventStream: Sendable {
         guard hasStarted else { return }
         bell.events.raise()
         ended.wait()
-        // For whoever asks again.
+        // For a second call.
         ended.raise()
     }
 
@@ -113,7 +117,7 @@ final class EventStream: Sendable {
             bell.events.wait()
             let readers: [EventReader]? = state.withLock { state in
                 if state.isClosing { return nil }
-                // Before they are served: what comes meanwhile rings again.
+                // Before they are served: events that come meanwhile signal again.
                 if !state.waiting.isEmpty { bell.awaitEvent() }
                 return Array(state.waiting.values)
             }
@@ -124,5 +128,147 @@ final class EventStream: Sendable {
             }
         }
         ended.raise()
+    }
+}
+
+/// One opening of `.pulse/events`: whole lines, as many as fit into each read.
+final class EventReader: OpenFile {
+    /// The most events copied under the table's lock.
+    private static let batch = 64
+
+    private struct State {
+        /// The number of the next event.
+        var next: UInt64
+        /// The rest of a line that was longer than the reader's buffer.
+        var rest: ArraySlice<UInt8> = []
+        var waiting: [PendingRead] = []
+        /// A poll(2) that waits for an event after `polledAt`.
+        var pollHandle: PollHandle?
+        var polledAt: UInt64 = 0
+    }
+
+    private let stream: EventStream
+    private let liveness: InMemoryLivenessStore
+    private let wallTime: @Sendable () -> WallTime
+    private let state: Mutex<State>
+
+    init(
+        of stream: EventStream, _ liveness: InMemoryLivenessStore, from next: UInt64,
+        wallTime: @escaping @Sendable () -> WallTime
+    ) {
+        self.stream = stream
+        self.liveness = liveness
+        self.wallTime = wallTime
+        state = Mutex(State(next: next))
+    }
+
+    /// Whether a read or a poll waits.
+    var isWaiting: Bool { state.withLock { !$0.waiting.isEmpty || $0.pollHandle != nil } }
+
+    func openReply(_ handle: FileHandle) -> OpenReply {
+        OpenReply(handle: handle, ioMode: .direct, needsFlush: false, isStream: true)
+    }
+
+    /// EAGAIN if there is no event.
+    func read(into room: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
+        let count = state.withLock { take(&$0, into: room) }
+        guard count > 0 || room.isEmpty else { throw .resourceTemporarilyUnavailable }
+        return count
+    }
+
+    /// Answers a read later.
+    func wait(_ read: PendingRead) {
+        state.withLock { state in
+            // Interrupted reads are removed only here.
+            state.waiting.removeAll { $0.isAnswered }
+            state.waiting.append(read)
+        }
+        stream.await(self)
+        // Events that came before `await` do not signal.
+        serve()
+    }
+
+    /// The mask for poll(2), and a handle to notify when it changes.
+    func poll(_ pollHandle: PollHandle?) -> UInt32 {
+        let last = liveness.lastEvent
+        // Released outside the lock.
+        let former: PollHandle? = state.withLock { state in
+            guard let pollHandle else { return nil }
+            defer { (state.pollHandle, state.polledAt) = (pollHandle, last) }
+            return state.pollHandle
+        }
+        withExtendedLifetime(former) {}
+        if pollHandle != nil {
+            stream.await(self)
+            serve()
+        }
+        return state.withLock { hasNews($0) } ? UInt32(POLLIN | POLLRDNORM) : 0
+    }
+
+    func close() {
+        stream.close(self)
+        let former = state.withLock { state in
+            defer { state.pollHandle = nil }
+            return state.pollHandle
+        }
+        withExtendedLifetime(former) {}
+    }
+
+    /// Answers waiting reads and polls, if there are events.
+    func serve() {
+        let pollHandle: PollHandle? = state.withLock { state in
+            state.waiting.removeAll { $0.isAnswered }
+            while hasNews(state), let read = state.waiting.first {
+                state.waiting.removeFirst()
+                // Under the lock: another read of this handle must not get these events. The kernel takes a reply
+                // without blocking. An interrupted read takes none.
+                read.answer { (room) in take(&state, into: room) }
+            }
+            guard state.pollHandle != nil, liveness.lastEvent > state.polledAt else { return nil }
+            defer { state.pollHandle = nil }
+            return state.pollHandle
+        }
+        pollHandle?.notify()
+    }
+
+    private func hasNews(_ state: State) -> Bool { !state.rest.isEmpty || state.next <= liveness.lastEvent }
+
+    /// Copies whole lines, or a part of a line if none fits.
+    ///
+    /// - Returns: 0 if there is no event.
+    private func take(_ state: inout State, into room: UnsafeMutableRawBufferPointer) -> Int {
+        var free = room
+        func copy(_ bytes: ArraySlice<UInt8>) {
+            free.copyBytes(from: bytes)
+            free = UnsafeMutableRawBufferPointer(rebasing: free[bytes.count...])
+        }
+        /// Returns whether the line fitted.
+        func add(_ line: [UInt8]) -> Bool {
+            if line.count <= free.count {
+                copy(line[...])
+                return true
+            }
+            guard free.count == room.count else { return false }
+            state.rest = line.dropFirst(free.count)
+            copy(line.prefix(free.count))
+            return true
+        }
+        copy(state.rest.prefix(free.count))
+        state.rest = state.rest.dropFirst(room.count)
+        if state.rest.isEmpty { state.rest = [] }
+        while !free.isEmpty {
+            let excerpt = liveness.events(from: state.next, limit: Self.batch)
+            if let lost = excerpt.lost {
+                guard add(LivenessEvent.line(ofLost: lost, at: wallTime())) else { break }
+                state.next = excerpt.first
+                stream.countLost(UInt64(lost.count))
+            }
+            for event in excerpt.events {
+                guard !free.isEmpty, add(event.line(number: state.next)) else { return room.count - free.count }
+                state.next += 1
+            }
+            if excerpt.events.isEmpty { break }
+        }
+        return room.count - free.count
     }
 }

@@ -24,11 +24,14 @@ package final class PulseFileSystem: HandleFileSystem {
 
     static func owns(_ handle: FileHandle) -> Bool { handle.rawValue >= firstHandle.rawValue }
 
+    /// See `TreeFileSystem.generation`.
+    private let generation = UInt32.random(in: 1...UInt32.max)
     private let user = getuid()
     private let group = getgid()
     private let mounted = WallTime.now.timespec
     private let inodes: PulseInodes
     private let alive: AliveDirectory
+    private let access: DocumentAccess
     private let town: Town
     private let signals: SignalDirectories
     private let treeCounts: @Sendable () -> TownStatus.FileSystem
@@ -52,6 +55,7 @@ package final class PulseFileSystem: HandleFileSystem {
         self.describe = describe
         inodes = PulseInodes(top: top)
         alive = AliveDirectory(of: town)
+        access = DocumentAccess(in: town.backing, signals)
     }
 
     /// For a mount of `.pulse` alone.
@@ -75,15 +79,17 @@ package final class PulseFileSystem: HandleFileSystem {
     // MARK: Names
 
     /// `.pulse` itself, as a name in the root of the town.
-    func rootEntry() throws(Errno) -> Entry {
-        try entry(inodes.top)
+    func rootEntry(for request: Request) throws(Errno) -> Entry {
+        try entry(inodes.top, for: request)
     }
 
     /// - Parameter inode: Counted as looked up.
-    private func entry(_ inode: InodeNumber) throws(Errno) -> Entry {
+    private func entry(_ inode: InodeNumber, for request: Request) throws(Errno) -> Entry {
         do throws(Errno) {
             // Entries change without the kernel.
-            return Entry(inode: inode, status: try status(of: inode), nameTimeout: 0, statusTimeout: 0)
+            return Entry(
+                inode: inode, generation: generation, status: try status(of: inode, for: request), nameTimeout: 0,
+                statusTimeout: 0)
         } catch {
             inodes.forget(inode, count: 1)
             throw error == .staleNFSFileHandle ? .noSuchFileOrDirectory : error
@@ -92,7 +98,7 @@ package final class PulseFileSystem: HandleFileSystem {
 
     package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
         alive.commitFlushed(by: request)
-        return try entry(inodes.lookup(try node(name.text, in: try node(parent))))
+        return try entry(inodes.lookup(try node(name.text, in: try node(parent))), for: request)
     }
 
     private func node(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
@@ -127,7 +133,8 @@ package final class PulseFileSystem: HandleFileSystem {
     // MARK: Attributes
 
     package func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
-        StatusReply(status: try status(of: inode, opened: openFile(inode, for: request)), timeout: 0)
+        StatusReply(
+            status: try status(of: inode, opened: openFile(inode, for: request), for: request), timeout: 0)
     }
 
     /// What the caller's process has open of a file, so that fstat(2) agrees with read(2); or any process, of a file of
@@ -139,7 +146,9 @@ package final class PulseFileSystem: HandleFileSystem {
     }
 
     /// - Parameter opened: Its size is the file's. Others have another, and one that is being created does not exist.
-    private func status(of inode: InodeNumber, opened: (any PulseTextFile)? = nil) throws(Errno) -> FileStatus {
+    private func status(
+        of inode: InodeNumber, opened: (any PulseTextFile)? = nil, for request: Request
+    ) throws(Errno) -> FileStatus {
         let node = try node(inode)
         var status = FileStatus()
         status.st_uid = user
@@ -163,7 +172,7 @@ package final class PulseFileSystem: HandleFileSystem {
             } else if let opened {
                 size = opened.text.count
             } else {
-                size = try text(of: node).count
+                size = try text(of: node, for: request).count
             }
             status.st_size = off_t(size)
         }
@@ -227,18 +236,20 @@ package final class PulseFileSystem: HandleFileSystem {
         if case .living(let id) = node {
             guard alive.exists(node) else { throw .staleNFSFileHandle }
             let isTouch = flags & O_TRUNC != 0
-            return reply(inode, alive.open(id, text: try text(of: node), isTouch: isTouch, for: request), for: request)
+            return reply(
+                inode, alive.open(id, text: try text(of: node, for: request), isTouch: isTouch, for: request),
+                for: request)
         }
         guard flags & O_ACCMODE == O_RDONLY else { throw .permissionDenied }
         switch node {
         case .events: return reply(inode, try town.events.open(from: nil), for: request)
         case .eventsFrom(let number): return reply(inode, try town.events.open(from: number), for: request)
-        default: return reply(inode, Report(try text(of: node)), for: request)
+        default: return reply(inode, Report(try text(of: node, for: request)), for: request)
         }
     }
 
     /// The content of a file as of now, ending in a line feed.
-    private func text(of node: PulseNode) throws(Errno) -> [UInt8] {
+    private func text(of node: PulseNode, for request: Request) throws(Errno) -> [UInt8] {
         switch node {
         case .top, .runtimes, .livingBelow, .alias: throw .isDirectory
         case .events, .eventsFrom: throw .invalidArgument
@@ -247,7 +258,8 @@ package final class PulseFileSystem: HandleFileSystem {
         case .runtime(let id), .living(let id):
             guard let record = liveness.record(of: id) else { throw .staleNFSFileHandle }
             let report = RuntimeReport(
-                id, record, at: town.now.instant, host: town.configuration.host, root: town.processes.root(of: id))
+                id, record, at: town.now.instant, host: town.configuration.host, root: town.processes.root(of: id),
+                isShown: { access.allows($0, for: request) })
             return try report.text()
         }
     }
@@ -315,8 +327,10 @@ package final class PulseFileSystem: HandleFileSystem {
         }
         let inode = inodes.lookup(.living(id))
         let file = alive.open(id, text: [], isTouch: true, for: request)
-        let status = try status(of: inode, opened: file)
-        return (Entry(inode: inode, status: status, nameTimeout: 0, statusTimeout: 0), file)
+        let status = try status(of: inode, opened: file, for: request)
+        return (
+            Entry(inode: inode, generation: generation, status: status, nameTimeout: 0, statusTimeout: 0), file
+        )
     }
 
     package func mknod(
@@ -325,13 +339,13 @@ package final class PulseFileSystem: HandleFileSystem {
         guard mode & S_IFMT == S_IFREG else { throw .notPermitted }
         let (created, file) = try create(name, in: parent, for: request)
         file.close()
-        return try entry(created.inode)
+        return try entry(created.inode, for: request)
     }
 
     package func mkdir(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
     ) throws(Errno) -> Entry {
-        try entry(inodes.lookup(try alive.makeDirectory(name.text, in: try changeable(parent))))
+        try entry(inodes.lookup(try alive.makeDirectory(name.text, in: try changeable(parent))), for: request)
     }
 
     package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {

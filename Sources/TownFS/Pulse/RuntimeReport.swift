@@ -1,23 +1,23 @@
 import Liveness
 import SystemPackage
 
-/// What `.pulse/runtimes/<id>.json` says.
+/// The content of `.pulse/runtimes/<id>.json`.
 ///
-/// Field names are its JSON keys, in snake case; they are only ever added to.
+/// Field names are its JSON keys, in snake case. Keys are only ever added.
 struct RuntimeReport: Encodable, Sendable {
-    /// What the last touch was.
+    /// The last touch.
     struct Evidence: Encodable, Sendable {
         /// `written`, `renamed`, `attributes`, `command` or `activity`.
         let source: String
-        /// What named the runtime: `path`, a variable's name, `document`, `directory` or `command`.
+        /// The evidence that named the runtime: `path`, a variable's name, `document`, `directory` or `command`.
         let by: String?
         /// The signal file, by its path in the town.
         let signal: String?
-        /// By the clock of the host that shows it, RFC 3339.
+        /// By the clock of this host, RFC 3339.
         let receivedAt: String
         /// The host that received it.
         let host: String
-        /// Of the process that made the touch.
+        /// The process that made the touch.
         let pid: Int32?
         let program: String?
     }
@@ -30,12 +30,12 @@ struct RuntimeReport: Encodable, Sendable {
     let ageSeconds: Double
     /// Until the runtime expires; 0 if it has, or has exited.
     let ttlLeftSeconds: Double
-    /// When its root process was seen to have ended, RFC 3339.
+    /// When its root process ended, RFC 3339.
     let exitedAt: String?
-    /// The root process: the one that is watched, or that has ended.
+    /// The root process that is watched, or that has ended.
     let rootPid: Int32?
     let lastCommand: String?
-    /// What the agent says of itself in its document: working, idle, exiting, stuck.
+    /// The agent's own state in its document: working, idle, exiting, stuck.
     let reportedState: String?
     /// The last document, as it was written.
     let document: String?
@@ -43,7 +43,11 @@ struct RuntimeReport: Encodable, Sendable {
     /// - Parameters:
     ///   - host: This one, where the record was made unless it says otherwise.
     ///   - root: The process that is watched, if one is.
-    init(_ id: RuntimeID, _ record: Record, at now: ContinuousClock.Instant, host: String, root: Int32?) {
+    ///   - isShown: Whether a document may be shown to the caller.
+    init(
+        _ id: RuntimeID, _ record: Record, at now: ContinuousClock.Instant, host: String, root: Int32?,
+        isShown: (Document) -> Bool
+    ) {
         let touch = record.touch
         let state = record.state(at: now)
         self.id = id.description
@@ -56,11 +60,12 @@ struct RuntimeReport: Encodable, Sendable {
         ttlLeftSeconds = state == .alive ? (record.deadline - now).inSeconds : 0
         exitedAt = record.exit?.noticedAt.rfc3339
         rootPid = record.exit?.process.pid ?? root
-        // Of each file the last that was written counts; a heartbeat says no command, and a keepalive no state.
-        lastCommand =
-            record.sharedDocument?.string("last_command") ?? record.ownDocument?.string("last_command")
-        reportedState = record.ownDocument?.string("state") ?? record.sharedDocument?.string("state")
-        document = touch.document.map { String(decoding: $0.bytes, as: UTF8.self) }
+        // A heartbeat has no command, and a keepalive no state.
+        let shared = record.sharedDocument.flatMap { isShown($0) ? $0 : nil }
+        let own = record.ownDocument.flatMap { isShown($0) ? $0 : nil }
+        lastCommand = shared?.string("last_command") ?? own?.string("last_command")
+        reportedState = own?.string("state") ?? shared?.string("state")
+        document = touch.document.flatMap { isShown($0) ? $0 : nil }.map { String(decoding: $0.bytes, as: UTF8.self) }
     }
 
     func text() throws(Errno) -> [UInt8] {

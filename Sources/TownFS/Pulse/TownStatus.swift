@@ -1,8 +1,8 @@
 import Liveness
 
-/// What `.pulse/status.json` says.
+/// The content of `.pulse/status.json`.
 ///
-/// Field names are its JSON keys, in snake case; they are only ever added to.
+/// Field names are its JSON keys, in snake case. Keys are only ever added.
 package struct TownStatus: Codable, Sendable {
     package struct Tally: Codable, Sendable {
         package var alive: Int
@@ -20,21 +20,21 @@ package struct TownStatus: Codable, Sendable {
     package struct Documents: Codable, Sendable {
         /// Touches received since the mount.
         package var touches: UInt64
-        /// Writes that were no documents, since the mount.
+        /// Rejected writes since the mount.
         package var refused: UInt64
         /// Documents whose timestamp was ahead of the clock, since the mount.
         package var fromFuture: UInt64
-        /// Changed, and not in their real files yet.
+        /// Changed, and not written back yet.
         package var notWrittenDown: Int
     }
 
-    /// Work on ordinary files, as a sign of life.
+    /// Activity: work on ordinary files.
     package struct ActivityTally: Codable, Sendable {
         /// `off`, `observe` or `beat`.
         package var mode: String
-        /// Touches that it has led to, since the mount.
+        /// Touches by activity since the mount.
         package var observed: UInt64
-        /// Not looked at, as there was too much of it.
+        /// Dropped, as there was too much of it.
         package var dropped: UInt64
 
         package init(mode: String, observed: UInt64, dropped: UInt64) {
@@ -65,13 +65,13 @@ package struct TownStatus: Codable, Sendable {
     package struct Events: Codable, Sendable {
         /// The number of the last one; 0 before the first.
         package var lastSeq: UInt64
-        /// How many have `.pulse/events` open.
+        /// Open files of `.pulse/events`.
         package var readers: Int
-        /// Events that readers were too slow for.
+        /// Events that slow readers have lost.
         package var lost: UInt64
     }
 
-    /// Of pulsefs.
+    /// The version of pulsefs.
     package var version: String
     /// The town root.
     package var town: String
@@ -87,18 +87,18 @@ package struct TownStatus: Codable, Sendable {
     package var runtimes: Tally
     package var documents: Documents
     package var fileSystem: FileSystem
-    /// How long after its deadline the last runtime was seen to have expired; nil before the first.
+    /// The lag of the last expiry after its deadline; nil before the first.
     package var expiryLagSeconds: Double?
     package var events: Events?
-    /// Nil from a pulsefs that does not say.
+    /// Nil from an older pulsefs.
     package var activity: ActivityTally?
-    /// Processes that runtimes are, as far as they are watched.
+    /// The number of root processes that are watched.
     package var rootProcesses: Int?
-    /// `town` or `signals`; nil from a pulsefs that knows only of the first.
+    /// `town` or `signals`; nil from an older pulsefs.
     package var scope: String?
-    /// The directories mounted over, relative to the town; nil where it is all of it.
+    /// The directories mounted over, relative to the town; nil if it is the whole town.
     package var covered: [String]?
-    /// Those that should be and are not.
+    /// Directories that should be mounted over and are not.
     package var uncovered: [Uncovered]?
     /// Nil without a mirror.
     package var mirror: MirrorStatus?

@@ -4,9 +4,9 @@ import Liveness
 import Logging
 import Synchronization
 
-/// Says in the log, once per writer and file, what was written that is no document.
+/// Logs rejected documents, once per writer and file.
 ///
-/// A broken tool writes every few seconds; one line of it is enough to find it.
+/// A broken tool writes every few seconds. One line is enough to find it.
 final class RejectionLog: Sendable {
     private struct IdentityClaims: Hashable {
         let thread: pid_t
@@ -14,7 +14,9 @@ final class RejectionLog: Sendable {
         let path: [UInt8]
     }
 
-    /// How many writers are remembered; with more, all are forgotten and may be named a second time.
+    /// How many writers are remembered.
+    ///
+    /// When there are more, all are forgotten.
     private static let capacity = 1024
 
     private let known = Mutex<Set<IdentityClaims>>([])
@@ -24,7 +26,7 @@ final class RejectionLog: Sendable {
         self.log = log
     }
 
-    func note(_ rejection: Document.Rejection, of path: [UInt8], by request: Request) {
+    func record(_ rejection: Document.Rejection, of path: [UInt8], by request: Request) {
         let isNew = known.withLock { known in
             if known.count >= Self.capacity { known.removeAll() }
             return known.insert(IdentityClaims(thread: request.thread, user: request.user, path: path)).inserted

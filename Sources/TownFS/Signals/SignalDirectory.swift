@@ -145,7 +145,7 @@ final class SignalDirectory: Sendable {
 
     /// Whether a backing file is hidden because its record has expired (`Expiry.absent`).
     func hasExpired(_ name: NodeName, in backing: Descriptor) -> Bool {
-        town.configuration.expiry == .absent && !town.isDetached && (try? file(name).status(in: backing)) == nil
+        town.configuration.expiry == .absent && !town.isDetached && (try? file(name).status(in: .open(backing))) == nil
     }
 
     /// The signal file of a name, if there is an object for it.
@@ -200,7 +200,7 @@ final class SignalDirectory: Sendable {
 
     /// Whether there are files here that the backing directory may not hold yet.
     var holdsFiles: Bool {
-        !town.isDetached && knownFiles.contains { $0.listing == .shown || $0.isAwaited }
+        !town.isDetached && knownFiles.contains { $0.listing == .shown || $0.isBeingCreated }
     }
 
     /// The signal files that have an object, in no order.
@@ -233,6 +233,15 @@ final class SignalDirectories: Sendable {
         var directory: SignalDirectory? = root
         for name in path.split(separator: UInt8(ascii: "/")) { directory = directory?.knownChild(NodeName(name)) }
         return directory?.subtree ?? []
+    }
+
+    /// The signal file of a name in the directory at a path, if there is an object for it.
+    func known(_ name: NodeName, in path: [UInt8]) -> SignalFile? {
+        var directory: SignalDirectory? = root
+        for component in path.split(separator: UInt8(ascii: "/")) {
+            directory = directory?.knownChild(NodeName(component))
+        }
+        return directory?.known(name)
     }
 
     /// The signal files known at and under a path.

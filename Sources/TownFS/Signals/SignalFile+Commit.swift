@@ -5,38 +5,38 @@ import Synchronization
 import SystemPackage
 
 extension SignalFile {
-    /// Judges bytes as the file's new document, and takes them for a touch.
+    /// Commits bytes as the file's new document, which is a touch.
     ///
     /// - Parameters:
-    ///   - author: Who wrote them, whoever it was that closed the file; nil if that is not known.
-    ///   - replacement: Mode and owner of a file that was renamed over this one.
-    ///   - successor: The file of this name from then on, a new one, this one being unlinked by that.
-    /// - Returns: False when the file has been removed: nothing comes of the bytes then.
-    /// - Throws: EINVAL when they are no document: the last one stays. EFBIG when they are too many.
+    /// - attributedCaller: The process that wrote them; nil if unknown.
+    /// - replacement: Mode and owner of a file that was renamed over this one.
+    /// - successor: A new file that takes the name; this one is unlinked then.
+    /// - Returns: False if the file was unlinked: nothing is committed.
+    /// - Throws: EINVAL if they are no document, EFBIG if they are too many. The last document stays.
     @discardableResult
     func commit(
         _ bytes: [UInt8], source: Touch.Source, by request: Request, as attributedCaller: AttributedCaller?,
-        in parent: Descriptor,
+        in parent: ParentDirectory,
         replacement: Ownership? = nil, successor: SignalFile? = nil
     ) throws(Errno) -> Bool {
-        let former = try contentBeneathIfNeeded(in: parent)
+        let former = try backingContentIfNeeded(in: parent)
         return try change(
             by: request, as: attributedCaller, former: former, source: source, replacement: replacement,
             successor: successor
         ) {
             (previous, now) throws(Document.Rejection) in
             let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
-            if judgement.outcome == .timestampFromFuture { town.counters.noteFromFuture() }
+            if judgement.outcome == .timestampFromFuture { town.counters.countFromFuture() }
             return (judgement.document, isWritten: judgement.outcome != .empty)
         }
     }
 
-    /// Takes a setting of the file's times for a touch: the document stays but for its timestamp.
+    /// Commits a change of the file's times, which is a touch: only the timestamp in the document changes.
     ///
-    /// For a file that is just being made and has been written to, that says no more than the close which is to come.
-    func touch(by request: Request, in parent: Descriptor) throws(Errno) {
-        if isAwaited, state.withLock({ $0.handles }).contains(where: \.hasBeenWritten) { return }
-        let former = try contentBeneathIfNeeded(in: parent)
+    /// Does nothing for a file that is being created and was written to: its close is a touch.
+    func touch(by request: Request, in parent: ParentDirectory) throws(Errno) {
+        if isBeingCreated, state.withLock({ $0.handles }).contains(where: \.hasBeenWritten) { return }
+        let former = try backingContentIfNeeded(in: parent)
         let attributedCaller = town.callers.attributedCaller(request.thread, of: path)
         try change(by: request, as: attributedCaller, former: former, source: .attributes, replacement: nil) {
             (previous, now) throws(Document.Rejection) in
@@ -44,13 +44,13 @@ extension SignalFile {
         }
     }
 
-    /// Takes an emptied draft that may yet be written to for a touch, and leaves the document alone.
+    /// Commits an empty draft as a touch and keeps the document, as more may be written through another descriptor.
     ///
-    /// Does nothing where there is no document yet: nobody shall find an empty one.
-    func touchKeepingDocument(by request: Request, as attributedCaller: AttributedCaller?, in parent: Descriptor)
+    /// Does nothing if there is no document: no reader meets an empty one.
+    func touchKeepingDocument(by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory)
         throws(Errno)
     {
-        let former = try contentBeneathIfNeeded(in: parent)
+        let former = try backingContentIfNeeded(in: parent)
         let hasDocument = state.withLock { state in
             if case .committed = state.presence { true } else { former != nil }
         }
@@ -61,7 +61,7 @@ extension SignalFile {
         }
     }
 
-    /// - Parameter judge: Says what the document is from now on, and whether it is the caller's own words.
+    /// - Parameter judge: Returns the new document, and whether the caller wrote it.
     @discardableResult
     private func change(
         by request: Request, as attributedCaller: AttributedCaller?, former: Content?, source: Touch.Source,
@@ -83,20 +83,22 @@ extension SignalFile {
                 case .backing: (previous, ownership) = (former, former?.ownership ?? .ordinary(of: request))
                 }
                 if let replacement { ownership = replacement }
-                let (document, isWritten) = try judge(previous?.document, now.wall)
+                var (document, isWritten) = try judge(previous?.document, now.wall)
+                document.source = self.source(&state, ownership)
                 let attribution = isWritten ? attributed.consulting(document) : attributed
                 let content = Content(
                     document: document, modified: now.wall, changed: now.wall, ownership: ownership,
                     deadline: now.instant + town.configuration.ttl, backingTime: previous?.backingTime)
                 if let successor {
-                    // Whole before anybody finds it.
-                    successor.state.withLock { $0.setAside(.committed(content)) }
+                    // Complete before it can be found by name.
+                    successor.state.withLock { $0.replacePresence(with: .committed(content)) }
                     guard directory.replace(self, with: successor) else { return nil }
-                    state.setAside(.unlinked)
+                    state.replacePresence(with: .unlinked)
                 } else {
                     state.presence = .committed(content)
                     state.revision += 1
                 }
+                state.caching.recordWriter(request.thread, at: now.instant)
                 let notification = town.liveness.apply(
                     Touch(
                         signal: path, runtime: attribution.runtime, receivedAt: now.wall, at: now.instant,
@@ -107,70 +109,70 @@ extension SignalFile {
         } catch {
             throw refuse(error, by: request)
         }
-        // A removed file is written to in vain, as any unlinked file is.
+        // An unlinked file accepts writes, and nothing comes of them.
         guard let change else { return false }
         town.liveness.notify(change.notification)
         town.counters.countTouch(source)
-        town.counters.note(change.attribution)
+        town.counters.count(change.attribution)
         if let attributedCaller, let runtime = change.attribution.runtime {
             town.processes.noteTouch(of: runtime, by: attributedCaller.caller)
         }
-        // Nobody may take a touch for done that is lost with this process.
-        guard (successor ?? self).scheduleWriteDown(isJournaled: change.isJournaled) else { throw .socketNotConnected }
+        // A touch that is lost with this process must not be reported as done.
+        guard (successor ?? self).scheduleWriteback(isJournaled: change.isJournaled) else { throw .socketNotConnected }
         return true
     }
 
-    /// Whether a file of this mode and owner that is renamed over this one has to be another file.
+    /// Whether a file of this mode and owner must be another object when it is renamed over this one.
     ///
-    /// Whoever was let in by the former mode or owner must not be let into what comes: as with any file, they keep the
-    /// one that they had.
-    func needsSuccessor(for replacement: Ownership, in parent: Descriptor) -> Bool {
+    /// A process that opened the file under the former mode or owner must not read the new content.
+    func needsSuccessor(for replacement: Ownership, in parent: ParentDirectory) -> Bool {
         let presence = state.withLock { $0.presence }
         if case .creating(let ownership) = presence { return ownership != replacement }
         guard let status = try? currentStatus(presence, in: parent) else { return false }
         return Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid) != replacement
     }
 
-    /// Counts and logs what is no document, and returns what its writer is told.
+    /// Counts and logs a rejected document, and returns the errno for its writer.
     func refuse(_ rejection: Document.Rejection, by request: Request) -> Errno {
-        town.counters.noteRefused()
-        town.rejections.note(rejection, of: path, by: request)
+        town.counters.countRefused()
+        town.rejections.record(rejection, of: path, by: request)
         return rejection == .tooLarge ? .fileTooLarge : .invalidArgument
     }
 
-    /// Has a change written back: later, or now if the journal had no room for it or others read the backing file.
+    /// Schedules a write-back, or writes at once if the journal is full or others read the backing file.
     ///
     /// - Returns: False if the town is closed, and the change will not reach the backing file.
     @discardableResult
-    func scheduleWriteDown(isJournaled: Bool) -> Bool {
+    func scheduleWriteback(isJournaled: Bool) -> Bool {
         guard town.writeback.note(self) else { return false }
         if !isJournaled || town.isDetached { town.writeback.writeNow([self]) }
         return true
     }
 
-    /// What the real file holds, when nothing has been touched yet.
+    /// The content of the backing file, if nothing was committed yet.
     ///
-    /// A file that is no document, or that may not be read, holds nothing.
-    func contentBeneathIfNeeded(in parent: Descriptor) throws(Errno) -> Content? {
+    /// A file that is no document or cannot be read is empty.
+    func backingContentIfNeeded(in parent: ParentDirectory) throws(Errno) -> Content? {
         let isNeeded = state.withLock { if case .backing = $0.presence { true } else { false } }
         guard isNeeded else { return nil }
+        let directory = try parent.descriptor
         let status: FileStatus
         do throws(Errno) {
-            status = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: parent.rawValue) }
+            status = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory.rawValue) }
         } catch .noSuchFileOrDirectory {
             return nil
         }
         guard status.isRegularFile else { return nil }
-        let bytes = (try? BackingDocument.open(name, in: parent.rawValue)?.bytes()) ?? []
+        let bytes = (try? BackingDocument.open(name, in: directory.rawValue)?.bytes()) ?? []
         return Content(
             document: Document(bytes), modified: WallTime(status.st_mtim), changed: WallTime(status.st_ctim),
             ownership: Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
             deadline: town.now.instant, backingTime: WallTime(status.st_mtim))
     }
 
-    /// Changes mode or owner, which touches nothing.
+    /// Changes mode or owner, which is no touch.
     ///
-    /// - Returns: What carries them.
+    /// - Returns: What carries them now.
     func changeOwnership(_ change: (inout Ownership) -> Void) -> OwnershipCarrier {
         var carrier = OwnershipCarrier.content
         let now = town.now
@@ -192,15 +194,64 @@ extension SignalFile {
             }
             return nil
         }
-        if let journaled { scheduleWriteDown(isJournaled: journaled) }
+        if let journaled { scheduleWriteback(isJournaled: journaled) }
         return carrier
     }
 
     enum OwnershipCarrier {
         case content
-        /// There is no content yet: the real file must.
+        /// The backing file, as nothing was committed yet.
         case backingDocument
-        /// The file is unlinked. What has its name now is another's.
+        /// The file is unlinked; its name may be another file's.
         case nothing
+    }
+}
+
+/// A runtime's own heartbeat with `--activity=beat`: tools that know only the file read the later of its timestamp and
+/// the runtime's last touch. They do not kill a busy runtime.
+extension SignalFile {
+    /// Whether touches elsewhere change the document.
+    var refreshesOnActivity: Bool { hasOwner && town.configuration.activity == .beat }
+
+    /// Sets the document's timestamp to the runtime's last touch, if that is later.
+    ///
+    /// The result is committed and written back: what tools have read is still there after an unmount or a crash.
+    func refreshFromTouches(in parent: ParentDirectory) throws(Errno) {
+        guard refreshesOnActivity, let owner = town.callers.owner(of: path),
+            let record = town.liveness.record(of: owner),
+            record.exit == nil
+        else { return }
+        let former = try backingContentIfNeeded(in: parent)
+        let changed = town.now.wall
+        let journaled: Bool? = state.withLock { state in
+            let content: Content
+            switch state.presence {
+            case .committed(let current): content = current
+            case .backing: if let former { content = former } else { return nil }
+            case .creating, .unlinked: return nil
+            }
+            guard let refreshed = content.refreshed(by: record, kind: kind, changed: changed) else { return nil }
+            state.presence = .committed(refreshed)
+            state.revision += 1
+            // A read-only mount shows the change and leaves the backing file alone.
+            return town.configuration.isReadOnly ? nil : town.journal.append(.content(refreshed), at: path)
+        }
+        if let journaled { scheduleWriteback(isJournaled: journaled) }
+    }
+}
+
+extension SignalFile.Content {
+    /// Nil if the last touch is no later than the document's timestamp, or if that is ahead of the clock.
+    fileprivate func refreshed(by record: Record, kind: SignalKind, changed: WallTime) -> Self? {
+        let time = record.touch.receivedAt
+        guard time > modified, document.timestamp.map({ $0 < time }) ?? true,
+            let document = try? Document.refreshed(document, at: time, kind: kind)
+        else { return nil }
+        var refreshed = self
+        refreshed.document = document
+        refreshed.modified = time
+        refreshed.changed = changed
+        refreshed.deadline = max(deadline, record.deadline)
+        return refreshed
     }
 }

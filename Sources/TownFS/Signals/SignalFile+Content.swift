@@ -3,9 +3,9 @@ import Glibc
 import Liveness
 
 extension SignalFile {
-    /// Who may do what with the file; the file type is not in `mode`.
+    /// Mode and owner; the file type is not in `mode`.
     struct Ownership: Hashable, Sendable {
-        /// Without set-id bits: a document is no program, and a write by others would have to take them away.
+        /// Without set-id bits: a document is no program, and writes would have to clear them.
         var mode: mode_t { didSet { mode &= Self.modeBits } }
         var user: uid_t
         var group: gid_t
@@ -17,17 +17,21 @@ extension SignalFile {
             self.user = user
             self.group = group
         }
+
+        init(_ status: FileStatus) {
+            self.init(mode: status.st_mode, user: status.st_uid, group: status.st_gid)
+        }
     }
 
-    /// What the file holds once it has been touched.
+    /// The content of a file that was touched.
     struct Content: Sendable {
         var document: Document
-        /// The last touch.
+        /// The time of the last touch.
         var modified: WallTime
-        /// The last change of any kind, `st_ctime`.
+        /// `st_ctime`.
         var changed: WallTime
         var ownership: Ownership
-        /// Until when the last touch proves life.
+        /// The deadline of the last touch.
         var deadline: ContinuousClock.Instant
         /// `st_mtim` of the backing file that this document is known to follow; nil if there is none.
         ///
@@ -68,7 +72,7 @@ extension SignalFile {
 }
 
 extension SignalFile.Ownership {
-    /// That of a file made by a touch alone, with nobody to choose a mode.
+    /// For a file that was created by a touch alone.
     static func ordinary(of request: Request) -> Self {
         Self(mode: 0o644, user: request.callingUser, group: request.callingGroup)
     }

@@ -7,92 +7,93 @@ import SystemPackage
 extension SignalFile {
     // MARK: Going away
 
-    /// Removes the file, here and beneath.
+    /// Removes the file and the backing file.
     ///
-    /// - Throws: ENOENT when it was not there, or what keeps the real file from being removed; then it stays.
-    func remove(in parent: Descriptor) throws(Errno) {
-        if !isAwaited { _ = try status(in: parent) }
-        let (former, isWritingDown) = state.withLock { state in
-            defer { state.setAside(.unlinked) }
+    /// - Throws: ENOENT if it did not exist. If the backing file cannot be removed, the file stays.
+    func remove(in parent: ParentDirectory) throws(Errno) {
+        if !isBeingCreated { _ = try status(in: parent) }
+        let (former, isWritingBack) = state.withLock { state in
+            defer { state.replacePresence(with: .unlinked) }
             _ = town.journal.append(.unlinked, at: path)
-            return (state.presence, state.isWritingDown)
+            return (state.presence, state.isWritingBack)
         }
-        // What is being written now would be there again once the real file is gone. The name leads here meanwhile.
-        if isWritingDown { town.writeback.writeNow([self]) }
+        // A write-back in progress would create the backing file again. The name leads to this object until then.
+        if isWritingBack { town.writeback.writeNow([self]) }
         do throws(Errno) {
-            try removeBeneath(in: parent)
+            try removeBackingFile(in: parent)
         } catch {
             restore(former)
             throw error
         }
         town.liveness.forget(signal: path)
         if let owner = town.callers.owner(of: path) { town.liveness.forget(owner) }
-        // The name may be anything from now on, and no recovery shall remove that.
+        // Another file may take the name. Recovery must not remove it.
         _ = town.journal.append(.clean, at: path)
         directory.drop(self)
     }
 
-    /// Whether somebody has made the file and not closed it yet.
-    var isAwaited: Bool {
+    /// Whether the file was created and not closed yet.
+    var isBeingCreated: Bool {
         state.withLock { if case .creating = $0.presence { true } else { false } }
     }
 
-    /// Removes a file to which nothing was ever done here: to know of it is of no use.
+    /// Unlinks the object of a file that was never touched or opened here: nothing has to be remembered about it.
     ///
-    /// - Returns: Whether it was such a file. Whoever was about to make something of it takes another.
+    /// - Returns: Whether that was the case. A later caller gets a new object.
     func retire() -> Bool {
         state.withLock { state in
             guard case .backing = state.presence, state.handles.isEmpty else { return false }
-            state.setAside(.unlinked)
+            state.replacePresence(with: .unlinked)
             return true
         }
     }
 
     private func restore(_ former: Presence) {
         let journaled: Bool? = state.withLock { state in
-            state.setAside(former)
+            state.replacePresence(with: former)
             if case .committed(let content) = former { return town.journal.append(.content(content), at: path) }
             _ = town.journal.append(.clean, at: path)
             return nil
         }
-        if let journaled { scheduleWriteDown(isJournaled: journaled) }
+        if let journaled { scheduleWriteback(isJournaled: journaled) }
     }
 
-    /// Notes that the file's directory is no longer at its path, and the real file has gone with it.
+    /// Unlinks the object because its directory has left its path, with the backing file in it.
     ///
-    /// Another signal file begins where it is now, if one can lie there. Who still has this one open writes to nothing:
-    /// by its path, it must not come back.
+    /// The file may become another signal file at its new path. A process that still has this one open writes to an
+    /// unlinked file.
     ///
-    /// - Returns: What the real file does not hold yet.
+    /// - Returns: The content, if the backing file is behind.
     func leave() -> Content? {
         let unsettled: Content? = state.withLock { state in
             defer {
-                state.setAside(.unlinked)
+                state.replacePresence(with: .unlinked)
                 _ = town.journal.append(.clean, at: path)
             }
             guard case .committed(let content) = state.presence, state.revision != state.clean else { return nil }
             return content
         }
-        // Elsewhere, the directory may still be where it was.
+        // On other hosts the directory may still be where it was.
         town.liveness.drop(signal: path)
         return unsettled
     }
 
-    func removeBeneath(in parent: Descriptor) throws(Errno) {
+    func removeBackingFile(in parent: ParentDirectory) throws(Errno) {
+        let directory = try parent.descriptor
         do throws(Errno) {
             _ = try name.withPointer { (name) throws(Errno) in
-                try retryingInterrupts { unlinkat(parent.rawValue, name, 0) }
+                try retryingInterrupts { unlinkat(directory.rawValue, name, 0) }
             }
         } catch .noSuchFileOrDirectory {}
     }
 
-    /// What a copy of the file would hold: its content, or that of the real file beneath.
+    /// The committed content, or that of the backing file.
     ///
-    /// - Throws: ENOENT when there is no such file, EFBIG when the real one is larger than a document.
-    func currentContent(in parent: Descriptor) throws(Errno) -> Content {
+    /// - Throws: ENOENT if there is no such file, EFBIG if the backing file is larger than a document.
+    func currentContent(in parent: ParentDirectory) throws(Errno) -> Content {
         let presence = state.withLock { $0.presence }
         if case .committed(let content) = presence, isShown(content) { return content }
-        guard case .backing = presence, let content = try contentBeneathIfNeeded(in: parent) else {
+        guard case .backing = presence, let content = try backingContentIfNeeded(in: parent) else {
             throw .noSuchFileOrDirectory
         }
         return content
@@ -100,14 +101,14 @@ extension SignalFile {
 
     // MARK: Writing down
 
-    /// The content and its revision, for being written to the real file; nil when that holds it.
+    /// The content and its revision, to be written back; nil if the backing file is up to date.
     ///
-    /// - Parameter isDurable: Whether it shall be on the disk, too: what was written for less than that is not.
-    func beginWriteDown(isDurable: Bool) -> (content: Content, revision: UInt64)? {
+    /// - Parameter isDurable: Whether it must be synced to the disk, too.
+    func beginWriteback(isDurable: Bool) -> (content: Content, revision: UInt64)? {
         state.withLock { state in
             let written = isDurable ? state.synced : state.clean
             guard case .committed(let content) = state.presence, state.revision != written else { return nil }
-            state.isWritingDown = true
+            state.isWritingBack = true
             return (content, state.revision)
         }
     }
@@ -116,9 +117,9 @@ extension SignalFile {
     ///
     /// - Parameter backingTime: `st_mtim` of the backing file that was written; nil if a newer one was left alone.
     /// - Returns: False if there is, or may be, more to write.
-    func endWriteDown(of revision: UInt64, isDurable: Bool, succeeded: Bool, backingTime: WallTime?) -> Bool {
+    func endWriteback(of revision: UInt64, isDurable: Bool, succeeded: Bool, backingTime: WallTime?) -> Bool {
         state.withLock { state in
-            state.isWritingDown = false
+            state.isWritingBack = false
             if case .unlinked = state.presence { return true }
             if let backingTime, case .committed(var content) = state.presence {
                 content.backingTime = backingTime

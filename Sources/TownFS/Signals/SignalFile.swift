@@ -4,25 +4,25 @@ import Liveness
 import Synchronization
 import SystemPackage
 
-/// One signal file: what tools read from it, and what becomes of what they write.
+/// One signal file.
 ///
-///     open for writing ──▶ SignalOpenFile (a draft of its own) ──close──▶ commit ──▶ Touch ──▶ liveness table
-///     open for reading ◀── snapshot of the last committed document ◀───────┘ └───▶ journal, write-down
+///     open for writing ──▶ SignalOpenFile (a draft) ──close──▶ commit ──▶ Touch ──▶ liveness table
+///     open for reading ◀── snapshot of the committed document ◀───┘ └───▶ journal, write-back
 ///
-/// It serves the real file beneath until the first touch, and its own content from then on. Removed, it stays removed:
-/// a later file of the same name is another object, so that a writer who still holds this one open writes to nothing,
-/// as with any unlinked file.
+/// It serves the backing file until the first touch, and its own content after that. An unlinked file stays unlinked: a
+/// later file of the same name is another object. A process that still has the former one open writes to an unlinked
+/// file.
 ///
-/// Lock order: a `SignalOpenFile`'s, then this one's, then those of journal, table and write-down. Real files are read
-/// and written with none of them held.
+/// Lock order: a `SignalOpenFile`'s, then this one's, then those of journal, table and write-back. Backing files are
+/// read and written without any of them.
 final class SignalFile: Sendable {
     /// How long the kernel may cache attributes, where it may at all, in seconds.
     static let attributeTimeout = 1.0
 
     enum Presence {
-        /// Not touched since the mount: the real file is the file, if there is one.
+        /// Not touched since the mount: the backing file is the file, if it exists.
         case backing
-        /// Made by somebody who has not closed it yet; nobody else sees it.
+        /// Created and not closed yet; only its creator sees it.
         case creating(Ownership)
         case committed(Content)
         case unlinked
@@ -30,18 +30,23 @@ final class SignalFile: Sendable {
 
     struct State {
         var presence: Presence
-        /// Counts changes of the content, to tell whether what was written down is still the latest.
+        /// Counts changes of the content.
+        ///
+        /// A write-back is complete if the revision is still the same.
         var revision: UInt64 = 0
-        /// The revision that the real file holds.
+        /// The revision in the backing file.
         var clean: UInt64 = 0
-        /// The revision that is on the disk, come what may.
+        /// The revision that was synced to the disk.
         var synced: UInt64 = 0
-        var isWritingDown = false
-        /// Open files that may see this one differently from others, oldest first.
+        var isWritingBack = false
+        /// The source of the last committed document.
+        var source: DocumentSource?
+        /// Open files, oldest first.
         var handles: [SignalOpenFile] = []
+        var caching = AttributeCaching()
 
-        /// Puts something else in the place of the content, which is then not to be written down any more.
-        mutating func setAside(_ other: Presence) {
+        /// Replaces the state and cancels a pending write-back.
+        mutating func replacePresence(with other: Presence) {
             presence = other
             revision += 1
         }
@@ -51,16 +56,16 @@ final class SignalFile: Sendable {
     /// Relative to the town root.
     let path: [UInt8]
     let directory: SignalDirectory
-    /// `st_ino`: made from the path, so that it is the same in every mount and whatever is renamed over the name.
+    /// `st_ino`: a hash of the path, so that every mount has the same.
     let number: ino_t
     let kind: SignalKind
-    /// Whether it is one runtime's own, by its path.
+    /// Whether its path names the runtime that it belongs to.
     let hasOwner: Bool
     let town: Town
-    /// Not for others than this type, whose parts lie in several files.
+    /// Only for this type's extensions.
     let state: Mutex<State>
 
-    /// - Parameter isRemoved: For a directory that has gone: nothing can be made in it.
+    /// - Parameter isRemoved: For a directory that was removed: no file can be created in it.
     init(name: NodeName, in directory: SignalDirectory, town: Town, isRemoved: Bool = false) {
         state = Mutex(State(presence: isRemoved ? .unlinked : .backing))
         self.name = name
@@ -73,48 +78,47 @@ final class SignalFile: Sendable {
         hasOwner = SessionNames.owner(of: path, SessionNames()) != nil
     }
 
+    /// Whether GETATTR, OPEN, READ, WRITE, FLUSH and RELEASE of the inode are answered from memory.
+    var isInMemory: Bool {
+        state.withLock { state in
+            switch state.presence {
+            case .committed, .creating: !state.handles.contains { $0.mayReadBackingFile }
+            case .backing, .unlinked: false
+            }
+        }
+    }
+
+    /// Whether LOOKUP of the name is answered from memory.
+    var isNameInMemory: Bool {
+        state.withLock { if case .committed(let content) = $0.presence { isShown(content) } else { false } }
+    }
+
+    /// Nil while the backing file is the file.
+    var committedOwnership: Ownership? {
+        state.withLock { if case .committed(let content) = $0.presence { content.ownership } else { nil } }
+    }
+
+    /// The source of a document that is committed now.
+    func source(_ state: inout State, _ ownership: Ownership) -> DocumentSource {
+        if let source = state.source, source.ownership == ownership { return source }
+        let source = DocumentSource(path: path, ownership: ownership)
+        state.source = source
+        return source
+    }
+
     var isRemoved: Bool {
         state.withLock { if case .unlinked = $0.presence { true } else { false } }
     }
 
     // MARK: Looking
 
-    /// The file's status as this caller sees it: of what they have open and not read or not closed yet, if anything.
-    ///
-    /// That is how an fstat agrees with the reads that follow it: the kernel does not say which open file it is about.
-    /// It may keep the answer only while all see the same. Whatever ends that state lets the kernel know by itself: a
-    /// write, a truncating open, a change of attributes, or a rename makes it ask again.
-    ///
-    /// - Parameter parent: The real directory beneath the file's.
-    /// - Throws: ENOENT when there is no such file, or its record has expired and that is to mean absence.
-    func status(for request: Request, in parent: Descriptor) throws(Errno) -> StatusReply {
-        let handles = settle(for: request)
-        try catchUp(in: parent)
-        let presence = state.withLock { $0.presence }
-        let current = Result { () throws(Errno) in try currentStatus(presence, in: parent) }
-        let agreed = try? current.get()
-        // What this thread has opened last, then what its process has: threads may do one thing each.
-        let own = handles.last { $0.thread == request.thread && $0.isInUse }
-        for handle in own.map({ [$0] }) ?? handles.reversed() {
-            if let status = handle.status(seenBy: request, unlessOfSize: agreed?.st_size) {
-                return StatusReply(status: status, timeout: 0)
-            }
-        }
-        let status = try current.get()
-        guard town.configuration.isExclusive, !refreshesOnActivity, handles.allSatisfy({ $0.agrees(with: status) })
-        else {
-            return StatusReply(status: status, timeout: 0)
-        }
-        return StatusReply(status: status, timeout: Self.attributeTimeout)
-    }
-
     /// Lets a caller who emptied the file and closed it see that as done, though the kernel has not said so yet.
     ///
     /// - Returns: The handles that are open.
     @discardableResult
-    private func settle(for request: Request) -> [SignalOpenFile] {
+    func commitFlushed(by request: Request) -> [SignalOpenFile] {
         let handles = state.withLock { $0.handles }
-        for handle in handles where handle.thread == request.thread { handle.settle() }
+        for handle in handles where handle.thread == request.thread { handle.commitFlushed() }
         return handles
     }
 
@@ -122,22 +126,24 @@ final class SignalFile: Sendable {
     ///
     /// For whoever has been given it by the kernel, who asks before it opens what somebody else was faster to make, and
     /// whose number is not known in another pid namespace. Nobody finds it by its name for that.
-    func awaitedStatus(for request: Request) -> FileStatus? {
-        guard case .creating(let ownership) = state.withLock({ $0.presence }), ownership.user == request.callingUser else {
+    func statusWhileCreating(for request: Request) -> FileStatus? {
+        guard case .creating(let ownership) = state.withLock({ $0.presence }), ownership.user == request.callingUser
+        else {
             return nil
         }
-        return status(of: nothing(ownership))
+        return status(of: emptyContent(ownership))
     }
 
     /// The status that everybody sees.
-    func status(in parent: Descriptor) throws(Errno) -> FileStatus {
+    func status(in parent: ParentDirectory) throws(Errno) -> FileStatus {
         try currentStatus(state.withLock { $0.presence }, in: parent)
     }
 
-    func currentStatus(_ presence: Presence, in parent: Descriptor) throws(Errno) -> FileStatus {
+    func currentStatus(_ presence: Presence, in parent: ParentDirectory) throws(Errno) -> FileStatus {
         switch presence {
         case .backing:
-            let real = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: parent.rawValue) }
+            let directory = try parent.descriptor
+            let real = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory.rawValue) }
             guard real.isRegularFile, isShown(real) else { throw .noSuchFileOrDirectory }
             return status(of: real)
         case .committed(let content):
@@ -152,14 +158,14 @@ final class SignalFile: Sendable {
     enum Listing {
         case shown
         /// Whatever the real directory says: nothing was ever touched.
-        case asBeneath
+        case asBacking
         case hidden
     }
 
     var listing: Listing {
         state.withLock { state in
             switch state.presence {
-            case .backing: .asBeneath
+            case .backing: .asBacking
             case .committed(let content): isShown(content) ? .shown : .hidden
             case .creating, .unlinked: .hidden
             }
@@ -176,70 +182,112 @@ final class SignalFile: Sendable {
 
     // MARK: Opening
 
+    /// What comes of an attempt to open the file.
+    enum Opening {
+        /// - Parameter invalidatesAttributes: Whether to send FUSE_NOTIFY_INVAL_INODE before the reply.
+        case opened(SignalOpenFile, invalidatesAttributes: Bool)
+        /// An fstat could not tell this open file from another of the same process: it needs its own inode.
+        case needsSeparateInode
+    }
+
     /// Opens the file as it is: a snapshot for reading, a draft for writing.
-    func open(flags: CInt, for request: Request, in parent: Descriptor) throws(Errno) -> SignalOpenFile {
-        let handles = settle(for: request)
-        try catchUp(in: parent)
+    ///
+    /// - Parameters:
+    ///   - inode: The inode that the kernel opens.
+    ///   - maySeparate: Whether the result may be `needsSeparateInode`.
+    func open(
+        flags: CInt, for request: Request, on inode: InodeNumber, maySeparate: Bool, in parent: ParentDirectory
+    ) throws(Errno) -> Opening {
+        let others = commitFlushed(by: request)
+        try refreshFromTouches(in: parent)
+        // O_TRUNC and O_WRONLY leave nothing to read.
+        let isForReading = flags & O_ACCMODE != O_WRONLY && flags & O_TRUNC == 0
         while true {
-            let (presence, revision) = state.withLock { ($0.presence, $0.revision) }
-            let snapshot = try snapshot(of: presence, flags: flags, for: request, among: handles, in: parent)
-            let handle = SignalOpenFile(of: self, flags: flags, snapshot: snapshot, by: request, in: parent)
-            // Whoever asks for the status after the next touch has to know of this opening: the kernel would keep the answer, and
-            // tell it to whoever has the former document to read.
-            let isOfNow = state.withLock { state in
-                guard state.revision == revision else { return false }
-                state.handles.append(handle)
-                return true
+            let (presence, revision, handles) = state.withLock { ($0.presence, $0.revision, $0.handles) }
+            let snapshot = try snapshot(of: presence, flags: flags, for: request, among: others, in: parent)
+            let handle = SignalOpenFile(of: self, on: inode, flags: flags, snapshot: snapshot, by: request, in: parent)
+            if isForReading, maySeparate {
+                let same = handles.filter { $0.inode == inode }
+                if isAmbiguous(snapshot.status.st_size, for: request, among: same) { return .needsSeparateInode }
             }
-            if isOfNow { return handle }
+            let readers = handles.filter(\.isUnread)
+            let now = town.now.instant
+            // A later GETATTR must know of this open file: the kernel would cache its reply, and the reader of this
+            // snapshot would see another size.
+            let invalidates: Bool? = state.withLock { state in
+                guard state.revision == revision else { return nil }
+                let isMeeting: Bool
+                if handle.isWritable {
+                    isMeeting = state.handles.contains { other in
+                        readers.contains { $0 === other } || !handles.contains { $0 === other }
+                    }
+                    state.caching.recordWriter(request.thread, at: now)
+                } else {
+                    isMeeting =
+                        state.caching.isContended(for: request.thread, at: now)
+                        || state.handles.contains { $0.isWritable && $0.thread != request.thread }
+                }
+                state.handles.append(handle)
+                return isMeeting && state.caching.takeInvalidation(of: inode, at: now)
+            }
+            guard let invalidates else { continue }
+            // The opening threads may end before the first fstat.
+            if handle.isWritable {
+                for reader in readers { _ = reader.process }
+            } else if state.withLock({ $0.caching.isContended(for: request.thread, at: now) }) {
+                _ = handle.process
+            }
+            return .opened(handle, invalidatesAttributes: invalidates)
         }
     }
 
-    /// - Parameter handles: Those that are open.
+    /// - Parameter handles: The open files.
     private func snapshot(
-        of presence: Presence, flags: CInt, for request: Request, among handles: [SignalOpenFile], in parent: Descriptor
+        of presence: Presence, flags: CInt, for request: Request, among handles: [SignalOpenFile],
+        in parent: ParentDirectory
     ) throws(Errno) -> SignalOpenFile.Snapshot {
         switch presence {
         case .backing:
-            guard let file = try BackingDocument.open(name, in: parent.rawValue), isShown(file.status) else {
+            guard let file = try BackingDocument.open(name, in: parent.descriptor.rawValue), isShown(file.status) else {
                 throw .noSuchFileOrDirectory
             }
-            return SignalOpenFile.Snapshot(of: file, as: self)
+            return try SignalOpenFile.Snapshot(of: file, as: self)
         case .committed(let content) where isShown(content):
             return SignalOpenFile.Snapshot(of: content, as: self)
-        case .creating(let ownership) where handles.contains(where: { $0.showsWhatIsAwaited(to: request) }):
-            // Who made the file finds it by its name, too.
-            return SignalOpenFile.Snapshot(of: nothing(ownership), as: self)
+        case .creating(let ownership) where handles.contains(where: { $0.showsFileBeingCreated(to: request) }):
+            // The creator finds the file by its name.
+            return SignalOpenFile.Snapshot(of: emptyContent(ownership), as: self)
         case .creating(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.callingUser:
-            // Who would make the file while somebody else does is given theirs by the kernel.
-            return SignalOpenFile.Snapshot(of: nothing(ownership), as: self)
+            // The kernel gives a process that lost the race to create the file the inode of the winner.
+            return SignalOpenFile.Snapshot(of: emptyContent(ownership), as: self)
         case .committed, .creating, .unlinked:
             throw .noSuchFileOrDirectory
         }
     }
 
-    /// Makes the file, or opens it if somebody else was faster.
+    /// Creates the file, or opens it if another process was faster.
     ///
-    /// Nobody else sees it until what is written to it is committed: readers never meet an empty file.
+    /// Other processes do not see it until its content is committed: no reader meets an empty file.
     ///
-    /// - Returns: Nil when this one has been removed: the file to be made is another then.
+    /// - Returns: Nil if this file was unlinked: the new file is another object.
     func create(
-        _ ownership: Ownership, flags: CInt, for request: Request, in parent: Descriptor
+        _ ownership: Ownership, flags: CInt, for request: Request, in parent: ParentDirectory
     ) throws(Errno) -> SignalOpenFile? {
         let isThere = try exists(for: request, in: parent)
         if isThere {
-            // Somebody was faster, and whether this caller may open theirs is for the kernel to say. ESTALE makes it look.
+            // Another process was faster. The kernel has to check whether this caller may open the file: ESTALE makes
+            // it look the name up again.
             throw flags & O_EXCL == 0 ? .staleNFSFileHandle : .fileExists
         }
-        let snapshot = SignalOpenFile.Snapshot(of: nothing(ownership), as: self)
-        // To make the file is to write to it, if nothing, whatever the caller may do with the descriptor.
+        let snapshot = SignalOpenFile.Snapshot(of: emptyContent(ownership), as: self)
+        // Creating the file counts as writing to it, whatever the access mode.
         let writing = flags & ~O_ACCMODE | O_RDWR | O_TRUNC
-        let handle = SignalOpenFile(of: self, flags: writing, snapshot: snapshot, by: request, in: parent)
+        let handle = SignalOpenFile(of: self, on: nil, flags: writing, snapshot: snapshot, by: request, in: parent)
         return try state.withLock { (state) throws(Errno) in
             switch state.presence {
             case .unlinked: return nil
             case .creating where flags & O_EXCL != 0: throw .fileExists
-            // Nobody but its maker has a say in what it becomes.
+            // Only its creator decides what it becomes.
             case .creating(let maker) where maker.user != request.user: throw .permissionDenied
             case .committed(let content) where isShown(content): throw .staleNFSFileHandle
             case .backing: state.presence = .creating(ownership)
@@ -250,7 +298,7 @@ final class SignalFile: Sendable {
         }
     }
 
-    private func exists(for request: Request, in parent: Descriptor) throws(Errno) -> Bool {
+    private func exists(for request: Request, in parent: ParentDirectory) throws(Errno) -> Bool {
         do throws(Errno) {
             _ = try currentStatus(state.withLock { $0.presence }, in: parent)
             return true
@@ -259,25 +307,27 @@ final class SignalFile: Sendable {
         }
     }
 
-    /// What is in a file that somebody has made and not written to yet.
-    private func nothing(_ ownership: Ownership) -> Content {
+    /// The content of a file that was created and not written.
+    private func emptyContent(_ ownership: Ownership) -> Content {
         let now = town.now
         return Content(
             document: Document(), modified: now.wall, changed: now.wall, ownership: ownership, deadline: now.instant)
     }
 
-    /// An open file for somebody who had another file open when it was renamed over this one.
+    /// The open file of a process that had another file open when that was renamed over this one.
     ///
-    /// What they go on to write is added to what they have written, and judged when they close.
-    func adopt(_ content: Content, by request: Request, in parent: Descriptor) -> SignalOpenFile {
+    /// Later writes change the content of that file and are committed at close.
+    func adopt(
+        _ content: Content, on inode: InodeNumber, by request: Request, in parent: ParentDirectory
+    ) -> SignalOpenFile {
         register(
             SignalOpenFile(
-                of: self, adopting: content.document.bytes,
+                of: self, on: inode, adopting: content.document.bytes,
                 snapshot: SignalOpenFile.Snapshot(of: content, as: self), by: request, in: parent))
     }
 
-    /// Takes over an open file from the signal file that was here under another path.
-    func takeOver(_ handle: SignalOpenFile, in parent: Descriptor) -> SignalOpenFile {
+    /// The open file of a process that had the file open when its directory was renamed.
+    func adopt(_ handle: SignalOpenFile, in parent: ParentDirectory) -> SignalOpenFile {
         register(SignalOpenFile(handle, of: self, in: parent))
     }
 
@@ -286,9 +336,9 @@ final class SignalFile: Sendable {
         return handle
     }
 
-    /// Forgets an open file that has been closed.
+    /// Forgets an open file that was closed.
     ///
-    /// A file that was made and never committed was never there.
+    /// A file that was created and never committed does not exist then.
     func deregister(_ handle: SignalOpenFile) {
         state.withLock { state in
             state.handles.removeAll { $0 === handle }

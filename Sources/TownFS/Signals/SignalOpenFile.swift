@@ -6,12 +6,12 @@ import Liveness
 import Synchronization
 import SystemPackage
 
-/// One opening of a signal file: a snapshot to read from, and a draft to write to.
+/// One opening of a signal file: a snapshot to read, and a draft to write.
 ///
-/// The snapshot is taken at open and never changes, so that however many reads make up one whole document. The draft is
-/// seen by nobody else until a close finds it whole.
+/// The snapshot is taken at open and never changes: any number of reads return one whole document. Other processes do
+/// not see the draft until it is committed at close.
 final class SignalOpenFile: OpenFile {
-    /// What a reader gets: a committed document, or the real file beneath, which is replaced but never written to.
+    /// A committed document, or the backing file, which is replaced and never written in place.
     struct Snapshot: Sendable {
         fileprivate enum Source: Sendable {
             case document([UInt8])
@@ -26,52 +26,72 @@ final class SignalOpenFile: OpenFile {
             status = file.status(of: content)
         }
 
-        init(of real: consuming BackingDocument, as file: SignalFile) {
+        /// Reads the document into memory, so that later reads do not wait for the backing file.
+        ///
+        /// A larger file is read when the caller reads it.
+        init(of real: consuming BackingDocument, as file: SignalFile) throws(Errno) {
             status = file.status(of: real.status)
-            source = .real(Descriptor(real.takeDescriptor()))
+            if status.st_size <= Document.maximumSize, let bytes = try? real.bytes(), bytes.count == status.st_size {
+                source = .document(bytes)
+            } else {
+                source = .real(Descriptor(real.takeDescriptor()))
+            }
         }
+
+        fileprivate var isBacking: Bool { if case .real = source { true } else { false } }
     }
 
     private enum Verdict {
         case unjudged
         case committed
-        /// No document; `atClose` when a close(2) has said so, after which most writers hold no descriptor any more.
+        /// Rejected. `atClose` if a close(2) has reported it: most writers have no descriptor left then.
         case refused(Errno, atClose: Bool)
-        /// Emptied, closed once, and taken for a touch; more may be written through another descriptor of it.
-        case noted
+        /// Truncated, closed once and committed as a touch. More may be written through another descriptor.
+        case touched
     }
 
     private struct Draft {
         var bytes: [UInt8]
-        /// Whether anything was written, rather than just cut off.
+        /// Whether it was written to, and not only truncated.
         var isWritten = false
-        /// Whether the last change failed for its size: what is in `bytes` is not what the writer meant.
+        /// Whether the last write was too large: `bytes` is not what the writer meant.
         var isTooLarge = false
         var verdict = Verdict.unjudged
-        /// Counts changes, to tell whether a verdict is about the bytes as they are.
+        /// Counts changes: a verdict holds for one revision.
         var revision = 0
     }
 
     private struct State {
+        var inode: InodeNumber?
+        /// The process of the opening thread, once it was read from `/proc`.
+        var process: pid_t?
         var draft: Draft?
-        /// Who changed the draft last: nobody is looked at when it is closed.
+        /// The process that changed the draft last.
+        ///
+        /// At close no process may be looked at.
         var attributedCaller: AttributedCaller?
         var hasReadToTheEnd = false
+        /// Whether `adoptContent` will read a file that the kernel writes to by itself.
+        var hasLeftBehind = false
     }
 
     let file: SignalFile
+    /// The inode that was opened; nil until a file that is being made has one.
+    var inode: InodeNumber? { state.withLock { $0.inode } }
     /// The thread that opened it.
     let thread: pid_t
     private let request: Request
     private let snapshot: Snapshot
-    /// Whether a close may have something to judge.
+    /// Whether a close may commit something.
     let isWritable: Bool
-    /// The real directory beneath the file's.
-    private let parent: Descriptor
+    private let isReadable: Bool
+    /// The directory of the backing file.
+    private let parent: ParentDirectory
     private let state: Mutex<State>
 
     init(
-        of file: SignalFile, flags: CInt, snapshot: Snapshot, by request: Request, in parent: Descriptor
+        of file: SignalFile, on inode: InodeNumber?, flags: CInt, snapshot: Snapshot, by request: Request,
+        in parent: ParentDirectory
     ) {
         self.file = file
         self.request = request
@@ -79,18 +99,20 @@ final class SignalOpenFile: OpenFile {
         self.parent = parent
         thread = request.thread
         isWritable = flags & O_ACCMODE != O_RDONLY
+        isReadable = flags & O_ACCMODE != O_WRONLY
         let isEmptied = flags & O_TRUNC != 0 && isWritable
         state = Mutex(
             isEmptied
                 ? State(
-                    draft: Draft(bytes: []),
+                    inode: inode, draft: Draft(bytes: []),
                     attributedCaller: file.town.callers.attributedCaller(request.thread, of: file.path))
-                : State())
+                : State(inode: inode))
     }
 
-    /// For a file that has been committed by being renamed over the signal file, and may still be written to.
+    /// For a file that was renamed over the signal file, and may still be written to.
     init(
-        of file: SignalFile, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request, in parent: Descriptor
+        of file: SignalFile, on inode: InodeNumber, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request,
+        in parent: ParentDirectory
     ) {
         self.file = file
         self.request = request
@@ -98,19 +120,21 @@ final class SignalOpenFile: OpenFile {
         self.parent = parent
         thread = request.thread
         isWritable = true
-        state = Mutex(State(draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
+        isReadable = true
+        state = Mutex(State(inode: inode, draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
     }
 
-    /// The same opening, of the signal file that its directory's move has put in the place of the former.
-    init(_ former: SignalOpenFile, of file: SignalFile, in parent: Descriptor) {
+    /// The same opening for another signal file, after a rename of the directory.
+    init(_ former: SignalOpenFile, of file: SignalFile, in parent: ParentDirectory) {
         self.file = file
         self.parent = parent
         request = former.request
         snapshot = former.snapshot
         thread = former.thread
         isWritable = former.isWritable
+        isReadable = former.isReadable
         var state = former.state.withLock { $0 }
-        // Where they were then is not known any more.
+        // The caller's working directory at that time is not known any more.
         state.attributedCaller = state.attributedCaller.map { attributedCaller in
             AttributedCaller(
                 caller: attributedCaller.caller,
@@ -120,7 +144,13 @@ final class SignalOpenFile: OpenFile {
         self.state = Mutex(state)
     }
 
-    /// What was written and has not been committed.
+    /// Whether an operation on it may wait for the backing tree.
+    var mayReadBackingFile: Bool { snapshot.isBacking || state.withLock { $0.hasLeftBehind } }
+
+    /// Announces a later `adoptContent`.
+    func expectLeftBehind() { state.withLock { $0.hasLeftBehind = true } }
+
+    /// The draft, unless it is committed.
     var uncommitted: [UInt8]? {
         state.withLock { state in
             if case .committed = state.draft?.verdict { return nil }
@@ -128,27 +158,45 @@ final class SignalOpenFile: OpenFile {
         }
     }
 
-    /// Whether there are bytes to be judged.
+    /// Whether the draft was written to.
     var hasBeenWritten: Bool { state.withLock { $0.draft?.isWritten ?? false } }
 
-    /// The file's status as whoever has just opened this sees it.
+    /// The file's status for the process that has just opened it.
     var ownStatus: FileStatus {
         var status = snapshot.status
         if let draft = state.withLock({ $0.draft }) { status.st_size = off_t(draft.bytes.count) }
         return status
     }
 
-    /// Whether the caller is of the process that opened this.
+    /// Sets the inode of a file that this open file created.
+    func assign(_ inode: InodeNumber) {
+        state.withLock { $0.inode = inode }
+    }
+
+    /// The process of the thread that opened it; nil if the thread ended before the first call, or has no number here.
+    var process: pid_t? {
+        if let known = state.withLock({ $0.process }) { return known }
+        guard thread != 0, let process = ProcessFiles(number: thread).process() else { return nil }
+        state.withLock { $0.process = process }
+        return process
+    }
+
+    /// The size of the snapshot.
+    var snapshotSize: off_t { snapshot.status.st_size }
+
+    /// Whether it has a snapshot that has not been read to its end.
+    var isUnread: Bool { isReadable && state.withLock { $0.draft == nil && !$0.hasReadToTheEnd } }
+
+    /// Whether the caller belongs to the process that opened this.
     func isOpened(by request: Request) -> Bool {
         ProcessIdentity.isSame(thread, request.thread)
     }
 
-    /// Whether a file that was made by this, and is not committed, is there for the caller: for nobody but its maker.
+    /// Whether the caller sees the file that this has created and not committed: only its creator does.
     ///
-    /// Callers of other pid namespaces have no number here, so that one cannot be told from the other. And once a close
-    /// has refused the draft there is nothing to be seen, though RELEASE, by which the kernel says that this was the
-    /// last close, may be served a little later.
-    func showsWhatIsAwaited(to request: Request) -> Bool {
+    /// Callers of other pid namespaces have no number and cannot be told apart. After a close has rejected the draft
+    /// the file does not exist, though RELEASE comes later.
+    func showsFileBeingCreated(to request: Request) -> Bool {
         let isDismissed = state.withLock {
             if case .refused(_, atClose: true) = $0.draft?.verdict { true } else { false }
         }
@@ -181,24 +229,24 @@ final class SignalOpenFile: OpenFile {
         return whence == clinux_seek_hole ? size : offset
     }
 
-    /// The file's status as the process that opened this sees it, while it differs from what others see: until it has
-    /// read the snapshot, and while it has a draft that is not committed.
+    /// The file's status through this open file, while it differs from the common one: until the snapshot was read, and
+    /// while the draft is not committed.
     ///
-    /// - Parameter size: What others see, or nil if they see no file.
-    func status(seenBy request: Request, unlessOfSize others: off_t?) -> FileStatus? {
+    /// - Parameter size: The size that other processes see; nil if they see no file.
+    func status(unlessOfSize others: off_t?) -> FileStatus? {
         let size: off_t? = state.withLock { state in
             if let draft = state.draft {
-                // Somebody else's half document must not be taken for what a reader is about to read.
-                guard request.thread != 0 else { return nil }
+                // A reader of another process must not see the size of half a document.
+                guard thread != 0 else { return nil }
                 switch draft.verdict {
                 case .refused(_, atClose: true): return nil
                 case .committed where others != nil: return nil
-                case .committed, .refused, .noted, .unjudged: return off_t(draft.bytes.count)
+                case .committed, .refused, .touched, .unjudged: return off_t(draft.bytes.count)
                 }
             }
-            return state.hasReadToTheEnd && others != nil ? nil : snapshot.status.st_size
+            return (state.hasReadToTheEnd || !isReadable) && others != nil ? nil : snapshot.status.st_size
         }
-        guard let size, size != others, isOpened(by: request) else { return nil }
+        guard let size, size != others else { return nil }
         var status = snapshot.status
         status.st_size = size
         status.st_blocks = (size + 511) / 512
@@ -206,18 +254,18 @@ final class SignalOpenFile: OpenFile {
         return status
     }
 
-    /// Whether it has something to be read or committed yet, and who opened it may ask about that.
+    /// Whether something is to be read or committed yet.
     var isInUse: Bool {
         state.withLock { state in
             switch state.draft?.verdict {
-            case nil: !state.hasReadToTheEnd
+            case nil: isReadable && !state.hasReadToTheEnd
             case .committed, .refused(_, atClose: true): false
-            case .refused, .noted, .unjudged: true
+            case .refused, .touched, .unjudged: true
             }
         }
     }
 
-    /// Whether this sees just what everybody sees, and will.
+    /// Whether this and all other processes see the same, now and later.
     func agrees(with current: FileStatus) -> Bool {
         let own = snapshot.status
         return !isWritable && own.st_size == current.st_size && WallTime(own.st_mtim) == WallTime(current.st_mtim)
@@ -225,9 +273,9 @@ final class SignalOpenFile: OpenFile {
 
     // MARK: Writing
 
-    /// Takes bytes into the draft.
+    /// Writes to the draft.
     ///
-    /// EFBIG beyond what a document may hold.
+    /// EFBIG beyond the size of a document.
     func write(
         _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
     ) throws(Errno) -> Int {
@@ -247,7 +295,7 @@ final class SignalOpenFile: OpenFile {
         return bytes.count
     }
 
-    /// Sets the length of the draft, as ftruncate(2) does.
+    /// Truncates the draft.
     func truncate(to size: off_t, by request: Request) throws(Errno) {
         guard size >= 0, size <= Document.maximumSize else { throw .fileTooLarge }
         let attributedCaller = attributedCaller(request)
@@ -260,9 +308,10 @@ final class SignalOpenFile: OpenFile {
         }
     }
 
-    /// Takes over what the kernel has written by itself to a file that was open and lent to it when it was renamed here.
-    func takeOver(_ left: OpenHandle.LeftBehind) {
-        // Without a way to read it, it stays what it was when it was renamed.
+    /// Adopts what the kernel has written by itself to a file that was registered for passthrough when it was renamed
+    /// here.
+    func adoptContent(of left: OpenHandle.LeftBehind) {
+        // If it cannot be read, the content from the time of the rename stays.
         guard let bytes = try? BackingDocument(left.file.path.ownedReopened(O_RDONLY)).bytes(), bytes != left.bytes
         else {
             return
@@ -273,7 +322,7 @@ final class SignalOpenFile: OpenFile {
         }
     }
 
-    /// Whose touch it will be that somebody is about to change the draft.
+    /// The process whose touch a change of the draft will be.
     private func attributedCaller(_ request: Request) -> AttributedCaller? {
         file.town.callers.attributedCaller(request.thread, of: file.path, after: state.withLock { $0.attributedCaller })
     }
@@ -281,7 +330,7 @@ final class SignalOpenFile: OpenFile {
     private func change(
         as attributedCaller: AttributedCaller? = nil, _ body: (inout Draft) throws(Errno) -> Void
     ) throws(Errno) {
-        // Read before the lock: a real file beneath means a system call.
+        // Before the lock: it may be a system call.
         let initial = try state.withLock { $0.draft == nil } ? snapshotBytes() : []
         try state.withLock { (state) throws(Errno) in
             var draft = state.draft ?? Draft(bytes: initial)
@@ -289,7 +338,7 @@ final class SignalOpenFile: OpenFile {
                 try body(&draft)
                 draft.isTooLarge = false
             } catch {
-                // Nothing else was written: the file is as it was.
+                // There is no draft yet: the file stays as it is.
                 guard state.draft != nil else { throw error }
                 draft.isTooLarge = true
             }
@@ -323,9 +372,9 @@ final class SignalOpenFile: OpenFile {
 
     // MARK: Closing
 
-    /// Judges the draft, as each close(2) does.
+    /// Commits the draft, at each close(2).
     ///
-    /// - Throws: EINVAL when it is no document; again at the next close, unless more was written.
+    /// - Throws: EINVAL if it is no document; again at the next close, unless more was written.
     func flush() throws(Errno) {
         do throws(Errno) {
             try judge(isLast: false)
@@ -343,17 +392,19 @@ final class SignalOpenFile: OpenFile {
         if let failure = file.town.writeback.writeNow([file], isDurable: true) { throw failure }
     }
 
-    /// Judges what is left after the last close, whose caller is gone.
+    /// Commits the draft after the last close.
+    ///
+    /// There is no caller.
     func close() {
-        // Nobody waits for an answer any more; the refusal has been counted and logged.
+        // There is no reply. The rejection was counted and logged.
         try? judge(isLast: true)
         file.deregister(self)
     }
 
-    /// Commits an emptied draft that was closed once, before the one who did so looks at the file.
-    func settle() {
-        let isNoted = state.withLock { if case .noted = $0.draft?.verdict { true } else { false } }
-        if isNoted { try? judge(isLast: true) }
+    /// Commits a truncated draft that was closed once, before the process that closed it looks at the file.
+    func commitFlushed() {
+        let isTouched = state.withLock { if case .touched = $0.draft?.verdict { true } else { false } }
+        if isTouched { try? judge(isLast: true) }
     }
 
     private func judge(isLast: Bool) throws(Errno) {
@@ -362,17 +413,17 @@ final class SignalOpenFile: OpenFile {
         switch draft.verdict {
         case .committed: return
         case .refused(let error, _): throw error
-        case .noted where !isLast: return
-        case .noted, .unjudged: break
+        case .touched where !isLast: return
+        case .touched, .unjudged: break
         }
         var verdict = Verdict.committed
         do throws(Errno) {
-            // `echo x > FILE` closes the file once, through the descriptor that the shell opened, before it writes.
+            // `echo x > FILE` closes a duplicate of the descriptor before it writes.
             if draft.isTooLarge {
                 throw file.refuse(.tooLarge, by: request)
             } else if draft.bytes.isEmpty, !draft.isWritten, !isLast, file.kind == .document {
                 try file.touchKeepingDocument(by: request, as: attributedCaller, in: parent)
-                verdict = .noted
+                verdict = .touched
             } else {
                 try file.commit(draft.bytes, source: .written, by: request, as: attributedCaller, in: parent)
             }

@@ -5,10 +5,10 @@ import Linux
 import Synchronization
 import SystemPackage
 
-/// A file of the backing tree that somebody has open.
+/// An open file of the backing tree.
 ///
-/// For one that is only read, and whose bytes the kernel may be lent, a descriptor of ours is opened when an operation
-/// comes that needs one, which few ever do.
+/// For a file that is only read and may be registered for passthrough, the descriptor is opened by the first operation
+/// that needs it.
 final class BackingFile: OpenFile {
     /// What all backing files of a mount need.
     struct Context: Sendable {
@@ -20,10 +20,12 @@ final class BackingFile: OpenFile {
         var opened: Descriptor?
     }
 
-    /// The file itself, whatever its name; `O_PATH` is enough.
+    /// The descriptor of an open file: O_PATH if it is only read, else opened with the caller's flags.
     let path: Descriptor
-    /// The caller's, as for open(2).
+    /// The caller's flags of open(2).
     let flags: CInt
+    /// The file system user of the caller that opened it.
+    let user: uid_t
     /// What it was when it was opened; nil if nothing depends on that, or it would not tell.
     private let status: FileStatus?
     private let context: Context
@@ -31,21 +33,21 @@ final class BackingFile: OpenFile {
 
     /// - Parameters:
     ///   - opened: Opened with the caller's flags.
-    ///   - path: The same file as `O_PATH`, if there is such a descriptor.
-    ///   - status: Its, if that is known already.
-    init(
-        _ opened: Descriptor, of path: Descriptor? = nil, flags: CInt, status: FileStatus? = nil, in context: Context
-    ) {
-        self.path = path ?? opened
+    ///   - user: The caller's.
+    ///   - status: Of `opened`, if that is known already.
+    init(_ opened: Descriptor, flags: CInt, user: uid_t, status: FileStatus? = nil, in context: Context) {
+        path = opened
         self.context = context
         self.flags = flags
+        self.user = user
         self.status = status ?? (flags & O_ACCMODE != O_RDONLY ? try? FileStatus(of: opened.rawValue) : nil)
         state = Mutex(State(opened: opened))
     }
 
     /// To be opened for reading if need be.
-    init(reading path: Descriptor, in context: Context) {
+    init(reading path: Descriptor, user: uid_t, in context: Context) {
         self.path = path
+        self.user = user
         self.context = context
         flags = O_RDONLY
         status = try? FileStatus(of: path.rawValue)
@@ -54,13 +56,11 @@ final class BackingFile: OpenFile {
 
     var isWritable: Bool { flags & O_ACCMODE != O_RDONLY }
 
-    /// Whether it can be mapped so that its bytes change without a write.
+    /// Whether it can be changed through a mapping.
     var isMappable: Bool { flags & O_ACCMODE == O_RDWR }
 
-    /// Whether the kernel would not do quite the same by itself.
-    ///
-    /// It would go on appending after fcntl(2) has taken the flag away, and leave set-id bits to us; and what the file system
-    /// beneath thinks of direct I/O is between it and our own descriptor.
+    /// Whether passthrough would behave differently: the kernel goes on appending after fcntl(2) has cleared the flag,
+    /// leaves set-id bits, and does not pass direct I/O on.
     var requiresServerIO: Bool {
         if flags & O_DIRECT != 0 { return true }
         guard isWritable else { return false }
@@ -71,19 +71,19 @@ final class BackingFile: OpenFile {
     /// The most that the kernel reads ahead at once, by default (`VM_READAHEAD_PAGES`).
     private static let smallSize: off_t = 128 << 10
 
-    /// Whether it is only read, and so small that the kernel has all of it after one request.
+    /// Whether it is only read, and so small that the kernel reads it in one request.
     ///
-    /// To lend such a file costs more than that request, and the kernel keeps no pages of what it is lent.
+    /// Registering it would cost more, and the kernel caches no pages of registered files.
     var isSmallAndOnlyRead: Bool {
         guard !isWritable, let status else { return false }
         return status.st_size <= Self.smallSize
     }
 
-    /// A descriptor to read from and, if it was opened so, to write to.
+    /// A descriptor to read from and, if the flags allow it, to write to.
     var descriptor: Descriptor {
         get throws(Errno) {
             if let opened = state.withLock({ $0.opened }) { return opened }
-            // Of two that come here at once one opens in vain.
+            // Of two threads that come here at once, one opens in vain.
             let opened = try path.reopened(O_RDONLY)
             return state.withLock { state in
                 if state.opened == nil { state.opened = opened }
@@ -112,10 +112,12 @@ final class BackingFile: OpenFile {
     ) throws(Errno) -> Int {
         context.processes.noteActivity(request)
         let descriptor = try descriptor
-        return try retryingInterrupts {
-            appending
-                ? clinux_append(descriptor.rawValue, bytes.baseAddress, bytes.count)
-                : pwrite(descriptor.rawValue, bytes.baseAddress, bytes.count, offset)
+        return try Credentials.withUser(request.callingUser) { () throws(Errno) in
+            try retryingInterrupts {
+                appending
+                    ? clinux_append(descriptor.rawValue, bytes.baseAddress, bytes.count)
+                    : pwrite(descriptor.rawValue, bytes.baseAddress, bytes.count, offset)
+            }
         }
     }
 
@@ -140,7 +142,9 @@ final class BackingFile: OpenFile {
 
     func fallocate(mode: CInt, offset: off_t, length: off_t) throws(Errno) {
         let descriptor = try descriptor
-        _ = try retryingInterrupts { CLinux.fallocate(descriptor.rawValue, mode, offset, length) }
+        _ = try Credentials.withUser(user) { () throws(Errno) in
+            try retryingInterrupts { CLinux.fallocate(descriptor.rawValue, mode, offset, length) }
+        }
     }
 
     func lseek(offset: off_t, whence: CInt) throws(Errno) -> off_t {

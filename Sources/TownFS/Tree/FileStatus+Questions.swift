@@ -4,13 +4,28 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// Which file it is, whatever its names: the pair that no two files have at one time.
+/// The identity of a file, independent of its names: no two files have the same at one time.
+///
+/// A directory with a bind mount has two identities: the kernel does not rename or link between two mounts. Other files have one
+/// identity in all mounts, and so one page cache.
 struct FileIdentity: Hashable, Sendable {
-    let device: dev_t
+    /// 12 bits of the major number and 20 of the minor, as in the kernel, to keep `Node` small.
+    private let shortDevice: UInt32
+    /// A directory's mount (`stx_mnt_id`); 0 for anything else, and before Linux 5.8.
+    let mount: UInt32
     let number: ino_t
+
+    init(device: dev_t, number: ino_t, mount: UInt32 = 0) {
+        shortDevice = UInt32(truncatingIfNeeded: device)
+        self.mount = mount
+        self.number = number
+    }
+
+    var device: dev_t { dev_t(shortDevice) }
 }
 
 extension FileStatus {
+    /// Not for directories: `ExtendedStatus` knows their mount.
     var identity: FileIdentity { FileIdentity(device: st_dev, number: st_ino) }
 
     var kind: mode_t { st_mode & S_IFMT }
@@ -66,6 +81,15 @@ struct Birth: Hashable, Sendable {
 struct ExtendedStatus {
     let status: FileStatus
     let birth: Birth?
+    /// Through which it was reached; 0 before Linux 5.8.
+    let mount: UInt32
+
+    var identity: FileIdentity {
+        FileIdentity(device: status.st_dev, number: status.st_ino, mount: status.isDirectory ? mount : 0)
+    }
+
+    var isDirectory: Bool { status.isDirectory }
+    var isRegularFile: Bool { status.isRegularFile }
 
     /// Of what `descriptor` is open on, an `O_PATH` descriptor too.
     init(of descriptor: CInt) throws(Errno) {
@@ -79,21 +103,31 @@ struct ExtendedStatus {
 
     /// Whether it is of the file on record: births count where both are known.
     func isOf(_ identity: FileIdentity?, born birth: Birth?) -> Bool {
-        status.identity == identity && (birth == nil || self.birth == nil || birth == self.birth)
+        self.identity == identity && (birth == nil || self.birth == nil || birth == self.birth)
     }
 
     private init(of name: UnsafePointer<CChar>, in directory: CInt, flags: CInt) throws(Errno) {
         var found = statx()
-        let mask = UInt32(STATX_BASIC_STATS | STATX_BTIME)
+        let mask = UInt32(STATX_BASIC_STATS | STATX_BTIME) | UInt32(clinux_statx_mnt_id)
         _ = try retryingInterrupts { clinux_statx(directory, name, flags, mask, &found) }
         status = FileStatus(found)
         birth =
             found.stx_mask & UInt32(STATX_BTIME) == 0
             ? nil : Birth(seconds: found.stx_btime.tv_sec, nanoseconds: found.stx_btime.tv_nsec)
+        mount =
+            found.stx_mask & UInt32(clinux_statx_mnt_id) == 0 ? 0 : UInt32(truncatingIfNeeded: found.stx_mnt_id)
     }
 }
 
 extension FileStatus {
+    /// The status that the kernel has in its caches, without asking the file system for a later one.
+    init(cachedOf descriptor: CInt) throws(Errno) {
+        var found = statx()
+        let flags = AT_EMPTY_PATH | clinux_statx_dont_sync
+        _ = try retryingInterrupts { clinux_statx(descriptor, "", flags, UInt32(STATX_BASIC_STATS), &found) }
+        self.init(found)
+    }
+
     fileprivate init(_ found: statx) {
         self.init()
         st_dev = clinux_device(found.stx_dev_major, found.stx_dev_minor)

@@ -1,4 +1,5 @@
 import Fuse
+import Glibc
 import Synchronization
 import SystemPackage
 
@@ -14,6 +15,8 @@ final class IOModes: Sendable {
     private struct OpenInode {
         /// Nil if it is not lent.
         let backingID: Connection.BackingID?
+        /// The file system user of writes that bypass the daemon.
+        var user: uid_t = 0
         /// What was lent; the inode may be another file's by now.
         let identity: FileIdentity?
         /// Whether what the kernel had of it before the first opening is good.
@@ -103,23 +106,30 @@ final class IOModes: Sendable {
     func enter(
         _ inode: InodeNumber, _ file: BackingFile, _ identity: FileIdentity?, isLendable: Bool, mayKeep: Bool
     ) -> OpenReply.IOMode {
+        let writing = file.isWritable
         func path(_ openInode: OpenInode) -> OpenReply.IOMode {
             // The kernel lends all who have the inode open what it lent the first of them.
             if let backingID = openInode.backingID {
-                return .passthrough(backingID, directIO: file.requiresServerIO || openInode.identity != identity)
+                // Else users could use blocks reserved for root, or root could not.
+                let isForeign = writing && (openInode.user == 0) != (file.user == 0)
+                return .passthrough(
+                    backingID, directIO: file.requiresServerIO || openInode.identity != identity || isForeign)
             }
             return .cached(isKept: mayKeep && keepsPages && openInode.hasGoodPages)
         }
-        let writing = file.isWritable
         let (known, connection) = state.withLock { state in (state.join(inode, writing: writing), state.connection) }
         if let known { return path(known) }
         let isPassthrough = isLendable && !(keepsPages && file.isSmallAndOnlyRead)
-        let backingID = isPassthrough ? connection.flatMap { try? $0.registerBackingFile(file.path.rawValue) } : nil
+        let backingID =
+            isPassthrough
+            ? Credentials.withUser(file.user) { connection.flatMap { try? $0.registerBackingFile(file.path.rawValue) } }
+            : nil
         let (openInode, isBackingIDUsed) = state.withLock { state in
             // Somebody may have been faster.
             if let known = state.join(inode, writing: writing) { return (known, false) }
             let openInode = OpenInode(
-                backingID: backingID, identity: identity, hasGoodPages: state.withGoodPages.contains(inode))
+                backingID: backingID, user: file.user, identity: identity,
+                hasGoodPages: state.withGoodPages.contains(inode))
             state.begin(openInode, inode, writing: writing)
             return (openInode, true)
         }

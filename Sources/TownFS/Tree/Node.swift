@@ -106,10 +106,11 @@ struct Node: Sendable {
         var placed: UInt64 = 0
         var isPinned = false
         var hasChangedMeaning = false
+        var isAliased = false
 
         var isEmpty: Bool {
             signalFile == nil && signals == nil && descriptor == nil && handle == nil && cacheSlot == nil
-                && placed == 0 && !isPinned && !hasChangedMeaning
+                && placed == 0 && !isPinned && !hasChangedMeaning && !isAliased
         }
     }
 
@@ -155,6 +156,12 @@ struct Node: Sendable {
     var handle: ExportHandle? {
         get { rare?.fields.handle }
         set { changeRare { $0.handle = newValue } }
+    }
+
+    /// Whether names in this directory can change through another path (`AliasedDirectories`).
+    var isAliased: Bool {
+        get { rare?.fields.isAliased ?? false }
+        set { if newValue != isAliased { changeRare { $0.isAliased = newValue } } }
     }
 
     /// Where the descriptor stands in the cache's ring.

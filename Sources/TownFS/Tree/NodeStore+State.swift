@@ -91,6 +91,22 @@ extension NodeStore.State {
         }
     }
 
+    /// Takes an inode's descriptor out of the cache, to be closed outside the lock.
+    mutating func dropDescriptor(of inode: InodeNumber) -> Descriptor? {
+        guard let node = nodes[inode], !node.isPinned, let slot = node.cacheSlot, ring[slot] == inode else {
+            return nil
+        }
+        ring[slot] = nil
+        nodes[inode]?.cacheSlot = nil
+        nodes[inode]?.descriptor = nil
+        return node.descriptor
+    }
+
+    /// Empties the cache and returns the descriptors, to be closed outside the lock.
+    mutating func dropDescriptors() -> [Descriptor] {
+        ring.compactMap(\.self).compactMap { dropDescriptor(of: $0) }
+    }
+
     /// Keeps a descriptor, and returns the one that had to go for it, to be closed outside the lock.
     mutating func keep(
         _ descriptor: Descriptor, for inode: InodeNumber, identity: FileIdentity

@@ -140,10 +140,43 @@ final class NodeStore: Sendable {
     /// - Throws: ESTALE when it cannot be found where it was, or another file is there now; ENOENT when its name or a
     ///   directory above it has been removed beneath the mount.
     func descriptor(of inode: InodeNumber) throws(Errno) -> Descriptor {
-        // Nearly every search succeeds, so it is worth a try without waiting for anybody.
+        // Nearly every search succeeds at once.
         if let found = try? search(for: inode) { return found }
-        return try renames.withoutRenames { () throws(Errno) in try search(for: inode) }
+        // A rename may have moved a file on the path during the search.
+        for _ in 0..<Self.mostSearches {
+            let ended = renames.ended
+            let files = try state.withLock { (state) throws(Errno) in try state.way(to: inode) }.steps.map(\.identity)
+            try renames.waitForRenames(of: files)
+            do throws(Errno) {
+                return try retryingWithFewerDescriptors { () throws(Errno) in try search(for: inode) }
+            } catch {
+                guard renames.ended != ended || renames.isRenaming(files) else { throw error }
+            }
+        }
+        return try search(for: inode)
     }
+
+    /// Drops the cached descriptor of an inode that has a name.
+    func dropDescriptor(of inode: InodeNumber) {
+        // Closed outside the lock.
+        let dropped = state.withLock { $0.dropDescriptor(of: inode) }
+        withExtendedLifetime(dropped) {}
+    }
+
+    /// Runs `body`; after EMFILE, empties the descriptor cache and runs it again.
+    func retryingWithFewerDescriptors<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
+        do throws(Errno) {
+            return try body()
+        } catch .tooManyOpenFiles {
+            var dropped = state.withLock { $0.dropDescriptors() }
+            guard !dropped.isEmpty else { throw .tooManyOpenFiles }
+            dropped = []
+            return try body()
+        }
+    }
+
+    /// While other threads rename directories on the path all the time.
+    private static let mostSearches = 100
 
     private func search(for inode: InodeNumber) throws(Errno) -> Descriptor {
         let way = try state.withLock { (state) throws(Errno) in try state.way(to: inode) }
@@ -202,9 +235,9 @@ final class NodeStore: Sendable {
     ///   knows already: by the time that we come here, a rename may have put the file elsewhere.
     func remember(
         _ found: ExtendedStatus, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?,
-        seenAt moment: RenameGeneration
+        isAliased: Bool = false, seenAt moment: RenameGeneration
     ) -> (inode: InodeNumber, mayBeMapped: Bool) {
-        let identity = found.status.identity
+        let identity = found.identity
         let birth = reliesOnBirths ? found.birth : nil
         var removed: [Node] = []
         return state.withLock { state in
@@ -216,10 +249,12 @@ final class NodeStore: Sendable {
                     signals: signals)
                 state.nodes.index(inode)
                 state.nodes[inode]?.birth = birth
+                if isAliased { state.nodes[inode]?.isAliased = true }
                 return (inode, false)
             }
             state.nodes[known]?.lookups += 1
             state.nodes[known]?.birth = birth
+            if isAliased { state.nodes[known]?.isAliased = true }
             if known != .root, node.placed <= moment.renames {
                 state.place(known, at: name, in: parent, signals: signals, removing: &removed)
             }
@@ -231,7 +266,7 @@ final class NodeStore: Sendable {
     func remember(
         unnamed found: ExtendedStatus, in parent: InodeNumber, descriptor: Descriptor
     ) -> InodeNumber {
-        let identity = found.status.identity
+        let identity = found.identity
         return state.withLock { state in
             let inode = state.add(.backing(identity), named: NodeName([]), in: parent)
             state.nodes.index(inode)
@@ -252,6 +287,21 @@ final class NodeStore: Sendable {
             let inode = state.add(.signal(file), named: name, in: parent)
             state.bySignal[ObjectIdentifier(file)] = inode
             return inode
+        }
+    }
+
+    /// Counts a lookup of a signal file as an inode other than its first.
+    ///
+    /// - Parameter known: That inode, if an earlier lookup returned it.
+    func remember(
+        separately file: SignalFile, _ known: InodeNumber?, named name: NodeName, in parent: InodeNumber
+    ) -> InodeNumber {
+        state.withLock { state in
+            if let known, state.nodes[known]?.signalFile === file {
+                state.nodes[known]?.lookups += 1
+                return known
+            }
+            return state.add(.signal(file), named: name, in: parent, signals: nil)
         }
     }
 
@@ -301,7 +351,7 @@ final class NodeStore: Sendable {
         }
         guard let opened else { return false }
         let descriptor = Descriptor(opened)
-        guard (try? FileStatus(of: descriptor.rawValue).identity) == identity else { return false }
+        guard (try? ExtendedStatus(of: descriptor.rawValue).identity) == identity else { return false }
         var dropped: Descriptor?
         let isPinned = state.withLock { state in
             guard let inode = state.nodes.inode(of: identity), let node = state.nodes[inode] else { return false }

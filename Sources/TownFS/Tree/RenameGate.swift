@@ -1,44 +1,66 @@
-import Glibc
+import Linux
+import Synchronization
+import SystemPackage
 
-/// Keeps renames, and searches for what one of them may be moving, apart.
+/// The renames in progress, for searches that may have missed a file because of one.
 ///
-/// Between the system call that renames a file and the note of it in the node store, the file is not where the store says.
-/// Any number of renames go on at a time; a search that has missed waits until there is none, and holds up new ones for
-/// as long as it looks again.
-///
-/// Held over system calls, unlike any other lock here, as it is about what the tree beneath is. Nobody who holds it takes
-/// it a second time: a rename must not search.
-///
-/// The corresponding C type is `pthread_rwlock_t`.
+/// Between the system call that renames a file and the update of the node store, the file is not where the store says. A
+/// search that has missed waits for the renames of files on its path, and for no others: a rename that hangs, in another
+/// mount inside the town, holds up only what it moves.
 final class RenameGate: Sendable {
-    // because the lock is made in `init`, destroyed in `deinit`, and made for being shared.
-    private nonisolated(unsafe) let lock: UnsafeMutablePointer<pthread_rwlock_t>
+    private struct State {
+        /// How many renames of each file are in progress.
+        var moving: [FileIdentity: Int] = [:]
+        var ended: UInt64 = 0
+        var waiting: [EventFD] = []
 
-    init() {
-        lock = .allocate(capacity: 1)
-        var attributes = pthread_rwlockattr_t()
-        pthread_rwlockattr_init(&attributes)
-        // Else renames that overlap would keep a search waiting for ever.
-        pthread_rwlockattr_setkind_np(&attributes, CInt(PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP))
-        // Fails only for a lack of memory.
-        precondition(pthread_rwlock_init(lock, &attributes) == 0)
-        pthread_rwlockattr_destroy(&attributes)
+        mutating func end(_ file: FileIdentity) {
+            let count = moving[file, default: 1] - 1
+            moving[file] = count > 0 ? count : nil
+        }
     }
 
-    deinit {
-        pthread_rwlock_destroy(lock)
-        lock.deallocate()
-    }
+    private let state = Mutex(State())
 
-    func whileRenaming<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
-        pthread_rwlock_rdlock(lock)
-        defer { pthread_rwlock_unlock(lock) }
+    /// How many renames have ended.
+    var ended: UInt64 { state.withLock { $0.ended } }
+
+    /// Calls `body`, which renames a file, and exchanges it with `other` if there is one, and updates the node store.
+    func whileRenaming<Result, Failure: Error>(
+        _ file: FileIdentity, exchanging other: FileIdentity? = nil, _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        state.withLock { state in
+            state.moving[file, default: 0] += 1
+            if let other { state.moving[other, default: 0] += 1 }
+        }
+        defer {
+            let waiting = state.withLock { state in
+                state.end(file)
+                if let other { state.end(other) }
+                state.ended += 1
+                defer { state.waiting = [] }
+                return state.waiting
+            }
+            for event in waiting { event.raise() }
+        }
         return try body()
     }
 
-    func withoutRenames<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
-        pthread_rwlock_wrlock(lock)
-        defer { pthread_rwlock_unlock(lock) }
-        return try body()
+    /// Whether a rename of one of the files is in progress.
+    func isRenaming(_ files: [FileIdentity]) -> Bool {
+        state.withLock { state in files.contains { state.moving[$0] != nil } }
+    }
+
+    /// Waits until no rename of one of the files is in progress.
+    func waitForRenames(of files: [FileIdentity]) throws(Errno) {
+        while isRenaming(files) {
+            let event = try EventFD()
+            let mustWait = state.withLock { state in
+                let isRenaming = files.contains { state.moving[$0] != nil }
+                if isRenaming { state.waiting.append(event) }
+                return isRenaming
+            }
+            if mustWait { event.wait() }
+        }
     }
 }

@@ -10,24 +10,25 @@ extension TreeFileSystem {
         case .backing:
             let status = try status(ofBacking: inode)
             let node = try nodes.node(inode)
-            return StatusReply(
-                status: others.shown(status),
-                timeout: statusTimeout(
-                    status, in: (try? nodes.node(node.parent))?.signals, below: node.signals,
-                    mayBeMapped: node.mayBeMapped)
-            )
+            let parent = try? nodes.node(node.parent)
+            let isAliased = node.isAliased || parent?.isAliased == true
+            let timeout = statusTimeout(
+                status, in: parent?.signals, below: node.signals, mayBeMapped: node.mayBeMapped)
+            return StatusReply(status: devices.shown(status), timeout: isAliased ? 0 : timeout)
         case .signal(let file, let parent):
             do throws(Errno) {
-                return try file.status(for: request, in: parent)
+                return try file.status(for: request, on: inode, in: parent)
             } catch .noSuchFileOrDirectory {
-                // Unlinked, and open to somebody: to a process that inherited the descriptor, perhaps, or that had the
-                // file open before it was renamed onto this one.
-                if file.isRemoved, var status = signalHandles(of: inode).last?.1.ownStatus {
+                // Unlinked, and still open: a process inherited the descriptor, or had the file open before it was
+                // renamed onto this one.
+                if file.isRemoved, var status = signalFiles(of: inode).last?.1.ownStatus {
                     status.st_nlink = 0
                     return StatusReply(status: status, timeout: 0)
                 }
-                if let status = file.awaitedStatus(for: request) { return StatusReply(status: status, timeout: 0) }
-                // The kernel still has the name. ESTALE makes it look once more.
+                if let status = file.statusWhileCreating(for: request) {
+                    return StatusReply(status: status, timeout: 0)
+                }
+                // The kernel still has the name. ESTALE makes it look the name up again.
                 throw .staleNFSFileHandle
             }
         }
@@ -45,15 +46,16 @@ extension TreeFileSystem {
         case .backing:
             town.processes.noteActivity(request)
             try change(inode, changes, handle: handle, for: request)
-        case .signal(let file, let parent): try change(file, in: parent, changes, handle: handle, for: request)
+        case .signal(let file, let parent):
+            try change(inode, of: file, in: parent, changes, handle: handle, for: request)
         }
         return try getattr(inode, for: request)
     }
 
     // MARK: Backing files
 
-    /// An open descriptor of a backing file: the store's, or where that cannot find it, as a directory above has been
-    /// closed to us or its names are gone, one through which somebody has it open.
+    /// A descriptor of a backing file: the store's; or, if a directory on its path cannot be searched or its name is
+    /// gone, that of an open handle.
     private func descriptor(of inode: InodeNumber) throws(Errno) -> Descriptor {
         do throws(Errno) {
             return try nodes.descriptor(of: inode)
@@ -99,7 +101,7 @@ extension TreeFileSystem {
             }
         }
         if let mode = changes.mode {
-            // After the owner, whose change clears set-id bits. An O_PATH descriptor itself takes no fchmod(2).
+            // After the owner, as chown(2) clears set-id bits. An O_PATH descriptor takes no fchmod(2).
             _ = try file.callByPath { chmod($0, mode & 0o7777) }
         }
     }
@@ -118,8 +120,8 @@ extension TreeFileSystem {
     // MARK: Signal files
 
     private func change(
-        _ file: SignalFile, in parent: Descriptor, _ changes: StatusChanges, handle: FileHandle?,
-        for request: Request
+        _ inode: InodeNumber, of file: SignalFile, in parent: ParentDirectory, _ changes: StatusChanges,
+        handle: FileHandle?, for request: Request
     ) throws(Errno) {
         if changes.mode != nil || changes.user != nil || changes.group != nil {
             let carrier = file.changeOwnership { ownership in
@@ -127,30 +129,36 @@ extension TreeFileSystem {
                 if let user = changes.user { ownership.user = user }
                 if let group = changes.group { ownership.group = group }
             }
-            if case .backingDocument = carrier { try changeBeneath(file, in: parent, changes) }
+            if case .backingDocument = carrier { try changeBackingFile(file, in: parent, changes) }
         }
-        if let size = changes.size { try truncate(file, in: parent, to: size, handle: handle, for: request) }
+        if let size = changes.size {
+            try truncate(inode, of: file, in: parent, to: size, handle: handle, for: request)
+        }
         // The time of access alone is no sign of life.
         if changes.modified != nil { try file.touch(by: request, in: parent) }
     }
 
-    /// Changes mode and owner of the real file, where there is no content to carry them.
-    private func changeBeneath(_ file: SignalFile, in parent: Descriptor, _ changes: StatusChanges) throws(Errno) {
+    /// Changes mode and owner of the backing file, if no content carries them.
+    private func changeBackingFile(_ file: SignalFile, in parent: ParentDirectory, _ changes: StatusChanges)
+        throws(Errno)
+    {
+        let directory = try parent.descriptor
         let opened = try file.name.withPointer { (name) throws(Errno) in
-            try OwnedDescriptor(opening: name, in: parent.rawValue, O_PATH | O_NOFOLLOW)
+            try OwnedDescriptor(opening: name, in: directory.rawValue, O_PATH | O_NOFOLLOW)
         }
         guard try FileStatus(of: opened.rawValue).isRegularFile else { throw .staleNFSFileHandle }
         try changeOwnership(of: Descriptor(opened), changes)
     }
 
     private func truncate(
-        _ file: SignalFile, in parent: Descriptor, to size: off_t, handle: FileHandle?, for request: Request
+        _ inode: InodeNumber, of file: SignalFile, in parent: ParentDirectory, to size: off_t, handle: FileHandle?,
+        for request: Request
     ) throws(Errno) {
         if let handle, let opened = try files[handle].file as? SignalOpenFile {
             return try opened.truncate(to: size, by: request)
         }
         // By name, as truncate(1) does: opened, cut and closed in one.
-        let opened = try file.open(flags: O_WRONLY, for: request, in: parent)
+        let opened = try open(file, on: inode, flags: O_WRONLY, for: request, in: parent)
         defer { opened.close() }
         try opened.truncate(to: size, by: request)
         try opened.flush()
@@ -204,7 +212,7 @@ extension TreeFileSystem {
         guard case .backing = try inodeKind(inode) else { return 0 }
         let file = try descriptor(of: inode)
         if request.callingUser == 0 || geteuid() != 0 { return try list(file, into: names) }
-        // Trusted attributes are for those who may administer the system; root's list has them.
+        // Only privileged users see trusted attributes. The server's list has them.
         let all = try list(file)
         let shown = all.split(separator: 0).filter { !$0.starts(with: "trusted.".utf8) }.flatMap { $0 + [0] }
         guard !names.isEmpty else { return shown.count }
@@ -237,7 +245,7 @@ extension TreeFileSystem {
 }
 
 extension timespec {
-    /// What utimensat(2) wants for a change; nil is "leave it".
+    /// As utimensat(2) takes it; nil is `UTIME_OMIT`.
     fileprivate init(_ time: StatusChanges.Time?) {
         switch time {
         case nil: self.init(tv_sec: 0, tv_nsec: clinux_utime_omit)

@@ -10,10 +10,12 @@ extension TreeFileSystem {
         return OpenDirectoryReply(handle: directories.opened.insert(opened), isListingKept: isListingKept(inode))
     }
 
-    /// A directory to be listed for as long as somebody has it open.
+    /// A directory to be listed through one handle.
     private func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let directory = try directory(inode)
-        let real = try directory.descriptor.reopenedDirectory()
+        let real = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+            try directory.descriptor.reopenedDirectory()
+        }
         if let signals = directory.signals {
             let hidden = inode == .root ? hiddenName : nil
             return OpenDirectory(
@@ -22,24 +24,26 @@ extension TreeFileSystem {
         return OpenDirectory(streaming: real, shown: try shownNumbers(inode))
     }
 
-    /// A directory to be listed by requests that nothing ties together.
+    /// A directory to be listed without a handle.
     ///
-    /// Where offsets are not the same for all openings, it is read as a whole.
+    /// If offsets differ from one opening to the next, it is read as a whole.
     private func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let directory = try openDirectory(inode)
         return try directory.hasLastingOffsets() ? directory : directory.snapshot()
     }
 
-    /// What inode numbers in a directory are shown as.
+    /// The function that maps backing inode numbers in a directory to `d_ino`.
     private func shownNumbers(_ inode: InodeNumber) throws(Errno) -> @Sendable (ino_t) -> ino_t {
         let device = try nodes.node(inode).identity?.device ?? 0
-        return { [others] in others.number($0, on: device) }
+        return { [devices] in devices.number($0, on: device) }
     }
 
-    /// Whether the kernel may keep a listing: signal files come and go without its doing.
+    /// Whether the kernel may cache a listing.
+    ///
+    /// Signal files come and go without the kernel.
     private func isListingKept(_ inode: InodeNumber) -> Bool {
         guard !town.sharesBacking, let node = try? nodes.node(inode) else { return false }
-        return node.signals?.scope.hasSignals != true
+        return node.signals?.scope.hasSignals != true && !node.isAliased
     }
 
     package func readdir(
@@ -79,7 +83,7 @@ extension TreeFileSystem {
 
     package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
         let node = try nodes.node(inode)
-        // The signal files at and beneath this directory: for the root, that is every document.
+        // All signal files in this directory and below.
         if let signals = node.signals {
             let files = signals.subtree.flatMap(\.knownFiles)
             if let failure = town.writeback.writeNow(files) { throw failure }
@@ -88,7 +92,7 @@ extension TreeFileSystem {
         _ = try retryingInterrupts { dataOnly ? fdatasync(real.rawValue) : Glibc.fsync(real.rawValue) }
     }
 
-    /// The real directory of an opening, or one opened for the occasion.
+    /// The backing directory of a handle, or one that is opened now.
     func real(_ inode: InodeNumber, _ handle: FileHandle) throws(Errno) -> Descriptor? {
         guard handle == .unopened else { return try directories.opened[handle].real }
         return try nodes.descriptor(of: inode).reopenedDirectory()
@@ -96,9 +100,8 @@ extension TreeFileSystem {
 }
 
 extension SignalDirectory {
-    /// All names in the directory: those of the real one, and signal files that have not been written down.
-    ///
-    /// Each once.
+    /// All names in the directory, each once: those of the backing directory, and signal files that were not written
+    /// back.
     ///
     /// - Parameter hiddenName: A name that is never listed.
     fileprivate func listing(over real: Descriptor, without hiddenName: [UInt8]?) throws(Errno) -> [OpenDirectory
@@ -111,7 +114,7 @@ extension SignalDirectory {
             switch file.listing {
             case .shown: pending[file.name] = file
             case .hidden: hidden.insert(file.name)
-            case .asBeneath: break
+            case .asBacking: break
             }
         }
         try DirectoryStream(real).forEach(from: 0) { (listed) throws(Errno) in

@@ -9,21 +9,51 @@ extension TreeFileSystem {
         switch try inodeKind(inode) {
         case .backing:
             town.processes.noteActivity(request)
-            let path = try nodes.descriptor(of: inode)
-            let file =
-                Self.onlyReads(flags) && ioModes.supportsPassthrough
-                ? BackingFile(reading: path, in: backingContext)
-                : BackingFile(try Self.reopen(path, flags), of: path, flags: flags, in: backingContext)
-            return reply(inode, file, for: request)
+            return reply(inode, try openBacking(inode, flags: flags, for: request), for: request)
         case .signal(let file, let parent):
             do throws(Errno) {
-                // A writer is about to touch the file, which says more.
+                // A write is a touch, which says more.
                 if flags & O_ACCMODE == O_RDONLY { town.processes.noteActivity(request) }
-                return reply(inode, try file.open(flags: flags, for: request, in: parent), for: request)
+                return reply(inode, try open(file, on: inode, flags: flags, for: request, in: parent), for: request)
             } catch .noSuchFileOrDirectory {
                 // The kernel still has the name. ESTALE makes it look the name up again, and create the file if asked to.
                 throw .staleNFSFileHandle
             }
+        }
+    }
+
+    /// Opens a signal file.
+    ///
+    /// ESTALE makes the kernel look the name up again, which returns an inode for this open file alone.
+    func open(
+        _ file: SignalFile, on inode: InodeNumber, flags: CInt, for request: Request, in parent: ParentDirectory
+    ) throws(Errno) -> SignalOpenFile {
+        let isRetry = separateInodes.isPending(file, for: request.thread)
+        switch try file.open(flags: flags, for: request, on: inode, maySeparate: !isRetry, in: parent) {
+        case .needsSeparateInode:
+            separateInodes.begin(file, for: request.thread)
+            throw .staleNFSFileHandle
+        case .opened(let handle, let invalidatesAttributes):
+            separateInodes.end(for: request.thread)
+            if invalidatesAttributes { ioModes.connection?.invalidateAttributes(of: inode) }
+            // A write to a separate inode changes the attributes of the first one.
+            if handle.isWritable, let first = nodes.inode(of: file), first != inode {
+                ioModes.connection?.invalidateAttributes(of: first)
+            }
+            return handle
+        }
+    }
+
+    private func openBacking(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> BackingFile {
+        try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+            let path = try nodes.descriptor(of: inode)
+            if Self.onlyReads(flags), ioModes.supportsPassthrough {
+                return BackingFile(reading: path, user: request.callingUser, in: backingContext)
+            }
+            let opened = try Self.reopen(path, flags)
+            // Keep one descriptor per open file: clients may have thousands of them.
+            nodes.dropDescriptor(of: inode)
+            return BackingFile(opened, flags: flags, user: request.callingUser, in: backingContext)
         }
     }
 
@@ -41,6 +71,7 @@ extension TreeFileSystem {
             let (file, opened) = try make(
                 NodeName(name), in: signals, of: directory, mode: mode, flags: flags, for: request)
             let entry = entry(of: file, in: directory, status: StatusReply(status: opened.ownStatus, timeout: 0))
+            opened.assign(entry.inode)
             return (entry, reply(entry.inode, opened, for: request))
         case .backing:
             town.processes.noteActivity(request)
@@ -48,10 +79,12 @@ extension TreeFileSystem {
             let moment = nodes.moment
             let opened: Descriptor
             do throws(Errno) {
-                opened = Descriptor(
-                    try OwnedDescriptor(
-                        opening: name.pointer, in: directory.descriptor.rawValue,
-                        Self.backingFlags(flags) | O_CREAT | O_EXCL, mode: mode))
+                opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+                    Descriptor(
+                        try OwnedDescriptor(
+                            opening: name.pointer, in: directory.descriptor.rawValue,
+                            Self.backingFlags(flags) | O_CREAT | O_EXCL, mode: mode))
+                }
             } catch .fileExists where flags & O_EXCL == 0 {
                 // Another process created it first. The kernel has to check whether this caller may open it, and follow it
                 // if it is a symbolic link. ESTALE makes it look the name up again.
@@ -60,24 +93,27 @@ extension TreeFileSystem {
             let found = try ExtendedStatus(of: opened.rawValue)
             let entry = entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
             nodes.noteNew(entry.inode)
-            let file = BackingFile(opened, flags: flags, status: found.status, in: backingContext)
+            let file = BackingFile(
+                opened, flags: flags, user: request.user, status: found.status, in: backingContext)
             return (entry, reply(entry.inode, file, for: request))
         }
     }
 
-    /// Makes a file without a name, `O_TMPFILE`; linkat(2) may give it one later.
+    /// Creates a file without a name, `O_TMPFILE`; linkat(2) may give it one later.
     private func createUnnamed(
         in directory: Directory, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply) {
-        let opened = Descriptor(
-            try OwnedDescriptor(
-                opening: ".", in: directory.descriptor.rawValue, Self.backingFlags(flags) | (flags & O_EXCL), mode: mode
-            ))
+        let opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+            Descriptor(
+                try OwnedDescriptor(
+                    opening: ".", in: directory.descriptor.rawValue, Self.backingFlags(flags) | (flags & O_EXCL),
+                    mode: mode))
+        }
         let found = try ExtendedStatus(of: opened.rawValue)
         let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
         let entry = Entry(
-            inode: inode, status: others.shown(found.status), nameTimeout: 0, statusTimeout: 0)
-        let file = BackingFile(opened, flags: flags, status: found.status, in: backingContext)
+            inode: inode, generation: generation, status: devices.shown(found.status), nameTimeout: 0, statusTimeout: 0)
+        let file = BackingFile(opened, flags: flags, user: request.user, status: found.status, in: backingContext)
         return (entry, reply(inode, file, for: request))
     }
 
@@ -85,20 +121,21 @@ extension TreeFileSystem {
         do throws(Errno) {
             return try file.reopened(backingFlags(flags))
         } catch .notPermitted where flags & O_APPEND != 0 {
-            // A file that can only grow (chattr +a) wants the flag, and then every write goes to its end.
+            // An append-only file (chattr +a) requires the flag, and then every write appends.
             return try file.reopened(backingFlags(flags) | O_APPEND)
         }
     }
 
-    /// The caller's flags, for the file beneath.
+    /// The caller's flags, for the backing file.
     ///
-    /// Appending is decided write by write. Direct I/O stays above: the kernel leaves its own cache out, and buffers
-    /// here are not aligned for it below.
+    /// Appending is decided for each write. Direct I/O is the kernel's: our buffers are not aligned.
     private static func backingFlags(_ flags: CInt) -> CInt {
         flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_APPEND | O_DIRECT | O_NOFOLLOW)
     }
 
-    /// Whether these are the flags of somebody who reads and nothing else, which never fails once the kernel has allowed it.
+    /// Whether the caller only reads.
+    ///
+    /// That cannot fail once the kernel has allowed it.
     private static func onlyReads(_ flags: CInt) -> Bool {
         flags & (O_ACCMODE | O_TRUNC | O_DIRECT | clinux_noatime) == O_RDONLY
     }
@@ -139,7 +176,7 @@ extension TreeFileSystem {
         } else {
             try files[handle].file.ioctl(command, argument)
         }
-        // The kernel does not know that the time of change is another now.
+        // The kernel does not know of the new change time.
         if command == clinux_set_flags || command == clinux_set_fsx {
             ioModes.connection?.invalidateAttributes(of: inode)
         }

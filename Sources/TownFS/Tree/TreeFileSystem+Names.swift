@@ -10,21 +10,21 @@ extension TreeFileSystem {
         do throws(Errno) {
             return try find(name, in: parent, for: request)
         } catch .noSuchFileOrDirectory where isLastingAbsence(of: name, in: parent) {
-            // Others may make signal files here that the kernel knows nothing of, and in a directory that is renamed to where
-            // they lie, it has looked for them before.
+            // Other hosts may create signal files without the kernel. In a directory that is renamed to where signal
+            // files can lie, the kernel has cached absences.
             return .absent(for: town.configuration.sharesSignals ? SignalFile.attributeTimeout : backingTimeout)
         }
     }
 
-    /// Whether nothing will be found under a name until the kernel itself makes it.
+    /// Whether a name stays absent until the kernel creates it.
     private func isLastingAbsence(of name: FileName, in parent: InodeNumber) -> Bool {
         guard !town.sharesBacking, let node = try? nodes.node(parent) else {
             return false
         }
-        return node.signals?.scope.hasSignals != true
+        return node.signals?.scope.hasSignals != true && !node.isAliased
     }
 
-    /// Finds what a name means, and counts it as looked up.
+    /// Looks a name up, and counts that.
     func find(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
         let directory = try directory(parent)
         switch try nameKind(of: name, in: directory) {
@@ -32,7 +32,12 @@ extension TreeFileSystem {
         case .signal(let signals):
             let file = signals.file(NodeName(name))
             do throws(Errno) {
-                return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+                if separateInodes.isPending(file, for: request.thread) {
+                    return try separateEntry(of: file, in: directory, for: request)
+                }
+                return entry(
+                    of: file, in: directory,
+                    status: try file.status(for: request, on: nodes.inode(of: file), in: directory.location))
             } catch .noSuchFileOrDirectory {
                 if file.retire() { signals.drop(file) }
                 throw .noSuchFileOrDirectory
@@ -52,16 +57,19 @@ extension TreeFileSystem {
         _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
     ) throws(Errno) -> Entry {
         let directory = try directory(forMaking: name, in: parent, for: request)
-        // A regular file is made by `create`, unless somebody calls mknod(2) for it: then it is the signal file, empty.
+        // Usually `create` creates regular files. For mknod(2) the signal file is empty.
         if mode & S_IFMT == S_IFREG, case .signal(let signals) = try nameKind(of: name, in: directory) {
             let (file, opened) = try make(
                 NodeName(name), in: signals, of: directory, mode: mode, flags: O_WRONLY | O_EXCL, for: request)
             opened.close()
-            return entry(of: file, in: directory, status: try file.status(for: request, in: directory.descriptor))
+            return entry(
+                of: file, in: directory,
+                status: try file.status(for: request, on: nodes.inode(of: file), in: directory.location))
         }
         try refuseSignal(name, in: directory, for: request)
+        let backing = try directory.descriptor
         let mode = try creationMode(mode, in: directory, for: request)
-        _ = try retryingInterrupts { mknodat(directory.descriptor.rawValue, name.pointer, mode, device) }
+        _ = try retryingInterrupts { mknodat(backing.rawValue, name.pointer, mode, device) }
         return try entry(ofBacking: name, in: directory)
     }
 
@@ -70,7 +78,8 @@ extension TreeFileSystem {
     ) throws(Errno) -> Entry {
         let directory = try directory(forMaking: name, in: parent, for: request)
         try refuseSignal(name, in: directory, for: request)
-        _ = try retryingInterrupts { mkdirat(directory.descriptor.rawValue, name.pointer, mode) }
+        let backing = try directory.descriptor
+        _ = try retryingInterrupts { mkdirat(backing.rawValue, name.pointer, mode) }
         return try entry(ofBacking: name, in: directory)
     }
 
@@ -79,7 +88,8 @@ extension TreeFileSystem {
     ) throws(Errno) -> Entry {
         let directory = try directory(forMaking: name, in: parent, for: request)
         try refuseSignal(name, in: directory, for: request)
-        _ = try retryingInterrupts { symlinkat(target, directory.descriptor.rawValue, name.pointer) }
+        let backing = try directory.descriptor
+        _ = try retryingInterrupts { symlinkat(target, backing.rawValue, name.pointer) }
         return try entry(ofBacking: name, in: directory)
     }
 
@@ -92,10 +102,13 @@ extension TreeFileSystem {
             try refuseSignal(name, in: directory, for: request)
             throw .notPermitted
         }
-        // By the descriptor's name in /proc, as linkat's AT_EMPTY_PATH takes a capability that users do not have.
+        // Through /proc: AT_EMPTY_PATH of linkat(2) requires a capability.
         let source = try nodes.descriptor(of: inode)
-        _ = try source.callByPath {
-            linkat(AT_FDCWD, $0, directory.descriptor.rawValue, name.pointer, AT_SYMLINK_FOLLOW)
+        let backing = try directory.descriptor
+        try Credentials.withUser(request.callingUser) { () throws(Errno) in
+            _ = try source.callByPath {
+                linkat(AT_FDCWD, $0, backing.rawValue, name.pointer, AT_SYMLINK_FOLLOW)
+            }
         }
         return try entry(ofBacking: name, in: directory)
     }
@@ -116,7 +129,7 @@ extension TreeFileSystem {
         return credentials?.groups.contains(status.st_gid) == true ? mode : mode & ~S_ISGID
     }
 
-    /// Makes a signal file, or opens it if somebody else was faster.
+    /// Creates a signal file, or opens it if another process was faster.
     func make(
         _ name: NodeName, in signals: SignalDirectory, of directory: Directory, mode: mode_t, flags: CInt,
         for request: Request
@@ -126,11 +139,11 @@ extension TreeFileSystem {
             mode: mode & 0o7777 & ~request.umask, user: request.user,
             group: real.st_mode & S_ISGID == 0 ? request.group : real.st_gid)
         return try signals.withFile(name) { (file) throws(Errno) in
-            try file.create(ownership, flags: flags, for: request, in: directory.descriptor).map { (file, $0) }
+            try file.create(ownership, flags: flags, for: request, in: directory.location).map { (file, $0) }
         }
     }
 
-    /// The directory in which something shall be made.
+    /// The directory in which a name is to be created.
     private func directory(
         forMaking name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> Directory {
@@ -140,19 +153,19 @@ extension TreeFileSystem {
         return directory
     }
 
-    /// EPERM for the name of a file through which a document is written down: nobody shall be in its way.
+    /// EPERM for the name of a temporary file of write-back.
     func refuseTemporary(_ name: FileName, in directory: Directory) throws(Errno) {
         if let signals = directory.signals, BackingDocument.isTemporary(name.bytes, in: signals.scope) {
             throw .notPermitted
         }
     }
 
-    /// EEXIST where there is a signal file, even if there is nothing beneath it.
+    /// EEXIST if there is a signal file, even without a backing file.
     func refuseSignal(_ name: FileName, in directory: Directory, for request: Request) throws(Errno) {
         guard case .signal(let signals) = try nameKind(of: name, in: directory) else { return }
         let file = signals.file(NodeName(name))
         do throws(Errno) {
-            _ = try file.status(for: request, in: directory.descriptor)
+            _ = try file.status(for: request, on: nodes.inode(of: file), in: directory.location)
         } catch .noSuchFileOrDirectory {
             return
         }
@@ -166,12 +179,13 @@ extension TreeFileSystem {
         switch try nameKind(of: name, in: directory) {
         case .signal(let signals):
             let file = signals.file(NodeName(name))
-            try file.remove(in: directory.descriptor)
+            try file.remove(in: directory.location)
             nodes.detach(file)
         case .backing:
             town.processes.noteActivity(request)
-            try pinning(name, in: directory) { () throws(Errno) in
-                _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, 0) }
+            let backing = try directory.descriptor
+            try pinning(name, in: directory.inode, backing) { () throws(Errno) in
+                _ = try retryingInterrupts { unlinkat(backing.rawValue, name.pointer, 0) }
             }
         }
     }
@@ -180,23 +194,25 @@ extension TreeFileSystem {
         let directory = try directory(parent)
         switch try nameKind(of: name, in: directory) {
         case .signal(let signals):
-            _ = try signals.file(NodeName(name)).status(for: request, in: directory.descriptor)
+            let file = signals.file(NodeName(name))
+            _ = try file.status(for: request, on: nodes.inode(of: file), in: directory.location)
             throw .notDirectory
         case .backing:
             town.processes.noteActivity(request)
             let removed = directory.signals?.knownChild(NodeName(name))
             // Documents that are not written back, files that are being created.
             if let removed, removed.holdsFiles { throw .directoryNotEmpty }
+            let backing = try directory.descriptor
             func remove() throws(Errno) {
-                _ = try retryingInterrupts { unlinkat(directory.descriptor.rawValue, name.pointer, AT_REMOVEDIR) }
+                _ = try retryingInterrupts { unlinkat(backing.rawValue, name.pointer, AT_REMOVEDIR) }
             }
-            try pinning(name, in: directory) { () throws(Errno) in
+            try pinning(name, in: directory.inode, backing) { () throws(Errno) in
                 do throws(Errno) {
                     try remove()
                 } catch .directoryNotEmpty {
                     let signals = signals.directory(NodeName(name), in: directory.signals)
                     guard let signals, signals.scope.hasSignals else { throw .directoryNotEmpty }
-                    try emptyBeneath(signals, name, in: directory)
+                    try emptyBackingDirectory(signals, name, in: directory)
                     try remove()
                 }
             }
@@ -204,24 +220,24 @@ extension TreeFileSystem {
         }
     }
 
-    /// Makes a directory beneath as empty as it looks.
+    /// Removes temporary files from a backing directory that looks empty.
     ///
-    /// ENOTEMPTY where it holds more than the one beneath does.
-    func emptyBeneath(_ signals: SignalDirectory, _ name: FileName, in parent: Directory) throws(Errno) {
-        // Documents that are not written down, files that are just being made.
+    /// ENOTEMPTY if it has signal files that were not written back.
+    func emptyBackingDirectory(_ signals: SignalDirectory, _ name: FileName, in parent: Directory) throws(Errno) {
+        // Documents that were not written back, and files that are being created.
         guard !signals.holdsFiles else { throw .directoryNotEmpty }
         let real = try OwnedDescriptor(
             opening: name.pointer, in: parent.descriptor.rawValue, O_PATH | O_NOFOLLOW | O_DIRECTORY)
         try BackingDocument.removeTemporaries(in: Descriptor(real), scope: signals.scope)
     }
 
-    /// Keeps a backing file that the kernel knows reachable while `body` removes its name, and after.
+    /// Keeps a backing file reachable that the kernel knows, while `body` removes its name and after that.
     func pinning(
-        _ name: FileName, in directory: Directory, _ body: () throws(Errno) -> Void
+        _ name: FileName, in parent: InodeNumber, _ backing: Descriptor, _ body: () throws(Errno) -> Void
     ) throws(Errno) {
-        let status = try? FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        let status = try? ExtendedStatus(of: name.pointer, in: backing.rawValue)
         let place = NodeStore.Place(
-            parent: directory.inode, directory: directory.descriptor, name: NodeName(name))
+            parent: parent, directory: backing, name: NodeName(name))
         let pinned = status.flatMap { nodes.pin($0.identity, at: place) ? $0.identity : nil }
         do throws(Errno) {
             try body()

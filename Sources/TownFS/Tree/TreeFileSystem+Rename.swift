@@ -10,8 +10,8 @@ extension TreeFileSystem {
         _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
         for request: Request
     ) throws(Errno) {
-        let source = NameAt(name, try directory(parent))
-        let target = NameAt(newName, try directory(newParent))
+        let source = try NameAt(name, directory(parent))
+        let target = try NameAt(newName, directory(newParent))
         try refuseTemporary(newName, in: target.directory)
         switch (try nameKind(of: name, in: source.directory), try nameKind(of: newName, in: target.directory)) {
         case (.backing, .backing):
@@ -21,7 +21,7 @@ extension TreeFileSystem {
             town.processes.noteActivity(request)
             try renameBacking(source, target, flags, for: request)
         case (_, .signal(let signals)):
-            // Two names change places, or one leaves a whiteout behind: neither is a touch.
+            // An exchange and a whiteout are no touch.
             guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .invalidArgument }
             try renameOntoSignal(source, target, signals, flags, for: request)
         case (.signal(let signals), .backing):
@@ -30,7 +30,7 @@ extension TreeFileSystem {
         }
     }
 
-    /// Whether something other than a regular file is renamed to where no signal file is: then none will be.
+    /// Whether the target stays no signal file: the source is no regular file, and the target does not exist.
     private func canOnlyBeBacking(
         _ source: NameAt, _ target: NameAt, for request: Request
     ) throws(Errno) -> Bool {
@@ -48,15 +48,17 @@ extension TreeFileSystem {
         let name: FileName
         let nodeName: NodeName
         let directory: Directory
+        let descriptor: Descriptor
 
-        init(_ name: FileName, _ directory: Directory) {
+        init(_ name: FileName, _ directory: Directory) throws(Errno) {
+            descriptor = try directory.descriptor
             self.name = name
             nodeName = NodeName(name)
             self.directory = directory
         }
 
-        func status() throws(Errno) -> FileStatus {
-            try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        func status() throws(Errno) -> ExtendedStatus {
+            try ExtendedStatus(of: name.pointer, in: descriptor.rawValue)
         }
     }
 
@@ -66,7 +68,7 @@ extension TreeFileSystem {
         let moved = try source.status()
         let replaced = try? target.status()
         let isExchange = flags & UInt32(RENAME_EXCHANGE) != 0
-        // Documents have to lie in a directory for real before it takes them along.
+        // The directory takes its backing files along: documents must be in them.
         let movedSignals = moved.isDirectory ? signals.directory(source.nodeName, in: source.directory.signals) : nil
         if let movedSignals { try writeback(backing: movedSignals) }
         let replacedSignals =
@@ -75,23 +77,27 @@ extension TreeFileSystem {
             if isExchange {
                 try writeback(backing: replacedSignals)
             } else {
-                try emptyBeneath(replacedSignals, target.name, in: target.directory)
+                try emptyBackingDirectory(replacedSignals, target.name, in: target.directory)
             }
         }
         func rename() throws(Errno) {
-            _ = try retryingInterrupts {
-                clinux_renameat2(
-                    source.directory.descriptor.rawValue, source.name.pointer,
-                    target.directory.descriptor.rawValue, target.name.pointer, flags)
+            try Credentials.withUser(request.callingUser) { () throws(Errno) in
+                _ = try retryingInterrupts {
+                    clinux_renameat2(
+                        source.descriptor.rawValue, source.name.pointer,
+                        target.descriptor.rawValue, target.name.pointer, flags)
+                }
             }
         }
-        let hasMoved = try nodes.renames.whileRenaming { () throws(Errno) in
+        let hasMoved = try nodes.renames.whileRenaming(
+            moved.identity, exchanging: isExchange ? replaced?.identity : nil
+        ) { () throws(Errno) in
             if isExchange {
                 try rename()
             } else {
-                try pinning(target.name, in: target.directory, rename)
+                try pinning(target.name, in: target.directory.inode, target.descriptor, rename)
             }
-            // Both names were of one file: rename(2) does nothing then.
+            // Both names were of one file: rename(2) did nothing.
             if let replaced, replaced.identity == moved.identity { return false }
             if let movedSignals { leave(movedSignals, for: target) }
             if let replacedSignals { leave(replacedSignals, for: source) }
@@ -104,19 +110,19 @@ extension TreeFileSystem {
         if isExchange, let replaced { updateSignals(replaced, from: replacedSignals, to: source, for: request) }
     }
 
-    /// Ends the signal files at and below a directory that has moved, `place` being where it is now.
+    /// Ends the signal files in a directory that has moved to `place`, and below it.
     private func leave(_ left: SignalDirectory, for place: NameAt) {
         for (file, content) in left.detachSubtree() {
-            // Touched while the directory was on its way. Where it cannot be written, it is as if that had come later.
+            // Touched during the rename. If it cannot be written, the touch came too late.
             let path = place.nodeName.bytes + file.directory.path.dropFirst(left.path.count)
-            try? place.directory.descriptor.withDirectory(at: path) { (real) throws(Errno) in
+            try? place.descriptor.withDirectory(at: path) { (real) throws(Errno) in
                 try BackingDocument.replace(file.name, in: real, with: content, now: town.now.wall, evenIfNewer: true)
             }
         }
     }
 
-    /// Tells the store where a file is after a rename.
-    private func move(_ moved: FileStatus, to place: NameAt) {
+    /// Updates the node store after a rename.
+    private func move(_ moved: ExtendedStatus, to place: NameAt) {
         let below = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
         nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: below)
     }
@@ -125,44 +131,46 @@ extension TreeFileSystem {
     ///
     /// Costs nothing if there can be none, neither where the directory was (`former`) nor where it is.
     private func updateSignals(
-        _ moved: FileStatus, from former: SignalDirectory?, to target: NameAt, for request: Request
+        _ moved: ExtendedStatus, from former: SignalDirectory?, to target: NameAt, for request: Request
     ) {
         guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
         let current = signals.directory(target.nodeName, in: target.directory.signals)
         guard former != nil || current != nil else { return }
         let (movedEntries, directories) = nodes.updateSignals(under: inode)
-        for moved in movedEntries { settle(moved, for: request) }
+        for moved in movedEntries { resolve(moved, for: request) }
         let isChanged = (former?.scope.hasSignals == true) != (current?.scope.hasSignals == true)
         dropListings(of: directories + (isChanged ? [inode] : []))
     }
 
-    /// Has the kernel drop what it has kept of listings, which it may keep no longer, or may from now on.
+    /// Makes the kernel drop cached listings of directories where signal files can lie now, or could before.
     ///
-    /// It waits for whoever is being given such a listing at the moment, and so is not told by a thread that answers requests.
+    /// The notification waits for requests in progress on such a directory, so a request thread must not send it.
     private func dropListings(of directories: [InodeNumber]) {
         guard !directories.isEmpty, let connection = ioModes.connection else { return }
-        // Without a thread to be had, what is kept stays until a name in the directory changes.
+        // Without a thread, cached listings stay until a name in the directory changes.
         _ = try? Thread(named: "listings") {
             for directory in directories { connection.invalidatePages(of: directory) }
         }
     }
 
-    /// Makes an inode what its name means in the place to which its directory has moved: the kernel goes on using it.
-    private func settle(_ moved: NodeStore.MovedEntry, for request: Request) {
+    /// Makes an inode what its name means at the new path of its directory.
+    ///
+    /// The kernel keeps using the inode.
+    private func resolve(_ moved: NodeStore.MovedEntry, for request: Request) {
         guard let parent = try? nodes.descriptor(of: moved.parent) else { return }
         let real = try? moved.name.withPointer { (name) throws(Errno) in
             try FileStatus(of: name, in: parent.rawValue)
         }
-        // What could not be written down is not here.
+        // A document that could not be written back is missing.
         guard let real, real.isRegularFile else { return }
         if let signals = moved.signals, signals.scope.matches(moved.name.bytes) {
             guard let file = try? signals.withFile(moved.name, { $0 }) else { return }
             nodes.assign(moved.inode, to: file, named: moved.name, in: moved.parent)
-            for (opened, handle) in signalHandles(of: moved.inode) {
-                opened.replaceFile(with: file.takeOver(handle, in: parent))
+            for (opened, handle) in signalFiles(of: moved.inode) {
+                opened.replaceFile(with: file.adopt(handle, in: .open(parent)))
             }
             if let content = try? content(ofBacking: moved.name, in: parent) {
-                adoptOpenings(of: moved.inode, by: file, content, for: request, in: parent)
+                adoptOpenings(of: moved.inode, by: file, content, for: request, in: .open(parent))
             }
         } else {
             nodes.assign(moved.inode, to: real.identity, named: moved.name, in: moved.parent)
@@ -171,17 +179,17 @@ extension TreeFileSystem {
         ioModes.connection?.invalidateAttributes(of: moved.inode)
     }
 
-    func signalHandles(of inode: InodeNumber) -> [(OpenHandle, SignalOpenFile)] {
+    func signalFiles(of inode: InodeNumber) -> [(OpenHandle, SignalOpenFile)] {
         files.all.compactMap { opened in
             guard opened.inode == inode, let file = opened.file as? SignalOpenFile else { return nil }
             return (opened, file)
         }
     }
 
-    /// Lets whoever has a signal file open go on in the ordinary file that it has become.
+    /// Gives processes that have a signal file open the ordinary file that it has become.
     private func releaseHandles(of inode: InodeNumber) {
-        for (opened, handle) in signalHandles(of: inode) {
-            // Where it cannot be opened, they go on with what is open to them: a file without a name.
+        for (opened, handle) in signalFiles(of: inode) {
+            // If it cannot be opened, they keep the unlinked signal file.
             guard let file = try? nodes.descriptor(of: inode).reopened(handle.isWritable ? O_RDWR : O_RDONLY) else {
                 continue
             }
@@ -190,7 +198,7 @@ extension TreeFileSystem {
                 _ = draft.withUnsafeBytes { pwrite(file.rawValue, $0.baseAddress, $0.count, 0) }
             }
             opened.replaceFile(
-                with: BackingFile(file, flags: handle.isWritable ? O_RDWR : O_RDONLY, in: backingContext))
+                with: BackingFile(file, flags: handle.isWritable ? O_RDWR : O_RDONLY, user: 0, in: backingContext))
             handle.close()
         }
     }
@@ -199,7 +207,7 @@ extension TreeFileSystem {
         if let failure = town.writeback.writeNow(top.subtree.flatMap(\.knownFiles)) { throw failure }
     }
 
-    /// Takes what is renamed over a signal file for its new document, and the inode for the signal file's.
+    /// Commits a file that is renamed over a signal file as its new document, and gives the signal file its inode.
     private func renameOntoSignal(
         _ source: NameAt, _ target: NameAt, _ targetSignals: SignalDirectory, _ flags: UInt32,
         for request: Request
@@ -208,7 +216,7 @@ extension TreeFileSystem {
         let sourceFile: SignalFile?
         if case .signal(let signals) = try nameKind(of: source.name, in: source.directory) {
             let other = signals.file(source.nodeName)
-            content = try other.currentContent(in: source.directory.descriptor)
+            content = try other.currentContent(in: source.directory.location)
             sourceFile = other
         } else {
             do throws(Errno) {
@@ -224,45 +232,46 @@ extension TreeFileSystem {
         let moved = sourceFile == nil ? try source.status().identity : nil
         let inode = moved.flatMap { nodes.inode(of: $0) } ?? sourceFile.flatMap { nodes.inode(of: $0) }
         let file = try targetSignals.withFile(target.nodeName) { (file) throws(Errno) -> SignalFile? in
-            let isOther = file.needsSuccessor(for: content.ownership, in: target.directory.descriptor)
+            let isOther = file.needsSuccessor(for: content.ownership, in: target.directory.location)
             let successor = isOther ? SignalFile(name: file.name, in: targetSignals, town: town) : nil
             let isCommitted = try file.commit(
                 content.document.bytes, source: .renamed, by: request,
                 as: town.callers.attributedCaller(request.thread, of: file.path),
-                in: target.directory.descriptor, replacement: content.ownership, successor: successor)
+                in: target.directory.location, replacement: content.ownership, successor: successor)
             guard isCommitted else { return nil }
             guard let successor else { return file }
             nodes.detach(file)
             return successor
         }
         if let sourceFile {
-            try sourceFile.remove(in: source.directory.descriptor)
+            try sourceFile.remove(in: source.directory.location)
         } else {
-            _ = try retryingInterrupts { unlinkat(source.directory.descriptor.rawValue, source.name.pointer, 0) }
+            _ = try retryingInterrupts { unlinkat(source.descriptor.rawValue, source.name.pointer, 0) }
         }
         guard let inode else { return }
         nodes.assign(inode, to: file, named: target.nodeName, in: target.directory.inode)
         ioModes.connection?.invalidateAttributes(of: inode)
-        adoptOpenings(of: inode, by: file, content, for: request, in: target.directory.descriptor)
+        adoptOpenings(of: inode, by: file, content, for: request, in: target.directory.location)
     }
 
-    /// Makes those who have an ordinary file open go on in the signal file that it has become.
+    /// Gives processes that have an ordinary file open the signal file that it has become.
     private func adoptOpenings(
         of inode: InodeNumber, by file: SignalFile, _ content: SignalFile.Content, for request: Request,
-        in parent: Descriptor
+        in parent: ParentDirectory
     ) {
         for opened in files.all where opened.inode == inode {
             guard opened.file is BackingFile else { continue }
-            opened.replaceFile(with: file.adopt(content, by: request, in: parent), leaving: content.document.bytes)
+            opened.replaceFile(
+                with: file.adopt(content, on: inode, by: request, in: parent), leaving: content.document.bytes)
         }
     }
 
     /// The content of an ordinary file that is about to become a signal file's.
     ///
-    /// EINVAL when it cannot be a document.
+    /// EINVAL if it is no document.
     private func content(ofBacking source: NameAt) throws(Errno) -> SignalFile.Content {
         do throws(Errno) {
-            return try content(ofBacking: source.nodeName, in: source.directory.descriptor)
+            return try content(ofBacking: source.nodeName, in: source.descriptor)
         } catch .invalidArgument {
             throw try source.status().isDirectory ? .notDirectory : .invalidArgument
         }
@@ -271,7 +280,7 @@ extension TreeFileSystem {
     private func content(ofBacking name: NodeName, in directory: Descriptor) throws(Errno) -> SignalFile.Content {
         guard let file = try BackingDocument.open(name, in: directory.rawValue) else { throw .invalidArgument }
         let status = file.status
-        // The inode becomes the signal file's, and with it every name that it has.
+        // The inode becomes the signal file's, with all its names.
         guard status.st_nlink == 1 else { throw .notPermitted }
         return SignalFile.Content(
             document: Document(try file.bytes()), modified: WallTime(status.st_mtim),
@@ -280,22 +289,22 @@ extension TreeFileSystem {
             deadline: town.now.instant)
     }
 
-    /// Makes a signal file's document an ordinary file of another name; the signal file is gone then.
+    /// Renames a signal file to an ordinary name: writes the document to that name and removes the signal file.
     private func renameAway(
         _ file: SignalFile, _ source: NameAt, _ target: NameAt, _ flags: UInt32, for request: Request
     ) throws(Errno) {
-        let content = try file.currentContent(in: source.directory.descriptor)
+        let content = try file.currentContent(in: source.directory.location)
         if let replaced = try? target.status() {
             guard flags & UInt32(RENAME_NOREPLACE) == 0 else { throw .fileExists }
             guard !replaced.isDirectory else { throw .isDirectory }
         }
-        try pinning(target.name, in: target.directory) { () throws(Errno) in
+        try pinning(target.name, in: target.directory.inode, target.descriptor) { () throws(Errno) in
             try BackingDocument.replace(
-                target.nodeName, in: target.directory.descriptor.rawValue, with: content,
-                now: town.now.wall, flags: flags, evenIfNewer: true, staging: source.directory.descriptor.rawValue)
+                target.nodeName, in: target.descriptor.rawValue, with: content,
+                now: town.now.wall, flags: flags, evenIfNewer: true, staging: source.descriptor.rawValue)
         }
         let inode = nodes.inode(of: file)
-        try file.remove(in: source.directory.descriptor)
+        try file.remove(in: source.directory.location)
         if let inode {
             nodes.assign(
                 inode, to: try target.status().identity, named: target.nodeName, in: target.directory.inode)

@@ -2,7 +2,7 @@ import Fuse
 import Liveness
 import SystemPackage
 
-/// Records of others who share the town's name, as the mirror brings them.
+/// Records of other hosts that share the town.
 extension TreeFileSystem: SharedRecordReceiver {
     package func receive(_ touch: Touch, exit: Record.Exit?) {
         guard let path = touch.signal else {
@@ -24,12 +24,11 @@ extension TreeFileSystem: SharedRecordReceiver {
         }
     }
 
-    /// Calls `body` for the signal file at a path, if there can be one in this town.
+    /// Calls `body` for the signal file at a path, if there can be one.
     ///
-    /// Without a real directory there is none: in it, nobody could find the file. And where something else than a regular
-    /// file has the name, that is what it is.
+    /// There can be none without a backing directory, or where the backing file is no regular file.
     private func withSignalFile(
-        at path: [UInt8], _ body: (SignalFile, _ parent: Descriptor) throws(Errno) -> Void?
+        at path: [UInt8], _ body: (SignalFile, _ parent: ParentDirectory) throws(Errno) -> Void?
     ) {
         let (parent, name) = path.parentAndName
         do throws(Errno) {
@@ -39,8 +38,8 @@ extension TreeFileSystem: SharedRecordReceiver {
                 directory = signals.directory(NodeName(name), in: directory)
             }
             guard let directory, directory.scope.matches(name.bytes), try isFree(name, in: real) else { return }
-            try directory.withFile(name) { (file) throws(Errno) in try body(file, real) }
-            // Nothing has come of it: nobody needs to know of it.
+            try directory.withFile(name) { (file) throws(Errno) in try body(file, .open(real)) }
+            // The record was not accepted: no object is needed.
             if let file = directory.known(name), file.retire() { directory.drop(file) }
         } catch .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .staleNFSFileHandle {
         } catch {

@@ -19,7 +19,7 @@ package final class TreeFileSystem: HandleFileSystem {
     let town: Town
     let nodes: NodeStore
     let signals: SignalDirectories
-    let others: DeviceInodeMap
+    let devices: DeviceInodeMap
     package let files = HandleTable<OpenHandle>()
     let directories = DirectoryHandles()
     let ioModes: IOModes
@@ -27,6 +27,10 @@ package final class TreeFileSystem: HandleFileSystem {
     /// A name that no listing of the root shows.
     let hiddenName: [UInt8]?
     package let features: Features
+    /// Tells the inode numbers of one mount from those of another, which start at the same number.
+    let generation = UInt32.random(in: 1...UInt32.max)
+    let separateInodes = SeparateInodes()
+    let aliases: AliasedDirectories
 
     /// - Parameters:
     ///   - cover: The part of the town that the mount covers.
@@ -47,9 +51,10 @@ package final class TreeFileSystem: HandleFileSystem {
             listsUnopened: !town.configuration.sharesBacking,
             allowsIDMapping: town.configuration.allowsIDMapping)
         ioModes = IOModes(keepsPages: !town.configuration.sharesBacking)
-        let identity = try FileStatus(of: root.rawValue).identity
-        others = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
-        backingContext = BackingFile.Context(processes: town.processes, devices: others)
+        let identity = try ExtendedStatus(of: root.rawValue).identity
+        aliases = AliasedDirectories(in: root)
+        devices = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
+        backingContext = BackingFile.Context(processes: town.processes, devices: devices)
         nodes = NodeStore(
             root: root, identity: identity, signals: signals.directory(under: cover),
             firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
@@ -63,9 +68,17 @@ package final class TreeFileSystem: HandleFileSystem {
         ioModes.connect(to: connection)
     }
 
+    package func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool {
+        if town.isDetached { return true }
+        // ESTALE needs no I/O.
+        guard let node = try? nodes.node(inode) else { return false }
+        guard let name else { return node.signalFile?.isInMemory != true }
+        return node.signals?.known(NodeName(name))?.isNameInMemory != true
+    }
+
     package func isOnRootDevice(_ inode: InodeNumber) -> Bool {
         guard let identity = (try? nodes.node(inode))?.identity else { return true }
-        return others.isRoot(identity.device)
+        return devices.isRoot(identity.device)
     }
 
     /// For `.pulse/status.json`.
@@ -76,33 +89,46 @@ package final class TreeFileSystem: HandleFileSystem {
     /// A directory in which a request names something.
     struct Directory {
         let inode: InodeNumber
-        let descriptor: Descriptor
+        let location: ParentDirectory
         let signals: SignalDirectory?
+        let isAliased: Bool
+
+        var descriptor: Descriptor { get throws(Errno) { try location.descriptor } }
     }
 
-    /// What a name in a directory means.
+    /// The meaning of a name in a directory.
     enum NameKind {
         case backing
-        /// A signal file, or the name of one where nothing is yet.
+        /// A signal file, or the name of one that does not exist.
         case signal(SignalDirectory)
     }
 
-    /// The directory of an inode, for making, removing and finding names in.
+    /// The directory in which a request names something.
     ///
-    /// ENOTDIR for what cannot hold any.
+    /// ENOTDIR for a signal file.
     func directory(_ inode: InodeNumber) throws(Errno) -> Directory {
         let node = try nodes.node(inode)
         guard node.signalFile == nil else { throw .notDirectory }
-        return Directory(inode: inode, descriptor: try nodes.descriptor(of: inode), signals: node.signals)
+        let location: ParentDirectory
+        if let descriptor = node.descriptor {
+            location = .open(descriptor)
+        } else if node.signals?.scope.hasSignals == true {
+            // A name in it may be answered from memory.
+            location = .node(inode, in: nodes)
+        } else {
+            location = .open(try nodes.descriptor(of: inode))
+        }
+        return Directory(inode: inode, location: location, signals: node.signals, isAliased: node.isAliased)
     }
 
-    /// Decides what a name in a directory means.
+    /// The meaning of a name: a backing file that is no regular file is no signal file.
     ///
-    /// Something else than a regular file beneath is no signal file. ENOENT for temporary files of write-back.
+    /// ENOENT for temporary files of write-back.
     func nameKind(of name: FileName, in directory: Directory) throws(Errno) -> NameKind {
         guard let signals = directory.signals else { return .backing }
         if BackingDocument.isTemporary(name.bytes, in: signals.scope) { throw .noSuchFileOrDirectory }
         guard signals.isSignal(name.bytes) else { return .backing }
+        if signals.known(NodeName(name))?.isNameInMemory == true { return .signal(signals) }
         do throws(Errno) {
             let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
             return status.isRegularFile ? .signal(signals) : .backing
@@ -113,32 +139,37 @@ package final class TreeFileSystem: HandleFileSystem {
 
     // MARK: Entries
 
-    /// Looks a backing file up, counting it.
+    /// Looks a backing file up, and counts that.
     func entry(ofBacking name: FileName, in directory: Directory) throws(Errno) -> Entry {
         let moment = nodes.moment
         let found = try ExtendedStatus(of: name.pointer, in: directory.descriptor.rawValue)
         return entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
     }
 
-    /// - Parameter moment: One before `found` was found under the name.
+    /// - Parameter moment: From before `found` was found under the name.
     func entry(
         ofBacking name: NodeName, in directory: Directory, _ found: ExtendedStatus,
         seenAt moment: NodeStore.RenameGeneration
     ) -> Entry {
         let status = found.status
         let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
+        let isAliased = found.isDirectory && (directory.isAliased || aliases.contains(found))
         let (inode, mayBeMapped) = nodes.remember(
-            found, named: name, in: directory.inode, signals: below, seenAt: moment)
+            found, named: name, in: directory.inode, signals: below, isAliased: isAliased, seenAt: moment)
+        guard !isAliased, !directory.isAliased else {
+            return Entry(
+                inode: inode, generation: generation, status: devices.shown(status), nameTimeout: 0, statusTimeout: 0)
+        }
         return Entry(
-            inode: inode, status: others.shown(status), nameTimeout: nameTimeout(name, status, in: directory.signals),
+            inode: inode, generation: generation, status: devices.shown(status),
+            nameTimeout: nameTimeout(name, status, in: directory.signals),
             statusTimeout: statusTimeout(status, in: directory.signals, below: below, mayBeMapped: mayBeMapped))
     }
 
-    /// For how long a name may be taken to mean a backing file: not for long where it may come to mean a signal file.
+    /// How long the kernel may cache a name: not long if it may come to mean a signal file.
     ///
-    /// That is beside signal files, and of a file with several names anywhere: when its directory is renamed to where signal
-    /// files lie, the inode may be known by another of its names. A directory never becomes a signal file, and nothing that
-    /// is renamed over a signal file is one.
+    /// That is the case beside signal files, and for a file with several names: if its directory is renamed to where
+    /// signal files can lie, the inode may be known by another name. A directory never becomes a signal file.
     private func nameTimeout(_ name: NodeName, _ status: FileStatus, in directory: SignalDirectory?) -> Double {
         let isShortLived =
             directory?.scope.hasSignals == true && !status.isDirectory
@@ -146,12 +177,11 @@ package final class TreeFileSystem: HandleFileSystem {
         return isShortLived ? min(SignalFile.attributeTimeout, backingTimeout) : backingTimeout
     }
 
-    /// For how long a backing file's status may be believed.
+    /// How long the kernel may cache the attributes of a backing file.
     ///
-    /// Not at all beside signal files: it may be about to be renamed onto one, and the kernel would go on telling its own
-    /// size and times for the signal file's. Not for long if it is a directory of such: documents are written down in it.
-    /// Nor when it has set-id bits, which a write may take away without the kernel's asking for more than times and size.
-    /// Nor once it may have been mapped for writing without our knowing.
+    /// Not at all beside signal files: the file may be renamed onto one, and the kernel would keep its size and times.
+    /// Not if it has set-id bits, which a write clears without the kernel's knowing. Not if it may be mapped for
+    /// writing. Not long for a directory of signal files, as documents are written back in it.
     func statusTimeout(
         _ status: FileStatus, in directory: SignalDirectory?, below: SignalDirectory?, mayBeMapped: Bool
     ) -> Double {
@@ -163,28 +193,40 @@ package final class TreeFileSystem: HandleFileSystem {
         return isVolatile ? 0 : backingTimeout
     }
 
-    /// Looks a signal file up, counting it.
+    /// Looks a signal file up, and counts that.
     func entry(of file: SignalFile, in directory: Directory, status: StatusReply) -> Entry {
         let inode = nodes.remember(file, named: file.name, in: directory.inode)
-        // Names come and go through the kernel, which so knows of it; only expiry and other hosts do not.
+        // Names change through the kernel, except by expiry and other hosts.
         let isLasting = town.configuration.isExclusive
         return Entry(
-            inode: inode, status: status.status, nameTimeout: isLasting ? backingTimeout : 0,
+            inode: inode, generation: generation, status: status.status, nameTimeout: isLasting ? backingTimeout : 0,
             statusTimeout: status.timeout)
+    }
+
+    /// Looks a signal file up for an open that needs its own inode, and counts the lookup.
+    ///
+    /// The entry timeout is 0: the next lookup returns the first inode.
+    func separateEntry(
+        of file: SignalFile, in directory: Directory, for request: Request
+    ) throws(Errno) -> Entry {
+        let status = try file.status(in: directory.location)
+        let inode = separateInodes.lookup(file, for: request.thread) { known in
+            nodes.remember(separately: file, known, named: file.name, in: directory.inode)
+        }
+        return Entry(inode: inode, generation: generation, status: status, nameTimeout: 0, statusTimeout: 0)
     }
 
     // MARK: What is whose
 
-    /// What an inode is, for operations on files rather than names.
+    /// The meaning of an inode.
     enum InodeKind {
         case backing
-        /// With the real directory beneath its own.
-        case signal(SignalFile, Descriptor)
+        case signal(SignalFile, ParentDirectory)
     }
 
     func inodeKind(_ inode: InodeNumber) throws(Errno) -> InodeKind {
         let node = try nodes.node(inode)
         guard let file = node.signalFile else { return .backing }
-        return .signal(file, try nodes.descriptor(of: node.parent))
+        return .signal(file, .node(node.parent, in: nodes))
     }
 }

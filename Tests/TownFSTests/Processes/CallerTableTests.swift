@@ -66,9 +66,9 @@ import Testing
                 for path in ["/gastown/crew/max", "/gastown/crew", "/gastown", ""] { rmdir("\(town)-other\(path)") }
             }
             let other = try ChildProgram("echo; read x", in: "\(town)-other/gastown/crew/max")
-            #expect(table.attribution(of: table.caller(other.pid)) == .nobody)
+            #expect(table.attribution(of: table.caller(other.pid)) == .unknown)
             let root = try ChildProgram("echo; read x", in: town)
-            #expect(table.attribution(of: table.caller(root.pid)) == .nobody)
+            #expect(table.attribution(of: table.caller(root.pid)) == .unknown)
         }
     }
 
@@ -101,7 +101,7 @@ import Testing
     func invisibleThreadHasNoIdentity(_ thread: pid_t) throws {
         try withTable { table, _ in
             #expect(table.caller(thread) == nil)
-            #expect(table.attribution(of: table.caller(thread)) == .nobody)
+            #expect(table.attribution(of: table.caller(thread)) == .unknown)
         }
     }
 
@@ -180,7 +180,7 @@ import Testing
         try withTable { table, town in
             let child = try ChildProgram("echo; read x", environment: ["GT_SESSION": "gt-nux"])
             let caller = try #require(table.caller(child.pid))
-            #expect(table.attribution(of: caller) == .nobody)
+            #expect(table.attribution(of: caller) == .unknown)
             func write(_ text: String) throws {
                 let file = try OwnedDescriptor(
                     opening: "\(town)/mayor/rigs.json", in: AT_FDCWD, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
@@ -195,7 +195,7 @@ import Testing
             try write(#"{"rigs":{"other":{"beads":{"prefix":"gt"}}}}"#)
             #expect(table.attribution(of: caller) == (try runtime("other/polecats/nux", .environment(.session))))
             unlink("\(town)/mayor/rigs.json")
-            #expect(table.attribution(of: caller) == .nobody)
+            #expect(table.attribution(of: caller) == .unknown)
         }
     }
 }
