@@ -299,7 +299,8 @@ package struct Keeper: ~Copyable {
             log.error("cannot detach \(entry.path): \(error)")
             isDetached = false
         }
-        if isAttached, entry.isPulse { PulseMountpoint.remove(in: backing.rawRoot) }
+        // Fails if it is a mountpoint again.
+        if entry.isPulse { PulseMountpoint.remove(in: backing.rawRoot) }
         // The last descriptor of the connection: whoever waits for an answer gets an error.
         _ = consume connection
         // The mount is gone; this process stays until the last document is written back.

@@ -58,7 +58,7 @@ extension ParallelEndToEnd {
             Mistake("--town-name", "gt", naming: "--town-name"),
             Mistake("--town-name", "gt", "--share", naming: "--redis"),
             Mistake("--runtime-ids", "FILE", naming: "--runtime-ids"),
-            Mistake("--redis", "redis://h", "--runtime-ids", "FILE", status: 1, naming: "no map").with("{"),
+            Mistake("--redis", "redis://h", "--runtime-ids", "FILE", status: 1, naming: "not a map").with("{"),
             Mistake("--redis", "redis://h", "--runtime-ids", "FILE", status: 1, naming: "no UUID").with(#"{"a":"x"}"#),
             Mistake("--redis", "redis://h", "--runtime-ids", "FILE", status: 1, naming: "a and b have the same UUID")
                 .with(#"{"a":"\#(uuid)","b":"\#(uuid.uppercased())"}"#),

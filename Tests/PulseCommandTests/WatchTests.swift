@@ -134,7 +134,7 @@ extension ParallelEndToEnd {
         @Test(arguments: ends) func screenIsGivenBack(keys: String?, signal: CInt, status: String) throws {
             try withMountedTown { town in
                 let session = try TerminalSession(watch(town), columns: 80, rows: 24, in: town.scratch)
-                #expect(try eventually { try session.screen().contains("nobody has been seen yet") })
+                #expect(try eventually { try session.screen().contains("no runtimes yet") })
                 #expect(try session.state() == (true, false))
                 if let keys {
                     try session.press(keys)

@@ -13,7 +13,7 @@ public struct Document: Hashable, Sendable {
     /// Empty for a signal file whose readers go by its modification time.
     public let bytes: [UInt8]
 
-    /// The file it was written to, for the table's owner. Not part of the document itself.
+    /// The file it was written to, for the table's owner; not part of the document itself.
     public var source: (any AnyObject & Sendable)?
 
     /// A document of any bytes, such as those of the backing file; does not validate.

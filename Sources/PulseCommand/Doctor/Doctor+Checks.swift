@@ -375,7 +375,7 @@ extension TownFacts {
         guard hasRealPulse == true else { return nil }
         return .warning(
             ".pulse", "there is a backing file or directory of that name",
-            "The mount \(isMounted ? "hides" : "would hide") it",
+            "It \(isMounted ? "is" : "would be") hidden by the mount",
             do: "If it is needed, unmount and rename it")
     }
 
