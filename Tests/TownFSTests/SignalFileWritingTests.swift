@@ -236,7 +236,7 @@ import Testing
             _ = try town.read(handle)
             try town.close(handle)
             #expect(town.town.counters.touches == 0)
-            #expect(town.town.writeback.pendingCount == 0)
+            #expect(town.town.writeback.dirtyCount == 0)
         }
     }
 }

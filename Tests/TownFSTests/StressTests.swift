@@ -134,7 +134,7 @@ import Testing
         town.writeback()
         #expect(try town.readBacking(path) == text)
         #expect(try !town.backingNames("daemon").contains { $0.hasPrefix(".pulsefs-") })
-        #expect(town.town.writeback.pendingCount == 0)
+        #expect(town.town.writeback.dirtyCount == 0)
         try town.unlink(path)
         town.writeback()
         #expect(try !town.exists(path))

@@ -17,11 +17,11 @@ import Testing
         try withTown { town in
             let text = document("gt", at: town.now)
             try town.write(text, to: activity)
-            #expect(town.town.writeback.pendingCount == 1)
+            #expect(town.town.writeback.dirtyCount == 1)
             town.writeback()
             #expect(try town.readBacking(activity) == text)
             #expect(WallTime(try town.statBacking(activity).st_mtim) == town.now)
-            #expect(town.town.writeback.pendingCount == 0)
+            #expect(town.town.writeback.dirtyCount == 0)
             #expect(try town.backingNames("daemon") == ["activity.json"])
         }
     }
@@ -71,7 +71,7 @@ import Testing
             #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
             let file = try #require(town.signals.all(backing: Array("daemon".utf8)).first?.knownFiles.first)
             #expect(town.town.writeback.writeNow([file]) == .noSuchFileOrDirectory)
-            #expect(town.town.writeback.pendingCount == 1)
+            #expect(town.town.writeback.dirtyCount == 1)
             #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)
             #expect(town.town.close() == 0)
             #expect(try town.readBacking(activity) == text)
@@ -94,7 +94,7 @@ import Testing
                 try town.write(text, to: activity)
                 #expect(eventually { (try? town.readBacking(activity)) == text })
             }
-            #expect(eventually { town.town.writeback.pendingCount == 0 })
+            #expect(eventually { town.town.writeback.dirtyCount == 0 })
         }
     }
 

@@ -199,8 +199,8 @@ struct DirectoryStream: Sendable {
 
     /// Calls `body` with each entry from `offset` on, until it answers false.
     ///
-    /// The kernel lets only one thread at a time read through one open directory, and what is left of a listing is taken by one, so
-    /// no two come here with one descriptor.
+    /// The kernel lets only one thread at a time read through one open directory, and what is left of a listing is
+    /// taken by one, so no two come here with one descriptor.
     ///
     /// - Returns: Whether it came to the end.
     @discardableResult

@@ -4,8 +4,8 @@ import SystemPackage
 
 /// Directories with more than one path in a town, because of bind mounts made before the town was mounted.
 ///
-/// They are separate inodes of the FUSE mount. A change through one path is visible through the other without an invalidation,
-/// so the kernel may cache neither names nor listings of them.
+/// They are separate inodes of the FUSE mount. A change through one path is visible through the other without an
+/// invalidation, so the kernel may cache neither names nor listings of them.
 ///
 /// Source: /proc/self/mountinfo, proc(5).
 struct AliasedDirectories {

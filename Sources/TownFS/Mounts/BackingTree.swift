@@ -5,8 +5,8 @@ import SystemPackage
 
 /// The backing directories of a town, beneath our mounts.
 ///
-/// A path is resolved from the nearest directory that was opened before it was mounted on, so no mount of ours is in the
-/// way. With one mount over the whole town that is the root; with `--scope=signals`, also the mounted directories.
+/// A path is resolved from the nearest directory that was opened before it was mounted on, so no mount of ours is in
+/// the way. With one mount over the whole town that is the root; with `--scope=signals`, also the mounted directories.
 package final class BackingTree: Sendable {
     let root: Descriptor
     private let mountpoints = Mutex<[[UInt8]: Descriptor]>([:])

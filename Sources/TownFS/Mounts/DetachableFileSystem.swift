@@ -10,14 +10,14 @@ import SystemPackage
 package protocol DetachableFileSystem: Sendable {
     /// Serves plain files from now on. May be called again.
     ///
-    /// Signal files are written back, and their names mean backing files; one that is open for writing is written back at
-    /// each commit. No reply allows the kernel to cache anything for more than a second.
+    /// Signal files are written back, and their names mean backing files; one that is open for writing is written back
+    /// at each commit. No reply allows the kernel to cache anything for more than a second.
     func detach()
 
     /// Makes the kernel ask again for everything that it has cached under the rules from before `detach`.
     ///
-    /// Goes on doing so for the pages of open files: the kernel does not check whether those are current. Not to be called
-    /// from an operation.
+    /// Goes on doing so for the pages of open files: the kernel does not check whether those are current. Not to be
+    /// called from an operation.
     ///
     /// - Parameter names: Whether cached names are invalidated, too. That needs Linux 6.1; earlier kernels would unmount
     ///   what is mounted on a name, and make working directories unreachable.

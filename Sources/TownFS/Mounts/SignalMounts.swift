@@ -6,8 +6,8 @@ import SystemPackage
 
 /// The file systems of `--scope=signals`: `.pulse`, and one for each directory of signal files.
 ///
-/// They share one `Town` and one tree of `SignalDirectory`. Each has its own nodes and open files. All paths are relative
-/// to the town root.
+/// They share one `Town` and one tree of `SignalDirectory`. Each has its own nodes and open files. All paths are
+/// relative to the town root.
 package final class SignalMounts: Sendable {
     private let town: Town
     private let signals: SignalDirectories

@@ -5,17 +5,17 @@ import Linux
 import Liveness
 import SystemPackage
 
-/// The real file beneath a signal file: where its document comes from after a mount and goes to before an unmount.
+/// The backing file of a signal file: its document before the first touch, and the target of write-back.
 ///
-/// It is replaced, never written in place, so that whoever has it open keeps reading one whole document.
+/// It is replaced, not written in place, so that a process that has it open keeps reading one whole document.
 struct BackingDocument: ~Copyable {
     let descriptor: OwnedDescriptor
     let status: FileStatus
 
-    /// Opens the real file of a name for reading; nil when there is none, or what is there is no regular file.
+    /// Opens a backing file for reading; nil if there is none or it is not a regular file.
     static func open(_ name: NodeName, in directory: CInt) throws(Errno) -> BackingDocument? {
         do throws(Errno) {
-            // Without O_NONBLOCK the open of a fifo, put there by a race, would wait for its writer.
+            // O_NONBLOCK, as opening a FIFO would wait for a writer.
             let descriptor = try name.withPointer { (name) throws(Errno) in
                 try OwnedDescriptor(opening: name, in: directory, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
             }
@@ -27,20 +27,18 @@ struct BackingDocument: ~Copyable {
         }
     }
 
-    /// A file that is open for reading.
+    /// Takes a descriptor that is open for reading.
     init(_ descriptor: consuming OwnedDescriptor) throws(Errno) {
         status = try FileStatus(of: descriptor.rawValue)
         self.descriptor = descriptor
     }
 
-    /// Gives the open descriptor to a new owner.
-    consuming func takeDescriptor() -> OwnedDescriptor {
+    /// Transfers the open descriptor.
+    consuming func releaseDescriptor() -> OwnedDescriptor {
         descriptor
     }
 
-    /// All of it.
-    ///
-    /// EFBIG when it is larger than a document may be.
+    /// The content; EFBIG if it is larger than `Document.maximumSize`.
     func bytes() throws(Errno) -> [UInt8] {
         guard status.st_size <= Document.maximumSize else { throw .fileTooLarge }
         var failure: Errno?
@@ -73,7 +71,8 @@ struct BackingDocument: ~Copyable {
 
     private static func isUnique(_ name: some Collection<UInt8>) -> Bool {
         let digits = name.dropFirst(temporaryPrefix.count)
-        return digits.count == 16 && digits.allSatisfy { "0123456789abcdef".utf8.contains($0) }
+        return name.starts(with: temporaryPrefix) && digits.count == 16
+            && digits.allSatisfy { "0123456789abcdef".utf8.contains($0) }
     }
 
     /// Removes the temporary files that a crash left in a directory of signal files.
@@ -82,10 +81,7 @@ struct BackingDocument: ~Copyable {
     static func removeTemporaries(in directory: Descriptor, scope: SignalPatterns.Scope?) throws(Errno) {
         try DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
             let name = entry.name.bytes
-            let isLeft =
-                if let scope { isTemporary(name, in: scope) } else {
-                    name.starts(with: temporaryPrefix) && isUnique(name)
-                }
+            let isLeft = scope.map { isTemporary(name, in: $0) } ?? isUnique(name)
             if isLeft { _ = entry.name.withPointer { unlinkat(directory.rawValue, $0, 0) } }
             return true
         }
@@ -166,7 +162,7 @@ struct BackingDocument: ~Copyable {
         return written
     }
 
-    /// Has the names in a directory on the disk, as fsync(2) of a file alone does not.
+    /// Writes a directory's names to disk, which fsync(2) of a file does not do.
     private static func synchronize(_ directory: CInt) throws(Errno) {
         let opened = try OwnedDescriptor(opening: ".", in: directory, O_RDONLY | O_DIRECTORY)
         _ = try retryingInterrupts { fsync(opened.rawValue) }
@@ -193,7 +189,7 @@ struct BackingDocument: ~Copyable {
             }
         }
         let ownership = content.ownership
-        // Only root may give a file away; for anybody else it already is theirs, or stays theirs.
+        // Only root may change the owner. Without that right, the file stays the daemon's.
         _ = fchown(file, ownership.user, ownership.group)
         _ = try retryingInterrupts { fchmod(file, ownership.mode & 0o7777) }
         let times = [content.modified.timespec, content.modified.timespec]

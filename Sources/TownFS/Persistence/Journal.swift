@@ -6,56 +6,56 @@ import Liveness
 import Synchronization
 import SystemPackage
 
-/// What has happened to signal files and is not in their real files yet, in memory that outlives the worker.
+/// Changes of signal files that are not in their backing files yet, in memory that outlives the worker.
 ///
-/// The worker writes it, the keeper holds the same memory (a memfd) and reads it once the worker is dead. A touch costs a
-/// copy of its document and no wake-up of anybody.
+/// The worker writes to a memfd that the keeper shares and reads after the worker's death. A touch costs a copy of its
+/// document and no wakeup.
 ///
 ///     │ head │ region 0 ····················· │ region 1 ····················· │
-///        └── one word: which region counts (bit 63), and how many of its bytes (the rest)
+///        └── one word: the active region (bit 63), and the number of its valid bytes (bits 0 to 62)
 ///
-/// Entries are appended to the region that counts, and the word is stored after them: whenever the worker is killed, the
-/// word tells of whole entries only. When the region has grown past twice of what is still needed, that is copied to
-/// the other region, the word is pointed at it, and the old region's memory is given back.
+/// An entry is appended to the active region before the word is stored, so the word covers whole entries only, whenever
+/// the worker is killed. When the region exceeds twice the size of the entries that still count, those are copied to
+/// the other region, the word switches to it, and the old region's memory is freed.
 package final class Journal: Sendable {
-    /// What an entry says of a signal file.
+    /// A change of a signal file.
     ///
     /// The last one of a path counts.
     enum Event {
-        /// It was touched, and holds this.
+        /// It was touched and has this content.
         case content(SignalFile.Content)
         /// It was unlinked.
         case unlinked
-        /// Its real file is up to date, or it is no longer at this path.
+        /// Its backing file is up to date, or it is no longer at this path.
         case clean
     }
 
     private struct State {
         var region = 0
         var used = 0
-        /// Bytes of `unsettled`'s entries.
+        /// Size of the entries in `dirty`, in bytes.
         var needed = 0
-        /// The last entry of each file whose real file is behind.
-        var unsettled: [SignalPath: Entry] = [:]
+        /// The last entry of each path that is not clean.
+        var dirty: [SignalPath: Entry] = [:]
     }
 
-    /// Bytes of a region.
+    /// Size of a region in bytes.
     ///
-    /// Only what is written to takes memory.
+    /// Only pages that were written to take memory.
     private static let regionSize = 64 << 20
     private static let headSize = 4096
-    /// Below this much a region is not worth clearing up.
-    private static let smallestClearing = 256 << 10
+    /// A region of up to this size is not compacted.
+    private static let compactionThreshold = 256 << 10
 
     private let memory: OwnedDescriptor
-    // because the mapping is made in `init`, undone in `deinit`, and written to under `state`'s lock alone; the head's
-    // word is stored and loaded atomically.
+    // because the mapping lives from `init` to `deinit` and is written to only under `state`'s lock; the head word is
+    // accessed atomically.
     private nonisolated(unsafe) let base: UnsafeMutableRawPointer
     private let state = Mutex(State())
 
-    /// Makes the memory, empty.
+    /// Creates empty memory, close-on-exec.
     ///
-    /// Close-on-exec; whoever spawns a worker passes it on by number.
+    /// The keeper passes it to the worker by descriptor number.
     package static func makeMemory() throws(Errno) -> OwnedDescriptor {
         let memory = OwnedDescriptor(
             takingOwnershipOf: try retryingInterrupts { memfd_create("pulsefs-journal", UInt32(MFD_CLOEXEC)) })
@@ -63,7 +63,7 @@ package final class Journal: Sendable {
         return memory
     }
 
-    /// Maps the memory, in the worker to append to it, in the keeper to `replay` it.
+    /// Maps the memory: in the worker to append, in the keeper to replay.
     package init(takingOwnershipOf memory: consuming OwnedDescriptor) throws(Errno) {
         let size = Self.headSize + 2 * Self.regionSize
         let mapped = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory.rawValue, 0)
@@ -78,20 +78,20 @@ package final class Journal: Sendable {
 
     // MARK: Appending
 
-    /// Adds an entry; on return it survives this process.
+    /// Adds an entry, which survives this process.
     ///
-    /// - Returns: False when there is no room: the caller must write documents down before it answers.
+    /// - Returns: False if there is no room: the caller must write the document back before it replies.
     func append(_ event: Event, at path: [UInt8]) -> Bool {
         let entry = Entry(event: event, path: SignalPath(bytes: path))
         let size = entry.size
         return state.withLock { state in
             if case .clean = event {
-                state.needed -= state.unsettled.removeValue(forKey: entry.path)?.size ?? 0
+                state.needed -= state.dirty.removeValue(forKey: entry.path)?.size ?? 0
             } else {
-                state.needed += size - (state.unsettled.updateValue(entry, forKey: entry.path)?.size ?? 0)
+                state.needed += size - (state.dirty.updateValue(entry, forKey: entry.path)?.size ?? 0)
             }
             let grown = state.used + size
-            if grown > max(Self.smallestClearing, 2 * state.needed) || grown > Self.regionSize { clear(&state) }
+            if grown > max(Self.compactionThreshold, 2 * state.needed) || grown > Self.regionSize { compact(&state) }
             guard state.used + size <= Self.regionSize else { return false }
             write(entry, &state)
             publish(state)
@@ -99,16 +99,16 @@ package final class Journal: Sendable {
         }
     }
 
-    private func clear(_ state: inout State) {
+    private func compact(_ state: inout State) {
         guard state.needed <= Self.regionSize else { return }
         let (old, used) = (state.region, state.used)
         state.region = 1 - old
         state.used = 0
-        for entry in state.unsettled.values { write(entry, &state) }
+        for entry in state.dirty.values { write(entry, &state) }
         publish(state)
-        // A little is kept: it is written to again soon.
-        guard used > 2 * Self.smallestClearing else { return }
-        // A system call under a lock, but one that touches memory only, and seldom.
+        // A small region keeps its memory, as it is written to again soon.
+        guard used > 2 * Self.compactionThreshold else { return }
+        // A system call under a lock, but a rare one that only frees memory.
         fallocate(
             memory.rawValue, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(Self.start(of: old)),
             off_t(Self.regionSize))
@@ -131,7 +131,7 @@ package final class Journal: Sendable {
 
     /// The last event of each path.
     ///
-    /// Entries that make no sense end the reading; they cannot be published by a worker.
+    /// Stops at an invalid entry, which no worker publishes.
     func replay() -> [[UInt8]: Event] {
         let word = clinux_load_acquire(head)
         let used = Int(word & (1 << 63 - 1))
@@ -156,7 +156,7 @@ package final class Journal: Sendable {
             if case .content(let content) = event { content } else { nil }
         }
 
-        /// In bytes, the field that says so included.
+        /// Size in bytes, with the size field.
         var size: Int {
             4 + 1 + 4 + path.bytes.count + (content.map { 3 * 4 + 2 * (8 + 4) + $0.document.bytes.count } ?? 0)
         }
@@ -195,25 +195,25 @@ package final class Journal: Sendable {
     }
 
     private static func decode(_ bytes: inout UnsafeRawBufferPointer) -> (path: [UInt8], event: Event)? {
-        func take<Number: FixedWidthInteger>(_ bytes: inout UnsafeRawBufferPointer, _: Number.Type) -> Number? {
+        func read<Number: FixedWidthInteger>(_ bytes: inout UnsafeRawBufferPointer, _: Number.Type) -> Number? {
             guard bytes.count >= MemoryLayout<Number>.size else { return nil }
             defer { bytes = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(MemoryLayout<Number>.size)) }
             return Number(littleEndian: bytes.loadUnaligned(as: Number.self))
         }
-        guard let size = take(&bytes, UInt32.self), Int(size) <= bytes.count else { return nil }
+        guard let size = read(&bytes, UInt32.self), Int(size) <= bytes.count else { return nil }
         var entry = UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(size)))
         bytes = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(Int(size)))
-        guard let kind = take(&entry, UInt8.self), let pathSize = take(&entry, UInt32.self),
+        guard let kind = read(&entry, UInt8.self), let pathSize = read(&entry, UInt32.self),
             Int(pathSize) <= entry.count
         else { return nil }
         let path = Array(entry.prefix(Int(pathSize)))
         entry = UnsafeRawBufferPointer(rebasing: entry.dropFirst(Int(pathSize)))
         switch kind {
         case 1:
-            guard let mode = take(&entry, mode_t.self), let user = take(&entry, uid_t.self),
-                let group = take(&entry, gid_t.self), let seconds = take(&entry, Int64.self),
-                let nanoseconds = take(&entry, Int32.self), (0..<1_000_000_000).contains(nanoseconds),
-                let backingSeconds = take(&entry, Int64.self), let backingNanoseconds = take(&entry, Int32.self),
+            guard let mode = read(&entry, mode_t.self), let user = read(&entry, uid_t.self),
+                let group = read(&entry, gid_t.self), let seconds = read(&entry, Int64.self),
+                let nanoseconds = read(&entry, Int32.self), (0..<1_000_000_000).contains(nanoseconds),
+                let backingSeconds = read(&entry, Int64.self), let backingNanoseconds = read(&entry, Int32.self),
                 (-1..<1_000_000_000).contains(backingNanoseconds)
             else { return nil }
             let modified = WallTime(seconds: seconds, nanoseconds: nanoseconds)

@@ -4,7 +4,7 @@ import Liveness
 import Logging
 import SystemPackage
 
-/// Brings real files up to date from the journal of a worker that has died.
+/// Writes back from the journal of a worker that has died.
 package final class Recovery: Sendable {
     private let backing: BackingTree
     private let journal: Journal
@@ -16,7 +16,7 @@ package final class Recovery: Sendable {
         self.log = log
     }
 
-    /// Writes every document that its real file does not have yet; removes the files of which the last was an unlink.
+    /// Writes every document that its backing file does not hold, and removes unlinked files.
     package func run() {
         var directories: Set<[UInt8]> = []
         for (path, event) in journal.replay() {
@@ -28,14 +28,14 @@ package final class Recovery: Sendable {
                     case .content(let content):
                         try BackingDocument.replace(name, in: directory, with: content, now: .now)
                     case .unlinked:
-                        // Something else may have taken the name since.
+                        // Another type of file may have the name by now.
                         guard try BackingDocument.open(name, in: directory) != nil else { return }
                         _ = name.withPointer { unlinkat(directory, $0, 0) }
                     case .clean: break
                     }
                 }
             } catch {
-                log.error("cannot write \(String(printable: path)) down: \(error)")
+                log.error("cannot write back \(String(printable: path)): \(error)")
             }
         }
         // The worker may have died between creating a temporary file and renaming it.

@@ -6,22 +6,22 @@ import Logging
 import Synchronization
 import SystemPackage
 
-/// The thread that writes documents down to their real files: some seconds after they change, or now when asked to.
+/// The thread that writes dirty documents back to their backing files, some seconds after a change or on request.
 ///
-/// One thread, so that two documents of one file never overtake each other. With nothing to write it sleeps for ever.
+/// There is one thread, so that two documents of one file are written in order. It sleeps while nothing is dirty.
 final class Writeback: Sendable {
     private struct State {
         var waiting: [ObjectIdentifier: SignalFile] = [:]
-        /// When the documents in `waiting` are due; nil when there are none.
+        /// When the documents in `waiting` are due; nil if there are none.
         var due: ContinuousClock.Instant?
         var orders: [Order] = []
         var isClosing = false
-        /// Nobody serves orders any more.
+        /// The thread has ended and serves no more orders.
         var hasEnded = false
         var failed = 0
     }
 
-    /// Files to be written at once, for somebody who waits for it.
+    /// Files to be written at once, with a waiting caller.
     private final class Order: Sendable {
         let files: [SignalFile]
         let isDurable: Bool
@@ -49,15 +49,15 @@ final class Writeback: Sendable {
         self.log = log
         event = try EventFD()
         ended = try EventFD()
-        // Not joined: `close` waits for `ended`, and an owner that never closes lets the process end.
-        _ = try Thread(named: "write-down") { self.run() }
+        // Not joined: `close` waits for `ended`, and without `close` the thread ends with the process.
+        _ = try Thread(named: "write-back") { self.run() }
     }
 
     /// Notes that a file has changed.
     ///
     /// - Returns: False after the last write-back of `close`: the change will not reach the backing file.
     @discardableResult
-    func note(_ file: SignalFile) -> Bool {
+    func schedule(_ file: SignalFile) -> Bool {
         let (isFirst, isAccepted) = state.withLock { state in
             guard !state.hasEnded else { return (false, false) }
             state.waiting[ObjectIdentifier(file)] = file
@@ -65,19 +65,17 @@ final class Writeback: Sendable {
             state.due = .now + delay
             return (true, true)
         }
-        // The thread sleeps without a limit only when nothing is waiting.
+        // Without waiting files, the thread sleeps without a limit.
         if isFirst { event.raise() }
         return isAccepted
     }
 
-    /// Writes files down, if they have changed, before it returns.
+    /// Writes dirty files back before it returns, and waits for a write-back in progress.
     ///
-    /// Not to be called under a lock.
+    /// Do not call it under a lock.
     ///
-    /// A write-down of one of them that has begun already has ended by then, too.
-    ///
-    /// - Parameter isDurable: Whether they shall be on the disk then, and not just in the real files.
-    /// - Returns: What kept one of them from being written. It stays among those that wait.
+    /// - Parameter isDurable: Also waits for the disk.
+    /// - Returns: The first error. Its file stays scheduled.
     @discardableResult
     func writeNow(_ files: [SignalFile], isDurable: Bool = false) -> Errno? {
         files.isEmpty ? nil : carryOut(files, isDurable: isDurable)
@@ -96,7 +94,7 @@ final class Writeback: Sendable {
                 if !state.hasEnded { state.orders.append(order) }
                 return !state.hasEnded
             }
-            // `close` has written what there was.
+            // `close` has written everything.
             guard isServed else { return nil }
             event.raise()
             order.done.wait()
@@ -106,18 +104,20 @@ final class Writeback: Sendable {
         }
     }
 
-    /// How many documents are not in their real files yet.
-    var pendingCount: Int {
-        // Asked outside the lock, which comes after theirs. Those that were removed wait for nothing.
+    /// Number of dirty documents.
+    var dirtyCount: Int {
+        // `isRemoved` takes the file's lock, which comes before this one.
         state.withLock { Array($0.waiting.values) }.count { !$0.isRemoved }
     }
 
-    /// Writes down all that waits and ends the thread; returns how many documents could not be written.
+    /// Writes everything back and ends the thread.
+    ///
+    /// Returns the number of documents that could not be written.
     func close() -> Int {
         state.withLock { $0.isClosing = true }
         event.raise()
         ended.wait()
-        // For whoever calls a second time.
+        // For a second call.
         ended.raise()
         return state.withLock { $0.failed }
     }
@@ -128,7 +128,7 @@ final class Writeback: Sendable {
         while true {
             let (due, isClosing) = state.withLock { ($0.due, $0.isClosing) }
             if !isClosing { event.wait(until: due) }
-            let (files, orders, isLast) = take(at: .now)
+            let (files, orders, isLast) = nextWork(at: .now)
             var failed = write(files).count
             for order in orders {
                 let failures = write(order.files, isDurable: order.isDurable)
@@ -144,7 +144,7 @@ final class Writeback: Sendable {
         }
     }
 
-    private func take(at now: ContinuousClock.Instant) -> (files: [SignalFile], orders: [Order], isLast: Bool) {
+    private func nextWork(at now: ContinuousClock.Instant) -> (files: [SignalFile], orders: [Order], isLast: Bool) {
         state.withLock { state in
             var files: [SignalFile] = []
             if state.isClosing || state.due.map({ $0 <= now }) == true {
@@ -161,7 +161,9 @@ final class Writeback: Sendable {
         }
     }
 
-    /// Returns what went wrong with those that could not be written; they are tried again with the next delay.
+    /// Returns errors.
+    ///
+    /// Files that could not be written are scheduled again.
     private func write(_ files: [SignalFile], isDurable: Bool = false) -> [Errno] {
         var failures: [Errno] = []
         for file in files {
@@ -176,12 +178,12 @@ final class Writeback: Sendable {
             } catch {
                 failure = error
             }
-            let isSettled = file.endWriteback(
+            let isDone = file.endWriteback(
                 of: revision, isDurable: isDurable, succeeded: failure == nil, backingTime: backingTime)
-            guard !isSettled, let failure else { continue }
+            guard !isDone, let failure else { continue }
             failures.append(failure)
-            log.error("cannot write \(String(printable: file.path)) down: \(failure)")
-            note(file)
+            log.error("cannot write back \(String(printable: file.path)): \(failure)")
+            schedule(file)
         }
         return failures
     }
@@ -194,7 +196,7 @@ final class Writeback: Sendable {
 }
 
 extension Descriptor {
-    /// A directory by its path beneath this one, following no symbolic link.
+    /// Opens a directory by its path under this one (`O_PATH`), without following symbolic links.
     func directory(at path: [UInt8]) throws(Errno) -> Descriptor {
         var reached = self
         for component in path.split(separator: UInt8(ascii: "/")) {
@@ -206,7 +208,7 @@ extension Descriptor {
         return reached
     }
 
-    /// Calls `body` with the descriptor of a directory beneath this one.
+    /// Calls `body` with the descriptor of a directory under this one.
     func withDirectory(
         at path: [UInt8], _ body: (_ directory: CInt) throws(Errno) -> Void
     ) throws(Errno) {

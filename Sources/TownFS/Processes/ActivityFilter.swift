@@ -3,10 +3,9 @@ import Glibc
 import Liveness
 import Synchronization
 
-/// Notes, while requests are answered, which threads are at work on the town's files.
+/// Selects the first request of each thread in each second.
 ///
-/// A request pays for a look at one slot of a small table: whose turn it was there last, and in which second. Only the
-/// first request of a thread in a second is handed on.
+/// The cost is one atomic load from a small table of (thread, second), indexed by thread.
 final class ActivityFilter: Sendable {
     /// A power of two.
     private static let slots = 4096
@@ -20,8 +19,8 @@ final class ActivityFilter: Sendable {
 
     init() { seen = Seen() }
 
-    /// Whether this is news of the thread.
-    func isNews(of thread: pid_t) -> Bool {
+    /// Whether this is the thread's first request in this second.
+    func isFirst(of thread: pid_t) -> Bool {
         let mark = UInt64(UInt32(bitPattern: thread)) << 32 | UInt64(Self.second)
         let slot = Int(thread) & (Self.slots - 1)
         guard seen.slots[slot].load(ordering: .relaxed) != mark else { return false }
@@ -29,10 +28,10 @@ final class ActivityFilter: Sendable {
         return true
     }
 
-    /// Of some clock, to tell one from the next.
+    /// The current second of the monotonic clock.
     static var second: UInt32 {
         var now = timespec()
-        // As coarse as the scheduler's tick, and some ten times as cheap as the exact one.
+        // Has the resolution of a scheduler tick and costs a tenth of CLOCK_MONOTONIC.
         clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
         return UInt32(truncatingIfNeeded: now.tv_sec)
     }

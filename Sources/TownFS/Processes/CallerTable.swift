@@ -2,13 +2,12 @@ import Glibc
 import Liveness
 import Synchronization
 
-/// Who the threads are that ask: read from `/proc` once for each program that a thread runs.
+/// Processes that send requests, read from `/proc` once for each program that a thread runs.
 ///
-/// A look-up costs one read of a file that is kept open, by which a number that has been given to another thread is
-/// noticed, and a thread that has called execve(2).
+/// A lookup reads `/proc/<thread>/stat`, which is kept open. That detects a reused number and an execve(2).
 final class CallerTable: Sendable {
-    /// Of a chain of parents, how many are looked at.
-    static let mostAncestors = 64
+    /// Maximum number of ancestors inspected.
+    static let maximumAncestors = 64
 
     private let callers = Mutex<[pid_t: ProcessInfo]>([:])
     private let town: [UInt8]
@@ -29,35 +28,35 @@ final class CallerTable: Sendable {
 
     /// - Parameters:
     ///   - town: The town root's path, as working directories begin.
-    ///   - capacity: How many are remembered, each with an open descriptor.
-    ///   - ignored: Names of programs whose work on files is no sign of life.
-    ///   - isBlind: Whether nobody is to be looked at.
+    ///   - capacity: Maximum number of cached callers, each with an open descriptor.
+    ///   - ignored: Names of programs whose file operations are no sign of life.
+    ///   - isBlind: Disables all reads of `/proc`.
     ///   - read: Reads processes for a search; nil for a `ProcessReader`.
     init(
         in town: String, sessions: TownSessions, capacity: Int, ignoring ignored: Set<String>, isBlind: Bool = false,
         read: (@Sendable ([pid_t]) -> [ProcessInfo.Snapshot])? = nil
     ) {
         self.read = read ?? { [reader] in reader.read($0) }
-        self.isBlind = isBlind || !ProcessFiles.areOfOurNumbers
+        self.isBlind = isBlind || !ProcessFiles.isOwnNamespace
         self.town = Array(town.utf8)
         self.sessions = sessions
         self.capacity = capacity
         self.ignored = ignored
     }
 
-    /// Nil for a thread of another pid namespace, one that has ended, and one that cannot be seen, or not in time.
+    /// The caller's process; nil if the thread is in another pid namespace, has ended, or cannot be read in time.
     ///
-    /// - Parameter isAsking: Whether it waits for our answer.
-    func caller(_ thread: pid_t, isAsking: Bool = true) -> ProcessInfo? {
+    /// - Parameter isWaiting: Whether the thread waits for the reply to its request.
+    func caller(_ thread: pid_t, isWaiting: Bool = true) -> ProcessInfo? {
         guard thread > 0, !isBlind else { return nil }
-        return caller(thread, generation: 0, isAsking: isAsking)
+        return caller(thread, generation: 0, isWaiting: isWaiting)
     }
 
-    private func caller(_ thread: pid_t, generation: Int, isAsking: Bool) -> ProcessInfo? {
+    private func caller(_ thread: pid_t, generation: Int, isWaiting: Bool) -> ProcessInfo? {
         if let known = callers.withLock({ $0[thread] }), case .same = known.condition { return known }
-        guard let reading = reader.read(thread, isAsking: isAsking) else { return nil }
+        guard let reading = reader.read(thread, isWaiting: isWaiting) else { return nil }
         let caller = caller(reading, generation: generation)
-        // Let go of outside the lock: with them go descriptors.
+        // Released outside the lock, as that closes descriptors.
         let dropped = callers.withLock { callers in
             var dropped: [ProcessInfo?] = []
             if callers.count >= capacity, callers[thread] == nil {
@@ -71,7 +70,9 @@ final class CallerTable: Sendable {
         return caller
     }
 
-    /// Whether work of a program of this name counts for nothing; of a long name the kernel tells only the beginning.
+    /// Whether a program is ignored.
+    ///
+    /// The kernel truncates names to 15 bytes.
     func ignores(_ program: String) -> Bool {
         ignored.contains { $0 == program || program.utf8.count == 15 && $0.hasPrefix(program) }
     }
@@ -104,11 +105,11 @@ final class CallerTable: Sendable {
         let readings = (unread.isEmpty ? [] : read(unread)) + (claiming.isEmpty ? [] : read(claiming))
         searched.withLock { searched in
             for reading in readings {
-                searched[reading.thread] = Searched(image: reading.stat.image, claims: reading.writer)
+                searched[reading.thread] = Searched(image: reading.stat.image, claims: reading.claims)
             }
         }
         return readings.compactMap { reading in
-            guard !reading.stat.image.isWithoutMemory, claims(reading.writer, reading.thread, isLookedFor) else {
+            guard !reading.stat.image.isWithoutMemory, claims(reading.claims, reading.thread, isLookedFor) else {
                 return nil
             }
             // The claims of its ancestors may void its own.
@@ -127,18 +128,18 @@ final class CallerTable: Sendable {
     }
 
     private func caller(_ reading: ProcessInfo.Snapshot, generation: Int) -> ProcessInfo {
-        // Whoever started it is usually known already: an agent, or its shell.
-        let hasParent = reading.stat.parent > 1 && generation < Self.mostAncestors
-        let parent = hasParent ? caller(reading.stat.parent, generation: generation + 1, isAsking: false) : nil
+        // The parent, an agent or its shell, is usually cached.
+        let hasParent = reading.stat.parent > 1 && generation < Self.maximumAncestors
+        let parent = hasParent ? caller(reading.stat.parent, generation: generation + 1, isWaiting: false) : nil
         return ProcessInfo(reading, startedBy: parent, ignoring: ignored)
     }
 
-    // MARK: Whose they are
+    // MARK: Attribution
 
-    /// Whose a touch of a signal file is, as far as that can be said without its document; or, without a file, who
-    /// somebody says they are by themselves.
+    /// The runtime of a touch, without considering the document; without a file, the runtime that a process claims to
+    /// be.
     func attribution(of caller: ProcessInfo?, signal: [UInt8]? = nil) -> Attribution {
-        attribution(of: caller?.writer ?? IdentityClaims(), thread: caller?.thread, signal: signal)
+        attribution(of: caller?.claims ?? IdentityClaims(), thread: caller?.thread, signal: signal)
     }
 
     private func attribution(of claims: IdentityClaims, thread: pid_t?, signal: [UInt8]? = nil) -> Attribution {
@@ -148,9 +149,9 @@ final class CallerTable: Sendable {
             sessions: sessions.names)
     }
 
-    /// Whoever asks for something of a signal file, and whose touch that would be; nil as for `caller`.
+    /// The caller of a request on a signal file, with the runtime of its touch; nil as for `caller`.
     ///
-    /// - Parameter former: Who did so last, by the same opening. If they are still at it, they are who they were then.
+    /// - Parameter former: The last one for the same open file. The same caller keeps its attribution.
     func attributedCaller(_ thread: pid_t, of signal: [UInt8], after former: AttributedCaller? = nil)
         -> AttributedCaller?
     {
@@ -161,7 +162,7 @@ final class CallerTable: Sendable {
 
     var sessionNames: SessionNames { sessions.names }
 
-    /// The runtime that a signal file belongs to, whoever writes it.
+    /// The runtime that a signal file's path names, whichever process writes it.
     func owner(of signal: [UInt8]) -> RuntimeID? {
         SessionNames.owner(of: signal, sessions.names)
     }

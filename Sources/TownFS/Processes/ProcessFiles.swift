@@ -4,33 +4,34 @@ import Linux
 import Liveness
 import SystemPackage
 
-/// Files of one thread or process in `/proc`, by its number at the time of reading.
+/// Files of one thread or process in `/proc`, addressed by its number.
 ///
-/// Nothing of them is kept but what `IdentityClaims` takes: an environment holds secrets.
+/// Only `IdentityClaims` are kept of an environment, as it may hold secrets.
 struct ProcessFiles {
     let number: pid_t
 
-    /// More of an environment is not looked at; the kernel's own limit for arguments and environment together is 6 MiB
-    /// (`MAX_ARG_STRINGS`, `_STK_LIM` in fs/exec.c).
-    private static let longestEnvironment = 6 << 20
-    /// Of a command line only the first words count.
-    private static let commandLineRoom = 4096
+    /// The kernel's limit for arguments and environment together (`_STK_LIM` in fs/exec.c).
+    private static let maximumEnvironmentSize = 6 << 20
+    /// Enough for the first words of a command line.
+    private static let maximumCommandLineSize = 4096
 
-    /// Whether `/proc` is that of our own pid namespace: in another's, the numbers that requests carry are other processes.
-    static let areOfOurNumbers: Bool = withUnsafeTemporaryAllocation(of: CChar.self, capacity: 32) { room in
+    /// Whether `/proc` belongs to this process's pid namespace.
+    ///
+    /// If not, its numbers are not those of requests.
+    static let isOwnNamespace: Bool = withUnsafeTemporaryAllocation(of: CChar.self, capacity: 32) { room in
         let count = readlink("/proc/self", room.baseAddress!, room.count)
         return count > 0 && "\(getpid())".utf8.elementsEqual(room[..<count].lazy.map(UInt8.init(bitPattern:)))
     }
 
-    /// Nil when there is no such process, or it cannot be seen.
+    /// Nil if there is no such process or it cannot be read.
     func stat() -> ProcessStat? {
         guard let file = try? open("stat") else { return nil }
         return Self.stat(file.rawValue)
     }
 
-    /// Reads an open `stat` anew: nil once the process that it was opened for is gone, whoever has its number now.
+    /// Reads an open `stat` file; nil after the end of its process, even if the number was reused.
     static func stat(_ file: CInt) -> ProcessStat? {
-        withUnsafeTemporaryAllocation(byteCount: ProcessStat.room, alignment: 1) { room in
+        withUnsafeTemporaryAllocation(byteCount: ProcessStat.bufferSize, alignment: 1) { room in
             let count = pread(file, room.baseAddress, room.count, 0)
             return count > 0 ? ProcessStat(UnsafeRawBufferPointer(rebasing: room[..<count])) : nil
         }
@@ -40,13 +41,15 @@ struct ProcessFiles {
         try OwnedDescriptor(opening: "/proc/\(number)/\(name)", in: AT_FDCWD, O_RDONLY)
     }
 
-    /// The command line and what of the environment is of use; whatever cannot be read is empty.
-    func writer() -> (writer: IdentityClaims, program: String) {
-        let commandLine = bytes(of: "cmdline", atMost: Self.commandLineRoom)
+    /// The identity claims of command line and environment, and the program's name.
+    ///
+    /// Unreadable files count as empty.
+    func claims() -> (claims: IdentityClaims, program: String) {
+        let commandLine = bytes(of: "cmdline", atMost: Self.maximumCommandLineSize)
         let path = commandLine.prefix { $0 != 0 }
         let name = path[(path.lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? 0)...]
         return (
-            IdentityClaims(cmdline: commandLine, environ: bytes(of: "environ", atMost: Self.longestEnvironment)),
+            IdentityClaims(cmdline: commandLine, environ: bytes(of: "environ", atMost: Self.maximumEnvironmentSize)),
             String(decoding: name, as: UTF8.self)
         )
     }
@@ -54,21 +57,21 @@ struct ProcessFiles {
     func bytes(of name: String, atMost limit: Int) -> [UInt8] {
         guard let file = try? open(name) else { return [] }
         var bytes: [UInt8] = []
-        var room = min(limit, 8192)
+        var size = min(limit, 8192)
         while bytes.count < limit {
-            let piece = [UInt8](unsafeUninitializedCapacity: room) { room, count in
-                count = (try? retryingInterrupts { read(file.rawValue, room.baseAddress, room.count) }) ?? 0
+            let piece = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+                count = (try? retryingInterrupts { read(file.rawValue, buffer.baseAddress, buffer.count) }) ?? 0
             }
             if piece.isEmpty { break }
             if bytes.isEmpty { bytes = piece } else { bytes += piece }
-            room = min(limit, 1 << 17)
+            size = min(limit, 1 << 17)
         }
         return bytes
     }
 
-    /// The process (`Tgid` in proc(5)) that a thread belongs to; nil when it has ended.
+    /// The process (`Tgid` in proc(5)) that a thread belongs to; nil after its end.
     func process() -> pid_t? {
-        // Tgid is among the first few lines, well within this.
+        // Tgid is one of the first lines.
         let text = bytes(of: "status", atMost: 512)
         let line = text.split(separator: UInt8(ascii: "\n")).first { $0.starts(with: "Tgid:".utf8) }
         return line.flatMap { pid_t(String(decoding: $0.dropFirst(6), as: UTF8.self)) }
@@ -87,9 +90,9 @@ struct ProcessFiles {
         return (groups.split(separator: " ").compactMap { gid_t($0) }, capabilities & 1 << CAP_FSETID != 0)
     }
 
-    /// The working directory, relative to a town; nil if it is elsewhere or cannot be seen.
+    /// The working directory relative to a town; nil if it is elsewhere or cannot be read.
     ///
-    /// One that has been removed ends in ` (deleted)`. Reading the link asks no file system, ours least of all.
+    /// The link of a removed directory ends in ` (deleted)`. Reading it calls no file system.
     func workingDirectory(in town: [UInt8]) -> [UInt8]? {
         withUnsafeTemporaryAllocation(byteCount: Int(PATH_MAX), alignment: 1) { room in
             let count = room.withMemoryRebound(to: CChar.self) {

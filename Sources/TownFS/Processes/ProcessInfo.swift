@@ -3,34 +3,34 @@ import Linux
 import Liveness
 import Synchronization
 
-/// Somebody who has opened, written or changed a signal file, and whose touch that is, as of then.
+/// The caller that opened or changed a signal file, and the runtime of its touch.
 ///
-/// When the file is closed nobody may be looked at any more. execve(2) closes files too, holding a lock of the process
-/// (`exec_update_lock`) that most of `/proc/<pid>` takes, and waits for our answer with it.
+/// Determined before the close: execve(2) closes files while it holds `exec_update_lock`, which reads of `/proc/<pid>`
+/// need, and waits for the reply.
 struct AttributedCaller: Sendable {
     let caller: ProcessInfo
-    /// As far as it can be said without the document.
+    /// Without considering the document.
     let attribution: Attribution
 }
 
-/// A thread that has asked for something, and who it says it is: as read once, for as long as it runs one program.
+/// A thread and its identity claims, valid while it runs one program.
 final class ProcessInfo: Sendable {
     let thread: pid_t
-    /// As it was when it was first seen.
+    /// The parent when the thread was first read.
     let parent: pid_t
     let process: Touch.Process
-    let writer: IdentityClaims
-    /// Whether its work on files is no sign of anybody's life.
+    let claims: IdentityClaims
+    /// Whether its file operations are no sign of life.
     let isIgnored: Bool
-    /// Of the thread.
+    /// The program image of the thread.
     let image: ProcessStat.Image
-    /// `/proc/<thread>/stat`, which goes on to mean this thread and no other.
+    /// `/proc/<thread>/stat`, opened; never refers to another thread.
     private let stat: Descriptor
-    /// Whom it has touched last in the upper half, and in which second in the lower.
-    private let touched = Atomic<UInt64>(0)
+    /// Hash of the last runtime touched (upper half) and the second (lower half).
+    private let lastTouch = Atomic<UInt64>(0)
 
     /// - Parameters:
-    ///   - parent: Whoever has started it; what holds for them may hold for it.
+    ///   - parent: Its claims and its being ignored extend to children.
     ///   - ignored: Names of programs.
     init(_ reading: Snapshot, startedBy parent: ProcessInfo?, ignoring ignored: Set<String>) {
         thread = reading.thread
@@ -38,36 +38,36 @@ final class ProcessInfo: Sendable {
         image = reading.stat.image
         self.parent = reading.stat.parent
         process = Touch.Process(pid: reading.process, program: reading.program)
-        writer = parent.map { reading.writer.started(by: $0.writer) } ?? reading.writer
+        claims = parent.map { reading.claims.started(by: $0.claims) } ?? reading.claims
         isIgnored =
             ignored.contains(reading.program) || ignored.contains(reading.name) || parent?.isIgnored == true
     }
 
-    /// What `/proc` says of a thread at one moment.
+    /// The state of a thread, read from `/proc` at one time.
     struct Snapshot: Sendable {
         let thread: pid_t
         let process: pid_t
         let stat: ProcessStat
-        let writer: IdentityClaims
-        /// What the process calls itself: its threads may have names of their own.
+        let claims: IdentityClaims
+        /// The name of the process, not of the thread.
         fileprivate let program: String
-        /// What it was started as, in full.
+        /// The full name that it was started by.
         fileprivate let name: String
         fileprivate let file: Descriptor
 
-        /// Nil when there is no such thread, or it cannot be seen.
+        /// Nil if there is no such thread or it cannot be read.
         init?(of thread: pid_t) {
             let files = ProcessFiles(number: thread)
             guard let file = try? Descriptor(files.open("stat")) else { return nil }
             while true {
                 guard let before = ProcessFiles.stat(file.rawValue), let process = files.process() else { return nil }
-                let (writer, name) = files.writer()
-                // Between two programs it may have shown something of both.
+                let (claims, name) = files.claims()
+                // After an execve(2) in between, the files may be of different programs.
                 guard let after = ProcessFiles.stat(file.rawValue) else { return nil }
                 guard before.image == after.image else { continue }
                 self.thread = thread
                 self.process = process
-                self.writer = writer
+                self.claims = claims
                 self.name = name
                 let leader = process == thread ? after : ProcessFiles(number: process).stat()
                 program = leader?.program ?? after.program
@@ -78,16 +78,16 @@ final class ProcessInfo: Sendable {
         }
     }
 
-    /// Whether this is the first touch of the runtime by it in this second, if it touches none but that.
-    func isNews(of runtime: RuntimeID) -> Bool {
+    /// Whether this is its first touch of the runtime in this second.
+    func isFirstTouch(of runtime: RuntimeID) -> Bool {
         let mark = UInt64(UInt32(truncatingIfNeeded: runtime.hashValue)) << 32 | UInt64(ActivityFilter.second)
-        return touched.exchange(mark, ordering: .relaxed) != mark
+        return lastTouch.exchange(mark, ordering: .relaxed) != mark
     }
 
     enum Condition {
-        /// It runs what it ran.
+        /// It runs the same program.
         case same
-        /// It has become another program.
+        /// It runs another program.
         case changed
         case gone
     }
@@ -95,7 +95,7 @@ final class ProcessInfo: Sendable {
     var condition: Condition {
         guard let now = ProcessFiles.stat(stat.rawValue), !now.isZombie else { return .gone }
         if now.image == image { return .same }
-        // What it had open is closed for it as it ends, and it is still who it was.
+        // A process that is ending still closes its files.
         let isEnding = now.image.isWithoutMemory && !image.isWithoutMemory
         return isEnding && now.image.startTime == image.startTime ? .same : .changed
     }

@@ -1,18 +1,22 @@
 import Glibc
 
-/// What `/proc/<pid>/stat` says of a thread, in proc(5)'s numbering of its fields.
+/// `/proc/<pid>/stat` of a thread.
+///
+/// Field numbers are those of proc(5).
 struct ProcessStat: Hashable, Sendable {
-    /// Tells one program that a thread has run from the next: the kernel lays out memory anew at each execve(2).
+    /// Identifies one program that a thread runs: execve(2) changes the memory layout.
     ///
-    /// Where we may not see addresses of another user's process, its name has to do.
+    /// If addresses of another user's process are hidden, the name is used.
     struct Image: Hashable, Sendable {
-        /// In clock ticks since boot, field 22: with the number it tells a process from one that got its number later.
+        /// Field 22, in clock ticks since boot.
+        ///
+        /// Distinguishes processes with the same number.
         let startTime: UInt64
         fileprivate let startCode: UInt64
         fileprivate let startStack: UInt64
         fileprivate let name: String
 
-        /// Whether there is no memory (any more): of a kernel thread, a zombie, or one that is just ending.
+        /// Whether it is a kernel thread, a zombie, or ending.
         let isWithoutMemory: Bool
 
         /// Whether both may be of one memory: both show the same addresses, or one shows none.
@@ -24,20 +28,20 @@ struct ProcessStat: Hashable, Sendable {
 
     let image: Image
     let parent: pid_t
-    /// What the kernel calls the program, at most 15 bytes.
+    /// The program's name, at most 15 bytes.
     let program: String
     let isZombie: Bool
-    /// Whether it is in a sleep that only what it waits for ends, such as a page fault's.
+    /// Whether it is in uninterruptible sleep (state D), for example in a page fault.
     let isWaitingForDisk: Bool
-    /// How many the process has.
+    /// Number of threads in the process.
     let threads: Int
 
-    /// Enough for all fields and the longest name.
-    static let room = 1024
+    /// Buffer size for all fields and the longest name.
+    static let bufferSize = 1024
 
-    /// Reads the text; nil for what is no such.
+    /// Parses the text; nil if it is malformed.
     ///
-    /// A name may hold anything, parentheses and spaces too: its end is the last one.
+    /// A name may contain parentheses and spaces, so it ends at the last parenthesis.
     init?(_ text: UnsafeRawBufferPointer) {
         guard let open = text.firstIndex(of: UInt8(ascii: "(")), let close = text.lastIndex(of: UInt8(ascii: ")")),
             open < close

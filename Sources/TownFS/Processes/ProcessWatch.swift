@@ -7,37 +7,41 @@ import Logging
 import Synchronization
 import SystemPackage
 
-/// The thread that finds out, when requests have been answered, who was at work, and notices when they end.
+/// The thread that attributes activity to runtimes after requests were answered, and watches their root processes.
 ///
-///     request ──▶ ActivityFilter ──once a second──▶ notes ──▶ /proc ──▶ an activity touch
+///     request ──▶ ActivityFilter ──once a second──▶ queue ──▶ /proc ──▶ activity touch
 ///                                                               └────▶ the runtime's root process ──▶ pidfd
 ///                                                                        its end ──▶ exited, or another process
 ///
-/// It starts with the first note and sleeps without a limit when there is nothing to do. What does not fit in the notes is
-/// dropped, and counted: activity proves life, its absence proves nothing.
+/// It starts with the first event and sleeps while the queue is empty. Events beyond the queue's capacity are dropped
+/// and counted: activity proves life, its absence proves nothing.
 final class ProcessWatch: Sendable {
-    private enum Note {
-        /// A thread was at work on ordinary files; of one that has ended since, whoever started it is left to ask.
+    private enum Event {
+        /// A thread changed ordinary files. If it has ended, its parent counts as active.
         case activity(pid_t, parent: pid_t)
-        /// A process has touched a runtime.
+        /// A process touched a runtime.
         case touch(ProcessInfo, RuntimeID)
     }
 
     private struct State {
-        var notes: [Note] = []
+        var queue: [Event] = []
         var hasStarted = false
         var isClosing = false
         var roots = RootProcesses()
     }
 
-    private static let mostNotes = 4096
-    /// Processes that are watched, each with a descriptor; the runtimes of others are left to their ttl.
-    private static let mostRoots = 4096
-    /// No runtime is touched more often by activity.
+    private static let queueCapacity = 4096
+    /// Maximum number of watched processes, each with a descriptor.
+    ///
+    /// Other runtimes only expire.
+    private static let maximumRoots = 4096
+    /// Minimum time between activity touches of one runtime.
     private static let interval: Duration = .seconds(1)
-    /// Processes that are read together.
+    /// Number of processes read together.
     private static let searchBatch = 128
-    /// The tag of `event`; pids are positive.
+    /// The epoll tag of `event`.
+    ///
+    /// Other tags are pids, which are positive.
     private static let wakeupTag: UInt64 = 0
 
     private let callers: CallerTable
@@ -72,31 +76,31 @@ final class ProcessWatch: Sendable {
 
     // MARK: Any thread
 
-    /// Notes that whoever asks is at work on the town's files.
-    func noteActivity(_ request: Request) {
-        guard mode != .off, request.thread > 0, activity.isNews(of: request.thread) else {
+    /// Records that the caller works on the town's files.
+    func recordActivity(_ request: Request) {
+        guard mode != .off, request.thread > 0, activity.isFirst(of: request.thread) else {
             return
         }
-        // Most tools are gone before they can be looked into.
+        // Read now, as most tools end before the thread gets to them.
         let stat = ProcessFiles(number: request.thread).stat()
         let counts = stat.map { !callers.ignores($0.program) } ?? false
-        note(.activity(request.thread, parent: counts ? stat?.parent ?? 0 : 0))
+        enqueue(.activity(request.thread, parent: counts ? stat?.parent ?? 0 : 0))
     }
 
-    /// Notes which process has touched a runtime, so that its end will be noticed.
-    func noteTouch(of runtime: RuntimeID, by caller: ProcessInfo) {
-        if caller.isNews(of: runtime) { note(.touch(caller, runtime)) }
+    /// Records which process touched a runtime, so that its end is watched.
+    func recordTouch(of runtime: RuntimeID, by caller: ProcessInfo) {
+        if caller.isFirstTouch(of: runtime) { enqueue(.touch(caller, runtime)) }
     }
 
-    private func note(_ note: Note) {
+    private func enqueue(_ queued: Event) {
         let (isFirst, mustStart) = state.withLock { state in
-            guard !state.isClosing, state.notes.count < Self.mostNotes else {
+            guard !state.isClosing, state.queue.count < Self.queueCapacity else {
                 counters.countDroppedActivity()
                 return (false, false)
             }
-            state.notes.append(note)
+            state.queue.append(queued)
             defer { state.hasStarted = true }
-            return (state.notes.count == 1, !state.hasStarted)
+            return (state.queue.count == 1, !state.hasStarted)
         }
         if mustStart { start() }
         if isFirst { event.raise() }
@@ -119,7 +123,7 @@ final class ProcessWatch: Sendable {
         }
     }
 
-    /// Ends the thread, and waits for that.
+    /// Ends the thread and waits for its end.
     func close() {
         let isRunning = state.withLock { state in
             state.isClosing = true
@@ -128,24 +132,24 @@ final class ProcessWatch: Sendable {
         guard isRunning else { return }
         event.raise()
         hasEnded.wait()
-        // For whoever closes a second time.
+        // For a second call.
         hasEnded.raise()
     }
 
     // MARK: The thread
 
-    /// What only the thread knows.
+    /// State of the thread.
     private struct Work {
-        /// When runtimes were last touched by activity.
+        /// The last activity touch of each runtime.
         var touched: [RuntimeID: ContinuousClock.Instant] = [:]
-        /// Runtimes whose last known root process has ended, with it.
+        /// Runtimes whose last root process has ended, with that process.
         var runtimesWithoutRoot: [RuntimeID: RootProcesses.Process] = [:]
         var pace = SearchPace()
 
-        /// Whether a runtime has not been touched for as long as it should be; then it is about to be.
-        mutating func isDue(_ runtime: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
+        /// Whether a runtime's next activity touch is due; records it as done.
+        mutating func beginTouch(_ runtime: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
             if let last = touched[runtime], now - last < ProcessWatch.interval { return false }
-            if touched.count >= ProcessWatch.mostNotes {
+            if touched.count >= ProcessWatch.queueCapacity {
                 touched = touched.filter { now - $0.value < ProcessWatch.interval }
             }
             touched[runtime] = now
@@ -157,18 +161,18 @@ final class ProcessWatch: Sendable {
         var work = Work()
         var tags = [UInt64](repeating: 0, count: 64)
         while !state.withLock({ $0.isClosing }) {
-            // While somebody's fate is open, only until it may be looked into.
+            // While the state of a runtime is open, waits until the next search may begin.
             let limit: CInt = work.runtimesWithoutRoot.isEmpty ? -1 : Self.milliseconds(until: work.pace.next)
             let count = clinux_epoll_wait(epoll.rawValue, &tags, CInt(tags.count), limit)
             for tag in tags.prefix(Int(max(0, count))) {
                 if tag == Self.wakeupTag { _ = event.wait(until: .now) } else { end(pid_t(tag), &work) }
             }
-            let notes = state.withLock { state in
-                defer { state.notes.removeAll(keepingCapacity: true) }
-                return state.notes
+            let queue = state.withLock { state in
+                defer { state.queue.removeAll(keepingCapacity: true) }
+                return state.queue
             }
-            for note in notes { take(note, &work) }
-            if !work.runtimesWithoutRoot.isEmpty, ContinuousClock.now >= work.pace.next { settle(&work) }
+            for queued in queue { handle(queued, &work) }
+            if !work.runtimesWithoutRoot.isEmpty, ContinuousClock.now >= work.pace.next { decide(&work) }
         }
         hasEnded.raise()
     }
@@ -177,15 +181,15 @@ final class ProcessWatch: Sendable {
         CInt(clamping: max(0, (instant - .now).milliseconds + 1))
     }
 
-    private func take(_ note: Note, _ work: inout Work) {
-        switch note {
+    private func handle(_ queued: Event, _ work: inout Work) {
+        switch queued {
         case .touch(let caller, let runtime): watchRoot(of: runtime, from: caller, &work)
         case .activity(let thread, let parent):
-            guard let caller = worker(thread, parent: parent), !caller.isIgnored,
+            guard let caller = activeProcess(thread, parent: parent), !caller.isIgnored,
                 case .runtime(let runtime, let evidence) = identity(of: caller)
             else { return }
             let now = clock()
-            if work.isDue(runtime, at: now.instant) {
+            if work.beginTouch(runtime, at: now.instant) {
                 counters.countTouch(.activity)
                 liveness.touch(
                     Touch(
@@ -196,29 +200,29 @@ final class ProcessWatch: Sendable {
         }
     }
 
-    /// Who was at work: a thread or, if it has ended meanwhile, whoever started it, and must have been alive for that.
-    private func worker(_ thread: pid_t, parent: pid_t) -> ProcessInfo? {
-        let caller = callers.caller(thread, isAsking: false)
+    /// The process of a thread or, if it has ended, its parent, which was alive then.
+    private func activeProcess(_ thread: pid_t, parent: pid_t) -> ProcessInfo? {
+        let caller = callers.caller(thread, isWaiting: false)
         if let caller, !caller.image.isWithoutMemory { return caller }
-        return parent > 1 ? callers.caller(parent, isAsking: false) : nil
+        return parent > 1 ? callers.caller(parent, isWaiting: false) : nil
     }
 
-    /// Who a process says it is, by itself.
+    /// The runtime that a process claims to be.
     private func identity(of caller: ProcessInfo) -> Attribution {
         callers.attribution(of: caller)
     }
 
     // MARK: Root processes
 
-    /// Watches the topmost process above a caller, or the caller's own, that carries the runtime's identity.
+    /// Watches the topmost ancestor of a caller, or the caller, that claims to be the runtime.
     ///
-    /// A caller that carries it not itself, as a person who writes somebody's heartbeat, says nothing of processes.
+    /// Does nothing if the caller does not claim it, as when a person writes a runtime's heartbeat.
     private func watchRoot(of runtime: RuntimeID, from caller: ProcessInfo, _ work: inout Work) {
         guard root(of: runtime) == nil, identity(of: caller).runtime == runtime else { return }
         var root = caller
         var parent = caller.parent
-        for _ in 0..<CallerTable.mostAncestors where parent > 1 {
-            guard let ancestor = callers.caller(parent, isAsking: false) else { break }
+        for _ in 0..<CallerTable.maximumAncestors where parent > 1 {
+            guard let ancestor = callers.caller(parent, isWaiting: false) else { break }
             if !ancestor.isIgnored, identity(of: ancestor).runtime == runtime { root = ancestor }
             parent = ancestor.parent
         }
@@ -227,11 +231,11 @@ final class ProcessWatch: Sendable {
 
     private func watch(_ root: ProcessInfo, for runtime: RuntimeID, _ work: inout Work) {
         let pid = root.process.pid
-        // Its number may be another's by the time it is opened; then it has ended.
+        // If the number was reused before it is opened, the process has ended.
         let opened = try? retryingInterrupts { clinux_pidfd_open(pid) }
         let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
         let stat = ProcessFiles(number: pid).stat()
-        // Not by being a zombie: that is what its first thread is when it has ended before the others.
+        // A zombie may have other threads: only its pidfd tells the end of the process.
         let isOver = descriptor.map { Self.hasEnded($0) } ?? false
         guard let stat, !isOver, root.thread != pid || stat.image.startTime == root.image.startTime else {
             work.runtimesWithoutRoot[runtime] = .init(pid: pid, startTime: 0, program: root.process.program)
@@ -243,7 +247,7 @@ final class ProcessWatch: Sendable {
         if let known = state.withLock({ $0.roots.process(pid) }), known != process { end(pid, &work) }
         let isWatched = state.withLock { state in
             if state.roots.process(pid) == nil {
-                guard state.roots.count < Self.mostRoots else { return true }
+                guard state.roots.count < Self.maximumRoots else { return true }
                 state.roots.watch(process, descriptor)
                 state.roots.add(runtime, to: pid)
                 return false
@@ -259,27 +263,26 @@ final class ProcessWatch: Sendable {
         return poll(&question, until: .now)
     }
 
-    /// Notes the end of a process that was watched.
+    /// Handles the end of a watched process.
     private func end(_ pid: pid_t, _ work: inout Work) {
         guard let ended = state.withLock({ $0.roots.end(pid) }) else { return }
         for runtime in ended.runtimes { work.runtimesWithoutRoot[runtime] = ended.process }
     }
 
-    /// Decides what has become of runtimes whose root process has ended: another process of theirs lives, or they have
-    /// exited.
-    private func settle(_ work: inout Work) {
-        // Some have been found by a request meanwhile.
+    /// Decides whether runtimes whose root process has ended have another process or have exited.
+    private func decide(_ work: inout Work) {
+        // A request may have found another root process since.
         var runtimesWithoutRoot = work.runtimesWithoutRoot.filter { root(of: $0.key) == nil }
         work.runtimesWithoutRoot = [:]
         for caller in callers.remembered(claiming: { runtimesWithoutRoot[$0] != nil }) {
             watchRoot(of: caller, &work, in: &runtimesWithoutRoot)
         }
         guard !runtimesWithoutRoot.isEmpty else { return }
-        // Before the search: who begins during it lives.
+        // Read before the search, so that a later touch counts as life.
         let now = clock()
         let start = ContinuousClock.now
         guard search(for: &runtimesWithoutRoot, &work) else {
-            // Nobody has exited who could not be looked for.
+            // Without a view of `/proc`, nothing is decided.
             work.runtimesWithoutRoot = runtimesWithoutRoot
             work.pace.failed(at: .now)
             return
@@ -303,15 +306,15 @@ final class ProcessWatch: Sendable {
         if root(of: runtime) != nil { runtimesWithoutRoot[runtime] = nil }
     }
 
-    /// Takes those out of which another process is found, which is watched from then on.
+    /// Searches `/proc` for other processes of runtimes, watches them, and removes those runtimes.
     ///
-    /// - Returns: Whether there was anything to be seen: without a descriptor to spare, there is not.
+    /// - Returns: False if `/proc` cannot be read, for example without free descriptors.
     private func search(for runtimesWithoutRoot: inout [RuntimeID: RootProcesses.Process], _ work: inout Work) -> Bool {
         let processes = Self.processes()
         callers.forgetSearched(except: processes)
         var rest = processes[...]
         while !rest.isEmpty, !runtimesWithoutRoot.isEmpty {
-            // Each comes with a descriptor.
+            // In batches, as each reading has a descriptor.
             for caller in callers.processes(
                 Array(rest.prefix(Self.searchBatch)), claiming: { runtimesWithoutRoot[$0] != nil })
             {
@@ -319,11 +322,11 @@ final class ProcessWatch: Sendable {
             }
             rest = rest.dropFirst(Self.searchBatch)
         }
-        // Whoever cannot read of itself has not read of others.
+        // If this process cannot be read, neither could others.
         return runtimesWithoutRoot.isEmpty || ProcessFiles(number: getpid()).stat() != nil
     }
 
-    /// The processes there are, for whoever wants to look at them.
+    /// All process numbers.
     private static func processes() -> [pid_t] {
         directoryEntries(closing: opendir("/proc")).compactMap { pid_t($0.name) }
     }

@@ -2,15 +2,15 @@ import Glibc
 import Linux
 import Liveness
 
-/// The processes that runtimes are, each with a descriptor that tells of its end.
+/// The root processes of runtimes, each with a pidfd that reports its end.
 ///
 ///     tmux ── sh ── claude ── bash ── gt
 ///                   ╰── GT_ROLE=gastown/polecats/nux ──╯      claude is the root process
 struct RootProcesses: Sendable {
-    /// A process, and nobody who gets its number later.
+    /// A process, distinct from a later one with the same number.
     struct Process: Hashable, Sendable {
         let pid: pid_t
-        /// Of its first thread, in clock ticks since boot.
+        /// Start of its first thread, in clock ticks since boot.
         let startTime: UInt64
         let program: String
 
@@ -23,12 +23,12 @@ struct RootProcesses: Sendable {
         var runtimes: Set<RuntimeID> = []
     }
 
-    /// One that has ended.
+    /// A process that has ended.
     ///
-    /// Whoever gets it closes the descriptor by letting go.
+    /// Releasing it closes the descriptor.
     struct Ended {
         let process: Process
-        /// Those that have no other root process.
+        /// Runtimes without another root process.
         let runtimes: [RuntimeID]
         fileprivate let descriptor: Descriptor
     }
@@ -38,15 +38,15 @@ struct RootProcesses: Sendable {
 
     var count: Int { watched.count }
 
-    /// A root process of a runtime, which has not been seen to end.
+    /// A root process of a runtime that has not ended.
     func root(of runtime: RuntimeID) -> pid_t? { roots[runtime]?.min() }
 
-    /// The process that is watched under a number.
+    /// The watched process with this number.
     func process(_ pid: pid_t) -> Process? { watched[pid]?.process }
 
-    /// Watches a process, by its pidfd.
+    /// Adds a process with its pidfd.
     ///
-    /// None may be watched under its number.
+    /// No process with this number may be watched.
     mutating func watch(_ process: Process, _ descriptor: Descriptor) {
         watched[process.pid] = Watched(process: process, descriptor: descriptor)
     }
@@ -57,7 +57,7 @@ struct RootProcesses: Sendable {
         roots[runtime, default: []].insert(pid)
     }
 
-    /// Takes back a process that has ended.
+    /// Removes a process that has ended.
     mutating func end(_ pid: pid_t) -> Ended? {
         guard let ended = watched.removeValue(forKey: pid) else { return nil }
         let runtimesWithoutRoot = ended.runtimes.filter { runtime in

@@ -9,8 +9,8 @@ import SystemPackage
 
 /// The names of sessions in this town, as `mayor/rigs.json` explains them.
 ///
-/// A touch asks for them and must not wait for the backing tree. So the kernel is asked only for what it has in its caches.
-/// If that is not enough, or the file has changed, it is read on another thread, and for a limited time.
+/// A touch asks for them and must not wait for the backing tree. So the kernel is asked only for what it has in its
+/// caches. If that is not enough, or the file has changed, it is read on another thread, and for a limited time.
 final class TownSessions: Sendable {
     private struct Version: Hashable {
         let identity: FileIdentity
@@ -34,8 +34,8 @@ final class TownSessions: Sendable {
     }
 
     private static let path = "mayor/rigs.json"
-    /// A file that is larger is not read.
-    private static let largest = 1 << 20
+    /// A larger file is not read.
+    private static let maximumSize = 1 << 20
     /// How long a touch waits for the file to be read.
     private static let limit: Duration = .milliseconds(100)
 
@@ -49,8 +49,8 @@ final class TownSessions: Sendable {
         self.log = log
     }
 
-    /// As of now; as of before while the file is no JSON, as it is for a moment when it is written, or cannot be read in
-    /// time.
+    /// As of now; as of before while the file is no JSON, as it is for a moment when it is written, or cannot be read
+    /// in time.
     var names: SessionNames {
         if let version = cachedVersion, let known = state.withLock({ $0.version == version ? $0.names : nil }) {
             return known
@@ -92,7 +92,7 @@ final class TownSessions: Sendable {
         }
     }
 
-    /// The directory to look for the file from, and its path from there.
+    /// A directory and the path of the file relative to it.
     private var place: (Descriptor, path: String) {
         let (directory, rest) = backing.start(to: Array(Self.path.utf8))
         return (directory, String(decoding: rest, as: UTF8.self))
@@ -103,10 +103,11 @@ final class TownSessions: Sendable {
         guard let file = try? OwnedDescriptor(opening: path, in: directory.rawValue, O_RDONLY | O_NONBLOCK) else {
             return []
         }
-        return [UInt8](unsafeUninitializedCapacity: Self.largest) { room, count in
-            while count < room.count {
+        return [UInt8](unsafeUninitializedCapacity: Self.maximumSize) { buffer, count in
+            while count < buffer.count {
                 let piece = try? retryingInterrupts {
-                    pread(file.rawValue, room.baseAddress! + count, room.count - count, off_t(count))
+                    // because the buffer is not empty.
+                    pread(file.rawValue, buffer.baseAddress! + count, buffer.count - count, off_t(count))
                 }
                 guard let piece, piece > 0 else { return }
                 count += piece

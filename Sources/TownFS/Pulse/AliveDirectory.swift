@@ -13,9 +13,9 @@ import SystemPackage
 ///     alive/deacon/boot
 ///     alive/gastown@/polecats@/@        `gastown/polecats`, whatever else exists
 ///
-/// A directory exists while a runtime below it is alive, or once it was made. So an id is a file or a directory, depending
-/// on what other ids there are. Its alias, with an `@` at the end, always is a directory: a program can touch an id
-/// without looking.
+/// A directory exists while a runtime below it is alive, or once it was made. So an id is a file or a directory,
+/// depending on what other ids there are. Its alias, with an `@` at the end, always is a directory: a program can touch
+/// an id without looking.
 final class AliveDirectory: Sendable {
     /// The most directories that can be made.
     ///
@@ -270,8 +270,8 @@ final class AliveDirectory: Sendable {
 /// One opening of a file in `.pulse/alive`.
 ///
 /// Creating or truncating the file is a touch; writing `30s` to it is a touch with that ttl. A program that does both
-/// makes one touch. So truncation counts only once no more can be written: at RELEASE, or when the caller has closed the
-/// file and looks at `.pulse`. A shell closes a duplicate of the descriptor before it writes.
+/// makes one touch. So truncation counts only once no more can be written: at RELEASE, or when the caller has closed
+/// the file and looks at `.pulse`. A shell closes a duplicate of the descriptor before it writes.
 final class AliveOpenFile: PulseTextFile {
     /// No duration is longer.
     private static let mostBytes = 64

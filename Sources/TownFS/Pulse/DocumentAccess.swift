@@ -21,8 +21,9 @@ final class DocumentSource: Sendable {
 /// Decides to which users `.pulse` shows a document: to those who can read the signal file that it was written to.
 ///
 /// Root and the user who mounted see all. Another user must be allowed to read the file, both when the document was
-/// written and now, and to search all directories on its path. A document of unknown source, such as another host's, is not
-/// shown to them. Access control lists are not evaluated: in a directory that has one, only its owner sees documents.
+/// written and now, and to search all directories on its path. A document of unknown source, such as another host's, is
+/// not shown to them. Access control lists are not evaluated: in a directory that has one, only its owner sees
+/// documents.
 final class DocumentAccess: Sendable {
     /// How long a look at directories may take.
     ///
@@ -63,7 +64,7 @@ final class DocumentAccess: Sendable {
 
         init(_ request: Request) {
             user = request.callingUser
-            let files = ProcessFiles.areOfOurNumbers ? ProcessFiles(number: request.thread) : nil
+            let files = ProcessFiles.isOwnNamespace ? ProcessFiles(number: request.thread) : nil
             groups = Set([request.callingGroup] + (files?.credentials()?.groups ?? []))
         }
 
@@ -71,7 +72,8 @@ final class DocumentAccess: Sendable {
             may(0o4, ownership.mode, ownership.user, ownership.group)
         }
 
-        /// Whether all directories of a path can be searched, and the backing file of that name can be read if it exists.
+        /// Whether all directories of a path can be searched, and the backing file of that name can be read if it
+        /// exists.
         func maySearch(
             _ path: [UInt8], in backing: BackingTree, andRead name: NodeName?
         ) throws(Errno) -> Bool {

@@ -14,8 +14,8 @@ import SystemPackage
 ///     .pulse/alive/mayor                                exists while it is alive, see `AliveDirectory`
 ///     .pulse/events                                     see `EventStream`
 ///
-/// Found by name alone: no program that walks the town meets it. The content of a file is made when it is opened or asked
-/// about. A directory exists while a runtime is below it.
+/// Found by name alone: no program that walks the town meets it. The content of a file is made when it is opened or
+/// asked about. A directory exists while a runtime is below it.
 package final class PulseFileSystem: HandleFileSystem {
     static let name = Array(".pulse".utf8)
 
@@ -284,7 +284,7 @@ package final class PulseFileSystem: HandleFileSystem {
                 configuration: town.configuration, counts: liveness.counts(),
                 documents: TownStatus.Documents(
                     touches: town.counters.touches, refused: town.counters.refused,
-                    fromFuture: town.counters.fromFuture, notWrittenDown: town.writeback.pendingCount),
+                    fromFuture: town.counters.fromFuture, notWrittenDown: town.writeback.dirtyCount),
                 fileSystem: inUse,
                 activity: TownStatus.ActivityTally(
                     mode: town.configuration.activity.rawValue, observed: town.counters.touches(by: .activity),

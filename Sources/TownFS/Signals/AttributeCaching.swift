@@ -3,14 +3,15 @@ import Glibc
 
 /// Decides whether the kernel may cache the attributes of a signal file.
 ///
-/// fstat(2) must return the size of the snapshot that the next read returns. The kernel changes cached attributes in steps. An
-/// open with O_TRUNC and a write set the size before they invalidate the cache (`fuse_truncate_update_attr`,
+/// fstat(2) must return the size of the snapshot that the next read returns. The kernel changes cached attributes in
+/// steps. An open with O_TRUNC and a write set the size before they invalidate the cache (`fuse_truncate_update_attr`,
 /// `fuse_write_update_attr` in fs/fuse/file.c). A refresh validates the cache before it stores the size
-/// (`fuse_change_attributes_i` in fs/fuse/inode.c). An fstat in between returns a wrong size. So nothing is cached while a
-/// reader and a writer are concurrent: each fstat is then a request, and the kernel returns the size in its reply.
+/// (`fuse_change_attributes_i` in fs/fuse/inode.c). An fstat in between returns a wrong size. So nothing is cached
+/// while a reader and a writer are concurrent: each fstat is then a request, and the kernel returns the size in its
+/// reply.
 ///
-/// They are concurrent if another thread had the file open for writing within the last second. One thread that writes and
-/// reads in turn is not: it is not in fstat(2) while it writes.
+/// They are concurrent if another thread had the file open for writing within the last second. One thread that writes
+/// and reads in turn is not: it is not in fstat(2) while it writes.
 struct AttributeCaching {
     private struct Writer {
         let thread: pid_t

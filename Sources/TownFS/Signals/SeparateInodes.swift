@@ -4,9 +4,9 @@ import Synchronization
 
 /// Opens of signal files that need their own inode, by thread.
 ///
-/// After ESTALE the kernel repeats an open once, and looks all names of the path up again (LOOKUP_REVAL). Lookups by that
-/// thread return a new inode of the same file with an entry timeout of 0, and the second open is of that inode. Later lookups
-/// return the first inode, which owns locks (flock(2), fcntl(2)) and watches (inotify(7)).
+/// After ESTALE the kernel repeats an open once, and looks all names of the path up again (LOOKUP_REVAL). Lookups by
+/// that thread return a new inode of the same file with an entry timeout of 0, and the second open is of that inode.
+/// Later lookups return the first inode, which owns locks (flock(2), fcntl(2)) and watches (inotify(7)).
 final class SeparateInodes: Sendable {
     private struct Pending {
         let file: SignalFile

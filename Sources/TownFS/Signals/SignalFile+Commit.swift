@@ -115,7 +115,7 @@ extension SignalFile {
         town.counters.countTouch(source)
         town.counters.count(change.attribution)
         if let attributedCaller, let runtime = change.attribution.runtime {
-            town.processes.noteTouch(of: runtime, by: attributedCaller.caller)
+            town.processes.recordTouch(of: runtime, by: attributedCaller.caller)
         }
         // A touch that is lost with this process must not be reported as done.
         guard (successor ?? self).scheduleWriteback(isJournaled: change.isJournaled) else { throw .socketNotConnected }
@@ -144,7 +144,7 @@ extension SignalFile {
     /// - Returns: False if the town is closed, and the change will not reach the backing file.
     @discardableResult
     func scheduleWriteback(isJournaled: Bool) -> Bool {
-        guard town.writeback.note(self) else { return false }
+        guard town.writeback.schedule(self) else { return false }
         if !isJournaled || town.isDetached { town.writeback.writeNow([self]) }
         return true
     }

@@ -5,9 +5,9 @@ import SystemPackage
 /// stat(2) and fstat(2).
 ///
 /// FUSE_GETATTR of an fstat has no file handle. So the caller selects the open file: one with an unread snapshot or an
-/// uncommitted draft on that inode, of the same thread, else of the same process, else, with a snapshot, of an ancestor. No
-/// process has two unread snapshots of different sizes on one inode: the second open gets ESTALE, the kernel looks the name up
-/// again, and that lookup returns an inode for this open file alone (`SeparateInodes`).
+/// uncommitted draft on that inode, of the same thread, else of the same process, else, with a snapshot, of an
+/// ancestor. No process has two unread snapshots of different sizes on one inode: the second open gets ESTALE, the
+/// kernel looks the name up again, and that lookup returns an inode for this open file alone (`SeparateInodes`).
 extension SignalFile {
     /// The file's status as this caller sees it.
     ///
@@ -84,7 +84,7 @@ extension SignalFile {
 /// The processes that a process is descended from, nearest first, without init.
 private struct Ancestors: Sequence, IteratorProtocol {
     private var process: pid_t
-    private var remaining = CallerTable.mostAncestors
+    private var remaining = CallerTable.maximumAncestors
 
     init(of process: pid_t) {
         self.process = process

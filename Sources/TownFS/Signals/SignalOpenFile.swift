@@ -34,7 +34,7 @@ final class SignalOpenFile: OpenFile {
             if status.st_size <= Document.maximumSize, let bytes = try? real.bytes(), bytes.count == status.st_size {
                 source = .document(bytes)
             } else {
-                source = .real(Descriptor(real.takeDescriptor()))
+                source = .real(Descriptor(real.releaseDescriptor()))
             }
         }
 
@@ -139,7 +139,7 @@ final class SignalOpenFile: OpenFile {
             AttributedCaller(
                 caller: attributedCaller.caller,
                 attribution: Attribution(
-                    of: attributedCaller.caller.writer, signal: file.path, sessions: file.town.callers.sessionNames))
+                    of: attributedCaller.caller.claims, signal: file.path, sessions: file.town.callers.sessionNames))
         }
         self.state = Mutex(state)
     }

@@ -92,8 +92,8 @@ package struct SignalPatterns: Sendable {
 // MARK: - Directories
 
 extension SignalPatterns {
-    /// Why a mount over each directory that can hold signal files, instead of one over the town, cannot do with a pattern;
-    /// nil when it can.
+    /// Why a mount over each directory that can hold signal files, instead of one over the town, cannot do with a
+    /// pattern; nil when it can.
     package static func objectionToCovering(_ pattern: String) -> String? {
         guard let components = try? components(of: pattern) else { return nil }
         if components.contains(.directories) {

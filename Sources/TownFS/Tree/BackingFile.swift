@@ -110,7 +110,7 @@ final class BackingFile: OpenFile {
     func write(
         _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
     ) throws(Errno) -> Int {
-        context.processes.noteActivity(request)
+        context.processes.recordActivity(request)
         let descriptor = try descriptor
         return try Credentials.withUser(request.callingUser) { () throws(Errno) in
             try retryingInterrupts {

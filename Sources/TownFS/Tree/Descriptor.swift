@@ -3,26 +3,25 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// A kind of file system, by the number that statfs(2) tells.
+/// The type of a file system (`f_type` of statfs(2)).
 struct FileSystemKind {
     fileprivate let magic: Int
 
-    /// One where a file's birth and sometimes its number change when it is copied up.
+    /// Overlayfs changes a file's creation time, and sometimes its inode number, when it copies the file up.
     var isOverlay: Bool { magic == clinux_overlayfs }
 
-    /// One on which an offset in a directory means the same in whichever opening, whatever names have come or gone.
+    /// Whether a directory offset stays valid across openings and changes of the directory.
     ///
-    /// Others, as overlayfs and ramfs, count what one opening has seen. A tmpfs does so up to Linux 6.5.
+    /// In overlayfs and ramfs, and in tmpfs up to Linux 6.5, offsets belong to one opening.
     var hasLastingOffsets: Bool { isLocalDisk && magic != clinux_ramfs }
 
-    /// One of this machine's own disks or memory, whose close(2) has nothing to say.
+    /// A local disk or memory file system, on which close(2) reports no errors.
     var isLocalDisk: Bool { clinux_is_local_disk(magic) }
 }
 
-/// An open descriptor that several may hold; closed when the last one lets go.
+/// A reference-counted descriptor, closed with its last reference.
 ///
-/// The node store keeps some of these and drops them when there are too many, while operations that have borrowed one
-/// go on using it.
+/// The node store may evict one while operations still use it.
 package final class Descriptor: Sendable {
     private let owned: OwnedDescriptor
 
@@ -30,10 +29,10 @@ package final class Descriptor: Sendable {
         self.owned = owned
     }
 
-    /// Borrowed for a system call by whoever holds the object.
+    /// Valid while the object is referenced.
     var rawValue: CInt { owned.rawValue }
 
-    /// What file system it is open on.
+    /// The type of the file system that it is open on.
     var fileSystemKind: FileSystemKind {
         get throws(Errno) {
             var status = statfs()
@@ -42,35 +41,34 @@ package final class Descriptor: Sendable {
         }
     }
 
-    /// Opens the same file anew, for more than `O_PATH` allows; close-on-exec whatever `flags` say.
+    /// Opens the same file with other flags, close-on-exec.
     func reopened(_ flags: CInt) throws(Errno) -> Descriptor {
         Descriptor(try ownedReopened(flags))
     }
 
-    /// Opens the same directory anew, for listing.
+    /// Opens the same directory for listing.
     func reopenedDirectory() throws(Errno) -> Descriptor {
         do throws(Errno) {
-            // Half the price of the way through `/proc`.
+            // Half the cost of `/proc/self/fd`.
             return Descriptor(try OwnedDescriptor(opening: ".", in: rawValue, O_RDONLY | O_DIRECTORY))
         } catch .permissionDenied {
-            // That it may not be searched says nothing about its being listed.
+            // A directory without search permission may still be listed.
             return try reopened(O_RDONLY | O_DIRECTORY)
         }
     }
 
-    /// The same, for whoever is to be its only owner.
+    /// As `reopened`, for a single owner.
     func ownedReopened(_ flags: CInt) throws(Errno) -> OwnedDescriptor {
         OwnedDescriptor(takingOwnershipOf: try callByPath { openat(AT_FDCWD, $0, flags | O_CLOEXEC) })
     }
 
-    /// Makes a system call that wants a path, or a descriptor that is more than `O_PATH`: by this descriptor's name in
-    /// `/proc`, which leads to the very file without a second look at its names.
+    /// Calls `body` with `/proc/self/fd/N`, for system calls that do not accept an `O_PATH` descriptor.
     ///
-    /// Throws what the call leaves in `errno` when it answers -1.
+    /// Throws `errno` if `body` returns -1.
     func callByPath<Result: FixedWidthInteger & SignedInteger>(
         _ body: (_ path: UnsafePointer<CChar>) -> Result
     ) throws(Errno) -> Result {
-        // A hand-made string on the stack: opening a file should not cost an allocation.
+        // On the stack, so that opening a file allocates nothing.
         var path: InlineArray<32, CChar> = .init(repeating: 0)
         var end = 0
         for byte in "/proc/self/fd/".utf8 {

@@ -2,11 +2,11 @@ import Fuse
 import Glibc
 import Synchronization
 
-/// Inode numbers of what lies on other file systems, mounted somewhere beneath the town before it was.
+/// Inode numbers of files on other file systems that are mounted inside the backing tree.
 ///
-/// A mount has one device number, and programs such as tar take two files of one device and one inode number for one.
-/// So what is not on the root's device gets a number made of its own and of which device it is on: the first one met is
-/// 1, and so on, in the upper 16 bits, which disk file systems leave 0.
+/// The FUSE mount has one device number, and programs such as tar identify a file by device and inode number. Files
+/// that are not on the root's device therefore get a device tag in the upper 16 bits of the inode number, which disk
+/// file systems leave 0. Devices are tagged 1, 2, … as they are met.
 final class DeviceInodeMap: Sendable {
     private let root: dev_t
     private let isRootLocal: Bool
@@ -17,9 +17,9 @@ final class DeviceInodeMap: Sendable {
         self.isRootLocal = isRootLocal
     }
 
-    /// Whether close(2) of a file may report an error, as it does where what was written is only then sent somewhere.
+    /// Whether close(2) may report an error, as network file systems do when they write back at close.
     ///
-    /// - Parameter device: The file's, if that is known.
+    /// - Parameter device: Nil if unknown.
     func mayFailAtClose(on device: dev_t?) -> Bool {
         !isRootLocal || device != root
     }
@@ -40,7 +40,7 @@ final class DeviceInodeMap: Sendable {
         guard device != root else { return number }
         let tag = tags.withLock { tags in
             if let known = tags[device] { return known }
-            // Beyond that many devices numbers may coincide.
+            // With more than 65,535 devices, numbers may coincide.
             let next = UInt16(truncatingIfNeeded: tags.count + 1)
             tags[device] = next
             return next

@@ -4,18 +4,18 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// The kernel's own name for a file: leads to it whatever it is called by now, and to no other.
+/// A file handle that the kernel exports: it leads to one file whatever its names are.
 ///
-/// Opening takes CAP_DAC_READ_SEARCH, and not every file system has handles; then there are only names.
+/// Opening needs CAP_DAC_READ_SEARCH, and not every file system supports handles.
 ///
 /// The corresponding C type is `struct file_handle`.
 struct ExportHandle: Sendable {
-    /// Handles of one file system; this is what they are opened by.
+    /// The file system that handles are opened on.
     final class FileSystem: Sendable {
         fileprivate let directory: Descriptor
         private let device: dev_t
 
-        /// Nil where handles cannot be opened.
+        /// Nil if handles cannot be opened.
         init?(of root: Descriptor) {
             guard let directory = try? root.reopened(O_RDONLY | O_DIRECTORY),
                 let device = try? FileStatus(of: root.rawValue).st_dev,
@@ -25,7 +25,7 @@ struct ExportHandle: Sendable {
             self.device = device
         }
 
-        /// The handle of a file, or nil if it is on another file system, or has none.
+        /// The handle of a file; nil if it is on another file system or has none.
         func handle(of file: Descriptor, _ identity: FileIdentity) -> ExportHandle? {
             identity.device == device ? ExportHandle(of: file) : nil
         }
@@ -41,9 +41,7 @@ struct ExportHandle: Sendable {
         bytes = room
     }
 
-    /// An `O_PATH` descriptor of the file.
-    ///
-    /// ESTALE when it is gone.
+    /// An `O_PATH` descriptor of the file; ESTALE if it no longer exists.
     func open(in fileSystem: FileSystem) throws(Errno) -> Descriptor {
         try open(on: fileSystem.directory)
     }

@@ -6,8 +6,8 @@ import SystemPackage
 
 /// The identity of a file, independent of its names: no two files have the same at one time.
 ///
-/// A directory with a bind mount has two identities: the kernel does not rename or link between two mounts. Other files have one
-/// identity in all mounts, and so one page cache.
+/// A directory with a bind mount has two identities: the kernel does not rename or link between two mounts. Other files
+/// have one identity in all mounts, and so one page cache.
 struct FileIdentity: Hashable, Sendable {
     /// 12 bits of the major number and 20 of the minor, as in the kernel, to keep `Node` small.
     private let shortDevice: UInt32
@@ -32,7 +32,7 @@ extension FileStatus {
     var isDirectory: Bool { kind == S_IFDIR }
     var isRegularFile: Bool { kind == S_IFREG }
 
-    /// The status of what `descriptor` is open on, an `O_PATH` descriptor too.
+    /// The status of an open file; `O_PATH` is enough.
     ///
     /// The corresponding C function is `fstat`.
     init(of descriptor: CInt) throws(Errno) {
@@ -40,7 +40,7 @@ extension FileStatus {
         _ = try retryingInterrupts { fstat(descriptor, &self) }
     }
 
-    /// The status of a name in a directory; a symbolic link is not followed.
+    /// The status of a name in a directory, without following a symbolic link.
     ///
     /// The corresponding C function is `fstatat`.
     init(of name: UnsafePointer<CChar>, in directory: CInt) throws(Errno) {
@@ -49,7 +49,9 @@ extension FileStatus {
     }
 }
 
-/// When a file was made, which tells it from a later one that was given the same inode number.
+/// Creation time of a file.
+///
+/// It differs from that of a later file with the same inode number.
 struct Birth: Hashable, Sendable {
     let seconds: Int64
     let nanoseconds: UInt32
@@ -75,7 +77,7 @@ struct Birth: Hashable, Sendable {
     var timespec: timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
 }
 
-/// A file's status with its birth, where the file system beneath knows it.
+/// A file's status and, if the backing file system has it, its creation time.
 ///
 /// The corresponding C type is `struct statx`.
 struct ExtendedStatus {
@@ -91,18 +93,20 @@ struct ExtendedStatus {
     var isDirectory: Bool { status.isDirectory }
     var isRegularFile: Bool { status.isRegularFile }
 
-    /// Of what `descriptor` is open on, an `O_PATH` descriptor too.
+    /// The status of an open file; `O_PATH` is enough.
     init(of descriptor: CInt) throws(Errno) {
         try self.init(of: "", in: descriptor, flags: AT_EMPTY_PATH)
     }
 
-    /// Of a name in a directory; a symbolic link is not followed.
+    /// The status of a name in a directory, without following a symbolic link.
     init(of name: UnsafePointer<CChar>, in directory: CInt) throws(Errno) {
         try self.init(of: name, in: directory, flags: AT_SYMLINK_NOFOLLOW)
     }
 
-    /// Whether it is of the file on record: births count where both are known.
-    func isOf(_ identity: FileIdentity?, born birth: Birth?) -> Bool {
+    /// Whether this is the recorded file.
+    ///
+    /// Creation times are compared if both are known.
+    func matches(_ identity: FileIdentity?, born birth: Birth?) -> Bool {
         self.identity == identity && (birth == nil || self.birth == nil || birth == self.birth)
     }
 

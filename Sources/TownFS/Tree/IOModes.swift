@@ -3,69 +3,68 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// Which way the bytes of each open backing file go: past us, or through requests.
+/// The I/O mode of each open inode: passthrough, cached or direct.
 ///
-/// The kernel wants all openings of one inode to agree, and those that are lent to be lent the same file: it is lent with
-/// the first opening and taken back with the last. We learn of a last close later than the kernel does, never earlier.
+/// All open files of an inode must have the same mode, and in passthrough the same backing file. It is registered with
+/// the first open and unregistered after the last release, which the server learns of later than the kernel.
 ///
-/// A small file that is only read is not lent, if its first opening decides: the kernel then has it in its page cache, and the
-/// next who reads it asks nothing of us. Those pages are good until somebody writes: to the file as lent, past them; or to them,
-/// and then the file's next reader has its time of access noted, as everywhere (`relatime`, mount(8)).
+/// A small file that is only read is not passed through if its first open decides: the kernel then reads it from its
+/// page cache without a request. Those pages are valid until the file is written to.
 final class IOModes: Sendable {
     private struct OpenInode {
-        /// Nil if it is not lent.
+        /// Nil without passthrough.
         let backingID: Connection.BackingID?
         /// The file system user of writes that bypass the daemon.
         var user: uid_t = 0
-        /// What was lent; the inode may be another file's by now.
+        /// The registered file; the inode may mean another one by now.
         let identity: FileIdentity?
-        /// Whether what the kernel had of it before the first opening is good.
-        var hasGoodPages = false
-        var openings = 1
+        /// Whether pages cached before the first open are valid.
+        var hasValidPages = false
+        var openCount = 1
         var isWritten = false
     }
 
     private struct State {
         var connection: Connection?
         var openInodes: [InodeNumber: OpenInode] = [:]
-        /// Inodes that have only been read since the kernel dropped what pages it had had before.
-        var withGoodPages: Set<InodeNumber> = []
+        /// Inodes that were only read since the kernel dropped their pages.
+        var withValidPages: Set<InodeNumber> = []
 
-        /// Counts one more opening, if there is one already.
+        /// Counts another open, if the inode is open.
         mutating func join(_ inode: InodeNumber, writing: Bool) -> OpenInode? {
             guard openInodes[inode] != nil else { return nil }
-            openInodes[inode]?.openings += 1
-            if writing { noteWriting(inode) }
+            openInodes[inode]?.openCount += 1
+            if writing { setWritten(inode) }
             return openInodes[inode]
         }
 
         mutating func begin(_ openInode: OpenInode, _ inode: InodeNumber, writing: Bool) {
             openInodes[inode] = openInode
-            if writing { noteWriting(inode) }
+            if writing { setWritten(inode) }
         }
 
-        private mutating func noteWriting(_ inode: InodeNumber) {
+        private mutating func setWritten(_ inode: InodeNumber) {
             openInodes[inode]?.isWritten = true
-            withGoodPages.remove(inode)
+            withValidPages.remove(inode)
         }
 
-        /// Counts one opening less, and returns what was lent for it if it was the last.
+        /// Counts a release, and returns the backing file to unregister after the last one.
         mutating func leave(_ inode: InodeNumber) -> Connection.BackingID? {
             guard let openInode = openInodes[inode] else { return nil }
-            guard openInode.openings == 1 else {
-                openInodes[inode]?.openings -= 1
+            guard openInode.openCount == 1 else {
+                openInodes[inode]?.openCount -= 1
                 return nil
             }
             openInodes[inode] = nil
-            // By now all who were to drop the pages of before have done so.
+            // Every open that had to drop earlier pages has done so.
             if openInode.backingID == nil, openInode.identity != nil, !openInode.isWritten {
-                withGoodPages.insert(inode)
+                withValidPages.insert(inode)
             }
             return openInode.backingID
         }
     }
 
-    /// Whether the kernel may keep what it has read after the last close.
+    /// Whether the kernel may keep pages after the last release.
     private let mayKeepPages: Atomic<Bool>
     private let state = Mutex(State())
 
@@ -91,56 +90,55 @@ final class IOModes: Sendable {
         state.withLock { $0.connection = connection }
     }
 
-    /// Whether files may still be lent.
+    /// Whether backing files can be registered.
     var supportsPassthrough: Bool { connection?.supportsPassthrough ?? false }
 
-    /// The kernel's end, once there is one.
+    /// Nil before the file system is connected.
     var connection: Connection? { state.withLock { $0.connection } }
 
-    /// Counts an opening of a backing file, and says which way it goes.
+    /// Counts an open of a backing file, and returns its mode.
     ///
     /// - Parameters:
-    ///   - identity: Which file the inode is now.
-    ///   - isLendable: Whether there is nothing against it but what others do who have the file open.
+    ///   - identity: The file that the inode means now.
+    ///   - allowsPassthrough: Whether this file may be passed through, if no other open file of the inode objects.
     ///   - mayKeep: Whether the inode has always meant this file.
     func enter(
-        _ inode: InodeNumber, _ file: BackingFile, _ identity: FileIdentity?, isLendable: Bool, mayKeep: Bool
+        _ inode: InodeNumber, _ file: BackingFile, _ identity: FileIdentity?, allowsPassthrough: Bool, mayKeep: Bool
     ) -> OpenReply.IOMode {
         let writing = file.isWritable
-        func path(_ openInode: OpenInode) -> OpenReply.IOMode {
-            // The kernel lends all who have the inode open what it lent the first of them.
+        func mode(_ openInode: OpenInode) -> OpenReply.IOMode {
+            // All open files of the inode use the backing file of the first.
             if let backingID = openInode.backingID {
                 // Else users could use blocks reserved for root, or root could not.
                 let isForeign = writing && (openInode.user == 0) != (file.user == 0)
                 return .passthrough(
                     backingID, directIO: file.requiresServerIO || openInode.identity != identity || isForeign)
             }
-            return .cached(isKept: mayKeep && keepsPages && openInode.hasGoodPages)
+            return .cached(isKept: mayKeep && keepsPages && openInode.hasValidPages)
         }
         let (known, connection) = state.withLock { state in (state.join(inode, writing: writing), state.connection) }
-        if let known { return path(known) }
-        let isPassthrough = isLendable && !(keepsPages && file.isSmallAndOnlyRead)
+        if let known { return mode(known) }
+        let isPassthrough = allowsPassthrough && !(keepsPages && file.isSmallAndOnlyRead)
         let backingID =
             isPassthrough
             ? Credentials.withUser(file.user) { connection.flatMap { try? $0.registerBackingFile(file.path.rawValue) } }
             : nil
         let (openInode, isBackingIDUsed) = state.withLock { state in
-            // Somebody may have been faster.
+            // Another open may have been faster.
             if let known = state.join(inode, writing: writing) { return (known, false) }
             let openInode = OpenInode(
                 backingID: backingID, user: file.user, identity: identity,
-                hasGoodPages: state.withGoodPages.contains(inode))
+                hasValidPages: state.withValidPages.contains(inode))
             state.begin(openInode, inode, writing: writing)
             return (openInode, true)
         }
         if let backingID, !isBackingIDUsed { connection?.unregisterBackingFile(backingID) }
-        return path(openInode)
+        return mode(openInode)
     }
 
-    /// Counts an opening of something whose reads and writes all come to us.
+    /// Counts an open of a file that the server reads and writes.
     ///
-    /// It has to agree with others all the same: they may have had the inode open as a backing file before it became a
-    /// signal file's.
+    /// It must agree with earlier opens of the inode, which may have meant a backing file then.
     func enter(_ inode: InodeNumber) -> OpenReply.IOMode {
         state.withLock { state in
             guard let openInode = state.join(inode, writing: true) else {
@@ -151,12 +149,12 @@ final class IOModes: Sendable {
         }
     }
 
-    /// Drops what is known of an inode that the kernel has forgotten, and with it its pages.
+    /// Drops the state of an inode that the kernel has forgotten, with its pages.
     func forget(_ inode: InodeNumber) {
-        state.withLock { _ = $0.withGoodPages.remove(inode) }
+        state.withLock { _ = $0.withValidPages.remove(inode) }
     }
 
-    /// Takes back what has been counted, at the end of an opening.
+    /// Counts a release.
     func leave(_ inode: InodeNumber) {
         let (backingID, connection) = state.withLock { state in (state.leave(inode), state.connection) }
         if let backingID { connection?.unregisterBackingFile(backingID) }

@@ -1,13 +1,13 @@
 import Fuse
 import Glibc
 
-/// What is known of one inode that the kernel knows.
+/// One inode that the kernel knows.
 ///
-/// A node is described by where it was last seen, (parent, name), and by which file it is; a descriptor is only a
-/// cache over that, except once its name is gone. There may be millions, so what few of them have is kept apart.
+/// A node records which file it is and where that was last seen: parent and name. A descriptor is a cache of that,
+/// except for an unlinked file. There may be millions of nodes, so rare fields live in a separate object.
 struct Node: Sendable {
     enum NameKind: Sendable {
-        /// A file, directory or anything else of the backing tree.
+        /// Any type of file in the backing tree.
         case backing(FileIdentity)
         case signal(SignalFile)
     }
@@ -15,7 +15,7 @@ struct Node: Sendable {
     /// The root is its own parent.
     var parent: InodeNumber
     var name: NodeName
-    /// What the kernel will give back by `forget`.
+    /// The kernel's lookup count, which `forget` reduces.
     var lookups: UInt64
     /// The slots of a doubly linked list of children, kept by `NodeTable`; 0 ends it.
     ///
@@ -23,21 +23,21 @@ struct Node: Sendable {
     var firstChild: UInt32 = 0
     var nextSibling: UInt32 = 0
     var previousSibling: UInt32 = 0
-    /// Somebody may change it through a mapping that the kernel tells nobody of.
+    /// A process may change it through a shared mapping without a request.
     var mayBeMapped = false
     /// The file type; it never changes.
     let isDirectory: Bool
-    /// Whether it has a `security.capability`.
+    /// Whether the file has a `security.capability` attribute.
     var capability = Capability.unknown
 
     enum Capability: UInt8 {
         case unknown
         case absent
-        /// One has been set, or is being set.
+        /// A request has set one, or is about to.
         case possible
     }
 
-    /// Of a signal file's node, of no file: number 0.
+    /// `noFile` for a signal file.
     private var file = Node.noFile
     /// Nanoseconds since 1970, or `unborn`.
     private var born = Node.unborn
@@ -66,10 +66,10 @@ struct Node: Sendable {
     var nameKind: NameKind {
         get { signalFile.map { .signal($0) } ?? .backing(file) }
         set {
-            // Another file, of which nothing else is known yet.
+            // A different file: forget what was known of the former one.
             born = Self.unborn
             mayBeMapped = false
-            hasChangedMeaning = true
+            hasChangedKind = true
             capability = .unknown
             switch newValue {
             case .backing(let identity):
@@ -84,18 +84,18 @@ struct Node: Sendable {
 
     var identity: FileIdentity? { file == Self.noFile ? nil : file }
 
-    /// When a backing file was made, if that is known and can be relied on.
+    /// Creation time of a backing file; nil if unknown or unreliable.
     var birth: Birth? {
         get { born == Self.unborn ? nil : Birth(nanosecondsSince1970: born) }
         set { born = newValue?.nanosecondsSince1970 ?? Self.unborn }
     }
 
-    /// Whether it is the file that was found.
-    func isOf(_ found: ExtendedStatus) -> Bool {
-        found.isOf(identity, born: birth)
+    /// Whether this is the node of the file that was found.
+    func matches(_ found: ExtendedStatus) -> Bool {
+        found.matches(identity, born: birth)
     }
 
-    // MARK: What few nodes have
+    // MARK: Rare fields
 
     private struct RareFields: Sendable {
         var signalFile: SignalFile?
@@ -103,18 +103,18 @@ struct Node: Sendable {
         var descriptor: Descriptor?
         var handle: ExportHandle?
         var cacheSlot: Int?
-        var placed: UInt64 = 0
+        var renameGeneration: UInt64 = 0
         var isPinned = false
-        var hasChangedMeaning = false
+        var hasChangedKind = false
         var isAliased = false
 
         var isEmpty: Bool {
             signalFile == nil && signals == nil && descriptor == nil && handle == nil && cacheSlot == nil
-                && placed == 0 && !isPinned && !hasChangedMeaning && !isAliased
+                && renameGeneration == 0 && !isPinned && !hasChangedKind && !isAliased
         }
     }
 
-    /// Never changed, only replaced: copies of a node are read without the store's lock.
+    /// Immutable, since copies of a node are read without the store's lock.
     private final class Rare: Sendable {
         let fields: RareFields
         init(_ fields: RareFields) { self.fields = fields }
@@ -135,9 +135,9 @@ struct Node: Sendable {
     }
 
     /// The inode has been both an ordinary file and a signal file.
-    var hasChangedMeaning: Bool {
-        get { rare?.fields.hasChangedMeaning ?? false }
-        set { if newValue != hasChangedMeaning { changeRare { $0.hasChangedMeaning = newValue } } }
+    var hasChangedKind: Bool {
+        get { rare?.fields.hasChangedKind ?? false }
+        set { if newValue != hasChangedKind { changeRare { $0.hasChangedKind = newValue } } }
     }
 
     /// For a directory in or under which signal files can lie; nil for all others.
@@ -146,13 +146,13 @@ struct Node: Sendable {
         set { if newValue !== signals { changeRare { $0.signals = newValue } } }
     }
 
-    /// An `O_PATH` descriptor of it, if one is at hand.
+    /// A cached `O_PATH` descriptor.
     var descriptor: Descriptor? {
         get { rare?.fields.descriptor }
         set { if newValue !== descriptor { changeRare { $0.descriptor = newValue } } }
     }
 
-    /// A way back to it, once its descriptor has had to go.
+    /// An export handle, made when the descriptor was evicted from the cache.
     var handle: ExportHandle? {
         get { rare?.fields.handle }
         set { changeRare { $0.handle = newValue } }
@@ -164,17 +164,15 @@ struct Node: Sendable {
         set { if newValue != isAliased { changeRare { $0.isAliased = newValue } } }
     }
 
-    /// Where the descriptor stands in the cache's ring.
+    /// The descriptor's index in `NodeStore.State.ring`.
     var cacheSlot: Int? {
         get { rare?.fields.cacheSlot }
         set { if newValue != cacheSlot { changeRare { $0.cacheSlot = newValue } } }
     }
 
-    /// When a rename last put it there, by the count of renames.
-    ///
-    /// What was seen before that is out of date.
-    var placed: UInt64 {
-        get { rare?.fields.placed ?? 0 }
-        set { if newValue != placed { changeRare { $0.placed = newValue } } }
+    /// The generation of the rename that last moved the file; names looked up before that are out of date.
+    var renameGeneration: UInt64 {
+        get { rare?.fields.renameGeneration ?? 0 }
+        set { if newValue != renameGeneration { changeRare { $0.renameGeneration = newValue } } }
     }
 }

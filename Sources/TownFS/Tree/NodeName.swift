@@ -1,11 +1,11 @@
 import Fuse
 
-/// A file name that outlives the request it came with: its bytes and a terminating NUL, ready for system calls.
+/// A file name that outlives its request: its bytes and a terminating NUL.
 ///
-/// Names of up to 22 bytes, which most are, lie in the value itself.
+/// Names of up to 22 bytes are stored inline.
 struct NodeName: Sendable {
     private enum Storage: Sendable {
-        /// Filled up with NUL.
+        /// Padded with NUL.
         case short([23 of CChar])
         case long([CChar])
     }
@@ -43,7 +43,7 @@ struct NodeName: Sendable {
         switch storage {
         case .short(let name):
             let span = name.span
-            // because neither is ever empty.
+            // because both contain at least a NUL.
             return try span.withUnsafeBufferPointer { (name) throws(Failure) in try body(name.baseAddress!) }
         case .long(let name):
             let span = name.span
@@ -78,7 +78,7 @@ extension NodeName: Hashable {
 }
 
 extension [UInt8] {
-    /// A path taken apart: the directory, empty for the town root, and the name in it.
+    /// The directory part, empty for the town root, and the name in it.
     var parentAndName: (parent: [UInt8], name: NodeName) {
         guard let slash = lastIndex(of: UInt8(ascii: "/")) else { return ([], NodeName(self)) }
         return (Array(self[..<slash]), NodeName(self[index(after: slash)...]))

@@ -1,7 +1,7 @@
 import Fuse
 import SystemPackage
 
-// What happens under the store's lock: memory only.
+// Runs under the store's lock and touches memory only.
 
 extension NodeStore.State {
     mutating func add(
@@ -16,25 +16,25 @@ extension NodeStore.State {
         return inode
     }
 
-    /// Whether so many nodes have gone since this was last true that their memory is worth giving back.
+    /// Whether half of the nodes have gone since this was last true, so that `malloc_trim` is worth its time.
     mutating func hasShrunk() -> Bool {
         guard peak > 1024, nodes.count * 2 < peak else { return false }
         peak = nodes.count
         return true
     }
 
-    /// Notes where a file is now.
+    /// Sets where a file is.
     ///
-    /// Nodes that are of no more use are handed out, to be destroyed outside the lock.
+    /// - Parameter removed: Receives unused nodes. Destroy them outside the lock, as they may close descriptors.
     mutating func place(
         _ inode: InodeNumber, at name: NodeName, in parent: InodeNumber, signals: SignalDirectory?,
         removing removed: inout [Node]
     ) {
         guard let node = nodes[inode] else { return }
         if node.parent != parent {
-            // A change beneath may show a directory in what we still take for its own child. The way to it stays the old
-            // one then, which is out of date, but has an end.
-            guard !isAt(parent, orBelow: inode) else { return }
+            // After a change past the mount, a directory may be found in what is still recorded as its own child. Keeping
+            // the outdated parent avoids a cycle.
+            guard !isAncestor(inode, orSelfOf: parent) else { return }
             nodes.unlink(inode)
             nodes[inode]?.parent = parent
             nodes.link(inode)
@@ -43,16 +43,16 @@ extension NodeStore.State {
         nodes[inode]?.name = name
         nodes[inode]?.signals = signals
         if node.isPinned, inode != .root {
-            // It has a name again, and need not hold a descriptor for the lack of one.
+            // It has a name again, so its descriptor need not be kept.
             nodes[inode]?.isPinned = false
             nodes[inode]?.descriptor = nil
             removed.append(node)
         }
     }
 
-    private func isAt(_ inode: InodeNumber, orBelow top: InodeNumber) -> Bool {
+    private func isAncestor(_ ancestor: InodeNumber, orSelfOf inode: InodeNumber) -> Bool {
         var next = inode
-        while next != top {
+        while next != ancestor {
             guard next != .root, let node = nodes[next] else { return false }
             next = node.parent
         }
@@ -72,8 +72,8 @@ extension NodeStore.State {
         }
     }
 
-    /// The names to walk, and from where: nothing to walk when a descriptor of the inode itself is at hand.
-    func way(to inode: InodeNumber, byHandle: Bool = true) throws(Errno) -> NodePath {
+    /// The names to walk from the nearest descriptor or export handle; none if the inode itself has a descriptor.
+    func path(to inode: InodeNumber, byHandle: Bool = true) throws(Errno) -> NodePath {
         var steps: [NodePath.Step] = []
         var next = inode
         while true {
@@ -107,7 +107,9 @@ extension NodeStore.State {
         ring.compactMap(\.self).compactMap { dropDescriptor(of: $0) }
     }
 
-    /// Keeps a descriptor, and returns the one that had to go for it, to be closed outside the lock.
+    /// Caches a descriptor.
+    ///
+    /// - Returns: The one that was evicted, to be closed outside the lock.
     mutating func keep(
         _ descriptor: Descriptor, for inode: InodeNumber, identity: FileIdentity
     ) -> NodeStore.Evicted? {
@@ -132,7 +134,7 @@ extension NodeStore.State {
 }
 
 extension NodeStore {
-    /// A descriptor that has had to go for another.
+    /// A descriptor that was evicted from the cache.
     struct Evicted {
         let inode: InodeNumber
         let identity: FileIdentity
@@ -141,11 +143,11 @@ extension NodeStore {
     }
 }
 
-/// A walk down the tree by names, to files of known identity.
+/// A walk down the tree that checks the identity of each file on it.
 struct NodePath {
     enum Start {
         case descriptor(Descriptor)
-        /// With what it shall be found to be.
+        /// With the identity that it must lead to.
         case handle(ExportHandle, Step)
     }
 
@@ -154,14 +156,14 @@ struct NodePath {
         let identity: FileIdentity
         let birth: Birth?
 
-        /// Whether it is the file that was found.
-        func isOf(_ found: ExtendedStatus) -> Bool {
-            found.isOf(identity, born: birth)
+        /// Whether this is the file that was found.
+        func matches(_ found: ExtendedStatus) -> Bool {
+            found.matches(identity, born: birth)
         }
     }
 
     let start: Start
     let steps: [Step]
-    /// What it leads to.
+    /// The file that the walk leads to.
     let end: FileIdentity
 }

@@ -5,16 +5,16 @@ import Linux
 import Synchronization
 import SystemPackage
 
-/// Every inode that the kernel knows, and the ways back to their files.
+/// All inodes that the kernel knows, and how to reach their files.
 ///
-/// A file is found again by its parent's descriptor and its name, or by an `O_PATH` descriptor reached by walking down
-/// from the nearest ancestor that has one, or a kernel handle in the place of one that had to go. Each step refuses symbolic links, and what it finds is compared with the
-/// identity on record: no race beneath can lead out of the town or to another file. Descriptors are kept for
-/// `cacheCapacity` nodes, first come, first dropped; only files without a name hold theirs until they are forgotten.
+/// A file is reached by names from the nearest ancestor that has an `O_PATH` descriptor or an export handle. No step
+/// follows a symbolic link, and each result is compared with the recorded identity: a race in the backing tree leads
+/// neither out of the town nor to another file. `cacheCapacity` nodes have a cached descriptor, evicted first in, first
+/// out. An unlinked file keeps its descriptor until the kernel forgets it.
 ///
-/// The lock is held over memory only; system calls happen between two holdings of it, and the second checks again.
+/// The lock covers memory only. System calls run between two critical sections, and the second one checks again.
 final class NodeStore: Sendable {
-    /// A way to a name: the directory's descriptor and the name in it.
+    /// A name in a directory.
     struct Place {
         let parent: InodeNumber
         let directory: Descriptor
@@ -23,34 +23,34 @@ final class NodeStore: Sendable {
 
     struct State {
         var nodes: NodeTable
-        /// The inode that a lookup of a signal file answers with: the last that was renamed onto it, or its first.
+        /// The inode of each signal file: the last one that was renamed onto it, or its first.
         var bySignal: [ObjectIdentifier: InodeNumber] = [:]
-        /// Which node's descriptor is dropped when the cache comes round to its slot.
+        /// The descriptor cache: evicted in order of insertion.
         var ring: [InodeNumber?]
         var hand = 0
-        /// The most nodes there have been since memory was last given back.
+        /// The maximum number of nodes since the last `malloc_trim`.
         var peak = 0
-        /// Devices on which a file has said that it has no capability.
+        /// Devices that support `security.capability`, as an absent one showed.
         var devicesWithAttributes: Set<dev_t> = []
     }
 
     private let state: Mutex<State>
 
-    /// Where handles can be opened.
+    /// Nil if export handles cannot be opened.
     private let handles: ExportHandle.FileSystem?
 
-    /// Whether a file keeps its birth for as long as it lives.
+    /// Whether a file's creation time never changes.
     private let reliesOnBirths: Bool
 
-    /// How many renames the store has been told of.
+    /// Number of recorded renames.
     private let renameCount = Atomic<UInt64>(0)
 
-    /// For whoever renames files: held from the system call until the store knows.
+    /// Held from the rename(2) call until the store has recorded it.
     let renames = RenameGate()
 
     /// - Parameters:
-    ///   - firstInode: The first number to give out; those below are the caller's own, except the root's.
-    ///   - reliesOnBirths: False where a file's birth may change, as when an overlayfs copies it up.
+    ///   - firstInode: The first number to give out; smaller ones belong to the caller, except the root's.
+    ///   - reliesOnBirths: False if a file's creation time may change, as when overlayfs copies it up.
     init(
         root: Descriptor, identity: FileIdentity, signals: SignalDirectory?, firstInode: UInt64, cacheCapacity: Int,
         reliesOnBirths: Bool = true, handles: ExportHandle.FileSystem? = nil
@@ -66,20 +66,18 @@ final class NodeStore: Sendable {
         state = Mutex(State(nodes: nodes, ring: Array(repeating: nil, count: max(1, cacheCapacity))))
     }
 
-    // MARK: Looking
+    // MARK: Nodes
 
-    /// What the kernel means by an inode number.
-    ///
-    /// ESTALE when it is none of ours.
+    /// The node of an inode number; ESTALE if there is none.
     func node(_ inode: InodeNumber) throws(Errno) -> Node {
         guard let node = state.withLock({ $0.nodes[inode] }) else { throw .staleNFSFileHandle }
         return node
     }
 
-    /// Notes that a file may be changed through a mapping from now on.
+    /// Records that a shared mapping may change a file from now on.
     ///
-    /// - Returns: Whether that is news.
-    func noteMapping(of inode: InodeNumber) -> Bool {
+    /// - Returns: False if that was recorded before.
+    func markMapped(of inode: InodeNumber) -> Bool {
         state.withLock { state in
             guard let node = state.nodes[inode], !node.mayBeMapped else { return false }
             state.nodes[inode]?.mayBeMapped = true
@@ -89,13 +87,15 @@ final class NodeStore: Sendable {
 
     // MARK: Capabilities
 
-    /// Whether a file has no `security.capability`, for which the kernel asks before many a write and change of owner.
+    /// Whether a file is known to have no `security.capability`.
+    ///
+    /// The kernel asks for it before writes and chown(2).
     func hasNoCapability(_ inode: InodeNumber) -> Bool {
         state.withLock { $0.nodes[inode]?.capability == .absent }
     }
 
-    /// Notes that a file has been asked and has none.
-    func noteNoCapability(_ inode: InodeNumber) {
+    /// Records that a file has no capability.
+    func setCapabilityAbsent(_ inode: InodeNumber) {
         state.withLock { state in
             guard let node = state.nodes[inode], node.capability == .unknown else { return }
             state.nodes[inode]?.capability = .absent
@@ -103,16 +103,15 @@ final class NodeStore: Sendable {
         }
     }
 
-    /// Notes that a file may get one.
+    /// Records that a file may get a capability.
     ///
-    /// To be called before that happens: an answer from before it counts for nothing from then on.
-    func noteCapability(_ inode: InodeNumber) {
+    /// Call it before the system call, so that an earlier answer no longer counts.
+    func setCapabilityPossible(_ inode: InodeNumber) {
         state.withLock { $0.nodes[inode]?.capability = .possible }
     }
 
-    /// Notes that a file has just been made through the kernel: it has no capability, and will say so, if its file system
-    /// knows of such things.
-    func noteNew(_ inode: InodeNumber) {
+    /// Records that a file was just created, so it has no capability if its file system supports them.
+    func markCreated(_ inode: InodeNumber) {
         state.withLock { state in
             guard let node = state.nodes[inode], node.capability == .unknown, let device = node.identity?.device,
                 state.devicesWithAttributes.contains(device)
@@ -132,20 +131,19 @@ final class NodeStore: Sendable {
         }
     }
 
-    /// How many inodes the kernel knows.
+    /// Number of inodes that the kernel knows.
     var count: Int { state.withLock { $0.nodes.count } }
 
     /// An `O_PATH` descriptor of a backing file or directory.
     ///
-    /// - Throws: ESTALE when it cannot be found where it was, or another file is there now; ENOENT when its name or a
-    ///   directory above it has been removed beneath the mount.
+    /// - Throws: ESTALE if another file is in its place; ENOENT if its name or an ancestor was removed past the mount.
     func descriptor(of inode: InodeNumber) throws(Errno) -> Descriptor {
         // Nearly every search succeeds at once.
         if let found = try? search(for: inode) { return found }
         // A rename may have moved a file on the path during the search.
         for _ in 0..<Self.mostSearches {
             let ended = renames.ended
-            let files = try state.withLock { (state) throws(Errno) in try state.way(to: inode) }.steps.map(\.identity)
+            let files = try state.withLock { (state) throws(Errno) in try state.path(to: inode) }.steps.map(\.identity)
             try renames.waitForRenames(of: files)
             do throws(Errno) {
                 return try retryingWithFewerDescriptors { () throws(Errno) in try search(for: inode) }
@@ -179,23 +177,23 @@ final class NodeStore: Sendable {
     private static let mostSearches = 100
 
     private func search(for inode: InodeNumber) throws(Errno) -> Descriptor {
-        let way = try state.withLock { (state) throws(Errno) in try state.way(to: inode) }
-        if case .descriptor(let descriptor) = way.start, way.steps.isEmpty { return descriptor }
+        let path = try state.withLock { (state) throws(Errno) in try state.path(to: inode) }
+        if case .descriptor(let descriptor) = path.start, path.steps.isEmpty { return descriptor }
         let found: Descriptor
         do throws(Errno) {
-            found = try walk(way)
+            found = try walk(path)
         } catch {
-            guard case .handle = way.start else { throw error }
-            // A handle may fail where names do not, as on a file system that has been copied and mounted again.
-            found = try walk(state.withLock { (state) throws(Errno) in try state.way(to: inode, byHandle: false) })
+            guard case .handle = path.start else { throw error }
+            // A handle may fail where names do not, as on a copied file system.
+            found = try walk(state.withLock { (state) throws(Errno) in try state.path(to: inode, byHandle: false) })
         }
-        let evicted = state.withLock { $0.keep(found, for: inode, identity: way.end) }
-        if let evicted { leaveHandle(of: evicted) }
+        let evicted = state.withLock { $0.keep(found, for: inode, identity: path.end) }
+        if let evicted { saveHandle(of: evicted) }
         return found
     }
 
-    /// Makes the way back short to a directory whose descriptor has had to go.
-    private func leaveHandle(of evicted: Evicted) {
+    /// Saves an export handle of an evicted descriptor, which shortens later walks.
+    private func saveHandle(of evicted: Evicted) {
         guard !evicted.hasHandle, let handle = handles?.handle(of: evicted.descriptor, evicted.identity) else { return }
         state.withLock { state in
             guard state.nodes[evicted.inode]?.identity == evicted.identity else { return }
@@ -203,46 +201,46 @@ final class NodeStore: Sendable {
         }
     }
 
-    /// The status of a backing file or directory as it is now.
+    /// The current status of a backing file or directory.
     func status(of inode: InodeNumber) throws(Errno) -> FileStatus {
         let node = try node(inode)
         if let descriptor = node.descriptor { return try FileStatus(of: descriptor.rawValue) }
-        // Cheaper than opening the file itself, which may never be wanted; whatever is odd goes the long way.
+        // One fstatat(2) in the parent is cheaper than opening the file.
         if let directory = try? descriptor(of: node.parent) {
             let found = try? node.name.withPointer { (name) throws(Errno) in
                 try ExtendedStatus(of: name, in: directory.rawValue)
             }
-            if let found, node.isOf(found) { return found.status }
+            if let found, node.matches(found) { return found.status }
         }
         return try FileStatus(of: descriptor(of: inode).rawValue)
     }
 
-    // MARK: Remembering and forgetting
+    // MARK: Lookup counts
 
-    /// A point in the order of renames, for whoever is about to look at names.
+    /// A point in the order of renames.
     struct RenameGeneration {
         fileprivate let renames: UInt64
     }
 
-    /// To be asked for before a look at a name whose outcome goes to `remember`.
-    var moment: RenameGeneration { RenameGeneration(renames: renameCount.load(ordering: .acquiring)) }
+    /// Read this before the system call that looks up a name for `remember`.
+    var renameGeneration: RenameGeneration { RenameGeneration(renames: renameCount.load(ordering: .acquiring)) }
 
-    /// Counts a lookup of a backing file found under a name, and returns its inode number.
+    /// Counts a lookup of a backing file, and returns its inode number.
     ///
-    /// A file that was removed beneath, and whose number another one has now, is left to those who still have it.
+    /// If a removed file's number was reused, the new file gets a new inode.
     ///
-    /// - Parameter moment: One before the look at the name. The kernel holds no lock when it looks a name up that it
-    ///   knows already: by the time that we come here, a rename may have put the file elsewhere.
+    /// - Parameter generation: Read before the lookup. The kernel holds no lock while it looks up a known name again, so a
+    ///   rename may have moved the file since.
     func remember(
         _ found: ExtendedStatus, named name: NodeName, in parent: InodeNumber, signals: SignalDirectory?,
-        isAliased: Bool = false, seenAt moment: RenameGeneration
+        isAliased: Bool = false, seenAt generation: RenameGeneration
     ) -> (inode: InodeNumber, mayBeMapped: Bool) {
         let identity = found.identity
         let birth = reliesOnBirths ? found.birth : nil
         var removed: [Node] = []
         return state.withLock { state in
             guard let known = state.nodes.inode(of: identity), let node = state.nodes[known],
-                known == .root || node.isOf(found)
+                known == .root || node.matches(found)
             else {
                 let inode = state.add(
                     .backing(identity), named: name, in: parent, isDirectory: found.status.isDirectory,
@@ -255,14 +253,14 @@ final class NodeStore: Sendable {
             state.nodes[known]?.lookups += 1
             state.nodes[known]?.birth = birth
             if isAliased { state.nodes[known]?.isAliased = true }
-            if known != .root, node.placed <= moment.renames {
+            if known != .root, node.renameGeneration <= generation.renames {
                 state.place(known, at: name, in: parent, signals: signals, removing: &removed)
             }
             return (known, node.mayBeMapped)
         }
     }
 
-    /// Counts a lookup of a file that has no name: its descriptor is the only way to it.
+    /// Counts a lookup of an `O_TMPFILE` file, which only its descriptor leads to.
     func remember(
         unnamed found: ExtendedStatus, in parent: InodeNumber, descriptor: Descriptor
     ) -> InodeNumber {
@@ -305,14 +303,13 @@ final class NodeStore: Sendable {
         }
     }
 
-    /// Drops `count` kernel references to an inode and lets go of it with the last one.
+    /// Reduces an inode's lookup count, and removes the node at 0.
     ///
-    /// The kernel may forget an inode long after its name is gone, so names play no part here. A count above what is
-    /// held is treated as all of it: bad input must not bring the mount down.
+    /// The kernel may forget an inode long after its name is gone. A count that is too large is treated as the rest.
     ///
-    /// - Returns: Whether the kernel knows nothing more of it.
+    /// - Returns: Whether the lookup count is 0 now.
     func forget(_ inode: InodeNumber, count: UInt64) -> Bool {
-        // Removed nodes are destroyed outside the lock: with them go descriptors, and close(2) is a system call.
+        // Destroyed outside the lock, as that may close descriptors.
         var removed: [Node] = []
         let (isForgotten, hasShrunk) = state.withLock { state in
             guard inode != .root, let node = state.nodes[inode] else { return (false, false) }
@@ -321,26 +318,25 @@ final class NodeStore: Sendable {
             state.removeIfUnused(inode, into: &removed)
             return (lookups == 0, state.hasShrunk())
         }
-        // The C library keeps freed memory for itself, unless told to give it back.
+        // The C library keeps freed memory otherwise.
         if hasShrunk { malloc_trim(0) }
         return isForgotten
     }
 
-    // MARK: Names that change
+    // MARK: Name changes
 
-    /// Keeps a file reachable although the name (`name` in `parent`) under which it is known is about to go.
+    /// Keeps a file reachable when the name by which it is known is about to be removed.
     ///
-    /// Does nothing for what the kernel does not know. Call it before the system call that removes the name, and `unpin`
-    /// when that fails.
+    /// Call it before the system call that removes the name, and `unpin` if that fails.
     ///
-    /// - Returns: Whether that made a difference.
+    /// - Returns: False if nothing had to be done.
     func pin(_ identity: FileIdentity, at place: Place) -> Bool {
         enum Need { case none, descriptor, met }
         let need: Need = state.withLock { state in
             guard let inode = state.nodes.inode(of: identity), let node = state.nodes[inode] else { return .none }
-            // By another of its names it will be found as before.
+            // It is known by another of its names.
             guard !node.isPinned, node.parent == place.parent, node.name == place.name else { return .none }
-            // As long as it is open, no other file can have its number.
+            // An open file's inode number cannot be reused.
             guard node.descriptor != nil else { return .descriptor }
             state.nodes[inode]?.isPinned = true
             return .met
@@ -364,7 +360,7 @@ final class NodeStore: Sendable {
         return isPinned
     }
 
-    /// Takes back a `pin` that made a difference: the name has stayed, and leads to the file as before.
+    /// Undoes a `pin` that returned true.
     func unpin(_ identity: FileIdentity) {
         var dropped: Descriptor?
         state.withLock { state in
@@ -376,7 +372,7 @@ final class NodeStore: Sendable {
         withExtendedLifetime(dropped) {}
     }
 
-    /// Notes that a backing file is now known by another name.
+    /// Records a rename of a backing file.
     func move(
         _ identity: FileIdentity, to name: NodeName, in parent: InodeNumber, signals: SignalDirectory?
     ) {
@@ -384,7 +380,7 @@ final class NodeStore: Sendable {
         state.withLock { state in
             guard let inode = state.nodes.inode(of: identity) else { return }
             state.place(inode, at: name, in: parent, signals: signals, removing: &removed)
-            state.nodes[inode]?.placed = renameCount.add(1, ordering: .acquiringAndReleasing).newValue
+            state.nodes[inode]?.renameGeneration = renameCount.add(1, ordering: .acquiringAndReleasing).newValue
         }
     }
 
@@ -398,7 +394,7 @@ final class NodeStore: Sendable {
         state.withLock { $0.bySignal[ObjectIdentifier(file)] }
     }
 
-    /// Turns an inode into a signal file's: from now on the kernel takes this number for it.
+    /// Makes an inode that of a signal file.
     func assign(_ inode: InodeNumber, to file: SignalFile, named name: NodeName, in parent: InodeNumber) {
         var dropped: Descriptor?
         var removed: [Node] = []
@@ -418,7 +414,7 @@ final class NodeStore: Sendable {
         withExtendedLifetime(dropped) {}
     }
 
-    /// Turns a signal file's inode into that of a backing file, into which its document has been written.
+    /// Makes a signal file's inode that of the backing file that holds its document.
     func assign(_ inode: InodeNumber, to identity: FileIdentity, named name: NodeName, in parent: InodeNumber) {
         var removed: [Node] = []
         state.withLock { state in
@@ -430,7 +426,7 @@ final class NodeStore: Sendable {
         }
     }
 
-    /// Lets the next lookup of a signal file begin with a new inode: the kernel has seen this one unlinked.
+    /// Gives a signal file a new inode at its next lookup, as the kernel has unlinked this one.
     func detach(_ file: SignalFile) {
         state.withLock { $0.bySignal[ObjectIdentifier(file)] = nil }
     }
@@ -479,24 +475,22 @@ final class NodeStore: Sendable {
 }
 
 extension NodeStore {
-    /// Walks.
-    ///
-    /// ESTALE when another file was met than the one on record.
-    private func walk(_ way: NodePath) throws(Errno) -> Descriptor {
+    /// Opens each step of a path; ESTALE if one leads to another file than recorded.
+    private func walk(_ path: NodePath) throws(Errno) -> Descriptor {
         var reached: Descriptor
-        switch way.start {
+        switch path.start {
         case .descriptor(let descriptor): reached = descriptor
         case .handle(let handle, let step):
             guard let handles else { throw .staleNFSFileHandle }
             reached = try handle.open(in: handles)
-            guard try step.isOf(ExtendedStatus(of: reached.rawValue)) else { throw .staleNFSFileHandle }
+            guard try step.matches(ExtendedStatus(of: reached.rawValue)) else { throw .staleNFSFileHandle }
         }
-        for step in way.steps {
+        for step in path.steps {
             let opened = try step.name.withPointer { (name) throws(Errno) in
                 try OwnedDescriptor(opening: name, in: reached.rawValue, O_PATH | O_NOFOLLOW)
             }
             reached = Descriptor(opened)
-            guard try step.isOf(ExtendedStatus(of: reached.rawValue)) else { throw .staleNFSFileHandle }
+            guard try step.matches(ExtendedStatus(of: reached.rawValue)) else { throw .staleNFSFileHandle }
         }
         return reached
     }

@@ -1,21 +1,20 @@
 import Fuse
 import Glibc
 
-/// Nodes by inode number, and by which file they are.
+/// Nodes, indexed by inode number and by file identity.
 ///
 ///     inode number:  use (32 bits) │ slot (32 bits)          slot:  block │ place in the block
 ///
-/// A slot is used again when its node is gone, each time with another number, so that no number is ever given out
-/// twice. Blocks are given back when nothing is left in them: memory follows what the kernel knows, down as well as up.
-/// The index from file to node holds slots alone and compares with the nodes themselves.
+/// Each reuse of a slot changes the upper half, so no inode number is given out twice. Empty blocks are freed. The
+/// index holds slots only and reads identities from the nodes.
 ///
 /// A node takes `MemoryLayout<Node>.stride` bytes here, and 6 to 12 in the index.
 struct NodeTable {
     private final class Block {
         var nodes = [Node?](repeating: nil, count: NodeTable.blockSize)
-        /// Which use of its slot the next node in it will be, or is.
+        /// The current or next use of each slot.
         var uses: [UInt32]
-        /// Places without a node.
+        /// Unused places.
         var free: [UInt16] = (0..<UInt16(NodeTable.blockSize)).reversed()
 
         init(firstUse: UInt32) {
@@ -27,7 +26,7 @@ struct NodeTable {
 
     private struct Shelf {
         var block: Block?
-        /// For a block that is made anew.
+        /// For the next block allocated here.
         var firstUse: UInt32 = 0
         /// Whether it is among `roomy`.
         var isRoomy = false
@@ -36,14 +35,14 @@ struct NodeTable {
     static let blockSize = 1024
 
     private var shelves: [Shelf] = []
-    /// Shelves with a free place; the last one is filled next.
+    /// Shelves with a free place; the last one is used next.
     private var roomy: [Int] = []
-    /// The first shelf that is for everybody; those before hold numbers that are fixed.
+    /// The first shelf for `add`; those before hold fixed numbers.
     private let firstShelf: Int
     private(set) var count = 0
     private var index = SlotIndex()
 
-    /// - Parameter firstInode: The first number to give out; those below are for `insert`.
+    /// - Parameter firstInode: The first number for `add`; smaller ones are for `insert`.
     init(firstInode: UInt64) {
         firstShelf = (Int(firstInode) + Self.blockSize - 1) / Self.blockSize
         shelves = Array(repeating: Shelf(), count: firstShelf)
@@ -66,7 +65,7 @@ struct NodeTable {
         }
     }
 
-    /// The block and place of a node that is there.
+    /// The block and place of an existing node.
     private func find(_ inode: InodeNumber) -> (Block, Int)? {
         let (shelf, place) = Self.position(slot: inode.slot)
         guard shelf < shelves.count, let block = shelves[shelf].block, block.uses[place] == inode.use,
@@ -79,7 +78,7 @@ struct NodeTable {
         (Int(slot) / blockSize, Int(slot) % blockSize)
     }
 
-    /// Takes a node in and gives it a number.
+    /// Adds a node and returns its new inode number.
     mutating func add(_ node: Node) -> InodeNumber {
         if roomy.isEmpty {
             roomy.append(shelves.count)
@@ -98,7 +97,7 @@ struct NodeTable {
         return InodeNumber(slot: UInt32(shelf * Self.blockSize + place), use: block.uses[place])
     }
 
-    /// Takes in the node of a number that is fixed.
+    /// Adds a node with a fixed number.
     mutating func insert(_ node: Node, as inode: InodeNumber) {
         let (shelf, place) = Self.position(slot: inode.slot)
         precondition(shelf < firstShelf && inode.use == 0)
@@ -109,14 +108,14 @@ struct NodeTable {
         count += 1
     }
 
-    /// Takes a node out, and out of the index.
+    /// Removes a node, also from the index.
     mutating func remove(_ inode: InodeNumber) {
         guard let (block, place) = find(inode) else { return }
         unindex(inode)
         block.nodes[place] = nil
         count -= 1
         let shelf = Self.position(slot: inode.slot).shelf
-        // A slot that has been used up is not used any more.
+        // A slot without further numbers is retired.
         guard block.uses[place] < .max else { return }
         block.uses[place] += 1
         block.free.append(UInt16(place))
@@ -175,27 +174,27 @@ struct NodeTable {
         return children
     }
 
-    // MARK: By file
+    // MARK: By identity
 
-    /// The node that is indexed for a file.
+    /// The node that is indexed for an identity.
     func inode(of identity: FileIdentity) -> InodeNumber? {
         index.slot(of: identity, identityOf: identityOfSlot).flatMap { inode(slot: $0) }
     }
 
-    /// Makes a node the one that is found by the file it is of, instead of another if need be.
+    /// Indexes a node by its identity, in place of any other node of that identity.
     mutating func index(_ inode: InodeNumber) {
         guard let identity = self[inode]?.identity else { return }
         if let former = self.inode(of: identity) { unindex(former) }
         index.insert(inode.slot, identityOf: identityOfSlot)
     }
 
-    /// Lets a node be found no more by the file it is of; called before it becomes another's.
+    /// Removes a node from the index; called before its identity changes.
     mutating func unindex(_ inode: InodeNumber) {
         guard let identity = self[inode]?.identity, self.inode(of: identity) == inode else { return }
         index.remove(inode.slot, identityOf: identityOfSlot)
     }
 
-    /// For the index, while it is being changed: the nodes are not.
+    /// Reads identities while the index changes; nodes do not change meanwhile.
     private var identityOfSlot: SlotIndex.IdentityOf {
         let shelves = shelves
         return { slot in

@@ -4,9 +4,9 @@ import SystemPackage
 
 /// The renames in progress, for searches that may have missed a file because of one.
 ///
-/// Between the system call that renames a file and the update of the node store, the file is not where the store says. A
-/// search that has missed waits for the renames of files on its path, and for no others: a rename that hangs, in another
-/// mount inside the town, holds up only what it moves.
+/// Between the system call that renames a file and the update of the node store, the file is not where the store says.
+/// A search that has missed waits for the renames of files on its path, and for no others: a rename that hangs, in
+/// another mount inside the town, holds up only what it moves.
 final class RenameGate: Sendable {
     private struct State {
         /// How many renames of each file are in progress.

@@ -1,7 +1,7 @@
-/// Slots by the file whose node is in them: a hash table that holds no keys, since the nodes do.
+/// A hash table from file identity to node slot, without keys: those are in the nodes.
 ///
-/// Open addressing with linear probing; what is removed leaves no trace, as what comes after it moves up. Between an
-/// eighth and three quarters of the buckets are full, except when there are few.
+/// Open addressing with linear probing and backward-shift deletion. The load is between 1/8 and 3/4, except in the
+/// smallest table.
 struct SlotIndex {
     /// One more than the slot; 0 is an empty bucket.
     private var buckets = [UInt32](repeating: 0, count: smallest)
@@ -10,7 +10,7 @@ struct SlotIndex {
     /// A power of two.
     private static let smallest = 1024
 
-    /// How the owner tells which file the node in a slot is of.
+    /// Returns the identity of the node in a slot.
     typealias IdentityOf = (_ slot: UInt32) -> FileIdentity?
 
     func slot(of identity: FileIdentity, identityOf: IdentityOf) -> UInt32? {
@@ -23,14 +23,14 @@ struct SlotIndex {
         return nil
     }
 
-    /// Adds a slot whose file is not in the index.
+    /// Adds a slot whose identity is not in the index.
     mutating func insert(_ slot: UInt32, identityOf: IdentityOf) {
         if (count + 1) * 4 > buckets.count * 3 { resize(to: buckets.count * 2, identityOf: identityOf) }
         place(slot, identityOf: identityOf)
         count += 1
     }
 
-    /// Removes a slot that is there.
+    /// Removes a slot.
     mutating func remove(_ slot: UInt32, identityOf: IdentityOf) {
         guard let identity = identityOf(slot) else { return }
         var hole = home(of: identity)
@@ -38,7 +38,7 @@ struct SlotIndex {
             guard buckets[hole] != 0 else { return }
             hole = next(hole)
         }
-        // Whatever would not be found any more across the hole moves into it, and leaves another.
+        // An entry that probing would no longer reach across the hole moves into it and leaves the next hole.
         var bucket = next(hole)
         while buckets[bucket] != 0 {
             if let identity = identityOf(buckets[bucket] - 1), isAtOrBefore(home(of: identity), hole, seenFrom: bucket)
@@ -57,14 +57,14 @@ struct SlotIndex {
 
     // MARK: Buckets
 
-    /// Whether a search from `home` to `bucket` comes by `hole`.
+    /// Whether probing from `home` to `bucket` passes `hole`.
     private func isAtOrBefore(_ home: Int, _ hole: Int, seenFrom bucket: Int) -> Bool {
         (bucket - home) & (buckets.count - 1) >= (bucket - hole) & (buckets.count - 1)
     }
 
     private func next(_ bucket: Int) -> Int { (bucket + 1) & (buckets.count - 1) }
 
-    /// Inode numbers are often consecutive: a multiplication spreads them, and the upper half of its result is used.
+    /// Inode numbers are often consecutive; a multiplication spreads them, and the upper bits are used.
     private func home(of identity: FileIdentity) -> Int {
         let mixed = (UInt64(identity.number) ^ UInt64(identity.device) << 48) &* 0x9E37_79B9_7F4A_7C15
         return Int(truncatingIfNeeded: (mixed ^ mixed >> 29) >> 16) & (buckets.count - 1)

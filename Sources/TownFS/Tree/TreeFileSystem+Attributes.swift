@@ -44,7 +44,7 @@ extension TreeFileSystem {
     ) throws(Errno) -> StatusReply {
         switch try inodeKind(inode) {
         case .backing:
-            town.processes.noteActivity(request)
+            town.processes.recordActivity(request)
             try change(inode, changes, handle: handle, for: request)
         case .signal(let file, let parent):
             try change(inode, of: file, in: parent, changes, handle: handle, for: request)
@@ -183,7 +183,7 @@ extension TreeFileSystem {
     ) throws(Errno) {
         guard case .backing = try inodeKind(inode) else { throw .notSupported }
         let file = try descriptor(of: inode)
-        if Self.isCapability(name) { nodes.noteCapability(inode) }
+        if Self.isCapability(name) { nodes.setCapabilityPossible(inode) }
         _ = try file.callByPath { CLinux.setxattr($0, name, value.baseAddress, value.count, flags) }
     }
 
@@ -197,7 +197,7 @@ extension TreeFileSystem {
         do throws(Errno) {
             return try file.callByPath { CLinux.getxattr($0, name, value.baseAddress, value.count) }
         } catch .noData where isCapability {
-            nodes.noteNoCapability(inode)
+            nodes.setCapabilityAbsent(inode)
             throw .noData
         }
     }

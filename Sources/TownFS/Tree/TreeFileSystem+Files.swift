@@ -8,12 +8,12 @@ extension TreeFileSystem {
     package func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
         switch try inodeKind(inode) {
         case .backing:
-            town.processes.noteActivity(request)
+            town.processes.recordActivity(request)
             return reply(inode, try openBacking(inode, flags: flags, for: request), for: request)
         case .signal(let file, let parent):
             do throws(Errno) {
                 // A write is a touch, which says more.
-                if flags & O_ACCMODE == O_RDONLY { town.processes.noteActivity(request) }
+                if flags & O_ACCMODE == O_RDONLY { town.processes.recordActivity(request) }
                 return reply(inode, try open(file, on: inode, flags: flags, for: request, in: parent), for: request)
             } catch .noSuchFileOrDirectory {
                 // The kernel still has the name. ESTALE makes it look the name up again, and create the file if asked to.
@@ -74,9 +74,9 @@ extension TreeFileSystem {
             opened.assign(entry.inode)
             return (entry, reply(entry.inode, opened, for: request))
         case .backing:
-            town.processes.noteActivity(request)
+            town.processes.recordActivity(request)
             let mode = try creationMode(mode, in: directory, for: request)
-            let moment = nodes.moment
+            let moment = nodes.renameGeneration
             let opened: Descriptor
             do throws(Errno) {
                 opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
@@ -92,7 +92,7 @@ extension TreeFileSystem {
             }
             let found = try ExtendedStatus(of: opened.rawValue)
             let entry = entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
-            nodes.noteNew(entry.inode)
+            nodes.markCreated(entry.inode)
             let file = BackingFile(
                 opened, flags: flags, user: request.user, status: found.status, in: backingContext)
             return (entry, reply(entry.inode, file, for: request))
@@ -151,9 +151,9 @@ extension TreeFileSystem {
         // A file that may be mapped already bypasses us anyway.
         let isBesideSignals = (try? nodes.node(node.parent))?.signals?.scope.hasSignals == true
         let ioMode = ioModes.enter(
-            opened.inode, file, node.identity, isLendable: !isBesideSignals || node.mayBeMapped,
-            mayKeep: !node.hasChangedMeaning)
-        if case .passthrough = ioMode, file.isMappable, nodes.noteMapping(of: opened.inode) {
+            opened.inode, file, node.identity, allowsPassthrough: !isBesideSignals || node.mayBeMapped,
+            mayKeep: !node.hasChangedKind)
+        if case .passthrough = ioMode, file.isMappable, nodes.markMapped(of: opened.inode) {
             ioModes.connection?.invalidateAttributes(of: opened.inode)
         }
         // It may have been renamed onto a signal file at this very moment.

@@ -117,13 +117,14 @@ extension TreeFileSystem {
     ///
     /// A file in a set-group-id directory gets the directory's group. It may run with that group's rights only if its
     /// creator is a member or has CAP_FSETID. Since Linux 6.0 the VFS removes the bit (`mode_strip_sgid`, fs/inode.c).
-    /// Before, the backing file system did (`inode_init_owner`), which does not know the groups of a root server's caller.
+    /// Before, the backing file system did (`inode_init_owner`), which does not know the groups of a root server's
+    /// caller.
     func creationMode(_ mode: mode_t, in directory: Directory, for request: Request) throws(Errno) -> mode_t {
         let bits = S_ISGID | S_IXGRP
         guard mode & bits == bits else { return mode }
         let status = try FileStatus(of: directory.descriptor.rawValue)
         guard status.st_mode & S_ISGID != 0, status.st_gid != request.group else { return mode }
-        let credentials = ProcessFiles.areOfOurNumbers ? ProcessFiles(number: request.thread).credentials() : nil
+        let credentials = ProcessFiles.isOwnNamespace ? ProcessFiles(number: request.thread).credentials() : nil
         // Capabilities of another user may be those of a user namespace, which do not count here.
         if request.user == 0, credentials?.hasFSetID ?? true { return mode }
         return credentials?.groups.contains(status.st_gid) == true ? mode : mode & ~S_ISGID
@@ -149,7 +150,7 @@ extension TreeFileSystem {
     ) throws(Errno) -> Directory {
         let directory = try directory(parent)
         try refuseTemporary(name, in: directory)
-        town.processes.noteActivity(request)
+        town.processes.recordActivity(request)
         return directory
     }
 
@@ -182,7 +183,7 @@ extension TreeFileSystem {
             try file.remove(in: directory.location)
             nodes.detach(file)
         case .backing:
-            town.processes.noteActivity(request)
+            town.processes.recordActivity(request)
             let backing = try directory.descriptor
             try pinning(name, in: directory.inode, backing) { () throws(Errno) in
                 _ = try retryingInterrupts { unlinkat(backing.rawValue, name.pointer, 0) }
@@ -198,7 +199,7 @@ extension TreeFileSystem {
             _ = try file.status(for: request, on: nodes.inode(of: file), in: directory.location)
             throw .notDirectory
         case .backing:
-            town.processes.noteActivity(request)
+            town.processes.recordActivity(request)
             let removed = directory.signals?.knownChild(NodeName(name))
             // Documents that are not written back, files that are being created.
             if let removed, removed.holdsFiles { throw .directoryNotEmpty }

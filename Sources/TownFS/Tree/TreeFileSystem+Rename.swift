@@ -15,10 +15,10 @@ extension TreeFileSystem {
         try refuseTemporary(newName, in: target.directory)
         switch (try nameKind(of: name, in: source.directory), try nameKind(of: newName, in: target.directory)) {
         case (.backing, .backing):
-            town.processes.noteActivity(request)
+            town.processes.recordActivity(request)
             try renameBacking(source, target, flags, for: request)
         case (.backing, .signal) where try canOnlyBeBacking(source, target, for: request):
-            town.processes.noteActivity(request)
+            town.processes.recordActivity(request)
             try renameBacking(source, target, flags, for: request)
         case (_, .signal(let signals)):
             // An exchange and a whiteout are no touch.

@@ -61,7 +61,7 @@ package final class TreeFileSystem: HandleFileSystem {
             reliesOnBirths: !kind.isOverlay,
             handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil)
         var startupScan = StartupScan(of: town)
-        startupScan.recall(cover, in: root, signals)
+        startupScan.run(under: cover, in: root, signals)
     }
 
     package func connected(to connection: Connection) {
@@ -141,7 +141,7 @@ package final class TreeFileSystem: HandleFileSystem {
 
     /// Looks a backing file up, and counts that.
     func entry(ofBacking name: FileName, in directory: Directory) throws(Errno) -> Entry {
-        let moment = nodes.moment
+        let moment = nodes.renameGeneration
         let found = try ExtendedStatus(of: name.pointer, in: directory.descriptor.rawValue)
         return entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
     }

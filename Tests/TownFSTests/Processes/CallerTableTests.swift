@@ -43,7 +43,7 @@ import Testing
             let child = try ChildProgram("echo; read x", environment: ["GT_ROLE": "gastown/nux", "SECRET": "hunter2"])
             let caller = try #require(table.caller(child.pid))
             #expect(table.attribution(of: caller) == (try runtime("gastown/polecats/nux", .environment(.role))))
-            #expect(!"\(caller.writer)".contains("hunter2"))
+            #expect(!"\(caller.claims)".contains("hunter2"))
         }
     }
 

@@ -18,10 +18,10 @@ import Testing
     @Test func processOfAnyNumberOfThreadsIsRead() throws {
         let child = try ChildProgram("echo; read x", environment: ["GT_ROLE": "mayor"])
         let reader = ProcessReader()
-        #expect(reader.read(child.pid, isAsking: true)?.stat.threads == 1)
+        #expect(reader.read(child.pid, isWaiting: true)?.stat.threads == 1)
         let mayEnd = try EventFD()
         let thread = try Thread(named: "other") { mayEnd.wait() }
-        let own = reader.read(gettid(), isAsking: false)
+        let own = reader.read(gettid(), isWaiting: false)
         #expect(try #require(own).stat.threads > 1)
         #expect(own?.process == getpid())
         mayEnd.raise()
