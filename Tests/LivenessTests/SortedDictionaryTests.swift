@@ -20,7 +20,11 @@ import Testing
                 model[key] = nil
             }
             #expect(sorted[key] == model[key] && sorted.count == model.count)
-            if step % 100 == 0 { #expect(sorted.keys == model.keys.sorted() && sorted.values == model) }
+            if step % 100 == 0 {
+                #expect(sorted.keys == model.keys.sorted())
+                #expect(Dictionary(uniqueKeysWithValues: sorted.entries.map { ($0.key, $0.value) }) == model)
+                #expect(model.keys.allSatisfy { sorted.index(of: $0).map { sorted.entries[$0].key } == $0 })
+            }
         }
     }
 
@@ -69,6 +73,6 @@ import Testing
             looks.append(inspected)
         } while position != 0
         #expect(looks == [4, 4, 2])
-        #expect(sorted.keys == [1, 2, 4, 5, 7, 8] && sorted.values.count == 6)
+        #expect(sorted.keys == [1, 2, 4, 5, 7, 8] && sorted.entries.map(\.value).sorted() == sorted.keys)
     }
 }

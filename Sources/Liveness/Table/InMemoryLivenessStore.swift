@@ -240,7 +240,7 @@ public final class InMemoryLivenessStore: LivenessStore {
             state.withLock { state in
                 let entries = state.table[keyPath: dictionary]
                 let keys = entries.keys(after: last, limit: Self.sliceSize)
-                for key in keys { if let value = entries[key] { visit(key, value) } }
+                for key in keys { if let index = entries.index(of: key) { entries.read(index) { visit(key, $0) } } }
                 isComplete = keys.isEmpty
                 last = keys.last
             }

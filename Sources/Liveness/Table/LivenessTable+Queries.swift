@@ -12,7 +12,7 @@ extension LivenessTable {
 
     /// False for an unknown runtime.
     public func isAlive(_ id: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
-        runtimes.index(of: id).map { runtimes[$0].record.isAlive(at: now) } ?? false
+        runtimes.index(of: id).map { runtimes.read($0) { $0.record.isAlive(at: now) } } ?? false
     }
 
     public struct Counts: Hashable, Sendable {
@@ -86,7 +86,7 @@ extension LivenessTable {
                 start = nil
                 return
             }
-            switch visit(id, runtimes[index].record) {
+            switch runtimes.read(index, { visit(id, $0.record) }) {
             case .next: position += 1
             case .skip(let done):
                 position = runtimes.position { $0.description < done || $0.description.hasPrefix(done) }

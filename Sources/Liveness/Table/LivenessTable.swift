@@ -20,22 +20,25 @@ public struct LivenessTable: Sendable {
 
     struct Runtime: Sendable {
         var record: Record
-        /// The deadline of its valid entry in `expirations`.
-        var scheduled: ContinuousClock.Instant?
+        /// The deadline of its valid entry in `expirations`, as an offset.
+        var scheduled: Duration?
     }
 
     struct Tombstone: Sendable {
-        let stamp: HLCTimestamp
-        let deadline: ContinuousClock.Instant
+        var stamp: HLCTimestamp
+        /// As an offset.
+        let deadline: Duration
     }
 
     /// A runtime and a deadline it once had; touches leave it in place; it is rescheduled when it comes up.
     struct Expiration: Comparable, Sendable {
-        let deadline: ContinuousClock.Instant
+        let offset: Duration
         let id: RuntimeID
 
+        var deadline: ContinuousClock.Instant { ContinuousClock.Instant(offset: offset) }
+
         static func < (first: Self, second: Self) -> Bool {
-            first.deadline == second.deadline ? first.id < second.id : first.deadline < second.deadline
+            first.offset == second.offset ? first.id < second.id : first.offset < second.offset
         }
     }
 
@@ -70,14 +73,14 @@ public struct LivenessTable: Sendable {
         let signal = path.flatMap { signals.index(of: $0) }
         let runtime = touch.runtime.flatMap { runtimes.index(of: $0) }
         if let signal {
-            touch.stamp = touch.stamp.later(than: signals[signal].touch.stamp)
+            touch.stamp = touch.stamp.later(than: signals.read(signal) { $0.touch.stamp })
         } else if isShared, let path, let tombstone = tombstones[.signal(path)] {
             touch.stamp = touch.stamp.later(than: tombstone.stamp)
         }
         if let runtime {
-            if runtimes[runtime].record.touch.at <= touch.at {
-                touch.stamp = touch.stamp.later(than: runtimes[runtime].record.touch.stamp)
-            }
+            let at = touch.at
+            let last = runtimes.read(runtime) { $0.record.touch.at <= at ? $0.record.touch.stamp : nil }
+            if let last { touch.stamp = touch.stamp.later(than: last) }
         } else if isShared, let id = touch.runtime, let tombstone = tombstones[.runtime(id)] {
             touch.stamp = touch.stamp.later(than: tombstone.stamp)
         }
@@ -109,8 +112,7 @@ public struct LivenessTable: Sendable {
     ///   - now: For the expiry: a touch that is expired already is never reported as expiring.
     @discardableResult
     private mutating func merge(
-        _ touch: Touch, path: SignalPath?, signal: Dictionary<SignalPath, Record>.Index?,
-        runtime: Dictionary<RuntimeID, Runtime>.Index?, at now: ContinuousClock.Instant
+        _ touch: Touch, path: SignalPath?, signal: Int?, runtime: Int?, at now: ContinuousClock.Instant
     ) -> Bool {
         var (isAlive, isNew) = (false, false)
         if let signal {
@@ -121,10 +123,10 @@ public struct LivenessTable: Sendable {
             isNew = true
         }
         if let id = touch.runtime {
-            let deadline: ContinuousClock.Instant?
+            let deadline: Duration?
             if let runtime {
                 runtimes[runtime].record.merge(touch)
-                isAlive = runtimes[runtime].record.exit == nil
+                isAlive = runtimes.read(runtime) { $0.record.exit == nil }
                 deadline = runtimes[runtime].schedule(at: now)
             } else {
                 var new = Runtime(record: Record(touch))
@@ -133,7 +135,7 @@ public struct LivenessTable: Sendable {
                 if isShared { tombstones.removeValue(forKey: .runtime(id)) }
                 (isAlive, isNew) = (true, true)
             }
-            if let deadline { addExpiration(Expiration(deadline: deadline, id: id)) }
+            if let deadline { addExpiration(Expiration(offset: deadline, id: id)) }
         }
         if isNew { sweepSome(at: touch.at) }
         return isAlive
@@ -188,7 +190,7 @@ public struct LivenessTable: Sendable {
         case .signal(let path): signals.removeValue(forKey: path)
         }
         guard isShared, tombstones.count < Self.tombstoneLimit || tombstones[subject] != nil else { return }
-        tombstones.updateValue(Tombstone(stamp: stamp, deadline: now + retention), forKey: subject)
+        tombstones.updateValue(Tombstone(stamp: stamp, deadline: (now + retention).offset), forKey: subject)
     }
 
     /// Drops a signal file's record without a tombstone: the file was renamed or replaced, not forgotten.
@@ -200,15 +202,10 @@ public struct LivenessTable: Sendable {
 
     /// Shifts all stamps of an origin whose clock turned out to be another.
     mutating func moveStamps(of origin: Origin, by change: Duration) {
-        for id in runtimes.keys {
-            if let index = runtimes.index(of: id) { runtimes[index].record.shiftStamp(of: origin, by: change) }
-        }
-        for path in signals.keys {
-            if let index = signals.index(of: path) { signals[index].shiftStamp(of: origin, by: change) }
-        }
-        for (subject, tombstone) in tombstones.values where tombstone.stamp.origin == origin {
-            let stamp = HLCTimestamp(tombstone.stamp.time + change, by: origin)
-            tombstones.updateValue(Tombstone(stamp: stamp, deadline: tombstone.deadline), forKey: subject)
+        for index in runtimes.entries.indices { runtimes[index].record.shiftStamp(of: origin, by: change) }
+        for index in signals.entries.indices { signals[index].shiftStamp(of: origin, by: change) }
+        for index in tombstones.entries.indices where tombstones[index].stamp.origin == origin {
+            tombstones[index].stamp.time = tombstones[index].stamp.time + change
         }
     }
 
@@ -230,8 +227,8 @@ public struct LivenessTable: Sendable {
         // Entries of forgotten runtimes stay until their deadline, which may be years away.
         if expirations.count > 2 * runtimes.count + Self.smallestSweep {
             expirations = Heap(
-                runtimes.values.compactMap { id, runtime in
-                    runtime.scheduled.map { Expiration(deadline: $0, id: id) }
+                runtimes.entries.compactMap { entry in
+                    entry.value.scheduled.map { Expiration(offset: $0, id: entry.key) }
                 })
         }
     }
@@ -244,15 +241,16 @@ public struct LivenessTable: Sendable {
     mutating func removeExpirations(at now: ContinuousClock.Instant, limit: Int) -> [Expiration] {
         var expired: [Expiration] = []
         for _ in 0..<limit {
-            guard let next = expirations.min, next.deadline <= now else { break }
+            guard let next = expirations.min, next.offset <= now.offset else { break }
             expirations.removeMin()
-            guard let index = runtimes.index(of: next.id), runtimes[index].scheduled == next.deadline else { continue }
+            guard let index = runtimes.index(of: next.id),
+                runtimes.read(index, { $0.scheduled == next.offset })
+            else { continue }
             runtimes[index].scheduled = nil
-            let deadline = runtimes[index].record.deadline
             if let later = runtimes[index].schedule(at: now) {
-                expirations.insert(Expiration(deadline: later, id: next.id))
-            } else if runtimes[index].record.exit == nil {
-                expired.append(Expiration(deadline: deadline, id: next.id))
+                expirations.insert(Expiration(offset: later, id: next.id))
+            } else if let deadline = runtimes.read(index, { $0.record.exit == nil ? $0.record.deadline : nil }) {
+                expired.append(Expiration(offset: deadline.offset, id: next.id))
             }
         }
         return expired
@@ -281,20 +279,21 @@ public struct LivenessTable: Sendable {
             $0.isObsolete(since: oldest)
         }
         sweepPosition.tombstones = tombstones.removeValues(from: sweepPosition.tombstones, limit: limit) {
-            $0.deadline <= now
+            $0.deadline <= now.offset
         }
     }
 }
 
 extension LivenessTable.Runtime {
     /// The deadline to schedule the runtime for, unless an earlier one is scheduled already.
-    fileprivate mutating func schedule(at now: ContinuousClock.Instant) -> ContinuousClock.Instant? {
+    fileprivate mutating func schedule(at now: ContinuousClock.Instant) -> Duration? {
         guard record.isAlive(at: now) else {
             scheduled = nil
             return nil
         }
-        if let scheduled, scheduled <= record.deadline { return nil }
-        scheduled = record.deadline
-        return record.deadline
+        let deadline = record.deadline.offset
+        if let scheduled, scheduled <= deadline { return nil }
+        scheduled = deadline
+        return deadline
     }
 }

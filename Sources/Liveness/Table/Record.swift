@@ -13,12 +13,13 @@ public struct Record: Hashable, Sendable {
     public struct Exit: Hashable, Sendable {
         public let process: Touch.Process
         public let noticedAt: WallTime
-        public let at: ContinuousClock.Instant
+        public var at: ContinuousClock.Instant { ContinuousClock.Instant(offset: offset) }
+        private let offset: Duration
 
         public init(of process: Touch.Process, noticedAt: WallTime, at: ContinuousClock.Instant) {
             self.process = process
             self.noticedAt = noticedAt
-            self.at = at
+            offset = at.offset
         }
     }
 
@@ -28,7 +29,11 @@ public struct Record: Hashable, Sendable {
     /// When the record expires unless it is touched again.
     ///
     /// Later than the last touch's own deadline if an earlier touch had a longer ttl.
-    public private(set) var deadline: ContinuousClock.Instant
+    public private(set) var deadline: ContinuousClock.Instant {
+        get { ContinuousClock.Instant(offset: deadlineOffset) }
+        set { deadlineOffset = newValue.offset }
+    }
+    private var deadlineOffset: Duration
 
     /// Set from the end of the root process until the next touch.
     public private(set) var exit: Exit?
@@ -41,7 +46,7 @@ public struct Record: Hashable, Sendable {
 
     public init(_ touch: Touch) {
         self.touch = touch
-        deadline = touch.deadline
+        deadlineOffset = touch.deadline.offset
         if touch.evidence == .path { ownDocument = touch.document } else { sharedDocument = touch.document }
     }
 

@@ -1,30 +1,37 @@
 /// A dictionary that also keeps its keys in ascending order.
 ///
-/// Lookups hash. A walk in key order may stop anywhere and resume later, whatever was inserted or removed in between:
-/// the order does not depend on the process's hash seed. Inserting and removing shift part of an array of keys, which
-/// takes some microseconds at 10,000 keys.
+/// Lookups hash. A walk in key order may stop anywhere and resume later, whatever was inserted or removed in between: the
+/// order does not depend on the process's hash seed. Inserting and removing shift part of an array of keys, which takes
+/// some microseconds at 10,000 keys.
 struct SortedDictionary<Key: Hashable & Comparable & Sendable, Value: Sendable>: Sendable {
-    typealias Index = Dictionary<Key, Value>.Index
-
-    private(set) var values: [Key: Value] = [:]
+    private var indices: [Key: Int] = [:]
+    /// Not sorted.
+    private(set) var entries: [(key: Key, value: Value)] = []
     private(set) var keys: [Key] = []
 
     var count: Int { keys.count }
 
     init(minimumCapacity: Int = 0) {
-        values.reserveCapacity(minimumCapacity)
-        keys.reserveCapacity(minimumCapacity)
+        indices.reserveCapacity(minimumCapacity)
     }
 
-    /// Valid until a key is inserted or removed.
-    func index(of key: Key) -> Index? { values.index(forKey: key) }
+    /// An index of `entries`, valid until a key is removed.
+    func index(of key: Key) -> Int? { indices[key] }
 
-    subscript(index: Index) -> Value {
-        get { values.values[index] }
-        _modify { yield &values.values[index] }
+    subscript(index: Int) -> Value {
+        get { entries[index].value }
+        _modify { yield &entries[index].value }
     }
 
-    subscript(key: Key) -> Value? { values[key] }
+    /// Reads a value without copying it.
+    func read<Result>(_ index: Int, _ body: (Value) -> Result) -> Result {
+        entries.withUnsafeBufferPointer { entries in
+            // because an index is that of an entry.
+            body(entries.baseAddress![index].value)
+        }
+    }
+
+    subscript(key: Key) -> Value? { indices[key].map { entries[$0].value } }
 
     /// The first position whose key does not satisfy `precedes`, which holds for a prefix of `keys`.
     func position(_ precedes: (Key) -> Bool) -> Int {
@@ -43,13 +50,27 @@ struct SortedDictionary<Key: Hashable & Comparable & Sendable, Value: Sendable>:
     }
 
     mutating func updateValue(_ value: Value, forKey key: Key) {
-        guard values.updateValue(value, forKey: key) == nil else { return }
-        keys.insert(key, at: position { $0 < key })
+        if let index = indices[key] {
+            entries[index].value = value
+        } else {
+            indices[key] = entries.count
+            entries.append((key, value))
+            keys.insert(key, at: position { $0 < key })
+        }
     }
 
     mutating func removeValue(forKey key: Key) {
-        guard values.removeValue(forKey: key) != nil else { return }
-        keys.remove(at: position { $0 < key })
+        if removeEntry(key) { keys.remove(at: position { $0 < key }) }
+    }
+
+    private mutating func removeEntry(_ key: Key) -> Bool {
+        guard let index = indices.removeValue(forKey: key) else { return false }
+        if index < entries.count - 1 {
+            entries.swapAt(index, entries.count - 1)
+            indices[entries[index].key] = index
+        }
+        entries.removeLast()
+        return true
     }
 
     /// Removes values that match, looking at up to `limit` from a position on.
@@ -61,7 +82,11 @@ struct SortedDictionary<Key: Hashable & Comparable & Sendable, Value: Sendable>:
         let isEnd = range.upperBound == keys.count
         var kept: [Key] = []
         for key in keys[range] {
-            if values[key].map(isMatch) ?? true { values[key] = nil } else { kept.append(key) }
+            if let index = indices[key], read(index, isMatch) {
+                _ = removeEntry(key)
+            } else {
+                kept.append(key)
+            }
         }
         if kept.count < range.count { keys.replaceSubrange(range, with: kept) }
         return isEnd ? 0 : start + kept.count

@@ -52,7 +52,11 @@ public struct Touch: Hashable, Sendable {
     ///
     /// `ContinuousClock` reads CLOCK_BOOTTIME on Linux (`swift_get_time` in the Swift runtime's
     /// `Concurrency/Clock.cpp`): it counts through suspend, ignores changes of the wall clock, and restarts at boot.
-    public var at: ContinuousClock.Instant
+    public var at: ContinuousClock.Instant {
+        get { ContinuousClock.Instant(offset: offset) }
+        set { offset = newValue.offset }
+    }
+    private var offset: Duration
     /// How long it proves life; a lower bound.
     public var ttl: Duration
     /// Orders it among all touches of the record; without an origin if it was received here.
@@ -71,7 +75,7 @@ public struct Touch: Hashable, Sendable {
         self.source = source
         self.evidence = evidence
         self.process = process
-        self.at = at
+        offset = at.offset
         self.ttl = ttl
         self.document = document
         self.stamp = stamp ?? HLCTimestamp(receivedAt)
@@ -86,5 +90,17 @@ public struct Touch: Hashable, Sendable {
         case (nil, let runtime?): .runtime(runtime)
         case (nil, nil), (_?, _?): nil
         }
+    }
+}
+
+/// Instants are stored as durations, whose size the compiler knows: values with a `ContinuousClock.Instant` are laid out
+/// and copied by functions that are looked up at run time, which doubles the cost of a touch.
+extension ContinuousClock.Instant {
+    private static let origin = ContinuousClock.now
+
+    var offset: Duration { self - Self.origin }
+
+    init(offset: Duration) {
+        self = Self.origin + offset
     }
 }
