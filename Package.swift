@@ -36,7 +36,8 @@ let package = Package(
         .target(name: "Linux", dependencies: ["CLinux", system]),
 
         // libfuse with Swift types. Knows nothing of liveness.
-        .target(name: "Fuse", dependencies: ["CFuse", "CLinux", "Linux", system] + collections, exclude: ["README.md"]),
+        .target(
+            name: "Fuse", dependencies: ["CFuse", "CLinux", "Linux", system] + collections, exclude: ["README.md"]),
 
         // Who is alive. No I/O; time is passed in.
         .target(name: "Liveness", dependencies: collections),

@@ -26,7 +26,9 @@ package final class Worker: Sendable {
 
     /// How long write-back may delay the detach after the keeper's death.
     private static let writebackLimit: Duration = .milliseconds(500)
-    /// Maximum number of threads of a mount. They start on demand.
+    /// Maximum number of threads of a mount.
+    ///
+    /// They start on demand.
     ///
     /// With all but one waiting for disks, the last one serves signal files and `.pulse`.
     private static let threadCount = 64

@@ -6,7 +6,9 @@ import SystemPackage
 package struct MountInfo: Sendable {
     /// Unique among the mounts of all namespaces, but used again after an unmount.
     package let id: Int
-    /// Unique until the next boot. nil before Linux 6.8, and for entries that were not looked up at a path.
+    /// Unique until the next boot.
+    ///
+    /// nil before Linux 6.8, and for entries that were not looked up at a path.
     package private(set) var uniqueID: UInt64?
     package let parent: Int
     /// `major:minor` of the superblock.
@@ -82,7 +84,9 @@ package struct MountTable: Sendable {
         entries.first { $0.id == id }?.identified()
     }
 
-    /// A mount seen earlier, at its current path: a directory above it may have been renamed. nil if it is gone.
+    /// A mount seen earlier, at its current path: a directory above it may have been renamed.
+    ///
+    /// nil if it is gone.
     package func current(_ mount: MountInfo) -> MountInfo? {
         entries.first { $0.id == mount.id && $0.isSame(as: mount) }
     }
@@ -110,7 +114,9 @@ extension MountInfo {
         return Self.uniqueID(at: path) == uniqueID
     }
 
-    /// The unique id of the mount at a path. Sends no request to a FUSE server.
+    /// The unique id of the mount at a path.
+    ///
+    /// Sends no request to a FUSE server.
     private static func uniqueID(at path: String) -> UInt64? {
         let flags = CInt(AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
         var status = statx()

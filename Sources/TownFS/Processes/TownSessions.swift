@@ -19,7 +19,7 @@ final class TownSessions: Sendable {
 
         /// Nil for a file that is not read.
         init?(_ status: FileStatus) {
-            guard status.isRegularFile, status.st_size <= TownSessions.largest else { return nil }
+            guard status.isRegularFile, status.st_size <= TownSessions.maximumSize else { return nil }
             identity = status.identity
             size = status.st_size
             modified = WallTime(status.st_mtim)
