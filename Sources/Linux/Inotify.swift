@@ -36,13 +36,16 @@ package struct Inotify: ~Copyable {
     /// Some of the pending events; empty if there are none.
     package func read() -> [Event] {
         let size = 16 << 10
-        return withUnsafeTemporaryAllocation(byteCount: size, alignment: MemoryLayout<inotify_event>.alignment) { room in
+        return withUnsafeTemporaryAllocation(byteCount: size, alignment: MemoryLayout<inotify_event>.alignment) {
+            room in
             let count = Glibc.read(events.rawValue, room.baseAddress, room.count)
             var found: [Event] = []
             var offset = 0
             while offset < count {
                 let event = room.load(fromByteOffset: offset, as: inotify_event.self)
-                let name = room[(offset + MemoryLayout<inotify_event>.size)...].prefix(Int(event.len)).prefix { $0 != 0 }
+                let name = room[(offset + MemoryLayout<inotify_event>.size)...].prefix(Int(event.len)).prefix {
+                    $0 != 0
+                }
                 found.append(Event(watch: event.wd, mask: event.mask, name: Array(name)))
                 offset += MemoryLayout<inotify_event>.size + Int(event.len)
             }
