@@ -8,7 +8,7 @@ import SystemPackage
 package struct Inotify: ~Copyable {
     package struct Event {
         package let watch: CInt
-        /// A mask of `IN_…` bits.
+        /// Its kinds, as in inotify(7): `IN_CREATE` and others.
         package let mask: UInt32
         package let name: [UInt8]
     }
