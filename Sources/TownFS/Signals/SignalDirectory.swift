@@ -140,7 +140,7 @@ final class SignalDirectory: Sendable {
     ///
     /// Never in a detached mount: its signal files are backing files.
     func isSignal(_ name: some Collection<UInt8>) -> Bool {
-        scope.matches(name) && !town.isDetached
+        scope.matches(name) && pathSize + name.count < PATH_MAX && !town.isDetached
     }
 
     /// Whether a backing file is hidden because its record has expired (`Expiry.absent`).

@@ -248,7 +248,8 @@ final class SignalFile: Sendable {
     ) throws(Errno) -> SignalOpenFile.Snapshot {
         switch presence {
         case .backing:
-            guard let file = try BackingDocument.open(name, in: parent.descriptor.rawValue), isShown(file.status) else {
+            let directory = try parent.descriptor
+            guard let file = try BackingDocument.open(name, in: directory.rawValue), isShown(file.status) else {
                 throw .noSuchFileOrDirectory
             }
             return try SignalOpenFile.Snapshot(of: file, as: self)

@@ -29,7 +29,7 @@ package final class Descriptor: Sendable {
         self.owned = owned
     }
 
-    /// Valid while the object is referenced.
+    /// Valid while the object is referenced: bind the object to a constant, never read this off a temporary value.
     var rawValue: CInt { owned.rawValue }
 
     /// The type of the file system that it is open on.

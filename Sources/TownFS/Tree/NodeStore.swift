@@ -212,7 +212,8 @@ final class NodeStore: Sendable {
             }
             if let found, node.matches(found) { return found.status }
         }
-        return try FileStatus(of: descriptor(of: inode).rawValue)
+        let descriptor = try descriptor(of: inode)
+        return try FileStatus(of: descriptor.rawValue)
     }
 
     // MARK: Lookup counts

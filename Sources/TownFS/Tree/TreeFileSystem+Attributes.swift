@@ -36,7 +36,8 @@ extension TreeFileSystem {
 
     package func birthTime(of inode: InodeNumber) throws(Errno) -> timespec? {
         guard case .backing = try inodeKind(inode) else { return nil }
-        return try ExtendedStatus(of: nodes.descriptor(of: inode).rawValue).birth?.timespec
+        let descriptor = try nodes.descriptor(of: inode)
+        return try ExtendedStatus(of: descriptor.rawValue).birth?.timespec
     }
 
     package func setattr(

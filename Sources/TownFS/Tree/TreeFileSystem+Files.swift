@@ -80,9 +80,10 @@ extension TreeFileSystem {
             let opened: Descriptor
             do throws(Errno) {
                 opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
-                    Descriptor(
+                    let descriptor = try directory.descriptor
+                    return Descriptor(
                         try OwnedDescriptor(
-                            opening: name.pointer, in: directory.descriptor.rawValue,
+                            opening: name.pointer, in: descriptor.rawValue,
                             Self.backingFlags(flags) | O_CREAT | O_EXCL, mode: mode))
                 }
             } catch .fileExists where flags & O_EXCL == 0 {
@@ -104,9 +105,10 @@ extension TreeFileSystem {
         in directory: Directory, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply) {
         let opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
-            Descriptor(
+            let descriptor = try directory.descriptor
+            return Descriptor(
                 try OwnedDescriptor(
-                    opening: ".", in: directory.descriptor.rawValue, Self.backingFlags(flags) | (flags & O_EXCL),
+                    opening: ".", in: descriptor.rawValue, Self.backingFlags(flags) | (flags & O_EXCL),
                     mode: mode))
         }
         let found = try ExtendedStatus(of: opened.rawValue)

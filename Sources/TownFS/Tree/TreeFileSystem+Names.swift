@@ -122,7 +122,8 @@ extension TreeFileSystem {
     func creationMode(_ mode: mode_t, in directory: Directory, for request: Request) throws(Errno) -> mode_t {
         let bits = S_ISGID | S_IXGRP
         guard mode & bits == bits else { return mode }
-        let status = try FileStatus(of: directory.descriptor.rawValue)
+        let descriptor = try directory.descriptor
+        let status = try FileStatus(of: descriptor.rawValue)
         guard status.st_mode & S_ISGID != 0, status.st_gid != request.group else { return mode }
         let credentials = ProcessFiles.isOwnNamespace ? ProcessFiles(number: request.thread).credentials() : nil
         // Capabilities of another user may be those of a user namespace, which do not count here.
@@ -135,7 +136,8 @@ extension TreeFileSystem {
         _ name: NodeName, in signals: SignalDirectory, of directory: Directory, mode: mode_t, flags: CInt,
         for request: Request
     ) throws(Errno) -> (SignalFile, SignalOpenFile) {
-        let real = try FileStatus(of: directory.descriptor.rawValue)
+        let descriptor = try directory.descriptor
+        let real = try FileStatus(of: descriptor.rawValue)
         let ownership = SignalFile.Ownership(
             mode: mode & 0o7777 & ~request.umask, user: request.user,
             group: real.st_mode & S_ISGID == 0 ? request.group : real.st_gid)
@@ -227,8 +229,9 @@ extension TreeFileSystem {
     func emptyBackingDirectory(_ signals: SignalDirectory, _ name: FileName, in parent: Directory) throws(Errno) {
         // Documents that were not written back, and files that are being created.
         guard !signals.holdsFiles else { throw .directoryNotEmpty }
+        let descriptor = try parent.descriptor
         let real = try OwnedDescriptor(
-            opening: name.pointer, in: parent.descriptor.rawValue, O_PATH | O_NOFOLLOW | O_DIRECTORY)
+            opening: name.pointer, in: descriptor.rawValue, O_PATH | O_NOFOLLOW | O_DIRECTORY)
         try BackingDocument.removeTemporaries(in: Descriptor(real), scope: signals.scope)
     }
 

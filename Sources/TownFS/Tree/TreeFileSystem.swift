@@ -130,7 +130,8 @@ package final class TreeFileSystem: HandleFileSystem {
         guard signals.isSignal(name.bytes) else { return .backing }
         if signals.known(NodeName(name))?.isNameInMemory == true { return .signal(signals) }
         do throws(Errno) {
-            let status = try FileStatus(of: name.pointer, in: directory.descriptor.rawValue)
+            let descriptor = try directory.descriptor
+            let status = try FileStatus(of: name.pointer, in: descriptor.rawValue)
             return status.isRegularFile ? .signal(signals) : .backing
         } catch .noSuchFileOrDirectory {
             return .signal(signals)
@@ -142,7 +143,8 @@ package final class TreeFileSystem: HandleFileSystem {
     /// Looks a backing file up, and counts that.
     func entry(ofBacking name: FileName, in directory: Directory) throws(Errno) -> Entry {
         let moment = nodes.renameGeneration
-        let found = try ExtendedStatus(of: name.pointer, in: directory.descriptor.rawValue)
+        let descriptor = try directory.descriptor
+        let found = try ExtendedStatus(of: name.pointer, in: descriptor.rawValue)
         return entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
     }
 
