@@ -168,7 +168,7 @@ package struct Keeper: ~Copyable {
 
         private func finish(_ failure: Errno?) {
             outcome.withLock { $0 = failure }
-            answered.raise()
+            answered.signal()
         }
     }
 
@@ -322,7 +322,7 @@ package struct Keeper: ~Copyable {
         do throws(Errno) {
             _ = try Thread(named: "recovery") {
                 recovery.run()
-                done.raise()
+                done.signal()
             }
             if done.wait(until: .now + limit) { return nil }
             log.warning("write-back takes long; detaching before it ends")

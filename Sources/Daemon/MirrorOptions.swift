@@ -104,9 +104,9 @@ package struct MirrorOptions: ParsableArguments {
     /// Removes the URL from the environment and checks the options.
     ///
     /// - Returns: the URL from the environment, for keeper and worker to inherit; nil if it comes from elsewhere.
-    package mutating func takeSecret(for town: String) throws -> RedisSecret? {
+    package mutating func removeSecret(for town: String) throws -> RedisSecret? {
         // Also if another option wins: no child process shall see it.
-        let inEnvironment = try RedisSecret.takeFromEnvironment()
+        let inEnvironment = try RedisSecret.removeFromEnvironment()
         let found = redis == nil && redisFile == nil ? inEnvironment : nil
         redisInherited = found != nil
         guard isEnabled else {

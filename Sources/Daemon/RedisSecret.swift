@@ -18,7 +18,7 @@ package final class RedisSecret: Sendable {
     }
 
     /// Moves the URL out of the environment of this process; nil if the variable is not set.
-    static func takeFromEnvironment() throws -> RedisSecret? {
+    static func removeFromEnvironment() throws -> RedisSecret? {
         guard let value = getenv(variable), strlen(value) > 0 else { return nil }
         defer {
             // /proc/PID/environ shows this memory.

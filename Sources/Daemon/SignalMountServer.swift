@@ -128,7 +128,7 @@ final class SignalMountServer: Sendable {
     func end() {
         state.withLock { $0.isEnding = true }
         try? channel.send(.pulseUnmounted)
-        changed.raise()
+        changed.signal()
         while state.withLock({ $0.sessions }) > 0 {
             ended.wait()
         }
@@ -176,8 +176,8 @@ extension SignalMountServer: SignalDirectoryWatcher.Delegate {
                     state.sessions -= 1
                     state.ended.append((path, number))
                 }
-                self.changed.raise()
-                self.ended.raise()
+                self.changed.signal()
+                self.ended.signal()
             }
         } catch {
             state.withLock { state in

@@ -151,7 +151,7 @@ package final class WorkerPool: Sendable {
             state.threads -= 1
             return state.threads == 0
         }
-        if isLast { allEnded.raise() }
+        if isLast { allEnded.signal() }
     }
 
     /// Ends the pool: all threads are told to exit.
@@ -162,7 +162,7 @@ package final class WorkerPool: Sendable {
             defer { state.parked = [] }
             return state.parked
         }
-        for thread in parked { thread.raise() }
+        for thread in parked { thread.signal() }
         armTimer(after: .zero)
     }
 
@@ -273,7 +273,7 @@ package final class WorkerPool: Sendable {
             if mustStart { state.wantsThread = true }
             return (helper, mustArmTimer(&state), mustStart, self.admission(state))
         }
-        helper?.raise()
+        helper?.signal()
         if mustStart {
             armTimer(after: .zero)
         } else if mustArm {
@@ -356,7 +356,7 @@ package final class WorkerPool: Sendable {
                 return (state.hasEnded, helper, mustStart, state.isTimerArmed)
             }
             if hasEnded { return }
-            helper?.raise()
+            helper?.signal()
             if mustStart { start(serve) }
             if isArmed { armTimer(after: heldUpAfter) }
         }

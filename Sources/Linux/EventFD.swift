@@ -19,7 +19,7 @@ package final class EventFD: Sendable {
     }
 
     /// Does not block, and may be called under a lock: the eventfd's counter is far from full.
-    package func raise() {
+    package func signal() {
         _ = eventfd_write(event.rawValue, 1)
     }
 

@@ -11,7 +11,7 @@ package func within<Value: Sendable>(
     let done = try EventFD()
     _ = try Thread(named: "bounded") {
         box.value.withLock { $0 = body() }
-        done.raise()
+        done.signal()
     }
     return done.wait(until: .now + limit) ? box.value.withLock { $0 } : nil
 }

@@ -66,20 +66,20 @@ package final class RedisMirror: LivenessMirror {
         // Not joined: `close` waits for their events, with a timeout.
         _ = try Thread(named: "mirror") {
             sender.run()
-            self.senderEnded.raise()
+            self.senderEnded.signal()
         }
         let listener = MirrorListener(for: self, receiver: receiver, event: listenerEvent)
         _ = try Thread(named: "mirror-listener") {
             listener.run()
-            self.listenerEnded.raise()
+            self.listenerEnded.signal()
         }
     }
 
     /// Sends what waits, if possible in time, and ends the threads; keys are left to expire.
     package func close(within limit: Duration) {
         state.withLock { $0.isClosing = true }
-        event.raise()
-        listenerEvent.raise()
+        event.signal()
+        listenerEvent.signal()
         let end = ContinuousClock.now + limit
         _ = senderEnded.wait(until: end)
         _ = listenerEnded.wait(until: end)
@@ -103,7 +103,7 @@ package final class RedisMirror: LivenessMirror {
             defer { state.isAsleep = false }
             return state.isAsleep
         }
-        if mustWake { event.raise() }
+        if mustWake { event.signal() }
     }
 
     func isShared(_ subject: RecordSubject) -> Bool {

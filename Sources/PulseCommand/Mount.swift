@@ -50,7 +50,7 @@ struct Mount: ParsableCommand {
                 "--scope=signals sees no work outside the directories of signal files, so --activity=beat refreshes no heartbeat for it."
             )
         }
-        let secret = try options.mirror.takeSecret(for: place.path)
+        let secret = try options.mirror.removeSecret(for: place.path)
         if options.foreground {
             try KeeperProcess.runInForeground(place.path, options: options, secret: secret) {
                 PulseFS.printError($0.message)

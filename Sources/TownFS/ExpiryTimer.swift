@@ -39,10 +39,10 @@ final class ExpiryTimer: Sendable {
 
     func close() {
         isClosing.store(true, ordering: .releasing)
-        event.raise()
+        event.signal()
         ended.wait()
         // For a second call.
-        ended.raise()
+        ended.signal()
     }
 
     private func run() {
@@ -56,7 +56,7 @@ final class ExpiryTimer: Sendable {
             }
             sleep(for: left)
         }
-        ended.raise()
+        ended.signal()
     }
 
     /// - Parameter limit: Nil is no limit.
@@ -97,8 +97,8 @@ final class TableNotifier: LivenessWatcher {
 
     func eventsChanged() {
         guard isAwaited.load(ordering: .relaxed), isAwaited.exchange(false, ordering: .relaxed) else { return }
-        events.raise()
+        events.signal()
     }
 
-    func deadlineMovedEarlier() { deadlines.raise() }
+    func deadlineMovedEarlier() { deadlines.signal() }
 }

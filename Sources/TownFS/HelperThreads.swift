@@ -33,7 +33,7 @@ final class HelperThreads: Sendable {
     func run(within limit: Duration, _ job: @escaping @Sendable () -> Void) -> Bool {
         do throws(Errno) {
             let done = try EventFD()
-            try start(job) { done.raise() }
+            try start(job) { done.signal() }
             return done.wait(until: .now + limit)
         } catch {
             return false
@@ -62,10 +62,10 @@ final class HelperThreads: Sendable {
 
         func start(_ next: @escaping Job) {
             job.withLock { $0 = next }
-            event.raise()
+            event.signal()
         }
 
-        func end() { event.raise() }
+        func end() { event.signal() }
 
         private func run() {
             while true {

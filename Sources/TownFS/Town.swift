@@ -150,7 +150,7 @@ package final class Town: Sendable {
     /// Whether other processes change the backing tree without going through the mount.
     var sharesBacking: Bool { configuration.sharesBacking || isDetached }
 
-    func noteDetached() { detached.store(true, ordering: .relaxed) }
+    func recordDetached() { detached.store(true, ordering: .relaxed) }
 
     /// Writes back every document that has changed.
     package func writeBack() {

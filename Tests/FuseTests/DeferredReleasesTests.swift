@@ -40,11 +40,11 @@ import Testing
         let (mayGoOn, hasBegun) = (try EventFD(), try EventFD())
         let fileSystem = RecordingFileSystem { call in
             guard call.hasPrefix("release") else { return }
-            hasBegun.raise()
+            hasBegun.signal()
             _ = mayGoOn.wait()
         }
         try withSession(serving: fileSystem, threads: 3) { kernel in
-            defer { mayGoOn.raise() }
+            defer { mayGoOn.signal() }
             try kernel.send(FUSE_RELEASE, node: 5, bytes(of: fuse_release_in()), unique: 10)
             _ = hasBegun.wait()
             #expect(try kernel.ask(FUSE_GETATTR, bytes(of: fuse_getattr_in()), unique: 11).errno == 0)
@@ -83,14 +83,14 @@ import Testing
         let (mayGoOn, hasBegun) = (try EventFD(), try EventFD())
         let fileSystem = RecordingFileSystem(releasingLater: isLate) { call in
             guard call.hasPrefix("lookup") else { return }
-            hasBegun.raise()
+            hasBegun.signal()
             _ = mayGoOn.wait()
         }
         try withSession(serving: fileSystem) { kernel in
             try kernel.send(FUSE_LOOKUP, cString("busy"), unique: 10)
             _ = hasBegun.wait()
             do {
-                defer { mayGoOn.raise() }
+                defer { mayGoOn.signal() }
                 try requests(kernel)
                 switch question {
                 case .getattr: try kernel.send(FUSE_GETATTR, node: node, bytes(of: fuse_getattr_in()), unique: 11)

@@ -18,13 +18,13 @@ final class KernelSide: Sendable {
     }
 
     /// How long a reply may take before a test fails rather than hang.
-    private static let patience = 20
+    private static let timeout = 20
 
     private let socket: OwnedDescriptor
 
     fileprivate init(takingOwnershipOf socket: CInt) {
         self.socket = OwnedDescriptor(takingOwnershipOf: socket)
-        var limit = timeval(tv_sec: Self.patience, tv_usec: 0)
+        var limit = timeval(tv_sec: Self.timeout, tv_usec: 0)
         setsockopt(
             self.socket.rawValue, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout.size(ofValue: limit)))
     }

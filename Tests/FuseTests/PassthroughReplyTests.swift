@@ -64,7 +64,7 @@ import Testing
 
     @Test(arguments: [FUSE_OPEN, FUSE_CREATE], [false, true])
     func backingIDIsInTheReply(opcode: fuse_opcode, directIO: Bool) throws {
-        let fileSystem = RecordingFileSystem(lendingInRequests: directIO)
+        let fileSystem = RecordingFileSystem(registeringWithDirectIO: directIO)
         try withSession(serving: fileSystem) { kernel in
             let isOpen = opcode == FUSE_OPEN
             let node = isOpen ? RecordingFileSystem.passthroughFile.rawValue : 7

@@ -20,7 +20,7 @@ final class RecordingFileSystem: FileSystem {
     ///   - before: Is told of each call before it is answered, on the thread that serves it.
     init(
         failingWith failure: Errno? = nil, isEmpty: Bool = false, features: Features = Features(),
-        lendingInRequests registersWithDirectIO: Bool = false, releasingLater isReleasedLater: Bool = true,
+        registeringWithDirectIO registersWithDirectIO: Bool = false, releasingLater isReleasedLater: Bool = true,
         before: @escaping @Sendable (_ call: String) -> Void = { _ in }
     ) {
         self.failure = failure
@@ -43,7 +43,7 @@ final class RecordingFileSystem: FileSystem {
     /// One line a call: the operation and its arguments.
     var calls: [String] { recorded.withLock { $0 } }
 
-    private func note(_ call: String) throws(Errno) {
+    private func record(_ call: String) throws(Errno) {
         recorded.withLock { $0.append(call) }
         before(call)
         if let failure { throw failure }
@@ -109,68 +109,68 @@ final class RecordingFileSystem: FileSystem {
     // MARK: Names
 
     func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
-        try note("lookup \(text(name)) in \(parent.rawValue) \(text(request))")
+        try record("lookup \(text(name)) in \(parent.rawValue) \(text(request))")
         return text(name) == "absent" ? .absent(for: 4.5) : Self.entry
     }
 
     func forget(_ inode: InodeNumber, count: UInt64) {
-        try? note("forget \(inode.rawValue) × \(count)")
+        try? record("forget \(inode.rawValue) × \(count)")
     }
 
     func mknod(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
     ) throws(Errno) -> Entry {
-        try note(
+        try record(
             "mknod \(text(name)) in \(parent.rawValue) mode \(String(mode, radix: 8)) device \(device) \(text(request))"
         )
         return Self.entry
     }
 
     func mkdir(_ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request) throws(Errno) -> Entry {
-        try note("mkdir \(text(name)) in \(parent.rawValue) mode \(String(mode, radix: 8)) \(text(request))")
+        try record("mkdir \(text(name)) in \(parent.rawValue) mode \(String(mode, radix: 8)) \(text(request))")
         return Self.entry
     }
 
     func symlink(
         to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> Entry {
-        try note("symlink \(text(name)) in \(parent.rawValue) to \(String(cString: target)) \(text(request))")
+        try record("symlink \(text(name)) in \(parent.rawValue) to \(String(cString: target)) \(text(request))")
         return Self.entry
     }
 
     func link(
         _ inode: InodeNumber, to name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> Entry {
-        try note("link \(inode.rawValue) to \(text(name)) in \(parent.rawValue) \(text(request))")
+        try record("link \(inode.rawValue) to \(text(name)) in \(parent.rawValue) \(text(request))")
         return Self.entry
     }
 
     func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        try note("unlink \(text(name)) in \(parent.rawValue) \(text(request))")
+        try record("unlink \(text(name)) in \(parent.rawValue) \(text(request))")
     }
 
     func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        try note("rmdir \(text(name)) in \(parent.rawValue) \(text(request))")
+        try record("rmdir \(text(name)) in \(parent.rawValue) \(text(request))")
     }
 
     func rename(
         _ name: FileName, in parent: InodeNumber, to newName: FileName, in newParent: InodeNumber, flags: UInt32,
         for request: Request
     ) throws(Errno) {
-        try note(
+        try record(
             "rename \(text(name)) in \(parent.rawValue) to \(text(newName)) in \(newParent.rawValue) flags \(flags) "
                 + text(request))
     }
 
     func readlink(_ inode: InodeNumber) throws(Errno) -> [UInt8] {
-        try note("readlink \(inode.rawValue)")
+        try record("readlink \(inode.rawValue)")
         return Array("the/target".utf8)
     }
 
     // MARK: Attributes
 
     func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
-        try note("getattr \(inode.rawValue) \(text(request))")
+        try record("getattr \(inode.rawValue) \(text(request))")
         return StatusReply(status: Self.status, timeout: 2.75)
     }
 
@@ -190,7 +190,7 @@ final class RecordingFileSystem: FileSystem {
             }
         }
         if let handle { call += " handle \(handle.rawValue)" }
-        try note(call)
+        try record(call)
         return StatusReply(status: Self.status, timeout: 2.75)
     }
 
@@ -199,7 +199,7 @@ final class RecordingFileSystem: FileSystem {
     }
 
     func statfs(_ inode: InodeNumber) throws(Errno) -> FileSystemStatus {
-        try note("statfs \(inode.rawValue)")
+        try record("statfs \(inode.rawValue)")
         var status = FileSystemStatus()
         status.f_bsize = 1
         status.f_frsize = 2
@@ -216,13 +216,13 @@ final class RecordingFileSystem: FileSystem {
         _ inode: InodeNumber, _ name: UnsafePointer<CChar>, value: UnsafeRawBufferPointer, flags: CInt
     ) throws(Errno) {
         let value = String(decoding: value, as: UTF8.self)
-        try note("setxattr \(inode.rawValue) \(String(cString: name)) = \(value) flags \(flags)")
+        try record("setxattr \(inode.rawValue) \(String(cString: name)) = \(value) flags \(flags)")
     }
 
     func getxattr(
         _ inode: InodeNumber, _ name: UnsafePointer<CChar>, into value: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int {
-        try note("getxattr \(inode.rawValue) \(String(cString: name)) room \(value.count)")
+        try record("getxattr \(inode.rawValue) \(String(cString: name)) room \(value.count)")
         guard !value.isEmpty else { return 5 }
         guard value.count >= 5 else { throw .outOfRange }
         value.copyBytes(from: "value".utf8)
@@ -232,7 +232,7 @@ final class RecordingFileSystem: FileSystem {
     func listxattr(
         _ inode: InodeNumber, into names: UnsafeMutableRawBufferPointer, for request: Request
     ) throws(Errno) -> Int {
-        try note("listxattr \(inode.rawValue) room \(names.count)")
+        try record("listxattr \(inode.rawValue) room \(names.count)")
         guard !names.isEmpty else { return 14 }
         guard names.count >= 14 else { throw .outOfRange }
         names.copyBytes(from: "user.a\0user.b\0".utf8)
@@ -240,13 +240,13 @@ final class RecordingFileSystem: FileSystem {
     }
 
     func removexattr(_ inode: InodeNumber, _ name: UnsafePointer<CChar>) throws(Errno) {
-        try note("removexattr \(inode.rawValue) \(String(cString: name))")
+        try record("removexattr \(inode.rawValue) \(String(cString: name))")
     }
 
     // MARK: Files
 
     func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
-        try note("open \(inode.rawValue) flags \(flags) \(text(request))")
+        try record("open \(inode.rawValue) flags \(flags) \(text(request))")
         var opened = Self.opened
         opened.isStream = inode == Self.stream
         opened.allowsPassthrough = inode == Self.passthroughFile
@@ -256,7 +256,7 @@ final class RecordingFileSystem: FileSystem {
     func create(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply) {
-        try note(
+        try record(
             "create \(text(name)) in \(parent.rawValue) mode \(String(mode, radix: 8)) flags \(flags) \(text(request))")
         var opened = Self.opened
         opened.allowsPassthrough = text(name) == "lent"
@@ -270,12 +270,12 @@ final class RecordingFileSystem: FileSystem {
     static let passthroughFile = InodeNumber(rawValue: 98)
 
     func ioMode(of handle: FileHandle) -> OpenReply.IOMode {
-        try? note("data path of \(handle.rawValue)")
+        try? record("data path of \(handle.rawValue)")
         return .passthrough(Connection.BackingID(rawValue: 77), directIO: registersWithDirectIO)
     }
 
     func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
-        try note("read \(handle.rawValue) at \(offset) room \(bytes.count)")
+        try record("read \(handle.rawValue) at \(offset) room \(bytes.count)")
         if isEmpty { throw .resourceTemporarilyUnavailable }
         let part = "some bytes".utf8.prefix(bytes.count)
         bytes.copyBytes(from: part)
@@ -285,7 +285,7 @@ final class RecordingFileSystem: FileSystem {
     func withFile<Result>(backing handle: FileHandle, _ body: (CInt) -> Result) -> Result? { nil }
 
     func wait(_ read: PendingRead, on handle: FileHandle) {
-        try? note("wait \(handle.rawValue) room \(read.capacity)")
+        try? record("wait \(handle.rawValue) room \(read.capacity)")
         waiting.withLock { $0.append(read) }
     }
 
@@ -293,30 +293,30 @@ final class RecordingFileSystem: FileSystem {
         _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, for request: Request
     ) throws(Errno) -> Int {
         let place = appending ? "the end" : "\(offset)"
-        try note("write \(handle.rawValue) \(String(decoding: bytes, as: UTF8.self)) at \(place) \(text(request))")
+        try record("write \(handle.rawValue) \(String(decoding: bytes, as: UTF8.self)) at \(place) \(text(request))")
         return bytes.count - 1
     }
 
     func flush(_ handle: FileHandle, for request: Request) throws(Errno) {
-        try note("flush \(handle.rawValue) \(text(request))")
+        try record("flush \(handle.rawValue) \(text(request))")
     }
 
     func mayReleaseLater(_ handle: FileHandle) -> Bool { isReleasedLater }
 
     func release(_ handle: FileHandle) {
-        try? note("release \(handle.rawValue)")
+        try? record("release \(handle.rawValue)")
     }
 
     func fsync(_ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno) {
-        try note("fsync \(handle.rawValue) \(dataOnly ? "data" : "all") \(text(request))")
+        try record("fsync \(handle.rawValue) \(dataOnly ? "data" : "all") \(text(request))")
     }
 
     func fallocate(_ handle: FileHandle, mode: CInt, offset: off_t, length: off_t) throws(Errno) {
-        try note("fallocate \(handle.rawValue) mode \(mode) at \(offset) length \(length)")
+        try record("fallocate \(handle.rawValue) mode \(mode) at \(offset) length \(length)")
     }
 
     func lseek(_ handle: FileHandle, offset: off_t, whence: CInt) throws(Errno) -> off_t {
-        try note("lseek \(handle.rawValue) to \(offset) whence \(whence)")
+        try record("lseek \(handle.rawValue) to \(offset) whence \(whence)")
         return offset + 1
     }
 
@@ -324,7 +324,7 @@ final class RecordingFileSystem: FileSystem {
         from source: FileHandle, at sourceOffset: off_t, to target: FileHandle, at targetOffset: off_t, count: Int,
         flags: CInt
     ) throws(Errno) -> Int {
-        try note(
+        try record(
             "copy \(count) from \(source.rawValue) at \(sourceOffset) to \(target.rawValue) at \(targetOffset) "
                 + "flags \(flags)")
         return count - 1
@@ -335,12 +335,12 @@ final class RecordingFileSystem: FileSystem {
         _ argument: UnsafeMutableRawBufferPointer
     ) throws(Errno) {
         let bytes = argument.map { String($0, radix: 16) }.joined(separator: " ")
-        try note("ioctl \(inode.rawValue) \(handle.rawValue)\(isDirectory ? " directory" : "") \(command) [\(bytes)]")
+        try record("ioctl \(inode.rawValue) \(handle.rawValue)\(isDirectory ? " directory" : "") \(command) [\(bytes)]")
         if !argument.isEmpty { argument.storeBytes(of: 0xAB, as: UInt8.self) }
     }
 
     func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32 {
-        try note("poll \(handle.rawValue)")
+        try record("poll \(handle.rawValue)")
         if let pollHandle { pollHandles.withLock { $0.append(pollHandle) } }
         return 0x45
     }
@@ -348,7 +348,7 @@ final class RecordingFileSystem: FileSystem {
     // MARK: Directories
 
     func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
-        try note("opendir \(inode.rawValue) \(text(request))")
+        try record("opendir \(inode.rawValue) \(text(request))")
         return OpenDirectoryReply(handle: Self.opened.handle, isListingKept: inode == Self.kept)
     }
 
@@ -356,7 +356,7 @@ final class RecordingFileSystem: FileSystem {
         _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
         for request: Request
     ) throws(Errno) {
-        try note("readdir \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
+        try record("readdir \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
         for entry in Self.names where entry.nextOffset > offset {
             let isAdded = entry.name.withCString {
                 reply.add(
@@ -371,7 +371,7 @@ final class RecordingFileSystem: FileSystem {
         _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
         for request: Request
     ) throws(Errno) {
-        try note("readdirplus \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
+        try record("readdirplus \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
         for entry in Self.names where entry.nextOffset > offset {
             let isAdded = entry.name.withCString { name in
                 let name = FileName(borrowing: name)
@@ -384,10 +384,10 @@ final class RecordingFileSystem: FileSystem {
     }
 
     func releasedir(_ handle: FileHandle) {
-        try? note("releasedir \(handle.rawValue)")
+        try? record("releasedir \(handle.rawValue)")
     }
 
     func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
-        try note("fsyncdir \(inode.rawValue) \(handle.rawValue) \(dataOnly ? "data" : "all")")
+        try record("fsyncdir \(inode.rawValue) \(handle.rawValue) \(dataOnly ? "data" : "all")")
     }
 }

@@ -199,10 +199,10 @@ import Testing
             guard call.starts(with: "lookup slow") else { return }
             entered.add(1, ordering: .relaxed)
             mayGoOn.wait()
-            mayGoOn.raise()
+            mayGoOn.signal()
         }
         try withSession(serving: fileSystem, threads: 4) { kernel in
-            defer { mayGoOn.raise() }
+            defer { mayGoOn.signal() }
             for unique in 0..<200 as Range<UInt64> {
                 try kernel.send(FUSE_LOOKUP, node: 7, cString("slow"), unique: 1000 + unique * 2)
             }
@@ -220,7 +220,7 @@ import Testing
                 FUSE_INTERRUPT, node: 0, wire(fuse_interrupt_in()) { $0.unique = interrupted }, unique: interrupted | 1)
             #expect(try kernel.receive() == KernelSide.Reply(unique: interrupted, errno: EINTR, body: []))
             #expect(entered.load(ordering: .relaxed) == 3)
-            mayGoOn.raise()
+            mayGoOn.signal()
             let answered = try (0..<199).map { _ in try kernel.receive().unique }
             #expect(Set(answered) == Set((0..<199).map { 1000 + $0 * 2 }))
         }
@@ -233,10 +233,10 @@ import Testing
         let fileSystem = RecordingFileSystem { call in
             guard call.starts(with: "lookup slow in \(other)") else { return }
             mayGoOn.wait()
-            mayGoOn.raise()
+            mayGoOn.signal()
         }
         try withSession(serving: fileSystem, threads: 8) { kernel in
-            defer { mayGoOn.raise() }
+            defer { mayGoOn.signal() }
             for unique in 0..<50 as Range<UInt64> {
                 try kernel.send(FUSE_LOOKUP, node: other, cString("slow"), unique: 1000 + unique * 2)
             }
@@ -244,7 +244,7 @@ import Testing
                 let entry = try kernel.ask(FUSE_LOOKUP, node: 7, cString("fast"), unique: 10 + unique)
                 #expect(entry.errno == 0)
             }
-            mayGoOn.raise()
+            mayGoOn.signal()
             let answered = try (0..<50).map { _ in try kernel.receive().unique }
             #expect(Set(answered) == Set((0..<50).map { 1000 + $0 * 2 }))
         }
@@ -376,6 +376,6 @@ private final class Gathering: Sendable {
             return arrived == expected
         }
         // Each passes the word on to the next.
-        if isLast || complete.wait(until: .now + .seconds(10)) { complete.raise() }
+        if isLast || complete.wait(until: .now + .seconds(10)) { complete.signal() }
     }
 }

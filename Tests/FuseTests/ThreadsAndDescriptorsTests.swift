@@ -81,7 +81,7 @@ import Testing
             mayEnd.wait()
             ended.withLock { $0 = true }
         }
-        mayEnd.raise()
+        mayEnd.signal()
         thread.join()
         #expect(ended.withLock { $0 })
     }
@@ -114,13 +114,13 @@ import Testing
 @Suite struct WakeupTests {
     @Test func raisedBeforeTheWaitIsNotLost() throws {
         let event = try EventFD()
-        event.raise()
+        event.signal()
         #expect(event.wait())
     }
 
     @Test func raisedSeveralTimesWakesOnce() throws {
         let event = try EventFD()
-        for _ in 0..<3 { event.raise() }
+        for _ in 0..<3 { event.signal() }
         #expect(event.wait())
         #expect(!event.wait(until: .now))
     }
@@ -135,7 +135,7 @@ import Testing
 
     @Test func anotherThreadWakes() throws {
         let event = try EventFD()
-        let thread = try Thread(named: "test") { event.raise() }
+        let thread = try Thread(named: "test") { event.signal() }
         #expect(event.wait(until: .now + .seconds(1_000_000_000)))
         thread.join()
     }
@@ -144,7 +144,7 @@ import Testing
         let event = try EventFD()
         var question = pollfd(fd: event.descriptor, events: Int16(POLLIN), revents: 0)
         #expect(poll(&question, 1, 0) == 0)
-        event.raise()
+        event.signal()
         #expect(poll(&question, 1, 0) == 1)
     }
 }

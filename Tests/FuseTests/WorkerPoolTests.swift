@@ -174,11 +174,11 @@ import Testing
             finishOwn()
         }
 
-        func unblockOne() { gate.raise() }
+        func unblockOne() { gate.signal() }
 
         func unblockAll() {
             isOpen.store(true, ordering: .releasing)
-            gate.raise()
+            gate.signal()
         }
 
         func runOther(_ worker: WorkerPool.Worker) {
@@ -195,7 +195,7 @@ import Testing
                     }
                     gate.wait()
                     // Passed on to the next, once all are to go.
-                    if isOpen.load(ordering: .acquiring) { gate.raise() }
+                    if isOpen.load(ordering: .acquiring) { gate.signal() }
                     if othersBlock { blockedCount.subtract(1, ordering: .relaxed) }
                     if !othersBlock { _ = pool.received(from: 2, wasWaiting: false) }
                 }

@@ -22,7 +22,7 @@ import Testing
     }
 
     /// A store and its clock.
-    private struct Subject {
+    private struct StoreUnderTest {
         let store: any LivenessStore
         let advance: (Duration) throws -> Void
 
@@ -77,26 +77,26 @@ import Testing
 
     @Test(arguments: Kind.present)
     func availabilityIsReported(_ kind: Kind) throws {
-        let subject = try Subject(kind)
+        let subject = try StoreUnderTest(kind)
         #expect(subject.store.isAvailable == kind.answersQueries)
     }
 
     @Test(arguments: Kind.present)
     func everyIDIsAnswered(_ kind: Kind) throws {
-        let subject = try Subject(kind)
+        let subject = try StoreUnderTest(kind)
         try subject.store.touch(mayor, ttl: Touch.defaultTTL)
         #expect(subject.store.areAlive([mayor, deacon]) == (kind.answersQueries ? [true, false] : nil))
     }
 
     @Test(arguments: Kind.present)
     func emptyBatchIsAnsweredEmpty(_ kind: Kind) throws {
-        let subject = try Subject(kind)
+        let subject = try StoreUnderTest(kind)
         #expect(subject.store.areAlive([]) == (kind.answersQueries ? [] : nil))
     }
 
     @Test(arguments: Kind.present)
     func oneSecondIsOverAfterOneAndAHalf(_ kind: Kind) throws {
-        let subject = try Subject(kind)
+        let subject = try StoreUnderTest(kind)
         try subject.store.touch(mayor, ttl: .seconds(1))
         try subject.advance(.milliseconds(500))
         #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [true] : nil))
@@ -106,7 +106,7 @@ import Testing
 
     @Test(arguments: Kind.present)
     func touchAgainExtendsLife(_ kind: Kind) throws {
-        let subject = try Subject(kind)
+        let subject = try StoreUnderTest(kind)
         for _ in 0..<3 {
             try subject.store.touch(mayor, ttl: .seconds(10))
             try subject.advance(.seconds(9))
@@ -116,7 +116,7 @@ import Testing
 
     @Test(arguments: Kind.present)
     func shorterTouchDoesNotShortenLife(_ kind: Kind) throws {
-        let subject = try Subject(kind)
+        let subject = try StoreUnderTest(kind)
         try subject.store.touch(mayor, ttl: .seconds(60))
         try subject.store.touch(mayor, ttl: .seconds(1))
         try subject.advance(.seconds(59))
@@ -125,7 +125,7 @@ import Testing
 
     @Test(arguments: Kind.present)
     func forgetIsImmediate(_ kind: Kind) throws {
-        let subject = try Subject(kind)
+        let subject = try StoreUnderTest(kind)
         try subject.store.touch(mayor, ttl: Touch.defaultTTL)
         try subject.store.forget(mayor)
         try subject.store.forget(deacon)
@@ -134,14 +134,14 @@ import Testing
 
     @Test(arguments: Kind.present, [Duration.zero, .nanoseconds(-1), .seconds(-90)])
     func ttlMustBePositive(_ kind: Kind, _ ttl: Duration) throws {
-        let subject = try Subject(kind)
+        let subject = try StoreUnderTest(kind)
         #expect(throws: NonPositiveTTL.self) { try subject.store.touch(mayor, ttl: ttl) }
         #expect(subject.store.areAlive([mayor]) == (kind.answersQueries ? [false] : nil))
     }
 
     @Test(arguments: Kind.present)
     func emptyIDIsAnError(_ kind: Kind) throws {
-        let subject = try Subject(kind)
+        let subject = try StoreUnderTest(kind)
         #expect(throws: RuntimeID.Invalid.empty) {
             try subject.store.touch(RuntimeID(""), ttl: Touch.defaultTTL)
         }

@@ -178,7 +178,7 @@ import Testing
         let server = try RedisServer()
         let connection = try open("unix://\(server.socketPath)")
         let event = try EventFD()
-        event.raise()
+        event.signal()
         let start = ContinuousClock.now
         #expect(try connection.receive(until: start + .seconds(30), orRaised: event) == nil)
         #expect(ContinuousClock.now - start < .seconds(10))

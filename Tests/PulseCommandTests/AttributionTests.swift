@@ -9,7 +9,7 @@ extension EndToEnd {
         private static let max = "gastown/crew/max"
 
         private func expect(
-            _ id: String, by: String, of pid: pid_t? = nil, says command: String, in town: MountedTown,
+            _ id: String, by: String, of pid: pid_t? = nil, shows command: String, in town: MountedTown,
             _ location: SourceLocation = #_sourceLocation
         ) throws {
             let view = try #require(try town.runtime(id), "\(id) is never", sourceLocation: location)
@@ -21,7 +21,7 @@ extension EndToEnd {
         }
 
         /// One way to be identified.
-        struct Way: Sendable, CustomTestStringConvertible {
+        struct Method: Sendable, CustomTestStringConvertible {
             let by: String
             let runtime: String
             var environment: [String: String] = [:]
@@ -30,26 +30,28 @@ extension EndToEnd {
         }
 
         static let ways = [
-            Way(by: "GT_ROLE", runtime: nux, environment: ["GT_ROLE": "gastown/polecats/nux"], directory: "mayor"),
-            Way(by: "GT_ROLE", runtime: nux, environment: ["GT_ROLE": " gastown//nux/ ", "BD_ACTOR": "mayor"]),
-            Way(
+            Method(by: "GT_ROLE", runtime: nux, environment: ["GT_ROLE": "gastown/polecats/nux"], directory: "mayor"),
+            Method(by: "GT_ROLE", runtime: nux, environment: ["GT_ROLE": " gastown//nux/ ", "BD_ACTOR": "mayor"]),
+            Method(
                 by: "GT_ROLE", runtime: nux,
                 environment: ["GT_ROLE": "polecat", "GT_RIG": "gastown", "GT_POLECAT": "nux"]),
-            Way(by: "GT_ROLE", runtime: "deacon/dogs/rex", environment: ["GT_ROLE": "dog", "GT_DOG_NAME": "rex"]),
-            Way(by: "BD_ACTOR", runtime: "gastown/witness", environment: ["BD_ACTOR": "gastown-witness"]),
-            Way(by: "BD_ACTOR", runtime: nux, environment: ["GT_ROLE": "polecat", "BD_ACTOR": "gastown/polecats/nux"]),
-            Way(by: "directory", runtime: max, directory: "gastown/crew/max/src"),
-            Way(by: "directory", runtime: "deacon", environment: ["GT_SESSION": "gt-nux"], directory: "deacon"),
-            Way(by: "GT_SESSION", runtime: nux, environment: ["GT_SESSION": "gt-nux"], directory: "gastown/mayor/rig"),
-            Way(by: "GT_SESSION", runtime: max, environment: ["GT_SESSION": "gt-crew-max"]),
-            Way(by: "BEADS_AGENT_NAME", runtime: nux, environment: ["BEADS_AGENT_NAME": "gastown/nux"]),
+            Method(by: "GT_ROLE", runtime: "deacon/dogs/rex", environment: ["GT_ROLE": "dog", "GT_DOG_NAME": "rex"]),
+            Method(by: "BD_ACTOR", runtime: "gastown/witness", environment: ["BD_ACTOR": "gastown-witness"]),
+            Method(
+                by: "BD_ACTOR", runtime: nux, environment: ["GT_ROLE": "polecat", "BD_ACTOR": "gastown/polecats/nux"]),
+            Method(by: "directory", runtime: max, directory: "gastown/crew/max/src"),
+            Method(by: "directory", runtime: "deacon", environment: ["GT_SESSION": "gt-nux"], directory: "deacon"),
+            Method(
+                by: "GT_SESSION", runtime: nux, environment: ["GT_SESSION": "gt-nux"], directory: "gastown/mayor/rig"),
+            Method(by: "GT_SESSION", runtime: max, environment: ["GT_SESSION": "gt-crew-max"]),
+            Method(by: "BEADS_AGENT_NAME", runtime: nux, environment: ["BEADS_AGENT_NAME": "gastown/nux"]),
         ]
 
-        @Test(arguments: ways) func runtimeIsIdentifiedByItsProcess(_ way: Way) throws {
+        @Test(arguments: ways) func runtimeIsIdentifiedByItsProcess(_ way: Method) throws {
             try withAgents { town, agents in
                 let agent = try agents.start(environment: way.environment, in: way.directory)
                 try agent.perform("touch('gt prime')")
-                try expect(way.runtime, by: way.by, of: agent.pid, says: "gt prime", in: town)
+                try expect(way.runtime, by: way.by, of: agent.pid, shows: "gt prime", in: town)
                 let view = try #require(try town.runtime(way.runtime))
                 #expect(view.evidence.program == "claude")
                 #expect(view.evidence.signal == ".runtime/keepalive.json")
@@ -96,7 +98,7 @@ extension EndToEnd {
                     result = thread
                     """)
                 #expect(thread != Int(agent.pid))
-                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of a thread", in: town)
+                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, shows: "gt of a thread", in: town)
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 let promise = Promise(.seconds(1))
                 try agent.kill()
@@ -138,7 +140,7 @@ extension EndToEnd {
                 let child = try agent.number(
                     "child = start('\(program)', env={**os.environ, 'GT_ROLE': '\(Self.nux)'}); result = child")
                 #expect(try town.becomes("alive", Self.nux))
-                try expect(Self.nux, by: "GT_ROLE", of: pid_t(child), says: "gt alone", in: town)
+                try expect(Self.nux, by: "GT_ROLE", of: pid_t(child), shows: "gt alone", in: town)
                 try town.touch("other")
                 // Earlier changes have been applied by then.
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == pid_t(child) })
@@ -152,7 +154,7 @@ extension EndToEnd {
             try withAgents { town, agents in
                 let agent = try agents.start(Self.nux)
                 let child = try agent.number("result = wait(fork(lambda: touch('gt of a fork')))")
-                try expect(Self.nux, by: "GT_ROLE", of: pid_t(child), says: "gt of a fork", in: town)
+                try expect(Self.nux, by: "GT_ROLE", of: pid_t(child), shows: "gt of a fork", in: town)
                 // The child has ended; its parent is the runtime.
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 #expect(try town.state(of: Self.nux) == "alive")
@@ -179,7 +181,7 @@ extension EndToEnd {
                         done.wait()
                         result = child
                         """))
-                try expect(Self.nux, by: "GT_ROLE", of: child, says: "gt as nux", in: town)
+                try expect(Self.nux, by: "GT_ROLE", of: child, shows: "gt as nux", in: town)
                 try agent.perform("orders_.raise_(); done.wait()")
                 // By a child of the shell.
                 let view = try #require(try town.runtime(Self.max))
@@ -224,7 +226,7 @@ extension EndToEnd {
                     """
                     run("unshare", "-pf", "--mount-proc", "gt", "mail", "inbox", env={**os.environ, "GT_ROLE": "\(Self.nux)"})
                     """)
-                try expect(Self.nux, by: "GT_ROLE", says: "gt mail inbox", in: town)
+                try expect(Self.nux, by: "GT_ROLE", shows: "gt mail inbox", in: town)
             }
         }
 
@@ -314,7 +316,7 @@ extension EndToEnd {
                 chmod("\(town.path)/.runtime", 0o777)
                 let agent = try agents.start(Self.nux, as: .nobody)
                 try agent.perform("touch('gt of a stranger')")
-                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of a stranger", in: town)
+                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, shows: "gt of a stranger", in: town)
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 try agent.kill()
                 #expect(try town.becomes("exited", Self.nux))
@@ -325,7 +327,7 @@ extension EndToEnd {
             try withAgents(as: .nobody) { town, agents in
                 let agent = try agents.start(Self.nux)
                 try agent.perform("touch('gt of a stranger')")
-                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt of a stranger", in: town)
+                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, shows: "gt of a stranger", in: town)
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 try agent.kill()
                 #expect(try town.becomes("exited", Self.nux))
@@ -338,7 +340,7 @@ extension EndToEnd {
             try withAgents { town, agents in
                 let agent = try agents.start(Self.nux)
                 try agent.perform("\(Self.hide); touch('gt hidden')")
-                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, says: "gt hidden", in: town)
+                try expect(Self.nux, by: "GT_ROLE", of: agent.pid, shows: "gt hidden", in: town)
             }
         }
 
@@ -361,7 +363,7 @@ extension EndToEnd {
             try withAgents { town, agents in
                 let agent = try agents.start(in: "\(Self.nux)/gone")
                 try agent.perform("os.rmdir(os.getcwd()); touch('gt')")
-                try expect(Self.nux, by: "directory", of: agent.pid, says: "gt", in: town)
+                try expect(Self.nux, by: "directory", of: agent.pid, shows: "gt", in: town)
             }
         }
 
@@ -385,7 +387,7 @@ extension EndToEnd {
                 try agent.perform(
                     "for _ in range(\(depth)): os.mkdir('d' * 200); os.chdir('d' * 200)\ntouch('gt deep')")
                 if isNamed {
-                    try expect(Self.nux, by: "directory", of: agent.pid, says: "gt deep", in: town)
+                    try expect(Self.nux, by: "directory", of: agent.pid, shows: "gt deep", in: town)
                 } else {
                     // On its way there it counted as activity of a runtime.
                     #expect(try town.runtime(Self.nux)?.lastCommand == nil)
@@ -402,7 +404,7 @@ extension EndToEnd {
                     filler = {"A%d" % i: "x" * 100_000 for i in range(10)}
                     result = run("gt", "prime", env={**filler, **os.environ, "GT_ROLE": "\(Self.nux)"})
                     """)
-                try expect(Self.nux, by: "GT_ROLE", of: pid_t(child), says: "gt prime", in: town)
+                try expect(Self.nux, by: "GT_ROLE", of: pid_t(child), shows: "gt prime", in: town)
             }
         }
 
@@ -451,7 +453,7 @@ extension EndToEnd {
                     os.close(file)
                     result = child
                     """)
-                try expect(Self.max, by: "GT_ROLE", of: pid_t(child), says: "gt of max", in: town)
+                try expect(Self.max, by: "GT_ROLE", of: pid_t(child), shows: "gt of max", in: town)
             }
         }
 
@@ -471,7 +473,7 @@ extension EndToEnd {
                     wait(fork(leave))
                     result = os.read(reported.reading, 20).decode()
                     """)
-                try expect(Self.nux, by: "GT_ROLE", of: pid_t(grandchild), says: "gt from afar", in: town)
+                try expect(Self.nux, by: "GT_ROLE", of: pid_t(grandchild), shows: "gt from afar", in: town)
             }
         }
     }

@@ -9,8 +9,8 @@ import TownFS
 /// The findings of `pulsefs doctor` for given facts.
 @Suite struct DoctorJudgementTests {
     /// A healthy machine and town.
-    private static func facts(_ mounting: TownFacts.Mounting = .served(status())) -> TownFacts {
-        var facts = TownFacts(town: "/gt", user: 1000, mounting: mounting)
+    private static func facts(_ mountState: TownFacts.MountState = .served(status())) -> TownFacts {
+        var facts = TownFacts(town: "/gt", user: 1000, mountState: mountState)
         facts.layers = 1
         facts.enclosing = TownFacts.Place(path: "/", type: "ext4")
         facts.keeperIsThere = true
@@ -82,13 +82,13 @@ import TownFS
 
         init(
             _ description: String, _ check: String, _ level: Finding.Level, naming names: String,
-            _ mounting: TownFacts.Mounting? = nil, _ change: (inout TownFacts) -> Void = { _ in }
+            _ mountState: TownFacts.MountState? = nil, _ change: (inout TownFacts) -> Void = { _ in }
         ) {
             testDescription = description
             self.check = check
             self.level = level
             self.names = names
-            var facts = mounting.map { DoctorJudgementTests.facts($0) } ?? DoctorJudgementTests.facts()
+            var facts = mountState.map { DoctorJudgementTests.facts($0) } ?? DoctorJudgementTests.facts()
             change(&facts)
             self.facts = facts
         }

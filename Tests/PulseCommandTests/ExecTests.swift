@@ -9,16 +9,16 @@ extension ParallelEndToEnd {
         private static let nux = "gastown/polecats/nux"
 
         /// How a process is identified.
-        struct Way: Sendable, CustomTestStringConvertible {
+        struct Method: Sendable, CustomTestStringConvertible {
             let by: String
             var environment: [String: String] = [:]
             var testDescription: String { by }
         }
 
-        static let ways = [Way(by: "GT_ROLE", environment: ["GT_ROLE": nux]), Way(by: "directory")]
+        static let ways = [Method(by: "GT_ROLE", environment: ["GT_ROLE": nux]), Method(by: "directory")]
 
         private func expectNoHang(
-            _ way: Way, _ code: String, says command: String, _ location: SourceLocation = #_sourceLocation
+            _ way: Method, _ code: String, shows command: String, _ location: SourceLocation = #_sourceLocation
         ) throws {
             try withAgents(limit: .seconds(20)) { town, agents in
                 let agent = try agents.start(environment: way.environment, in: Self.nux)
@@ -35,7 +35,7 @@ extension ParallelEndToEnd {
         }
 
         /// An agent with threads: one starts a tool while another is about to write.
-        @Test(arguments: ways) func toolThatIsStartedBeforeTheWriteIsNotHeldUp(_ way: Way) throws {
+        @Test(arguments: ways) func toolThatIsStartedBeforeTheWriteIsNotHeldUp(_ way: Method) throws {
             try expectNoHang(
                 way,
                 """
@@ -43,10 +43,10 @@ extension ParallelEndToEnd {
                 run("true")
                 os.write(file, document(last_command="gt prime").encode())
                 os.close(file)
-                """, says: "gt prime")
+                """, shows: "gt prime")
         }
 
-        @Test(arguments: ways) func execAfterAWriteDoesNotBlock(_ way: Way) throws {
+        @Test(arguments: ways) func execAfterAWriteDoesNotBlock(_ way: Method) throws {
             try expectNoHang(
                 way,
                 """
@@ -55,10 +55,10 @@ extension ParallelEndToEnd {
                     os.write(file, document(last_command="gt prime").encode())
                     os.execvp("true", ["true"])
                 wait(fork(write_and_go))
-                """, says: "gt prime")
+                """, shows: "gt prime")
         }
 
-        @Test(arguments: ways) func execAfterTruncatingDoesNotBlock(_ way: Way) throws {
+        @Test(arguments: ways) func execAfterTruncatingDoesNotBlock(_ way: Method) throws {
             try expectNoHang(
                 way,
                 """
@@ -66,10 +66,10 @@ extension ParallelEndToEnd {
                     file = os.open(keepalive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
                     os.execvp("true", ["true"])
                 wait(fork(empty_and_go))
-                """, says: "gt sling")
+                """, shows: "gt sling")
         }
 
-        @Test(arguments: ways) func execAfterFtruncateDoesNotBlock(_ way: Way) throws {
+        @Test(arguments: ways) func execAfterFtruncateDoesNotBlock(_ way: Method) throws {
             try expectNoHang(
                 way,
                 """
@@ -78,7 +78,7 @@ extension ParallelEndToEnd {
                     os.ftruncate(file, 0)
                     os.execvp("true", ["true"])
                 wait(fork(cut_and_go))
-                """, says: "gt sling")
+                """, shows: "gt sling")
         }
     }
 }

@@ -83,7 +83,7 @@ extension EndToEnd {
 
             /// Serves one connection until it ends.
             func play(_ connection: CInt, in listening: ListeningSocket, counting sent: Counter) {
-                func say(_ bytes: [UInt8]) -> Bool {
+                func reply(_ bytes: [UInt8]) -> Bool {
                     sent.add(bytes.count)
                     return Network.sendAll(bytes, to: connection) { !listening.isOver }
                 }
@@ -94,10 +94,10 @@ extension EndToEnd {
                     guard count > 0 else { return }
                     let text = String(decoding: question.prefix(count), as: UTF8.self)
                     for line in text.split(separator: "\r\n") where line.hasPrefix("*") {
-                        guard say(text.contains("CLIENT") ? Array("+OK\r\n".utf8) : answer) else { return }
+                        guard reply(text.contains("CLIENT") ? Array("+OK\r\n".utf8) : answer) else { return }
                     }
                     guard text.contains("SUBSCRIBE"), !broadcast.isEmpty else { continue }
-                    while !listening.isOver, say(broadcast) {}
+                    while !listening.isOver, reply(broadcast) {}
                 }
             }
         }

@@ -5,11 +5,11 @@ import Testing
 extension ParallelEndToEnd {
     /// Places where a password must not appear.
     @Suite(.needsRedis, .needsRoot) struct MirrorSecretTests {
-        enum Way: Sendable, CaseIterable {
+        enum Method: Sendable, CaseIterable {
             case environment, environmentInTheForeground, file
         }
 
-        @Test(arguments: Way.allCases) func passwordIsNowhereToBeSeen(_ way: Way) throws {
+        @Test(arguments: Method.allCases) func passwordIsNowhereToBeSeen(_ way: Method) throws {
             let password = "hunter2-\(getpid())-\(way)"
             let redis = try RedisServer { $0.password = password }
             let url = "redis://default:\(password)@127.0.0.1:\(redis.port)"
@@ -56,7 +56,7 @@ extension ParallelEndToEnd {
 
         /// Mounts with core dumps allowed by the limits.
         private func start(
-            _ town: MountedTown, _ options: [String]?, _ url: String, _ way: Way
+            _ town: MountedTown, _ options: [String]?, _ url: String, _ way: Method
         ) throws -> RunningCommand? {
             let words = [BuiltProgram.path, "mount", "--log", "\(town.scratch.path)/home/log"] + (options ?? [])
             var command = Command(

@@ -69,7 +69,7 @@ extension EndToEnd {
                 for town in towns { try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive) }
                 DispatchQueue.concurrentPerform(iterations: 4) { number in
                     let town = towns[number % 2]
-                    failures.note {
+                    failures.record {
                         for round in 0..<400 {
                             if number < 2 {
                                 let text = KeepaliveDocument.text("\(number) \(round)", filler: round * 7919 % 5000)
@@ -158,7 +158,7 @@ private final class Failures: Sendable {
 
     var all: [String] { failures.withLock { $0 } }
 
-    func note(_ body: () throws -> Void) {
+    func record(_ body: () throws -> Void) {
         do {
             try body()
         } catch {

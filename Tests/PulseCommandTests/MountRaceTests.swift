@@ -49,8 +49,8 @@ extension ParallelEndToEnd {
                     let text = KeepaliveDocument.text("gt \(round)")
                     try Client.write(text, to: town.keepalive)
                     let unmounting = try town.pulsefsCommand(["unmount", town.path]).start()
-                    let mounting = try mount(town)
-                    let mounted = try mounting.wait().status
+                    let mountState = try mount(town)
+                    let mounted = try mountState.wait().status
                     let unmounted = try unmounting.wait()
                     #expect(unmounted.status == 0, "\(unmounted)")
                     #expect(mounted == 0 || mounted == 4 || mounted == 1, "round \(round)")

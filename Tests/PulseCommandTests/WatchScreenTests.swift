@@ -8,14 +8,14 @@ import Testing
     private static let now = ContinuousClock.now
 
     private static func row(
-        _ id: String, _ state: String, age: Double, left: Double = 0, says: String? = nil, command: String? = nil,
+        _ id: String, _ state: String, age: Double, left: Double = 0, shows: String? = nil, command: String? = nil,
         source: String = "written", by: String? = nil, program: String? = nil, readBefore passed: Double = 0
     ) -> WatchScreen.Row {
         let runtime = RuntimeFile(
             id: id, state: state,
             evidence: RuntimeFile.Evidence(
                 source: source, by: by, host: "anna", pid: program.map { _ in 4711 }, program: program),
-            ageSeconds: age, ttlLeftSeconds: left, lastCommand: command, reportedState: says)
+            ageSeconds: age, ttlLeftSeconds: left, lastCommand: command, reportedState: shows)
         return WatchScreen.Row(runtime: runtime, readAt: now - .seconds(passed))
     }
 
@@ -23,11 +23,11 @@ import Testing
     private static let town = WatchScreen(
         town: "/home/anna/gt", host: "anna",
         rows: [
-            row("mayor", "alive", age: 0.4, left: 89.6, says: "working", command: "gt mail check", by: "GT_ROLE"),
+            row("mayor", "alive", age: 0.4, left: 89.6, shows: "working", command: "gt mail check", by: "GT_ROLE"),
             row("gastown/polecats/furiosa", "alive", age: 3, left: 87, command: "go test ./…", program: "claude"),
-            row("gastown/witness", "expired", age: 125, says: "idle", command: "gt patrol", readBefore: 60),
+            row("gastown/witness", "expired", age: 125, shows: "idle", command: "gt patrol", readBefore: 60),
             row("deacon", "exited", age: 11_000, command: "gt handoff", by: "BD_ACTOR", program: "node"),
-            row("gastown/crew/max", "alive", age: 30, left: 60, says: "stuck", command: "日本語のコマンド", source: "renamed"),
+            row("gastown/crew/max", "alive", age: 30, left: 60, shows: "stuck", command: "日本語のコマンド", source: "renamed"),
         ])
 
     private static func screen(_ town: WatchScreen, _ columns: Int, _ rows: Int, from first: Int = 0) -> String {
@@ -141,7 +141,7 @@ import Testing
         town.town = hostile
         town.rows = [
             Self.row(
-                "x", hostile, age: 1, says: hostile, command: hostile, source: hostile, by: hostile, program: hostile)
+                "x", hostile, age: 1, shows: hostile, command: hostile, source: hostile, by: hostile, program: hostile)
         ]
         for columns in [40, 80, 2000] {
             for scalar in Self.screen(town, columns, 24).unicodeScalars where scalar != "\n" {

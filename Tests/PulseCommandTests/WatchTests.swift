@@ -186,27 +186,27 @@ extension ParallelEndToEnd {
             try withMountedTown("--ttl", "1h") { town in
                 try fill(town)
                 let session = try TerminalSession(watch(town), columns: 100, rows: 24, in: town.scratch)
-                func says(_ words: String) throws -> Bool {
+                func shows(_ words: String) throws -> Bool {
                     try eventually {
                         let lines = try session.screen().split(separator: "\n")
                         return lines.count > 3 && lines[1].contains(words)
                     }
                 }
-                #expect(try says("no mirror"))
+                #expect(try shows("no mirror"))
                 let worker = try town.status().workerPid
                 kill(worker, SIGSTOP)
-                #expect(try says("has not answered for"), "\(session.shown)")
+                #expect(try shows("has not answered for"), "\(session.shown)")
                 kill(worker, SIGCONT)
-                #expect(try says("no mirror"), "\(session.shown)")
+                #expect(try shows("no mirror"), "\(session.shown)")
                 // A watcher does not make the town busy.
                 let unmounted = try town.pulsefs("unmount", town.path)
                 #expect(unmounted.status == 0, "\(unmounted)")
                 #expect(!town.isMounted)
                 #expect(eventually { town.processes == watchers(of: town) })
-                #expect(try says("is not mounted any more"), "\(session.shown)")
+                #expect(try shows("is not mounted any more"), "\(session.shown)")
                 try town.mount(["--ttl", "1h"])
                 try town.touch("newcomer")
-                #expect(try says("no mirror"), "\(session.shown)")
+                #expect(try shows("no mirror"), "\(session.shown)")
                 #expect(try eventually { try session.screen().contains("newcomer") })
                 try session.press("q")
                 #expect(try eventually { try session.screen().contains("after 0") })

@@ -4,7 +4,7 @@ import Glibc
 ///
 /// The promise is for a machine that has a processor and a disk to spare. The kernel counts the time in which a task
 /// waited for one of them (`some` in `/proc/pressure`, proc(5)) and the time that the hypervisor took away (`steal` in
-/// `/proc/stat`). The limit grows by that time, up to `patience` times the promise. On an idle machine the limit is the
+/// `/proc/stat`). The limit grows by that time, up to `timeout` times the promise. On an idle machine the limit is the
 /// promise itself.
 ///
 /// `PULSEFS_TEST_PATIENCE=1` holds the program to the promise whatever the machine does.
@@ -29,12 +29,12 @@ package struct Promise: Sendable {
 
     /// The limit plus the time that the machine was busy since the promise was made.
     package var allowed: Duration {
-        let longest = limit * Self.patience
+        let longest = limit * Self.timeout
         guard let stalledBefore, let stalled = Self.stalled() else { return longest }
         return min(longest, limit + (stalled - stalledBefore))
     }
 
-    private static let patience = getenv("PULSEFS_TEST_PATIENCE").flatMap { Int(String(cString: $0)) } ?? 5
+    private static let timeout = getenv("PULSEFS_TEST_PATIENCE").flatMap { Int(String(cString: $0)) } ?? 5
 
     /// The time since boot in which tasks waited for the machine; nil on a kernel that does not count it.
     private static func stalled() -> Duration? {

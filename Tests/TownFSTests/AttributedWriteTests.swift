@@ -22,9 +22,9 @@ import Testing
             try town.write("{", to: drafting, by: writer)
             #expect(try town.stat(activity, by: reader).st_size == size)
             town.release(drafting)
-            let awaited = try town.open("deacon/heartbeat.json", O_WRONLY | O_CREAT, by: writer)
+            let expected = try town.open("deacon/heartbeat.json", O_WRONLY | O_CREAT, by: writer)
             #expect(try !town.exists("deacon/heartbeat.json", by: reader))
-            town.release(awaited)
+            town.release(expected)
         }
     }
 

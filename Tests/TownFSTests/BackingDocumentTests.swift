@@ -134,7 +134,7 @@ import Testing
                         let text = (try? directory.text("a.json")) ?? nil
                         if text.map(texts.contains) != true { torn.withLock { $0 += 1 } }
                     }
-                    ended.raise()
+                    ended.signal()
                 }
                 return ended
             }

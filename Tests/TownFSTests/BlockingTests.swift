@@ -84,7 +84,7 @@ import Testing
         let hasEnded = Mutex(false)
         let thread = try Thread(named: "rename") {
             gate.whileRenaming(moving) {
-                started.raise()
+                started.signal()
                 finish.wait()
                 hasEnded.withLock { $0 = true }
             }
@@ -94,7 +94,7 @@ import Testing
         gate.whileRenaming(other) {}
         #expect(gate.isRenaming([other, moving]) && !gate.isRenaming([other]))
         #expect(gate.ended == 1)
-        finish.raise()
+        finish.signal()
         try gate.waitForRenames(of: [moving])
         #expect(hasEnded.withLock { $0 })
         thread.join()
@@ -108,14 +108,14 @@ import Testing
         #expect(
             !threads.run(within: .milliseconds(10)) {
                 release.wait()
-                ended.raise()
+                ended.signal()
             })
         let first = Mutex<pid_t>(0)
         #expect(threads.run(within: .seconds(60)) { first.withLock { $0 = gettid() } })
         let second = Mutex<pid_t>(0)
         #expect(threads.run(within: .seconds(60)) { second.withLock { $0 = gettid() } })
         #expect(first.withLock { $0 } == second.withLock { $0 })
-        release.raise()
+        release.signal()
         ended.wait()
     }
 }

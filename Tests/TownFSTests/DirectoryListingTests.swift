@@ -92,8 +92,8 @@ import Testing
     @Test func temporaryFilesOfACrashAreRemovedAtStart() throws {
         let left = ["daemon/.pulsefs-activity.json", "daemon/.pulsefs-0123456789abcdef"]
         try withTown(Dictionary(uniqueKeysWithValues: (left + ["daemon/.pulsefs-notes"]).map { ($0, "") })) { town in
-            let (beneath, shown) = (try town.backingNames("daemon"), try town.names("daemon"))
-            #expect(beneath == [".pulsefs-notes"])
+            let (backing, shown) = (try town.backingNames("daemon"), try town.names("daemon"))
+            #expect(backing == [".pulsefs-notes"])
             #expect(shown == [".pulsefs-notes"])
         }
     }

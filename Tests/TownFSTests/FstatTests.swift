@@ -215,7 +215,7 @@ import Testing
         let start = ContinuousClock.now
         var caching = AttributeCaching()
         func isInvalidated(_ inode: InodeNumber, at now: ContinuousClock.Instant) -> Bool {
-            caching.takeInvalidation(of: inode, at: now)
+            caching.removeInvalidation(of: inode, at: now)
         }
         #expect(!isInvalidated(inode, at: start))
         caching.sendValid(of: inode, for: 1, at: start)

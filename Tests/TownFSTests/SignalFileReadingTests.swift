@@ -76,7 +76,7 @@ import Testing
             let (hasOpened, mayClose) = (try EventFD(), try EventFD())
             let writer = try Thread(named: "writer") {
                 let handle = try? town.open(keepalive, O_WRONLY | O_TRUNC)
-                hasOpened.raise()
+                hasOpened.signal()
                 mayClose.wait()
                 if let handle { town.release(handle) }
             }
@@ -85,7 +85,7 @@ import Testing
             #expect(try town.stat(keepalive).st_size == text.utf8.count)
             #expect(try town.read(handle) == text)
             town.release(handle)
-            mayClose.raise()
+            mayClose.signal()
             writer.join()
         }
     }

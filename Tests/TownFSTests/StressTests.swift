@@ -53,7 +53,7 @@ import Testing
                         }
                     }
                 }
-                end.raise()
+                end.signal()
             }
         }
         for end in ended { end.wait() }

@@ -107,11 +107,11 @@ import Testing
             let handle = try town.open(activity, O_RDONLY)
             defer { town.release(handle) }
             try town.fsync(handle, dataOnly: false, for: .me)
-            let durable = try town.statBacking(activity)
-            #expect(durable.st_ino != written.st_ino)
+            let synced = try town.statBacking(activity)
+            #expect(synced.st_ino != written.st_ino)
             // Once is enough.
             try town.fsync(handle, dataOnly: false, for: .me)
-            #expect(try town.statBacking(activity).st_ino == durable.st_ino)
+            #expect(try town.statBacking(activity).st_ino == synced.st_ino)
         }
     }
 
@@ -295,7 +295,7 @@ import Testing
         let (isKnown, mayEnd) = (try EventFD(), try EventFD())
         let thread = try Thread(named: "test") {
             other.withLock { $0 = gettid() }
-            isKnown.raise()
+            isKnown.signal()
             mayEnd.wait()
         }
         isKnown.wait()
@@ -303,7 +303,7 @@ import Testing
         #expect(id != gettid())
         #expect(ProcessIdentity.isSame(id, gettid()))
         #expect(ProcessFiles(number: id).process() == getpid())
-        mayEnd.raise()
+        mayEnd.signal()
         thread.join()
     }
 

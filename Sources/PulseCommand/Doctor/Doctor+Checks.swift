@@ -25,7 +25,7 @@ extension TownFacts {
 
     var mount: Finding {
         let name = "mount"
-        switch mounting {
+        switch mountState {
         case .absent: return .ok(name, "\(town) is not mounted; what follows is about mounting it")
         case .served(let status) where layers > 1:
             return .problem(
@@ -47,7 +47,7 @@ extension TownFacts {
             return .unknown(name, "mounted\(mounter), without access for others", do: "Ask as that user")
         case .silent:
             return .problem(
-                name, "mounted, but it does not answer within \(StatusFile.patience)",
+                name, "mounted, but it does not answer within \(StatusFile.timeout)",
                 "The worker hangs, or a disk that it waits for", do: "'pulsefs unmount --lazy \(town)' detaches it")
         case .failed(let error):
             return .problem(

@@ -11,7 +11,7 @@ extension TownFacts {
     ///
     /// Reads only `.pulse/status.json` of a mounted town, and that with a time limit.
     static func gather(_ place: TownPath) throws -> TownFacts {
-        var facts = TownFacts(town: place.path, user: geteuid(), mounting: try mounting(place.mount))
+        var facts = TownFacts(town: place.path, user: geteuid(), mountState: try mountState(place.mount))
         facts.mounter = place.mount?.user
         if let table = try? MountTable() {
             let mountpoint = place.mount?.path ?? place.path
@@ -43,10 +43,10 @@ extension TownFacts {
         return facts
     }
 
-    private static func mounting(_ mount: MountInfo?) throws -> Mounting {
+    private static func mountState(_ mount: MountInfo?) throws -> MountState {
         guard let mount else { return .absent }
         return switch try StatusFile.read(of: mount.town) {
-        case .value(let text): StatusFile.decode(text).map(Mounting.served) ?? .strange
+        case .value(let text): StatusFile.decode(text).map(MountState.served) ?? .strange
         case .dead: .dead
         case .denied: .denied
         case .silent: .silent

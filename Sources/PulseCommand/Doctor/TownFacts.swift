@@ -6,7 +6,7 @@ import TownFS
 /// What `pulsefs doctor` has found out about a town and its machine.
 struct TownFacts: Sendable {
     /// How the town is mounted.
-    enum Mounting: Sendable {
+    enum MountState: Sendable {
         case absent
         case served(TownStatus)
         /// The status is not in a form that this version understands.
@@ -40,7 +40,7 @@ struct TownFacts: Sendable {
     var town: String
     /// The user who asks.
     var user: uid_t
-    var mounting: Mounting
+    var mountState: MountState
     /// How many mounts of pulsefs are stacked here.
     var layers = 0
     /// The mount that the town lies on.
@@ -91,19 +91,19 @@ struct TownFacts: Sendable {
     var clock: Int64 = 0
     var log: Log?
 
-    init(town: String, user: uid_t, mounting: Mounting) {
+    init(town: String, user: uid_t, mountState: MountState) {
         self.town = town
         self.user = user
-        self.mounting = mounting
+        self.mountState = mountState
     }
 
     var status: TownStatus? {
-        if case .served(let status) = mounting { status } else { nil }
+        if case .served(let status) = mountState { status } else { nil }
     }
 
     var isScopedToSignals: Bool { status?.scope == MountScope.signals.rawValue }
 
     var isMounted: Bool {
-        if case .absent = mounting { false } else { true }
+        if case .absent = mountState { false } else { true }
     }
 }

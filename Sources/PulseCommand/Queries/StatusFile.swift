@@ -6,7 +6,7 @@ import TownFS
 /// `.pulse/status.json` of a mounted town.
 enum StatusFile {
     /// How long a town may take to answer.
-    static let patience: Duration = .seconds(5)
+    static let timeout: Duration = .seconds(5)
 
     static func read(of town: String) throws(Errno) -> TownAnswer<String> {
         try .ask { () throws(Errno) in

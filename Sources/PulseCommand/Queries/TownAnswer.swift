@@ -18,9 +18,9 @@ enum TownAnswer<Value: Sendable>: Sendable {
     case silent
 
     static func ask(
-        within patience: Duration = StatusFile.patience, _ body: @escaping @Sendable () throws(Errno) -> Value
+        within timeout: Duration = StatusFile.timeout, _ body: @escaping @Sendable () throws(Errno) -> Value
     ) throws(Errno) -> TownAnswer {
-        let answer: TownAnswer? = try Linux.within(patience) {
+        let answer: TownAnswer? = try Linux.within(timeout) {
             do throws(Errno) {
                 return .value(try body())
             } catch {
@@ -48,7 +48,7 @@ enum TownAnswer<Value: Sendable>: Sendable {
                 .couldNotTell)
         case .denied: throw Failure("\(mount.town) was mounted by another user.", .couldNotTell)
         case .failed(let error): throw Failure("\(mount.town) answers with an error: \(error)", .couldNotTell)
-        case .silent: throw Failure("\(mount.town) does not answer within \(StatusFile.patience).", .couldNotTell)
+        case .silent: throw Failure("\(mount.town) does not answer within \(StatusFile.timeout).", .couldNotTell)
         }
     }
 }

@@ -103,7 +103,7 @@ struct Terminal: ~Copyable {
         case .bold: "1"
         case .faint: "2"
         case .good: "32"
-        case .doubtful: "33"
+        case .warning: "33"
         case .bad: "1;31"
         case .heading: "7"
         }

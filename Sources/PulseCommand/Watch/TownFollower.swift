@@ -75,7 +75,7 @@ final class TownFollower: Sendable {
                     $0.lastSign = .now
                     $0.trouble = trouble
                 }
-                changed.raise()
+                changed.signal()
                 usleep(500_000)
             }
         }
@@ -85,7 +85,7 @@ final class TownFollower: Sendable {
     ///
     /// Returns each line once.
     func look() -> Seen {
-        defer { linesConsumed.raise() }
+        defer { linesConsumed.signal() }
         return state.withLock { state in
             defer { state.lines = [] }
             var seen = Seen(mirror: state.mirror, trouble: state.trouble, lines: state.lines, failure: state.failure)
@@ -140,7 +140,7 @@ final class TownFollower: Sendable {
                 $0.hasLooked = true
                 $0.trouble = nil
             }
-            changed.raise()
+            changed.signal()
             let limit = ContinuousClock.now + Self.tick
             if interest == .table { usleep(UInt32(Self.pause / .microseconds(1))) }
             var question = [pollfd(fd: events.rawValue, events: Int16(POLLIN), revents: 0)]
@@ -201,7 +201,7 @@ final class TownFollower: Sendable {
         switch interest {
         case .events:
             state.withLock { $0.lines += lines }
-            changed.raise()
+            changed.signal()
         case .table:
             for line in lines {
                 guard let event: TownEvent = JSONText.decode(String(line)) else { continue }

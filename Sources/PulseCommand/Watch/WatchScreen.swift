@@ -18,7 +18,7 @@ struct WatchScreen: Sendable {
         case bold
         case faint
         case good
-        case doubtful
+        case warning
         case bad
         case heading
     }
@@ -118,7 +118,7 @@ struct WatchScreen: Sendable {
         let style: Style =
             switch link.state {
             case .up: .plain
-            case .connecting: .doubtful
+            case .connecting: .warning
             case .down, .refused: .bad
             }
         return [Span(text: TerminalText.cut(TerminalText.printable(words), to: width), style: style)]
@@ -127,7 +127,7 @@ struct WatchScreen: Sendable {
     // MARK: Columns
 
     private enum Column: Int, CaseIterable {
-        case state, id, age, left, says, command, evidence
+        case state, id, age, left, shows, command, evidence
 
         var title: String {
             switch self {
@@ -135,7 +135,7 @@ struct WatchScreen: Sendable {
             case .id: "RUNTIME"
             case .age: "AGE"
             case .left: "LEFT"
-            case .says: "SAYS"
+            case .shows: "SAYS"
             case .command: "LAST COMMAND"
             case .evidence: "EVIDENCE"
             }
@@ -151,7 +151,7 @@ struct WatchScreen: Sendable {
             case .state: 7
             case .id: max(12, width * 3 / 10)
             case .age, .left: 6
-            case .says: 7
+            case .shows: 7
             case .command: 12
             case .evidence: 16
             }
@@ -216,7 +216,7 @@ struct WatchScreen: Sendable {
         case .left:
             guard runtime.isAlive, let left = runtime.ttlLeftSeconds else { return "-" }
             return describe(seconds: left - passed)
-        case .says: return TerminalText.printable(runtime.reportedState ?? "")
+        case .shows: return TerminalText.printable(runtime.reportedState ?? "")
         case .command: return TerminalText.printable(runtime.lastCommand ?? "")
         case .evidence: return TerminalText.printable(runtime.evidence?.words(on: host) ?? "")
         }
@@ -233,10 +233,10 @@ struct WatchScreen: Sendable {
         case .state:
             switch runtime.state {
             case "alive": .good
-            case "expired": .doubtful
+            case "expired": .warning
             default: .bad
             }
-        case .says where runtime.reportedState == "stuck": .bad
+        case .shows where runtime.reportedState == "stuck": .bad
         case .id: .bold
         case .evidence: .faint
         default: .plain

@@ -58,8 +58,8 @@ struct AliasedDirectories {
         guard let id = try? ExtendedStatus(of: root.rawValue).mount,
             let own = table.entries.first(where: { $0.id == Int(id) })
         else { return [] }
-        let below = own.path == "/" ? Substring(path) : path.dropFirst(own.path.count)
-        let townRoot = (own.root == "/" ? "" : own.root) + below
+        let lower = own.path == "/" ? Substring(path) : path.dropFirst(own.path.count)
+        let townRoot = (own.root == "/" ? "" : own.root) + lower
         var parts = [Part(device: own.device, root: townRoot.isEmpty ? "/" : townRoot, place: "")]
         var reached: Set<Int> = [own.id]
         // A mount is listed after the one that it is on.

@@ -35,7 +35,7 @@ extension TreeFileSystem: DetachableFileSystem {
     private static let pageLifetime: UInt32 = 500_000
 
     package func detach() {
-        town.noteDetached()
+        town.recordDetached()
         ioModes.stopKeepingPages()
         town.writeback.writeNow(signals.allFiles(backing: []))
     }

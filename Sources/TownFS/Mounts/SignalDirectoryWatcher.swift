@@ -102,7 +102,7 @@ package struct SignalDirectoryWatcher: ~Copyable {
     private mutating func visit(
         _ path: [UInt8], _ directory: Descriptor, _ scope: SignalPatterns.Scope, _ delegate: some Delegate
     ) {
-        var below: [(name: NodeName, scope: SignalPatterns.Scope)] = []
+        var lower: [(name: NodeName, scope: SignalPatterns.Scope)] = []
         do throws(Errno) {
             // Watched before it is read, so that no new entry is missed.
             let watch = try inotify.add("/proc/self/fd/\(directory.rawValue)", Self.interest)
@@ -110,14 +110,14 @@ package struct SignalDirectoryWatcher: ~Copyable {
             try DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
                 let within = scope.entering(entry.name.bytes)
                 if !entry.isDots, !within.isEmpty, entry.kind == S_IFDIR || entry.kind == 0 {
-                    below.append((entry.name, within))
+                    lower.append((entry.name, within))
                 }
                 return true
             }
         } catch {
             return delegate.failed(path, error)
         }
-        for (name, scope) in below {
+        for (name, scope) in lower {
             let path = path.isEmpty ? name.bytes : path + [UInt8(ascii: "/")] + name.bytes
             visit(path, named: name, in: directory, scope, delegate)
         }

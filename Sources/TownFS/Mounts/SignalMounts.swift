@@ -111,7 +111,7 @@ extension SignalMounts: SharedRecordReceiver {
 
 extension SignalMounts: DetachableFileSystem {
     package func detach() {
-        town.noteDetached()
+        town.recordDetached()
         for fileSystem in all { fileSystem.detach() }
     }
 

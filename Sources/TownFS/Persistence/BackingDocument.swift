@@ -109,7 +109,7 @@ struct BackingDocument: ~Copyable {
     @discardableResult
     static func replace(
         _ name: NodeName, in directory: CInt, with content: SignalFile.Content, now: WallTime, flags: UInt32 = 0,
-        evenIfNewer: Bool = false, isDurable: Bool = false, staging: CInt? = nil
+        evenIfNewer: Bool = false, isSynced: Bool = false, staging: CInt? = nil
     ) throws(Errno) -> WallTime? {
         let present = try? name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory) }
         if !evenIfNewer, let present {
@@ -129,10 +129,10 @@ struct BackingDocument: ~Copyable {
                             mode: 0o600)
                     }
                 } catch .permissionDenied where staging == nil && present?.isRegularFile == true {
-                    return try overwrite(name, in: directory, with: content, isDurable: isDurable)
+                    return try overwrite(name, in: directory, with: content, isSynced: isSynced)
                 }
                 return try rename(
-                    file, temporary, in: staging ?? directory, to: name, in: directory, content, flags, isDurable)
+                    file, temporary, in: staging ?? directory, to: name, in: directory, content, flags, isSynced)
             } catch .noSuchFileOrDirectory where attempts > 0 {
                 // Another mount of this directory has just started and removed the temporary file.
             } catch .fileExists where attempts > 0 && flags & UInt32(RENAME_NOREPLACE) == 0 {
@@ -144,11 +144,11 @@ struct BackingDocument: ~Copyable {
     /// Writes a temporary file and renames it; removes it if that fails.
     private static func rename(
         _ file: borrowing OwnedDescriptor, _ temporary: NodeName, in staging: CInt, to name: NodeName,
-        in directory: CInt, _ content: SignalFile.Content, _ flags: UInt32, _ isDurable: Bool
+        in directory: CInt, _ content: SignalFile.Content, _ flags: UInt32, _ isSynced: Bool
     ) throws(Errno) -> WallTime {
         let written = try temporary.withPointer { (temporary) throws(Errno) in
             do throws(Errno) {
-                let written = try write(content, to: file.rawValue, isDurable: isDurable)
+                let written = try write(content, to: file.rawValue, isSynced: isSynced)
                 try name.withPointer { (name) throws(Errno) in
                     _ = try retryingInterrupts { clinux_renameat2(staging, temporary, directory, name, flags) }
                 }
@@ -158,7 +158,7 @@ struct BackingDocument: ~Copyable {
                 throw error
             }
         }
-        if isDurable { try synchronize(directory) }
+        if isSynced { try synchronize(directory) }
         return written
     }
 
@@ -169,17 +169,17 @@ struct BackingDocument: ~Copyable {
     }
 
     private static func overwrite(
-        _ name: NodeName, in directory: CInt, with content: SignalFile.Content, isDurable: Bool
+        _ name: NodeName, in directory: CInt, with content: SignalFile.Content, isSynced: Bool
     ) throws(Errno) -> WallTime {
         let file = try name.withPointer { (name) throws(Errno) in
             try OwnedDescriptor(opening: name, in: directory, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK)
         }
-        return try write(content, to: file.rawValue, isDurable: isDurable)
+        return try write(content, to: file.rawValue, isSynced: isSynced)
     }
 
     /// Returns `st_mtim` of the file, which may be coarser than what was set.
     private static func write(
-        _ content: SignalFile.Content, to file: CInt, isDurable: Bool
+        _ content: SignalFile.Content, to file: CInt, isSynced: Bool
     ) throws(Errno) -> WallTime {
         var done = 0
         let bytes = content.document.bytes
@@ -194,7 +194,7 @@ struct BackingDocument: ~Copyable {
         _ = try retryingInterrupts { fchmod(file, ownership.mode & 0o7777) }
         let times = [content.modified.timespec, content.modified.timespec]
         _ = try retryingInterrupts { futimens(file, times) }
-        if isDurable { _ = try retryingInterrupts { fsync(file) } }
+        if isSynced { _ = try retryingInterrupts { fsync(file) } }
         return WallTime(try FileStatus(of: file).st_mtim)
     }
 }

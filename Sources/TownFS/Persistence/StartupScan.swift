@@ -48,8 +48,8 @@ struct StartupScan {
                 return remaining > 0
             }
             if scope.matches(name) { names.append(entry.name) }
-            let below = scope.entering(name, passingStars: false)
-            if !entry.isDots, !below.isEmpty { directories.append((entry.name, below)) }
+            let lower = scope.entering(name, passingStars: false)
+            if !entry.isDots, !lower.isEmpty { directories.append((entry.name, lower)) }
             return remaining > 0
         }
         self.remaining = remaining

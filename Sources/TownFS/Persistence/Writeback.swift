@@ -24,13 +24,13 @@ final class Writeback: Sendable {
     /// Files to be written at once, with a waiting caller.
     private final class Order: Sendable {
         let files: [SignalFile]
-        let isDurable: Bool
+        let isSynced: Bool
         let done: EventFD
         let failure = Mutex<Errno?>(nil)
 
-        init(_ files: [SignalFile], isDurable: Bool) throws(Errno) {
+        init(_ files: [SignalFile], isSynced: Bool) throws(Errno) {
             self.files = files
-            self.isDurable = isDurable
+            self.isSynced = isSynced
             done = try EventFD()
         }
     }
@@ -66,7 +66,7 @@ final class Writeback: Sendable {
             return (true, true)
         }
         // Without waiting files, the thread sleeps without a limit.
-        if isFirst { event.raise() }
+        if isFirst { event.signal() }
         return isAccepted
     }
 
@@ -77,26 +77,26 @@ final class Writeback: Sendable {
     /// - Parameter isDurable: Also waits for the disk.
     /// - Returns: The first error. Its file stays scheduled.
     @discardableResult
-    func writeNow(_ files: [SignalFile], isDurable: Bool = false) -> Errno? {
-        files.isEmpty ? nil : carryOut(files, isDurable: isDurable)
+    func writeNow(_ files: [SignalFile], isSynced: Bool = false) -> Errno? {
+        files.isEmpty ? nil : carryOut(files, isSynced: isSynced)
     }
 
     /// Writes back all files that have changed, before it returns.
     func writeAll() {
-        carryOut(state.withLock { Array($0.waiting.values) }, isDurable: false)
+        carryOut(state.withLock { Array($0.waiting.values) }, isSynced: false)
     }
 
     @discardableResult
-    private func carryOut(_ files: [SignalFile], isDurable: Bool) -> Errno? {
+    private func carryOut(_ files: [SignalFile], isSynced: Bool) -> Errno? {
         do throws(Errno) {
-            let order = try Order(files, isDurable: isDurable)
+            let order = try Order(files, isSynced: isSynced)
             let isServed = state.withLock { state in
                 if !state.hasEnded { state.orders.append(order) }
                 return !state.hasEnded
             }
             // `close` has written everything.
             guard isServed else { return nil }
-            event.raise()
+            event.signal()
             order.done.wait()
             return order.failure.withLock { $0 }
         } catch {
@@ -115,10 +115,10 @@ final class Writeback: Sendable {
     /// Returns the number of documents that could not be written.
     func close() -> Int {
         state.withLock { $0.isClosing = true }
-        event.raise()
+        event.signal()
         ended.wait()
         // For a second call.
-        ended.raise()
+        ended.signal()
         return state.withLock { $0.failed }
     }
 
@@ -131,14 +131,14 @@ final class Writeback: Sendable {
             let (files, orders, isLast) = nextWork(at: .now)
             var failed = write(files).count
             for order in orders {
-                let failures = write(order.files, isDurable: order.isDurable)
+                let failures = write(order.files, isSynced: order.isSynced)
                 failed += failures.count
                 order.failure.withLock { $0 = failures.first }
-                order.done.raise()
+                order.done.signal()
             }
             if isLast {
                 state.withLock { $0.failed = failed }
-                ended.raise()
+                ended.signal()
                 return
             }
         }
@@ -164,22 +164,22 @@ final class Writeback: Sendable {
     /// Returns errors.
     ///
     /// Files that could not be written are scheduled again.
-    private func write(_ files: [SignalFile], isDurable: Bool = false) -> [Errno] {
+    private func write(_ files: [SignalFile], isSynced: Bool = false) -> [Errno] {
         var failures: [Errno] = []
         for file in files {
-            guard let (content, revision) = file.beginWriteback(isDurable: isDurable) else { continue }
+            guard let (content, revision) = file.beginWriteback(isSynced: isSynced) else { continue }
             var failure: Errno?
             var backingTime: WallTime?
             do throws(Errno) {
                 try withDirectory(of: file) { (directory) throws(Errno) in
                     backingTime = try BackingDocument.replace(
-                        file.name, in: directory, with: content, now: .now, isDurable: isDurable)
+                        file.name, in: directory, with: content, now: .now, isSynced: isSynced)
                 }
             } catch {
                 failure = error
             }
             let isDone = file.endWriteback(
-                of: revision, isDurable: isDurable, succeeded: failure == nil, backingTime: backingTime)
+                of: revision, isSynced: isSynced, succeeded: failure == nil, backingTime: backingTime)
             guard !isDone, let failure else { continue }
             failures.append(failure)
             log.error("cannot write back \(String(printable: file.path)): \(failure)")

@@ -75,7 +75,7 @@ final class ProcessReader: Sendable {
             self.processes = processes
             self.reader = reader
             done = try EventFD()
-            try reader.threads.start({ self.run() }, completion: { self.done.raise() })
+            try reader.threads.start({ self.run() }, completion: { self.done.signal() })
         }
 
         private func run() {

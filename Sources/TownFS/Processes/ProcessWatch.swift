@@ -103,7 +103,7 @@ final class ProcessWatch: Sendable {
             return (state.queue.count == 1, !state.hasStarted)
         }
         if mustStart { start() }
-        if isFirst { event.raise() }
+        if isFirst { event.signal() }
     }
 
     /// A root process of a runtime, if one is watched.
@@ -119,7 +119,7 @@ final class ProcessWatch: Sendable {
         } catch {
             log.error("cannot watch processes: \(error)")
             state.withLock { $0.isClosing = true }
-            hasEnded.raise()
+            hasEnded.signal()
         }
     }
 
@@ -130,10 +130,10 @@ final class ProcessWatch: Sendable {
             return state.hasStarted
         }
         guard isRunning else { return }
-        event.raise()
+        event.signal()
         hasEnded.wait()
         // For a second call.
-        hasEnded.raise()
+        hasEnded.signal()
     }
 
     // MARK: The thread
@@ -174,7 +174,7 @@ final class ProcessWatch: Sendable {
             for queued in queue { handle(queued, &work) }
             if !work.runtimesWithoutRoot.isEmpty, ContinuousClock.now >= work.pace.next { decide(&work) }
         }
-        hasEnded.raise()
+        hasEnded.signal()
     }
 
     private static func milliseconds(until instant: ContinuousClock.Instant) -> CInt {

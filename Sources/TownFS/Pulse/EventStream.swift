@@ -106,10 +106,10 @@ final class EventStream: Sendable {
             return state.hasStarted
         }
         guard hasStarted else { return }
-        bell.events.raise()
+        bell.events.signal()
         ended.wait()
         // For a second call.
-        ended.raise()
+        ended.signal()
     }
 
     private func run() {
@@ -127,7 +127,7 @@ final class EventStream: Sendable {
                 for reader in readers where !reader.isWaiting { state.waiting[ObjectIdentifier(reader)] = nil }
             }
         }
-        ended.raise()
+        ended.signal()
     }
 }
 

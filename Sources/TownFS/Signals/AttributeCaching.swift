@@ -13,14 +13,14 @@ import Glibc
 /// They are concurrent if another thread had the file open for writing within the last second. One thread that writes
 /// and reads in turn is not: it is not in fstat(2) while it writes.
 struct AttributeCaching {
-    private struct Writer {
+    private struct LastWriter {
         let thread: pid_t
         let time: ContinuousClock.Instant
     }
 
     private static let period = Duration.seconds(1)
 
-    private var lastWriter: Writer?
+    private var lastWriter: LastWriter?
     /// The last write by a thread other than the last writer.
     private var otherWriter: ContinuousClock.Instant?
     /// The end of validity of cached attributes by inode; nil for an inode that the kernel did not know yet.
@@ -31,7 +31,7 @@ struct AttributeCaching {
 
     mutating func recordWriter(_ thread: pid_t, at now: ContinuousClock.Instant) {
         if let lastWriter, lastWriter.thread != thread || thread == 0 { otherWriter = lastWriter.time }
-        lastWriter = Writer(thread: thread, time: now)
+        lastWriter = LastWriter(thread: thread, time: now)
     }
 
     /// Whether another thread has written within the last second.
@@ -54,7 +54,7 @@ struct AttributeCaching {
     ///
     /// The caller then sends FUSE_NOTIFY_INVAL_INODE. That raises the attribute version, so the kernel does not store
     /// replies to earlier requests.
-    mutating func takeInvalidation(of inode: InodeNumber, at now: ContinuousClock.Instant) -> Bool {
+    mutating func removeInvalidation(of inode: InodeNumber, at now: ContinuousClock.Instant) -> Bool {
         let isValid = [inode, nil].contains { validUntil[$0].map { now < $0 } ?? false }
         validUntil[inode] = nil
         return isValid

@@ -104,9 +104,9 @@ extension SignalFile {
     /// The content and its revision, to be written back; nil if the backing file is up to date.
     ///
     /// - Parameter isDurable: Whether it must be synced to the disk, too.
-    func beginWriteback(isDurable: Bool) -> (content: Content, revision: UInt64)? {
+    func beginWriteback(isSynced: Bool) -> (content: Content, revision: UInt64)? {
         state.withLock { state in
-            let written = isDurable ? state.synced : state.clean
+            let written = isSynced ? state.synced : state.clean
             guard case .committed(let content) = state.presence, state.revision != written else { return nil }
             state.isWritingBack = true
             return (content, state.revision)
@@ -117,7 +117,7 @@ extension SignalFile {
     ///
     /// - Parameter backingTime: `st_mtim` of the backing file that was written; nil if a newer one was left alone.
     /// - Returns: False if there is, or may be, more to write.
-    func endWriteback(of revision: UInt64, isDurable: Bool, succeeded: Bool, backingTime: WallTime?) -> Bool {
+    func endWriteback(of revision: UInt64, isSynced: Bool, succeeded: Bool, backingTime: WallTime?) -> Bool {
         state.withLock { state in
             state.isWritingBack = false
             if case .unlinked = state.presence { return true }
@@ -129,7 +129,7 @@ extension SignalFile {
             }
             guard succeeded, state.revision == revision else { return false }
             state.clean = revision
-            if isDurable { state.synced = revision }
+            if isSynced { state.synced = revision }
             _ = town.journal.append(.clean, at: path)
             return true
         }

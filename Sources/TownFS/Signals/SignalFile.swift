@@ -228,7 +228,7 @@ final class SignalFile: Sendable {
                         || state.handles.contains { $0.isWritable && $0.thread != request.thread }
                 }
                 state.handles.append(handle)
-                return isMeeting && state.caching.takeInvalidation(of: inode, at: now)
+                return isMeeting && state.caching.removeInvalidation(of: inode, at: now)
             }
             guard let invalidates else { continue }
             // The opening threads may end before the first fstat.

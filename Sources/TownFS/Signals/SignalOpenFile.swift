@@ -389,7 +389,7 @@ final class SignalOpenFile: OpenFile {
     /// Commits the draft as a close does, and writes the document to the backing file and the disk.
     func fsync(dataOnly: Bool) throws(Errno) {
         try judge(isLast: false)
-        if let failure = file.town.writeback.writeNow([file], isDurable: true) { throw failure }
+        if let failure = file.town.writeback.writeNow([file], isSynced: true) { throw failure }
     }
 
     /// Commits the draft after the last close.

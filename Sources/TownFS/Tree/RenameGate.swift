@@ -41,7 +41,7 @@ final class RenameGate: Sendable {
                 defer { state.waiting = [] }
                 return state.waiting
             }
-            for event in waiting { event.raise() }
+            for event in waiting { event.signal() }
         }
         return try body()
     }

@@ -13,7 +13,7 @@ extension TreeFileSystem {
             let parent = try? nodes.node(node.parent)
             let isAliased = node.isAliased || parent?.isAliased == true
             let timeout = statusTimeout(
-                status, in: parent?.signals, below: node.signals, mayBeMapped: node.mayBeMapped)
+                status, in: parent?.signals, lower: node.signals, mayBeMapped: node.mayBeMapped)
             return StatusReply(status: devices.shown(status), timeout: isAliased ? 0 : timeout)
         case .signal(let file, let parent):
             do throws(Errno) {

@@ -76,7 +76,7 @@ extension TreeFileSystem {
         case .backing:
             town.processes.recordActivity(request)
             let mode = try creationMode(mode, in: directory, for: request)
-            let moment = nodes.renameGeneration
+            let renameGeneration = nodes.renameGeneration
             let opened: Descriptor
             do throws(Errno) {
                 opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
@@ -92,7 +92,7 @@ extension TreeFileSystem {
                 throw .staleNFSFileHandle
             }
             let found = try ExtendedStatus(of: opened.rawValue)
-            let entry = entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
+            let entry = entry(ofBacking: NodeName(name), in: directory, found, seenAt: renameGeneration)
             nodes.markCreated(entry.inode)
             let file = BackingFile(
                 opened, flags: flags, user: request.user, status: found.status, in: backingContext)

@@ -123,8 +123,8 @@ extension TreeFileSystem {
 
     /// Updates the node store after a rename.
     private func move(_ moved: ExtendedStatus, to place: NameAt) {
-        let below = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
-        nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: below)
+        let lower = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
+        nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: lower)
     }
 
     /// Decides which files under a directory that has moved are signal files.

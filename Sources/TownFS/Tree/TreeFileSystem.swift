@@ -142,22 +142,22 @@ package final class TreeFileSystem: HandleFileSystem {
 
     /// Looks a backing file up, and counts that.
     func entry(ofBacking name: FileName, in directory: Directory) throws(Errno) -> Entry {
-        let moment = nodes.renameGeneration
+        let renameGeneration = nodes.renameGeneration
         let descriptor = try directory.descriptor
         let found = try ExtendedStatus(of: name.pointer, in: descriptor.rawValue)
-        return entry(ofBacking: NodeName(name), in: directory, found, seenAt: moment)
+        return entry(ofBacking: NodeName(name), in: directory, found, seenAt: renameGeneration)
     }
 
-    /// - Parameter moment: From before `found` was found under the name.
+    /// - Parameter renameGeneration: From before `found` was found under the name.
     func entry(
         ofBacking name: NodeName, in directory: Directory, _ found: ExtendedStatus,
-        seenAt moment: NodeStore.RenameGeneration
+        seenAt renameGeneration: NodeStore.RenameGeneration
     ) -> Entry {
         let status = found.status
-        let below = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
+        let lower = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
         let isAliased = found.isDirectory && (directory.isAliased || aliases.contains(found))
         let (inode, mayBeMapped) = nodes.remember(
-            found, named: name, in: directory.inode, signals: below, isAliased: isAliased, seenAt: moment)
+            found, named: name, in: directory.inode, signals: lower, isAliased: isAliased, seenAt: renameGeneration)
         guard !isAliased, !directory.isAliased else {
             return Entry(
                 inode: inode, generation: generation, status: devices.shown(status), nameTimeout: 0, statusTimeout: 0)
@@ -165,7 +165,7 @@ package final class TreeFileSystem: HandleFileSystem {
         return Entry(
             inode: inode, generation: generation, status: devices.shown(status),
             nameTimeout: nameTimeout(name, status, in: directory.signals),
-            statusTimeout: statusTimeout(status, in: directory.signals, below: below, mayBeMapped: mayBeMapped))
+            statusTimeout: statusTimeout(status, in: directory.signals, lower: lower, mayBeMapped: mayBeMapped))
     }
 
     /// How long the kernel may cache a name: not long if it may come to mean a signal file.
@@ -185,10 +185,10 @@ package final class TreeFileSystem: HandleFileSystem {
     /// Not if it has set-id bits, which a write clears without the kernel's knowing. Not if it may be mapped for
     /// writing. Not long for a directory of signal files, as documents are written back in it.
     func statusTimeout(
-        _ status: FileStatus, in directory: SignalDirectory?, below: SignalDirectory?, mayBeMapped: Bool
+        _ status: FileStatus, in directory: SignalDirectory?, lower: SignalDirectory?, mayBeMapped: Bool
     ) -> Double {
         guard status.isRegularFile else {
-            return below?.scope.hasSignals == true ? min(SignalFile.attributeTimeout, backingTimeout) : backingTimeout
+            return lower?.scope.hasSignals == true ? min(SignalFile.attributeTimeout, backingTimeout) : backingTimeout
         }
         let isVolatile =
             directory?.scope.hasSignals == true || status.st_mode & (S_ISUID | S_ISGID) != 0 || mayBeMapped

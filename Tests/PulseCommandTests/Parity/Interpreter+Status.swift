@@ -50,12 +50,12 @@ extension Interpreter {
             let name = nextWord
             let times = FileTimes(try status())
             times.waitUntilPast()
-            notedTimes[name] = times
+            recordedTimes[name] = times
             return "ok"
         case "changes":
             let name = nextWord
             let times = FileTimes(try status())
-            guard let earlier = notedTimes[name] else { throw malformed("no times of \(name) are noted") }
+            guard let earlier = recordedTimes[name] else { throw malformed("no times of \(name) are noted") }
             return times.changes(since: earlier)
         default: return nil
         }

@@ -36,7 +36,7 @@ final class Interpreter {
     private var descriptors: [String: Int] = [:]
     var mappings: [String: (address: Int, length: Int)] = [:]
     var programs: [Int: pid_t] = [:]
-    var notedTimes: [String: FileTimes] = [:]
+    var recordedTimes: [String: FileTimes] = [:]
     var directoryEntries: [Int: [DirectoryEntry]] = [:]
     /// Times from this one on become `now`.
     let start: FileTime

@@ -24,7 +24,7 @@ import Testing
         let own = reader.read(gettid(), isWaiting: false)
         #expect(try #require(own).stat.threads > 1)
         #expect(own?.process == getpid())
-        mayEnd.raise()
+        mayEnd.signal()
         thread.join()
     }
 }
