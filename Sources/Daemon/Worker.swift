@@ -20,6 +20,7 @@ package final class Worker: Sendable {
     private let mount: MountInfo?
     private let mirror: RedisMirror?
     private let log: Logger
+    private let endsWithoutKeeper = Atomic(false)
     private let hasEnded = Mutex(false)
     /// Holds the locks of `TownLock`; nil if the town root may not be read.
     private let directory: SharedDescriptor?
@@ -82,8 +83,20 @@ package final class Worker: Sendable {
         let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: fileSystem)
         _ = try Thread(named: "control") { self.obeyKeeper(serving: fileSystem) }
         try mirror?.start(mirroring: town.liveness, receiver: fileSystem)
-        try session.run(threads: Self.threadCount)
+        try serve(session, threads: Self.threadCount)
         end()
+    }
+
+    /// Serves until the connection ends.
+    ///
+    /// After the keeper's death the control thread aborts the connection and unmounts; it then ends the process.
+    private func serve(_ session: Session, threads: Int) throws {
+        do throws(Errno) {
+            try session.run(threads: threads)
+        } catch {
+            guard endsWithoutKeeper.load(ordering: .acquiring) else { throw error }
+        }
+        while endsWithoutKeeper.load(ordering: .acquiring) { pause() }
     }
 
     /// Serves `.pulse`, and directories that the keeper mounts for us, until `.pulse` is unmounted.
@@ -106,7 +119,7 @@ package final class Worker: Sendable {
         try mirror?.start(mirroring: town.liveness, receiver: signalMounts)
         let patterns = try options.patterns()
         _ = try Thread(named: "directories") { started.run(patterns, in: Keeper.WorkerDescriptor.root) }
-        try session.run(threads: Self.pulseThreadCount)
+        try serve(session, threads: Self.pulseThreadCount)
         signalMounts.detach()
         started.end()
         end()
@@ -178,6 +191,7 @@ package final class Worker: Sendable {
     /// to the plain files after it, so that none reads or replaces an older document.
     private func endWithoutKeeper() {
         log.error("the keeper has died; ending the mount")
+        endsWithoutKeeper.store(true, ordering: .releasing)
         writeBack()
         do throws(Errno) {
             guard let mount else { return }

@@ -150,7 +150,11 @@ package final class Town: Sendable {
     /// Whether other processes change the backing tree without going through the mount.
     var sharesBacking: Bool { configuration.sharesBacking || isDetached }
 
-    func recordDetached() { detached.store(true, ordering: .relaxed) }
+    /// The mount is gone from the town's path. Readers of events would keep it alive, so the stream ends.
+    func recordDetached() {
+        detached.store(true, ordering: .relaxed)
+        events.end()
+    }
 
     /// Writes back every document that has changed.
     package func writeBack() {

@@ -117,18 +117,20 @@ extension ParallelEndToEnd {
                 chmod(town.scratch.path, 0o755)
                 try town.shell(
                     """
+                    beat() {
+                        printf '{"actor":"gastown/polecats/%s","last_command":"secret %s",%s}' $1 $1 "$2" > $1/.beat.json
+                    }
                     umask 022
                     for name in open private closed owned grouped; do
                         mkdir $name
-                        ids="GT_ROLE=gastown/polecats/$name"
                         case $name in private) umask 077 ;; grouped) umask 027 ;; *) umask 022 ;; esac
-                        env "$ids" sh -c 'printf %s "{\"last_command\":\"secret $0\",\"state\":\"stuck\"}" > $0/.beat.json' $name
+                        beat $name '"state":"stuck"'
                     done
                     chmod 700 closed
                     chown 65534 owned/.beat.json; chmod 600 owned/.beat.json
-                    env GT_ROLE=gastown/polecats/owned sh -c 'printf %s "{\"last_command\":\"secret owned\"}" > owned/.beat.json'
+                    beat owned '"x":1'
                     chgrp 65533 grouped/.beat.json
-                    env GT_ROLE=gastown/polecats/grouped sh -c 'printf %s "{\"last_command\":\"secret grouped\"}" > grouped/.beat.json'
+                    beat grouped '"x":1'
                     """)
                 let script = """
                     cd \(town.path)/.pulse

@@ -81,9 +81,11 @@ extension ParallelEndToEnd {
         @Test func recoveryOnAFullDiskGivesTheTownBack() throws {
             try withDisk { town, disk in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
-                #expect(throws: Errno.noSpace) {
-                    for number in 0... {
-                        try Client.write(String(repeating: "x", count: 1 << 20), to: "\(disk)/filler-\(number)")
+                for size in [1 << 20, 1 << 12, 1] {
+                    #expect(throws: Errno.noSpace) {
+                        for number in 0... {
+                            try Client.write(String(repeating: "x", count: size), to: "\(disk)/filler-\(size)-\(number)")
+                        }
                     }
                 }
                 kill(try town.status().workerPid, SIGKILL)

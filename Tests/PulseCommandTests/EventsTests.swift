@@ -275,7 +275,7 @@ extension EndToEnd {
             }
         }
 
-        enum End: String, CaseIterable, Sendable { case unmount, lazy, signal, killedWorker, killedKeeper }
+        enum End: String, CaseIterable, Sendable { case lazy, signal, killedWorker, killedKeeper }
 
         /// Blocked and polling readers do not delay the end of the mount, and learn of it.
         @Test(.needs("python3"), arguments: End.allCases) func readersEndWithTheMount(end: End) throws {
@@ -297,7 +297,6 @@ extension EndToEnd {
                 #expect(try eventually { try town.status().events?.readers == 2 && poller.printed == "polling\n" })
                 let status = try town.status()
                 switch end {
-                case .unmount: try town.pulsefs("unmount", town.path).expectSuccess()
                 case .lazy: try town.pulsefs("unmount", "--lazy", town.path).expectSuccess()
                 case .signal: kill(status.keeperPid, SIGTERM)
                 case .killedWorker: kill(status.workerPid, SIGKILL)

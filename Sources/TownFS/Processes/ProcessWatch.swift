@@ -163,6 +163,7 @@ final class ProcessWatch: Sendable {
         while !state.withLock({ $0.isClosing }) {
             // While the state of a runtime is open, waits until the next search may begin.
             let limit: CInt = work.runtimesWithoutRoot.isEmpty ? -1 : Self.milliseconds(until: work.pace.next)
+            let isUndecided = !work.runtimesWithoutRoot.isEmpty
             let count = clinux_epoll_wait(epoll.rawValue, &tags, CInt(tags.count), limit)
             for tag in tags.prefix(Int(max(0, count))) {
                 if tag == Self.wakeupTag { _ = event.wait(until: .now) } else { end(pid_t(tag), &work) }
@@ -172,6 +173,7 @@ final class ProcessWatch: Sendable {
                 return state.queue
             }
             for queued in queue { handle(queued, &work) }
+            if !isUndecided, !work.runtimesWithoutRoot.isEmpty { work.pace.requested(at: .now) }
             if !work.runtimesWithoutRoot.isEmpty, ContinuousClock.now >= work.pace.next { decide(&work) }
         }
         hasEnded.signal()
@@ -334,11 +336,12 @@ final class ProcessWatch: Sendable {
 
 /// When `/proc` may be searched next.
 ///
-/// The first search after a quiet time may begin at once. Searches that follow one another become rarer, down to one in
-/// two seconds, and take at most a twentieth of the time.
+/// A search waits 50 ms after its reason, so that a runtime's next process has time to appear. Searches that follow one
+/// another become rarer, down to two a second, so that an exit is reported within a second; and they take at most a
+/// twentieth of the time.
 struct SearchPace {
     private static let shortest: Duration = .milliseconds(50)
-    private static let longest: Duration = .seconds(2)
+    private static let longest: Duration = .milliseconds(500)
     private static let afterFailure: Duration = .seconds(1)
 
     private(set) var next = ContinuousClock.now
@@ -346,10 +349,15 @@ struct SearchPace {
     private var lastEnd: ContinuousClock.Instant?
 
     mutating func ended(from start: ContinuousClock.Instant, to end: ContinuousClock.Instant) {
-        let isFrequent = lastEnd.map { start - $0 < Self.longest * 2 } ?? false
+        let isFrequent = lastEnd.map { start - $0 < Self.longest * 8 } ?? false
         pause = isFrequent ? min(pause * 2, Self.longest) : Self.shortest
         next = end + max(pause, (end - start) * 19)
         lastEnd = end
+    }
+
+    /// A root process has ended, and no search was due.
+    mutating func requested(at now: ContinuousClock.Instant) {
+        next = max(next, now + Self.shortest)
     }
 
     /// After a search that could not read `/proc`.

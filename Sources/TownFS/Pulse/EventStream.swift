@@ -27,6 +27,7 @@ final class EventStream: Sendable {
         var waiting: [ObjectIdentifier: EventReader] = [:]
         var hasStarted = false
         var isClosing = false
+        var hasEnded = false
     }
 
     private let liveness: InMemoryLivenessStore
@@ -95,6 +96,18 @@ final class EventStream: Sendable {
             state.waiting[ObjectIdentifier(reader)] = reader
             bell.awaitEvent()
         }
+    }
+
+    /// Whether there will be no more events: the mount is detached.
+    var hasEnded: Bool { state.withLock { $0.hasEnded } }
+
+    /// Ends the stream: readers find its end after the events so far, and polls hang up.
+    func end() {
+        let waiting = state.withLock { state in
+            state.hasEnded = true
+            return Array(state.waiting.values)
+        }
+        for reader in waiting { reader.serve() }
     }
 
     /// Ends the thread.
@@ -169,10 +182,11 @@ final class EventReader: OpenFile {
         OpenReply(handle: handle, ioMode: .direct, needsFlush: false, isStream: true)
     }
 
-    /// EAGAIN if there is no event.
+    /// EAGAIN if there is no event yet; 0 at the end of the stream.
     func read(into room: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
+        let hasEnded = stream.hasEnded
         let count = state.withLock { take(&$0, into: room) }
-        guard count > 0 || room.isEmpty else { throw .resourceTemporarilyUnavailable }
+        guard count > 0 || room.isEmpty || hasEnded else { throw .resourceTemporarilyUnavailable }
         return count
     }
 
@@ -202,6 +216,7 @@ final class EventReader: OpenFile {
             stream.await(self)
             serve()
         }
+        if stream.hasEnded { return UInt32(POLLIN | POLLRDNORM | POLLHUP) }
         return state.withLock { hasNews($0) } ? UInt32(POLLIN | POLLRDNORM) : 0
     }
 
@@ -214,17 +229,18 @@ final class EventReader: OpenFile {
         withExtendedLifetime(former) {}
     }
 
-    /// Answers waiting reads and polls, if there are events.
+    /// Answers waiting reads and polls, if there are events or the stream has ended.
     func serve() {
+        let hasEnded = stream.hasEnded
         let pollHandle: PollHandle? = state.withLock { state in
             state.waiting.removeAll { $0.isAnswered }
-            while hasNews(state), let read = state.waiting.first {
+            while hasNews(state) || hasEnded, let read = state.waiting.first {
                 state.waiting.removeFirst()
                 // Under the lock: another read of this handle must not get these events. The kernel takes a reply
                 // without blocking. An interrupted read takes none.
                 read.answer { (room) in take(&state, into: room) }
             }
-            guard state.pollHandle != nil, liveness.lastEvent > state.polledAt else { return nil }
+            guard state.pollHandle != nil, liveness.lastEvent > state.polledAt || hasEnded else { return nil }
             defer { state.pollHandle = nil }
             return state.pollHandle
         }
