@@ -150,7 +150,9 @@ package final class Town: Sendable {
     /// Whether other processes change the backing tree without going through the mount.
     var sharesBacking: Bool { configuration.sharesBacking || isDetached }
 
-    /// The mount is gone from the town's path. Readers of events would keep it alive, so the stream ends.
+    /// The mount is gone from the town's path.
+    ///
+    /// Readers of events would keep it alive, so the stream ends.
     func recordDetached() {
         detached.store(true, ordering: .relaxed)
         events.end()

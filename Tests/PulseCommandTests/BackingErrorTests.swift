@@ -84,7 +84,8 @@ extension ParallelEndToEnd {
                 for size in [1 << 20, 1 << 12, 1] {
                     #expect(throws: Errno.noSpace) {
                         for number in 0... {
-                            try Client.write(String(repeating: "x", count: size), to: "\(disk)/filler-\(size)-\(number)")
+                            try Client.write(
+                                String(repeating: "x", count: size), to: "\(disk)/filler-\(size)-\(number)")
                         }
                     }
                 }

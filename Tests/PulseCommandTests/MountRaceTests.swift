@@ -39,9 +39,9 @@ extension ParallelEndToEnd {
             }
         }
 
-        /// Either the unmount comes first and the town stays mounted, or it unmounts the new mount.
+        /// The unmount comes first or the mount does, or the unmount finds the town in use by the mount.
         ///
-        /// Neither leaves half a mount.
+        /// None leaves half a mount.
         @Test func mountDuringAnUnmountLeavesAWholeMountOrNone() throws {
             try withTown { town in
                 for round in 0..<10 {
@@ -52,10 +52,10 @@ extension ParallelEndToEnd {
                     let mountState = try mount(town)
                     let mounted = try mountState.wait().status
                     let unmounted = try unmounting.wait()
-                    #expect(unmounted.status == 0, "\(unmounted)")
+                    #expect(unmounted.status == 0 || unmounted.status == 5, "\(unmounted)")
                     #expect(mounted == 0 || mounted == 4 || mounted == 1, "round \(round)")
                     #expect(try Client.read(town.keepalive) == text)
-                    if mounted == 0 {
+                    if mounted == 0 || unmounted.status == 5 {
                         #expect(try town.status().town == town.path)
                         try town.unmount()
                     }
