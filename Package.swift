@@ -1,7 +1,7 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// Who may import whom is docs/ARCHITECTURE.md, "Targets"; the lists below are the enforcement.
+// docs/ARCHITECTURE.md, "Targets", explains which target may import which. The lists below enforce it.
 
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
@@ -25,21 +25,21 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     ],
     targets: [
-        // System libraries: a module map and a shim header each, no code of ours.
+        // System libraries: a module map and a shim header each.
         .systemLibrary(name: "CFuse", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
         .systemLibrary(name: "CLinux"),
-        // Without pkg-config: it says -D_FILE_OFFSET_BITS=64, which the package manager will not pass on.
+        // Without pkg-config: its -D_FILE_OFFSET_BITS=64 is not passed on by the package manager.
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
 
         // One Swift type for each system facility.
         .target(name: "Linux", dependencies: ["CLinux", system]),
 
-        // libfuse with Swift types. Knows nothing of liveness.
+        // The FUSE protocol. Knows nothing of liveness.
         .target(
             name: "Fuse", dependencies: ["CFuse", "CLinux", "Linux", system] + collections, exclude: ["README.md"]),
 
-        // Who is alive. No I/O; time is passed in.
+        // The liveness table, identities and documents. No I/O; time is passed in.
         .target(name: "Liveness", dependencies: collections),
 
         // The liveness store in Redis, and the mirror that keeps it up to date.

@@ -301,7 +301,7 @@ package struct Keeper: ~Copyable {
         }
         // Fails if it is a mountpoint again.
         if entry.isPulse { PulseMountpoint.remove(in: backing.rawRoot) }
-        // The last descriptor of the connection: whoever waits for an answer gets an error.
+        // The last descriptor of the connection: callers that wait for a reply get an error.
         _ = consume connection
         // The mount is gone; this process stays until the last document is written back.
         recovery?.wait()

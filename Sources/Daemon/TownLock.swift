@@ -3,7 +3,7 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// What a worker tells other processes by locks on the town root's directory, beneath the mount.
+/// What a worker tells other processes by locks on the town root's backing directory.
 ///
 /// The corresponding C functions are `fcntl` with `F_OFD_SETLK` and `F_OFD_GETLK`. The byte locked is the raw value.
 package enum TownLock: off_t {

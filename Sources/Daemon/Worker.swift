@@ -187,7 +187,7 @@ package final class Worker: Sendable {
     /// Ends the mount after the keeper's death.
     ///
     /// No keeper would recover a touch that is acknowledged after the last write-back. So the connections end before it:
-    /// whoever is not answered by then gets an error. The long part of the write-back comes before that, and tools get
+    /// callers without a reply by then get an error. The long part of the write-back comes before that, and tools get
     /// to the plain files after it, so that none reads or replaces an older document.
     private func endWithoutKeeper() {
         log.error("the keeper has died; ending the mount")

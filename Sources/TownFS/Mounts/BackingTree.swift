@@ -3,7 +3,7 @@ import Linux
 import Synchronization
 import SystemPackage
 
-/// The backing directories of a town, beneath our mounts.
+/// The backing directories of a town, reached past our mounts.
 ///
 /// A path is resolved from the nearest directory that was opened before it was mounted on, so no mount of ours is in
 /// the way. With one mount over the whole town that is the root; with `--scope=signals`, also the mounted directories.

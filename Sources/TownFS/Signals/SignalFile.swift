@@ -122,10 +122,10 @@ final class SignalFile: Sendable {
         return handles
     }
 
-    /// The status of a file that is being made by the caller, or by another process of the same user: nil if it is not.
+    /// The status of a file that the caller, or another process of the same user, is creating; nil otherwise.
     ///
-    /// For whoever has been given it by the kernel, who asks before it opens what somebody else was faster to make, and
-    /// whose number is not known in another pid namespace. Nobody finds it by its name for that.
+    /// The kernel asks for it before it opens a file that another process created first. Callers of other pid namespaces
+    /// have no number to tell them apart, so the user decides. A lookup does not find the file meanwhile.
     func statusWhileCreating(for request: Request) -> FileStatus? {
         guard case .creating(let ownership) = state.withLock({ $0.presence }), ownership.user == request.callingUser
         else {
