@@ -1,0 +1,61 @@
+import Glibc
+import TestSupport
+import Testing
+
+extension ParallelEndToEnd {
+    /// A file system inside the town hangs: its server is stopped.
+    @Suite(.needs("python3")) struct HungMountTests {
+        /// Readers block in the worker, as many as there are files.
+        @Test(.townScopeOnly("the mounts of signal directories do not cover the hung one"), arguments: [40, 200])
+        func signalFilesAreServedBesideBlockedReaders(readers: Int) throws {
+            try withTown { town in
+                let hung = try town.scratch.directory("town/hung")
+                for number in 0..<readers { try Client.write("content", to: "\(hung)/\(number)") }
+                try Command(BuiltProgram.path, "mount", "--no-default-signals", hung).run().expectSuccess()
+                // Past the town's mount, whatever became of it.
+                defer { umount2("\(town.backing)/hung", CInt(MNT_DETACH)) }
+                let inner = try MountedTown.Status(Client.read("\(hung)/.pulse/status.json"))
+                defer { for pid in [inner.keeperPid, inner.workerPid] { kill(pid, SIGCONT) } }
+                try town.mount()
+                let worker = try town.status().workerPid
+                let script = """
+                    import os, signal, sys, threading, time
+                    town, readers, server, worker = sys.argv[1], int(sys.argv[2]), list(map(int, sys.argv[3:5])), sys.argv[5]
+                    files = [f"{town}/hung/{number}" for number in range(readers)]
+                    for file in files: os.stat(file)
+                    heartbeat = f"{town}/.runtime/heartbeats/gt-nux.json"
+                    begun, finished = [], []
+                    def read(file):
+                        begun.append(file)
+                        assert open(file).read() == "content"
+                        finished.append(file)
+                    for pid in server: os.kill(pid, signal.SIGSTOP)
+                    threads = [threading.Thread(target=read, args=[file]) for file in files]
+                    try:
+                        for thread in threads: thread.start()
+                        while len(begun) < readers: time.sleep(0.01)
+                        for number in range(300):
+                            with open(heartbeat, "w") as file: file.write('{"bead":"%d"}' % number)
+                            assert f'"{number}"' in open(heartbeat).read()
+                            assert "worker_pid" in open(f"{town}/.pulse/status.json").read()
+                        os.mkdir(f"{town}/made"); os.rmdir(f"{town}/made")
+                        blocked = len(os.listdir(f"/proc/{worker}/task"))
+                        assert finished == [], finished
+                        assert 20 < blocked < 80, blocked
+                    finally:
+                        for pid in server: os.kill(pid, signal.SIGCONT)
+                    for thread in threads: thread.join()
+                    assert len(finished) == readers
+                    while len(os.listdir(f"/proc/{worker}/task")) > blocked // 2: time.sleep(0.1)
+                    print("served")
+                    """
+                let words =
+                    ["python3", "-c", script, town.path, "\(readers)", "\(inner.keeperPid)", "\(inner.workerPid)"]
+                    + ["\(worker)"]
+                #expect(try Command(words, limit: .seconds(50)).output() == "served\n")
+                // `unmount()` would count the mount inside.
+                try town.pulsefs("unmount", town.path).expectSuccess()
+            }
+        }
+    }
+}
