@@ -144,7 +144,7 @@ struct Unmount: ParsableCommand {
         PulseFS.printError("\(town) is unmounted here; it stays mounted for \(others.joined(separator: ", ")).")
     }
 
-    /// Ends the connection of a mount that does not answer, so that nobody waits for it any longer.
+    /// Aborts the connection of a mount that does not answer: all callers that wait for it get an error.
     private func abort(_ mount: MountInfo) {
         do throws(Errno) {
             try KernelMount.abort(mount)

@@ -153,7 +153,7 @@ extension ParallelEndToEnd {
                 #expect(nobody == ["closed hidden", "grouped hidden", "open shown", "owned shown", "private hidden"])
                 let member = try seen("setpriv", "--reuid=65532", "--regid=65534", "--groups=65533")
                 #expect(member == ["closed hidden", "grouped shown", "open shown", "owned hidden", "private hidden"])
-                // Whoever could not read the file then does not see what was in it, whatever its mode is now.
+                // A user who could not read the file when it was written sees no document of it, whatever its mode is now.
                 try town.shell("chmod 644 private/.beat.json; chmod 600 open/.beat.json")
                 let later = try seen("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
                 #expect(later == ["closed hidden", "grouped hidden", "open hidden", "owned shown", "private hidden"])
