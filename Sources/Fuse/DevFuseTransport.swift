@@ -81,7 +81,7 @@ final class DevFuseTransport: Transport {
                     pool.enqueue(Array(bytes), isForRootDevice: dispatcher.isForRootDevice(bytes))
                     continue
                 }
-                if case .memoryOnly = admission { buffers.mayBlock = false } else { buffers.mayBlock = true }
+                buffers.mayBlock = admission != .memoryOnly
             }
             let start = Self.nanoseconds()
             dispatcher.dispatch(bytes, &buffers)
