@@ -262,6 +262,8 @@ struct clinux_fuse_statx_out {
 
 // linux/fuse.h since protocol 7.40, which Debian 12's headers are older than: files that the kernel reads and writes by itself.
 enum {
+    clinux_fuse_has_resend_high = 1 << (39 - 32), // FUSE_HAS_RESEND, since protocol 7.40 (Linux 6.9)
+    clinux_fuse_notify_resend = 7, // FUSE_NOTIFY_RESEND
     clinux_fuse_passthrough_high = 1 << (37 - 32), // FUSE_PASSTHROUGH, among the upper 32 flags of INIT
     clinux_fopen_passthrough = 1 << 7,             // FOPEN_PASSTHROUGH
     clinux_fuse_allow_idmap_high = 1 << (40 - 32), // FUSE_ALLOW_IDMAP, since protocol 7.42 (Linux 6.12)

@@ -117,6 +117,18 @@ public final class Connection: Sendable {
         }
     }
 
+    /// Has the kernel send again all requests that were read and not answered.
+    ///
+    /// They come before all others, each with the top bit of its unique number set (`fuse_in_header.isResent`).
+    ///
+    /// The corresponding message is `FUSE_NOTIFY_RESEND` (protocol 7.40, Linux 6.9).
+    ///
+    /// - Throws: EINVAL if the kernel does not know it.
+    func resend() throws(Errno) {
+        let empty = UnsafeRawBufferPointer(start: nil, count: 0)
+        if let failure = send(unique: 0, code: CInt(clinux_fuse_notify_resend), empty) { throw failure }
+    }
+
     /// Sends a message that answers no request.
     func notify<Body: BitwiseCopyable>(_ code: fuse_notify_code, _ body: Body) {
         // A notification has unique 0, and its code in the place of the errno. ENOENT: the kernel does not know the inode,

@@ -56,7 +56,9 @@ final class DevFuseTransport: Transport {
     private func serve(_ dispatcher: Dispatcher, in pool: WorkerPool, _ worker: WorkerPool.Worker) {
         let request = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.requestCapacity, alignment: 16)
         defer { request.deallocate() }
-        var buffers = WorkerBuffers()
+        let record = dispatcher.state.claimRecord()
+        defer { if let record { dispatcher.state.release(record) } }
+        var buffers = WorkerBuffers(record: record)
         var serviceTime: UInt64 = 0
         while true {
             let bytes: UnsafeRawBufferPointer

@@ -7,12 +7,16 @@ import SystemPackage
 /// `Operation.table` says which method answers which opcode. If the kernel does not take a reply, because the caller was
 /// killed or the reply could not be copied, the operation's lookups and open files are undone. Any thread may dispatch.
 ///
+/// A request that the kernel sends again, because the process that had read it was killed, takes effect once: see
+/// `dispatch`.
+///
 /// Structures: linux/fuse.h.
 final class Dispatcher: Sendable {
     let fileSystem: any FileSystem
     let transport: any Transport
     let pendingReads: PendingReads
     let deferred: DeferredReleases
+    let state: ConnectionState
     private let connection: Connection
     private let agreement: Init.Agreement
     private let operations: [Operation?]
@@ -24,12 +28,13 @@ final class Dispatcher: Sendable {
 
     init(
         serving fileSystem: any FileSystem, over transport: any Transport, _ connection: Connection,
-        agreed agreement: Init.Agreement
+        agreed agreement: Init.Agreement, state: ConnectionState
     ) {
         self.fileSystem = fileSystem
         self.transport = transport
         self.connection = connection
         self.agreement = agreement
+        self.state = state
         pendingReads = PendingReads(over: transport)
         deferred = DeferredReleases(of: fileSystem, over: transport)
         operations = Operation.table(setxattrIsLong: agreement.setxattrIsLong)
@@ -51,10 +56,33 @@ final class Dispatcher: Sendable {
         dispatch(message, operation, &buffers)
     }
 
+    /// Serves a request, once.
+    ///
+    /// One that the kernel sends again may have been finished before: then its stored reply is sent. Or begun: then it
+    /// runs again, and an errno that says that it has happened (EEXIST, ENOENT, ENODATA) means success, since the caller
+    /// still holds the kernel's lock of the directory. Or neither: then it runs as if it were new.
     private func dispatch(_ message: Message, _ operation: Operation, _ buffers: inout WorkerBuffers) {
-        guard let call = Call(message, operation) else { return refuse(message.header) }
+        guard var call = Call(message, operation) else { return refuse(message.header) }
+        let header = message.header
+        var attempts = 0
+        if header.isResent, let earlier = state.inherited(header.firstUnique) {
+            if let (error, body) = earlier.reply {
+                _ = body.withUnsafeBytes { transport.reply(to: header.unique, error: error, $0) }
+                return
+            }
+            attempts = earlier.attempts
+            // It has killed as many processes as began it.
+            if attempts >= Self.mostAttempts { return refuse(header) }
+            call.isRepeated = true
+        }
+        if operation.isRecorded { call.record = buffers.record }
+        buffers.record?.begin(header.firstUnique, attempts: attempts)
         operation.handler(self, call, &buffers)
+        buffers.record?.end()
     }
+
+    /// How many processes may die of one request before it fails.
+    private static let mostAttempts = 2
 
     /// Replies EIO to an incomplete request, if it has a reply.
     private func refuse(_ header: fuse_in_header) {
@@ -129,7 +157,14 @@ final class Dispatcher: Sendable {
     func link(_ call: Call) {
         let target = InodeNumber(rawValue: call.input(as: fuse_link_in.self).oldnodeid)
         replyWithEntry(to: call) { (request) throws(Errno) in
-            try fileSystem.link(target, to: call.name, in: call.inode, for: request)
+            let entry = try made(by: call, for: request) { () throws(Errno) in
+                try fileSystem.link(target, to: call.name, in: call.inode, for: request)
+            }
+            guard entry.inode == target else {
+                fileSystem.forget(entry.inode, count: 1)
+                throw .fileExists
+            }
+            return entry
         }
     }
 
@@ -164,9 +199,9 @@ final class Dispatcher: Sendable {
     func readlink(_ call: Call) {
         do throws(Errno) {
             let target = try fileSystem.readlink(call.inode)
-            _ = target.withUnsafeBytes { reply(to: call.header, $0) }
+            _ = target.withUnsafeBytes { reply(to: call, $0) }
         } catch {
-            reply(to: call.header, error)
+            reply(to: call, error)
         }
     }
 
@@ -209,9 +244,11 @@ final class Dispatcher: Sendable {
         let killPriv = setxattrFlags & UInt32(FUSE_SETXATTR_ACL_KILL_SGID) != 0
         let flags = CInt(bitPattern: call.input(as: Operation.ShortSetxattr.self).flags)
         replyEmpty(to: call) { (request) throws(Errno) in
-            try changing(killPriv: killPriv, for: request) { () throws(Errno) in
-                try fileSystem.setxattr(call.inode, call.name.pointer, value: call.data, flags: flags)
-            }
+            do throws(Errno) {
+                try changing(killPriv: killPriv, for: request) { () throws(Errno) in
+                    try fileSystem.setxattr(call.inode, call.name.pointer, value: call.data, flags: flags)
+                }
+            } catch .fileExists where call.isRepeated {}
         }
     }
 
@@ -228,7 +265,11 @@ final class Dispatcher: Sendable {
     }
 
     func removexattr(_ call: Call) {
-        replyEmpty(to: call) { (_) throws(Errno) in try fileSystem.removexattr(call.inode, call.name.pointer) }
+        replyEmpty(to: call) { (_) throws(Errno) in
+            do throws(Errno) {
+                try fileSystem.removexattr(call.inode, call.name.pointer)
+            } catch .noData where call.isRepeated {}
+        }
     }
 
     // MARK: Files
@@ -256,7 +297,9 @@ final class Dispatcher: Sendable {
     /// overlayfs sends the latter without O_TMPFILE.
     func create(_ call: Call, isUnnamed: Bool) {
         let input = call.input(as: fuse_create_in.self)
-        let flags = CInt(bitPattern: input.flags) | (isUnnamed ? clinux_tmpfile : 0)
+        var flags = CInt(bitPattern: input.flags) | (isUnnamed ? clinux_tmpfile : 0)
+        // The file may be there already, made by this call.
+        if call.isRepeated { flags &= ~O_EXCL }
         reply(to: call) { () throws(Errno) in
             let request = call.request(umask: mode_t(input.umask))
             let (entry, opened) = try Credentials.withCaller(for: request, isShared: isRoot) { () throws(Errno) in
@@ -290,7 +333,7 @@ final class Dispatcher: Sendable {
     func read(_ call: Call, _ buffers: inout WorkerBuffers) {
         let input = call.input(as: fuse_read_in.self)
         let handle = FileHandle(rawValue: input.fh)
-        guard let offset = off_t(exactly: input.offset) else { return reply(to: call.header, .invalidArgument) }
+        guard let offset = off_t(exactly: input.offset) else { return reply(to: call, .invalidArgument) }
         if SpliceReply.sizes.contains(Int(input.size)), transport.supportsSplice,
             fileSystem.withFile(
                 backing: handle,
@@ -305,11 +348,11 @@ final class Dispatcher: Sendable {
         buffers.withRoom(capacity) { room in
             do throws(Errno) {
                 let count = try fileSystem.read(handle, into: room, at: offset)
-                reply(to: call.header, UnsafeRawBufferPointer(rebasing: room.prefix(count)))
+                reply(to: call, UnsafeRawBufferPointer(rebasing: room.prefix(count)))
             } catch .resourceTemporarilyUnavailable where CInt(bitPattern: input.flags) & O_NONBLOCK == 0 {
                 fileSystem.wait(pendingReads.add(call.header.unique, capacity: capacity), on: handle)
             } catch {
-                reply(to: call.header, error)
+                reply(to: call, error)
             }
         }
     }
@@ -317,8 +360,11 @@ final class Dispatcher: Sendable {
     func write(_ call: Call) {
         let input = call.input(as: fuse_write_in.self)
         // A page of a mapping may be written through any handle; its offset is where it belongs.
+        //
+        // A repeated write may be in the file already, where the kernel believes that it belongs.
         let appending =
             CInt(bitPattern: input.flags) & O_APPEND != 0 && input.write_flags & UInt32(FUSE_WRITE_CACHE) == 0
+            && !call.isRepeated
         let killPriv = input.write_flags & UInt32(FUSE_WRITE_KILL_SUIDGID) != 0
         replyWithCount(to: call, killPriv: killPriv) { (request) throws(Errno) in
             try fileSystem.write(
@@ -341,7 +387,7 @@ final class Dispatcher: Sendable {
             return
         }
         fileSystem.release(handle)
-        reply(to: call.header)
+        reply(to: call)
     }
 
     func fsync(_ call: Call) {
@@ -400,10 +446,10 @@ final class Dispatcher: Sendable {
                     isDirectory: input.flags & UInt32(FUSE_IOCTL_DIR) != 0, input.cmd, argument)
                 // `struct fuse_ioctl_out` is all zeros: the result is 0, and there are no more buffers to fetch.
                 reply(
-                    to: call.header,
+                    to: call,
                     UnsafeRawBufferPointer(rebasing: room.prefix(MemoryLayout<fuse_ioctl_out>.size + capacity)))
             } catch {
-                reply(to: call.header, error)
+                reply(to: call, error)
             }
         }
     }
@@ -423,7 +469,7 @@ final class Dispatcher: Sendable {
 
     func opendir(_ call: Call) {
         // For the kernel ENOSYS holds for the whole connection: it lists directories without opening them.
-        if agreement.listsUnopened { return reply(to: call.header, .noFunction) }
+        if agreement.listsUnopened { return reply(to: call, .noFunction) }
         reply(to: call) { () throws(Errno) in
             try fileSystem.opendir(call.inode, for: call.request())
         } encode: {
@@ -449,9 +495,9 @@ final class Dispatcher: Sendable {
                 }
             } catch {
                 // Entries in the reply are looked up already. The next request meets the error.
-                if listing.isEmpty { return reply(to: call.header, error) }
+                if listing.isEmpty { return reply(to: call, error) }
             }
-            if !reply(to: call.header, UnsafeRawBufferPointer(rebasing: room.prefix(listing.used))) {
+            if !reply(to: call, UnsafeRawBufferPointer(rebasing: room.prefix(listing.used))) {
                 listing.forEachLookup { fileSystem.forget($0, count: 1) }
             }
         }
@@ -461,7 +507,7 @@ final class Dispatcher: Sendable {
         let handle = FileHandle(rawValue: call.input(as: fuse_release_in.self).fh)
         if deferred.add(.releasedir(handle, unique: call.header.unique)) { return }
         fileSystem.releasedir(handle)
-        reply(to: call.header)
+        reply(to: call)
     }
 
     func fsyncdir(_ call: Call) {
@@ -480,11 +526,16 @@ final class Dispatcher: Sendable {
         pendingReads.interrupt(call.input(as: fuse_interrupt_in.self).unique, by: call.header.unique)
     }
 
+    /// FUSE_INIT again: the process that had read it was killed before it replied.
+    func repeatInit(_ call: Call) {
+        agreement.reply.withUnsafeBytes { _ = reply(to: call, $0) }
+    }
+
     /// FUSE_DESTROY: the file system is being unmounted.
     ///
     /// The end of the connection follows.
     func destroy(_ call: Call) {
-        reply(to: call.header)
+        reply(to: call)
     }
 
     // MARK: Credentials
@@ -510,17 +561,25 @@ final class Dispatcher: Sendable {
     /// Replies without a body: success, or an errno.
     private func reply(to header: fuse_in_header, _ error: Errno? = nil) {
         // Nothing to undo if the caller is gone.
-        _ = transport.reply(to: header.unique, error: error, UnsafeRawBufferPointer(start: nil, count: 0))
+        _ = transport.reply(to: header.unique, error: error, Self.noBody)
+    }
+
+    private static var noBody: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: nil, count: 0) }
+
+    private func reply(to call: Call, _ error: Errno? = nil) {
+        call.record?.complete(error, Self.noBody)
+        reply(to: call, error)
     }
 
     /// Replies with bytes.
     ///
     /// - Returns: Whether the kernel took the reply.
     @discardableResult
-    private func reply(to header: fuse_in_header, _ body: UnsafeRawBufferPointer) -> Bool {
-        guard let failure = transport.reply(to: header.unique, error: nil, body) else { return true }
+    private func reply(to call: Call, _ body: UnsafeRawBufferPointer) -> Bool {
+        call.record?.complete(nil, body)
+        guard let failure = transport.reply(to: call.header.unique, error: nil, body) else { return true }
         // ENOENT: the caller was killed. Anything else left the request unanswered, or the kernel ended it with EIO.
-        if failure != .noSuchFileOrDirectory { reply(to: header, .ioError) }
+        if failure != .noSuchFileOrDirectory { reply(to: call.header, .ioError) }
         return false
     }
 
@@ -532,10 +591,10 @@ final class Dispatcher: Sendable {
     ) {
         do throws(Errno) {
             let result = try operation()
-            let isTaken = withUnsafeBytes(of: encode(result)) { reply(to: call.header, $0) }
+            let isTaken = withUnsafeBytes(of: encode(result)) { reply(to: call, $0) }
             if !isTaken { undo(result) }
         } catch {
-            reply(to: call.header, error)
+            reply(to: call, error)
         }
     }
 
@@ -546,9 +605,9 @@ final class Dispatcher: Sendable {
     private func replyEmpty(to call: Call, _ operation: (Request) throws(Errno) -> Void) {
         do throws(Errno) {
             try operation(call.request())
-            reply(to: call.header)
+            reply(to: call)
         } catch {
-            reply(to: call.header, error)
+            reply(to: call, error)
         }
     }
 
@@ -565,7 +624,20 @@ final class Dispatcher: Sendable {
     /// For operations that make a file: with the caller's umask, and the caller owns it.
     private func replyWithNewEntry(to call: Call, umask: UInt32, _ operation: (Request) throws(Errno) -> Entry) {
         replyWithEntry(to: call, umask: umask) { (request) throws(Errno) in
-            try Credentials.withCaller(for: request, isShared: isRoot) { () throws(Errno) in try operation(request) }
+            try Credentials.withCaller(for: request, isShared: isRoot) { () throws(Errno) in
+                try made(by: call, for: request) { () throws(Errno) in try operation(request) }
+            }
+        }
+    }
+
+    /// Runs an operation that makes a name. If it is repeated, the name may be there already.
+    private func made(
+        by call: Call, for request: Request, _ operation: () throws(Errno) -> Entry
+    ) throws(Errno) -> Entry {
+        do throws(Errno) {
+            return try operation()
+        } catch .fileExists where call.isRepeated {
+            return try fileSystem.lookup(call.name, in: call.inode, for: request)
         }
     }
 
@@ -586,14 +658,14 @@ final class Dispatcher: Sendable {
             do throws(Errno) {
                 let count = try fill(room)
                 if capacity > 0 {
-                    reply(to: call.header, UnsafeRawBufferPointer(rebasing: room.prefix(count)))
+                    reply(to: call, UnsafeRawBufferPointer(rebasing: room.prefix(count)))
                 } else {
                     _ = withUnsafeBytes(of: fuse_getxattr_out(size: UInt32(clamping: count), padding: 0)) {
-                        reply(to: call.header, $0)
+                        reply(to: call, $0)
                     }
                 }
             } catch {
-                reply(to: call.header, error)
+                reply(to: call, error)
             }
         }
     }

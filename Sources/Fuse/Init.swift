@@ -37,6 +37,24 @@ enum Init {
     /// One slow file must not keep others from being read ahead, nor deferred releases from being sent.
     static let maxBackground: UInt32 = 128
 
+    /// Whether the kernel can be asked to send unanswered requests again (FUSE_HAS_RESEND).
+    ///
+    /// - Parameter request: As for `negotiate`.
+    static func offersResend(_ request: [UInt8]) -> Bool {
+        offeredFlags(request).high & UInt32(clinux_fuse_has_resend_high) != 0
+    }
+
+    /// `flags` and `flags2` of a request.
+    private static func offeredFlags(_ request: [UInt8]) -> (low: UInt32, high: UInt32) {
+        // fuse_init_in: major, minor, max_readahead, flags, and flags2 after FUSE_INIT_EXT, of 4 bytes each.
+        let start = MemoryLayout<fuse_in_header>.size
+        return request.withUnsafeBytes { bytes in
+            let flags = bytes.loadUnaligned(fromByteOffset: start + 12, as: UInt32.self)
+            let isExtended = flags & UInt32(FUSE_INIT_EXT) != 0 && bytes.count >= start + 20
+            return (flags, isExtended ? bytes.loadUnaligned(fromByteOffset: start + 16, as: UInt32.self) : 0)
+        }
+    }
+
     /// Negotiates.
     ///
     /// - Parameter request: The whole message, from `struct fuse_in_header` on.
@@ -45,13 +63,7 @@ enum Init {
         guard failure == nil, body.count >= MemoryLayout<fuse_init_out>.size else {
             return Agreement(failure: failure ?? .ioError)
         }
-        // fuse_init_in: major, minor, max_readahead, flags, and flags2 after FUSE_INIT_EXT, of 4 bytes each.
-        let start = MemoryLayout<fuse_in_header>.size
-        let (offered, offeredHigh) = request.withUnsafeBytes { bytes in
-            let flags = bytes.loadUnaligned(fromByteOffset: start + 12, as: UInt32.self)
-            let isExtended = flags & UInt32(FUSE_INIT_EXT) != 0 && bytes.count >= start + 20
-            return (flags, isExtended ? bytes.loadUnaligned(fromByteOffset: start + 16, as: UInt32.self) : 0)
-        }
+        let (offered, offeredHigh) = offeredFlags(request)
         var reply = body.withUnsafeBytes { $0.loadUnaligned(as: fuse_init_out.self) }
         reply.flags |= offered & UInt32(FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_PARALLEL_DIROPS)
         var agreement = Agreement()

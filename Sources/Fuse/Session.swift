@@ -13,23 +13,30 @@ public final class Session: Sendable {
     private let connection: Connection
     private let transport: any Transport
     private let fileSystem: any FileSystem
-    private let savedInit = Mutex<[UInt8]?>(nil)
+    private let state: ConnectionState
 
-    /// Takes a connection whose INIT has not been read yet.
+    /// Takes a connection.
     ///
     /// The descriptor is closed in every case.
-    public convenience init(takingOwnershipOf descriptor: CInt, serving fileSystem: any FileSystem) throws(Errno) {
-        try self.init(takingOwnershipOf: descriptor, serving: fileSystem) { DevFuseTransport(over: $0) }
+    ///
+    /// - Parameter state: Where a successor finds what it needs. If it holds an INIT request, this is the successor of the
+    ///   process that answered it.
+    public convenience init(
+        takingOwnershipOf descriptor: CInt, serving fileSystem: any FileSystem,
+        state: ConnectionState = ConnectionState()
+    ) throws(Errno) {
+        try self.init(takingOwnershipOf: descriptor, serving: fileSystem, state: state) { DevFuseTransport(over: $0) }
     }
 
     /// - Parameter transport: Makes the transport that requests after INIT use.
     init(
-        takingOwnershipOf descriptor: CInt, serving fileSystem: any FileSystem,
+        takingOwnershipOf descriptor: CInt, serving fileSystem: any FileSystem, state: ConnectionState,
         over transport: (Connection) -> any Transport
     ) throws(Errno) {
         connection = try Connection(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: descriptor))
         self.transport = transport(connection)
         self.fileSystem = fileSystem
+        self.state = state
         fileSystem.connected(to: connection)
     }
 
@@ -42,28 +49,29 @@ public final class Session: Sendable {
         try Credentials.prepareProcess()
     }
 
-    /// The INIT request as the kernel sent it, once it has come: what a successor needs to resume the connection.
-    public var initRequest: [UInt8]? { savedInit.withLock { $0 } }
-
     /// Serves until the connection ends: by an unmount, an abort, or the other end's closing.
     ///
     /// Blocks; the calling thread is one of those that serve. Each request runs from start to end on one thread.
     ///
-    /// - Parameters:
-    ///   - threads: Maximum number of threads. They start on demand and end when idle. At the maximum, requests that may
-    ///     block wait for a thread, and one thread goes on serving the others.
-    ///   - initRequest: For a connection that another process has served: its saved INIT. Nothing is replied to it.
-    public func run(threads: Int, resumingFrom initRequest: [UInt8]? = nil) throws(Errno) {
+    /// A successor repeats the negotiation without a reply, and has the kernel send the requests again that its
+    /// predecessor had read and not answered.
+    ///
+    /// - Parameter threads: Maximum number of threads. They start on demand and end when idle. At the maximum, requests
+    ///   that may block wait for a thread, and one thread goes on serving the others.
+    /// - Throws: EINVAL for a successor if the kernel cannot send requests again (before Linux 6.9).
+    public func run(threads: Int) throws(Errno) {
         let agreement: Init.Agreement
+        let initRequest = state.initRequest
         if let initRequest {
             agreement = try Init.negotiate(initRequest, fileSystem.features)
-            savedInit.withLock { $0 = initRequest }
         } else {
             guard let negotiated = try negotiate() else { return }
             agreement = negotiated
         }
         connection.allowPassthrough(agreement.supportsPassthrough)
-        let dispatcher = Dispatcher(serving: fileSystem, over: transport, connection, agreed: agreement)
+        if initRequest != nil { try connection.resend() }
+        let dispatcher = Dispatcher(
+            serving: fileSystem, over: transport, connection, agreed: agreement, state: state)
         defer {
             connection.allowPassthrough(false)
             dispatcher.pendingReads.end()
@@ -107,7 +115,7 @@ public final class Session: Sendable {
             let major = request.withUnsafeBytes {
                 $0.loadUnaligned(fromByteOffset: MemoryLayout<fuse_in_header>.size, as: UInt32.self)
             }
-            savedInit.withLock { $0 = request }
+            state.save(initRequest: request)
             // Before the reply: the kernel may send requests that need it at once.
             connection.allowPassthrough(agreement.supportsPassthrough)
             if let failure = agreement.reply.withUnsafeBytes({ connection.send(unique: header.unique, code: 0, $0) }) {

@@ -39,9 +39,15 @@ protocol Transport: AnyObject, Sendable {
 /// What each serving thread has for itself: room for replies, and pipes for spliced ones.
 struct WorkerBuffers: ~Copyable {
     var splice = SpliceReply()
+    /// Where the thread records what it does; nil if there are more threads than records.
+    let record: OperationRecord?
     /// False while the thread is the last one that is free: it must not wait for a disk.
     var mayBlock = true
     private var bytes = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+
+    init(record: OperationRecord?) {
+        self.record = record
+    }
 
     /// Lends `count` bytes of memory, as the last user left them.
     ///

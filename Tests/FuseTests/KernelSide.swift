@@ -103,23 +103,21 @@ final class KernelSide: Sendable {
 ///
 /// - Parameters:
 ///   - transport: Makes the session's transport.
-///   - initRequest: The saved INIT of an earlier session, to be resumed.
-///   - whenDone: Is given the session's INIT.
+///   - state: That of an earlier session, to be resumed.
 func withSession(
     serving fileSystem: any FileSystem, threads: Int = 1, isGreeted: Bool = true,
     over transport: (Connection) -> any Transport = { DevFuseTransport(over: $0) },
-    resumingFrom initRequest: [UInt8]? = nil, whenDone: ([UInt8]?) -> Void = { _ in },
-    _ body: (KernelSide) throws -> Void
+    state: ConnectionState = ConnectionState(), _ body: (KernelSide) throws -> Void
 ) throws {
     var ends: [CInt] = [0, 0]
     _ = try retryingInterrupts {
         socketpair(AF_UNIX, CInt(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends)
     }
     let (near, far) = (ends[0], ends[1])
-    let session = try Session(takingOwnershipOf: far, serving: fileSystem, over: transport)
+    let session = try Session(takingOwnershipOf: far, serving: fileSystem, state: state, over: transport)
     let serving = try Thread(named: "session") {
         // Fails only when there is no thread to be had; then no reply comes, and that is what the test says.
-        try? session.run(threads: threads, resumingFrom: initRequest)
+        try? session.run(threads: threads)
     }
     let outcome = Result {
         let kernel = KernelSide(takingOwnershipOf: near)
@@ -127,7 +125,6 @@ func withSession(
         try body(kernel)
     }
     serving.join()
-    whenDone(session.initRequest)
     try outcome.get()
 }
 

@@ -6,6 +6,7 @@ import SystemPackage
 /// A file system that writes down what it is asked, and gives fixed answers or one errno to everything.
 final class RecordingFileSystem: FileSystem {
     private let failure: Errno?
+    private let firstFailure: Mutex<Errno?>
     private let isEmpty: Bool
     private let before: @Sendable (String) -> Void
     private let recorded = Mutex<[String]>([])
@@ -16,14 +17,16 @@ final class RecordingFileSystem: FileSystem {
     let pollHandles = Mutex<[PollHandle]>([])
 
     /// - Parameters:
+    ///   - failingOnce: What the first call alone throws.
     ///   - isEmpty: Whether reads find nothing yet.
     ///   - before: Is told of each call before it is answered, on the thread that serves it.
     init(
-        failingWith failure: Errno? = nil, isEmpty: Bool = false, features: Features = Features(),
+        failingWith failure: Errno? = nil, failingOnce firstFailure: Errno? = nil, isEmpty: Bool = false, features: Features = Features(),
         registeringWithDirectIO registersWithDirectIO: Bool = false, releasingLater isReleasedLater: Bool = true,
         before: @escaping @Sendable (_ call: String) -> Void = { _ in }
     ) {
         self.failure = failure
+        self.firstFailure = Mutex(firstFailure)
         self.features = features
         self.registersWithDirectIO = registersWithDirectIO
         self.isReleasedLater = isReleasedLater
@@ -46,7 +49,11 @@ final class RecordingFileSystem: FileSystem {
     private func record(_ call: String) throws(Errno) {
         recorded.withLock { $0.append(call) }
         before(call)
-        if let failure { throw failure }
+        let first = firstFailure.withLock { failure in
+            defer { failure = nil }
+            return failure
+        }
+        if let failure = first ?? failure { throw failure }
     }
 
     private func text(_ name: FileName) -> String {

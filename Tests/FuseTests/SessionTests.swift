@@ -289,27 +289,6 @@ import Testing
         #expect(fileSystem.calls == [exchange.call] + expected.undone)
     }
 
-    // MARK: Taking over
-
-    /// A successor repeats the negotiation from the saved request.
-    ///
-    /// It replies nothing to it, and serves at once.
-    @Test func sessionResumesFromASavedInit() throws {
-        let saved = Mutex<[UInt8]?>(nil)
-        try withSession(serving: RecordingFileSystem(), whenDone: { request in saved.withLock { $0 = request } }) { _ in
-        }
-        let initRequest = try #require(saved.withLock { $0 })
-        let fileSystem = RecordingFileSystem()
-        try withSession(serving: fileSystem, isGreeted: false, resumingFrom: initRequest) { kernel in
-            // FUSE_SETXATTR_EXT was negotiated: the longer structure is decoded.
-            let exchange = try #require(Exchange.all.first { $0.name == "setxattr" })
-            let unique: UInt64 = Message.resentBit | 42
-            let reply = try kernel.ask(exchange.opcode, node: exchange.node, exchange.body, unique: unique)
-            #expect(reply == KernelSide.Reply(unique: unique, errno: 0, body: []))
-        }
-        #expect(fileSystem.calls.first?.hasPrefix("setxattr") == true)
-    }
-
     // MARK: Offsets
 
     /// Offsets are signed for system calls, and unsigned in requests.
