@@ -568,7 +568,7 @@ final class Dispatcher: Sendable {
 
     private func reply(to call: Call, _ error: Errno? = nil) {
         call.record?.complete(error, Self.noBody)
-        reply(to: call, error)
+        reply(to: call.header, error)
     }
 
     /// Replies with bytes.

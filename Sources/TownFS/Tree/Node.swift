@@ -13,10 +13,12 @@ struct Node: Sendable {
     }
 
     /// The root is its own parent.
-    var parent: InodeNumber
-    var name: NodeName
+    var parent: InodeNumber { didSet { unrecorded = .all } }
+    var name: NodeName { didSet { unrecorded = .all } }
     /// The kernel's lookup count, which `forget` reduces.
-    var lookups: UInt64
+    var lookups: UInt64 { didSet { if unrecorded == .nothing { unrecorded = .lookups } } }
+    /// What `NodeRecords` does not hold yet.
+    var unrecorded = Unrecorded.all
     /// The slots of a doubly linked list of children, kept by `NodeTable`; 0 ends it.
     ///
     /// Children are found through their parent, so a node with children outlives the kernel's lookups.
@@ -24,7 +26,9 @@ struct Node: Sendable {
     var nextSibling: UInt32 = 0
     var previousSibling: UInt32 = 0
     /// A process may change it through a shared mapping without a request.
-    var mayBeMapped = false
+    var mayBeMapped = false { didSet { if mayBeMapped != oldValue { unrecorded = .all } } }
+    /// Whether lookups of the signal file return this inode (`NodeStore.State.bySignal`).
+    var isCurrent = false { didSet { if isCurrent != oldValue { unrecorded = .all } } }
     /// The file type; it never changes.
     let isDirectory: Bool
     /// Whether the file has a `security.capability` attribute.
@@ -37,10 +41,14 @@ struct Node: Sendable {
         case possible
     }
 
+    enum Unrecorded: UInt8 {
+        case nothing, lookups, all
+    }
+
     /// `noFile` for a signal file.
-    private var file = Node.noFile
+    private var file = Node.noFile { didSet { if file != oldValue { unrecorded = .all } } }
     /// Nanoseconds since 1970, or `unborn`.
-    private var born = Node.unborn
+    private var born = Node.unborn { didSet { if born != oldValue { unrecorded = .all } } }
     private var rare: Rare?
 
     private static let noFile = FileIdentity(device: 0, number: 0)
@@ -95,6 +103,51 @@ struct Node: Sendable {
         found.matches(identity, born: birth)
     }
 
+    // MARK: Records
+
+    /// As `NodeRecords` stores it.
+    var recordedBirth: Int64 { born }
+
+    var flags: NodeRecords.Flags {
+        var flags: NodeRecords.Flags = .exists
+        if isDirectory { flags.insert(.directory) }
+        if signalFile != nil { flags.insert(.signal) }
+        if isCurrent { flags.insert(.current) }
+        if mayBeMapped { flags.insert(.mapped) }
+        if isPinned { flags.insert(.pinned) }
+        if hasChangedKind { flags.insert(.changedKind) }
+        if isAliased { flags.insert(.aliased) }
+        return flags
+    }
+
+    /// A node of an earlier process. `signalFile`, `signals` and `descriptor` follow.
+    init(_ restored: NodeRecords.Restored) {
+        isDirectory = restored.flags.contains(.directory)
+        parent = restored.parent
+        name = restored.name
+        lookups = restored.lookups
+        file = restored.identity
+        born = restored.birth
+        mayBeMapped = restored.flags.contains(.mapped)
+        isCurrent = restored.flags.contains(.current)
+        let flags = restored.flags
+        changeRare { fields in
+            fields.isPinned = flags.contains(.pinned)
+            fields.hasChangedKind = flags.contains(.changedKind)
+            fields.isAliased = flags.contains(.aliased)
+        }
+        unrecorded = .nothing
+    }
+
+    /// Whether it is a signal file's; a restored node has no `signalFile` yet.
+    var isSignal: Bool { file == Self.noFile }
+
+    /// Sets the signal file of a restored node.
+    mutating func restore(_ signalFile: SignalFile) {
+        changeRare { $0.signalFile = signalFile }
+        unrecorded = .nothing
+    }
+
     // MARK: Rare fields
 
     private struct RareFields: Sendable {
@@ -122,7 +175,11 @@ struct Node: Sendable {
 
     private mutating func changeRare(_ body: (inout RareFields) -> Void) {
         var fields = rare?.fields ?? RareFields()
+        let flags = (fields.isPinned, fields.hasChangedKind, fields.isAliased, fields.signalFile == nil)
         body(&fields)
+        if flags != (fields.isPinned, fields.hasChangedKind, fields.isAliased, fields.signalFile == nil) {
+            unrecorded = .all
+        }
         rare = fields.isEmpty ? nil : Rare(fields)
     }
 

@@ -16,6 +16,13 @@ extension NodeStore.State {
         return inode
     }
 
+    /// Sets the inode that lookups of a signal file return.
+    mutating func setInode(_ inode: InodeNumber?, of file: SignalFile) {
+        if let former = bySignal[ObjectIdentifier(file)] { nodes[former]?.isCurrent = false }
+        bySignal[ObjectIdentifier(file)] = inode
+        if let inode { nodes[inode]?.isCurrent = true }
+    }
+
     /// Whether half of the nodes have gone since this was last true, so that `malloc_trim` is worth its time.
     mutating func hasShrunk() -> Bool {
         guard peak > 1024, nodes.count * 2 < peak else { return false }

@@ -50,19 +50,28 @@ final class NodeStore: Sendable {
 
     /// - Parameters:
     ///   - firstInode: The first number to give out; smaller ones belong to the caller, except the root's.
+    ///   - records: Where a successor finds the nodes. If they hold nodes already, this is the successor: `restoreSignals`
+    ///     must follow.
     ///   - reliesOnBirths: False if a file's creation time may change, as when overlayfs copies it up.
     init(
         root: Descriptor, identity: FileIdentity, signals: SignalDirectory?, firstInode: UInt64, cacheCapacity: Int,
-        reliesOnBirths: Bool = true, handles: ExportHandle.FileSystem? = nil
+        reliesOnBirths: Bool = true, handles: ExportHandle.FileSystem? = nil, records: NodeRecords? = nil
     ) {
         self.handles = handles
         self.reliesOnBirths = reliesOnBirths
         let node = Node(
             nameKind: .backing(identity), parent: .root, name: NodeName([]), lookups: 1, isDirectory: true,
             signals: signals, descriptor: root, isPinned: true)
-        var nodes = NodeTable(firstInode: firstInode)
-        nodes.insert(node, as: .root)
-        nodes.index(.root)
+        var nodes: NodeTable
+        if let records, records.isInUse {
+            nodes = NodeTable(restoring: records, firstInode: firstInode)
+            nodes[.root]?.descriptor = root
+            nodes[.root]?.signals = signals
+        } else {
+            nodes = NodeTable(firstInode: firstInode, records: records)
+            nodes.insert(node, as: .root)
+            nodes.index(.root)
+        }
         state = Mutex(State(nodes: nodes, ring: Array(repeating: nil, count: max(1, cacheCapacity))))
     }
 
@@ -82,6 +91,39 @@ final class NodeStore: Sendable {
             guard let node = state.nodes[inode], !node.mayBeMapped else { return false }
             state.nodes[inode]?.mayBeMapped = true
             return true
+        }
+    }
+
+    // MARK: Taking over
+
+    /// Gives restored nodes their signal directories and signal files.
+    ///
+    /// - Parameter unlinked: Makes the signal file of an inode that no name leads to any more.
+    func restoreSignals(unlinked: (NodeName, SignalDirectory) -> SignalFile) {
+        state.withLock { state in
+            var waiting: [InodeNumber] = [.root]
+            while let directory = waiting.popLast() {
+                guard let signals = state.nodes[directory]?.signals else { continue }
+                for inode in state.nodes.children(of: directory) {
+                    guard let node = state.nodes[inode] else { continue }
+                    if node.isDirectory, !node.isPinned {
+                        state.nodes[inode]?.signals = signals.child(node.name)
+                        waiting.append(inode)
+                    } else if node.isSignal {
+                        let file = node.isCurrent ? signals.file(node.name) : unlinked(node.name, signals)
+                        state.nodes[inode]?.restore(file)
+                        if node.isCurrent { state.bySignal[ObjectIdentifier(file)] = inode }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives an unlinked file the descriptor that was kept for it.
+    func restore(_ descriptor: Descriptor, of inode: InodeNumber) {
+        state.withLock { state in
+            guard state.nodes[inode]?.isPinned == true else { return }
+            state.nodes[inode]?.descriptor = descriptor
         }
     }
 
@@ -284,7 +326,7 @@ final class NodeStore: Sendable {
                 return known
             }
             let inode = state.add(.signal(file), named: name, in: parent)
-            state.bySignal[ObjectIdentifier(file)] = inode
+            state.setInode(inode, of: file)
             return inode
         }
     }
@@ -403,14 +445,14 @@ final class NodeStore: Sendable {
             guard let node = state.nodes[inode] else { return }
             state.nodes.unindex(inode)
             if let former = node.signalFile, state.bySignal[ObjectIdentifier(former)] == inode {
-                state.bySignal[ObjectIdentifier(former)] = nil
+                state.setInode(nil, of: former)
             }
             dropped = node.descriptor
             state.place(inode, at: name, in: parent, signals: nil, removing: &removed)
             state.nodes[inode]?.nameKind = .signal(file)
             state.nodes[inode]?.descriptor = nil
             state.nodes[inode]?.isPinned = false
-            state.bySignal[ObjectIdentifier(file)] = inode
+            state.setInode(inode, of: file)
         }
         withExtendedLifetime(dropped) {}
     }
@@ -420,7 +462,7 @@ final class NodeStore: Sendable {
         var removed: [Node] = []
         state.withLock { state in
             guard let former = state.nodes[inode]?.signalFile else { return }
-            if state.bySignal[ObjectIdentifier(former)] == inode { state.bySignal[ObjectIdentifier(former)] = nil }
+            if state.bySignal[ObjectIdentifier(former)] == inode { state.setInode(nil, of: former) }
             state.place(inode, at: name, in: parent, signals: nil, removing: &removed)
             state.nodes[inode]?.nameKind = .backing(identity)
             state.nodes.index(inode)
@@ -429,7 +471,7 @@ final class NodeStore: Sendable {
 
     /// Gives a signal file a new inode at its next lookup, as the kernel has unlinked this one.
     func detach(_ file: SignalFile) {
-        state.withLock { $0.bySignal[ObjectIdentifier(file)] = nil }
+        state.withLock { $0.setInode(nil, of: file) }
     }
 
     /// A file under a directory that has moved.

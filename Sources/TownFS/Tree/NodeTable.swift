@@ -41,9 +41,12 @@ struct NodeTable {
     private let firstShelf: Int
     private(set) var count = 0
     private var index = SlotIndex()
+    /// Where a successor finds the nodes; nil if there will be none.
+    private let records: NodeRecords?
 
     /// - Parameter firstInode: The first number for `add`; smaller ones are for `insert`.
-    init(firstInode: UInt64) {
+    init(firstInode: UInt64, records: NodeRecords? = nil) {
+        self.records = records
         firstShelf = (Int(firstInode) + Self.blockSize - 1) / Self.blockSize
         shelves = Array(repeating: Shelf(), count: firstShelf)
     }
@@ -62,6 +65,7 @@ struct NodeTable {
                 return
             }
             yield &block.nodes[place]
+            record(&block.nodes[place], inode)
         }
     }
 
@@ -94,7 +98,9 @@ struct NodeTable {
         }
         block.nodes[place] = node
         count += 1
-        return InodeNumber(slot: UInt32(shelf * Self.blockSize + place), use: block.uses[place])
+        let inode = InodeNumber(slot: UInt32(shelf * Self.blockSize + place), use: block.uses[place])
+        record(&block.nodes[place], inode)
+        return inode
     }
 
     /// Adds a node with a fixed number.
@@ -106,6 +112,7 @@ struct NodeTable {
         block.free.removeAll { $0 == place }
         block.nodes[place] = node
         count += 1
+        record(&block.nodes[place], inode)
     }
 
     /// Removes a node, also from the index.
@@ -116,8 +123,10 @@ struct NodeTable {
         count -= 1
         let shelf = Self.position(slot: inode.slot).shelf
         // A slot without further numbers is retired.
-        guard block.uses[place] < .max else { return }
-        block.uses[place] += 1
+        let isRetired = block.uses[place] == .max
+        if !isRetired { block.uses[place] += 1 }
+        records?.remove(slot: inode.slot, nextUse: block.uses[place])
+        guard !isRetired else { return }
         block.free.append(UInt16(place))
         guard shelf >= firstShelf else { return }
         if !shelves[shelf].isRoomy {
@@ -127,6 +136,7 @@ struct NodeTable {
         if block.isEmpty {
             shelves[shelf].firstUse = block.uses.max() ?? 0
             shelves[shelf].block = nil
+            records?.free(block: shelf, firstUse: shelves[shelf].firstUse)
         }
     }
 
@@ -138,6 +148,58 @@ struct NodeTable {
                 guard let node else { continue }
                 body(InodeNumber(slot: UInt32(number * Self.blockSize + place), use: block.uses[place]), node)
             }
+        }
+    }
+
+    // MARK: Records
+
+    private func record(_ node: inout Node?, _ inode: InodeNumber) {
+        guard let records, let unrecorded = node?.unrecorded, unrecorded != .nothing else { return }
+        // because `node?` is not nil.
+        if unrecorded == .lookups {
+            records.write(lookups: node!.lookups, slot: inode.slot)
+        } else {
+            records.write(node!, slot: inode.slot, use: inode.use)
+        }
+        node!.unrecorded = .nothing
+    }
+
+    /// Adds the nodes of an earlier process.
+    ///
+    /// - Parameter firstInode: As it was for that process.
+    init(restoring records: NodeRecords, firstInode: UInt64) {
+        self.init(firstInode: firstInode, records: records)
+        var restored: [(inode: InodeNumber, isPinned: Bool, birth: Int64)] = []
+        records.restore { slot, use, node in
+            let (shelf, place) = Self.position(slot: slot)
+            while shelves.count <= shelf { shelves.append(Shelf()) }
+            guard let node else {
+                shelves[shelf].firstUse = max(shelves[shelf].firstUse, use)
+                if let block = shelves[shelf].block { block.uses[place] = use }
+                return
+            }
+            let block = shelves[shelf].block ?? Block(firstUse: shelves[shelf].firstUse)
+            shelves[shelf].block = block
+            block.uses[place] = use
+            block.nodes[place] = Node(node)
+            count += 1
+            restored.append((InodeNumber(slot: slot, use: use), node.flags.contains(.pinned), node.birth))
+        }
+        for shelf in shelves.indices {
+            if let block = shelves[shelf].block {
+                block.free = (0..<Self.blockSize).reversed().filter { block.nodes[$0] == nil && block.uses[$0] < .max }
+                    .map(UInt16.init)
+            }
+            if shelf >= firstShelf, shelves[shelf].block?.free.isEmpty != true {
+                shelves[shelf].isRoomy = true
+                roomy.append(shelf)
+            }
+        }
+        // Of several nodes with one identity the last one is indexed: that of a later file, not of an unlinked one.
+        restored.sort { ($0.isPinned ? 0 : 1, $0.birth) < ($1.isPinned ? 0 : 1, $1.birth) }
+        for (inode, _, _) in restored {
+            if inode != .root { link(inode) }
+            index(inode)
         }
     }
 
