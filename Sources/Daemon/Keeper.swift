@@ -9,11 +9,13 @@ import TownFS
 
 /// The process that owns the mount.
 ///
-/// It mounts, starts the worker, and unmounts when the worker dies.
+/// It mounts, starts a worker that serves and a standby, and replaces the worker with the standby when it dies.
 ///
-///     keeper ──mount──▶ kernel ◀──/dev/fuse── worker
-///        │ └── journal: memory with the documents that are not written back yet
-///        └──── control socket: `ControlMessage`; its end tells the worker that the keeper is dead
+///     keeper ──mount──▶ kernel ◀──/dev/fuse── worker, standby
+///        │ └── memory: the journal, and the state that a successor needs
+///        └──── control socket of each: `ControlMessage`; its end tells that the keeper is dead
+///
+/// It unmounts if the worker cannot be replaced: before Linux 6.9, with `--scope=signals`, or after too many deaths.
 ///
 /// With `--scope=signals` the main mount lies over `.pulse`, and `KeeperMounts` has the others.
 ///
@@ -30,9 +32,16 @@ package struct Keeper: ~Copyable {
     private let backing: BackingTree
     private let signalMounts: KeeperMounts?
     private let journal: Journal
-    private let control: SharedDescriptor
+    private let state: SharedMemory
     private let connection: OwnedDescriptor
-    private let worker: ChildProcess
+    private let inheritance: WorkerProcess.Inheritance
+    private let secret: RedisSecret?
+    private var worker: WorkerProcess
+    /// Nil if there is none: it could not be started, or the worker cannot be replaced.
+    private var standby: WorkerProcess?
+    /// When workers died, in the last minute.
+    private var deaths: [ContinuousClock.Instant] = []
+    private var standbyDeaths: [ContinuousClock.Instant] = []
     private let signals: OwnedDescriptor
     private let mountTable: OwnedDescriptor
     private let superblock: Mutex<FileSystemContext?>
@@ -48,6 +57,8 @@ package struct Keeper: ~Copyable {
         static let secret: CInt = 7
         /// Its end of a `KeeperChannel`, with --scope=signals.
         static let channel: CInt = 8
+        /// `SharedState`.
+        static let state: CInt = 9
     }
 
     // MARK: Starting
@@ -78,33 +89,27 @@ package struct Keeper: ~Copyable {
         } catch {
             throw Failure("no memory for the journal: \(error). Is there a limit on file sizes (ulimit -f)?")
         }
+        let state = try SharedState.make()
         let probe = try Probe()
-        let sockets = try DescriptorPair.sockets()
-        let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.0))
-        let workersEnd = OwnedDescriptor(takingOwnershipOf: sockets.1)
         let mountTable = try OwnedDescriptor(opening: "/proc/self/mountinfo", in: AT_FDCWD, O_RDONLY)
         let mounted = try mountMain(of: town, root: root.rawValue, options: options)
         let (entry, superblock) = (mounted.entry, mounted.superblock)
         let connection = mounted.connection
         do {
             let channels = options.scope == .signals ? try KeeperChannel.pair() : nil
-            let worker = try ChildProcess.spawn(
-                "/proc/self/exe", ["pulsefs", "worker"] + options.arguments + ["--", town],
-                descriptors: [
-                    .null, .null, .inherited(2), .inherited(connection.rawValue), .inherited(root.rawValue),
-                    .inherited(memory.rawValue), .inherited(workersEnd.rawValue),
-                    secret.map { .inherited($0.descriptor.rawValue) } ?? .null,
-                    channels.map { .inherited($0.workers.descriptor) } ?? .null,
-                ],
-                environment: ChildProcess.withoutBacktrace)
+            let inheritance = WorkerProcess.Inheritance(
+                town: town, options: options, connection: connection.rawValue, root: root.rawValue,
+                journal: memory.rawValue, state: state.descriptor, secret: secret?.descriptor.rawValue,
+                channel: channels?.workers.descriptor)
+            let worker = try WorkerProcess(inheritance, isStandby: false)
             let backing = BackingTree(takingOwnershipOf: root)
             let signalMounts = channels.map {
                 KeeperMounts(of: town, options: options, backing: backing, channel: $0.keepers, log: log)
             }
             return Keeper(
                 log: log, entry: entry, backing: backing, signalMounts: signalMounts,
-                journal: try Journal(takingOwnershipOf: memory), control: control,
-                connection: connection, worker: worker, signals: signals,
+                journal: try Journal(takingOwnershipOf: memory), state: state, connection: connection,
+                inheritance: inheritance, secret: secret, worker: worker, signals: signals,
                 mountTable: mountTable, superblock: Mutex(superblock), probe: probe)
         } catch {
             try? KernelMount.detach([entry])
@@ -185,19 +190,23 @@ package struct Keeper: ~Copyable {
         let limit = ContinuousClock.now + Self.answerLimit
         while true {
             var questions = [
-                pollfd(fd: worker.exited.rawValue, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: worker.exited, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: isReady ? -1 : probe.answered.descriptor, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: hasChannel ? signalMounts?.descriptor ?? -1 : -1, events: Int16(POLLIN), revents: 0),
                 // Any change of the mount table: proc(5), "/proc/PID/mounts".
                 pollfd(fd: isAttached ? mountTable.rawValue : -1, events: Int16(POLLPRI), revents: 0),
+                pollfd(fd: standby?.exited ?? -1, events: Int16(POLLIN), revents: 0),
             ]
             let isAnswered = poll(&questions, until: isReady ? nil : limit)
             if questions[0].revents != 0 {
-                let status = finish(isAttached: isAttached)
+                let status = worker.wait()
+                if isReady, isAttached, replaceWorker(status) { continue }
+                let outcome = finish(status, isAttached: isAttached)
                 if !isReady { ready(.failure(Failure("the worker ended before the mount answered; see the log."))) }
-                return status
+                return outcome
             }
+            if questions[5].revents != 0 { restartStandby() }
             if questions[1].revents != 0 { endOnSignal() }
             if questions[3].revents != 0, let signalMounts {
                 switch signalMounts.receive() {
@@ -218,6 +227,7 @@ package struct Keeper: ~Copyable {
                 } else {
                     log.info("mounted", metadata: ["town": "\(entry.town)", "worker": "\(worker.pid)"])
                     ready(.success(()))
+                    startStandby()
                 }
             }
             if questions[4].revents != 0, let table = try? MountTable(), table.current(entry) == nil {
@@ -227,7 +237,7 @@ package struct Keeper: ~Copyable {
             if !isAnswered, !isReady {
                 ready(.failure(Failure("the mount did not answer within \(Self.answerLimit).")))
                 isReady = true
-                worker.send(SIGKILL)
+                worker.kill()
             }
         }
     }
@@ -241,12 +251,70 @@ package struct Keeper: ~Copyable {
         do throws(Errno) {
             let connection = try OwnedDescriptor(duplicating: connection.rawValue)
             let detaching = DetachedMount(
-                entry, control: control, connection: SharedDescriptor(connection), superblock: superblock, log: log)
+                entry, control: worker.control, connection: SharedDescriptor(connection), superblock: superblock, log: log)
             _ = try Thread(named: "detach") { detaching.run() }
         } catch {
             log.error("cannot serve users of the detached mount: \(error)")
-            ControlMessage.finish.send(to: control)
+            ControlMessage.finish.send(to: worker.control)
         }
+    }
+
+    // MARK: Replacing the worker
+
+    /// Lets the standby go on where the worker has died.
+    ///
+    /// The worker is reaped, so none of its threads reads a request any more.
+    ///
+    /// - Parameter status: The worker's, as in `ChildProcess.wait`.
+    /// - Returns: False if it cannot be replaced.
+    private mutating func replaceWorker(_ status: Int32) -> Bool {
+        let start = ContinuousClock.now
+        // The end of the connection ends the worker.
+        guard status != 0, !hasConnectionEnded, SharedState.canBeTakenOver(state) else { return false }
+        deaths = deaths.filter { start - $0 < Self.deathPeriod } + [start]
+        guard deaths.count < Self.mostDeaths else {
+            log.error(
+                "the worker has died \(deaths.count) times in \(Self.deathPeriod)", metadata: ["town": "\(entry.town)"])
+            return false
+        }
+        guard let successor = standby ?? (try? WorkerProcess(inheritance, isStandby: true)) else { return false }
+        ControlMessage.serve.send(to: successor.control)
+        log.error(
+            "the worker ended unexpectedly; another one takes over",
+            metadata: ["status": "\(status)", "town": "\(entry.town)", "worker": "\(successor.pid)"])
+        worker = successor
+        startStandby()
+        return true
+    }
+
+    private mutating func startStandby() {
+        standby = nil
+        guard SharedState.canBeTakenOver(state), signalMounts == nil else { return }
+        do throws(Errno) {
+            standby = try WorkerProcess(inheritance, isStandby: true)
+        } catch {
+            log.warning("cannot start a standby: \(error)", metadata: ["town": "\(entry.town)"])
+        }
+    }
+
+    /// Starts a standby after one has died. If they die often, the next one is started when the worker dies.
+    private mutating func restartStandby() {
+        guard let status = standby?.wait() else { return }
+        log.warning("the standby ended unexpectedly", metadata: ["status": "\(status)", "town": "\(entry.town)"])
+        standby = nil
+        let now = ContinuousClock.now
+        standbyDeaths = standbyDeaths.filter { now - $0 < Self.deathPeriod } + [now]
+        if standbyDeaths.count < Self.mostDeaths { startStandby() }
+    }
+
+    private static let deathPeriod: Duration = .seconds(60)
+    /// So many deaths in `deathPeriod` end the mount.
+    private static let mostDeaths = 5
+
+    /// Whether the kernel has ended the connection.
+    private var hasConnectionEnded: Bool {
+        var questions = [pollfd(fd: connection.rawValue, events: 0, revents: 0)]
+        return poll(&questions, until: .now) && questions[0].revents & Int16(POLLERR) != 0
     }
 
     // MARK: Ending
@@ -273,16 +341,17 @@ package struct Keeper: ~Copyable {
             }
         }
         // Without it, open files would keep the worker for as long as they are open.
-        ControlMessage.finish.send(to: control)
+        ControlMessage.finish.send(to: worker.control)
     }
 
     /// Cleans up after the worker's end.
     ///
     /// The town is plain files afterwards.
     ///
-    /// - Parameter isAttached: Whether the main mount may still be mounted.
-    private consuming func finish(isAttached: Bool) -> ExitStatus {
-        let status = worker.wait()
+    /// - Parameters:
+    ///   - status: The worker's, as in `ChildProcess.wait`.
+    ///   - isAttached: Whether the main mount may still be mounted.
+    private consuming func finish(_ status: Int32, isAttached: Bool) -> ExitStatus {
         let entry = entry
         let log = log
         if status != 0 {

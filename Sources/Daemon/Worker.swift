@@ -19,6 +19,8 @@ package final class Worker: Sendable {
     private let version: String
     private let mount: MountInfo?
     private let mirror: RedisMirror?
+    private let state: SharedState
+    private let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.control))
     private let log: Logger
     private let endsWithoutKeeper = Atomic(false)
     private let hasEnded = Mutex(false)
@@ -39,7 +41,11 @@ package final class Worker: Sendable {
     /// Takes the descriptors of `Keeper.WorkerDescriptor`.
     ///
     /// Call it before any thread is started.
-    package init(serving path: String, options: MountOptions, version: String, log: Logger) throws {
+    ///
+    /// - Parameter isStandby: Whether to wait first until the worker that serves has died.
+    package init(
+        serving path: String, options: MountOptions, isStandby: Bool, version: String, log: Logger
+    ) throws {
         self.path = path
         self.options = options
         self.version = version
@@ -56,6 +62,13 @@ package final class Worker: Sendable {
         mount = try MountTable().town(at: path)
         Self.raiseLimits()
         Self.reserveDescriptors()
+        try RedisSecret.keepOutOfCores()
+        state = try SharedState(
+            SharedMemory(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.state)))
+        if isStandby {
+            guard ControlMessage.receive(from: control.rawValue) == .serve else { _exit(ExitStatus.success.rawValue) }
+            clinux_name_this_thread("pulsefs-worker")
+        }
         let root = OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.root)
         directory = try? SharedDescriptor(
             OwnedDescriptor(opening: ".", in: root.rawValue, O_RDONLY | O_DIRECTORY))
@@ -71,7 +84,6 @@ package final class Worker: Sendable {
     private static func mirror(_ options: MirrorOptions, of path: String, log: Logger) throws -> RedisMirror? {
         let secret = options.inheritedSecret(Keeper.WorkerDescriptor.secret)
         guard let configuration = try options.configuration(of: path, secret: secret) else { return nil }
-        try RedisSecret.keepOutOfCores()
         return try RedisMirror(configuration, log: log)
     }
 
@@ -79,8 +91,9 @@ package final class Worker: Sendable {
     package func run() throws -> Never {
         let describe = statusBuilder()
         guard options.scope == .town else { return try runSignalMounts(describe) }
-        let fileSystem = try TownFileSystem(town, describe: describe)
-        let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: fileSystem)
+        let fileSystem = try TownFileSystem(town, state: state, describe: describe)
+        let session = try Session(
+            takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: fileSystem, state: state.connection())
         _ = try Thread(named: "control") { self.obeyKeeper(serving: fileSystem) }
         try mirror?.start(mirroring: town.liveness, receiver: fileSystem)
         try serve(session, threads: Self.threadCount)
@@ -163,7 +176,6 @@ package final class Worker: Sendable {
 
     /// Carries out what the keeper says on the control socket, until it says "finish" or dies.
     private func obeyKeeper(serving fileSystem: any DetachableFileSystem) {
-        let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.control))
         while true {
             switch ControlMessage.receive(from: control.rawValue) {
             case .detach?:
@@ -177,6 +189,7 @@ package final class Worker: Sendable {
             case .share?:
                 if let directory { try? TownLock.detached.hold(directory.rawValue) }
             case .finish?: end()
+            case .serve?: break
             case nil:
                 endWithoutKeeper()
                 end()

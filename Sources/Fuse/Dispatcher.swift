@@ -62,8 +62,8 @@ final class Dispatcher: Sendable {
     /// runs again, and an errno that says that it has happened (EEXIST, ENOENT, ENODATA) means success, since the caller
     /// still holds the kernel's lock of the directory. Or neither: then it runs as if it were new.
     private func dispatch(_ message: Message, _ operation: Operation, _ buffers: inout WorkerBuffers) {
-        guard var call = Call(message, operation) else { return refuse(message.header) }
         let header = message.header
+        var isRepeated = false
         var attempts = 0
         if header.isResent, let earlier = state.inherited(header.firstUnique) {
             if let (error, body) = earlier.reply {
@@ -73,12 +73,14 @@ final class Dispatcher: Sendable {
             attempts = earlier.attempts
             // It has killed as many processes as began it.
             if attempts >= Self.mostAttempts { return refuse(header) }
-            call.isRepeated = true
+            isRepeated = true
         }
-        if operation.isRecorded { call.record = buffers.record }
         buffers.record?.begin(header.firstUnique, attempts: attempts)
+        defer { buffers.record?.end() }
+        guard var call = Call(message, operation) else { return refuse(header) }
+        call.isRepeated = isRepeated
+        if operation.isRecorded { call.record = buffers.record }
         operation.handler(self, call, &buffers)
-        buffers.record?.end()
     }
 
     /// How many processes may die of one request before it fails.
@@ -157,14 +159,9 @@ final class Dispatcher: Sendable {
     func link(_ call: Call) {
         let target = InodeNumber(rawValue: call.input(as: fuse_link_in.self).oldnodeid)
         replyWithEntry(to: call) { (request) throws(Errno) in
-            let entry = try made(by: call, for: request) { () throws(Errno) in
+            try made(by: call, for: request, as: target) { () throws(Errno) in
                 try fileSystem.link(target, to: call.name, in: call.inode, for: request)
             }
-            guard entry.inode == target else {
-                fileSystem.forget(entry.inode, count: 1)
-                throw .fileExists
-            }
-            return entry
         }
     }
 
@@ -631,13 +628,20 @@ final class Dispatcher: Sendable {
     }
 
     /// Runs an operation that makes a name. If it is repeated, the name may be there already.
+    ///
+    /// - Parameter inode: What the name must lead to, if that is known.
     private func made(
-        by call: Call, for request: Request, _ operation: () throws(Errno) -> Entry
+        by call: Call, for request: Request, as inode: InodeNumber? = nil, _ operation: () throws(Errno) -> Entry
     ) throws(Errno) -> Entry {
         do throws(Errno) {
             return try operation()
         } catch .fileExists where call.isRepeated {
-            return try fileSystem.lookup(call.name, in: call.inode, for: request)
+            let entry = try fileSystem.lookup(call.name, in: call.inode, for: request)
+            guard inode ?? entry.inode == entry.inode else {
+                fileSystem.forget(entry.inode, count: 1)
+                throw .fileExists
+            }
+            return entry
         }
     }
 

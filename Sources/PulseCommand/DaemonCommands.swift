@@ -22,13 +22,16 @@ struct WorkerCommand: ParsableCommand {
         commandName: "worker", abstract: "Serve a mount (started by the keeper).", shouldDisplay: false)
 
     @OptionGroup var options: MountOptions
+    @Flag(help: "Wait until the worker that serves has died.") var standby = false
     @Argument var town: String
 
     func run() throws {
         guard fcntl(Keeper.WorkerDescriptor.connection, F_GETFD) != -1 else {
             throw Failure("'pulsefs mount' starts 'pulsefs worker'; do not start it by hand.", .usage)
         }
-        clinux_name_this_thread("pulsefs-worker")
-        try Worker(serving: town, options: options, version: PulseFS.version, log: Log.logger("worker")).run()
+        clinux_name_this_thread(standby ? "pulsefs-standby" : "pulsefs-worker")
+        try Worker(
+            serving: town, options: options, isStandby: standby, version: PulseFS.version, log: Log.logger("worker")
+        ).run()
     }
 }

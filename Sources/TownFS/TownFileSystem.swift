@@ -11,10 +11,14 @@ package final class TownFileSystem: FileSystem {
     let pulse: PulseFileSystem
 
     /// - Parameter describe: Fills in the part of `.pulse/status.json` that only the process knows.
-    package init(_ town: Town, describe: @escaping @Sendable (Snapshot) -> TownStatus) throws(Errno) {
+    package init(
+        _ town: Town, state: SharedState? = nil, describe: @escaping @Sendable (Snapshot) -> TownStatus
+    ) throws(Errno) {
+        let records = state?.handles()
         let signals = SignalDirectories(town: town)
         let tree = try TreeFileSystem(
-            town, covering: .town, root: town.root, signals: signals, hiding: PulseFileSystem.name)
+            town, covering: .town, root: town.root, signals: signals, hiding: PulseFileSystem.name, state: state,
+            handles: records)
         self.tree = tree
         pulse = PulseFileSystem(of: town, signals: signals, treeCounts: { tree.counts }, describe: describe)
     }

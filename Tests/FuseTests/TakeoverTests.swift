@@ -1,5 +1,4 @@
-import CFuse
-import Fuse
+import CLinux
 import Glibc
 import Synchronization
 import SystemPackage
@@ -66,10 +65,10 @@ import Testing
         let other = RecordingFileSystem()
         try withSession(serving: other, isGreeted: false, state: memory.nextGeneration()) { kernel in
             _ = try kernel.receive()
-            let reply = try kernel.ask(FUSE_MKDIR, node: 1, wire(fuse_mkdir_in()) + name("d"), unique: Self.resentBit | 42)
+            let reply = try kernel.ask(FUSE_MKDIR, node: 1, wire(fuse_mkdir_in()) { _ in } + name("d"), unique: Self.resentBit | 42)
             #expect(reply == KernelSide.Reply(unique: Self.resentBit | 42, errno: 0, body: [UInt8](1...16)))
             // Another request of the same kind is a new one.
-            #expect(try kernel.ask(FUSE_MKDIR, node: 1, wire(fuse_mkdir_in()) + name("d"), unique: 44).errno == 0)
+            #expect(try kernel.ask(FUSE_MKDIR, node: 1, wire(fuse_mkdir_in()) { _ in } + name("d"), unique: 44).errno == 0)
         }
         #expect(other.calls.count { $0.hasPrefix("mkdir") } == 1)
     }
@@ -98,7 +97,7 @@ import Testing
         let other = RecordingFileSystem(failingOnce: .fileExists)
         try withSession(serving: other, isGreeted: false, state: memory.nextGeneration()) { kernel in
             _ = try kernel.receive()
-            let body = wire(fuse_mkdir_in()) + name("d")
+            let body = wire(fuse_mkdir_in()) { _ in } + name("d")
             #expect(try kernel.ask(FUSE_MKDIR, node: 1, body, unique: Self.resentBit | 42).errno == 0)
         }
         #expect(other.calls.map { $0.prefix { $0 != " " } } == ["mkdir", "lookup"])
@@ -106,7 +105,7 @@ import Testing
             let other = RecordingFileSystem(failingOnce: .fileExists)
             try withSession(serving: other, isGreeted: false, state: memory.nextGeneration()) { kernel in
                 _ = try kernel.receive()
-                let body = wire(fuse_mkdir_in()) + name("d")
+                let body = wire(fuse_mkdir_in()) { _ in } + name("d")
                 #expect(try kernel.ask(FUSE_MKDIR, node: 1, body, unique: unique).errno == EEXIST)
             }
         }
@@ -123,8 +122,8 @@ import Testing
         let other = RecordingFileSystem()
         try withSession(serving: other, isGreeted: false, state: memory.nextGeneration()) { kernel in
             _ = try kernel.receive()
-            #expect(try kernel.ask(FUSE_GETATTR, node: 1, wire(fuse_getattr_in()), unique: Self.resentBit | 42).errno == EIO)
-            #expect(try kernel.ask(FUSE_GETATTR, node: 1, wire(fuse_getattr_in()), unique: 44).errno == 0)
+            #expect(try kernel.ask(FUSE_GETATTR, node: 1, wire(fuse_getattr_in()) { _ in }, unique: Self.resentBit | 42).errno == EIO)
+            #expect(try kernel.ask(FUSE_GETATTR, node: 1, wire(fuse_getattr_in()) { _ in }, unique: 44).errno == 0)
         }
         #expect(other.calls.count == 1)
     }

@@ -9,8 +9,8 @@ final class DirectoryHandles: Sendable {
     let listings = Listings()
 
     /// - Parameter first: The first handle to give out.
-    init(from first: FileHandle = FileHandle(rawValue: 1)) {
-        opened = HandleTable(from: first)
+    init(from first: FileHandle = FileHandle(rawValue: 1), records: HandleRecords? = nil) {
+        opened = HandleTable(from: first, records: records)
     }
 
     /// Adds entries to a reply until it is full.

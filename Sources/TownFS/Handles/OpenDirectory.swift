@@ -169,9 +169,9 @@ final class OpenDirectory: Sendable {
     private static func place(of name: NodeName) -> off_t {
         let bytes = name.bytes
         if bytes.count <= 2, bytes.allSatisfy({ $0 == UInt8(ascii: ".") }) { return bytes.count }
-        var hasher = Hasher()
-        hasher.combine(name)
-        return hasher.finalize() & (1 << 62 - 1) | 4
+        // FNV-1a: the same in every process, as a successor continues listings.
+        let hash = bytes.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        return off_t(hash & (1 << 62 - 1) | 4)
     }
 }
 

@@ -14,6 +14,12 @@ package protocol OpenFile: AnyObject, Sendable {
     /// What the kernel is told when the file is opened.
     func openReply(_ handle: FileHandle) -> OpenReply
 
+    /// The caller's flags of open(2).
+    var flags: CInt { get }
+
+    /// The file system user of the caller that opened it.
+    var user: uid_t { get }
+
     /// The descriptor that `read` reads from, if reading it is all that `read` does; else nil.
     var backingDescriptor: Descriptor? { get throws(Errno) }
 
@@ -37,6 +43,8 @@ package protocol OpenFile: AnyObject, Sendable {
 }
 
 extension OpenFile {
+    package var flags: CInt { O_RDONLY }
+    package var user: uid_t { 0 }
     package var backingDescriptor: Descriptor? { get throws(Errno) { nil } }
     package var mayReleaseLater: Bool { false }
 
@@ -155,7 +163,9 @@ package protocol HandleFileSystem: FileSystem {
 extension HandleFileSystem {
     /// Puts an open file into the table.
     func reply(_ inode: InodeNumber, _ file: any OpenFile, for request: Request) -> OpenReply {
-        file.openReply(files.insert(OpenHandle(inode, file, thread: request.thread)))
+        let content = HandleRecords.Content(
+            handle: .unopened, inode: inode, flags: file.flags, user: file.user, thread: request.thread)
+        return file.openReply(files.insert(OpenHandle(inode, file, thread: request.thread), as: content))
     }
 
     package func read(
@@ -230,40 +240,67 @@ extension HandleFileSystem {
 
 /// A table from file handles to what they stand for.
 package final class HandleTable<Opened: AnyObject & Sendable>: Sendable {
+    private struct Entry {
+        let opened: Opened
+        /// Its place in `records`.
+        let slot: UInt32?
+    }
+
     private struct State {
-        var opened: [FileHandle: Opened] = [:]
+        var opened: [FileHandle: Entry] = [:]
         var next: UInt64
     }
 
     private let state: Mutex<State>
+    private let records: HandleRecords?
 
-    /// - Parameter first: The first handle to give out.
-    init(from first: FileHandle = FileHandle(rawValue: 1)) {
-        state = Mutex(State(next: first.rawValue))
+    /// - Parameters:
+    ///   - first: The first handle to give out.
+    ///   - records: Where a successor finds the handles. If this is the successor, `restore` must follow.
+    init(from first: FileHandle = FileHandle(rawValue: 1), records: HandleRecords? = nil) {
+        self.records = records
+        state = Mutex(State(next: first.rawValue + (records?.firstHandle ?? 0)))
     }
 
-    func insert(_ opened: Opened) -> FileHandle {
-        state.withLock { state in
-            let handle = FileHandle(rawValue: state.next)
-            state.next += 1
-            state.opened[handle] = opened
-            return handle
+    /// - Parameter content: What a successor must know of it.
+    func insert(_ opened: Opened, as content: HandleRecords.Content? = nil) -> FileHandle {
+        let handle = state.withLock { state in
+            defer { state.next += 1 }
+            return FileHandle(rawValue: state.next)
         }
+        var content = content
+        content?.handle = handle
+        let slot = content.flatMap { records?.add($0) }
+        state.withLock { $0.opened[handle] = Entry(opened: opened, slot: slot) }
+        return handle
+    }
+
+    /// Puts back what an earlier process had opened.
+    func restore(_ opened: Opened, as handle: FileHandle, slot: UInt32) {
+        state.withLock { $0.opened[handle] = Entry(opened: opened, slot: slot) }
     }
 
     /// EBADF for a handle that was never given out, or has been released.
     subscript(_ handle: FileHandle) -> Opened {
         get throws(Errno) {
-            guard let opened = state.withLock({ $0.opened[handle] }) else { throw .badFileDescriptor }
-            return opened
+            guard let entry = state.withLock({ $0.opened[handle] }) else { throw .badFileDescriptor }
+            return entry.opened
         }
     }
 
     func remove(_ handle: FileHandle) -> Opened? {
-        state.withLock { $0.opened.removeValue(forKey: handle) }
+        guard let entry = state.withLock({ $0.opened.removeValue(forKey: handle) }) else { return nil }
+        if let slot = entry.slot { records?.remove(slot) }
+        return entry.opened
     }
 
-    var all: [Opened] { state.withLock { Array($0.opened.values) } }
+    /// Changes the record of a handle.
+    func updateRecord(of handle: FileHandle, _ change: (HandleRecords, UInt32) -> Void) {
+        guard let records, let slot = state.withLock({ $0.opened[handle]?.slot }) else { return }
+        change(records, slot)
+    }
+
+    var all: [Opened] { state.withLock { $0.opened.values.map(\.opened) } }
 
     var count: Int { state.withLock { $0.opened.count } }
 }

@@ -149,6 +149,21 @@ final class IOModes: Sendable {
         }
     }
 
+    /// Counts an open of an earlier process.
+    ///
+    /// - Parameter file: Nil for a file that the server reads and writes.
+    func restore(_ inode: InodeNumber, _ ioMode: OpenReply.IOMode, _ file: BackingFile?, _ identity: FileIdentity?) {
+        let writing = file?.isWritable ?? true
+        state.withLock { state in
+            guard state.join(inode, writing: writing) == nil else { return }
+            var openInode = OpenInode(backingID: nil, identity: file == nil ? nil : identity)
+            if case .passthrough(let backingID, _) = ioMode {
+                openInode = OpenInode(backingID: backingID, user: file?.user ?? 0, identity: identity)
+            }
+            state.begin(openInode, inode, writing: writing)
+        }
+    }
+
     /// Drops the state of an inode that the kernel has forgotten, with its pages.
     func forget(_ inode: InodeNumber) {
         state.withLock { _ = $0.withValidPages.remove(inode) }

@@ -27,8 +27,6 @@ struct Node: Sendable {
     var previousSibling: UInt32 = 0
     /// A process may change it through a shared mapping without a request.
     var mayBeMapped = false { didSet { if mayBeMapped != oldValue { unrecorded = .all } } }
-    /// Whether lookups of the signal file return this inode (`NodeStore.State.bySignal`).
-    var isCurrent = false { didSet { if isCurrent != oldValue { unrecorded = .all } } }
     /// The file type; it never changes.
     let isDirectory: Bool
     /// Whether the file has a `security.capability` attribute.
@@ -111,13 +109,8 @@ struct Node: Sendable {
     var flags: NodeRecords.Flags {
         var flags: NodeRecords.Flags = .exists
         if isDirectory { flags.insert(.directory) }
-        if signalFile != nil { flags.insert(.signal) }
-        if isCurrent { flags.insert(.current) }
         if mayBeMapped { flags.insert(.mapped) }
-        if isPinned { flags.insert(.pinned) }
-        if hasChangedKind { flags.insert(.changedKind) }
-        if isAliased { flags.insert(.aliased) }
-        return flags
+        return flags.union(rare?.fields.flags ?? [])
     }
 
     /// A node of an earlier process. `signalFile`, `signals` and `descriptor` follow.
@@ -129,9 +122,9 @@ struct Node: Sendable {
         file = restored.identity
         born = restored.birth
         mayBeMapped = restored.flags.contains(.mapped)
-        isCurrent = restored.flags.contains(.current)
         let flags = restored.flags
         changeRare { fields in
+            fields.isCurrent = flags.contains(.current)
             fields.isPinned = flags.contains(.pinned)
             fields.hasChangedKind = flags.contains(.changedKind)
             fields.isAliased = flags.contains(.aliased)
@@ -160,10 +153,21 @@ struct Node: Sendable {
         var isPinned = false
         var hasChangedKind = false
         var isAliased = false
+        var isCurrent = false
+
+        var flags: NodeRecords.Flags {
+            var flags: NodeRecords.Flags = []
+            if signalFile != nil { flags.insert(.signal) }
+            if isCurrent { flags.insert(.current) }
+            if isPinned { flags.insert(.pinned) }
+            if hasChangedKind { flags.insert(.changedKind) }
+            if isAliased { flags.insert(.aliased) }
+            return flags
+        }
 
         var isEmpty: Bool {
             signalFile == nil && signals == nil && descriptor == nil && handle == nil && cacheSlot == nil
-                && renameGeneration == 0 && !isPinned && !hasChangedKind && !isAliased
+                && renameGeneration == 0 && flags.isEmpty
         }
     }
 
@@ -175,11 +179,9 @@ struct Node: Sendable {
 
     private mutating func changeRare(_ body: (inout RareFields) -> Void) {
         var fields = rare?.fields ?? RareFields()
-        let flags = (fields.isPinned, fields.hasChangedKind, fields.isAliased, fields.signalFile == nil)
+        let flags = fields.flags
         body(&fields)
-        if flags != (fields.isPinned, fields.hasChangedKind, fields.isAliased, fields.signalFile == nil) {
-            unrecorded = .all
-        }
+        if flags != fields.flags { unrecorded = .all }
         rare = fields.isEmpty ? nil : Rare(fields)
     }
 
@@ -213,6 +215,12 @@ struct Node: Sendable {
     var handle: ExportHandle? {
         get { rare?.fields.handle }
         set { changeRare { $0.handle = newValue } }
+    }
+
+    /// Whether lookups of the signal file return this inode (`NodeStore.State.bySignal`).
+    var isCurrent: Bool {
+        get { rare?.fields.isCurrent ?? false }
+        set { if newValue != isCurrent { changeRare { $0.isCurrent = newValue } } }
     }
 
     /// Whether names in this directory can change through another path (`AliasedDirectories`).

@@ -117,7 +117,7 @@ final class NodeRecords: Sendable {
             parent = node.parent.rawValue
             device = UInt32(truncatingIfNeeded: node.identity?.device ?? 0)
             mount = node.identity?.mount ?? 0
-            number = node.identity?.number ?? 0
+            number = UInt64(node.identity?.number ?? 0)
             birth = node.recordedBirth
         }
     }
@@ -222,7 +222,7 @@ final class NodeRecords: Sendable {
                     parent: InodeNumber(rawValue: fields.parent), name: NodeName(name),
                     lookups: record.load(fromByteOffset: 8, as: UInt64.self), flags: flags,
                     identity: FileIdentity(
-                        device: dev_t(fields.device), number: fields.number, mount: fields.mount),
+                        device: dev_t(fields.device), number: ino_t(fields.number), mount: fields.mount),
                     birth: fields.birth))
         }
     }

@@ -7,11 +7,13 @@ import SystemPackage
 extension TreeFileSystem {
     package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
         let opened = try openDirectory(inode)
-        return OpenDirectoryReply(handle: directories.opened.insert(opened), isListingKept: isListingKept(inode))
+        let handle = directories.opened.insert(
+            opened, as: HandleRecords.Content(handle: .unopened, inode: inode, kind: .directory))
+        return OpenDirectoryReply(handle: handle, isListingKept: isListingKept(inode))
     }
 
     /// A directory to be listed through one handle.
-    private func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+    func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let directory = try directory(inode)
         let real = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
             try directory.descriptor.reopenedDirectory()

@@ -119,7 +119,7 @@ extension TreeFileSystem {
         return (entry, reply(inode, file, for: request))
     }
 
-    private static func reopen(_ file: Descriptor, _ flags: CInt) throws(Errno) -> Descriptor {
+    static func reopen(_ file: Descriptor, _ flags: CInt) throws(Errno) -> Descriptor {
         do throws(Errno) {
             return try file.reopened(backingFlags(flags))
         } catch .notPermitted where flags & O_APPEND != 0 {
@@ -138,11 +138,17 @@ extension TreeFileSystem {
     /// Whether the caller only reads.
     ///
     /// That cannot fail once the kernel has allowed it.
-    private static func onlyReads(_ flags: CInt) -> Bool {
+    static func onlyReads(_ flags: CInt) -> Bool {
         flags & (O_ACCMODE | O_TRUNC | O_DIRECT | clinux_noatime) == O_RDONLY
     }
 
     package func ioMode(of handle: FileHandle) -> OpenReply.IOMode {
+        let ioMode = enterIOMode(of: handle)
+        files.updateRecord(of: handle) { $0.set(ioMode, of: $1) }
+        return ioMode
+    }
+
+    private func enterIOMode(of handle: FileHandle) -> OpenReply.IOMode {
         guard let opened = try? files[handle] else { return .direct }
         guard let file = opened.file as? BackingFile, let node = try? nodes.node(opened.inode) else {
             let ioMode = ioModes.enter(opened.inode)

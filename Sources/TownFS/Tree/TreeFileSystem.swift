@@ -20,15 +20,15 @@ package final class TreeFileSystem: HandleFileSystem {
     let nodes: NodeStore
     let signals: SignalDirectories
     let devices: DeviceInodeMap
-    package let files = HandleTable<OpenHandle>()
-    let directories = DirectoryHandles()
+    package let files: HandleTable<OpenHandle>
+    let directories: DirectoryHandles
     let ioModes: IOModes
     let backingContext: BackingFile.Context
     /// A name that no listing of the root shows.
     let hiddenName: [UInt8]?
     package let features: Features
     /// Tells the inode numbers of one mount from those of another, which start at the same number.
-    let generation = UInt32.random(in: 1...UInt32.max)
+    let generation: UInt32
     let separateInodes = SeparateInodes()
     let aliases: AliasedDirectories
 
@@ -36,13 +36,17 @@ package final class TreeFileSystem: HandleFileSystem {
     ///   - cover: The part of the town that the mount covers.
     ///   - root: The root of that part, opened before the mount.
     ///   - signals: All of the town.
+    ///   - state: Where a successor finds inodes and open files. If it holds some, this is the successor.
     init(
         _ town: Town, covering cover: SignalMount, root: Descriptor, signals: SignalDirectories,
-        hiding hiddenName: [UInt8]? = nil
+        hiding hiddenName: [UInt8]? = nil, state: SharedState? = nil, handles records: HandleRecords? = nil
     ) throws(Errno) {
         self.town = town
         self.signals = signals
         self.hiddenName = hiddenName
+        generation = state?.inodeGeneration ?? .random(in: 1...UInt32.max)
+        files = HandleTable(records: records)
+        directories = DirectoryHandles(records: records)
         let kind = try root.fileSystemKind
         features = Features(
             isExclusive: !town.configuration.sharesBacking,
@@ -59,9 +63,14 @@ package final class TreeFileSystem: HandleFileSystem {
             root: root, identity: identity, signals: signals.directory(under: cover),
             firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
             reliesOnBirths: !kind.isOverlay,
-            handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil)
-        var startupScan = StartupScan(of: town)
-        startupScan.run(under: cover, in: root, signals)
+            handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil,
+            records: state?.nodes())
+        if let records, !records.isNew {
+            restore(records)
+        } else {
+            var startupScan = StartupScan(of: town)
+            startupScan.run(under: cover, in: root, signals)
+        }
     }
 
     package func connected(to connection: Connection) {

@@ -1,0 +1,53 @@
+import Glibc
+import Linux
+import SystemPackage
+
+/// A worker as its keeper sees it: one that serves, or a standby that can replace it.
+final class WorkerProcess: Sendable {
+    /// What all workers of a mount inherit.
+    ///
+    /// The numbers are borrowed from the keeper.
+    struct Inheritance: Sendable {
+        let town: String
+        let options: MountOptions
+        let connection: CInt
+        let root: CInt
+        let journal: CInt
+        let state: CInt
+        let secret: CInt?
+        /// The worker's end of a `KeeperChannel`, with --scope=signals.
+        let channel: CInt?
+    }
+
+    let control: SharedDescriptor
+    private let process: ChildProcess
+
+    /// Starts one.
+    ///
+    /// - Parameter isStandby: Whether it waits for `ControlMessage.serve`.
+    init(_ inheritance: Inheritance, isStandby: Bool) throws(Errno) {
+        let sockets = try DescriptorPair.sockets()
+        control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.0))
+        let workersEnd = OwnedDescriptor(takingOwnershipOf: sockets.1)
+        process = try ChildProcess.spawn(
+            "/proc/self/exe",
+            ["pulsefs", "worker"] + inheritance.options.arguments + (isStandby ? ["--standby"] : [])
+                + ["--", inheritance.town],
+            descriptors: [
+                .null, .null, .inherited(2), .inherited(inheritance.connection), .inherited(inheritance.root),
+                .inherited(inheritance.journal), .inherited(workersEnd.rawValue),
+                inheritance.secret.map { .inherited($0) } ?? .null,
+                inheritance.channel.map { .inherited($0) } ?? .null, .inherited(inheritance.state),
+            ],
+            environment: ChildProcess.withoutBacktrace)
+    }
+
+    var pid: pid_t { process.pid }
+    /// Readable once the process has ended.
+    var exited: CInt { process.exited.rawValue }
+
+    /// Waits for the end and reaps the process; see `ChildProcess.wait`.
+    func wait() -> Int32 { process.wait() }
+
+    func kill() { process.send(SIGKILL) }
+}
