@@ -36,6 +36,10 @@ package struct Keeper: ~Copyable {
     private let connection: OwnedDescriptor
     private let inheritance: WorkerProcess.Inheritance
     private let secret: RedisSecret?
+    /// The keeper's end of the socket of `DescriptorStore`.
+    private let store: OwnedDescriptor
+    /// What workers have given it to keep, by key.
+    private var kept: [UInt64: SharedDescriptor] = [:]
     private var worker: WorkerProcess
     /// Nil if there is none: it could not be started, or the worker cannot be replaced.
     private var standby: WorkerProcess?
@@ -59,6 +63,8 @@ package struct Keeper: ~Copyable {
         static let channel: CInt = 8
         /// `SharedState`.
         static let state: CInt = 9
+        /// Its end of the socket of `DescriptorStore`.
+        static let store: CInt = 10
     }
 
     // MARK: Starting
@@ -90,6 +96,9 @@ package struct Keeper: ~Copyable {
             throw Failure("no memory for the journal: \(error). Is there a limit on file sizes (ulimit -f)?")
         }
         let state = try SharedState.make()
+        let sockets = try DescriptorPair.messages()
+        let store = OwnedDescriptor(takingOwnershipOf: sockets.0)
+        let workersStore = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.1))
         let probe = try Probe()
         let mountTable = try OwnedDescriptor(opening: "/proc/self/mountinfo", in: AT_FDCWD, O_RDONLY)
         let mounted = try mountMain(of: town, root: root.rawValue, options: options)
@@ -99,7 +108,8 @@ package struct Keeper: ~Copyable {
             let channels = options.scope == .signals ? try KeeperChannel.pair() : nil
             let inheritance = WorkerProcess.Inheritance(
                 town: town, options: options, connection: connection.rawValue, root: root.rawValue,
-                journal: memory.rawValue, state: state.descriptor, secret: secret?.descriptor.rawValue,
+                journal: memory.rawValue, state: state.descriptor, store: workersStore,
+                secret: secret?.descriptor.rawValue,
                 channel: channels?.workers.descriptor)
             let worker = try WorkerProcess(inheritance, isStandby: false)
             let backing = BackingTree(takingOwnershipOf: root)
@@ -109,7 +119,7 @@ package struct Keeper: ~Copyable {
             return Keeper(
                 log: log, entry: entry, backing: backing, signalMounts: signalMounts,
                 journal: try Journal(takingOwnershipOf: memory), state: state, connection: connection,
-                inheritance: inheritance, secret: secret, worker: worker, signals: signals,
+                inheritance: inheritance, secret: secret, store: store, worker: worker, signals: signals,
                 mountTable: mountTable, superblock: Mutex(superblock), probe: probe)
         } catch {
             try? KernelMount.detach([entry])
@@ -197,6 +207,7 @@ package struct Keeper: ~Copyable {
                 // Any change of the mount table: proc(5), "/proc/PID/mounts".
                 pollfd(fd: isAttached ? mountTable.rawValue : -1, events: Int16(POLLPRI), revents: 0),
                 pollfd(fd: standby?.exited ?? -1, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: store.rawValue, events: Int16(POLLIN), revents: 0),
             ]
             let isAnswered = poll(&questions, until: isReady ? nil : limit)
             if questions[0].revents != 0 {
@@ -207,6 +218,7 @@ package struct Keeper: ~Copyable {
                 return outcome
             }
             if questions[5].revents != 0 { restartStandby() }
+            if questions[6].revents != 0 { keepDescriptors() }
             if questions[1].revents != 0 { endOnSignal() }
             if questions[3].revents != 0, let signalMounts {
                 switch signalMounts.receive() {
@@ -278,13 +290,19 @@ package struct Keeper: ~Copyable {
             return false
         }
         guard let successor = standby ?? (try? WorkerProcess(inheritance, isStandby: true)) else { return false }
-        ControlMessage.serve.send(to: successor.control)
+        keepDescriptors()
+        successor.serve(inheriting: kept)
         log.error(
             "the worker ended unexpectedly; another one takes over",
             metadata: ["status": "\(status)", "town": "\(entry.town)", "worker": "\(successor.pid)"])
         worker = successor
         startStandby()
         return true
+    }
+
+    /// Keeps and drops what the worker has sent.
+    private mutating func keepDescriptors() {
+        while let (key, descriptor) = DescriptorStore.receive(from: store.rawValue) { kept[key] = descriptor }
     }
 
     private mutating func startStandby() {
@@ -309,7 +327,7 @@ package struct Keeper: ~Copyable {
 
     private static let deathPeriod: Duration = .seconds(60)
     /// So many deaths in `deathPeriod` end the mount.
-    private static let mostDeaths = 5
+    private static let mostDeaths = getenv("PULSEFS_DEATHS").flatMap { Int(String(cString: $0)) } ?? 5
 
     /// Whether the kernel has ended the connection.
     private var hasConnectionEnded: Bool {

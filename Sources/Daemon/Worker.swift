@@ -63,12 +63,18 @@ package final class Worker: Sendable {
         Self.raiseLimits()
         Self.reserveDescriptors()
         try RedisSecret.keepOutOfCores()
-        state = try SharedState(
-            SharedMemory(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.state)))
+        let memory = try SharedMemory(
+            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.state))
+        var kept: [UInt64: SharedDescriptor] = [:]
         if isStandby {
-            guard ControlMessage.receive(from: control.rawValue) == .serve else { _exit(ExitStatus.success.rawValue) }
+            kept = Self.waitForDeath(of: control)
             clinux_name_this_thread("pulsefs-worker")
         }
+        state = try SharedState(
+            memory,
+            descriptors: DescriptorStore(
+                takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.store),
+                inheriting: kept))
         let root = OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.root)
         directory = try? SharedDescriptor(
             OwnedDescriptor(opening: ".", in: root.rawValue, O_RDONLY | O_DIRECTORY))
@@ -79,6 +85,20 @@ package final class Worker: Sendable {
         town = try Town(
             takingOwnershipOf: root, journal: journal, configuration: Self.configuration(options, of: path), log: log,
             mirror: mirror)
+    }
+
+    /// Waits, as the standby, until the worker that serves has died. Exits with the keeper.
+    ///
+    /// - Returns: What earlier workers have given the keeper to keep.
+    private static func waitForDeath(of control: SharedDescriptor) -> [UInt64: SharedDescriptor] {
+        var kept: [UInt64: SharedDescriptor] = [:]
+        while true {
+            guard let (key, descriptor) = DescriptorStore.receiveNext(from: control.rawValue) else {
+                _exit(ExitStatus.success.rawValue)
+            }
+            guard let descriptor else { return kept }
+            kept[key] = descriptor
+        }
     }
 
     private static func mirror(_ options: MirrorOptions, of path: String, log: Logger) throws -> RedisMirror? {
@@ -189,7 +209,6 @@ package final class Worker: Sendable {
             case .share?:
                 if let directory { try? TownLock.detached.hold(directory.rawValue) }
             case .finish?: end()
-            case .serve?: break
             case nil:
                 endWithoutKeeper()
                 end()

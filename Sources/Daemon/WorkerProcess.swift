@@ -1,6 +1,7 @@
 import Glibc
 import Linux
 import SystemPackage
+import TownFS
 
 /// A worker as its keeper sees it: one that serves, or a standby that can replace it.
 final class WorkerProcess: Sendable {
@@ -14,6 +15,8 @@ final class WorkerProcess: Sendable {
         let root: CInt
         let journal: CInt
         let state: CInt
+        /// The worker's end of the socket of `DescriptorStore`.
+        let store: SharedDescriptor
         let secret: CInt?
         /// The worker's end of a `KeeperChannel`, with --scope=signals.
         let channel: CInt?
@@ -26,7 +29,7 @@ final class WorkerProcess: Sendable {
     ///
     /// - Parameter isStandby: Whether it waits for `ControlMessage.serve`.
     init(_ inheritance: Inheritance, isStandby: Bool) throws(Errno) {
-        let sockets = try DescriptorPair.sockets()
+        let sockets = try DescriptorPair.messages()
         control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.0))
         let workersEnd = OwnedDescriptor(takingOwnershipOf: sockets.1)
         process = try ChildProcess.spawn(
@@ -38,6 +41,7 @@ final class WorkerProcess: Sendable {
                 .inherited(inheritance.journal), .inherited(workersEnd.rawValue),
                 inheritance.secret.map { .inherited($0) } ?? .null,
                 inheritance.channel.map { .inherited($0) } ?? .null, .inherited(inheritance.state),
+                .inherited(inheritance.store.rawValue),
             ],
             environment: ChildProcess.withoutBacktrace)
     }
@@ -45,6 +49,14 @@ final class WorkerProcess: Sendable {
     var pid: pid_t { process.pid }
     /// Readable once the process has ended.
     var exited: CInt { process.exited.rawValue }
+
+    /// Has a standby take over.
+    ///
+    /// - Parameter kept: What earlier workers have given the keeper to keep.
+    func serve(inheriting kept: [UInt64: SharedDescriptor]) {
+        for (key, descriptor) in kept { DescriptorStore.send(key, descriptor.rawValue, to: control.rawValue) }
+        DescriptorStore.send(0, -1, to: control.rawValue)
+    }
 
     /// Waits for the end and reaps the process; see `ChildProcess.wait`.
     func wait() -> Int32 { process.wait() }

@@ -294,9 +294,7 @@ final class Dispatcher: Sendable {
     /// overlayfs sends the latter without O_TMPFILE.
     func create(_ call: Call, isUnnamed: Bool) {
         let input = call.input(as: fuse_create_in.self)
-        var flags = CInt(bitPattern: input.flags) | (isUnnamed ? clinux_tmpfile : 0)
-        // The file may be there already, made by this call.
-        if call.isRepeated { flags &= ~O_EXCL }
+        let flags = CInt(bitPattern: input.flags) | (isUnnamed ? clinux_tmpfile : 0)
         reply(to: call) { () throws(Errno) in
             let request = call.request(umask: mode_t(input.umask))
             let (entry, opened) = try Credentials.withCaller(for: request, isShared: isRoot) { () throws(Errno) in

@@ -28,6 +28,7 @@ package final class SharedState: Sendable {
     private static func aligned(_ offset: Int) -> Int { (offset + 4095) / 4096 * 4096 }
 
     package let memory: SharedMemory
+    let descriptors: DescriptorStore?
     /// Tells the inode numbers of one mount from those of another, which start at the same number.
     let inodeGeneration: UInt32
 
@@ -40,10 +41,11 @@ package final class SharedState: Sendable {
     }
 
     /// - Throws: `Incompatibility` for the state of another version.
-    package init(_ memory: SharedMemory) throws {
+    package init(_ memory: SharedMemory, descriptors: DescriptorStore? = nil) throws {
         let found = clinux_load_acquire(memory.base.assumingMemoryBound(to: UInt64.self))
         guard found == Self.format, memory.size == Self.size else { throw Incompatibility.format(found) }
         self.memory = memory
+        self.descriptors = descriptors
         inodeGeneration = memory.base.load(fromByteOffset: 8, as: UInt32.self)
     }
 

@@ -86,6 +86,9 @@ final class IOModes: Sendable {
         }
     }
 
+    /// Whether any process has a file open.
+    func isOpen(_ inode: InodeNumber) -> Bool { state.withLock { $0.openInodes[inode] != nil } }
+
     func connect(to connection: Connection) {
         state.withLock { $0.connection = connection }
     }

@@ -154,6 +154,7 @@ struct Node: Sendable {
         var hasChangedKind = false
         var isAliased = false
         var isCurrent = false
+        var isKept = false
 
         var flags: NodeRecords.Flags {
             var flags: NodeRecords.Flags = []
@@ -167,7 +168,7 @@ struct Node: Sendable {
 
         var isEmpty: Bool {
             signalFile == nil && signals == nil && descriptor == nil && handle == nil && cacheSlot == nil
-                && renameGeneration == 0 && flags.isEmpty
+                && renameGeneration == 0 && flags.isEmpty && !isKept
         }
     }
 
@@ -227,6 +228,12 @@ struct Node: Sendable {
     var isAliased: Bool {
         get { rare?.fields.isAliased ?? false }
         set { if newValue != isAliased { changeRare { $0.isAliased = newValue } } }
+    }
+
+    /// Whether the keeper holds its descriptor (`DescriptorStore`).
+    var isKept: Bool {
+        get { rare?.fields.isKept ?? false }
+        set { if newValue != isKept { changeRare { $0.isKept = newValue } } }
     }
 
     /// The descriptor's index in `NodeStore.State.ring`.

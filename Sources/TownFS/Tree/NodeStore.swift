@@ -36,6 +36,9 @@ final class NodeStore: Sendable {
 
     private let state: Mutex<State>
 
+    /// Nil if there will be no successor.
+    private let kept: DescriptorStore?
+
     /// Nil if export handles cannot be opened.
     private let handles: ExportHandle.FileSystem?
 
@@ -55,9 +58,11 @@ final class NodeStore: Sendable {
     ///   - reliesOnBirths: False if a file's creation time may change, as when overlayfs copies it up.
     init(
         root: Descriptor, identity: FileIdentity, signals: SignalDirectory?, firstInode: UInt64, cacheCapacity: Int,
-        reliesOnBirths: Bool = true, handles: ExportHandle.FileSystem? = nil, records: NodeRecords? = nil
+        reliesOnBirths: Bool = true, handles: ExportHandle.FileSystem? = nil, records: NodeRecords? = nil,
+        keeping kept: DescriptorStore? = nil
     ) {
         self.handles = handles
+        self.kept = kept
         self.reliesOnBirths = reliesOnBirths
         let node = Node(
             nameKind: .backing(identity), parent: .root, name: NodeName([]), lookups: 1, isDirectory: true,
@@ -119,12 +124,31 @@ final class NodeStore: Sendable {
         }
     }
 
-    /// Gives an unlinked file the descriptor that was kept for it.
-    func restore(_ descriptor: Descriptor, of inode: InodeNumber) {
+    /// Gives unlinked files the descriptors that were kept for them.
+    func restoreDescriptors() {
+        guard let kept else { return }
         state.withLock { state in
-            guard state.nodes[inode]?.isPinned == true else { return }
-            state.nodes[inode]?.descriptor = descriptor
+            var pinned: [InodeNumber] = []
+            state.nodes.forEach { inode, node in if node.isPinned, inode != .root { pinned.append(inode) } }
+            for inode in pinned {
+                guard let descriptor = kept.remove(inode.rawValue) else { continue }
+                state.nodes[inode]?.descriptor = descriptor
+                state.nodes[inode]?.isKept = true
+            }
         }
+    }
+
+    /// Has the keeper hold the descriptor of an unlinked file for a successor.
+    func keep(_ inode: InodeNumber) {
+        guard let kept else { return }
+        let descriptor: Descriptor? = state.withLock { state in
+            guard let node = state.nodes[inode], node.isPinned, !node.isKept, let descriptor = node.descriptor else {
+                return nil
+            }
+            state.nodes[inode]?.isKept = true
+            return descriptor
+        }
+        if let descriptor { kept.keep(descriptor, as: inode.rawValue) }
     }
 
     // MARK: Capabilities
@@ -354,13 +378,14 @@ final class NodeStore: Sendable {
     func forget(_ inode: InodeNumber, count: UInt64) -> Bool {
         // Destroyed outside the lock, as that may close descriptors.
         var removed: [Node] = []
-        let (isForgotten, hasShrunk) = state.withLock { state in
-            guard inode != .root, let node = state.nodes[inode] else { return (false, false) }
+        let (isForgotten, hasShrunk, isKept) = state.withLock { state in
+            guard inode != .root, let node = state.nodes[inode] else { return (false, false, false) }
             let lookups = node.lookups - min(count, node.lookups)
             state.nodes[inode]?.lookups = lookups
             state.removeIfUnused(inode, into: &removed)
-            return (lookups == 0, state.hasShrunk())
+            return (lookups == 0, state.hasShrunk(), lookups == 0 && node.isKept)
         }
+        if isKept { kept?.drop(inode.rawValue) }
         // The C library keeps freed memory otherwise.
         if hasShrunk { malloc_trim(0) }
         return isForgotten
@@ -424,6 +449,13 @@ final class NodeStore: Sendable {
             guard let inode = state.nodes.inode(of: identity) else { return }
             state.place(inode, at: name, in: parent, signals: signals, removing: &removed)
             state.nodes[inode]?.renameGeneration = renameCount.add(1, ordering: .acquiringAndReleasing).newValue
+        }
+    }
+
+    /// Where a backing file was last seen, if the kernel knows it.
+    func place(of identity: FileIdentity) -> (parent: InodeNumber, name: NodeName)? {
+        state.withLock { state in
+            state.nodes.inode(of: identity).flatMap { state.nodes[$0] }.map { ($0.parent, $0.name) }
         }
     }
 

@@ -47,6 +47,8 @@ extension TreeFileSystem {
     private func openBacking(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> BackingFile {
         try nodes.retryingWithFewerDescriptors { () throws(Errno) in
             let path = try nodes.descriptor(of: inode)
+            // If it is unlinked, opened by another descriptor or through /proc.
+            nodes.keep(inode)
             if Self.onlyReads(flags), ioModes.supportsPassthrough {
                 return BackingFile(reading: path, user: request.callingUser, in: backingContext)
             }
@@ -69,7 +71,8 @@ extension TreeFileSystem {
         switch try nameKind(of: name, in: directory) {
         case .signal(let signals):
             let (file, opened) = try make(
-                NodeName(name), in: signals, of: directory, mode: mode, flags: flags, for: request)
+                NodeName(name), in: signals, of: directory, mode: mode,
+                flags: request.isRepeated ? flags & ~O_EXCL : flags, for: request)
             let entry = entry(of: file, in: directory, status: StatusReply(status: opened.ownStatus, timeout: 0))
             opened.assign(entry.inode)
             return (entry, reply(entry.inode, opened, for: request))
@@ -86,6 +89,11 @@ extension TreeFileSystem {
                             opening: name.pointer, in: descriptor.rawValue,
                             Self.backingFlags(flags) | O_CREAT | O_EXCL, mode: mode))
                 }
+            } catch .fileExists where request.isRepeated {
+                // Made by this call, before the process that served it was killed.
+                let path = try OwnedDescriptor(
+                    opening: name.pointer, in: directory.descriptor.rawValue, O_PATH | O_NOFOLLOW)
+                opened = try Self.reopen(Descriptor(path), flags & ~O_TRUNC)
             } catch .fileExists where flags & O_EXCL == 0 {
                 // Another process created it first. The kernel has to check whether this caller may open it, and follow it
                 // if it is a symbolic link. ESTALE makes it look the name up again.
@@ -113,6 +121,7 @@ extension TreeFileSystem {
         }
         let found = try ExtendedStatus(of: opened.rawValue)
         let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
+        nodes.keep(inode)
         let entry = Entry(
             inode: inode, generation: generation, status: devices.shown(found.status), nameTimeout: 0, statusTimeout: 0)
         let file = BackingFile(opened, flags: flags, user: request.user, status: found.status, in: backingContext)

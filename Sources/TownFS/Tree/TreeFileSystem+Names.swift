@@ -182,15 +182,24 @@ extension TreeFileSystem {
         switch try nameKind(of: name, in: directory) {
         case .signal(let signals):
             let file = signals.file(NodeName(name))
-            try file.remove(in: directory.location)
+            try unlessDone(request) { () throws(Errno) in try file.remove(in: directory.location) }
             nodes.detach(file)
         case .backing:
             town.processes.recordActivity(request)
             let backing = try directory.descriptor
             try pinning(name, in: directory.inode, backing) { () throws(Errno) in
-                _ = try retryingInterrupts { unlinkat(backing.rawValue, name.pointer, 0) }
+                try unlessDone(request) { () throws(Errno) in
+                    _ = try retryingInterrupts { unlinkat(backing.rawValue, name.pointer, 0) }
+                }
             }
         }
+    }
+
+    /// Removes a name. If the request is repeated, the name may be gone already.
+    private func unlessDone(_ request: Request, _ remove: () throws(Errno) -> Void) throws(Errno) {
+        do throws(Errno) {
+            try remove()
+        } catch .noSuchFileOrDirectory where request.isRepeated {}
     }
 
     package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
@@ -207,7 +216,9 @@ extension TreeFileSystem {
             if let removed, removed.holdsFiles { throw .directoryNotEmpty }
             let backing = try directory.descriptor
             func remove() throws(Errno) {
-                _ = try retryingInterrupts { unlinkat(backing.rawValue, name.pointer, AT_REMOVEDIR) }
+                try unlessDone(request) { () throws(Errno) in
+                    _ = try retryingInterrupts { unlinkat(backing.rawValue, name.pointer, AT_REMOVEDIR) }
+                }
             }
             try pinning(name, in: directory.inode, backing) { () throws(Errno) in
                 do throws(Errno) {
@@ -243,6 +254,9 @@ extension TreeFileSystem {
         let place = NodeStore.Place(
             parent: parent, directory: backing, name: NodeName(name))
         let pinned = status.flatMap { nodes.pin($0.identity, at: place) ? $0.identity : nil }
+        if let pinned, let inode = nodes.inode(of: pinned), status?.isDirectory == true || ioModes.isOpen(inode) {
+            nodes.keep(inode)
+        }
         do throws(Errno) {
             try body()
         } catch {

@@ -65,9 +65,12 @@ extension TreeFileSystem {
     private func renameBacking(
         _ source: NameAt, _ target: NameAt, _ flags: UInt32, for request: Request
     ) throws(Errno) {
+        let isExchange = flags & UInt32(RENAME_EXCHANGE) != 0
+        if request.isRepeated, try hasBeenRenamed(source, target, isExchange: isExchange) {
+            return try recordRename(source, target, isExchange: isExchange, for: request)
+        }
         let moved = try source.status()
         let replaced = try? target.status()
-        let isExchange = flags & UInt32(RENAME_EXCHANGE) != 0
         // The directory takes its backing files along: documents must be in them.
         let movedSignals = moved.isDirectory ? signals.directory(source.nodeName, in: source.directory.signals) : nil
         if let movedSignals { try writeback(backing: movedSignals) }
@@ -108,6 +111,35 @@ extension TreeFileSystem {
         guard hasMoved else { return }
         updateSignals(moved, from: movedSignals, to: target, for: request)
         if isExchange, let replaced { updateSignals(replaced, from: replacedSignals, to: source, for: request) }
+    }
+
+    /// Whether the process that served the request before has renamed, and not recorded that.
+    private func hasBeenRenamed(_ source: NameAt, _ target: NameAt, isExchange: Bool) throws(Errno) -> Bool {
+        guard isExchange else {
+            do throws(Errno) {
+                _ = try source.status()
+                return false
+            } catch .noSuchFileOrDirectory {
+                return true
+            }
+        }
+        let identity = try source.status().identity
+        return nodes.place(of: identity).map { $0 == (target.directory.inode, target.nodeName) } ?? false
+    }
+
+    /// Records a rename that has happened.
+    private func recordRename(
+        _ source: NameAt, _ target: NameAt, isExchange: Bool, for request: Request
+    ) throws(Errno) {
+        func record(from source: NameAt, to target: NameAt) throws(Errno) {
+            let moved = try target.status()
+            let signals = moved.isDirectory ? source.directory.signals?.knownChild(source.nodeName) : nil
+            if let signals { leave(signals, for: target) }
+            move(moved, to: target)
+            updateSignals(moved, from: signals, to: target, for: request)
+        }
+        try record(from: source, to: target)
+        if isExchange { try record(from: target, to: source) }
     }
 
     /// Ends the signal files in a directory that has moved to `place`, and below it.

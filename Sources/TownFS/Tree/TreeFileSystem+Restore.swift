@@ -8,6 +8,7 @@ extension TreeFileSystem {
         nodes.restoreSignals { name, directory in
             SignalFile(name: name, in: directory, town: town, isRemoved: true)
         }
+        nodes.restoreDescriptors()
         for (slot, content) in records.restored where !PulseFileSystem.owns(content.handle) {
             switch content.kind {
             case .directory:

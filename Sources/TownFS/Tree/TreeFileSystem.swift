@@ -64,7 +64,7 @@ package final class TreeFileSystem: HandleFileSystem {
             firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
             reliesOnBirths: !kind.isOverlay,
             handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil,
-            records: state?.nodes())
+            records: state?.nodes(), keeping: state?.descriptors)
         if let records, !records.isNew {
             restore(records)
         } else {
