@@ -50,6 +50,8 @@ package struct Keeper: ~Copyable {
     private let mountTable: OwnedDescriptor
     private let superblock: Mutex<FileSystemContext?>
     private let probe: Probe
+    /// Whether another keeper has mounted.
+    private var isAdopted = false
 
     /// The descriptor numbers of the worker.
     package enum WorkerDescriptor {
@@ -187,14 +189,64 @@ package struct Keeper: ~Copyable {
         }
     }
 
+    // MARK: Replacing the keeper
+
+    /// The descriptor numbers of a keeper that a worker has started.
+    enum AdoptionDescriptor {
+        static let connection: CInt = 3
+        static let root: CInt = 4
+        static let journal: CInt = 5
+        static let state: CInt = 6
+        static let control: CInt = 7
+        static let store: CInt = 8
+        static let workersStore: CInt = 9
+        static let secret: CInt = 10
+    }
+
+    /// Becomes the keeper of a mounted town, in place of one that has died.
+    ///
+    /// Takes the descriptors of `AdoptionDescriptor`.
+    ///
+    /// - Parameter worker: Its pid.
+    package static func adopt(_ town: String, worker: pid_t, options: MountOptions, log: Logger) throws -> Keeper {
+        func take(_ number: CInt) -> OwnedDescriptor { OwnedDescriptor(takingOwnershipOf: number) }
+        guard let entry = try MountTable().town(at: town) else {
+            throw Failure("\(town) is not mounted.", .notMounted)
+        }
+        let secret = options.mirror.inheritedSecret(AdoptionDescriptor.secret)
+        let state = try SharedMemory(takingOwnershipOf: take(AdoptionDescriptor.state))
+        let journal = take(AdoptionDescriptor.journal)
+        let store = SharedDescriptor(take(AdoptionDescriptor.workersStore))
+        let inheritance = WorkerProcess.Inheritance(
+            town: town, options: options, connection: AdoptionDescriptor.connection, root: AdoptionDescriptor.root,
+            journal: AdoptionDescriptor.journal, state: state.descriptor, store: store,
+            secret: secret?.descriptor.rawValue, channel: nil)
+        return Keeper(
+            log: log, entry: entry, backing: BackingTree(takingOwnershipOf: take(AdoptionDescriptor.root)),
+            signalMounts: nil, journal: try Journal(takingOwnershipOf: journal), state: state,
+            connection: take(AdoptionDescriptor.connection), inheritance: inheritance, secret: secret,
+            store: take(AdoptionDescriptor.store),
+            worker: try WorkerProcess(
+                adopting: worker, control: SharedDescriptor(take(AdoptionDescriptor.control))),
+            signals: try OwnedDescriptor(blocking: [SIGTERM, SIGINT, SIGHUP]),
+            mountTable: try OwnedDescriptor(opening: "/proc/self/mountinfo", in: AT_FDCWD, O_RDONLY),
+            superblock: Mutex(nil), probe: try Probe(), isAdopted: true)
+    }
+
     // MARK: Running
 
     /// Keeps the mount until it ends: by an unmount, a termination signal, or the worker's end.
     ///
     /// - Parameter ready: Called once, when the mount answers or has failed.
+    ///   For an adopted worker it is not called.
     package consuming func run(ready: (Result<Void, Failure>) -> Void) -> ExitStatus {
-        if signalMounts == nil { probe.start(entry.path) }
-        var isReady = false
+        var isReady = isAdopted
+        if isReady {
+            log.error("the keeper has died; another one takes over", metadata: ["town": "\(entry.town)"])
+            startStandby()
+        } else if signalMounts == nil {
+            probe.start(entry.path)
+        }
         var hasChannel = signalMounts != nil
         var isAttached = true
         let limit = ContinuousClock.now + Self.answerLimit
@@ -279,7 +331,7 @@ package struct Keeper: ~Copyable {
     ///
     /// - Parameter status: The worker's, as in `ChildProcess.wait`.
     /// - Returns: False if it cannot be replaced.
-    private mutating func replaceWorker(_ status: Int32) -> Bool {
+    private mutating func replaceWorker(_ status: Int32?) -> Bool {
         let start = ContinuousClock.now
         // The end of the connection ends the worker.
         guard status != 0, !hasConnectionEnded, SharedState.canBeTakenOver(state) else { return false }
@@ -294,7 +346,10 @@ package struct Keeper: ~Copyable {
         successor.serve(inheriting: kept)
         log.error(
             "the worker ended unexpectedly; another one takes over",
-            metadata: ["status": "\(status)", "town": "\(entry.town)", "worker": "\(successor.pid)"])
+            metadata: [
+                "status": "\(status.map(String.init) ?? "unknown")", "town": "\(entry.town)",
+                "worker": "\(successor.pid)",
+            ])
         worker = successor
         startStandby()
         return true
@@ -318,7 +373,7 @@ package struct Keeper: ~Copyable {
     /// Starts a standby after one has died. If they die often, the next one is started when the worker dies.
     private mutating func restartStandby() {
         guard let status = standby?.wait() else { return }
-        log.warning("the standby ended unexpectedly", metadata: ["status": "\(status)", "town": "\(entry.town)"])
+        log.warning("the standby ended unexpectedly", metadata: ["status": "\(status ?? -1)", "town": "\(entry.town)"])
         standby = nil
         let now = ContinuousClock.now
         standbyDeaths = standbyDeaths.filter { now - $0 < Self.deathPeriod } + [now]
@@ -369,7 +424,9 @@ package struct Keeper: ~Copyable {
     /// - Parameters:
     ///   - status: The worker's, as in `ChildProcess.wait`.
     ///   - isAttached: Whether the main mount may still be mounted.
-    private consuming func finish(_ status: Int32, isAttached: Bool) -> ExitStatus {
+    private consuming func finish(_ status: Int32?, isAttached: Bool) -> ExitStatus {
+        // That of an adopted worker is unknown: the end of the connection is its orderly end.
+        let status = status ?? (hasConnectionEnded ? 0 : 1)
         let entry = entry
         let log = log
         if status != 0 {

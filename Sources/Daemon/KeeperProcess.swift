@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Linux
+import SystemPackage
 
 /// Starts a keeper, as a process of its own or in this one.
 package enum KeeperProcess {
@@ -55,6 +56,34 @@ package enum KeeperProcess {
             close(Descriptor.report)
         }
         Glibc.exit(status.rawValue)
+    }
+
+    /// Starts a keeper in place of one that has died, from the worker.
+    ///
+    /// - Parameters:
+    ///   - inheritance: What the worker has inherited.
+    ///   - control: The keeper's end of a new control socket.
+    ///   - store: The keeper's end of a new socket for `DescriptorStore`.
+    static func replace(
+        _ inheritance: WorkerProcess.Inheritance, control: CInt, store: CInt
+    ) throws(Errno) -> pid_t {
+        let process = try ChildProcess.spawn(
+            "/proc/self/exe",
+            ["pulsefs", "keeper", "--adopt", "\(getpid())"] + inheritance.options.arguments + ["--", inheritance.town],
+            descriptors: [
+                .null, .null, .inherited(2), .inherited(inheritance.connection), .inherited(inheritance.root),
+                .inherited(inheritance.journal), .inherited(inheritance.state), .inherited(control),
+                .inherited(store), .inherited(inheritance.store.rawValue),
+            ] + (inheritance.secret.map { [.inherited($0)] } ?? []),
+            isDetached: true, environment: ChildProcess.withoutBacktrace)
+        return process.pid
+    }
+
+    /// Is the keeper that `replace` has started.
+    package static func runAdopting(_ worker: pid_t, of town: String, options: MountOptions) throws -> Never {
+        clinux_name_this_thread("pulsefs-keeper")
+        let keeper = try Keeper.adopt(town, worker: worker, options: options, log: Log.logger("keeper"))
+        Glibc.exit(keeper.run { _ in }.rawValue)
     }
 
     /// Is the keeper of `pulsefs mount --foreground`.

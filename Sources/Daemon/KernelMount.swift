@@ -124,7 +124,7 @@ package enum KernelMount {
             environment: environment)
         _ = consume itsEnd
         let errors = try output.readToEnd().split(separator: "\n").joined(separator: "; ")
-        return (child.wait(), errors)
+        return (child.wait() ?? -1, errors)
     }
 
     /// Fails, before anything is started, if FUSE cannot be used here.

@@ -20,7 +20,8 @@ package final class Worker: Sendable {
     private let mount: MountInfo?
     private let mirror: RedisMirror?
     private let state: SharedState
-    private let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.control))
+    private let descriptors: DescriptorStore
+    private let keeper: Mutex<(pid: pid_t, control: SharedDescriptor)>
     private let log: Logger
     private let endsWithoutKeeper = Atomic(false)
     private let hasEnded = Mutex(false)
@@ -66,15 +67,15 @@ package final class Worker: Sendable {
         let memory = try SharedMemory(
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.state))
         var kept: [UInt64: SharedDescriptor] = [:]
+        let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.control))
         if isStandby {
             kept = Self.waitForDeath(of: control)
             clinux_name_this_thread("pulsefs-worker")
         }
-        state = try SharedState(
-            memory,
-            descriptors: DescriptorStore(
-                takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.store),
-                inheriting: kept))
+        keeper = Mutex((getppid(), control))
+        descriptors = DescriptorStore(
+            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.store), inheriting: kept)
+        state = try SharedState(memory, descriptors: descriptors)
         let root = OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.root)
         directory = try? SharedDescriptor(
             OwnedDescriptor(opening: ".", in: root.rawValue, O_RDONLY | O_DIRECTORY))
@@ -197,6 +198,7 @@ package final class Worker: Sendable {
     /// Carries out what the keeper says on the control socket, until it says "finish" or dies.
     private func obeyKeeper(serving fileSystem: any DetachableFileSystem) {
         while true {
+            let control = keeper.withLock { $0.control }
             switch ControlMessage.receive(from: control.rawValue) {
             case .detach?:
                 log.debug("the mount is gone; serving its other users as plain files", metadata: ["town": "\(path)"])
@@ -210,9 +212,38 @@ package final class Worker: Sendable {
                 if let directory { try? TownLock.detached.hold(directory.rawValue) }
             case .finish?: end()
             case nil:
+                if replaceKeeper(serving: fileSystem) { continue }
                 endWithoutKeeper()
                 end()
             }
+        }
+    }
+
+    /// Starts another keeper after the keeper's death.
+    ///
+    /// - Returns: False if this mount cannot have another one.
+    private func replaceKeeper(serving fileSystem: any DetachableFileSystem) -> Bool {
+        guard let fileSystem = fileSystem as? TownFileSystem, !town.isDetached else { return false }
+        do throws(Errno) {
+            let control = try DescriptorPair.messages()
+            let (keepersControl, ownControl) = (SharedDescriptor(control.0), SharedDescriptor(control.1))
+            let store = try DescriptorPair.messages()
+            let (keepersStore, ownStore) = (SharedDescriptor(store.0), SharedDescriptor(store.1))
+            let pid = try KeeperProcess.replace(
+                WorkerProcess.Inheritance(
+                    town: path, options: options, connection: Keeper.WorkerDescriptor.connection,
+                    root: Keeper.WorkerDescriptor.root, journal: Keeper.WorkerDescriptor.journal,
+                    state: Keeper.WorkerDescriptor.state, store: ownStore,
+                    secret: options.mirror.inheritedSecret(Keeper.WorkerDescriptor.secret)?.descriptor.rawValue,
+                    channel: nil),
+                control: keepersControl.rawValue, store: keepersStore.rawValue)
+            descriptors.replaceSocket(with: ownStore)
+            fileSystem.keepDescriptorsAgain()
+            keeper.withLock { $0 = (pid, ownControl) }
+            return true
+        } catch {
+            log.error("cannot start another keeper: \(error)")
+            return false
         }
     }
 
@@ -267,10 +298,9 @@ package final class Worker: Sendable {
     private func statusBuilder() -> @Sendable (TownFileSystem.Snapshot) -> TownStatus {
         let start = ContinuousClock.now
         let mountedAt = WallTime.now.rfc3339
-        let keeper = getppid()
-        return { [scope = options.scope, version] snapshot in
+        return { [self, scope = options.scope, version] snapshot in
             var status = TownStatus(
-                version: version, town: snapshot.configuration.path, keeperPid: keeper, workerPid: getpid(),
+                version: version, town: snapshot.configuration.path, keeperPid: keeper.withLock { $0.pid }, workerPid: getpid(),
                 mountedAt: mountedAt, uptimeSeconds: (ContinuousClock.now - start).components.seconds,
                 ttlSeconds: snapshot.configuration.ttl / .seconds(1), onExpiry: snapshot.configuration.expiry.rawValue,
                 signalFiles: .init(snapshot.counts.signals), runtimes: .init(runtimes: snapshot.counts.runtimes),

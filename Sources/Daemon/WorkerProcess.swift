@@ -46,6 +46,15 @@ final class WorkerProcess: Sendable {
             environment: ChildProcess.withoutBacktrace)
     }
 
+    /// A worker that an earlier keeper has started.
+    ///
+    /// - Parameter control: This keeper's end of the control socket.
+    /// - Throws: ESRCH if it has ended.
+    init(adopting pid: pid_t, control: SharedDescriptor) throws(Errno) {
+        self.control = control
+        process = try ChildProcess(adopting: pid)
+    }
+
     var pid: pid_t { process.pid }
     /// Readable once the process has ended.
     var exited: CInt { process.exited.rawValue }
@@ -59,7 +68,7 @@ final class WorkerProcess: Sendable {
     }
 
     /// Waits for the end and reaps the process; see `ChildProcess.wait`.
-    func wait() -> Int32 { process.wait() }
+    func wait() -> Int32? { process.wait() }
 
     func kill() { process.send(SIGKILL) }
 }

@@ -78,14 +78,34 @@ package struct ChildProcess: ~Copyable {
         return ChildProcess(pid: pid, exited: OwnedDescriptor(takingOwnershipOf: exited))
     }
 
+    private init(pid: pid_t, exited: consuming OwnedDescriptor) {
+        self.pid = pid
+        self.exited = exited
+    }
+
+    /// Any running process, which another one has started.
+    ///
+    /// - Throws: ESRCH if it has ended.
+    package init(adopting pid: pid_t) throws(Errno) {
+        self.init(
+            pid: pid, exited: OwnedDescriptor(takingOwnershipOf: try retryingInterrupts { clinux_pidfd_open(pid) }))
+    }
+
     /// Waits for the end and reaps the process.
     ///
     /// Call it once.
     ///
-    /// - Returns: the exit status, or 128 plus the number of the signal that killed it, as in a shell.
-    package borrowing func wait() -> Int32 {
+    /// - Returns: the exit status, or 128 plus the number of the signal that killed it, as in a shell; nil for an adopted
+    ///   process.
+    package borrowing func wait() -> Int32? {
         var status: CInt = 0
-        while waitpid(pid, &status, 0) == -1, Errno.current == .interrupted {}
+        while waitpid(pid, &status, 0) == -1 {
+            guard Errno.current == .interrupted else {
+                var question = pollfd(fd: exited.rawValue, events: Int16(POLLIN), revents: 0)
+                while poll(&question, 1, -1) != 1 {}
+                return nil
+            }
+        }
         let signal = status & 0x7f
         return signal == 0 ? (status >> 8) & 0xff : 128 + signal
     }

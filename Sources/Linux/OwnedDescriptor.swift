@@ -65,6 +65,10 @@ package final class SharedDescriptor: Sendable {
         self.owned = owned
     }
 
+    package convenience init(_ rawValue: CInt) {
+        self.init(OwnedDescriptor(takingOwnershipOf: rawValue))
+    }
+
     /// For system calls only.
     package var rawValue: CInt { owned.rawValue }
 }

@@ -9,9 +9,11 @@ struct KeeperCommand: ParsableCommand {
         commandName: "keeper", abstract: "Own a mount (started by 'pulsefs mount').", shouldDisplay: false)
 
     @OptionGroup var options: MountOptions
+    @Option(help: "The pid of a worker whose keeper has died.") var adopt: Int32?
     @Argument var town: String
 
     func run() throws {
+        if let adopt { try KeeperProcess.runAdopting(adopt, of: town, options: options) }
         try KeeperProcess.run(town, options: options)
     }
 }

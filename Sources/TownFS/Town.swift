@@ -145,7 +145,7 @@ package final class Town: Sendable {
     }
 
     /// Whether the mount is gone from the town's path, and the kernel still serves others: see `TownFileSystem.detach`.
-    var isDetached: Bool { detached.load(ordering: .relaxed) }
+    package var isDetached: Bool { detached.load(ordering: .relaxed) }
 
     /// Whether other processes change the backing tree without going through the mount.
     var sharesBacking: Bool { configuration.sharesBacking || isDetached }

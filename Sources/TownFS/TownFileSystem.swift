@@ -25,6 +25,9 @@ package final class TownFileSystem: FileSystem {
 
     package var features: Features { tree.features }
 
+    /// The keeper has died, and another one has taken its place.
+    package func keepDescriptorsAgain() { tree.nodes.keepAgain() }
+
     package func connected(to connection: Connection) {
         tree.connected(to: connection)
     }

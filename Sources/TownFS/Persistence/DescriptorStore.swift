@@ -13,24 +13,27 @@ import SystemPackage
 package final class DescriptorStore: Sendable {
     /// What an earlier worker kept, by key.
     private let inherited: Mutex<[UInt64: SharedDescriptor]>
-    private let socket: OwnedDescriptor
+    private let socket: Mutex<SharedDescriptor>
 
     /// - Parameter socket: The worker's end of a socket pair that keeps message boundaries.
     package init(
         takingOwnershipOf socket: consuming OwnedDescriptor, inheriting inherited: [UInt64: SharedDescriptor]
     ) {
-        self.socket = socket
+        self.socket = Mutex(SharedDescriptor(socket))
         self.inherited = Mutex(inherited)
     }
 
     /// Keeps a descriptor until `drop`.
     func keep(_ descriptor: Descriptor, as key: UInt64) {
-        Self.send(key, descriptor.rawValue, to: socket.rawValue)
+        Self.send(key, descriptor.rawValue, to: socket.withLock { $0 }.rawValue)
     }
 
     func drop(_ key: UInt64) {
-        Self.send(key, -1, to: socket.rawValue)
+        Self.send(key, -1, to: socket.withLock { $0 }.rawValue)
     }
+
+    /// Sends to another keeper from now on. What the former one kept has to be kept again.
+    package func replaceSocket(with other: SharedDescriptor) { socket.withLock { $0 = other } }
 
     /// Takes a descriptor that an earlier worker kept. It stays kept.
     func remove(_ key: UInt64) -> Descriptor? {

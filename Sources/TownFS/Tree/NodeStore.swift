@@ -138,6 +138,18 @@ final class NodeStore: Sendable {
         }
     }
 
+    /// Has a new keeper hold all descriptors that the former one held.
+    func keepAgain() {
+        let descriptors = state.withLock { state in
+            var descriptors: [(InodeNumber, Descriptor)] = []
+            state.nodes.forEach { inode, node in
+                if node.isKept, let descriptor = node.descriptor { descriptors.append((inode, descriptor)) }
+            }
+            return descriptors
+        }
+        for (inode, descriptor) in descriptors { kept?.keep(descriptor, as: inode.rawValue) }
+    }
+
     /// Has the keeper hold the descriptor of an unlinked file for a successor.
     func keep(_ inode: InodeNumber) {
         guard let kept else { return }
