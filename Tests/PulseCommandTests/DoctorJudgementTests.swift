@@ -204,12 +204,12 @@ import TownFS
         #expect(finding.level == fault.level)
         #expect(finding.line.contains(fault.names), "\(finding.line)")
         #expect(finding.line.unicodeScalars.allSatisfy { $0.value >= 0x20 && $0.value != 0x7f })
-        // Each finding says what to do.
+        // Each finding has advice.
         #expect(finding.advice != nil)
     }
 
     /// Each check has a fault here, and none of them fires on a healthy town.
-    @Test(arguments: [facts(), facts(.absent)]) func nothingIsFoundWhereNothingIsWrong(_ facts: TownFacts) {
+    @Test(arguments: [facts(), facts(.absent)]) func healthyMachineHasNoFindings(_ facts: TownFacts) {
         for finding in facts.findings { #expect(finding.level == .ok, "\(finding.line)") }
         let missing = Set(facts.findings.map(\.check)).subtracting(Self.faults.map(\.check))
         #expect(missing == ["user_allow_other"])

@@ -159,7 +159,7 @@ import Testing
         (0, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (3600, "1h00m"), (86_399, "23h59m"),
         (86_400, "1d00h"), (8_640_000, "100d"), (-1, "0s"), (1e300, "11574074074d"), (.infinity, "11574074074d"),
     ])
-    func secondsAreSaidShortly(seconds: Double, words: String) {
+    func secondsAreShownShort(seconds: Double, words: String) {
         #expect(describe(seconds: seconds) == words)
     }
 

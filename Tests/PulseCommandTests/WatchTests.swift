@@ -258,7 +258,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func pipeHearsOfAnotherMountAndNothingEndsBadly() throws {
+        @Test func pipeContinuesWithAnotherMount() throws {
             try withMountedTown("--ttl", "1h") { town in
                 let outcome = try printed(by: town) { watch in
                     try town.pulsefs("unmount", town.path).expectSuccess()
