@@ -1,2 +1,4 @@
-// mallinfo2(3) and malloc_trim(3): Swift's Glibc module does not include <malloc.h>.
+// mallinfo2(3) and memfd_create(2), which Swift's Glibc module leaves out.
+#define _GNU_SOURCE
 #include <malloc.h>
+#include <sys/mman.h>

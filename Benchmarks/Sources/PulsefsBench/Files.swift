@@ -1,71 +1,56 @@
+import FoundationEssentials
 import Glibc
 import SystemPackage
 
 /// A file written and read with the system calls of Go's `os.WriteFile` and `os.ReadFile`, and no others.
-///
-/// These calls are what gets measured. Go's runtime also registers every opened file with epoll: an ordinary file refuses,
-/// a FUSE file accepts at the cost of a POLL request. With `polling` the file is passed to poll(2), which costs the same.
 struct GoFile {
-    let path: String
-    var polling = false
+    private let path: FilePath
+
+    init(_ path: String) {
+        self.path = FilePath(path)
+    }
 
     /// Truncates or creates the file and writes `document` in one piece.
-    func write(_ document: [UInt8]) throws(Errno) {
-        let descriptor = try open(O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC)
-        let written = document.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-        let writeError = written < 0 ? Errno(rawValue: errno) : nil
-        let closed = close(descriptor)
-        let closeError = closed < 0 ? Errno(rawValue: errno) : nil
-        if let error = writeError ?? closeError { throw error }
-        guard written == document.count else { throw .ioError }
+    func write(_ document: [UInt8]) throws {
+        let descriptor = try FileDescriptor.open(
+            path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: FilePermissions(rawValue: 0o644)
+        )
+        _ = try descriptor.closeAfter { try descriptor.writeAll(document) }
     }
 
     /// Reads to the end of the file; as in Go, the size from fstat(2) is only a hint for the buffer.
-    func read() throws(Errno) -> [UInt8] {
-        let descriptor = try open(O_RDONLY | O_CLOEXEC)
-        defer { close(descriptor) }
-        var attributes = stat()
-        guard fstat(descriptor, &attributes) == 0 else { throw Errno(rawValue: errno) }
-        var bytes = [UInt8](repeating: 0, count: max(attributes.st_size + 1, 512))
-        var end = 0
-        while true {
-            // `!` because the buffer is never empty.
-            let count = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress! + end, $0.count - end) }
-            if count < 0 { throw Errno(rawValue: errno) }
-            if count == 0 { break }
-            end += count
-            if end == bytes.count { bytes.append(contentsOf: repeatElement(0, count: bytes.count)) }
+    func read() throws -> [UInt8] {
+        let descriptor = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
+        return try descriptor.closeAfter {
+            var attributes = stat()
+            guard fstat(descriptor.rawValue, &attributes) == 0 else { throw Errno(rawValue: errno) }
+            var bytes = [UInt8](repeating: 0, count: max(attributes.st_size + 1, 512))
+            var end = 0
+            while case let count = try bytes.withUnsafeMutableBytes({
+                try descriptor.read(into: UnsafeMutableRawBufferPointer(rebasing: $0[end...]))
+            }), count > 0 {
+                end += count
+                if end == bytes.count { bytes.append(contentsOf: repeatElement(0, count: bytes.count)) }
+            }
+            bytes.removeSubrange(end...)
+            return bytes
         }
-        bytes.removeSubrange(end...)
-        return bytes
     }
 
     /// Opens the file for reading and closes it.
-    func openAndClose() throws(Errno) {
-        guard close(try open(O_RDONLY | O_CLOEXEC)) == 0 else { throw Errno(rawValue: errno) }
-    }
-
-    private func open(_ flags: Int32) throws(Errno) -> Int32 {
-        let descriptor = Glibc.open(path, flags, 0o644)
-        guard descriptor >= 0 else { throw Errno(rawValue: errno) }
-        if polling {
-            var request = pollfd(fd: descriptor, events: Int16(POLLIN | POLLOUT), revents: 0)
-            poll(&request, 1, 0)
-        }
-        return descriptor
-    }
+    func openAndClose() throws { try FileDescriptor.open(path, .readOnly, options: .closeOnExec).close() }
 }
 
 /// Reads a whole file; an error names it.
 func readFile(_ path: String) throws -> [UInt8] {
-    do { return try GoFile(path: path).read() } catch { throw BenchFailure("cannot read \(path)", error) }
+    do { return try GoFile(path).read() } catch { throw BenchFailure("cannot read \(path)", error) }
 }
 
 func readText(_ path: String) throws -> String { String(decoding: try readFile(path), as: UTF8.self) }
 
 /// Replaces a file's content; an error names it.
 func writeFile(_ path: String, _ bytes: some Sequence<UInt8>) throws {
-    do { try GoFile(path: path).write(Array(bytes)) } catch { throw BenchFailure("cannot write \(path)", error) }
+    do { try GoFile(path).write(Array(bytes)) } catch { throw BenchFailure("cannot write \(path)", error) }
 }
 
 /// The corresponding C function is `realpath`.
@@ -82,4 +67,24 @@ func realPath(_ path: String) throws -> String {
 func makeDirectory(_ path: String) throws -> String {
     guard mkdir(path, 0o755) == 0 else { throw BenchFailure("cannot make \(path)", Errno(rawValue: errno)) }
     return path
+}
+
+/// Makes a directory, and removes it with its content after `body`.
+///
+/// If something is still mounted in it, the directory stays and is named on standard error.
+func withScratchDirectory<Result>(in parent: String, body: (String) throws -> Result) throws -> Result {
+    var template = Array("\(try realPath(parent))/pulsefs-bench.XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else { throw BenchFailure("cannot make \(parent)/…", Errno(rawValue: errno)) }
+    let directory = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }  // because it is not empty
+    defer {
+        do {
+            guard try !Mount.all().contains(where: { $0.mountpoint.hasPrefix(directory + "/") }) else {
+                throw BenchFailure("something is mounted in it")
+            }
+            try FileManager.default.removeItem(atPath: directory)
+        } catch {
+            warn("\(directory) stays behind: \(error)")
+        }
+    }
+    return try body(directory)
 }
