@@ -6,8 +6,8 @@
  *
  *   - Every operation takes effect exactly once.                    The assertion in take_effect.
  *   - Every call gets exactly one answer, the right one.            The assertion in send_reply.
- *   - EIO goes only to a request that was in flight at two deaths
- *     and that no worker is known to have done.                     The same assertion; see RIGHT.
+ *   - A request gets EIO if two workers died executing it,
+ *     and only then.                                                Assertions in begin_executing and send_reply.
  *   - Every call gets its answer once the kills stop.               No "invalid end state", and no cycle of steps.
  *
  * The phases of an operation record are `idle`, `executing` and `done`, as in the program; a record whose reply was
@@ -33,19 +33,19 @@
  *
  * Mistakes that a macro selects. In brackets: the run that must find it.
  *
- * RECORDS_IN_PLACE (names): the successor does not copy the records, and its own requests overwrite them
+ * RECORDS_IN_PLACE (names): each worker uses the same bank, and overwrites the records of the dead one
+ * BANK_COUNTED_LATE (names): a thread serves before the successor has counted its bank as used
  * WOKEN_BEFORE_REAP (names): the standby is woken while a thread of the dead worker still runs
- * DONE_AFTER_REPLY (touches): `done` is stored after the reply
- * NO_RECORDS (names): a resent request is run as new
- * RECORD_CLEARED_FIRST (names): the record becomes `idle` before its copy is valid
  * READ_BEFORE_RESEND (names): a thread of the successor reads before FUSE_NOTIFY_RESEND is written
- * EMPTIED_EARLY (names): the copies are dropped when one thread, not each, has read a request without bit 63
- * DONE_HIDDEN (names): a record in `executing` hides an older copy that is `done`
- * DEATHS_COUNTED_TWICE (names): a death while copying counts the death before it once more
+ * NO_RECORDS (names): a resent request is run as new
+ * DONE_AFTER_REPLY (touches): `done` is stored after the reply
+ * DONE_HIDDEN (names): a later record in `executing` hides an earlier one that is `done`
+ * ATTEMPTS_FORGOTTEN (names): an execution does not count the ones before it
  * NO_EXISTED (names): the record does not say whether the name existed before
  * EXISTED_ASKED_AGAIN (names): the second execution asks anew whether the name existed
  * TOUCH_DONE_LATE (touches): `done` of a touch is stored after the lock is released
- * TOUCH_SOUGHT_LATE (touches): the log is searched for a touch when its request is read, not while records are copied
+ * TOUCH_SOUGHT_LATE (touches): the log is searched for a touch when its request is read, not before anyone serves
+ * TOUCH_FOUND_PRIVATELY (touches): that a touch was found in the log is not stored where the next successor sees it
  * APPEND_AT_END (touches): an append writes at the end of the file, not at the kernel's offset
  * TWO_KEEPERS (names): two processes take the dead keeper's role
  *
@@ -115,9 +115,8 @@ inline notify_resend() {
 byte worker_deaths_left = WORKER_DEATHS;
 byte keeper_deaths_left = KEEPER_DEATHS;
 byte effects[REQUESTS + 1];             /* how often the operation took effect */
-bool in_hand[REQUESTS + 1];             /* read by the worker that is now in `current`, and not answered */
-byte in_flight_at_death[REQUESTS + 1];  /* at how many deaths it was in the hand of the worker that died */
-bool completed[REQUESTS + 1];           /* `done` was stored for it */
+bool executing_now[REQUESTS + 1];       /* its record is in `executing` */
+byte died_executing[REQUESTS + 1];      /* how many workers died in that phase of it */
 
 inline take_effect(u) {
     effects[u]++;
@@ -126,7 +125,7 @@ inline take_effect(u) {
 
 /* A client may get the answer r to its request u. */
 #define RIGHT(u, r) ( \
-    (r) == EIO -> in_flight_at_death[u] >= 2 && !completed[u] : ( \
+    (r) == EIO -> died_executing[u] >= 2 : ( \
     OPERATION(u) == create_old -> (r) == EEXIST : ( \
     OPERATION(u) == stat -> (r) == OK : \
     (r) == OK && effects[u] == 1)))
@@ -139,34 +138,20 @@ byte last_touch;        /* unique of the last touch. The log keeps one per runti
 
 /* ---- Shared memory. ---- */
 
-/* An operation record; each thread has one. The records stay where they are when another worker serves. */
+/*
+ * An operation record. Each worker has a bank of its own, with a record for each of its threads. A successor reads the
+ * banks of all workers before it, and never uses them for its own requests.
+ */
 typedef Record {
     byte unique;
     mtype:phase phase;
     mtype:errno result;     /* valid when done */
     bool existed;           /* whether the name existed before the operation began */
-    byte deaths             /* at how many deaths before this execution the request was executing */
+    byte attempts           /* how many workers have begun the operation, this one included */
 };
-Record records[2];
-
-/*
- * The records of dead workers whose requests may be resent. The program keeps a list and only appends to it. The model
- * keeps, for each unique, the sum of its entries: any done wins over executing, the highest count of deaths wins.
- */
-typedef Inherited {
-    mtype:phase phase;      /* idle: no entry with this unique */
-    mtype:errno result;
-    bool existed;
-    byte deaths             /* at how many deaths the request was executing */
-};
-Inherited inherited[REQUESTS + 1];
-
-inline empty_inherited() {
-    for (i : 1 .. REQUESTS) {
-        inherited[i].phase = idle; inherited[i].result = OK; inherited[i].existed = false; inherited[i].deaths = 0
-    }
-    i = 0
-}
+#define LAST_RECORD (2 * WORKER_DEATHS + 1)
+Record records[LAST_RECORD + 1];
+byte banks_used = 1;
 
 /* ---- Processes of ours. Two places, used by turns: while one worker serves, the other place has the standby. ---- */
 
@@ -178,8 +163,11 @@ bool serving[2];                /* the worker has taken over: its other thread m
 bool killed[4], gone[4];        /* per thread: must end now; has ended */
 
 /* Private memory of a worker. */
+byte bank[2];                   /* its bank */
 bool locked[2];                 /* lock of the liveness table */
-bool read_unflagged[4];         /* per thread: has read a request without bit 63 since the takeover */
+#ifdef TOUCH_FOUND_PRIVATELY
+bool found[REQUESTS + 1];
+#endif
 
 #define THREAD(w, t) (2 * (w) + (t))
 #define both_gone(w) (gone[THREAD(w, 0)] && gone[THREAD(w, 1)])
@@ -199,6 +187,15 @@ proctype clients() {
     od
 }
 
+#define OWN (2 * bank[w] + t)
+#define EARLIER (2 * bank[w])   /* records before this one are earlier workers' */
+
+/* Fields of an idle record are never read; zeroed, equal states look equal to spin. */
+inline clear_record(n) {
+    records[n].phase = idle; records[n].unique = 0; records[n].result = OK;
+    records[n].existed = false; records[n].attempts = 0
+}
+
 /* write(2) of a reply. The kernel knows the request by its unique with bit 63, and refuses any other with ENOENT. */
 inline send_reply() {
     if
@@ -208,7 +205,16 @@ inline send_reply() {
         assert(result != EIO);
 #endif
         request[u] = answered;
-        in_hand[u] = false;
+        executing_now[u] = false;
+        died_executing[u] = 0;
+        /* An answered request is never resent, so its records are never read again. Clearing them saves states. */
+        for (i : 0 .. LAST_RECORD) {
+            if
+            :: i < EARLIER && records[i].unique == u -> clear_record(i)
+            :: else
+            fi
+        }
+        i = 0;
         if
         :: u == 1 && result == EIO -> request[2] = answered     /* this client gives up */
         :: else
@@ -219,77 +225,52 @@ inline send_reply() {
 
 /* ---- A worker's thread. ---- */
 
-/* The successor, before it serves: the dead worker's records go to the inherited ones. */
+/* An earlier worker's touch that is in the log, so it happened. */
+#define touch_in_log(i) (records[i].phase == executing && OPERATION(records[i].unique) == touch && \
+    last_touch == records[i].unique)
+
+/* The successor, before any of its threads serves. */
 inline take_over() {
+#ifdef RECORDS_IN_PLACE
+    bank[w] = 0;
+#else
+    bank[w] = banks_used;
+#endif
+#ifdef TOUCH_FOUND_PRIVATELY
+    d_step { for (i : 1 .. REQUESTS) { found[i] = false } }
+#endif
+    /*
+     * Touches in the log are found now and stored in the dead worker's record: the next touch of the same runtime id
+     * replaces them in the log, and the kernel holds no lock over them.
+     */
     i = 0;
     do
-#ifndef RECORDS_IN_PLACE
-    :: atomic { i < 2 && records[i].phase != idle ->
-#ifdef RECORD_CLEARED_FIRST
-        u = records[i].unique; known = records[i].phase; result = records[i].result; records[i].phase = idle }
-        atomic {
-            inherited[u].phase = known; inherited[u].result = result; inherited[u].existed = records[i].existed;
-            inherited[u].deaths = records[i].deaths + 1; u = 0; known = idle; result = OK }
+    :: d_step { i < EARLIER && touch_in_log(i) ->
+#ifndef TOUCH_SOUGHT_LATE
+#ifdef TOUCH_FOUND_PRIVATELY
+            found[records[i].unique] = true;
 #else
-        inherit(records[i].unique) }
+            records[i].result = OK;
+            records[i].phase = done;
 #endif
-        /* A kill here: the next successor inherits the same record once more, to the same effect. */
-        d_step { clear_record(i); i++ }
 #endif
-    :: atomic { i < 2 && records[i].phase == idle -> i++ }
-#ifdef RECORDS_IN_PLACE
-    :: atomic { i < 2 && records[i].phase != idle -> i++ }
-#endif
-    :: atomic { i == 2 -> i = 0; break }
+            i++ }
+    :: d_step { i < EARLIER && !touch_in_log(i) -> i++ }
+    :: atomic { i == EARLIER -> i = 0; break }
     od;
+    /* A kill before this: the next successor gets the same bank, in which nothing was stored. */
+#ifdef BANK_COUNTED_LATE
+    notify_resend();
+    serving[w] = true;
+    banks_used = bank[w] + 1
+#else
+    banks_used = bank[w] + 1;
 #ifdef READ_BEFORE_RESEND
     serving[w] = true;
 #endif
     notify_resend();
     serving[w] = true
-}
-
-/* Appends the record to the inherited ones. The entry's last store, which makes it valid, comes after all others. */
-inline inherit(n) {
-    if
-    :: records[i].phase == done ->
-        inherited[n].phase = done;
-        inherited[n].result = records[i].result
-#ifndef TOUCH_SOUGHT_LATE
-    /*
-     * The touch is in the log, so it happened. This must be found out now, while no thread serves: the next touch
-     * of the same id replaces it in the log, and the kernel holds no lock over it.
-     */
-    :: records[i].phase == executing && OPERATION(n) == touch && last_touch == n ->
-        inherited[n].phase = done;
-        inherited[n].result = OK
 #endif
-    :: else ->
-        if
-#ifdef DONE_HIDDEN
-        :: true -> inherited[n].phase = executing
-#else
-        :: inherited[n].phase == idle -> inherited[n].phase = executing
-#endif
-        :: else
-        fi
-    fi;
-    inherited[n].existed = records[i].existed;
-#ifdef DEATHS_COUNTED_TWICE
-    inherited[n].deaths++
-#else
-    if
-    /* Not a count of its own: a successor that is killed while it copies would count one death twice. */
-    :: records[i].deaths + 1 > inherited[n].deaths -> inherited[n].deaths = records[i].deaths + 1
-    :: else
-    fi
-#endif
-}
-
-/* Fields of an idle record are never read; zeroed, equal states look equal to spin. */
-inline clear_record(n) {
-    records[n].phase = idle; records[n].unique = 0; records[n].result = OK;
-    records[n].existed = false; records[n].deaths = 0
 }
 
 /* read(2) of a request. */
@@ -301,44 +282,39 @@ inline read_request() {
     :: readable(4) -> u = 4
     fi;
     request[u] = processing;
-    in_hand[u] = true;
-    flagged = resent[u];
-    /*
-     * Resent requests come first. A thread that reads a request without the flag has none in hand that it read before,
-     * and no thread will read another. When each thread has read one, nothing that was inherited can be resent.
-     */
-    if
-    :: !flagged && !read_unflagged[THREAD(w, t)] ->
-        read_unflagged[THREAD(w, t)] = true;
-        if
-#ifdef EMPTIED_EARLY
-        :: true -> empty_inherited()
-#else
-        :: read_unflagged[THREAD(w, 1 - t)] -> empty_inherited()
-#endif
-        :: else
-        fi
-    :: else
-    fi
+    flagged = resent[u]
 }
 
-/* Finds what a dead worker knew of the request: `known`, and with it the result, existed, deaths. */
+/* Finds what an earlier worker knew of the request: `known`, and with it result, existed, attempts. */
 inline look_up() {
     known = idle;
 #ifndef NO_RECORDS
     if
+    :: flagged ->
+        /* Oldest first: a later attempt at the same request replaces an earlier one. */
 #ifdef RECORDS_IN_PLACE
-    :: flagged && records[0].unique == u && records[0].phase != idle ->
-        known = records[0].phase; result = records[0].result; existed = records[0].existed
-    :: flagged && records[1].unique == u && records[1].phase != idle ->
-        known = records[1].phase; result = records[1].result; existed = records[1].existed
+        for (i : 0 .. 1) {
+            if
+            :: records[i].phase != idle && records[i].unique == u ->
 #else
-    :: flagged && inherited[u].phase != idle ->
-        known = inherited[u].phase; result = inherited[u].result;
-        existed = inherited[u].existed; deaths = inherited[u].deaths
+        for (i : 0 .. LAST_RECORD) {
+            if
+            :: i < EARLIER && records[i].phase != idle && records[i].unique == u ->
 #endif
+                known = records[i].phase; result = records[i].result;
+                existed = records[i].existed; attempts = records[i].attempts
+            :: else
+            fi
+        }
+        i = 0
+    :: else
+    fi;
+#ifdef TOUCH_FOUND_PRIVATELY
+    if
+    :: known == executing && found[u] -> known = done; result = OK
     :: else
     fi
+#endif
 #endif
 }
 
@@ -347,27 +323,33 @@ inline look_up() {
 
 /* Stores the record, before anything of the request but its header is decoded. */
 inline begin_executing() {
-    records[t].unique = u;
-    records[t].deaths = deaths;
+    records[OWN].unique = u;
+#ifdef ATTEMPTS_FORGOTTEN
+    records[OWN].attempts = 1;
+#else
+    records[OWN].attempts = attempts + 1;
+#endif
 #ifdef NO_EXISTED
-    records[t].existed = (OPERATION(u) == unlink_new);
+    records[OWN].existed = (OPERATION(u) == unlink_new);
 #else
 #ifdef EXISTED_ASKED_AGAIN
-    records[t].existed = name_exists(u);
+    records[OWN].existed = name_exists(u);
 #else
     /* The first execution may have made or removed the name: what it stored counts. */
-    records[t].existed = (known == executing -> existed : name_exists(u));
+    records[OWN].existed = (known == executing -> existed : name_exists(u));
 #endif
 #endif
-    records[t].result = OK;
-    records[t].phase = executing
+    records[OWN].result = OK;
+    records[OWN].phase = executing;
+    assert(died_executing[u] < 2);
+    executing_now[u] = true
 }
 
 inline store_done() {
 #ifdef DONE_AFTER_REPLY
     skip
 #else
-    d_step { records[t].result = result; records[t].phase = done; completed[u] = true }
+    d_step { records[OWN].result = result; records[OWN].phase = done; executing_now[u] = false }
 #endif
 }
 
@@ -380,13 +362,13 @@ inline execute() {
     :: d_step { OPERATION(u) == create_new || OPERATION(u) == create_old ->
         if
         :: OPERATION(u) == create_new && !new_exists -> new_exists = true; take_effect(u); result = OK
-        :: else -> result = (known == executing && !records[t].existed -> OK : EEXIST)
+        :: else -> result = (known == executing && !records[OWN].existed -> OK : EEXIST)
         fi };
         store_done()
     :: d_step { OPERATION(u) == unlink_new ->
         if
         :: new_exists -> new_exists = false; take_effect(u); result = OK
-        :: else -> result = (known == executing && records[t].existed -> OK : ENOENT)
+        :: else -> result = (known == executing && records[OWN].existed -> OK : ENOENT)
         fi };
         store_done()
     /* Written at the kernel's offset, not at the end: the second time writes the same bytes to the same place. */
@@ -423,11 +405,11 @@ inline execute() {
 }
 
 inline forget_request() {
-    u = 0; flagged = false; known = idle; result = OK; existed = false; deaths = 0; i = 0
+    u = 0; flagged = false; known = idle; result = OK; existed = false; attempts = 0; i = 0
 }
 
 proctype thread(bit w, t) {
-    byte u, i, deaths;
+    byte u, i, attempts;
     bool flagged, existed;
     mtype:phase known = idle;
     mtype:errno result = OK;
@@ -449,26 +431,26 @@ end_read:
                 if
                 /* The stored reply. No record of its own: one in `executing` would hide the `done`. */
 #ifdef DONE_HIDDEN
-                :: known == done -> begin_executing(); result = inherited[u].result
+                :: known == done -> begin_executing()
 #else
                 :: known == done -> skip
 #endif
-                :: known == executing && deaths >= 2 -> result = EIO
+                :: known == executing && attempts >= 2 -> result = EIO
                 :: else -> begin_executing()
                 fi
             }
             if
-            :: known != done && records[t].phase == executing && records[t].unique == u -> execute()
+            :: known != done && records[OWN].phase == executing && records[OWN].unique == u -> execute()
             :: else
             fi;
             d_step { send_reply(); }
 #ifdef DONE_AFTER_REPLY
-            d_step { records[t].result = result; records[t].phase = done }
+            d_step { records[OWN].result = result; records[OWN].phase = done }
 #endif
             /* A kill here: answered, so it is not resent, whatever its record says. */
             d_step {
                 if
-                :: records[t].unique == u -> clear_record(t)
+                :: records[OWN].unique == u -> clear_record(OWN)
                 :: else
                 fi;
                 forget_request()
@@ -476,7 +458,7 @@ end_read:
         od
     } unless {
         d_step { killed[THREAD(w, t)] ->
-            killed[THREAD(w, t)] = false; gone[THREAD(w, t)] = true; read_unflagged[THREAD(w, t)] = false;
+            killed[THREAD(w, t)] = false; gone[THREAD(w, t)] = true;
             forget_request() }
     }
     od
@@ -503,7 +485,13 @@ end_watch:
             place[current] = vacant;
             for (i : 1 .. REQUESTS) {
                 if
-                :: in_hand[i] -> in_hand[i] = false; in_flight_at_death[i]++
+                :: executing_now[i] -> executing_now[i] = false; died_executing[i]++
+                :: else
+                fi
+            }
+            for (i : 0 .. LAST_RECORD) {
+                if
+                :: records[i].phase != idle && request[records[i].unique] == answered -> clear_record(i)
                 :: else
                 fi
             }
@@ -519,7 +507,7 @@ end_watch:
     /* Starts a new standby. */
     :: d_step { place[1 - current] == vacant && both_gone(1 - current) ->
             gone[THREAD(1 - current, 0)] = false; gone[THREAD(1 - current, 1)] = false;
-            serving[1 - current] = false; locked[1 - current] = false;
+            serving[1 - current] = false; locked[1 - current] = false; bank[1 - current] = 0;
             place[1 - current] = standby }
     od
 }
@@ -549,10 +537,8 @@ proctype killer() {
 init {
     byte i;
     atomic {
-        for (i : 1 .. REQUESTS) { inherited[i].phase = idle; inherited[i].result = OK }
+        for (i : 0 .. LAST_RECORD) { records[i].phase = idle; records[i].result = OK }
         i = 0;
-        records[0].phase = idle; records[0].result = OK;
-        records[1].phase = idle; records[1].result = OK;
         place[0] = worker; serving[0] = true;
         gone[THREAD(1, 0)] = true; gone[THREAD(1, 1)] = true;
         run clients();
