@@ -4,6 +4,7 @@ import Fuse
 import Glibc
 import Linux
 import SystemPackage
+import TownFS
 
 /// `pulsefs mount`.
 struct Mount: ParsableCommand {
@@ -64,26 +65,21 @@ struct Mount: ParsableCommand {
     ///
     /// A mount whose keeper and worker are dead is detached instead.
     private func replaceIfDead(_ mount: MountInfo) throws {
-        switch try StatusFile.read(of: mount.town) {
-        case .value(let text):
-            let first = StatusFile.decode(text).map { " by keeper \($0.keeperPid), since \($0.mountedAt)" } ?? ""
-            throw Failure("\(mount.town) is already mounted\(first).", .alreadyMounted)
-        case .denied:
-            let user = mount.user.map { " by the user with id \($0)" } ?? ""
-            throw Failure("\(mount.town) is already mounted\(user).", .alreadyMounted)
-        case .silent:
-            throw Failure(
-                "\(mount.town) is already mounted and does not answer. 'pulsefs unmount --lazy \(mount.town)' detaches it.",
-                .alreadyMounted)
-        case .failed(let error):
-            throw Failure("\(mount.town) is already mounted and answers with an error: \(error).", .alreadyMounted)
+        let detail: String
+        switch try TownAnswer.status(of: mount) {
         case .dead:
             do throws(Errno) {
-                try KernelMount.detachAll(of: mount)
+                return try KernelMount.detachAll(of: mount)
             } catch {
                 throw Failure("\(mount.town) has a dead mount that cannot be detached: \(error)")
             }
+        case .value(let status):
+            detail = status.map { " by keeper \($0.keeperPid), since \($0.mountedAt)" } ?? ""
+        case .denied: detail = mount.user.map { " by the user with id \($0)" } ?? ""
+        case .silent: detail = " and does not answer. 'pulsefs unmount --lazy \(mount.town)' detaches it"
+        case .failed(let error): detail = " and answers with an error: \(error)"
         }
+        throw Failure("\(mount.town) is already mounted\(detail).", .alreadyMounted)
     }
 
     /// Detaches dead mounts over directories of signal files whose main mount is gone.
