@@ -205,11 +205,6 @@ package enum KernelMount {
         if let failure { throw failure }
     }
 
-    /// Detaches all mounts of a town.
-    package static func detachAll(of main: MountInfo) throws(Errno) {
-        try detach(MountTable().signalMounts(of: main) + [main])
-    }
-
     /// Whether a mount is in use; only root can ask.
     ///
     /// The corresponding flag of umount2(2) is `MNT_EXPIRE`, which marks an unused mount; the next use clears the mark.

@@ -120,7 +120,7 @@ package struct MirrorOptions: ParsableArguments {
         for (option, file) in [("--redis-file", redisFile), ("--redis-ca", redisCa)] {
             // In the town, the worker would wait for itself. A file that cannot be resolved is reported when it is read.
             guard let file, (try? FilePaths.resolved(file))?.hasPrefix(town + "/") == true else { continue }
-            throw Failure("\(file) lies in the town; keep the file of \(option) elsewhere.", .usage)
+            throw Failure("\(file) is in the town; keep the file of \(option) elsewhere.", .usage)
         }
         if let redisCa, access(redisCa, R_OK) != 0 { throw Failure("cannot read \(redisCa): \(Errno.current).") }
         if let runtimeIds {

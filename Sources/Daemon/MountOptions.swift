@@ -43,7 +43,7 @@ package struct MountOptions: ParsableArguments {
 
     @Option(
         help:
-            "What work on ordinary files counts as: off, nothing; observe, life in pulsefs's own answers; or beat, life that tools also read in an agent's heartbeat."
+            "Whether work on ordinary files proves life: off, no; observe, in the answers of pulsefs; or beat, also in the heartbeat files that tools read."
     )
     package var activity = Town.Activity.observe
 

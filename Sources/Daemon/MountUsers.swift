@@ -5,13 +5,15 @@ import SystemPackage
 
 /// Finds out what uses a mount, in all mount namespaces that `/proc` shows.
 ///
-/// Reads `/proc` and `/sys` only. The server of the mount is never asked: it may hang. A failed read means that the
-/// process has ended, that the file lies elsewhere (asking for a mount of ours does not fail), or that this user may not
-/// look, which `hiddenProcesses` counts. Without `/proc` no command gets here: it has the mount table.
+/// Reads `/proc` and `/sys` only. The server of the mount is never asked: it may hang.
+///
+/// A failed read is not an error. It means that the process has ended, that its file is on another file system (statx(2)
+/// does not fail for a mount of ours), or that this user may not examine the process: `hiddenProcesses` counts those.
+/// Without `/proc` there is no mount table, so no caller gets here.
 package struct MountUsers {
     private let devices: Set<String>
     private let mounts: Set<UInt64>
-    /// Only what lies in one of these directories counts; nil means everything.
+    /// Only files in one of these directories count; nil means all.
     private let directories: [String]?
 
     /// A process that uses a mount.
@@ -93,7 +95,7 @@ package struct MountUsers {
         return uses.count < most ? uses + mappedFiles(of: pid).map { ("mapped \($0)", $0) } : uses
     }
 
-    /// The target of a link in `/proc/PID`, if it lies in the mounts.
+    /// The target of a link in `/proc/PID`, if it is in the mounts.
     private func target(ofLink link: String) -> String? {
         guard let location = ProcFS.location(ofLink: link),
             devices.contains(location.device) || mounts.contains(location.mount)

@@ -11,7 +11,7 @@ struct Manual: ParsableCommand {
     }
 
     /// The date of the last change of the commands.
-    private static let date = "2026-11-21"
+    private static let date = "2026-11-30"
 
     static var page: String {
         let top = PulseFS.configuration

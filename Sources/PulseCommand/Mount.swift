@@ -6,13 +6,12 @@ import Linux
 import SystemPackage
 import TownFS
 
-/// `pulsefs mount`.
 struct Mount: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Mount pulsefs over a town.",
         discussion: """
-            Returns when the town answers. The directory stays where it is. Whatever happens to pulsefs, its files are \
-            plain files again afterwards. Works for root, and for other users through fusermount3.
+            Returns when the town answers. The directory stays where it is. When pulsefs ends, even by a crash, \
+            its files are plain files again. Works for root, and for other users through fusermount3.
             """)
 
     @Argument(help: ArgumentHelp("The directory to mount over.", valueName: "town"), completion: .directory)
@@ -35,12 +34,19 @@ struct Mount: ParsableCommand {
         guard mountOptions.isEmpty else {
             // The parser knows the type of each option.
             let words = try MountOptions.arguments(fromMountOptions: mountOptions)
-            var command = try PulseFS.parseAsRoot(["mount"] + options.allArguments + words + ["--", town])
+            let log = options.log.map { ["--log", $0] } ?? []
+            let given = options.arguments + log + (options.foreground ? ["--foreground"] : [])
+            var command = try PulseFS.parseAsRoot(["mount"] + given + words + ["--", town])
             return try command.run()
         }
         let place = try TownPath(town)
         if let mount = place.mount { try replaceIfDead(mount) }
-        try detachOrphans(of: place.path)
+        do throws(Errno) {
+            // Mounts over directories of signal files whose main mount is gone.
+            try KernelMount.detach(MountTable().orphans(of: place.path))
+        } catch {
+            throw Failure("\(place.path) has dead mounts that cannot be detached: \(error)")
+        }
         var status = FileStatus()
         guard stat(place.path, &status) == 0 else { throw Failure("there is no town at \(town): \(Errno.current)") }
         guard status.st_mode & S_IFMT == S_IFDIR else { throw Failure("\(town) is not a directory.") }
@@ -69,7 +75,7 @@ struct Mount: ParsableCommand {
         switch try TownAnswer.status(of: mount) {
         case .dead:
             do throws(Errno) {
-                return try KernelMount.detachAll(of: mount)
+                return try KernelMount.detach(MountTable().signalMounts(of: mount) + [mount])
             } catch {
                 throw Failure("\(mount.town) has a dead mount that cannot be detached: \(error)")
             }
@@ -80,21 +86,5 @@ struct Mount: ParsableCommand {
         case .failed(let error): detail = " and answers with an error: \(error)"
         }
         throw Failure("\(mount.town) is already mounted\(detail).", .alreadyMounted)
-    }
-
-    /// Detaches dead mounts over directories of signal files whose main mount is gone.
-    private func detachOrphans(of town: String) throws {
-        do throws(Errno) {
-            try KernelMount.detach(MountTable().orphans(of: town))
-        } catch {
-            throw Failure("\(town) has dead mounts that cannot be detached: \(error)")
-        }
-    }
-}
-
-extension MountOptions {
-    /// The same options as arguments of `pulsefs mount`.
-    fileprivate var allArguments: [String] {
-        arguments + (log.map { ["--log", $0] } ?? []) + (foreground ? ["--foreground"] : [])
     }
 }

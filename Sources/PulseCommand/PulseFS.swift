@@ -43,7 +43,7 @@ struct PulseFS: ParsableCommand {
         } catch  where exitCode(for: error) == .validationFailure {
             // Only the message, without the parser's help and usage.
             let message = message(for: error)
-            printError("\(message)\(message.last?.isPunctuation == true ? "" : ".") See 'pulsefs --help'.")
+            printError("\(message)\(message.hasSuffix(".") ? "" : ".") See 'pulsefs --help'.")
             Glibc.exit(ExitStatus.usage.rawValue)
         } catch {
             exit(withError: error)

@@ -6,7 +6,6 @@ import Linux
 import SystemPackage
 import TownFS
 
-/// `pulsefs unmount`.
 struct Unmount: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Turn a town into plain files again.",
@@ -38,11 +37,11 @@ struct Unmount: ParsableCommand {
         // A pidfd; nil for a dead mount or one of another user.
         var keeper: SharedDescriptor?
         if case .value(let status?) = answer,
-            let descriptor = try? retryingInterrupts({ clinux_pidfd_open(status.keeperPid) })
+            let pidfd = try? retryingInterrupts({ clinux_pidfd_open(status.keeperPid) })
         {
-            keeper = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: descriptor))
+            keeper = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: pidfd))
+            try writeBack(mount)
         }
-        if keeper != nil { try writeBack(mount) }
         let mounts = try MountTable().signalMounts(of: mount) + [mount]
         let users = MountUsers(of: mounts)
         do throws(Errno) {

@@ -2,10 +2,10 @@ import Glibc
 import Liveness
 import SystemPackage
 import Testing
-import TownFS
 
 @testable import Daemon
 @testable import PulseCommand
+@testable import TownFS
 
 /// The findings of `pulsefs doctor` for given facts.
 @Suite struct DoctorJudgementTests {

@@ -2,7 +2,6 @@ import ArgumentParser
 import Daemon
 import TownFS
 
-/// `pulsefs doctor`.
 struct Doctor: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Check a town and its machine for problems.",

@@ -39,7 +39,7 @@ extension TownFacts {
         case nil: return .ok("\(town) is not mounted; what follows is about mounting it")
         case .value(let status?) where layers > 1:
             return .problem(
-                "\(layers) mounts of pulsefs lie upon each other, the topmost of worker \(status.workerPid)",
+                "\(layers) mounts of pulsefs are stacked here, the topmost of worker \(status.workerPid)",
                 "Touches are seen by the topmost only", do: "'pulsefs unmount \(town)' until one is left")
         case .value(let status?): return .ok("served by worker \(status.workerPid) since \(status.mountedAt)")
         case .value(nil):
@@ -129,13 +129,13 @@ extension TownFacts {
         }
         if type == "fuse.pulsefs" {
             return .problem(
-                "the town lies in another town, \(path)",
+                "the town is inside another town, \(path)",
                 "Each touch passes two mounts, and the outer one stores documents of the inner one as files",
                 do: "Mount one of them, with --signal for the signal files of the other")
         }
         if Self.remoteTypes.contains(type) || type.hasPrefix("fuse") {
             return .warning(
-                "the town lies on \(path), of type \(type)",
+                "the town is on \(path), of type \(type)",
                 "Changes by other hosts are seen late, and write-back is as slow as that file system",
                 do: "A local disk is better; several hosts share liveness with --redis")
         }
@@ -280,7 +280,7 @@ extension TownFacts {
         // Before this program was written.
         if clock < 1_767_225_600 {
             return .problem(
-                "it stands at \(WallTime(seconds: clock).rfc3339)", "Tools take the times of documents for long past",
+                "it stands at \(WallTime(seconds: clock).rfc3339)", "Tools consider every document old",
                 do: "Set it")
         }
         if let status, status.documents.fromFuture > 0 {
@@ -336,7 +336,7 @@ extension TownFacts {
             return .warning(finding, "Other hosts do not see this town yet", do: "Run doctor again in a second")
         case .down:
             return .problem(
-                finding, "Other hosts take this town's runtimes for expired",
+                finding, "Other hosts consider this town's runtimes expired",
                 do: "Is the server running and reachable? pulsefs keeps trying")
         case .refused:
             return .problem(
@@ -355,7 +355,7 @@ extension TownFacts {
     private var version: Finding? {
         guard let status, status.version != PulseFS.version else { return nil }
         return .warning(
-            "mounted by pulsefs \(status.version), asked by \(PulseFS.version)",
+            "mounted by pulsefs \(status.version); this is \(PulseFS.version)",
             "The town runs the version that mounted it", do: "Unmount and mount it when convenient")
     }
 }

@@ -13,8 +13,9 @@ struct TownFacts: Sendable {
 
     struct Log: Sendable {
         var path: String
-        /// Since the last mount: rejected writes, and failed write-backs.
+        /// Rejected writes since the last mount.
         var rejections = 0
+        /// Failed write-backs since the last mount.
         var unwritten = 0
         var lastProblem: String?
     }
@@ -26,7 +27,7 @@ struct TownFacts: Sendable {
     var answer: TownAnswer<TownStatus?>?
     /// How many mounts of pulsefs are stacked here.
     var layers = 0
-    /// The mount that the town lies on.
+    /// The mount that contains the town.
     var enclosing: (path: String, type: String)?
     var mounter: uid_t?
 
@@ -182,7 +183,7 @@ extension TownFacts {
         return count
     }
 
-    /// Nil if it cannot be told.
+    /// Nil if the file system does not tell.
     private static func exists(_ path: String) -> Bool? {
         var status = FileStatus()
         if lstat(path, &status) == 0 { return true }

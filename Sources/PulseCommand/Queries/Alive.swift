@@ -5,7 +5,6 @@ import Liveness
 import SystemPackage
 import TownFS
 
-/// `pulsefs alive`.
 struct Alive: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Tell whether runtimes are alive.",

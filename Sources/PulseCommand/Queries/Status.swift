@@ -4,7 +4,6 @@ import Liveness
 import SystemPackage
 import TownFS
 
-/// `pulsefs status`.
 struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show the state of a town.",

@@ -6,7 +6,6 @@ import Linux
 import Liveness
 import SystemPackage
 
-/// `pulsefs touch`.
 struct TouchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "touch",
@@ -55,7 +54,6 @@ struct TouchCommand: ParsableCommand {
     }
 }
 
-/// `pulsefs forget`.
 struct ForgetCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "forget",

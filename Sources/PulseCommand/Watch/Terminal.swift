@@ -5,8 +5,8 @@ import SystemPackage
 
 /// A terminal in full-screen mode.
 ///
-/// It opens the device again, so that O_NONBLOCK affects nobody else. With it, stopped output (Ctrl-S) does not keep a
-/// signal from ending the program.
+/// It opens the device again, so that O_NONBLOCK affects no other process. With it, stopped output (Ctrl-S) does not keep
+/// a signal from ending the program.
 struct Terminal: ~Copyable {
     private let device: OwnedDescriptor
     private let before: termios

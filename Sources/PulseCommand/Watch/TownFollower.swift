@@ -55,8 +55,6 @@ final class TownFollower: Sendable {
         var trouble: String?
         /// Events since the last look.
         var lines: [Substring] = []
-        /// The follower has ended.
-        var failure: Failure?
         fileprivate var hasRead = false
         fileprivate var lastAnswer = ContinuousClock.now
 
@@ -112,7 +110,7 @@ final class TownFollower: Sendable {
 
     func start() throws(Errno) {
         _ = try Thread(named: "follower") { [self] in
-            while state.withLock({ $0.failure == nil }) {
+            while true {
                 let trouble = followUntilTrouble()
                 state.withLock {
                     $0.lastAnswer = .now
@@ -139,24 +137,15 @@ final class TownFollower: Sendable {
 
     /// Returns when the mount is gone.
     private func follow(_ mount: MountInfo) throws(Errno) {
-        // Opened before anything is read, so that no change is missed. An older worker does not have it.
-        let events: SharedDescriptor?
-        do throws(Errno) {
-            events = SharedDescriptor(
-                try OwnedDescriptor(opening: "\(mount.town)/.pulse/events", in: AT_FDCWD, O_RDONLY | O_NONBLOCK))
-        } catch .noSuchFileOrDirectory {
-            events = nil
-        }
-        guard events != nil || interest == .table else {
-            let message = "\(mount.town) is served by an older pulsefs, without events. Unmount and mount it."
-            return state.withLock { $0.failure = Failure(message, .couldNotTell) }
-        }
+        // Opened before anything is read, so that no change is missed.
+        let events = try OwnedDescriptor(
+            opening: "\(mount.town)/.pulse/events", in: AT_FDCWD, O_RDONLY | O_NONBLOCK)
         var stale = Stale(everything: true)
         var rest: [UInt8] = []
         while true {
             if interest == .table {
                 try refresh(stale, of: mount)
-                stale = Stale(everything: events == nil)
+                stale = Stale()
             }
             state.withLock {
                 $0.lastAnswer = .now
@@ -166,9 +155,8 @@ final class TownFollower: Sendable {
             changed.signal()
             let limit = ContinuousClock.now + Self.tick
             looked.wait(until: limit)
-            // poll(2) ignores a negative descriptor.
-            var question = [pollfd(fd: events?.rawValue ?? -1, events: Int16(POLLIN), revents: 0)]
-            if poll(&question, until: limit), let events { try read(events, into: &rest, &stale) }
+            var question = [pollfd(fd: events.rawValue, events: Int16(POLLIN), revents: 0)]
+            if poll(&question, until: limit) { try read(events, into: &rest, &stale) }
             // Our open file must not keep a detached mount alive.
             guard try MountTable().current(mount) != nil else { return }
         }
@@ -184,15 +172,13 @@ final class TownFollower: Sendable {
     ///
     /// - Parameter rest: The beginning of an incomplete line.
     private func read(
-        _ events: SharedDescriptor, into rest: inout [UInt8], _ stale: inout Stale
+        _ events: borrowing OwnedDescriptor, into rest: inout [UInt8], _ stale: inout Stale
     ) throws(Errno) {
         var block = [UInt8](repeating: 0, count: 64 << 10)
         while state.withLock({ $0.lines.count }) < Self.maximumLines {
             let count: Int
             do throws(Errno) {
-                count = try retryingInterrupts {
-                    block.withUnsafeMutableBytes { Glibc.read(events.rawValue, $0.baseAddress, $0.count) }
-                }
+                count = try retryingInterrupts { Glibc.read(events.rawValue, &block, block.count) }
             } catch .wouldBlock {
                 return
             }
@@ -203,9 +189,7 @@ final class TownFollower: Sendable {
             let lines = String(decoding: rest[..<end], as: UTF8.self).split(separator: "\n")
             rest.removeSubrange(...end)
             switch interest {
-            case .events:
-                state.withLock { $0.lines += lines }
-                changed.signal()
+            case .events: state.withLock { $0.lines += lines }
             case .table:
                 for line in lines {
                     guard let event: TownEvent = JSONText.decode(String(line)) else { continue }

@@ -5,7 +5,6 @@ import Linux
 import SystemPackage
 import TownFS
 
-/// `pulsefs watch`.
 struct Watch: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show live which runtimes are alive.",
@@ -58,7 +57,6 @@ struct Watch: ParsableCommand {
                     throw Failure("cannot write an event: \(error)")
                 }
             }
-            if let failure = seen.failure { throw failure }
             if seen.trouble != trouble {
                 // The duration in the text changes all the time.
                 if trouble == nil || seen.trouble == nil {
@@ -119,10 +117,6 @@ struct Watch: ParsableCommand {
             guard due <= now, !terminal.isWaiting else { continue }
             (earliest, due) = (now + .milliseconds(250), now + .seconds(1))
             let seen = follower.look()
-            if let failure = seen.failure {
-                terminal.leave()
-                throw failure
-            }
             if seen.isBlank { continue }
             (screen.rows, screen.mirror, screen.trouble) = (Array(seen.rows.values), seen.mirror, seen.trouble)
             terminal.show(screen.lines(terminal.size, at: now, from: first))
