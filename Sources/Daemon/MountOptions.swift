@@ -186,6 +186,14 @@ package struct MountOptions: ParsableArguments {
     }
 }
 
+/// Which directories are mounted.
+package enum MountScope: String, ExpressibleByArgument, CaseIterable {
+    /// The whole town, by one mount.
+    case town
+    /// `.pulse` and each directory that can hold signal files, by one mount each.
+    case signals
+}
+
 /// Restrictions of a mount, in the words of mount(8).
 package enum MountRestriction: String, ExpressibleByArgument, CaseIterable {
     case readOnly = "ro"
