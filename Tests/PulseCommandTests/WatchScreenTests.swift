@@ -1,8 +1,8 @@
 import Liveness
 import Testing
-import TownFS
 
 @testable import PulseCommand
+@testable import TownFS
 
 /// The screens of `pulsefs watch`, character by character.
 @Suite struct WatchScreenTests {

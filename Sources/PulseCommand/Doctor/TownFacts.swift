@@ -72,12 +72,6 @@ struct TownFacts: Sendable {
     /// With so many files, passthrough and scope make a difference.
     static let manyNames = 50_000
 
-    init(town: String, user: uid_t, answer: TownAnswer<TownStatus?>?) {
-        self.town = town
-        self.user = user
-        self.answer = answer
-    }
-
     var status: TownStatus? {
         if case .value(let status) = answer { status } else { nil }
     }

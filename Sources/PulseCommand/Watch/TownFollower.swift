@@ -6,26 +6,27 @@ import Synchronization
 import SystemPackage
 import TownFS
 
-/// A line of `.pulse/events`.
+/// A line of `.pulse/events`, without its evidence.
 struct TownEvent: Decodable {
     var seq: UInt64?
     var time: String?
     /// `touched`, `expired`, `exited`, `forgotten`, `mirror_up`, `mirror_down`, `lost`, or another of a newer worker.
     var event: String
     var runtime: String?
-    var signal: String?
-    var source: String?
-    var by: String?
-    var pid: Int32?
-    var program: String?
     var reason: String?
     /// For `lost`: the first and last sequence number of events that a slow reader missed.
     var from: UInt64?
     var to: UInt64?
 
-    /// One printable line for the user.
-    var line: String {
-        let evidence = RuntimeReport.Evidence(source: source, by: by, signal: signal, pid: pid, program: program)
+    /// One printable line for the user, from a line of the file; nil if it is not an event.
+    static func printable(_ json: String) -> String? {
+        // The keys of the evidence are beside the others.
+        guard let event: TownEvent = JSONText.decode(json), let evidence: RuntimeReport.Evidence = JSONText.decode(json)
+        else { return nil }
+        return event.line(with: evidence)
+    }
+
+    private func line(with evidence: RuntimeReport.Evidence) -> String {
         let missed = from.flatMap { from in to.map { "events \(from) to \($0), which were not read in time" } }
         let words = [time ?? "-", TerminalText.fitted(TerminalText.printable(event), to: max(11, event.count))]
         let details = [runtime ?? "", evidence.words(on: ""), reason ?? "", missed ?? ""].filter { !$0.isEmpty }

@@ -3,7 +3,6 @@ import Daemon
 import Glibc
 import Linux
 import SystemPackage
-import TownFS
 
 struct Watch: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -47,8 +46,8 @@ struct Watch: ParsableCommand {
             follower.changed.wait(until: .now)
             let seen = follower.look()
             for line in seen.lines {
-                let event: TownEvent? = json ? nil : JSONText.decode(String(line))
-                let text = json ? String(line) : event?.line ?? TerminalText.printable(String(line))
+                let line = String(line)
+                let text = json ? line : TownEvent.printable(line) ?? TerminalText.printable(line)
                 do {
                     _ = try FileDescriptor.standardOutput.writeAll((text + "\n").utf8)
                 } catch Errno.brokenPipe {

@@ -21,19 +21,6 @@ package struct RuntimeReport: Codable, Sendable {
         /// The process that made the touch.
         package var pid: Int32?
         package var program: String?
-
-        package init(
-            source: String?, by: String?, signal: String? = nil, receivedAt: String? = nil, host: String? = nil,
-            pid: Int32?, program: String?
-        ) {
-            self.source = source
-            self.by = by
-            self.signal = signal
-            self.receivedAt = receivedAt
-            self.host = host
-            self.pid = pid
-            self.program = program
-        }
     }
 
     package let id: String
