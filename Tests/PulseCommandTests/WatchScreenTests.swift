@@ -2,6 +2,7 @@ import Liveness
 import Testing
 
 @testable import PulseCommand
+@testable import TownFS
 
 /// The screens of `pulsefs watch`, character by character.
 @Suite struct WatchScreenTests {
@@ -11,11 +12,11 @@ import Testing
         _ id: String, _ state: String, age: Double, left: Double = 0, shows: String? = nil, command: String? = nil,
         source: String = "written", by: String? = nil, program: String? = nil, readBefore passed: Double = 0
     ) -> WatchScreen.Row {
-        let runtime = RuntimeFile(
-            id: id, state: state,
-            evidence: RuntimeFile.Evidence(
-                source: source, by: by, host: "anna", pid: program.map { _ in 4711 }, program: program),
-            ageSeconds: age, ttlLeftSeconds: left, lastCommand: command, reportedState: shows)
+        var runtime = RuntimeReport(id: id, state: state)
+        runtime.evidence = RuntimeReport.Evidence(
+            source: source, by: by, host: "anna", pid: program.map { _ in 4711 }, program: program)
+        (runtime.ageSeconds, runtime.ttlLeftSeconds) = (age, left)
+        (runtime.lastCommand, runtime.reportedState) = (command, shows)
         return WatchScreen.Row(runtime: runtime, readAt: now - .seconds(passed))
     }
 
