@@ -16,7 +16,7 @@ import SystemPackage
 ///
 /// It is found by name alone: no program that walks the town meets it. The content of a file is made when it is opened
 /// or its status is read. A directory exists while there is a runtime in it.
-package final class PulseFileSystem: HandleFileSystem, DirectoryFileSystem {
+package final class PulseFileSystem: HandleFileSystem {
     static let name = Array(".pulse".utf8)
 
     /// Handles from here on are of `.pulse`; those of the tree are counted from 1.
@@ -34,7 +34,7 @@ package final class PulseFileSystem: HandleFileSystem, DirectoryFileSystem {
     private let town: Town
     private let signals: SignalDirectories
     package let files = HandleTable<OpenHandle>(from: firstHandle)
-    package let directories = DirectoryHandles(from: firstHandle)
+    private let directories = DirectoryHandles(from: firstHandle)
 
     /// - Parameters:
     ///   - signals: All of the town: fsync(2) of `.pulse` writes their documents back.
@@ -314,18 +314,12 @@ package final class PulseFileSystem: HandleFileSystem, DirectoryFileSystem {
 
     // MARK: Directories
 
-    package var connection: Connection? { nil }
-
-    package func isListingKept(_ inode: InodeNumber) -> Bool { false }
-
-    package func listedEntry(
-        _ name: FileName, in parent: InodeNumber, for request: Request
-    ) throws(Errno) -> Entry { try lookup(name, in: parent, for: request) }
-
-    package func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory { try openDirectory(inode) }
+    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
+        OpenDirectoryReply(handle: directories.opened.insert(try openDirectory(inode)))
+    }
 
     /// - Throws: ENOTDIR.
-    package func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+    private func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let entries = try entries(of: node(inode)).map { name, node in
             OpenDirectory.Listed(
                 name: NodeName(Array(name.utf8)), number: node.number, kind: node.isDirectory ? S_IFDIR : S_IFREG)
@@ -346,6 +340,35 @@ package final class PulseFileSystem: HandleFileSystem, DirectoryFileSystem {
             let nodes = listing.directories.map { PulseNode.runtimes($0.0) } + listing.runtimes.map { .runtime($0.0) }
             return nodes.map { ($0.name, $0) }
         }
+    }
+
+    package func readdir(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in entry.add(to: &reply) }
+    }
+
+    package func readdirplus(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in
+            entry.add(to: &reply) { (name) throws(Errno) in try lookup(name, in: inode, for: request) }
+        }
+    }
+
+    private func list(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        _ add: (OpenDirectory.Listed, inout DirectoryReply) -> Bool
+    ) throws(Errno) {
+        try directories.list(
+            inode, handle, from: offset, into: &reply, isKept: { false },
+            open: { () throws(Errno) in try openDirectory(inode) }, add)
+    }
+
+    package func releasedir(_ handle: FileHandle) {
+        _ = directories.opened.remove(handle)
     }
 
     /// Of `.pulse` itself: writes every document back.
