@@ -71,6 +71,8 @@ struct ProcessFiles {
 
     /// The process (`Tgid` in proc(5)) that a thread belongs to; nil after its end.
     func process() -> pid_t? {
+        // Most callers are main threads, and reading `status` takes as long as a request.
+        if clinux_is_main_thread(number) { return number }
         // Tgid is one of the first lines.
         let text = bytes(of: "status", atMost: 512)
         let line = text.split(separator: UInt8(ascii: "\n")).first { $0.starts(with: "Tgid:".utf8) }

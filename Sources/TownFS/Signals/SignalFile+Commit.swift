@@ -98,7 +98,7 @@ extension SignalFile {
                     state.presence = .committed(content)
                     state.revision += 1
                 }
-                state.caching.recordWriter(request.thread, at: now.instant)
+                state.caching.recordChange(by: request.thread, at: now.instant)
                 let notification = town.liveness.apply(
                     Touch(
                         signal: path, runtime: attribution.runtime, receivedAt: now.wall, at: now.instant,
