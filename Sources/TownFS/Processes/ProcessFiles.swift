@@ -71,6 +71,8 @@ struct ProcessFiles {
 
     /// The process (`Tgid` in proc(5)) that a thread belongs to; nil after its end.
     func process() -> pid_t? {
+        // Most callers are main threads, and reading `status` takes as long as a request.
+        if clinux_is_main_thread(number) { return number }
         // Tgid is one of the first lines.
         Self.field("Tgid", in: bytes(of: "status", atMost: 512)).flatMap { pid_t($0) }
     }

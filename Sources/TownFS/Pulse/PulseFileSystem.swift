@@ -19,11 +19,6 @@ import SystemPackage
 package final class PulseFileSystem: HandleFileSystem {
     static let name = Array(".pulse".utf8)
 
-    /// Handles from here on are of `.pulse`; those of the tree are counted from 1.
-    private static let firstHandle = FileHandle(rawValue: 1 << 63)
-
-    static func owns(_ handle: FileHandle) -> Bool { handle.rawValue >= firstHandle.rawValue }
-
     /// See `TreeFileSystem.generation`.
     private let generation = UInt32.random(in: 1...UInt32.max)
     private let user = getuid()
@@ -33,28 +28,33 @@ package final class PulseFileSystem: HandleFileSystem {
     private let alive: AliveDirectory
     private let town: Town
     private let signals: SignalDirectories
-    package let files = HandleTable<OpenHandle>(from: firstHandle)
-    private let directories = DirectoryHandles(from: firstHandle)
+    package let files: HandleTable<OpenHandle>
+    private let directories: DirectoryHandles
 
     /// - Parameters:
     ///   - signals: All of the town: fsync(2) of `.pulse` writes their documents back.
     ///   - top: The inode of `.pulse`: the root where it is a mount of its own.
+    ///   - files, directories: Those of the tree, if it is in one mount with `.pulse`.
     ///   - treeCounts: The inodes and open files of the mounts of the town's tree.
     ///   - server: The part of `status.json` that only the process knows.
     init(
         of town: Town, signals: SignalDirectories, top: InodeNumber = PulseInodes.top,
+        files: HandleTable<OpenHandle> = HandleTable(), directories: DirectoryHandles = DirectoryHandles(),
         treeCounts: @escaping @Sendable () -> TownStatus.FileSystem,
         server: @escaping @Sendable () -> TownStatus.Server
     ) {
         self.town = town
         self.signals = signals
+        self.files = files
+        self.directories = directories
         let inodes = PulseInodes(top: top)
         self.inodes = inodes
         alive = AliveDirectory(of: town)
         content = PulseContent(of: town, signals: signals, server: server) { [files] in
             var counts = treeCounts()
             counts.inodes += inodes.count
-            counts.openFiles += files.count
+            // A mount of its own has handles of its own.
+            if inodes.top == .root { counts.openFiles += files.count }
             return counts
         }
     }
@@ -343,28 +343,13 @@ package final class PulseFileSystem: HandleFileSystem {
     }
 
     package func readdir(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, plus: Bool, into reply: inout DirectoryReply,
         for request: Request
-    ) throws(Errno) {
-        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in entry.add(to: &reply) }
-    }
-
-    package func readdirplus(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        for request: Request
-    ) throws(Errno) {
-        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in
-            entry.add(to: &reply) { (name) throws(Errno) in try lookup(name, in: inode, for: request) }
-        }
-    }
-
-    private func list(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        _ add: (OpenDirectory.Listed, inout DirectoryReply) -> Bool
     ) throws(Errno) {
         try directories.list(
-            inode, handle, from: offset, into: &reply, isKept: { false },
-            open: { () throws(Errno) in try openDirectory(inode) }, add)
+            inode, handle, from: offset, plus: plus, into: &reply, isKept: { false },
+            open: { () throws(Errno) in try openDirectory(inode) },
+            lookup: { (name) throws(Errno) in try lookup(name, in: inode, for: request) })
     }
 
     package func releasedir(_ handle: FileHandle) {

@@ -24,6 +24,7 @@ extension SignalFile {
         let agreed = try? current.get()
         let same = handles.filter { $0.inode == inode }
         if let status = status(for: request, among: same, unlessOfSize: agreed?.st_size) {
+            state.withLock { $0.caching.recordDisagreement() }
             return StatusReply(status: status, timeout: 0)
         }
         guard let status = try current.get() else { throw .noSuchFileOrDirectory }
@@ -59,10 +60,13 @@ extension SignalFile {
     ) -> Bool {
         let now = town.now.instant
         return state.withLock { state in
-            guard state.revision == revision, !state.caching.isContended(for: request.thread, at: now),
-                state.handles.allSatisfy({
-                    $0.agrees(with: status) && !state.caching.isContended(for: $0.thread, at: now)
-                })
+            guard state.revision == revision, state.handles.allSatisfy({ $0.agrees(with: status) }) else {
+                state.caching.recordDisagreement()
+                return false
+            }
+            state.caching.recordReply(of: inode, revision: revision, to: request.thread, at: now)
+            guard !state.caching.isContended(for: request.thread, at: now),
+                !state.handles.contains(where: { state.caching.isContended(for: $0.thread, at: now) })
             else { return false }
             state.caching.sendValid(of: inode, for: Self.attributeTimeout, at: now)
             return true

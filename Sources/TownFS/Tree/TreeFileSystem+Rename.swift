@@ -153,9 +153,7 @@ extension TreeFileSystem {
         }
     }
 
-    /// Makes an inode what its name means at the new path of its directory.
-    ///
-    /// The kernel keeps using the inode.
+    /// Makes an inode, which the kernel keeps using, what its name means at the new path of its directory.
     private func resolve(_ moved: NodeStore.MovedEntry, for request: Request) {
         guard let parent = try? nodes.descriptor(of: moved.parent) else { return }
         let real = try? moved.name.withPointer { (name) throws(Errno) in
@@ -266,9 +264,7 @@ extension TreeFileSystem {
         }
     }
 
-    /// The content of an ordinary file that is about to become a signal file's.
-    ///
-    /// EINVAL if it is no document.
+    /// The content of an ordinary file that is about to become a signal file's; EINVAL if it is no document.
     private func content(ofBacking source: NameAt) throws(Errno) -> SignalFile.Content {
         do throws(Errno) {
             return try content(ofBacking: source.nodeName, in: source.descriptor)
