@@ -124,9 +124,7 @@ package final class Journal: Sendable {
 
     // MARK: Replaying
 
-    /// The last event of each path.
-    ///
-    /// Stops at an invalid entry, which no worker publishes.
+    /// The last event of each path; stops at an invalid entry, which no worker publishes.
     func replay() -> [[UInt8]: Event] {
         let word = clinux_load_acquire(head)
         let used = Int(word & (1 << 63 - 1))

@@ -272,9 +272,7 @@ final class SignalFile: Sendable {
         return handle
     }
 
-    /// Forgets an open file that was closed.
-    ///
-    /// A file that was created and never committed does not exist then.
+    /// Forgets an open file that was closed; a file that was created and never committed does not exist then.
     func deregister(_ handle: SignalOpenFile) {
         state.withLock { state in
             state.handles.removeAll { $0 === handle }
