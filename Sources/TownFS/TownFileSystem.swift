@@ -12,9 +12,9 @@ package final class TownFileSystem: HandleFileSystem {
 
     /// - Parameter server: The part of `.pulse/status.json` that only the process knows.
     package init(_ town: Town, server: @escaping @Sendable () -> TownStatus.Server) throws(Errno) {
-        let signals = SignalDirectories(town: town)
+        let signals = SignalDirectory(rootOf: town)
         let tree = try TreeFileSystem(
-            town, covering: .town, root: town.root, signals: signals, hiding: PulseFileSystem.name)
+            town, covering: [], root: town.root, signals: signals, hiding: PulseFileSystem.name)
         self.tree = tree
         pulse = PulseFileSystem(
             of: town, signals: signals, files: tree.files, directories: tree.directories, treeCounts: { tree.counts },

@@ -27,7 +27,7 @@ package final class PulseFileSystem: HandleFileSystem {
     private let content: PulseContent
     private let alive: AliveDirectory
     private let town: Town
-    private let signals: SignalDirectories
+    private let signals: SignalDirectory
     package let files: HandleTable<OpenHandle>
     private let directories: DirectoryHandles
 
@@ -38,7 +38,7 @@ package final class PulseFileSystem: HandleFileSystem {
     ///   - treeCounts: The inodes and open files of the mounts of the town's tree.
     ///   - server: The part of `status.json` that only the process knows.
     init(
-        of town: Town, signals: SignalDirectories, top: InodeNumber = PulseInodes.top,
+        of town: Town, signals: SignalDirectory, top: InodeNumber = PulseInodes.top,
         files: HandleTable<OpenHandle> = HandleTable(), directories: DirectoryHandles = DirectoryHandles(),
         treeCounts: @escaping @Sendable () -> TownStatus.FileSystem,
         server: @escaping @Sendable () -> TownStatus.Server

@@ -216,7 +216,7 @@ extension TreeFileSystem {
                 do throws(Errno) {
                     try remove()
                 } catch .directoryNotEmpty {
-                    let signals = signals.directory(NodeName(name), in: directory.signals)
+                    let signals = directory.signals?.child(NodeName(name))
                     guard let signals, signals.scope.hasSignals else { throw .directoryNotEmpty }
                     try emptyBackingDirectory(signals, name, in: directory)
                     try remove()

@@ -18,7 +18,7 @@ package final class TreeFileSystem: HandleFileSystem {
 
     let town: Town
     let nodes: NodeStore
-    let signals: SignalDirectories
+    let signals: SignalDirectory
     let devices: DeviceInodeMap
     package let files = HandleTable<OpenHandle>()
     let directories = DirectoryHandles()
@@ -33,11 +33,11 @@ package final class TreeFileSystem: HandleFileSystem {
     let aliases: AliasedDirectories
 
     /// - Parameters:
-    ///   - cover: The part of the town that the mount covers.
-    ///   - root: The root of that part, opened before the mount.
-    ///   - signals: All of the town.
+    ///   - path: The directory that the mount covers; empty for the whole town.
+    ///   - root: That directory, opened before the mount.
+    ///   - signals: The root of the town's.
     init(
-        _ town: Town, covering cover: SignalMount, root: Descriptor, signals: SignalDirectories,
+        _ town: Town, covering path: [UInt8], root: Descriptor, signals: SignalDirectory,
         hiding hiddenName: [UInt8]? = nil
     ) throws(Errno) {
         self.town = town
@@ -55,13 +55,14 @@ package final class TreeFileSystem: HandleFileSystem {
         aliases = AliasedDirectories(in: root)
         devices = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
         backingContext = BackingFile.Context(processes: town.processes, devices: devices)
+        let covered = signals.descendant(path)
         nodes = NodeStore(
-            root: root, identity: identity, signals: signals.directory(under: cover),
+            root: root, identity: identity, signals: covered,
             firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
             reliesOnBirths: !kind.isOverlay,
             handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil)
         var startupScan = StartupScan(of: town)
-        startupScan.run(under: cover, in: root, signals)
+        if let covered { startupScan.run(in: root, covered) }
     }
 
     package func connected(to connection: Connection) { ioModes.connect(to: connection) }
@@ -150,7 +151,7 @@ package final class TreeFileSystem: HandleFileSystem {
         seenAt renameGeneration: NodeStore.RenameGeneration
     ) -> Entry {
         let status = found.status
-        let lower = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
+        let lower = status.isDirectory ? directory.signals?.child(name) : nil
         let isAliased = found.isDirectory && (directory.isAliased || aliases.contains(found))
         let (inode, mayBeMapped) = nodes.remember(
             found, named: name, in: directory.inode, signals: lower, isAliased: isAliased, seenAt: renameGeneration)
