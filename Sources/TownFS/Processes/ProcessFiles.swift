@@ -70,7 +70,7 @@ struct ProcessFiles {
         // Most callers are main threads, and reading `status` takes as long as a request.
         if clinux_is_main_thread(number) { return number }
         // Tgid is one of the first lines.
-        Self.field("Tgid", in: bytes(of: "status", atMost: 512)).flatMap { pid_t($0) }
+        return Self.field("Tgid", in: bytes(of: "status", atMost: 512)).flatMap { pid_t($0) }
     }
 
     /// The supplementary groups (`Groups` in proc(5)), and whether CAP_FSETID is effective; nil after its end.
