@@ -353,28 +353,17 @@ final class RecordingFileSystem: FileSystem {
     }
 
     func readdir(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, plus: Bool, into reply: inout DirectoryReply,
         for request: Request
     ) throws(Errno) {
-        try record("readdir \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
-        for entry in Self.names where entry.nextOffset > offset {
-            let isAdded = entry.name.withCString {
-                reply.add(
-                    FileName(borrowing: $0), number: entry.number, mode: entry.mode, nextOffset: entry.nextOffset)
-            }
-            guard isAdded else { return }
-        }
-        reply.end(isKept: inode == Self.kept)
-    }
-
-    func readdirplus(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        for request: Request
-    ) throws(Errno) {
-        try record("readdirplus \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
+        let operation = plus ? "readdirplus" : "readdir"
+        try record("\(operation) \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
         for entry in Self.names where entry.nextOffset > offset {
             let isAdded = entry.name.withCString { name in
                 let name = FileName(borrowing: name)
+                guard plus else {
+                    return reply.add(name, number: entry.number, mode: entry.mode, nextOffset: entry.nextOffset)
+                }
                 guard reply.hasRoom(for: name) else { return false }
                 return reply.add(name, entry: Self.entry, nextOffset: entry.nextOffset)
             }

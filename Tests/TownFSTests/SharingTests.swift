@@ -126,7 +126,7 @@ import Testing
     @Test func unlinkElsewhereRemovesTheFileUnlessItWasTouchedLater() throws {
         try withSharedTown { (town) throws in
             try town.write(document("here", at: town.now), to: keepalive)
-            town.town.writeback.writeNow(town.signals.root.knownFiles)
+            town.town.writeback.writeNow(town.signals.knownFiles)
             let path = RecordSubject.signal(SignalPath(bytes: Array(keepalive.utf8)))
             forget(path, at: town.now + .seconds(-1), town)
             #expect(try town.exists(keepalive))

@@ -20,6 +20,7 @@ extension NodeStore.State {
     mutating func hasShrunk() -> Bool {
         guard peak > 1024, nodes.count * 2 < peak else { return false }
         peak = nodes.count
+        nodes.shrinkIndex()
         return true
     }
 
@@ -107,9 +108,7 @@ extension NodeStore.State {
         ring.compactMap(\.self).compactMap { dropDescriptor(of: $0) }
     }
 
-    /// Caches a descriptor.
-    ///
-    /// - Returns: The one that was evicted, to be closed outside the lock.
+    /// Caches a descriptor, and returns the one that was evicted, to be closed outside the lock.
     mutating func keep(
         _ descriptor: Descriptor, for inode: InodeNumber, identity: FileIdentity
     ) -> NodeStore.Evicted? {
