@@ -32,7 +32,7 @@ package final class PulseFileSystem: HandleFileSystem {
     private let treeCounts: @Sendable () -> TownStatus.FileSystem
     private let describe: @Sendable (TownFileSystem.Snapshot) -> TownStatus
     package let files: HandleTable<OpenHandle>
-    private let directories: DirectoryHandles
+    package let directories: DirectoryHandles
 
     /// - Parameters:
     ///   - signals: All of the town: fsync(2) of `.pulse` writes their documents back.
@@ -414,10 +414,6 @@ package final class PulseFileSystem: HandleFileSystem {
             inode, handle, from: offset, plus: plus, into: &reply, isKept: { false },
             open: { () throws(Errno) in try openDirectory(inode) },
             lookup: { (name) throws(Errno) in try lookup(name, in: inode, for: request) })
-    }
-
-    package func releasedir(_ handle: FileHandle) {
-        _ = directories.opened.remove(handle)
     }
 
     /// Of `.pulse` itself: writes every document back.
