@@ -22,6 +22,7 @@ package final class TownFileSystem: HandleFileSystem {
     }
 
     package var files: HandleTable<OpenHandle> { tree.files }
+    package var directories: DirectoryHandles { tree.directories }
 
     package var features: Features { tree.features }
 
@@ -191,8 +192,6 @@ package final class TownFileSystem: HandleFileSystem {
     ) throws(Errno) {
         try owner(of: inode).readdir(inode, handle, from: offset, plus: plus, into: &reply, for: request)
     }
-
-    package func releasedir(_ handle: FileHandle) { tree.releasedir(handle) }
 
     package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
         try owner(of: inode).fsyncdir(inode, handle, dataOnly: dataOnly)

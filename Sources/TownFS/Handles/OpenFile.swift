@@ -144,6 +144,7 @@ package final class OpenHandle: Sendable {
 /// A file system that keeps its open files in a table: a request with a file handle goes to the open file.
 package protocol HandleFileSystem: FileSystem {
     var files: HandleTable<OpenHandle> { get }
+    var directories: DirectoryHandles { get }
 }
 
 extension HandleFileSystem {
@@ -220,6 +221,8 @@ extension HandleFileSystem {
     package func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32 {
         try files[handle].file.poll(pollHandle)
     }
+
+    package func releasedir(_ handle: FileHandle) { _ = directories.opened.remove(handle) }
 }
 
 /// A table from file handles to what they stand for.

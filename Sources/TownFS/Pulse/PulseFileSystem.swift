@@ -29,7 +29,7 @@ package final class PulseFileSystem: HandleFileSystem {
     private let town: Town
     private let signals: SignalDirectory
     package let files: HandleTable<OpenHandle>
-    private let directories: DirectoryHandles
+    package let directories: DirectoryHandles
 
     /// - Parameters:
     ///   - signals: All of the town: fsync(2) of `.pulse` writes their documents back.
@@ -350,10 +350,6 @@ package final class PulseFileSystem: HandleFileSystem {
             inode, handle, from: offset, plus: plus, into: &reply, isKept: { false },
             open: { () throws(Errno) in try openDirectory(inode) },
             lookup: { (name) throws(Errno) in try lookup(name, in: inode, for: request) })
-    }
-
-    package func releasedir(_ handle: FileHandle) {
-        _ = directories.opened.remove(handle)
     }
 
     /// Of `.pulse` itself: writes every document back.

@@ -65,12 +65,15 @@ extension NodeStore.State {
         while next != .root, let node = nodes[next], node.lookups == 0, node.firstChild == 0 {
             nodes.unlink(next)
             nodes.remove(next)
-            if let file = node.signalFile, bySignal[ObjectIdentifier(file)] == next {
-                bySignal[ObjectIdentifier(file)] = nil
-            }
+            removeSignal(node.signalFile, of: next)
             removed.append(node)
             next = node.parent
         }
+    }
+
+    /// Gives a signal file a new inode at its next lookup, if this one is its inode.
+    mutating func removeSignal(_ file: SignalFile?, of inode: InodeNumber) {
+        if let file, bySignal[ObjectIdentifier(file)] == inode { bySignal[ObjectIdentifier(file)] = nil }
     }
 
     /// The names to walk from the nearest descriptor or export handle; none if the inode itself has a descriptor.

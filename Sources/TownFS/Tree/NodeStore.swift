@@ -390,9 +390,7 @@ final class NodeStore: Sendable {
         state.withLock { state in
             guard let node = state.nodes[inode] else { return }
             state.nodes.unindex(inode)
-            if let former = node.signalFile, state.bySignal[ObjectIdentifier(former)] == inode {
-                state.bySignal[ObjectIdentifier(former)] = nil
-            }
+            state.removeSignal(node.signalFile, of: inode)
             dropped = node.descriptor
             state.place(inode, at: name, in: parent, signals: nil, removing: &removed)
             state.nodes[inode]?.nameKind = .signal(file)
@@ -408,7 +406,7 @@ final class NodeStore: Sendable {
         var removed: [Node] = []
         state.withLock { state in
             guard let former = state.nodes[inode]?.signalFile else { return }
-            if state.bySignal[ObjectIdentifier(former)] == inode { state.bySignal[ObjectIdentifier(former)] = nil }
+            state.removeSignal(former, of: inode)
             state.place(inode, at: name, in: parent, signals: nil, removing: &removed)
             state.nodes[inode]?.nameKind = .backing(identity)
             state.nodes.index(inode)

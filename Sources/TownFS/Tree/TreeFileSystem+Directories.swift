@@ -58,8 +58,6 @@ extension TreeFileSystem {
         }
     }
 
-    package func releasedir(_ handle: FileHandle) { _ = directories.opened.remove(handle) }
-
     package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
         let node = try nodes.node(inode)
         // All signal files in this directory and below.
