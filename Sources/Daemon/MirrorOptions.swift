@@ -76,7 +76,7 @@ package struct MirrorOptions: ParsableArguments {
     private static func check(townName: String) throws {
         let isFit =
             (1...100).contains(townName.utf8.count)
-            && townName.utf8.allSatisfy { RuntimeID.isAllowed($0) && $0 != UInt8(ascii: "/") }
+            && townName.utf8.allSatisfy(RuntimeID.isAllowedInName)
         guard isFit else {
             throw ValidationError("--town-name takes up to 100 ASCII letters, digits and _ . -")
         }

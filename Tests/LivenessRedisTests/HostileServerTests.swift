@@ -6,7 +6,7 @@ import Testing
 @testable import LivenessRedis
 
 /// A hostile server can only cause an error, soon and with bounded memory.
-@Suite(.onOwnThread, .serialized) struct HostileServerTests {
+@Suite(.onOwnThread, .serialized, .timeLimit(.minutes(5))) struct HostileServerTests {
     /// Twenty times the timeouts, for a loaded machine.
     private let soon = Duration.seconds(10)
 

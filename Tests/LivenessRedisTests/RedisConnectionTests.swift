@@ -5,7 +5,7 @@ import Testing
 
 @testable import LivenessRedis
 
-@Suite(.onOwnThread, .needsRedis) struct RedisConnectionTests {
+@Suite(.onOwnThread, .needsRedis, .timeLimit(.minutes(5))) struct RedisConnectionTests {
     private let ping = RedisCommand("PING")
 
     private func open(_ url: String, caFile: String? = nil, replyTimeout: Duration = .seconds(5)) throws
