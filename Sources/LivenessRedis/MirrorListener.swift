@@ -94,8 +94,8 @@ struct MirrorListener {
 
     private func catchUp(with names: [String], over connection: RedisConnection) throws {
         for start in stride(from: 0, to: names.count, by: Self.batchSize) where !mirror.isClosing {
-            let keys = names[start...].prefix(Self.batchSize).map(keys.key(named:))
-            let answer = try connection.pipeline([RedisCommand(["MGET"] + keys)])[0].checked()
+            let batch = names[start...].prefix(Self.batchSize).map(keys.key(named:))
+            let answer = try connection.pipeline([RedisCommand(["MGET"] + batch)])[0].checked()
             guard case .array(let values) = answer else { throw RedisError.protocolViolation("no list of values") }
             let records = values.compactMap { value -> SharedRecord? in
                 if case .string(let bytes) = value { decode(bytes) } else { nil }

@@ -1,7 +1,6 @@
 import Linux
 import Liveness
 import Logging
-import Synchronization
 
 /// Sends local changes to Redis, on a thread of its own.
 ///

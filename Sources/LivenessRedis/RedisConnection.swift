@@ -14,11 +14,6 @@ package final class RedisConnection {
     /// The server's URL, without credentials.
     package let place: String
 
-    /// For poll(2): readable when there is something to `receive`, or at the end.
-    ///
-    /// Call `receive` until it returns nil first: replies that have been read already do not make it readable.
-    package var descriptor: CInt { socket.rawValue }
-
     private let socket: OwnedDescriptor
     private let tls: TLSSession?
     private let replyTimeout: Duration
@@ -159,9 +154,10 @@ package final class RedisConnection {
 
     private func sendSome() throws(RedisError) {
         do throws(Errno) {
-            sent += try outgoing.withUnsafeBytes { bytes throws(Errno) in
-                let rest = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(sent))
-                return try retryingInterrupts {
+            let bytes = outgoing
+            let unsent = bytes.span.bytes.extracting(droppingFirst: sent)
+            sent += try unsent.withUnsafeBytes { rest throws(Errno) in
+                try retryingInterrupts {
                     Glibc.send(socket.rawValue, rest.baseAddress, rest.count, clinux_msg_nosignal)
                 }
             }

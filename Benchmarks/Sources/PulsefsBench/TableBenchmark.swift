@@ -225,17 +225,11 @@ private struct Store {
         func deadlineMovedEarlier() {}
     }
 
-    let liveness = InMemoryLivenessStore(watcher: Watcher(), wallTime: { Self.wallTime })
-
-    private static var wallTime: WallTime {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        return WallTime(seconds: Int64(now.tv_sec), nanoseconds: Int32(now.tv_nsec))
-    }
+    let liveness = InMemoryLivenessStore(watcher: Watcher(), wallTime: { .now })
 
     /// As a request does it: reads the clocks and touches.
     func touch(_ touch: inout Touch, later: Duration = .zero) {
-        touch.receivedAt = Self.wallTime
+        touch.receivedAt = .now
         touch.stamp = HLCTimestamp(touch.receivedAt)
         touch.at = .now + later
         liveness.touch(touch)

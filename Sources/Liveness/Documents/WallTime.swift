@@ -13,7 +13,7 @@ public struct WallTime: Hashable, Comparable, Sendable {
     /// The current time.
     ///
     /// The corresponding C function is `clock_gettime` with `CLOCK_REALTIME`.
-    package static var now: WallTime {
+    public static var now: WallTime {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
         return WallTime(seconds: Int64(now.tv_sec), nanoseconds: Int32(now.tv_nsec))

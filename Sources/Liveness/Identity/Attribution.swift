@@ -113,4 +113,3 @@ public enum Attribution: Hashable, Sendable, CustomStringConvertible {
         self = .runtime(runtime, by: evidence)
     }
 }
-

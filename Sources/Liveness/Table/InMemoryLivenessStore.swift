@@ -81,7 +81,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     public func areAlive(_ ids: [RuntimeID]) -> [Bool]? {
-        let now = now()
+        let now = now().offset
         var answers: [Bool] = []
         answers.reserveCapacity(ids.count)
         while answers.count < ids.count {
@@ -181,7 +181,7 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// The number of records by state; looks at each, releasing the lock in between.
     public func counts() -> LivenessTable.Counts {
-        let now = now()
+        let now = now().offset
         var counts = LivenessTable.Counts()
         inSlices(of: \.records) { subject, entry in
             switch subject {
@@ -199,7 +199,7 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// Whether it contains a living runtime.
     public func hasLivingRuntimes(in directory: String) -> Bool {
-        let now = now()
+        let now = now().offset
         var isFound = false
         visitRuntimes(in: directory) { _, record in
             isFound = record.isAlive(at: now)

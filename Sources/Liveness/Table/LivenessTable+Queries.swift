@@ -6,7 +6,9 @@ extension LivenessTable {
     func record(of subject: RecordSubject) -> Record? { records[subject]?.record }
 
     /// False for an unknown runtime.
-    public func isAlive(_ id: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
+    public func isAlive(_ id: RuntimeID, at now: ContinuousClock.Instant) -> Bool { isAlive(id, at: now.offset) }
+
+    func isAlive(_ id: RuntimeID, at now: Duration) -> Bool {
         records.index(of: .runtime(id)).map { records.read($0) { $0.record.isAlive(at: now) } } ?? false
     }
 
@@ -99,6 +101,7 @@ public struct RuntimeListing: Sendable {
     /// Looks at up to `limit` more runtimes; none in a directory that is known to contain a living one.
     mutating func advance(through table: LivenessTable, limit: Int, at now: ContinuousClock.Instant) {
         guard let start = next else { return }
+        let now = now.offset
         var afterDirectory: String?
         let rest = table.visitRuntimes(in: path, from: start, limit: limit) { id, record in
             let isAlive = record.isAlive(at: now)

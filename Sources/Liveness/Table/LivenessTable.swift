@@ -80,14 +80,14 @@ public struct LivenessTable: Sendable {
         let runtime = touch.runtime.map { place(of: .runtime($0)) }
         if let signal { moveStamp(of: &touch, past: signal) }
         if let runtime {
-            let at = touch.at
-            let isLate = runtime.index.map { records.read($0) { $0.record.touch.at > at } } ?? false
+            let at = touch.offset
+            let isLate = runtime.index.map { records.read($0) { $0.record.touch.offset > at } } ?? false
             if !isLate { moveStamp(of: &touch, past: runtime) }
         }
         let count = records.count
-        if let signal { merge(touch, into: signal, at: touch.at) }
-        let isAlive = runtime.map { merge(touch, into: $0, at: touch.at) } ?? false
-        if records.count > count { sweepSome(at: touch.at) }
+        if let signal { merge(touch, into: signal, at: touch.offset) }
+        let isAlive = runtime.map { merge(touch, into: $0, at: touch.offset) } ?? false
+        if records.count > count { sweepSome(at: touch.offset) }
         return isAlive
     }
 
@@ -110,18 +110,18 @@ public struct LivenessTable: Sendable {
     ) -> Bool {
         guard let subject = touch.subject, isNewer(touch.stamp, than: subject) else { return false }
         let place = place(of: subject)
-        merge(touch, into: place, at: now)
+        merge(touch, into: place, at: now.offset)
         if let exit, case .runtime = subject, let index = records.index(of: subject) {
             records[index].record.end(by: exit, stamp: touch.stamp)
         }
-        if place.index == nil { sweepSome(at: now) }
+        if place.index == nil { sweepSome(at: now.offset) }
         return true
     }
 
     /// - Parameter now: For the expiry: a touch that is expired already is never reported as expiring.
     /// - Returns: Whether it is the record of a runtime that has not exited.
     @discardableResult
-    private mutating func merge(_ touch: Touch, into place: Place, at now: ContinuousClock.Instant) -> Bool {
+    private mutating func merge(_ touch: Touch, into place: Place, at now: Duration) -> Bool {
         if let index = place.index {
             records[index].record.merge(touch)
         } else {
@@ -145,7 +145,7 @@ public struct LivenessTable: Sendable {
     public mutating func exit(_ id: RuntimeID, _ exit: Record.Exit, stamp: HLCTimestamp) -> Record? {
         guard let index = records.index(of: .runtime(id)) else { return nil }
         let record = records[index].record
-        guard record.touch.at <= exit.at, record.exit == nil,
+        guard record.touch.offset <= exit.offset, record.exit == nil,
             record.stamp.origin == nil || record.stamp.origin == stamp.origin
         else { return nil }
         records[index].record.end(by: exit, stamp: stamp.later(than: record.stamp))
@@ -231,8 +231,9 @@ public struct LivenessTable: Sendable {
     /// - Parameter limit: Maximum number of entries inspected. `nextExpiration` tells whether more are due.
     mutating func removeExpirations(at now: ContinuousClock.Instant, limit: Int) -> [Expiration] {
         var expired: [Expiration] = []
+        let now = now.offset
         for _ in 0..<limit {
-            guard let next = expirations.min, next.offset <= now.offset else { break }
+            guard let next = expirations.min, next.offset <= now else { break }
             expirations.removeMin()
             guard let index = records.index(of: .runtime(next.id)),
                 records.read(index, { $0.scheduled == next.offset })
@@ -240,8 +241,8 @@ public struct LivenessTable: Sendable {
             records[index].scheduled = nil
             if let later = records[index].schedule(at: now) {
                 expirations.insert(Expiration(offset: later, id: next.id))
-            } else if let deadline = records.read(index, { $0.record.exit == nil ? $0.record.deadline : nil }) {
-                expired.append(Expiration(offset: deadline.offset, id: next.id))
+            } else if let deadline = records.read(index, { $0.record.exit == nil ? $0.record.deadlineOffset : nil }) {
+                expired.append(Expiration(offset: deadline, id: next.id))
             }
         }
         return expired
@@ -252,33 +253,33 @@ public struct LivenessTable: Sendable {
     /// Drops all records that have been expired for the retention period.
     mutating func sweep(at now: ContinuousClock.Instant) {
         sweepPosition = (0, 0)
-        sweep(at: now, limit: .max)
+        sweep(at: now.offset, limit: .max)
     }
 
     /// Called with each new record, so that no touch waits long and no timer is needed.
-    private mutating func sweepSome(at now: ContinuousClock.Instant) {
+    private mutating func sweepSome(at now: Duration) {
         if records.count + tombstones.count > Self.smallestSweep { sweep(at: now, limit: 4) }
     }
 
-    private mutating func sweep(at now: ContinuousClock.Instant, limit: Int) {
+    private mutating func sweep(at now: Duration, limit: Int) {
         let oldest = now - retention
         sweepPosition.records = records.removeValues(from: sweepPosition.records, limit: limit) {
             $0.record.isObsolete(since: oldest)
         }
         sweepPosition.tombstones = tombstones.removeValues(from: sweepPosition.tombstones, limit: limit) {
-            $0.deadline <= now.offset
+            $0.deadline <= now
         }
     }
 }
 
 extension LivenessTable.Entry {
     /// The deadline to schedule the runtime for, unless an earlier one is scheduled already.
-    fileprivate mutating func schedule(at now: ContinuousClock.Instant) -> Duration? {
+    fileprivate mutating func schedule(at now: Duration) -> Duration? {
         guard record.isAlive(at: now) else {
             scheduled = nil
             return nil
         }
-        let deadline = record.deadline.offset
+        let deadline = record.deadlineOffset
         if let scheduled, scheduled <= deadline { return nil }
         scheduled = deadline
         return deadline
