@@ -57,7 +57,7 @@ package struct MirrorOptions: ParsableArguments {
             )
         }
         if let townName {
-            let isAllowed = townName.utf8.allSatisfy { RuntimeID.isAllowed($0) && $0 != UInt8(ascii: "/") }
+            let isAllowed = townName.utf8.allSatisfy(RuntimeID.isAllowedInName)
             guard isAllowed, (1...100).contains(townName.utf8.count) else {
                 throw ValidationError("--town-name takes up to 100 ASCII letters, digits and _ . -")
             }

@@ -66,10 +66,8 @@ import Testing
     private static func mirror(_ state: MirrorStatus.State) -> MirrorStatus {
         let up = MirrorStatus.Link(.up, since: WallTime(seconds: 0))
         return MirrorStatus(
-            server: "redis://r:6379/0", heartbeats: up,
-            records: .init(state, since: WallTime(seconds: 0), reason: "why"),
-            subscription: up, townName: "gt", queueLength: 0, coalesced: 0, dropped: 0, sent: 0, received: 0,
-            malformed: 0, roundTripMicroseconds: nil, runtimeIds: nil)
+            server: "redis://r:6379/0", townName: "gt", heartbeats: up,
+            records: .init(state, since: WallTime(seconds: 0), reason: "why"), subscription: up)
     }
 
     /// One fault, and the finding expected for it.

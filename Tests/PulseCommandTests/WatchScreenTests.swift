@@ -120,10 +120,9 @@ import Testing
         var town = Self.town
         let up = MirrorStatus.Link(.up, since: WallTime(seconds: 0))
         town.mirror = MirrorStatus(
-            server: "redis://10.0.0.1:6379/0", heartbeats: up,
+            server: "redis://10.0.0.1:6379/0", townName: "gt", heartbeats: up,
             records: .init(.refused, since: WallTime(seconds: 0), reason: "NOPERM\u{1b}]0;x\u{7}"),
-            subscription: up, townName: "gt", queueLength: 0, coalesced: 0, dropped: 0, sent: 0, received: 0,
-            malformed: 0, roundTripMicroseconds: nil, runtimeIds: nil)
+            subscription: up)
         let line = town.lines(WatchScreen.Size(columns: 80, rows: 24), at: Self.now)[1]
         #expect(line.text == "mirror redis://10.0.0.1:6379/0: refused, NOPERM␛]0;x␇")
     }

@@ -208,13 +208,10 @@ import Testing
 /// A mirror that ignores everything.
 private struct SilentMirror: LivenessMirror {
     func stamp(_ now: WallTime) -> HLCTimestamp { HLCTimestamp(now, by: Origin(host: "here", path: "/gt")) }
-    func enqueue(_ record: Record, of subject: RecordSubject) {}
-    func enqueueForget(of subject: RecordSubject, stamp: HLCTimestamp) {}
+    func enqueue(_ subject: RecordSubject, isUrgent: Bool) {}
 
     var status: MirrorStatus {
         let link = MirrorStatus.Link(.up, since: .goZero)
-        return MirrorStatus(
-            server: "", heartbeats: link, records: link, subscription: link, townName: "gt", queueLength: 0,
-            coalesced: 0, dropped: 0, sent: 0, received: 0, malformed: 0, roundTripMicroseconds: nil, runtimeIds: nil)
+        return MirrorStatus(server: "", townName: "gt", heartbeats: link, records: link, subscription: link)
     }
 }

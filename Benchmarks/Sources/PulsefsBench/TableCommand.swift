@@ -187,16 +187,10 @@ private final class Store: Sendable {
     init() {
         let lead = Lead()
         self.lead = lead
-        liveness = InMemoryLivenessStore(watcher: Watcher(), now: { lead.now }, wallTime: { Self.wallTime })
+        liveness = InMemoryLivenessStore(watcher: Watcher(), now: { lead.now }, wallTime: { .now })
     }
 
     func advance(by duration: Duration) { lead.duration.withLock { $0 += duration } }
-
-    private static var wallTime: WallTime {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        return WallTime(seconds: Int64(now.tv_sec), nanoseconds: Int32(now.tv_nsec))
-    }
 
     /// Touches each runtime once.
     ///
@@ -212,7 +206,7 @@ private final class Store: Sendable {
     func time(of touch: Touch) -> Double {
         var touch = touch
         return ContinuousClock().measure {
-            touch.receivedAt = Self.wallTime
+            touch.receivedAt = .now
             touch.stamp = HLCTimestamp(touch.receivedAt)
             touch.at = lead.now
             liveness.touch(touch)
