@@ -31,9 +31,7 @@ package final class Town: Sendable {
         package var isReadOnly = false
         /// Whether directories may be opened by file handle.
         var usesHandles = true
-        /// The delay of write-back.
-        ///
-        /// Users are promised 30 s; the rest is for a slow disk.
+        /// The delay of write-back: users are promised 30 s, and the rest is for a slow disk.
         package var writebackDelay: Duration = .seconds(20)
 
         /// Whether callers are identified by `/proc`, and not only by paths and documents.
@@ -129,19 +127,19 @@ package final class Town: Sendable {
         self.clock = clock
         rejections = RejectionLog(log: log)
         self.mirror = mirror
-        let bell = try TableNotifier()
+        let notifier = try TableNotifier()
         liveness = InMemoryLivenessStore(
-            table: LivenessTable(isShared: mirror != nil), mirror: mirror, watcher: bell, now: { clock().instant },
+            table: LivenessTable(isShared: mirror != nil), mirror: mirror, watcher: notifier, now: { clock().instant },
             wallTime: { clock().wall })
-        events = try EventStream(of: liveness, bell: bell, wallTime: { clock().wall })
-        expiry = try ExpiryTimer(over: liveness, event: bell.deadlines, now: { clock().instant })
+        events = try EventStream(of: liveness, notifier: notifier, wallTime: { clock().wall })
+        expiry = try ExpiryTimer(over: liveness, event: notifier.deadlines, now: { clock().instant })
         writeback = try Writeback(in: backing, delay: configuration.writebackDelay, log: log)
         callers = CallerTable(
             in: configuration.path, sessions: TownSessions(in: backing, log: log),
             capacity: configuration.callerCapacity,
             ignoring: configuration.ignoredCommands, isBlind: !configuration.looksAtCallers)
         processes = try ProcessWatch(
-            callers, liveness: liveness, counters: counters, configuration: configuration, log: log, clock: clock)
+            callers, liveness: liveness, counters: counters, configuration: configuration, clock: clock)
     }
 
     /// Whether the mount is gone from the town's path, and the kernel still serves others: see `TownFileSystem.detach`.
@@ -150,27 +148,21 @@ package final class Town: Sendable {
     /// Whether other processes change the backing tree without going through the mount.
     var sharesBacking: Bool { configuration.sharesBacking || isDetached }
 
-    /// The mount is gone from the town's path.
-    ///
-    /// Readers of events would keep it alive, so the stream ends.
+    /// The mount is gone from the town's path: ends the stream of events, whose readers would keep the mount alive.
     func recordDetached() {
         detached.store(true, ordering: .relaxed)
         events.end()
     }
 
     /// Writes back every document that has changed.
-    package func writeBack() {
-        writeback.writeAll()
-    }
+    package func writeBack() { writeback.writeAll() }
 
     var now: Timestamps { clock() }
 
     /// The town root, opened before mounting.
     var root: Descriptor { backing.root }
 
-    /// Writes all documents back and stops all threads.
-    ///
-    /// The last call to a town.
+    /// Writes all documents back and stops all threads: the last call to a town.
     ///
     /// - Returns: How many documents could not be written; the log says which and why.
     package func close() -> Int {
@@ -182,9 +174,7 @@ package final class Town: Sendable {
 }
 
 extension WallTime {
-    init(_ time: Glibc.timespec) {
-        self.init(seconds: Int64(time.tv_sec), nanoseconds: Int32(time.tv_nsec))
-    }
+    init(_ time: Glibc.timespec) { self.init(seconds: Int64(time.tv_sec), nanoseconds: Int32(time.tv_nsec)) }
 
     var timespec: Glibc.timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
 }
@@ -211,9 +201,7 @@ final class Counters: Sendable {
     /// Activity that was dropped, as there was too much of it.
     var activityDropped: UInt64 { dropped.load(ordering: .relaxed) }
 
-    func touches(by source: Touch.Source) -> UInt64 {
-        sources[Self.index(source)].load(ordering: .relaxed)
-    }
+    func touches(by source: Touch.Source) -> UInt64 { sources[Self.index(source)].load(ordering: .relaxed) }
 
     /// How touches through signal files were attributed: counts by evidence, `nobody`, and `excluded`.
     var attributed: [(by: String, count: UInt64)] {

@@ -4,7 +4,7 @@ import Testing
 @testable import Liveness
 
 /// The table against a model: plain dictionaries that are searched as a whole.
-@Suite struct LivenessTableModelTests {
+@Suite(.timeLimit(.minutes(5))) struct LivenessTableModelTests {
     private static let start = FakeClock.start
     private static let epoch = WallTime(seconds: 1_785_585_600)
     private static let retention = Duration.seconds(60)
@@ -184,6 +184,10 @@ import Testing
         #expect(table.nextExpiration == nil)
     }
 
+    private func runtimes(_ table: LivenessTable) -> [RuntimeID] {
+        table.records.keys.compactMap { if case .runtime(let id) = $0 { id } else { nil } }
+    }
+
     private func check(_ table: LivenessTable, _ model: Model, at now: ContinuousClock.Instant) {
         for subject in ids.map({ RecordSubject.runtime($0) }) + paths.map({ .signal(SignalPath(bytes: $0)) }) {
             let record = table.record(of: subject)
@@ -200,7 +204,7 @@ import Testing
             #expect(table.tombstones[subject]?.stamp == model.tombstones[subject])
         }
         let known = ids.filter { model.entries[.runtime($0)] != nil }
-        #expect(table.runtimes.keys == known.sorted())
+        #expect(runtimes(table) == known.sorted())
         for id in ids {
             #expect(table.isAlive(id, at: now) == (model.entries[.runtime(id)]?.isAlive(at: now) ?? false))
         }
@@ -221,13 +225,13 @@ import Testing
                     runtime: id, receivedAt: Self.epoch, at: Self.start, ttl: .seconds(1 + number % 100),
                     document: nil, source: .command))
         }
-        #expect(table.runtimes.keys == ids.sorted())
+        #expect(runtimes(table) == ids.sorted())
         let now = Self.start + .seconds(50)
         let isRight = ids.enumerated().allSatisfy { table.isAlive($1, at: now) == (1 + $0 % 100 > 50) }
         #expect(isRight)
         #expect(table.removeExpirations(at: now, limit: .max).count == 50_000)
         for id in ids.prefix(99_000) { table.forget(.runtime(id), stamp: HLCTimestamp(Self.epoch), at: now) }
-        #expect(table.runtimes.keys == ids.dropFirst(99_000).sorted())
+        #expect(runtimes(table) == ids.dropFirst(99_000).sorted())
         table.touch(Touch(runtime: ids[0], receivedAt: Self.epoch, at: now, document: nil, source: .command))
         #expect(table.expirations.count <= 2 * 1001 + 1024)
     }

@@ -32,7 +32,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         }
 
         mutating func touch(_ touch: Touch) -> Bool {
-            // A touch made before the runtime's exit and told after it is no sign of life.
+            // A late touch from before the runtime's exit is no sign of life.
             let isAlive = table.touch(touch)
             if isAlive || touch.signal != nil {
                 append(LivenessEvent(touch, runtime: isAlive ? touch.runtime : nil))
@@ -81,7 +81,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     public func areAlive(_ ids: [RuntimeID]) -> [Bool]? {
-        let now = now()
+        let now = now().offset
         var answers: [Bool] = []
         answers.reserveCapacity(ids.count)
         while answers.count < ids.count {
@@ -101,36 +101,28 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// Touches without calling mirror and watcher, for a caller that holds a lock; `notify` must follow.
     public func apply(_ touch: Touch) -> Notification {
-        guard let mirror else {
-            return Notification(isDeadlineEarlier: state.withLock { $0.touch(touch) })
-        }
         var touch = touch
-        touch.stamp = mirror.stamp(touch.receivedAt)
+        if let mirror { touch.stamp = mirror.stamp(touch.receivedAt) }
         return state.withLock { state in
-            var notification = Notification(isDeadlineEarlier: state.touch(touch))
-            if let signal = touch.signal.map({ RecordSubject.signal(SignalPath(bytes: $0)) }) {
-                notification.records.append((signal, state.table.record(of: signal)))
-            }
-            if let id = touch.runtime { notification.records.append((.runtime(id), state.table.record(of: id))) }
-            return notification
+            Notification(signal: touch.signal, runtime: touch.runtime, isDeadlineEarlier: state.touch(touch))
         }
+    }
+
+    /// The calls of mirror and watcher that a touch requires.
+    public struct Notification: Sendable {
+        fileprivate let signal: [UInt8]?
+        fileprivate let runtime: RuntimeID?
+        fileprivate let isDeadlineEarlier: Bool
     }
 
     /// Calls mirror and watcher.
     public func notify(_ notification: Notification) {
-        for case (let subject, let record?) in notification.records { mirror?.enqueue(record, of: subject) }
+        if let mirror {
+            if let signal = notification.signal { mirror.enqueue(.signal(SignalPath(bytes: signal)), isUrgent: false) }
+            if let id = notification.runtime { mirror.enqueue(.runtime(id), isUrgent: false) }
+        }
         watcher?.eventsChanged()
         if notification.isDeadlineEarlier { watcher?.deadlineMovedEarlier() }
-    }
-
-    /// What mirror and watcher still have to hear of a touch.
-    public struct Notification: Sendable {
-        fileprivate var records: [(RecordSubject, Record?)] = []
-        fileprivate let isDeadlineEarlier: Bool
-
-        fileprivate init(isDeadlineEarlier: Bool) {
-            self.isDeadlineEarlier = isDeadlineEarlier
-        }
     }
 
     public func forget(signal path: [UInt8]) { forget(.signal(SignalPath(bytes: path))) }
@@ -139,12 +131,12 @@ public final class InMemoryLivenessStore: LivenessStore {
         let now = now()
         let wall = wallTime()
         let stamp = mirror?.stamp(wall) ?? HLCTimestamp(wall)
-        let forgotten = state.withLock { state in
+        change { state in
             if state.table.record(of: subject) != nil { state.appendForgotten(subject, at: wall) }
-            return state.table.forget(subject, stamp: stamp, at: now)
+            state.table.forget(subject, stamp: stamp, at: now)
+            return true
         }
-        mirror?.enqueueForget(of: subject, stamp: forgotten)
-        watcher?.eventsChanged()
+        mirror?.enqueue(subject, isUrgent: true)
     }
 
     /// Drops a signal file's record without an event, and without telling the mirror.
@@ -156,15 +148,24 @@ public final class InMemoryLivenessStore: LivenessStore {
     @discardableResult
     public func exit(_ id: RuntimeID, _ exit: Record.Exit) -> Bool {
         let stamp = mirror?.stamp(exit.noticedAt) ?? HLCTimestamp(exit.noticedAt)
-        let record = state.withLock { state in
-            let record = state.table.exit(id, exit, stamp: stamp)
-            if record != nil { state.appendExit(of: id, exit) }
-            return record
+        let isChanged = change { state in
+            guard state.table.exit(id, exit, stamp: stamp) != nil else { return false }
+            state.appendExit(of: id, exit)
+            return true
         }
-        guard let record else { return false }
-        mirror?.enqueue(record, of: .runtime(id))
-        watcher?.eventsChanged()
-        return true
+        if isChanged { mirror?.enqueue(.runtime(id), isUrgent: true) }
+        return isChanged
+    }
+
+    /// Changes the table and notifies the watcher.
+    ///
+    /// - Parameter body: Returns whether it changed anything.
+    @discardableResult
+    private func change(_ body: (inout State) -> Bool) -> Bool {
+        let (isChanged, isDeadlineEarlier) = state.withLock { (body(&$0), $0.updateDeadline()) }
+        if isChanged { watcher?.eventsChanged() }
+        if isDeadlineEarlier { watcher?.deadlineMovedEarlier() }
+        return isChanged
     }
 
     // MARK: Queries
@@ -180,10 +181,14 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// The number of records by state; looks at each, releasing the lock in between.
     public func counts() -> LivenessTable.Counts {
-        let now = now()
+        let now = now().offset
         var counts = LivenessTable.Counts()
-        inSlices(of: \.runtimes) { counts.runtimes.add($1.record.state(at: now)) }
-        inSlices(of: \.signals) { counts.signals.add($1.state(at: now)) }
+        inSlices(of: \.records) { subject, entry in
+            switch subject {
+            case .runtime: counts.runtimes.add(entry.record.state(at: now))
+            case .signal: counts.signals.add(entry.record.state(at: now))
+            }
+        }
         return counts
     }
 
@@ -192,13 +197,13 @@ public final class InMemoryLivenessStore: LivenessStore {
         state.withLock { $0.table.hasRuntimes(in: directory) }
     }
 
-    /// Whether it contains a living runtime; looks at each until one is found.
+    /// Whether it contains a living runtime.
     public func hasLivingRuntimes(in directory: String) -> Bool {
-        let now = now()
+        let now = now().offset
         var isFound = false
         visitRuntimes(in: directory) { _, record in
             isFound = record.isAlive(at: now)
-            return isFound ? .stop : .next
+            return !isFound
         }
         return isFound
     }
@@ -208,7 +213,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         var runtimes: [RuntimeID] = []
         visitRuntimes(in: directory) { id, _ in
             runtimes.append(id)
-            return .next
+            return true
         }
         return runtimes
     }
@@ -223,18 +228,21 @@ public final class InMemoryLivenessStore: LivenessStore {
         return listing
     }
 
-    private func visitRuntimes(in prefix: String, _ visit: (RuntimeID, Record) -> LivenessTable.Step) {
-        var start: String? = prefix
-        while start != nil {
-            state.withLock { $0.table.visitRuntimes(in: prefix, from: &start, limit: Self.sliceSize, visit) }
+    private func visitRuntimes(in prefix: String, _ visit: (RuntimeID, Record) -> Bool) {
+        var next: String? = prefix
+        while let start = next {
+            next = state.withLock {
+                $0.table.visitRuntimes(in: prefix, from: start, limit: Self.sliceSize, visit)
+            }
         }
     }
 
     /// Visits everything in a dictionary of the table that exists throughout, in order.
-    private func inSlices<Key, Value>(
-        of dictionary: KeyPath<LivenessTable, SortedDictionary<Key, Value>>, _ visit: (Key, Value) -> Void
+    private func inSlices<Value>(
+        of dictionary: KeyPath<LivenessTable, SortedDictionary<RecordSubject, Value>>,
+        _ visit: (RecordSubject, Value) -> Void
     ) {
-        var last: Key?
+        var last: RecordSubject?
         var isComplete = false
         while !isComplete {
             state.withLock { state in
@@ -254,51 +262,40 @@ public final class InMemoryLivenessStore: LivenessStore {
     /// - Parameter exit: The exit of the runtime since then, if it has exited.
     public func receive(_ touch: Touch, exit: Record.Exit? = nil) -> Bool {
         let now = now()
-        let (isNews, isEarlier) = state.withLock { state in
-            guard state.table.receive(touch, exit: exit, at: now) else { return (false, false) }
+        return change { state in
+            guard state.table.receive(touch, exit: exit, at: now) else { return false }
             if let exit, let id = touch.runtime {
                 state.appendExit(of: id, exit, origin: touch.stamp.origin)
             } else {
                 state.append(LivenessEvent(touch, runtime: touch.runtime, origin: touch.stamp.origin))
             }
-            return (true, state.updateDeadline())
+            return true
         }
-        if isNews { watcher?.eventsChanged() }
-        if isEarlier { watcher?.deadlineMovedEarlier() }
-        return isNews
     }
 
     /// Drops a record that another origin forgot; false if it was touched later.
     public func receiveForget(_ subject: RecordSubject, stamp: HLCTimestamp) -> Bool {
         let now = now()
         let wall = wallTime()
-        let isNews = state.withLock { state in
+        return change { state in
             let isKnown = state.table.record(of: subject) != nil
             guard state.table.receiveForget(subject, stamp: stamp, at: now) else { return false }
             if isKnown { state.appendForgotten(subject, at: wall, origin: stamp.origin) }
             return true
         }
-        if isNews { watcher?.eventsChanged() }
-        return isNews
     }
 
     /// The subjects that an origin was the last to touch or forget.
     package func subjects(of origin: Origin) -> [RecordSubject] {
         var subjects: [RecordSubject] = []
-        inSlices(of: \.runtimes) { if $1.record.stamp.origin == origin { subjects.append(.runtime($0)) } }
-        inSlices(of: \.signals) { if $1.stamp.origin == origin { subjects.append(.signal($0)) } }
+        inSlices(of: \.records) { if $1.record.stamp.origin == origin { subjects.append($0) } }
         inSlices(of: \.tombstones) { if $1.stamp.origin == origin { subjects.append($0) } }
         return subjects
     }
 
-    /// What an origin has to send about some subjects.
+    /// What an origin has to send about some subjects; nothing about those that another origin changed last.
     package func messages(about subjects: some Sequence<RecordSubject>, by origin: Origin) -> [MirrorQueue.Message] {
         state.withLock { state in subjects.compactMap { state.table.message(about: $0, by: origin) } }
-    }
-
-    /// The current form of messages that have waited, without those that another origin has overtaken.
-    package func current(_ messages: [MirrorQueue.Message]) -> [MirrorQueue.Message] {
-        state.withLock { state in messages.compactMap { state.table.current($0) } }
     }
 
     package func moveStamps(of origin: Origin, by change: Duration) {
@@ -351,8 +348,10 @@ public final class InMemoryLivenessStore: LivenessStore {
     /// - Parameter reason: Why it is down.
     public func mirrorChanged(isUp: Bool, reason: String?) {
         let event = LivenessEvent(isUp ? .mirrorUp : .mirrorDown, at: wallTime(), reason: reason)
-        state.withLock { $0.append(event) }
-        watcher?.eventsChanged()
+        change { state in
+            state.append(event)
+            return true
+        }
     }
 }
 

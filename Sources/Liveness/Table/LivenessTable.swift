@@ -13,14 +13,16 @@ import HeapModule
 public struct LivenessTable: Sendable {
     public static let defaultRetention: Duration = .seconds(24 * 60 * 60)
     private static let expectedRuntimes = 10_000
-    /// Maximum number of tombstones; without one, another origin may bring a forgotten record back.
+    /// Maximum number of tombstones, twice that with those made here.
+    ///
+    /// Without a tombstone, another origin may bring a forgotten record back.
     private static let tombstoneLimit = 65_536
     /// Tables with fewer records are not swept.
     private static let smallestSweep = 1024
 
-    struct Runtime: Sendable {
+    struct Entry: Sendable {
         var record: Record
-        /// The deadline of its valid entry in `expirations`, as an offset.
+        /// The deadline of a runtime's valid entry in `expirations`, as an offset.
         var scheduled: Duration?
     }
 
@@ -30,7 +32,7 @@ public struct LivenessTable: Sendable {
         let deadline: Duration
     }
 
-    /// A runtime and a deadline it once had; touches leave it in place; it is rescheduled when it comes up.
+    /// A runtime and a deadline it once had; rescheduled when it comes up, not at each touch.
     struct Expiration: Comparable, Sendable {
         let offset: Duration
         let id: RuntimeID
@@ -42,15 +44,15 @@ public struct LivenessTable: Sendable {
         }
     }
 
-    private(set) var runtimes = SortedDictionary<RuntimeID, Runtime>(minimumCapacity: expectedRuntimes)
-    private(set) var signals = SortedDictionary<SignalPath, Record>()
+    /// Runtimes come before signal files.
+    private(set) var records = SortedDictionary<RecordSubject, Entry>(minimumCapacity: expectedRuntimes)
     /// Forgotten subjects, so that late news of other origins does not bring them back; empty unless `isShared`.
     private(set) var tombstones = SortedDictionary<RecordSubject, Tombstone>()
     private(set) var expirations = Heap<Expiration>()
     private let retention: Duration
     private let isShared: Bool
     /// Where the next incremental sweep continues.
-    private var sweepPosition = (runtimes: 0, signals: 0, tombstones: 0)
+    private var sweepPosition = (records: 0, tombstones: 0)
 
     /// - Parameter isShared: Whether records also come from other origins, through `receive`.
     public init(retention: Duration = defaultRetention, isShared: Bool = false) {
@@ -59,6 +61,11 @@ public struct LivenessTable: Sendable {
     }
 
     // MARK: Touches
+
+    /// A subject, and the index of its record if there is one.
+    private typealias Place = (subject: RecordSubject, index: Int?)
+
+    private func place(of subject: RecordSubject) -> Place { (subject, records.index(of: subject)) }
 
     /// Refreshes the records of the touched signal file and of the runtime, if one is named.
     ///
@@ -69,22 +76,27 @@ public struct LivenessTable: Sendable {
     @discardableResult
     public mutating func touch(_ touch: Touch) -> Bool {
         var touch = touch
-        let path = touch.signal.map { SignalPath(bytes: $0) }
-        let signal = path.flatMap { signals.index(of: $0) }
-        let runtime = touch.runtime.flatMap { runtimes.index(of: $0) }
-        if let signal {
-            touch.stamp = touch.stamp.later(than: signals.read(signal) { $0.touch.stamp })
-        } else if isShared, let path, let tombstone = tombstones[.signal(path)] {
-            touch.stamp = touch.stamp.later(than: tombstone.stamp)
-        }
+        let signal = touch.signal.map { place(of: .signal(SignalPath(bytes: $0))) }
+        let runtime = touch.runtime.map { place(of: .runtime($0)) }
+        if let signal { moveStamp(of: &touch, past: signal) }
         if let runtime {
-            let at = touch.at
-            let last = runtimes.read(runtime) { $0.record.touch.at <= at ? $0.record.touch.stamp : nil }
-            if let last { touch.stamp = touch.stamp.later(than: last) }
-        } else if isShared, let id = touch.runtime, let tombstone = tombstones[.runtime(id)] {
+            let at = touch.offset
+            let isLate = runtime.index.map { records.read($0) { $0.record.touch.offset > at } } ?? false
+            if !isLate { moveStamp(of: &touch, past: runtime) }
+        }
+        let count = records.count
+        if let signal { merge(touch, into: signal, at: touch.offset) }
+        let isAlive = runtime.map { merge(touch, into: $0, at: touch.offset) } ?? false
+        if records.count > count { sweepSome(at: touch.offset) }
+        return isAlive
+    }
+
+    private func moveStamp(of touch: inout Touch, past place: Place) {
+        if let index = place.index {
+            touch.stamp = touch.stamp.later(than: records.read(index) { $0.record.stamp })
+        } else if isShared, let tombstone = tombstones[place.subject] {
             touch.stamp = touch.stamp.later(than: tombstone.stamp)
         }
-        return merge(touch, path: path, signal: signal, runtime: runtime, at: touch.at)
     }
 
     /// Merges a touch made by another origin, unless its record has a later stamp.
@@ -97,48 +109,30 @@ public struct LivenessTable: Sendable {
         _ touch: Touch, exit: Record.Exit? = nil, at now: ContinuousClock.Instant
     ) -> Bool {
         guard let subject = touch.subject, isNewer(touch.stamp, than: subject) else { return false }
-        let path = touch.signal.map { SignalPath(bytes: $0) }
-        merge(
-            touch, path: path, signal: path.flatMap { signals.index(of: $0) },
-            runtime: touch.runtime.flatMap { runtimes.index(of: $0) }, at: now)
-        if let exit, let runtime = touch.runtime.flatMap({ runtimes.index(of: $0) }) {
-            runtimes[runtime].record.end(by: exit, stamp: touch.stamp)
+        let place = place(of: subject)
+        merge(touch, into: place, at: now.offset)
+        if let exit, case .runtime = subject, let index = records.index(of: subject) {
+            records[index].record.end(by: exit, stamp: touch.stamp)
         }
+        if place.index == nil { sweepSome(at: now.offset) }
         return true
     }
 
-    /// - Parameters:
-    ///   - signal: The index of the file's record, if there is one; `runtime` likewise.
-    ///   - now: For the expiry: a touch that is expired already is never reported as expiring.
+    /// - Parameter now: For the expiry: a touch that is expired already is never reported as expiring.
+    /// - Returns: Whether it is the record of a runtime that has not exited.
     @discardableResult
-    private mutating func merge(
-        _ touch: Touch, path: SignalPath?, signal: Int?, runtime: Int?, at now: ContinuousClock.Instant
-    ) -> Bool {
-        var (isAlive, isNew) = (false, false)
-        if let signal {
-            signals[signal].merge(touch)
-        } else if let path {
-            signals.updateValue(Record(touch), forKey: path)
-            if isShared { tombstones.removeValue(forKey: .signal(path)) }
-            isNew = true
+    private mutating func merge(_ touch: Touch, into place: Place, at now: Duration) -> Bool {
+        if let index = place.index {
+            records[index].record.merge(touch)
+        } else {
+            records.updateValue(Entry(record: Record(touch)), forKey: place.subject)
+            if isShared { tombstones.removeValue(forKey: place.subject) }
         }
-        if let id = touch.runtime {
-            let deadline: Duration?
-            if let runtime {
-                runtimes[runtime].record.merge(touch)
-                isAlive = runtimes.read(runtime) { $0.record.exit == nil }
-                deadline = runtimes[runtime].schedule(at: now)
-            } else {
-                var new = Runtime(record: Record(touch))
-                deadline = new.schedule(at: now)
-                runtimes.updateValue(new, forKey: id)
-                if isShared { tombstones.removeValue(forKey: .runtime(id)) }
-                (isAlive, isNew) = (true, true)
-            }
-            if let deadline { addExpiration(Expiration(offset: deadline, id: id)) }
+        guard case .runtime(let id) = place.subject, let index = place.index ?? records.index(of: place.subject) else {
+            return false
         }
-        if isNew { sweepSome(at: touch.at) }
-        return isAlive
+        if let deadline = records[index].schedule(at: now) { addExpiration(Expiration(offset: deadline, id: id)) }
+        return records.read(index) { $0.record.exit == nil }
     }
 
     // MARK: Ends
@@ -149,14 +143,13 @@ public struct LivenessTable: Sendable {
     ///
     /// - Returns: The record, if that changed it.
     public mutating func exit(_ id: RuntimeID, _ exit: Record.Exit, stamp: HLCTimestamp) -> Record? {
-        guard let index = runtimes.index(of: id) else { return nil }
-        var record = runtimes[index].record
-        guard record.touch.at <= exit.at, record.exit == nil,
+        guard let index = records.index(of: .runtime(id)) else { return nil }
+        let record = records[index].record
+        guard record.touch.offset <= exit.offset, record.exit == nil,
             record.stamp.origin == nil || record.stamp.origin == stamp.origin
         else { return nil }
-        record.end(by: exit, stamp: stamp.later(than: record.stamp))
-        runtimes[index].record = record
-        return record
+        records[index].record.end(by: exit, stamp: stamp.later(than: record.stamp))
+        return records[index].record
     }
 
     /// Drops a record and leaves a tombstone.
@@ -169,7 +162,7 @@ public struct LivenessTable: Sendable {
         _ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant
     ) -> HLCTimestamp {
         let stamp = lastStamp(of: subject).map { stamp.later(than: $0) } ?? stamp
-        remove(subject, stamp: stamp, at: now)
+        remove(subject, stamp: stamp, at: now, tombstoneLimit: 2 * Self.tombstoneLimit)
         return stamp
     }
 
@@ -180,30 +173,28 @@ public struct LivenessTable: Sendable {
         _ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant
     ) -> Bool {
         guard isNewer(stamp, than: subject) else { return false }
-        remove(subject, stamp: stamp, at: now)
+        remove(subject, stamp: stamp, at: now, tombstoneLimit: Self.tombstoneLimit)
         return true
     }
 
-    private mutating func remove(_ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant) {
-        switch subject {
-        case .runtime(let id): runtimes.removeValue(forKey: id)
-        case .signal(let path): signals.removeValue(forKey: path)
-        }
-        guard isShared, tombstones.count < Self.tombstoneLimit || tombstones[subject] != nil else { return }
+    private mutating func remove(
+        _ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant, tombstoneLimit: Int
+    ) {
+        records.removeValue(forKey: subject)
+        guard isShared, tombstones.count < tombstoneLimit || tombstones[subject] != nil else { return }
         tombstones.updateValue(Tombstone(stamp: stamp, deadline: (now + retention).offset), forKey: subject)
     }
 
     /// Drops a signal file's record without a tombstone: the file was renamed or replaced, not forgotten.
     public mutating func drop(signal path: [UInt8]) {
-        signals.removeValue(forKey: SignalPath(bytes: path))
+        records.removeValue(forKey: .signal(SignalPath(bytes: path)))
     }
 
     // MARK: Stamps
 
     /// Shifts all stamps of an origin whose clock turned out to be another.
     mutating func moveStamps(of origin: Origin, by change: Duration) {
-        for index in runtimes.entries.indices { runtimes[index].record.shiftStamp(of: origin, by: change) }
-        for index in signals.entries.indices { signals[index].shiftStamp(of: origin, by: change) }
+        for index in records.entries.indices { records[index].record.shiftStamp(of: origin, by: change) }
         for index in tombstones.entries.indices where tombstones[index].stamp.origin == origin {
             tombstones[index].stamp.time = tombstones[index].stamp.time + change
         }
@@ -225,12 +216,12 @@ public struct LivenessTable: Sendable {
     private mutating func addExpiration(_ expiration: Expiration) {
         expirations.insert(expiration)
         // Entries of forgotten runtimes stay until their deadline, which may be years away.
-        if expirations.count > 2 * runtimes.count + Self.smallestSweep {
-            expirations = Heap(
-                runtimes.entries.compactMap { entry in
-                    entry.value.scheduled.map { Expiration(offset: $0, id: entry.key) }
-                })
-        }
+        guard expirations.count > 2 * records.count + Self.smallestSweep else { return }
+        expirations = Heap(
+            records.entries.compactMap { subject, entry in
+                guard case .runtime(let id) = subject else { return nil }
+                return entry.scheduled.map { Expiration(offset: $0, id: id) }
+            })
     }
 
     /// Removes runtimes from the schedule that have expired, in the order of their deadlines.
@@ -240,17 +231,18 @@ public struct LivenessTable: Sendable {
     /// - Parameter limit: Maximum number of entries inspected. `nextExpiration` tells whether more are due.
     mutating func removeExpirations(at now: ContinuousClock.Instant, limit: Int) -> [Expiration] {
         var expired: [Expiration] = []
+        let now = now.offset
         for _ in 0..<limit {
-            guard let next = expirations.min, next.offset <= now.offset else { break }
+            guard let next = expirations.min, next.offset <= now else { break }
             expirations.removeMin()
-            guard let index = runtimes.index(of: next.id),
-                runtimes.read(index, { $0.scheduled == next.offset })
+            guard let index = records.index(of: .runtime(next.id)),
+                records.read(index, { $0.scheduled == next.offset })
             else { continue }
-            runtimes[index].scheduled = nil
-            if let later = runtimes[index].schedule(at: now) {
+            records[index].scheduled = nil
+            if let later = records[index].schedule(at: now) {
                 expirations.insert(Expiration(offset: later, id: next.id))
-            } else if let deadline = runtimes.read(index, { $0.record.exit == nil ? $0.record.deadline : nil }) {
-                expired.append(Expiration(offset: deadline.offset, id: next.id))
+            } else if let deadline = records.read(index, { $0.record.exit == nil ? $0.record.deadlineOffset : nil }) {
+                expired.append(Expiration(offset: deadline, id: next.id))
             }
         }
         return expired
@@ -260,38 +252,34 @@ public struct LivenessTable: Sendable {
 
     /// Drops all records that have been expired for the retention period.
     mutating func sweep(at now: ContinuousClock.Instant) {
-        sweepPosition = (0, 0, 0)
-        sweepSome(at: now, limit: .max)
+        sweepPosition = (0, 0)
+        sweep(at: now.offset, limit: .max)
     }
 
-    /// Sweeps a few records with each new one, so that no touch waits for a sweep and no timer is needed.
-    private mutating func sweepSome(at now: ContinuousClock.Instant) {
-        guard runtimes.count + signals.count + tombstones.count > Self.smallestSweep else { return }
-        sweepSome(at: now, limit: 4)
+    /// Called with each new record, so that no touch waits long and no timer is needed.
+    private mutating func sweepSome(at now: Duration) {
+        if records.count + tombstones.count > Self.smallestSweep { sweep(at: now, limit: 4) }
     }
 
-    private mutating func sweepSome(at now: ContinuousClock.Instant, limit: Int) {
+    private mutating func sweep(at now: Duration, limit: Int) {
         let oldest = now - retention
-        sweepPosition.runtimes = runtimes.removeValues(from: sweepPosition.runtimes, limit: limit) {
+        sweepPosition.records = records.removeValues(from: sweepPosition.records, limit: limit) {
             $0.record.isObsolete(since: oldest)
         }
-        sweepPosition.signals = signals.removeValues(from: sweepPosition.signals, limit: limit) {
-            $0.isObsolete(since: oldest)
-        }
         sweepPosition.tombstones = tombstones.removeValues(from: sweepPosition.tombstones, limit: limit) {
-            $0.deadline <= now.offset
+            $0.deadline <= now
         }
     }
 }
 
-extension LivenessTable.Runtime {
+extension LivenessTable.Entry {
     /// The deadline to schedule the runtime for, unless an earlier one is scheduled already.
-    fileprivate mutating func schedule(at now: ContinuousClock.Instant) -> Duration? {
+    fileprivate mutating func schedule(at now: Duration) -> Duration? {
         guard record.isAlive(at: now) else {
             scheduled = nil
             return nil
         }
-        let deadline = record.deadline.offset
+        let deadline = record.deadlineOffset
         if let scheduled, scheduled <= deadline { return nil }
         scheduled = deadline
         return deadline

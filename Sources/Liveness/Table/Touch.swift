@@ -16,7 +16,9 @@ public struct Touch: Hashable, Sendable {
         case activity
     }
 
-    /// The local process that made a touch; A class, because thousands of touches share one.
+    /// The local process that made a touch.
+    ///
+    /// A class, because thousands of touches share one.
     public final class Process: Hashable, Sendable {
         /// In the pid namespace of the daemon.
         public let pid: Int32
@@ -56,7 +58,7 @@ public struct Touch: Hashable, Sendable {
         get { ContinuousClock.Instant(offset: offset) }
         set { offset = newValue.offset }
     }
-    private var offset: Duration
+    private(set) var offset: Duration
     /// How long it proves life; a lower bound.
     public var ttl: Duration
     /// Orders it among all touches of the record; without an origin if it was received here.
@@ -81,7 +83,8 @@ public struct Touch: Hashable, Sendable {
         self.stamp = stamp ?? HLCTimestamp(receivedAt)
     }
 
-    public var deadline: ContinuousClock.Instant { at + ttl }
+    public var deadline: ContinuousClock.Instant { ContinuousClock.Instant(offset: deadlineOffset) }
+    var deadlineOffset: Duration { offset + ttl }
 
     /// The runtime or the signal file; nil if the touch is about both or neither.
     var subject: RecordSubject? {
@@ -93,11 +96,12 @@ public struct Touch: Hashable, Sendable {
     }
 }
 
-/// Instants are stored as durations, whose size the compiler knows: values with a `ContinuousClock.Instant` are laid out
-/// and copied by functions that are looked up at run time, which doubles the cost of a touch.
+/// Instants are stored and compared as durations, whose size the compiler knows: values with a `ContinuousClock.Instant`
+/// are laid out and copied by functions that are looked up at run time, which doubles the cost of a touch.
 extension ContinuousClock.Instant {
     private static let origin = ContinuousClock.now
 
+    /// Since some moment of this process.
     var offset: Duration { self - Self.origin }
 
     init(offset: Duration) {

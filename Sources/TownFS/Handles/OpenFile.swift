@@ -101,21 +101,15 @@ package final class OpenHandle: Sendable {
 
     var file: any OpenFile { state.withLock { $0.file } }
 
-    /// Records the mode that the kernel is told.
-    func setIOMode(_ ioMode: OpenReply.IOMode) { state.withLock { $0.ioMode = ioMode } }
-
-    /// Records the mode that the kernel is told for a backing file.
+    /// Records the mode that the kernel is told for a file.
     ///
     /// - Returns: That mode; or one in which every read and write is a request, if the handle has another file by now.
-    func setIOMode(_ ioMode: OpenReply.IOMode, for file: BackingFile) -> OpenReply.IOMode {
+    func setIOMode(_ ioMode: OpenReply.IOMode, for file: any OpenFile) -> OpenReply.IOMode {
         state.withLock { state in
             var ioMode = ioMode
             if state.file !== file {
-                if case .passthrough(let backingID, _) = ioMode {
-                    ioMode = .passthrough(backingID, directIO: true)
-                } else {
-                    ioMode = .direct
-                }
+                ioMode =
+                    if case .passthrough(let file, _) = ioMode { .passthrough(file, directIO: true) } else { .direct }
             }
             state.ioMode = ioMode
             return ioMode
@@ -158,6 +152,7 @@ package final class OpenHandle: Sendable {
 /// A file system that keeps its open files in a table: a request with a file handle goes to the open file.
 package protocol HandleFileSystem: FileSystem {
     var files: HandleTable<OpenHandle> { get }
+    var directories: DirectoryHandles { get }
 }
 
 extension HandleFileSystem {
@@ -236,6 +231,8 @@ extension HandleFileSystem {
     package func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32 {
         try files[handle].file.poll(pollHandle)
     }
+
+    package func releasedir(_ handle: FileHandle) { _ = directories.opened.remove(handle) }
 }
 
 /// A table from file handles to what they stand for.
@@ -254,12 +251,11 @@ package final class HandleTable<Opened: AnyObject & Sendable>: Sendable {
     private let state: Mutex<State>
     private let records: HandleRecords?
 
-    /// - Parameters:
-    ///   - first: The first handle to give out.
-    ///   - records: Where a successor finds the handles. If this is the successor, `restore` must follow.
-    init(from first: FileHandle = FileHandle(rawValue: 1), records: HandleRecords? = nil) {
+    /// - Parameter records: Where a successor finds the handles. If this is the successor, `restore` must follow.
+    init(records: HandleRecords? = nil) {
         self.records = records
-        state = Mutex(State(next: first.rawValue + (records?.firstHandle ?? 0)))
+        // 0 is `FileHandle.unopened`.
+        state = Mutex(State(next: 1 + (records?.firstHandle ?? 0)))
     }
 
     /// - Parameter content: What a successor must know of it.

@@ -3,6 +3,7 @@ import Fuse
 import Glibc
 import Linux
 import Liveness
+import Logging
 import Synchronization
 import SystemPackage
 
@@ -18,9 +19,7 @@ import SystemPackage
 /// the worker is killed. When the region exceeds twice the size of the entries that still count, those are copied to
 /// the other region, the word switches to it, and the old region's memory is freed.
 package final class Journal: Sendable {
-    /// A change of a signal file.
-    ///
-    /// The last one of a path counts.
+    /// A change of a signal file; the last one of a path counts.
     enum Event {
         /// It was touched and has this content.
         case content(SignalFile.Content)
@@ -39,9 +38,7 @@ package final class Journal: Sendable {
         var dirty: [SignalPath: Entry] = [:]
     }
 
-    /// Size of a region in bytes.
-    ///
-    /// Only pages that were written to take memory.
+    /// Size of a region in bytes; only pages that were written to take memory.
     private static let regionSize = 64 << 20
     private static let headSize = 4096
     /// A region of up to this size is not compacted.
@@ -53,9 +50,7 @@ package final class Journal: Sendable {
     private nonisolated(unsafe) let base: UnsafeMutableRawPointer
     private let state = Mutex(State())
 
-    /// Creates empty memory, close-on-exec.
-    ///
-    /// The keeper passes it to the worker by descriptor number.
+    /// Creates empty memory, close-on-exec; the keeper passes it to the worker by descriptor number.
     package static func makeMemory() throws(Errno) -> OwnedDescriptor {
         let memory = OwnedDescriptor(
             takingOwnershipOf: try retryingInterrupts { memfd_create("pulsefs-journal", UInt32(MFD_CLOEXEC)) })
@@ -129,9 +124,7 @@ package final class Journal: Sendable {
 
     // MARK: Replaying
 
-    /// The last event of each path.
-    ///
-    /// Stops at an invalid entry, which no worker publishes.
+    /// The last event of each path; stops at an invalid entry, which no worker publishes.
     func replay() -> [[UInt8]: Event] {
         let word = clinux_load_acquire(head)
         let used = Int(word & (1 << 63 - 1))
@@ -195,19 +188,21 @@ package final class Journal: Sendable {
     }
 
     private static func decode(_ bytes: inout UnsafeRawBufferPointer) -> (path: [UInt8], event: Event)? {
-        func read<Number: FixedWidthInteger>(_ bytes: inout UnsafeRawBufferPointer, _: Number.Type) -> Number? {
-            guard bytes.count >= MemoryLayout<Number>.size else { return nil }
-            defer { bytes = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(MemoryLayout<Number>.size)) }
-            return Number(littleEndian: bytes.loadUnaligned(as: Number.self))
+        /// Removes the first bytes.
+        func read(_ bytes: inout UnsafeRawBufferPointer, count: Int) -> UnsafeRawBufferPointer? {
+            guard count <= bytes.count else { return nil }
+            defer { bytes = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(count)) }
+            return UnsafeRawBufferPointer(rebasing: bytes.prefix(count))
         }
-        guard let size = read(&bytes, UInt32.self), Int(size) <= bytes.count else { return nil }
-        var entry = UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(size)))
-        bytes = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(Int(size)))
-        guard let kind = read(&entry, UInt8.self), let pathSize = read(&entry, UInt32.self),
-            Int(pathSize) <= entry.count
+        func read<Number: FixedWidthInteger>(_ bytes: inout UnsafeRawBufferPointer, _: Number.Type) -> Number? {
+            read(&bytes, count: MemoryLayout<Number>.size).map {
+                Number(littleEndian: $0.loadUnaligned(as: Number.self))
+            }
+        }
+        guard let size = read(&bytes, UInt32.self), var entry = read(&bytes, count: Int(size)),
+            let kind = read(&entry, UInt8.self), let pathSize = read(&entry, UInt32.self),
+            let path = read(&entry, count: Int(pathSize)).map(Array.init)
         else { return nil }
-        let path = Array(entry.prefix(Int(pathSize)))
-        entry = UnsafeRawBufferPointer(rebasing: entry.dropFirst(Int(pathSize)))
         switch kind {
         case 1:
             guard let mode = read(&entry, mode_t.self), let user = read(&entry, uid_t.self),
@@ -226,6 +221,51 @@ package final class Journal: Sendable {
         case 2: return (path, .unlinked)
         case 3: return (path, .clean)
         default: return nil
+        }
+    }
+}
+
+/// Writes back from the journal of a worker that has died.
+package final class Recovery: Sendable {
+    private let backing: BackingTree
+    private let journal: Journal
+    private let log: Logger
+
+    package init(in backing: BackingTree, journal: Journal, log: Logger) {
+        self.backing = backing
+        self.journal = journal
+        self.log = log
+    }
+
+    /// Writes every document that its backing file does not hold, and removes unlinked files.
+    package func run() {
+        var directories: Set<[UInt8]> = []
+        for (path, event) in journal.replay() {
+            let (parent, name) = path.parentAndName
+            directories.insert(parent)
+            do throws(Errno) {
+                try backing.withDirectory(at: parent) { (directory) throws(Errno) in
+                    switch event {
+                    case .content(let content):
+                        try BackingDocument.replace(name, in: directory, with: content, now: .now)
+                    case .unlinked:
+                        // Another type of file may have the name by now.
+                        if try name.status(in: directory)?.isRegularFile == true { try name.unlink(in: directory) }
+                    case .clean: break
+                    }
+                }
+            } catch {
+                log.error("cannot write back \(String(printable: path)): \(error)")
+            }
+        }
+        // The worker may have died between creating a temporary file and renaming it.
+        for path in directories {
+            do throws(Errno) {
+                try BackingDocument.removeTemporaries(in: backing.directory(at: path), scope: nil)
+            } catch .noSuchFileOrDirectory {
+            } catch {
+                log.warning("cannot remove temporary files in \(String(printable: path)): \(error)")
+            }
         }
     }
 }

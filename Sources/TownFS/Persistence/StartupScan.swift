@@ -1,5 +1,3 @@
-import CLinux
-import Fuse
 import Glibc
 import Linux
 import Liveness
@@ -20,18 +18,11 @@ struct StartupScan {
         now = town.now
     }
 
-    /// Scans the whole town.
+    /// Scans a directory and those under it.
     ///
     /// Does not enter directories that only `**` matches, as these are all directories. Skips what cannot be read.
-    mutating func run() {
-        scan(in: town.root, path: [], scope: town.configuration.patterns.root)
-    }
-
-    /// Scans what a mount covers.
-    mutating func run(under mount: SignalMount, in root: Descriptor, _ signals: SignalDirectories) {
-        guard let directory = signals.directory(under: mount) else { return }
-        let path = directory.path.isEmpty ? [] : directory.path + [UInt8(ascii: "/")]
-        scan(in: root, path: path, scope: directory.scope)
+    mutating func run(in directory: Descriptor, _ signals: SignalDirectory) {
+        scan(in: directory, path: signals.path, scope: signals.scope)
     }
 
     private mutating func scan(in directory: Descriptor, path: [UInt8], scope: SignalPatterns.Scope) {
@@ -42,9 +33,7 @@ struct StartupScan {
             remaining -= 1
             let name = entry.name.bytes
             if BackingDocument.isTemporary(name, in: scope) {
-                if !town.configuration.isReadOnly {
-                    _ = entry.name.withPointer { unlinkat(directory.rawValue, $0, 0) }
-                }
+                if !town.configuration.isReadOnly { try? entry.name.unlink(in: directory.rawValue) }
                 return remaining > 0
             }
             if scope.matches(name) { names.append(entry.name) }
@@ -54,13 +43,9 @@ struct StartupScan {
         }
         self.remaining = remaining
         for name in names { read(name, in: directory, path: path) }
-        for (name, scope) in directories where remaining > 0 {
-            let opened = try? name.withPointer { (name) throws(Errno) in
-                Descriptor(
-                    try OwnedDescriptor(opening: name, in: directory.rawValue, O_PATH | O_NOFOLLOW | O_DIRECTORY))
-            }
-            guard let opened else { continue }
-            scan(in: opened, path: path + name.bytes + [UInt8(ascii: "/")], scope: scope)
+        for (name, scope) in directories where self.remaining > 0 {
+            guard let opened = try? Descriptor(name.openDirectory(in: directory.rawValue)) else { continue }
+            scan(in: opened, path: path.appending(component: name.bytes), scope: scope)
         }
     }
 
@@ -68,7 +53,7 @@ struct StartupScan {
         guard let file = try? BackingDocument.open(name, in: directory.rawValue), let bytes = try? file.bytes() else {
             return
         }
-        let path = path + name.bytes
+        let path = path.appending(component: name.bytes)
         var document = Document(bytes)
         document.source = DocumentSource(path: path, ownership: SignalFile.Ownership(file.status))
         let attribution = Attribution(

@@ -68,16 +68,12 @@ final class IOModes: Sendable {
     private let mayKeepPages: Atomic<Bool>
     private let state = Mutex(State())
 
-    init(keepsPages: Bool) {
-        mayKeepPages = Atomic(keepsPages)
-    }
+    init(keepsPages: Bool) { mayKeepPages = Atomic(keepsPages) }
 
     private var keepsPages: Bool { mayKeepPages.load(ordering: .relaxed) }
 
     /// From now on the kernel drops a file's pages at each open.
-    func stopKeepingPages() {
-        mayKeepPages.store(false, ordering: .relaxed)
-    }
+    func stopKeepingPages() { mayKeepPages.store(false, ordering: .relaxed) }
 
     /// Inodes of open backing files whose reads the kernel serves from its page cache.
     var cachedInodes: [InodeNumber] {
@@ -89,9 +85,7 @@ final class IOModes: Sendable {
     /// Whether any process has a file open.
     func isOpen(_ inode: InodeNumber) -> Bool { state.withLock { $0.openInodes[inode] != nil } }
 
-    func connect(to connection: Connection) {
-        state.withLock { $0.connection = connection }
-    }
+    func connect(to connection: Connection) { state.withLock { $0.connection = connection } }
 
     /// Whether backing files can be registered.
     var supportsPassthrough: Bool { connection?.supportsPassthrough ?? false }
@@ -168,9 +162,7 @@ final class IOModes: Sendable {
     }
 
     /// Drops the state of an inode that the kernel has forgotten, with its pages.
-    func forget(_ inode: InodeNumber) {
-        state.withLock { _ = $0.withValidPages.remove(inode) }
-    }
+    func forget(_ inode: InodeNumber) { state.withLock { _ = $0.withValidPages.remove(inode) } }
 
     /// Counts a release.
     func leave(_ inode: InodeNumber) {

@@ -26,9 +26,7 @@ extension TreeFileSystem {
         return OpenDirectory(streaming: real, shown: try shownNumbers(inode))
     }
 
-    /// A directory to be listed without a handle.
-    ///
-    /// If offsets differ from one opening to the next, it is read as a whole.
+    /// A directory to be listed without a handle: read as a whole if offsets differ from one opening to the next.
     private func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let directory = try openDirectory(inode)
         return try directory.hasLastingOffsets() ? directory : directory.snapshot()
@@ -40,47 +38,26 @@ extension TreeFileSystem {
         return { [devices] in devices.number($0, on: device) }
     }
 
-    /// Whether the kernel may cache a listing.
-    ///
-    /// Signal files come and go without the kernel.
+    /// Whether the kernel may cache a listing: signal files come and go without the kernel.
     private func isListingKept(_ inode: InodeNumber) -> Bool {
         guard !town.sharesBacking, let node = try? nodes.node(inode) else { return false }
         return node.signals?.scope.hasSignals != true && !node.isAliased
     }
 
     package func readdir(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, plus: Bool, into reply: inout DirectoryReply,
         for request: Request
-    ) throws(Errno) {
-        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in entry.add(to: &reply) }
-    }
-
-    package func readdirplus(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        for request: Request
-    ) throws(Errno) {
-        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in
-            entry.add(to: &reply) { (name) throws(Errno) in try find(name, in: inode, for: request) }
-        }
-    }
-
-    private func list(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        _ add: (OpenDirectory.Listed, inout DirectoryReply) -> Bool
     ) throws(Errno) {
         do throws(Errno) {
             try directories.list(
-                inode, handle, from: offset, into: &reply, isKept: { isListingKept(inode) },
-                open: { () throws(Errno) in try listedDirectory(inode) }, add)
+                inode, handle, from: offset, plus: plus, into: &reply, isKept: { isListingKept(inode) },
+                open: { () throws(Errno) in try listedDirectory(inode) },
+                lookup: { (name) throws(Errno) in try find(name, in: inode, for: request) })
         } catch  where handle == .unopened && (error == .staleNFSFileHandle || error == .noSuchFileOrDirectory) {
             // Removed in the backing tree; its name may be another directory's. The next path walk looks it up again.
             ioModes.connection?.invalidateAttributes(of: inode)
             throw .staleNFSFileHandle
         }
-    }
-
-    package func releasedir(_ handle: FileHandle) {
-        _ = directories.opened.remove(handle)
     }
 
     package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {

@@ -9,7 +9,7 @@ extension TreeFileSystem {
             SignalFile(name: name, in: directory, town: town, isRemoved: true)
         }
         nodes.restoreDescriptors()
-        for (slot, content) in records.restored where !PulseFileSystem.owns(content.handle) {
+        for (slot, content) in records.restored where !PulseInodes.contains(content.inode) {
             switch content.kind {
             case .directory:
                 guard let directory = try? openDirectory(content.inode) else { continue }
