@@ -110,7 +110,7 @@ package final class Worker: Sendable {
 
     /// Serves until the mount ends or the keeper says so; then writes documents back and exits.
     package func run() throws -> Never {
-        let status = TownStatus.Server(version: version, scope: options.scope.rawValue)
+        let status = TownStatus.Server(version: version, keeper: getppid(), scope: options.scope.rawValue)
         guard options.scope == .town else { return try runSignalMounts(status) }
         let fileSystem = try TownFileSystem(town, state: state) { [self] in
             var status = status

@@ -69,15 +69,16 @@ package struct TownStatus: Codable, Sendable {
     /// The part that only the process knows.
     package struct Server: Sendable {
         let version: String
-        package var keeper = getppid()
+        package var keeper: Int32
         let scope: String
         let mountedAt = WallTime.now
         let start = ContinuousClock.now
         /// See `covered` and `uncovered` of `TownStatus`.
         package var coverage: (covered: [String], uncovered: [Uncovered])?
 
-        package init(version: String, scope: String) {
+        package init(version: String, keeper: Int32, scope: String) {
             self.version = version
+            self.keeper = keeper
             self.scope = scope
         }
     }

@@ -90,7 +90,7 @@ final class SignalOpenFile: OpenFile {
     /// The thread that opened it.
     let thread: pid_t
     /// Of open(2).
-    private let flags: CInt
+    let flags: CInt
     private let request: Request
     /// The directory of the backing file.
     private let parent: ParentDirectory

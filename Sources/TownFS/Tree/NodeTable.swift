@@ -96,7 +96,7 @@ struct NodeTable {
         blocks[number].free.removeAll { $0 == place }
         blocks[number].insert(node, at: place)
         count += 1
-        record(&block.nodes[place], inode)
+        record(&blocks[number].nodes[place], inode)
     }
 
     /// Removes a node, also from the index.

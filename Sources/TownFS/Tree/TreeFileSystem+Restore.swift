@@ -20,9 +20,9 @@ extension TreeFileSystem {
                     records.remove(slot)
                     continue
                 }
-                let file = reopen(content)
+                let file = openAgain(content)
                 let opened = OpenHandle(content.inode, file, thread: content.thread)
-                opened.setIOMode(ioMode)
+                _ = opened.setIOMode(ioMode, for: file)
                 files.restore(opened, as: content.handle, slot: slot)
                 let identity = (try? nodes.node(content.inode))?.identity
                 ioModes.restore(content.inode, ioMode, file as? BackingFile, identity)
@@ -30,7 +30,7 @@ extension TreeFileSystem {
         }
     }
 
-    private func reopen(_ content: HandleRecords.Content) -> any OpenFile {
+    private func openAgain(_ content: HandleRecords.Content) -> any OpenFile {
         do throws(Errno) {
             let path = try nodes.descriptor(of: content.inode)
             if Self.onlyReads(content.flags) {
