@@ -184,10 +184,6 @@ import Testing
         #expect(table.nextExpiration == nil)
     }
 
-    private func runtimes(_ table: LivenessTable) -> [RuntimeID] {
-        table.records.keys.compactMap { if case .runtime(let id) = $0 { id } else { nil } }
-    }
-
     private func check(_ table: LivenessTable, _ model: Model, at now: ContinuousClock.Instant) {
         for subject in ids.map({ RecordSubject.runtime($0) }) + paths.map({ .signal(SignalPath(bytes: $0)) }) {
             let record = table.record(of: subject)
@@ -204,7 +200,7 @@ import Testing
             #expect(table.tombstones[subject]?.stamp == model.tombstones[subject])
         }
         let known = ids.filter { model.entries[.runtime($0)] != nil }
-        #expect(runtimes(table) == known.sorted())
+        #expect(table.runtimes.keys == known.sorted())
         for id in ids {
             #expect(table.isAlive(id, at: now) == (model.entries[.runtime(id)]?.isAlive(at: now) ?? false))
         }
@@ -225,13 +221,13 @@ import Testing
                     runtime: id, receivedAt: Self.epoch, at: Self.start, ttl: .seconds(1 + number % 100),
                     document: nil, source: .command))
         }
-        #expect(runtimes(table) == ids.sorted())
+        #expect(table.runtimes.keys == ids.sorted())
         let now = Self.start + .seconds(50)
         let isRight = ids.enumerated().allSatisfy { table.isAlive($1, at: now) == (1 + $0 % 100 > 50) }
         #expect(isRight)
         #expect(table.removeExpirations(at: now, limit: .max).count == 50_000)
         for id in ids.prefix(99_000) { table.forget(.runtime(id), stamp: HLCTimestamp(Self.epoch), at: now) }
-        #expect(runtimes(table) == ids.dropFirst(99_000).sorted())
+        #expect(table.runtimes.keys == ids.dropFirst(99_000).sorted())
         table.touch(Touch(runtime: ids[0], receivedAt: Self.epoch, at: now, document: nil, source: .command))
         #expect(table.expirations.count <= 2 * 1001 + 1024)
     }

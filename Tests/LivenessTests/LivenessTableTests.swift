@@ -160,10 +160,10 @@ import Testing
         for number in 0..<5000 {
             table.touch(touch(try RuntimeID("old-\(number)"), ttl: .seconds(10)))
         }
-        var before = table.records.count
+        var before = table.runtimes.count
         for number in 0..<3000 {
             table.touch(touch(try RuntimeID("new-\(number)"), after: .seconds(1000)))
-            let after = table.records.count
+            let after = table.runtimes.count
             #expect(before - after < 4)
             before = after
         }
@@ -176,7 +176,7 @@ import Testing
         var largest = 0
         for number in 0..<20_000 {
             table.touch(touch(try RuntimeID("session-\(number)"), after: .seconds(number), ttl: .seconds(10)))
-            largest = max(largest, table.records.count)
+            largest = max(largest, table.runtimes.count)
         }
         // The sweep passes over up to 110 live ones in a row.
         #expect(largest <= 1024 + 110)

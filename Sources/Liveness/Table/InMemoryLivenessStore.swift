@@ -183,12 +183,8 @@ public final class InMemoryLivenessStore: LivenessStore {
     public func counts() -> LivenessTable.Counts {
         let now = now().offset
         var counts = LivenessTable.Counts()
-        inSlices(of: \.records) { subject, entry in
-            switch subject {
-            case .runtime: counts.runtimes.add(entry.record.state(at: now))
-            case .signal: counts.signals.add(entry.record.state(at: now))
-            }
-        }
+        inSlices(of: \.runtimes) { counts.runtimes.add($1.record.state(at: now)) }
+        inSlices(of: \.signals) { counts.signals.add($1.state(at: now)) }
         return counts
     }
 
@@ -238,11 +234,10 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     /// Visits everything in a dictionary of the table that exists throughout, in order.
-    private func inSlices<Value>(
-        of dictionary: KeyPath<LivenessTable, SortedDictionary<RecordSubject, Value>>,
-        _ visit: (RecordSubject, Value) -> Void
+    private func inSlices<Key, Value>(
+        of dictionary: KeyPath<LivenessTable, SortedDictionary<Key, Value>>, _ visit: (Key, Value) -> Void
     ) {
-        var last: RecordSubject?
+        var last: Key?
         var isComplete = false
         while !isComplete {
             state.withLock { state in
@@ -288,7 +283,8 @@ public final class InMemoryLivenessStore: LivenessStore {
     /// The subjects that an origin was the last to touch or forget.
     package func subjects(of origin: Origin) -> [RecordSubject] {
         var subjects: [RecordSubject] = []
-        inSlices(of: \.records) { if $1.record.stamp.origin == origin { subjects.append($0) } }
+        inSlices(of: \.runtimes) { if $1.record.stamp.origin == origin { subjects.append(.runtime($0)) } }
+        inSlices(of: \.signals) { if $1.stamp.origin == origin { subjects.append(.signal($0)) } }
         inSlices(of: \.tombstones) { if $1.stamp.origin == origin { subjects.append($0) } }
         return subjects
     }

@@ -1,15 +1,20 @@
 extension LivenessTable {
-    public func record(of id: RuntimeID) -> Record? { record(of: .runtime(id)) }
+    public func record(of id: RuntimeID) -> Record? { runtimes[id]?.record }
 
-    public func record(ofSignal path: [UInt8]) -> Record? { record(of: .signal(SignalPath(bytes: path))) }
+    public func record(ofSignal path: [UInt8]) -> Record? { signals[SignalPath(bytes: path)] }
 
-    func record(of subject: RecordSubject) -> Record? { records[subject]?.record }
+    func record(of subject: RecordSubject) -> Record? {
+        switch subject {
+        case .runtime(let id): runtimes[id]?.record
+        case .signal(let path): signals[path]
+        }
+    }
 
     /// False for an unknown runtime.
     public func isAlive(_ id: RuntimeID, at now: ContinuousClock.Instant) -> Bool { isAlive(id, at: now.offset) }
 
     func isAlive(_ id: RuntimeID, at now: Duration) -> Bool {
-        records.index(of: .runtime(id)).map { records.read($0) { $0.record.isAlive(at: now) } } ?? false
+        runtimes.index(of: id).map { runtimes.read($0) { $0.record.isAlive(at: now) } } ?? false
     }
 
     public struct Counts: Hashable, Sendable {
@@ -44,19 +49,14 @@ extension LivenessTable {
 
     // MARK: Directories of ids
 
-    /// The records from a least runtime id on.
-    private func subjects(from start: String) -> ArraySlice<RecordSubject> {
-        records.keys[
-            records.position { subject in
-                guard case .runtime(let id) = subject else { return false }
-                return id.description < start
-            }...]
+    /// The runtimes from a least id on.
+    private func runtimes(from start: String) -> ArraySlice<RuntimeID> {
+        runtimes.keys[runtimes.position { $0.description < start }...]
     }
 
     /// Whether a directory of ids, which is empty or ends in a slash, contains a runtime.
     func hasRuntimes(in directory: String) -> Bool {
-        guard case .runtime(let id)? = subjects(from: directory).first else { return false }
-        return id.description.hasPrefix(directory)
+        runtimes(from: directory).first?.description.hasPrefix(directory) ?? false
     }
 
     /// Visits runtimes whose ids begin with a prefix, in order, until `visit` returns false.
@@ -68,14 +68,13 @@ extension LivenessTable {
     func visitRuntimes(
         in prefix: String, from start: String, limit: Int, _ visit: (RuntimeID, Record) -> Bool
     ) -> String? {
-        let subjects = subjects(from: start)
-        for subject in subjects.prefix(limit) {
-            guard case .runtime(let id) = subject, id.description.hasPrefix(prefix),
-                let index = records.index(of: subject), records.read(index, { visit(id, $0.record) })
+        let ids = runtimes(from: start)
+        for id in ids.prefix(limit) {
+            guard id.description.hasPrefix(prefix), let index = runtimes.index(of: id),
+                runtimes.read(index, { visit(id, $0.record) })
             else { return nil }
         }
-        guard case .runtime(let next)? = subjects.dropFirst(limit).first else { return nil }
-        return next.description
+        return ids.dropFirst(limit).first?.description
     }
 }
 

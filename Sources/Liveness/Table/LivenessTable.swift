@@ -20,9 +20,9 @@ public struct LivenessTable: Sendable {
     /// Tables with fewer records are not swept.
     private static let smallestSweep = 1024
 
-    struct Entry: Sendable {
+    struct Runtime: Sendable {
         var record: Record
-        /// The deadline of a runtime's valid entry in `expirations`, as an offset.
+        /// The deadline of its valid entry in `expirations`, as an offset.
         var scheduled: Duration?
     }
 
@@ -44,15 +44,15 @@ public struct LivenessTable: Sendable {
         }
     }
 
-    /// Runtimes come before signal files.
-    private(set) var records = SortedDictionary<RecordSubject, Entry>(minimumCapacity: expectedRuntimes)
+    private(set) var runtimes = SortedDictionary<RuntimeID, Runtime>(minimumCapacity: expectedRuntimes)
+    private(set) var signals = SortedDictionary<SignalPath, Record>()
     /// Forgotten subjects, so that late news of other origins does not bring them back; empty unless `isShared`.
     private(set) var tombstones = SortedDictionary<RecordSubject, Tombstone>()
     private(set) var expirations = Heap<Expiration>()
     private let retention: Duration
     private let isShared: Bool
     /// Where the next incremental sweep continues.
-    private var sweepPosition = (records: 0, tombstones: 0)
+    private var sweepPosition = (runtimes: 0, signals: 0, tombstones: 0)
 
     /// - Parameter isShared: Whether records also come from other origins, through `receive`.
     public init(retention: Duration = defaultRetention, isShared: Bool = false) {
@@ -61,11 +61,6 @@ public struct LivenessTable: Sendable {
     }
 
     // MARK: Touches
-
-    /// A subject, and the index of its record if there is one.
-    private typealias Place = (subject: RecordSubject, index: Int?)
-
-    private func place(of subject: RecordSubject) -> Place { (subject, records.index(of: subject)) }
 
     /// Refreshes the records of the touched signal file and of the runtime, if one is named.
     ///
@@ -76,27 +71,25 @@ public struct LivenessTable: Sendable {
     @discardableResult
     public mutating func touch(_ touch: Touch) -> Bool {
         var touch = touch
-        let signal = touch.signal.map { place(of: .signal(SignalPath(bytes: $0))) }
-        let runtime = touch.runtime.map { place(of: .runtime($0)) }
-        if let signal { moveStamp(of: &touch, past: signal) }
-        if let runtime {
-            let at = touch.offset
-            let isLate = runtime.index.map { records.read($0) { $0.record.touch.offset > at } } ?? false
-            if !isLate { moveStamp(of: &touch, past: runtime) }
-        }
-        let count = records.count
-        if let signal { merge(touch, into: signal, at: touch.offset) }
-        let isAlive = runtime.map { merge(touch, into: $0, at: touch.offset) } ?? false
-        if records.count > count { sweepSome(at: touch.offset) }
-        return isAlive
-    }
-
-    private func moveStamp(of touch: inout Touch, past place: Place) {
-        if let index = place.index {
-            touch.stamp = touch.stamp.later(than: records.read(index) { $0.record.stamp })
-        } else if isShared, let tombstone = tombstones[place.subject] {
+        let path = touch.signal.map { SignalPath(bytes: $0) }
+        let signal = path.flatMap { signals.index(of: $0) }
+        let runtime = touch.runtime.flatMap { runtimes.index(of: $0) }
+        if let signal {
+            touch.stamp = touch.stamp.later(than: signals.read(signal) { $0.stamp })
+        } else if isShared, let path, let tombstone = tombstones[.signal(path)] {
             touch.stamp = touch.stamp.later(than: tombstone.stamp)
         }
+        if let runtime {
+            let at = touch.offset
+            let last = runtimes.read(runtime) { $0.record.touch.offset <= at ? $0.record.stamp : nil }
+            if let last { touch.stamp = touch.stamp.later(than: last) }
+        } else if isShared, let id = touch.runtime, let tombstone = tombstones[.runtime(id)] {
+            touch.stamp = touch.stamp.later(than: tombstone.stamp)
+        }
+        if let path { merge(touch, path, at: signal) }
+        let isAlive = touch.runtime.map { merge(touch, $0, at: runtime, now: touch.offset) } ?? false
+        if (path != nil && signal == nil) || (touch.runtime != nil && runtime == nil) { sweepSome(at: touch.offset) }
+        return isAlive
     }
 
     /// Merges a touch made by another origin, unless its record has a later stamp.
@@ -109,30 +102,42 @@ public struct LivenessTable: Sendable {
         _ touch: Touch, exit: Record.Exit? = nil, at now: ContinuousClock.Instant
     ) -> Bool {
         guard let subject = touch.subject, isNewer(touch.stamp, than: subject) else { return false }
-        let place = place(of: subject)
-        merge(touch, into: place, at: now.offset)
-        if let exit, case .runtime = subject, let index = records.index(of: subject) {
-            records[index].record.end(by: exit, stamp: touch.stamp)
+        let isNew = record(of: subject) == nil
+        switch subject {
+        case .signal(let path): merge(touch, path, at: signals.index(of: path))
+        case .runtime(let id):
+            merge(touch, id, at: runtimes.index(of: id), now: now.offset)
+            if let exit, let index = runtimes.index(of: id) { runtimes[index].record.end(by: exit, stamp: touch.stamp) }
         }
-        if place.index == nil { sweepSome(at: now.offset) }
+        if isNew { sweepSome(at: now.offset) }
         return true
     }
 
-    /// - Parameter now: For the expiry: a touch that is expired already is never reported as expiring.
-    /// - Returns: Whether it is the record of a runtime that has not exited.
-    @discardableResult
-    private mutating func merge(_ touch: Touch, into place: Place, at now: Duration) -> Bool {
-        if let index = place.index {
-            records[index].record.merge(touch)
+    private mutating func merge(_ touch: Touch, _ path: SignalPath, at index: Int?) {
+        if let index {
+            signals[index].merge(touch)
         } else {
-            records.updateValue(Entry(record: Record(touch)), forKey: place.subject)
-            if isShared { tombstones.removeValue(forKey: place.subject) }
+            signals.updateValue(Record(touch), forKey: path)
+            if isShared { tombstones.removeValue(forKey: .signal(path)) }
         }
-        guard case .runtime(let id) = place.subject, let index = place.index ?? records.index(of: place.subject) else {
-            return false
+    }
+
+    /// - Parameter now: For the expiry: a touch that is expired already is never reported as expiring.
+    /// - Returns: Whether the runtime has not exited.
+    @discardableResult
+    private mutating func merge(_ touch: Touch, _ id: RuntimeID, at index: Int?, now: Duration) -> Bool {
+        let deadline: Duration?
+        if let index {
+            runtimes[index].record.merge(touch)
+            deadline = runtimes[index].schedule(at: now)
+        } else {
+            var new = Runtime(record: Record(touch))
+            deadline = new.schedule(at: now)
+            runtimes.updateValue(new, forKey: id)
+            if isShared { tombstones.removeValue(forKey: .runtime(id)) }
         }
-        if let deadline = records[index].schedule(at: now) { addExpiration(Expiration(offset: deadline, id: id)) }
-        return records.read(index) { $0.record.exit == nil }
+        if let deadline { addExpiration(Expiration(offset: deadline, id: id)) }
+        return index.map { runtimes.read($0) { $0.record.exit == nil } } ?? true
     }
 
     // MARK: Ends
@@ -143,13 +148,13 @@ public struct LivenessTable: Sendable {
     ///
     /// - Returns: The record, if that changed it.
     public mutating func exit(_ id: RuntimeID, _ exit: Record.Exit, stamp: HLCTimestamp) -> Record? {
-        guard let index = records.index(of: .runtime(id)) else { return nil }
-        let record = records[index].record
+        guard let index = runtimes.index(of: id) else { return nil }
+        let record = runtimes[index].record
         guard record.touch.offset <= exit.offset, record.exit == nil,
             record.stamp.origin == nil || record.stamp.origin == stamp.origin
         else { return nil }
-        records[index].record.end(by: exit, stamp: stamp.later(than: record.stamp))
-        return records[index].record
+        runtimes[index].record.end(by: exit, stamp: stamp.later(than: record.stamp))
+        return runtimes[index].record
     }
 
     /// Drops a record and leaves a tombstone.
@@ -180,21 +185,25 @@ public struct LivenessTable: Sendable {
     private mutating func remove(
         _ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant, tombstoneLimit: Int
     ) {
-        records.removeValue(forKey: subject)
+        switch subject {
+        case .runtime(let id): runtimes.removeValue(forKey: id)
+        case .signal(let path): signals.removeValue(forKey: path)
+        }
         guard isShared, tombstones.count < tombstoneLimit || tombstones[subject] != nil else { return }
         tombstones.updateValue(Tombstone(stamp: stamp, deadline: (now + retention).offset), forKey: subject)
     }
 
     /// Drops a signal file's record without a tombstone: the file was renamed or replaced, not forgotten.
     public mutating func drop(signal path: [UInt8]) {
-        records.removeValue(forKey: .signal(SignalPath(bytes: path)))
+        signals.removeValue(forKey: SignalPath(bytes: path))
     }
 
     // MARK: Stamps
 
     /// Shifts all stamps of an origin whose clock turned out to be another.
     mutating func moveStamps(of origin: Origin, by change: Duration) {
-        for index in records.entries.indices { records[index].record.shiftStamp(of: origin, by: change) }
+        for index in runtimes.entries.indices { runtimes[index].record.shiftStamp(of: origin, by: change) }
+        for index in signals.entries.indices { signals[index].shiftStamp(of: origin, by: change) }
         for index in tombstones.entries.indices where tombstones[index].stamp.origin == origin {
             tombstones[index].stamp.time = tombstones[index].stamp.time + change
         }
@@ -216,11 +225,10 @@ public struct LivenessTable: Sendable {
     private mutating func addExpiration(_ expiration: Expiration) {
         expirations.insert(expiration)
         // Entries of forgotten runtimes stay until their deadline, which may be years away.
-        guard expirations.count > 2 * records.count + Self.smallestSweep else { return }
+        guard expirations.count > 2 * runtimes.count + Self.smallestSweep else { return }
         expirations = Heap(
-            records.entries.compactMap { subject, entry in
-                guard case .runtime(let id) = subject else { return nil }
-                return entry.scheduled.map { Expiration(offset: $0, id: id) }
+            runtimes.entries.compactMap { entry in
+                entry.value.scheduled.map { Expiration(offset: $0, id: entry.key) }
             })
     }
 
@@ -235,13 +243,13 @@ public struct LivenessTable: Sendable {
         for _ in 0..<limit {
             guard let next = expirations.min, next.offset <= now else { break }
             expirations.removeMin()
-            guard let index = records.index(of: .runtime(next.id)),
-                records.read(index, { $0.scheduled == next.offset })
-            else { continue }
-            records[index].scheduled = nil
-            if let later = records[index].schedule(at: now) {
+            guard let index = runtimes.index(of: next.id), runtimes.read(index, { $0.scheduled == next.offset }) else {
+                continue
+            }
+            runtimes[index].scheduled = nil
+            if let later = runtimes[index].schedule(at: now) {
                 expirations.insert(Expiration(offset: later, id: next.id))
-            } else if let deadline = records.read(index, { $0.record.exit == nil ? $0.record.deadlineOffset : nil }) {
+            } else if let deadline = runtimes.read(index, { $0.record.exit == nil ? $0.record.deadlineOffset : nil }) {
                 expired.append(Expiration(offset: deadline, id: next.id))
             }
         }
@@ -252,19 +260,22 @@ public struct LivenessTable: Sendable {
 
     /// Drops all records that have been expired for the retention period.
     mutating func sweep(at now: ContinuousClock.Instant) {
-        sweepPosition = (0, 0)
+        sweepPosition = (0, 0, 0)
         sweep(at: now.offset, limit: .max)
     }
 
     /// Called with each new record, so that no touch waits long and no timer is needed.
     private mutating func sweepSome(at now: Duration) {
-        if records.count + tombstones.count > Self.smallestSweep { sweep(at: now, limit: 4) }
+        if runtimes.count + signals.count + tombstones.count > Self.smallestSweep { sweep(at: now, limit: 4) }
     }
 
     private mutating func sweep(at now: Duration, limit: Int) {
         let oldest = now - retention
-        sweepPosition.records = records.removeValues(from: sweepPosition.records, limit: limit) {
+        sweepPosition.runtimes = runtimes.removeValues(from: sweepPosition.runtimes, limit: limit) {
             $0.record.isObsolete(since: oldest)
+        }
+        sweepPosition.signals = signals.removeValues(from: sweepPosition.signals, limit: limit) {
+            $0.isObsolete(since: oldest)
         }
         sweepPosition.tombstones = tombstones.removeValues(from: sweepPosition.tombstones, limit: limit) {
             $0.deadline <= now
@@ -272,7 +283,7 @@ public struct LivenessTable: Sendable {
     }
 }
 
-extension LivenessTable.Entry {
+extension LivenessTable.Runtime {
     /// The deadline to schedule the runtime for, unless an earlier one is scheduled already.
     fileprivate mutating func schedule(at now: Duration) -> Duration? {
         guard record.isAlive(at: now) else {
