@@ -6,6 +6,8 @@ import SystemPackage
 
 /// What keeper and worker say on the control socket: one byte each.
 enum ControlMessage: UInt8 {
+    /// To the worker: this keeper has no descriptors of `DescriptorStore` yet.
+    case keepAgain = 75
     /// To the worker: write back and exit.
     case finish = 70
     /// To the worker: the mount is gone from the town. Answered, when new replies are short-lived and signal files are

@@ -52,6 +52,10 @@ package struct Keeper: ~Copyable {
     private let probe: Probe
     /// Whether another keeper has mounted.
     private var isAdopted = false
+    /// What workers run: this program, or one that replaces it.
+    private var program = "/proc/self/exe"
+    /// Whether the worker was killed for its successor to take over.
+    private var isUpgrading = false
 
     /// The descriptor numbers of the worker.
     package enum WorkerDescriptor {
@@ -81,7 +85,7 @@ package struct Keeper: ~Copyable {
     package static func mount(
         over town: String, options: MountOptions, secret: RedisSecret?, log: Logger
     ) throws -> Keeper {
-        let signals = try OwnedDescriptor(blocking: [SIGTERM, SIGINT, SIGHUP])
+        let signals = try OwnedDescriptor(blocking: Self.signalNumbers)
         // Opened before mounting: afterwards the path leads into the mount.
         let root = try OwnedDescriptor(opening: town, in: AT_FDCWD, O_PATH | O_DIRECTORY)
         let directory = try lockForMounting(town, root: root.rawValue)
@@ -189,6 +193,10 @@ package struct Keeper: ~Copyable {
         }
     }
 
+    /// Sent by `pulsefs upgrade`, whose program is to serve.
+    package static let upgradeSignal = SIGUSR2
+    private static let signalNumbers = [SIGTERM, SIGINT, SIGHUP, upgradeSignal]
+
     // MARK: Replacing the keeper
 
     /// The descriptor numbers of a keeper that a worker has started.
@@ -228,7 +236,7 @@ package struct Keeper: ~Copyable {
             store: take(AdoptionDescriptor.store),
             worker: try WorkerProcess(
                 adopting: worker, control: SharedDescriptor(take(AdoptionDescriptor.control))),
-            signals: try OwnedDescriptor(blocking: [SIGTERM, SIGINT, SIGHUP]),
+            signals: try OwnedDescriptor(blocking: signalNumbers),
             mountTable: try OwnedDescriptor(opening: "/proc/self/mountinfo", in: AT_FDCWD, O_RDONLY),
             superblock: Mutex(nil), probe: try Probe(), isAdopted: true)
     }
@@ -242,7 +250,8 @@ package struct Keeper: ~Copyable {
     package consuming func run(ready: (Result<Void, Failure>) -> Void) -> ExitStatus {
         var isReady = isAdopted
         if isReady {
-            log.error("the keeper has died; another one takes over", metadata: ["town": "\(entry.town)"])
+            log.warning("this keeper takes the place of another one", metadata: ["town": "\(entry.town)"])
+            ControlMessage.keepAgain.send(to: worker.control)
             startStandby()
         } else if signalMounts == nil {
             probe.start(entry.path)
@@ -271,7 +280,13 @@ package struct Keeper: ~Copyable {
             }
             if questions[5].revents != 0 { restartStandby() }
             if questions[6].revents != 0 { keepDescriptors() }
-            if questions[1].revents != 0 { endOnSignal() }
+            if questions[1].revents != 0, let received = signals.nextSignal() {
+                if received.signal != Self.upgradeSignal {
+                    endOnSignal(received.signal)
+                } else if received.user == 0 || received.user == geteuid() {
+                    upgrade(to: received.sender)
+                }
+            }
             if questions[3].revents != 0, let signalMounts {
                 switch signalMounts.receive() {
                 case .nothing: break
@@ -335,13 +350,13 @@ package struct Keeper: ~Copyable {
         let start = ContinuousClock.now
         // The end of the connection ends the worker.
         guard status != 0, !hasConnectionEnded, SharedState.canBeTakenOver(state) else { return false }
-        deaths = deaths.filter { start - $0 < Self.deathPeriod } + [start]
+        deaths = deaths.filter { start - $0 < Self.deathPeriod } + (isUpgrading ? [] : [start])
         guard deaths.count < Self.mostDeaths else {
             log.error(
                 "the worker has died \(deaths.count) times in \(Self.deathPeriod)", metadata: ["town": "\(entry.town)"])
             return false
         }
-        guard let successor = standby ?? (try? WorkerProcess(inheritance, isStandby: true)) else { return false }
+        guard let successor = readyStandby() else { return false }
         keepDescriptors()
         successor.serve(inheriting: kept)
         log.error(
@@ -351,8 +366,64 @@ package struct Keeper: ~Copyable {
                 "worker": "\(successor.pid)",
             ])
         worker = successor
+        if isUpgrading {
+            isUpgrading = false
+            standby = nil
+            replaceProgram()
+        }
         startStandby()
         return true
+    }
+
+    /// The standby, or one that is started now.
+    private func readyStandby() -> WorkerProcess? {
+        if let standby, standby.waitUntilReady() { return standby }
+        guard let other = try? WorkerProcess(inheritance, isStandby: true, program: program) else { return nil }
+        return other.waitUntilReady() ? other : nil
+    }
+
+    // MARK: Upgrading
+
+    /// Has the program of a process, which `pulsefs upgrade` runs, serve from now on.
+    ///
+    /// Its worker checks first that it can read the state. Then it takes over as from a worker that has died.
+    private mutating func upgrade(to sender: pid_t) {
+        do throws(Errno) {
+            guard signalMounts == nil, SharedState.canBeTakenOver(state) else { throw .notSupported }
+            let other = try ProcFS.link("/proc/\(sender)/exe")
+            let successor = try WorkerProcess(inheritance, isStandby: true, program: other)
+            guard successor.waitUntilReady() else {
+                successor.dismiss()
+                throw .execFormatError
+            }
+            log.info("upgrading", metadata: ["town": "\(entry.town)", "program": "\(other)"])
+            standby?.dismiss()
+            standby = successor
+            program = other
+            isUpgrading = true
+            worker.kill()
+        } catch {
+            log.error("cannot upgrade: \(error)", metadata: ["town": "\(entry.town)"])
+        }
+    }
+
+    /// Becomes the keeper of the new program, in the same process.
+    ///
+    /// Returns if it cannot be executed; then this keeper goes on.
+    private borrowing func replaceProgram() {
+        typealias Number = AdoptionDescriptor
+        var descriptors: [(CInt, as: CInt)] = [
+            (connection.rawValue, Number.connection), (backing.rawRoot, Number.root),
+            (inheritance.journal, Number.journal), (state.descriptor, Number.state),
+            (worker.control.rawValue, Number.control), (store.rawValue, Number.store),
+            (inheritance.store.rawValue, Number.workersStore),
+        ]
+        if let secret { descriptors.append((secret.descriptor.rawValue, Number.secret)) }
+        ChildProcess.execute(
+            program,
+            ["pulsefs", "keeper", "--adopt", "\(worker.pid)"] + inheritance.options.arguments + ["--", entry.town],
+            descriptors: descriptors)
+        log.error("cannot execute \(program): \(Errno.current)")
     }
 
     /// Keeps and drops what the worker has sent.
@@ -364,7 +435,7 @@ package struct Keeper: ~Copyable {
         standby = nil
         guard SharedState.canBeTakenOver(state), signalMounts == nil else { return }
         do throws(Errno) {
-            standby = try WorkerProcess(inheritance, isStandby: true)
+            standby = try WorkerProcess(inheritance, isStandby: true, program: program)
         } catch {
             log.warning("cannot start a standby: \(error)", metadata: ["town": "\(entry.town)"])
         }
@@ -393,8 +464,7 @@ package struct Keeper: ~Copyable {
     // MARK: Ending
 
     /// Ends the mount on a termination signal: unmounts, or detaches if it is in use.
-    private borrowing func endOnSignal() {
-        let signal = signals.nextSignal().map { "\($0)" } ?? "none"
+    private borrowing func endOnSignal(_ signal: CInt) {
         log.info("ending", metadata: ["town": "\(entry.town)", "signal": "\(signal)"])
         end()
     }

@@ -68,6 +68,7 @@ package final class Worker: Sendable {
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.state))
         var kept: [UInt64: SharedDescriptor] = [:]
         let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.control))
+        try SharedState.check(memory)
         if isStandby {
             kept = Self.waitForDeath(of: control)
             clinux_name_this_thread("pulsefs-worker")
@@ -92,6 +93,8 @@ package final class Worker: Sendable {
     ///
     /// - Returns: What earlier workers have given the keeper to keep.
     private static func waitForDeath(of control: SharedDescriptor) -> [UInt64: SharedDescriptor] {
+        // Ready.
+        DescriptorStore.send(0, -1, to: control.rawValue)
         var kept: [UInt64: SharedDescriptor] = [:]
         while true {
             guard let (key, descriptor) = DescriptorStore.receiveNext(from: control.rawValue) else {
@@ -110,7 +113,9 @@ package final class Worker: Sendable {
 
     /// Serves until the mount ends or the keeper says so; then writes documents back and exits.
     package func run() throws -> Never {
-        let status = TownStatus.Server(version: version, keeper: getppid(), scope: options.scope.rawValue)
+        let status = TownStatus.Server(
+            version: version, keeper: getppid(), scope: options.scope.rawValue, mountTime: state.mountTime,
+            takeovers: SharedState.workers(in: state.memory))
         guard options.scope == .town else { return try runSignalMounts(status) }
         let fileSystem = try TownFileSystem(town, state: state) { [self] in
             var status = status
@@ -211,6 +216,7 @@ package final class Worker: Sendable {
                 ControlMessage.invalidate.send(to: control)
             case .share?:
                 if let directory { try? TownLock.detached.hold(directory.rawValue) }
+            case .keepAgain?: (fileSystem as? TownFileSystem)?.keepDescriptorsAgain()
             case .finish?: end()
             case nil:
                 if replaceKeeper(serving: fileSystem) { continue }
@@ -239,7 +245,6 @@ package final class Worker: Sendable {
                     channel: nil),
                 control: keepersControl.rawValue, store: keepersStore.rawValue)
             descriptors.replaceSocket(with: ownStore)
-            fileSystem.keepDescriptorsAgain()
             keeper.withLock { $0 = (pid, ownControl) }
             return true
         } catch {

@@ -1,5 +1,6 @@
 import Glibc
 import Linux
+import Synchronization
 import SystemPackage
 import TownFS
 
@@ -24,16 +25,17 @@ final class WorkerProcess: Sendable {
 
     let control: SharedDescriptor
     private let process: ChildProcess
+    private let isReady = Mutex(false)
 
     /// Starts one.
     ///
     /// - Parameter isStandby: Whether it waits for `ControlMessage.serve`.
-    init(_ inheritance: Inheritance, isStandby: Bool) throws(Errno) {
+    init(_ inheritance: Inheritance, isStandby: Bool, program: String = "/proc/self/exe") throws(Errno) {
         let sockets = try DescriptorPair.messages()
         control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.0))
         let workersEnd = OwnedDescriptor(takingOwnershipOf: sockets.1)
         process = try ChildProcess.spawn(
-            "/proc/self/exe",
+            program,
             ["pulsefs", "worker"] + inheritance.options.arguments + (isStandby ? ["--standby"] : [])
                 + ["--", inheritance.town],
             descriptors: [
@@ -58,6 +60,22 @@ final class WorkerProcess: Sendable {
     var pid: pid_t { process.pid }
     /// Readable once the process has ended.
     var exited: CInt { process.exited.rawValue }
+
+    /// Waits until a standby is ready, which takes some milliseconds after its start.
+    ///
+    /// - Returns: False if it has ended, because it cannot read the state.
+    func waitUntilReady() -> Bool {
+        isReady.withLock { isReady in
+            if !isReady { isReady = DescriptorStore.receiveNext(from: control.rawValue) != nil }
+            return isReady
+        }
+    }
+
+    /// Ends a standby.
+    func dismiss() {
+        shutdown(control.rawValue, CInt(SHUT_RDWR))
+        _ = wait()
+    }
 
     /// Has a standby take over.
     ///

@@ -81,6 +81,17 @@ package struct ChildProcess: ~Copyable {
         self.exited = exited
     }
 
+    /// Executes another program in this process; returns if that fails.
+    ///
+    /// The program gets the descriptors under the given numbers, and those that are not close-on-exec.
+    package static func execute(_ program: String, _ arguments: [String], descriptors: [(CInt, as: CInt)]) {
+        // Copies above all numbers, so that no dup2 overwrites the source of a later one.
+        let copies = descriptors.map { (fcntl($0.0, F_DUPFD_CLOEXEC, 100), $0.as) }
+        for (copy, number) in copies { dup2(copy, number) }
+        _ = withCStrings(arguments) { execv(program, $0) }
+        for (_, number) in copies { _ = fcntl(number, F_SETFD, FD_CLOEXEC) }
+    }
+
     /// Any running process, which another one has started.
     ///
     /// - Throws: ESRCH if it has ended.

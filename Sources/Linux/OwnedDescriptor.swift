@@ -92,10 +92,11 @@ extension OwnedDescriptor {
         self.init(takingOwnershipOf: try retryingInterrupts { signalfd(-1, &set, CInt(SFD_CLOEXEC | SFD_NONBLOCK)) })
     }
 
-    /// The next signal of a signalfd; nil if none is pending.
-    package func nextSignal() -> CInt? {
+    /// The next signal of a signalfd, and the process and user that sent it; nil if none is pending.
+    package func nextSignal() -> (signal: CInt, sender: pid_t, user: uid_t)? {
         var info = signalfd_siginfo()
         let count = read(rawValue, &info, MemoryLayout.size(ofValue: info))
-        return count == MemoryLayout.size(ofValue: info) ? CInt(info.ssi_signo) : nil
+        guard count == MemoryLayout.size(ofValue: info) else { return nil }
+        return (CInt(info.ssi_signo), pid_t(info.ssi_pid), info.ssi_uid)
     }
 }

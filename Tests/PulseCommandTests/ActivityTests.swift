@@ -305,8 +305,8 @@ extension EndToEnd {
                 try agent.perform("os.chdir('/'); beat('gt-nux')")
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid == agent.pid })
                 if workerDies {
-                    kill(try town.status().workerPid, SIGKILL)
-                    #expect(eventually { town.processes.isEmpty && !town.isMounted })
+                    try town.killWorkers()
+                    #expect(eventually { town.processes.isEmpty })
                     try town.mount()
                 } else {
                     try town.remount()

@@ -355,10 +355,10 @@ extension EndToEnd {
                 let file = town.heartbeat("gt-nux")
                 let written = try HeartbeatReading(file)
                 try Client.synchronize(directory: "\(town.path)/.runtime/heartbeats")
-                let status = try town.status()
-                for pid in [status.keeperPid, status.workerPid] { kill(pid, SIGSTOP) }
+                let processes = town.processes
+                for pid in processes { kill(pid, SIGSTOP) }
                 try agent.kill()
-                for pid in [status.workerPid, status.keeperPid] { kill(pid, SIGKILL) }
+                for pid in processes { kill(pid, SIGKILL) }
                 #expect(eventually { town.processes.isEmpty })
                 #expect(eventually { HeartbeatReading.now - written.modified > 1.2 })
                 // A new mount cleans up after the crash.
@@ -398,9 +398,7 @@ extension EndToEnd {
                 #expect(monitor.lines(with: #""SET" "mul:runtime:hb:\#(Self.nux)""#).count == 1)
                 try agent.perform("beat('gt-nux')")
                 #expect(try eventually { try redis.isAlive(Self.nux) })
-                let status = try town.status()
-                kill(status.keeperPid, SIGSTOP)
-                for pid in [status.workerPid, status.keeperPid] { kill(pid, SIGKILL) }
+                town.killAll()
                 let end = ContinuousClock.now
                 #expect(eventually { town.processes.isEmpty })
                 #expect(try redis.isSilent(about: Self.nux, from: end + .seconds(2)))

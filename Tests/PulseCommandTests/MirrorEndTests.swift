@@ -14,15 +14,7 @@ extension EndToEnd {
                 #expect(isAlive)
                 // The server received the ttl between these times and counts it by its own clock.
                 let sent = touched.through(seen)
-                let status = try town.status()
-                if keeperDiesToo {
-                    // Stopped first, so that it cannot clean up.
-                    kill(status.keeperPid, SIGSTOP)
-                    kill(status.workerPid, SIGKILL)
-                    kill(status.keeperPid, SIGKILL)
-                } else {
-                    kill(status.workerPid, SIGKILL)
-                }
+                if keeperDiesToo { town.killAll() } else { try town.killWorkers() }
                 #expect(eventually { town.processes.isEmpty })
                 let (answer, asked) = try Bracket.around { try redis.cli("PTTL", "mul:runtime:hb:max") }
                 let left = (Double(answer.dropLast()) ?? 0) / 1000

@@ -222,16 +222,23 @@ extension ParallelEndToEnd {
             }
         }
 
+        @Test func workerEndsTheMountInOrderWhenTheKeeperDies() throws {
+            try withSignalMounts { town in
+                let text = KeepaliveDocument.text("gt")
+                try Client.write(text, to: town.keepalive)
+                kill(try town.status().keeperPid, SIGKILL)
+                #expect(eventually { !town.isMounted && town.processes.isEmpty })
+                #expect(try Client.read(town.keepalive) == text)
+            }
+        }
+
         @Test func orphanedMountsAreRemoved() throws {
             try withSignalMounts { town in
                 for command in ["mount", "unmount"] {
                     let text = KeepaliveDocument.text(command, age: 600)
                     try Client.write(text, to: town.keepalive)
                     try town.synchronize()
-                    let status = try town.status()
-                    kill(status.keeperPid, SIGSTOP)
-                    kill(status.workerPid, SIGKILL)
-                    kill(status.keeperPid, SIGKILL)
+                    town.killAll()
                     #expect(eventually { town.processes.isEmpty })
                     try Command("umount", "-l", "\(town.path)/.pulse").output()
                     #expect(throws: Errno.self) { try Client.read(town.keepalive) }

@@ -90,7 +90,7 @@ struct Watch: ParsableCommand {
             if follower.changed.wait(until: .now) { due = min(due, earliest) }
             terminal.flush()
 
-            var actions = signals.nextSignal().map { [Action(signal: $0)] } ?? []
+            var actions = signals.nextSignal().map { [Action(signal: $0.signal)] } ?? []
             if questions[1].revents & ~Int16(POLLOUT) != 0 {
                 actions += terminal.keys().map { Action.list(keys: $0, page: terminal.size.rows - 4) } ?? [.end]
             }

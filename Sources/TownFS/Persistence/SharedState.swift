@@ -2,6 +2,7 @@ import CLinux
 import Fuse
 import Glibc
 import Linux
+import Liveness
 import SystemPackage
 
 /// The state of a mount in memory that the keeper holds: a worker that is killed leaves it to its successor.
@@ -17,7 +18,7 @@ package final class SharedState: Sendable {
     }
 
     /// The version of the format of all sections.
-    private static let format: UInt64 = 1
+    package static let format = 1
 
     private static let headSize = 4096
     private static let connectionStart = headSize
@@ -31,22 +32,53 @@ package final class SharedState: Sendable {
     let descriptors: DescriptorStore?
     /// Tells the inode numbers of one mount from those of another, which start at the same number.
     let inodeGeneration: UInt32
+    package let mountTime: MountTime
+
+    /// When the town was mounted, by both clocks, in nanoseconds since 1970 and since the boot.
+    package struct MountTime: BitwiseCopyable, Sendable {
+        let wall: Int64
+        let boot: Int64
+
+        /// RFC 3339.
+        var description: String {
+            WallTime(seconds: wall / 1_000_000_000, nanoseconds: Int32(wall % 1_000_000_000)).rfc3339
+        }
+
+        /// In seconds, including suspend.
+        var age: Int64 { (Self.now.boot - boot) / 1_000_000_000 }
+
+        package static var now: MountTime {
+            func nanoseconds(_ clock: clockid_t) -> Int64 {
+                var time = timespec()
+                clock_gettime(clock, &time)
+                return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+            }
+            return MountTime(wall: nanoseconds(CLOCK_REALTIME), boot: nanoseconds(CLOCK_BOOTTIME))
+        }
+    }
 
     /// Creates the state of a new mount, in the keeper.
     package static func make() throws(Errno) -> SharedMemory {
         let memory = try SharedMemory(named: "pulsefs-state", size: size)
         memory.base.storeBytes(of: UInt32.random(in: 1...UInt32.max), toByteOffset: 8, as: UInt32.self)
-        clinux_store_release(memory.base.assumingMemoryBound(to: UInt64.self), format)
+        memory.base.storeBytes(of: MountTime.now, toByteOffset: 16, as: MountTime.self)
+        clinux_store_release(memory.base.assumingMemoryBound(to: UInt64.self), UInt64(format))
         return memory
     }
 
     /// - Throws: `Incompatibility` for the state of another version.
     package init(_ memory: SharedMemory, descriptors: DescriptorStore? = nil) throws {
-        let found = clinux_load_acquire(memory.base.assumingMemoryBound(to: UInt64.self))
-        guard found == Self.format, memory.size == Self.size else { throw Incompatibility.format(found) }
+        try Self.check(memory)
         self.memory = memory
         self.descriptors = descriptors
         inodeGeneration = memory.base.load(fromByteOffset: 8, as: UInt32.self)
+        mountTime = memory.base.load(fromByteOffset: 16, as: MountTime.self)
+    }
+
+    /// - Throws: `Incompatibility` for the state of another version.
+    package static func check(_ memory: SharedMemory) throws {
+        let found = clinux_load_acquire(memory.base.assumingMemoryBound(to: UInt64.self))
+        guard found == UInt64(format), memory.size == size else { throw Incompatibility.format(found) }
     }
 
     /// The state of the connection, for the process that serves it next.

@@ -53,7 +53,8 @@ final class PulseContent: Sendable {
         let known = liveness.counts()
         return TownStatus(
             version: server.version, town: configuration.path, keeperPid: server.keeper, workerPid: getpid(),
-            mountedAt: server.mountedAt.rfc3339, uptimeSeconds: (ContinuousClock.now - server.start).components.seconds,
+            mountedAt: server.mountTime.description, uptimeSeconds: server.mountTime.age,
+            takeovers: server.takeovers, servingSince: server.servingSince.rfc3339, stateFormat: SharedState.format,
             ttlSeconds: configuration.ttl / .seconds(1), onExpiry: configuration.expiry.rawValue,
             signalFiles: .init(alive: known.signals.alive, expired: known.signals.expired),
             runtimes: .init(

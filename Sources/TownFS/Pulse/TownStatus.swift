@@ -71,13 +71,19 @@ package struct TownStatus: Codable, Sendable {
         let version: String
         package var keeper: Int32
         let scope: String
-        let mountedAt = WallTime.now
-        let start = ContinuousClock.now
+        let mountTime: SharedState.MountTime
+        let servingSince = WallTime.now
+        let takeovers: Int
         /// See `covered` and `uncovered` of `TownStatus`.
         package var coverage: (covered: [String], uncovered: [Uncovered])?
 
-        package init(version: String, keeper: Int32, scope: String) {
+        /// - Parameter takeovers: How many workers have served the mount before this one.
+        package init(
+            version: String, keeper: Int32, scope: String, mountTime: SharedState.MountTime = .now, takeovers: Int = 0
+        ) {
             self.version = version
+            self.mountTime = mountTime
+            self.takeovers = takeovers
             self.keeper = keeper
             self.scope = scope
         }
@@ -92,6 +98,12 @@ package struct TownStatus: Codable, Sendable {
     /// When the town was mounted, RFC 3339.
     package var mountedAt: String
     package var uptimeSeconds: Int64
+    /// How many workers have served the mount before this one.
+    package var takeovers: Int?
+    /// Since when this worker serves, RFC 3339.
+    package var servingSince: String?
+    /// The format of the state that a worker of another version would have to take over.
+    package var stateFormat: Int?
     package var ttlSeconds: Double
     /// `keep` or `absent`.
     package var onExpiry: String

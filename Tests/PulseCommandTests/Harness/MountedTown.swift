@@ -175,6 +175,25 @@ struct MountedTown: Sendable {
         }
     }
 
+    // MARK: Killing
+
+    /// Kills keeper, worker and standby at once, so that none of them cleans up.
+    func killAll() {
+        let processes = processes
+        // A stopped process starts no other one.
+        for pid in processes { kill(pid, SIGSTOP) }
+        for pid in processes { kill(pid, SIGKILL) }
+    }
+
+    /// Kills workers until the keeper starts no other one, and unmounts.
+    func killWorkers() throws {
+        #expect(
+            eventually {
+                if let status = try? status() { kill(status.workerPid, SIGKILL) }
+                return !isMounted
+            })
+    }
+
     // MARK: Cleaning up
 
     /// Aborts the FUSE connections: system calls that wait in the mount fail.
