@@ -195,10 +195,10 @@ public final class Connection: Sendable {
 /// The corresponding message is `FUSE_NOTIFY_POLL`.
 public struct PollHandle: Sendable {
     /// `kh` in linux/fuse.h.
-    private let rawValue: UInt64
+    public let rawValue: UInt64
     private let connection: Connection
 
-    init(rawValue: UInt64, on connection: Connection) {
+    public init(rawValue: UInt64, on connection: Connection) {
         self.rawValue = rawValue
         self.connection = connection
     }

@@ -17,12 +17,15 @@ package final class TownFileSystem: HandleFileSystem {
         _ town: Town, state: SharedState? = nil, server: @escaping @Sendable () -> TownStatus.Server
     ) throws(Errno) {
         let signals = SignalDirectory(rootOf: town)
+        let records = state?.handles()
         let tree = try TreeFileSystem(
-            town, covering: [], root: town.root, signals: signals, hiding: PulseFileSystem.name, state: state)
+            town, covering: [], root: town.root, signals: signals, hiding: PulseFileSystem.name, state: state,
+            handles: records)
         self.tree = tree
         pulse = PulseFileSystem(
             of: town, signals: signals, files: tree.files, directories: tree.directories, treeCounts: { tree.counts },
             server: server)
+        if let records { pulse.restore(records) }
     }
 
     package var files: HandleTable<OpenHandle> { tree.files }
@@ -33,7 +36,10 @@ package final class TownFileSystem: HandleFileSystem {
     /// The keeper has died, and another one has taken its place.
     package func keepDescriptorsAgain() { tree.nodes.keepAgain() }
 
-    package func connected(to connection: Connection) { tree.connected(to: connection) }
+    package func connected(to connection: Connection) {
+        tree.connected(to: connection)
+        pulse.connected(to: connection)
+    }
 
     package func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool {
         if let name, isPulse(name, in: inode) { return false }

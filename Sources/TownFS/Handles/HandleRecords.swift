@@ -109,15 +109,7 @@ final class HandleRecords: Sendable {
         state.withLock { $0.free.append(slot) }
     }
 
-    func set(_ ioMode: OpenReply.IOMode, of slot: UInt32) {
-        store(ioMode.word, at: 32, of: slot)
-    }
-
-    func set(position: UInt64, of slot: UInt32) { store(position, at: 40, of: slot) }
-
-    func set(pollHandle: UInt64, of slot: UInt32) { store(pollHandle, at: 48, of: slot) }
-
-    private func store(_ word: UInt64, at offset: Int, of slot: UInt32) {
+    fileprivate func store(_ word: UInt64, at offset: Int, of slot: UInt32) {
         clinux_store_release((record(slot) + offset).assumingMemoryBound(to: UInt64.self), word)
     }
 
@@ -133,6 +125,29 @@ final class HandleRecords: Sendable {
             ioMode: OpenReply.IOMode(word: record.load(fromByteOffset: 32, as: UInt64.self)),
             position: record.load(fromByteOffset: 40, as: UInt64.self),
             pollHandle: record.load(fromByteOffset: 48, as: UInt64.self))
+    }
+}
+
+/// The record of one handle. Does nothing without a successor.
+package struct HandleRecord: Sendable {
+    let handle: FileHandle
+    private let slot: UInt32?
+    private let records: HandleRecords?
+
+    init(handle: FileHandle, slot: UInt32?, in records: HandleRecords?) {
+        self.handle = handle
+        self.slot = slot
+        self.records = records
+    }
+
+    func set(_ ioMode: OpenReply.IOMode) { store(ioMode.word, at: 32) }
+
+    func set(position: UInt64) { store(position, at: 40) }
+
+    func set(_ pollHandle: PollHandle?) { store(pollHandle?.rawValue ?? 0, at: 48) }
+
+    private func store(_ word: UInt64, at offset: Int) {
+        if let slot { records?.store(word, at: offset, of: slot) }
     }
 }
 

@@ -20,6 +20,9 @@ package protocol OpenFile: AnyObject, Sendable {
     /// The file system user of the caller that opened it.
     var user: uid_t { get }
 
+    /// Called once it has a handle, with the record in which a successor finds it.
+    func opened(as record: HandleRecord)
+
     /// The descriptor that `read` reads from, if reading it is all that `read` does; else nil.
     var backingDescriptor: Descriptor? { get throws(Errno) }
 
@@ -45,6 +48,7 @@ package protocol OpenFile: AnyObject, Sendable {
 extension OpenFile {
     package var flags: CInt { O_RDONLY }
     package var user: uid_t { 0 }
+    package func opened(as record: HandleRecord) {}
     package var backingDescriptor: Descriptor? { get throws(Errno) { nil } }
     package var mayReleaseLater: Bool { false }
 
@@ -78,6 +82,7 @@ package final class OpenHandle: Sendable {
 
     private struct State {
         var file: any OpenFile
+        var record: HandleRecord?
         /// What the kernel was told, once it was.
         var ioMode: OpenReply.IOMode?
         /// What the kernel still writes to by itself, though the name has become a signal file's.
@@ -100,6 +105,15 @@ package final class OpenHandle: Sendable {
     }
 
     var file: any OpenFile { state.withLock { $0.file } }
+
+    /// Sets the record in which a successor finds the handle.
+    func setRecord(_ record: HandleRecord) {
+        let file = state.withLock { state in
+            state.record = record
+            return state.file
+        }
+        file.opened(as: record)
+    }
 
     /// Records the mode that the kernel is told for a file.
     ///
@@ -132,8 +146,9 @@ package final class OpenHandle: Sendable {
                 (newFile as? SignalOpenFile)?.expectLeftBehind()
             }
             defer { state.file = newFile }
-            return state.file
+            return (state.file, state.record)
         }
+        if let record = former.1 { newFile.opened(as: record) }
         withExtendedLifetime(former) {}
     }
 
@@ -160,7 +175,10 @@ extension HandleFileSystem {
     func reply(_ inode: InodeNumber, _ file: any OpenFile, for request: Request) -> OpenReply {
         let content = HandleRecords.Content(
             handle: .unopened, inode: inode, flags: file.flags, user: file.user, thread: request.thread)
-        return file.openReply(files.insert(OpenHandle(inode, file, thread: request.thread), as: content))
+        let opened = OpenHandle(inode, file, thread: request.thread)
+        let handle = files.insert(opened, as: content)
+        opened.setRecord(files.record(of: handle))
+        return file.openReply(handle)
     }
 
     package func read(
@@ -290,10 +308,9 @@ package final class HandleTable<Opened: AnyObject & Sendable>: Sendable {
         return entry.opened
     }
 
-    /// Changes the record of a handle.
-    func updateRecord(of handle: FileHandle, _ change: (HandleRecords, UInt32) -> Void) {
-        guard let records, let slot = state.withLock({ $0.opened[handle]?.slot }) else { return }
-        change(records, slot)
+    /// The record in which a successor finds a handle.
+    func record(of handle: FileHandle) -> HandleRecord {
+        HandleRecord(handle: handle, slot: state.withLock { $0.opened[handle]?.slot }, in: records)
     }
 
     var all: [Opened] { state.withLock { $0.opened.values.map(\.opened) } }

@@ -135,6 +135,7 @@ final class EventReader: OpenFile {
         /// A poll(2) that waits for an event after `polledAt`.
         var pollHandle: PollHandle?
         var polledAt: UInt64 = 0
+        var record: HandleRecord?
     }
 
     private let stream: EventStream
@@ -143,6 +144,13 @@ final class EventReader: OpenFile {
     init(of stream: EventStream, from next: UInt64) {
         self.stream = stream
         state = Mutex(State(next: next))
+    }
+
+    func opened(as record: HandleRecord) {
+        state.withLock { state in
+            state.record = record
+            record.set(position: state.next)
+        }
     }
 
     /// Whether a read or a poll waits.
@@ -179,6 +187,7 @@ final class EventReader: OpenFile {
         if let pollHandle {
             // Released outside the lock.
             let former = state.withLock { state in
+                state.record?.set(pollHandle)
                 defer { (state.pollHandle, state.polledAt) = (pollHandle, last) }
                 return state.pollHandle
             }
@@ -237,6 +246,7 @@ final class EventReader: OpenFile {
         copy(state.rest.prefix(free.count))
         state.rest = state.rest.dropFirst(room.count)
         if state.rest.isEmpty { state.rest = [] }
+        defer { state.record?.set(position: state.next) }
         while !free.isEmpty {
             let excerpt = stream.liveness.events(from: state.next, limit: Self.batch)
             if let lost = excerpt.lost {

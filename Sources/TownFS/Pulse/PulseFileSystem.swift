@@ -3,6 +3,7 @@ import Fuse
 import Glibc
 import Linux
 import Liveness
+import Synchronization
 import SystemPackage
 
 /// `.pulse`: the state of pulsefs and of runtimes, in files of the town root that no listing shows.
@@ -30,6 +31,8 @@ package final class PulseFileSystem: HandleFileSystem {
     private let signals: SignalDirectory
     package let files: HandleTable<OpenHandle>
     package let directories: DirectoryHandles
+    /// The poll(2) calls that wait since an earlier process.
+    private let restoredPolls = Mutex<[UInt64]>([])
 
     /// - Parameters:
     ///   - signals: All of the town: fsync(2) of `.pulse` writes their documents back.
@@ -65,7 +68,10 @@ package final class PulseFileSystem: HandleFileSystem {
         return Features(isExclusive: isExclusive, listsUnopened: isExclusive)
     }
 
-    package func connected(to connection: Connection) {}
+    package func connected(to connection: Connection) {
+        // They may have been due before; the kernel polls again.
+        for pollHandle in restoredPolls.withLock({ $0 }) { PollHandle(rawValue: pollHandle, on: connection).notify() }
+    }
 
     package func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool { false }
 
@@ -224,7 +230,12 @@ package final class PulseFileSystem: HandleFileSystem {
 
     /// - Throws: EISDIR, EACCES, ENFILE, and ESTALE for a runtime that is not known any more.
     package func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
-        let node = try node(inode)
+        return reply(inode, try openFile(of: node(inode), flags: flags, for: request), for: request)
+    }
+
+    private func openFile(
+        of node: PulseNode, flags: CInt, for request: Request
+    ) throws(Errno) -> any OpenFile {
         let file: any OpenFile
         switch node {
         case .alive(let id):
@@ -236,7 +247,34 @@ package final class PulseFileSystem: HandleFileSystem {
         case .eventsFrom(let number): file = try town.events.open(from: number)
         default: file = Report(try content.text(of: node, for: request))
         }
-        return reply(inode, file, for: request)
+        return file
+    }
+
+    /// Takes over what an earlier process had open.
+    func restore(_ records: HandleRecords) {
+        restoredPolls.withLock { $0 = records.restored.map(\.content.pollHandle).filter { $0 != 0 } }
+        for (slot, opened) in records.restored where PulseInodes.contains(opened.inode) {
+            guard let node = try? node(opened.inode) else { continue }
+            switch opened.kind {
+            case .directory:
+                guard let directory = try? openDirectory(opened.inode) else { continue }
+                directories.opened.restore(directory, as: opened.handle, slot: slot)
+            case .file:
+                let request = Request(user: opened.user, group: 0, thread: opened.thread)
+                let file: any OpenFile
+                do throws(Errno) {
+                    switch node {
+                    case .events, .eventsFrom: file = try town.events.open(from: opened.position)
+                    default: file = try openFile(of: node, flags: opened.flags & ~O_TRUNC, for: request)
+                    }
+                } catch {
+                    continue
+                }
+                let handle = OpenHandle(opened.inode, file, thread: opened.thread)
+                files.restore(handle, as: opened.handle, slot: slot)
+                handle.setRecord(files.record(of: opened.handle))
+            }
+        }
     }
 
     /// A file whose content was made when it was opened.
@@ -315,7 +353,8 @@ package final class PulseFileSystem: HandleFileSystem {
     // MARK: Directories
 
     package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
-        OpenDirectoryReply(handle: directories.opened.insert(try openDirectory(inode)))
+        let content = HandleRecords.Content(handle: .unopened, inode: inode, kind: .directory)
+        return OpenDirectoryReply(handle: directories.opened.insert(try openDirectory(inode), as: content))
     }
 
     /// - Throws: ENOTDIR.

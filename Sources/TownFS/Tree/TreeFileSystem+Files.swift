@@ -148,7 +148,7 @@ extension TreeFileSystem {
 
     package func ioMode(of handle: FileHandle) -> OpenReply.IOMode {
         let ioMode = enterIOMode(of: handle)
-        files.updateRecord(of: handle) { $0.set(ioMode, of: $1) }
+        files.record(of: handle).set(ioMode)
         return ioMode
     }
 

@@ -24,6 +24,7 @@ extension TreeFileSystem {
                 let opened = OpenHandle(content.inode, file, thread: content.thread)
                 _ = opened.setIOMode(ioMode, for: file)
                 files.restore(opened, as: content.handle, slot: slot)
+                opened.setRecord(files.record(of: content.handle))
                 let identity = (try? nodes.node(content.inode))?.identity
                 ioModes.restore(content.inode, ioMode, file as? BackingFile, identity)
             }

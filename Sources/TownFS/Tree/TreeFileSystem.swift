@@ -39,13 +39,12 @@ package final class TreeFileSystem: HandleFileSystem {
     ///   - state: Where a successor finds inodes and open files. If it holds some, this is the successor.
     init(
         _ town: Town, covering path: [UInt8], root: Descriptor, signals: SignalDirectory,
-        hiding hiddenName: [UInt8]? = nil, state: SharedState? = nil
+        hiding hiddenName: [UInt8]? = nil, state: SharedState? = nil, handles records: HandleRecords? = nil
     ) throws(Errno) {
         self.town = town
         self.signals = signals
         self.hiddenName = hiddenName
         generation = state?.inodeGeneration ?? .random(in: 1...UInt32.max)
-        let records = state?.handles()
         files = HandleTable(records: records)
         directories = DirectoryHandles(records: records)
         let kind = try root.fileSystemKind
