@@ -216,11 +216,10 @@ package struct Keeper: ~Copyable {
     /// Takes the descriptors of `AdoptionDescriptor`.
     ///
     /// - Parameter worker: Its pid.
-    package static func adopt(_ town: String, worker: pid_t, options: MountOptions, log: Logger) throws -> Keeper {
+    /// - Returns: nil if the town is not mounted any more.
+    package static func adopt(_ town: String, worker: pid_t, options: MountOptions, log: Logger) throws -> Keeper? {
         func take(_ number: CInt) -> OwnedDescriptor { OwnedDescriptor(takingOwnershipOf: number) }
-        guard let entry = try MountTable().town(at: town) else {
-            throw Failure("\(town) is not mounted.", .notMounted)
-        }
+        guard let entry = try MountTable().town(at: town) else { return nil }
         let secret = options.mirror.inheritedSecret(AdoptionDescriptor.secret)
         let state = try SharedMemory(takingOwnershipOf: take(AdoptionDescriptor.state))
         let journal = take(AdoptionDescriptor.journal)
@@ -359,8 +358,9 @@ package struct Keeper: ~Copyable {
         guard let successor = readyStandby() else { return false }
         keepDescriptors()
         successor.serve(inheriting: kept)
-        log.error(
-            "the worker ended unexpectedly; another one takes over",
+        log.log(
+            level: isUpgrading ? .info : .error,
+            isUpgrading ? "another program serves" : "the worker ended unexpectedly; another one takes over",
             metadata: [
                 "status": "\(status.map(String.init) ?? "unknown")", "town": "\(entry.town)",
                 "worker": "\(successor.pid)",

@@ -82,7 +82,10 @@ package enum KeeperProcess {
     /// Is the keeper that `replace` has started.
     package static func runAdopting(_ worker: pid_t, of town: String, options: MountOptions) throws -> Never {
         clinux_name_this_thread("pulsefs-keeper")
-        let keeper = try Keeper.adopt(town, worker: worker, options: options, log: Log.logger("keeper"))
+        // It may have been unmounted meanwhile.
+        guard let keeper = try Keeper.adopt(town, worker: worker, options: options, log: Log.logger("keeper")) else {
+            Glibc.exit(ExitStatus.success.rawValue)
+        }
         Glibc.exit(keeper.run { _ in }.rawValue)
     }
 

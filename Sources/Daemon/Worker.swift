@@ -245,6 +245,7 @@ package final class Worker: Sendable {
                     channel: nil),
                 control: keepersControl.rawValue, store: keepersStore.rawValue)
             descriptors.replaceSocket(with: ownStore)
+            fileSystem.keepDescriptorsAgain()
             keeper.withLock { $0 = (pid, ownControl) }
             return true
         } catch {

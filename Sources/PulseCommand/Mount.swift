@@ -10,8 +10,8 @@ struct Mount: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Mount pulsefs over a town.",
         discussion: """
-            Returns when the town answers. The directory stays where it is. When pulsefs ends, even by a crash, \
-            its files are plain files again. Works for root, and for other users through fusermount3.
+            Returns when the town answers. The directory stays where it is, and its files are plain files again when it \
+            is unmounted. Works for root, and for other users through fusermount3.
             """)
 
     @Argument(help: ArgumentHelp("The directory to mount over.", valueName: "town"), completion: .directory)
