@@ -1,22 +1,13 @@
-import CLinux
 import Fuse
 import Glibc
 import Linux
 import Liveness
-import Synchronization
 import SystemPackage
 
 /// Changes of signal files that are not in their backing files yet, in memory that outlives the worker.
 ///
-/// The worker writes to a memfd that the keeper shares and reads after the worker's death. A touch costs a copy of its
+/// The worker appends to a `SharedLog`, which the keeper reads after the worker's death. A touch costs a copy of its
 /// document and no wakeup.
-///
-///     │ head │ region 0 ····················· │ region 1 ····················· │
-///        └── one word: the active region (bit 63), and the number of its valid bytes (bits 0 to 62)
-///
-/// An entry is appended to the active region before the word is stored, so the word covers whole entries only, whenever
-/// the worker is killed. When the region exceeds twice the size of the entries that still count, those are copied to
-/// the other region, the word switches to it, and the old region's memory is freed.
 package final class Journal: Sendable {
     /// A change of a signal file.
     ///
@@ -30,202 +21,114 @@ package final class Journal: Sendable {
         case clean
     }
 
-    private struct State {
-        var region = 0
-        var used = 0
-        /// Size of the entries in `dirty`, in bytes.
-        var needed = 0
-        /// The last entry of each path that is not clean.
-        var dirty: [SignalPath: Entry] = [:]
-    }
-
-    /// Size of a region in bytes.
-    ///
-    /// Only pages that were written to take memory.
+    private static let kind: SharedLog.Kind = 1
     private static let regionSize = 64 << 20
-    private static let headSize = 4096
-    /// A region of up to this size is not compacted.
-    private static let compactionThreshold = 256 << 10
 
-    private let memory: OwnedDescriptor
-    // because the mapping lives from `init` to `deinit` and is written to only under `state`'s lock; the head word is
-    // accessed atomically.
-    private nonisolated(unsafe) let base: UnsafeMutableRawPointer
-    private let state = Mutex(State())
+    private let log: SharedLog
 
     /// Creates empty memory, close-on-exec.
     ///
     /// The keeper passes it to the worker by descriptor number.
     package static func makeMemory() throws(Errno) -> OwnedDescriptor {
-        let memory = OwnedDescriptor(
-            takingOwnershipOf: try retryingInterrupts { memfd_create("pulsefs-journal", UInt32(MFD_CLOEXEC)) })
-        _ = try retryingInterrupts { ftruncate(memory.rawValue, off_t(headSize + 2 * regionSize)) }
-        return memory
+        let memory = try SharedMemory(named: "pulsefs-journal", size: SharedLog.size(ofRegion: regionSize))
+        return try OwnedDescriptor(duplicating: memory.descriptor)
     }
 
     /// Maps the memory: in the worker to append, in the keeper to replay.
-    package init(takingOwnershipOf memory: consuming OwnedDescriptor) throws(Errno) {
-        let size = Self.headSize + 2 * Self.regionSize
-        let mapped = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory.rawValue, 0)
-        guard let mapped, mapped != MAP_FAILED else { throw .current }
-        base = mapped
-        self.memory = memory
+    package convenience init(takingOwnershipOf memory: consuming OwnedDescriptor) throws(Errno) {
+        try self.init(SharedLog(SharedMemory(takingOwnershipOf: memory), regionSize: Self.regionSize))
     }
 
-    deinit {
-        munmap(base, Self.headSize + 2 * Self.regionSize)
+    /// A journal in a log that others may use, too.
+    init(_ log: SharedLog) {
+        self.log = log
     }
-
-    // MARK: Appending
 
     /// Adds an entry, which survives this process.
     ///
     /// - Returns: False if there is no room: the caller must write the document back before it replies.
     func append(_ event: Event, at path: [UInt8]) -> Bool {
-        let entry = Entry(event: event, path: SignalPath(bytes: path))
-        let size = entry.size
-        return state.withLock { state in
-            if case .clean = event {
-                state.needed -= state.dirty.removeValue(forKey: entry.path)?.size ?? 0
-            } else {
-                state.needed += size - (state.dirty.updateValue(entry, forKey: entry.path)?.size ?? 0)
+        path.withUnsafeBytes { path in
+            switch event {
+            case .content(let content):
+                log.append(Self.kind, key: path, size: 1 + content.journaledSize) { target in
+                    target.storeBytes(of: 1, as: UInt8.self)
+                    content.write(to: target + 1)
+                }
+            case .unlinked: log.append(Self.kind, key: path, size: 1) { $0.storeBytes(of: 2, as: UInt8.self) }
+            case .clean: log.batch { $0.remove(Self.kind, key: path) }
             }
-            let grown = state.used + size
-            if grown > max(Self.compactionThreshold, 2 * state.needed) || grown > Self.regionSize { compact(&state) }
-            guard state.used + size <= Self.regionSize else { return false }
-            write(entry, &state)
-            publish(state)
-            return true
         }
     }
 
-    private func compact(_ state: inout State) {
-        guard state.needed <= Self.regionSize else { return }
-        let (old, used) = (state.region, state.used)
-        state.region = 1 - old
-        state.used = 0
-        for entry in state.dirty.values { write(entry, &state) }
-        publish(state)
-        // A small region keeps its memory, as it is written to again soon.
-        guard used > 2 * Self.compactionThreshold else { return }
-        // A system call under a lock, but a rare one that only frees memory.
-        fallocate(
-            memory.rawValue, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(Self.start(of: old)),
-            off_t(Self.regionSize))
-    }
-
-    private func write(_ entry: Entry, _ state: inout State) {
-        entry.write(to: base + Self.start(of: state.region) + state.used)
-        state.used += entry.size
-    }
-
-    private func publish(_ state: State) {
-        clinux_store_release(head, UInt64(state.region) << 63 | UInt64(state.used))
-    }
-
-    private var head: UnsafeMutablePointer<UInt64> { base.assumingMemoryBound(to: UInt64.self) }
-
-    private static func start(of region: Int) -> Int { headSize + region * regionSize }
-
-    // MARK: Replaying
-
-    /// The last event of each path.
-    ///
-    /// Stops at an invalid entry, which no worker publishes.
+    /// The last event of each path; `clean` ones may be missing.
     func replay() -> [[UInt8]: Event] {
-        let word = clinux_load_acquire(head)
-        let used = Int(word & (1 << 63 - 1))
-        guard used <= Self.regionSize else { return [:] }
-        var rest = UnsafeRawBufferPointer(start: base + Self.start(of: Int(word >> 63)), count: used)
         var events: [[UInt8]: Event] = [:]
-        while let (path, event) = Self.decode(&rest) { events[path] = event }
+        log.forEach(Self.kind) { path, value in
+            if let event = value.map(Self.decode) ?? .clean { events[Array(path)] = event }
+        }
         return events
     }
 
-    // MARK: Entries
-
-    // All numbers little-endian:
-    // size of the rest (4) │ kind (1) │ path size (4) │ path │ mode, user, group (4 each) │ modified: s (8), ns (4)
-    // │ backing time: s (8), ns (4; -1: none) │ document
-
-    private struct Entry {
-        let event: Event
-        let path: SignalPath
-
-        private var content: SignalFile.Content? {
-            if case .content(let content) = event { content } else { nil }
+    /// Nil if it is invalid.
+    private static func decode(_ value: UnsafeRawBufferPointer) -> Event? {
+        var rest = value
+        switch rest.read(UInt8.self) {
+        case 1: return SignalFile.Content(journaled: rest).map { .content($0) }
+        case 2: return .unlinked
+        default: return nil
         }
+    }
+}
 
-        /// Size in bytes, with the size field.
-        var size: Int {
-            4 + 1 + 4 + path.bytes.count + (content.map { 3 * 4 + 2 * (8 + 4) + $0.document.bytes.count } ?? 0)
+extension SignalFile.Content {
+    // Little-endian: mode, user, group (4 bytes each) │ modified: s (8), ns (4) │ backing time: s (8), ns (4; -1: none)
+    // │ document
+
+    fileprivate var journaledSize: Int { 3 * 4 + 2 * (8 + 4) + document.bytes.count }
+
+    /// Writes `journaledSize` bytes.
+    fileprivate func write(to target: UnsafeMutableRawPointer) {
+        var target = target
+        func put(_ number: some FixedWidthInteger) {
+            target.storeBytes(of: number.littleEndian, as: type(of: number))
+            target += MemoryLayout.size(ofValue: number)
         }
-
-        /// Writes `size` bytes.
-        func write(to target: UnsafeMutableRawPointer) {
-            var target = target
-            func put(_ number: some FixedWidthInteger) {
-                target.storeBytes(of: number.littleEndian, as: type(of: number))
-                target += MemoryLayout.size(ofValue: number)
-            }
-            func put(_ bytes: [UInt8]) {
-                bytes.withUnsafeBytes {
-                    if let start = $0.baseAddress { target.copyMemory(from: start, byteCount: $0.count) }
-                }
-                target += bytes.count
-            }
-            put(UInt32(size - 4))
-            switch event {
-            case .content: put(UInt8(1))
-            case .unlinked: put(UInt8(2))
-            case .clean: put(UInt8(3))
-            }
-            put(UInt32(path.bytes.count))
-            put(path.bytes)
-            guard let content else { return }
-            put(content.ownership.mode)
-            put(content.ownership.user)
-            put(content.ownership.group)
-            put(content.modified.seconds)
-            put(content.modified.nanoseconds)
-            put(content.backingTime?.seconds ?? 0)
-            put(content.backingTime?.nanoseconds ?? -1)
-            put(content.document.bytes)
+        put(ownership.mode)
+        put(ownership.user)
+        put(ownership.group)
+        put(modified.seconds)
+        put(modified.nanoseconds)
+        put(backingTime?.seconds ?? 0)
+        put(backingTime?.nanoseconds ?? -1)
+        document.bytes.withUnsafeBytes {
+            if let start = $0.baseAddress { target.copyMemory(from: start, byteCount: $0.count) }
         }
     }
 
-    private static func decode(_ bytes: inout UnsafeRawBufferPointer) -> (path: [UInt8], event: Event)? {
-        func read<Number: FixedWidthInteger>(_ bytes: inout UnsafeRawBufferPointer, _: Number.Type) -> Number? {
-            guard bytes.count >= MemoryLayout<Number>.size else { return nil }
-            defer { bytes = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(MemoryLayout<Number>.size)) }
-            return Number(littleEndian: bytes.loadUnaligned(as: Number.self))
-        }
-        guard let size = read(&bytes, UInt32.self), Int(size) <= bytes.count else { return nil }
-        var entry = UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(size)))
-        bytes = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(Int(size)))
-        guard let kind = read(&entry, UInt8.self), let pathSize = read(&entry, UInt32.self),
-            Int(pathSize) <= entry.count
+    /// Nil if the bytes are invalid.
+    fileprivate init?(journaled bytes: UnsafeRawBufferPointer) {
+        var rest = bytes
+        guard let mode = rest.read(mode_t.self), let user = rest.read(uid_t.self), let group = rest.read(gid_t.self),
+            let seconds = rest.read(Int64.self), let nanoseconds = rest.read(Int32.self),
+            (0..<1_000_000_000).contains(nanoseconds),
+            let backingSeconds = rest.read(Int64.self), let backingNanoseconds = rest.read(Int32.self),
+            (-1..<1_000_000_000).contains(backingNanoseconds)
         else { return nil }
-        let path = Array(entry.prefix(Int(pathSize)))
-        entry = UnsafeRawBufferPointer(rebasing: entry.dropFirst(Int(pathSize)))
-        switch kind {
-        case 1:
-            guard let mode = read(&entry, mode_t.self), let user = read(&entry, uid_t.self),
-                let group = read(&entry, gid_t.self), let seconds = read(&entry, Int64.self),
-                let nanoseconds = read(&entry, Int32.self), (0..<1_000_000_000).contains(nanoseconds),
-                let backingSeconds = read(&entry, Int64.self), let backingNanoseconds = read(&entry, Int32.self),
-                (-1..<1_000_000_000).contains(backingNanoseconds)
-            else { return nil }
-            let modified = WallTime(seconds: seconds, nanoseconds: nanoseconds)
-            let content = SignalFile.Content(
-                document: Document(Array(entry)), modified: modified, changed: modified,
-                ownership: SignalFile.Ownership(mode: mode, user: user, group: group), deadline: .now,
-                backingTime: backingNanoseconds < 0
-                    ? nil : WallTime(seconds: backingSeconds, nanoseconds: backingNanoseconds))
-            return (path, .content(content))
-        case 2: return (path, .unlinked)
-        case 3: return (path, .clean)
-        default: return nil
-        }
+        let modified = WallTime(seconds: seconds, nanoseconds: nanoseconds)
+        self.init(
+            document: Document(Array(rest)), modified: modified, changed: modified,
+            ownership: SignalFile.Ownership(mode: mode, user: user, group: group), deadline: .now,
+            backingTime: backingNanoseconds < 0
+                ? nil : WallTime(seconds: backingSeconds, nanoseconds: backingNanoseconds))
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    /// Reads a little-endian number and drops its bytes; nil if there are too few.
+    mutating func read<Number: FixedWidthInteger>(_: Number.Type) -> Number? {
+        guard count >= MemoryLayout<Number>.size else { return nil }
+        defer { self = UnsafeRawBufferPointer(rebasing: dropFirst(MemoryLayout<Number>.size)) }
+        return Number(littleEndian: loadUnaligned(as: Number.self))
     }
 }
