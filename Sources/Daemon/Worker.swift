@@ -77,9 +77,9 @@ package final class Worker: Sendable {
 
     /// Serves until the mount ends or the keeper says so; then writes documents back and exits.
     package func run() throws -> Never {
-        let describe = statusBuilder()
-        guard options.scope == .town else { return try runSignalMounts(describe) }
-        let fileSystem = try TownFileSystem(town, describe: describe)
+        let status = TownStatus.Server(version: version, keeper: getppid(), scope: options.scope.rawValue)
+        guard options.scope == .town else { return try runSignalMounts(status) }
+        let fileSystem = try TownFileSystem(town) { status }
         let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: fileSystem)
         _ = try Thread(named: "control") { self.obeyKeeper(serving: fileSystem) }
         try mirror?.start(mirroring: town.liveness, receiver: fileSystem)
@@ -100,14 +100,11 @@ package final class Worker: Sendable {
     }
 
     /// Serves `.pulse`, and directories that the keeper mounts for us, until `.pulse` is unmounted.
-    private func runSignalMounts(_ describe: @escaping @Sendable (TownFileSystem.Snapshot) -> TownStatus) throws
-        -> Never
-    {
+    private func runSignalMounts(_ status: TownStatus.Server) throws -> Never {
         let server = Mutex<SignalMountServer?>(nil)
-        let signalMounts = SignalMounts(of: town) { snapshot in
-            var status = describe(snapshot)
-            let coverage = server.withLock { $0 }?.coverage
-            (status.covered, status.uncovered) = (coverage?.covered ?? [], coverage?.uncovered ?? [])
+        let signalMounts = SignalMounts(of: town) {
+            var status = status
+            status.coverage = server.withLock { $0 }?.coverage ?? ([], [])
             return status
         }
         let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: signalMounts.pulse)
@@ -228,34 +225,5 @@ package final class Worker: Sendable {
         log.info("unmounted", metadata: ["town": "\(path)"])
         // Without destructors: other threads may still serve what was open when the mount was detached.
         _exit(lost == 0 ? ExitStatus.success.rawValue : ExitStatus.failed.rawValue)
-    }
-
-    // MARK: Status
-
-    private func statusBuilder() -> @Sendable (TownFileSystem.Snapshot) -> TownStatus {
-        let start = ContinuousClock.now
-        let mountedAt = WallTime.now.rfc3339
-        let keeper = getppid()
-        return { [scope = options.scope, version] snapshot in
-            var status = TownStatus(
-                version: version, town: snapshot.configuration.path, keeperPid: keeper, workerPid: getpid(),
-                mountedAt: mountedAt, uptimeSeconds: (ContinuousClock.now - start).components.seconds,
-                ttlSeconds: snapshot.configuration.ttl / .seconds(1), onExpiry: snapshot.configuration.expiry.rawValue,
-                signalFiles: .init(snapshot.counts.signals), runtimes: .init(runtimes: snapshot.counts.runtimes),
-                documents: snapshot.documents, fileSystem: snapshot.fileSystem, activity: snapshot.activity,
-                rootProcesses: snapshot.rootProcesses, mirror: snapshot.mirror)
-            status.scope = scope.rawValue
-            return status
-        }
-    }
-}
-
-extension TownStatus.Tally {
-    fileprivate init(_ tally: LivenessTable.Counts.Tally) {
-        self.init(alive: tally.alive, expired: tally.expired)
-    }
-
-    fileprivate init(runtimes tally: LivenessTable.Counts.Tally) {
-        self.init(alive: tally.alive, expired: tally.expired, exited: tally.exited)
     }
 }

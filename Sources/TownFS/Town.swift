@@ -129,19 +129,19 @@ package final class Town: Sendable {
         self.clock = clock
         rejections = RejectionLog(log: log)
         self.mirror = mirror
-        let bell = try TableNotifier()
+        let notifier = try TableNotifier()
         liveness = InMemoryLivenessStore(
-            table: LivenessTable(isShared: mirror != nil), mirror: mirror, watcher: bell, now: { clock().instant },
+            table: LivenessTable(isShared: mirror != nil), mirror: mirror, watcher: notifier, now: { clock().instant },
             wallTime: { clock().wall })
-        events = try EventStream(of: liveness, bell: bell, wallTime: { clock().wall })
-        expiry = try ExpiryTimer(over: liveness, event: bell.deadlines, now: { clock().instant })
+        events = try EventStream(of: liveness, notifier: notifier, wallTime: { clock().wall })
+        expiry = try ExpiryTimer(over: liveness, event: notifier.deadlines, now: { clock().instant })
         writeback = try Writeback(in: backing, delay: configuration.writebackDelay, log: log)
         callers = CallerTable(
             in: configuration.path, sessions: TownSessions(in: backing, log: log),
             capacity: configuration.callerCapacity,
             ignoring: configuration.ignoredCommands, isBlind: !configuration.looksAtCallers)
         processes = try ProcessWatch(
-            callers, liveness: liveness, counters: counters, configuration: configuration, log: log, clock: clock)
+            callers, liveness: liveness, counters: counters, configuration: configuration, clock: clock)
     }
 
     /// Whether the mount is gone from the town's path, and the kernel still serves others: see `TownFileSystem.detach`.

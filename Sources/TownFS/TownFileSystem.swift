@@ -10,13 +10,13 @@ package final class TownFileSystem: FileSystem {
     let tree: TreeFileSystem
     let pulse: PulseFileSystem
 
-    /// - Parameter describe: Fills in the part of `.pulse/status.json` that only the process knows.
-    package init(_ town: Town, describe: @escaping @Sendable (Snapshot) -> TownStatus) throws(Errno) {
+    /// - Parameter server: The part of `.pulse/status.json` that only the process knows.
+    package init(_ town: Town, server: @escaping @Sendable () -> TownStatus.Server) throws(Errno) {
         let signals = SignalDirectories(town: town)
         let tree = try TreeFileSystem(
             town, covering: .town, root: town.root, signals: signals, hiding: PulseFileSystem.name)
         self.tree = tree
-        pulse = PulseFileSystem(of: town, signals: signals, treeCounts: { tree.counts }, describe: describe)
+        pulse = PulseFileSystem(of: town, signals: signals, treeCounts: { tree.counts }, server: server)
     }
 
     package var features: Features { tree.features }

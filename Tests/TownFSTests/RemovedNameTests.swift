@@ -94,7 +94,7 @@ import Testing
                 let exists = try town.exists(".runtime/heartbeats/absent-\(number).json")
                 #expect(!exists)
             }
-            #expect(town.signals.all(backing: []).flatMap(\.knownFiles).isEmpty)
+            #expect(town.signals.all(under: []).flatMap(\.knownFiles).isEmpty)
         }
     }
 }

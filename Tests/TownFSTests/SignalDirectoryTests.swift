@@ -14,30 +14,30 @@ import Testing
     @Test func forgottenDirectoryWithoutSignalFilesCostsNothing() throws {
         try withTown(patterns: anywhere) { town in
             for number in 0..<100 { try makeDirectories("\(town.tree)/a/d\(number)/e") }
-            let before = town.signals.all(backing: []).count
+            let before = town.signals.all(under: []).count
             var lookups: [InodeNumber: UInt64] = [:]
             for number in 0..<100 {
                 for path in ["a", "a/d\(number)", "a/d\(number)/e"] {
                     lookups[try town.lookup(path).inode, default: 0] += 1
                 }
             }
-            #expect(town.signals.all(backing: []).count == before + 201)
+            #expect(town.signals.all(under: []).count == before + 201)
             for inode in lookups.keys { town.forget(inode, count: .max) }
-            #expect(town.signals.all(backing: []).count == before)
+            #expect(town.signals.all(under: []).count == before)
             #expect(town.nodes.count == 1)
         }
     }
 
     @Test func removedDirectoriesCostNothing() throws {
         try withTown(patterns: anywhere) { town in
-            let before = town.signals.all(backing: []).count
+            let before = town.signals.all(under: []).count
             for number in 0..<100 {
                 try town.mkdir("d\(number)")
                 let inode = try town.lookup("d\(number)").inode
                 try town.rmdir("d\(number)")
                 town.forget(inode, count: .max)
             }
-            #expect(town.signals.all(backing: []).count == before)
+            #expect(town.signals.all(under: []).count == before)
         }
     }
 
@@ -58,7 +58,7 @@ import Testing
             for path in ["a/b", "a"] { town.forget(try town.lookup(path).inode, count: .max) }
             // The write-back thread still holds the unlinked file.
             #expect(town.town.close() == 0)
-            let isFreed = eventually { town.signals.all(backing: Array("a".utf8)).isEmpty }
+            let isFreed = eventually { town.signals.all(under: Array("a".utf8)).isEmpty }
             #expect(isFreed)
         }
     }
@@ -78,7 +78,7 @@ import Testing
             #expect(
                 try town.getattr(file, for: .me).status.st_ino
                     == town.statBacking("a/b/c/x.json").st_ino)
-            #expect(town.signals.all(backing: []).count == 1)
+            #expect(town.signals.all(under: []).count == 1)
         }
     }
 
@@ -87,13 +87,13 @@ import Testing
     @Test func directoryThatHasMovedTakesNoFiles() throws {
         try withTown(["a/b/c": ""], patterns: anywhere) { town in
             _ = try town.lookup("a/b")
-            let former = try #require(town.signals.all(backing: Array("a".utf8)).first)
+            let former = try #require(town.signals.all(under: Array("a".utf8)).first)
             try town.rename("a", to: "new")
             let late = try #require(former.child(NodeName("late".utf8)))
             #expect(former.file(NodeName("x.json".utf8)).isRemoved)
             #expect(late.file(NodeName("x.json".utf8)).isRemoved)
             #expect(throws: Errno.staleNFSFileHandle) { try late.withFile(NodeName("x.json".utf8)) { $0 } }
-            #expect(town.signals.all(backing: Array("a".utf8)).isEmpty)
+            #expect(town.signals.all(under: Array("a".utf8)).isEmpty)
         }
     }
 

@@ -45,14 +45,7 @@ final class TestTown: Sendable {
         town = try Town(
             root: root, journal: self.journal, configuration: configuration, log: .silent, mirror: mirror,
             clock: { [clock] in Town.Timestamps(clock) })
-        fileSystem = try TownFileSystem(town) { snapshot in
-            TownStatus(
-                version: "test", town: snapshot.configuration.path, keeperPid: 1, workerPid: 2, mountedAt: "",
-                uptimeSeconds: 0, ttlSeconds: 90, onExpiry: snapshot.configuration.expiry.rawValue,
-                signalFiles: .init(alive: snapshot.counts.signals.alive, expired: snapshot.counts.signals.expired),
-                runtimes: .init(alive: snapshot.counts.runtimes.alive, expired: snapshot.counts.runtimes.expired),
-                documents: snapshot.documents, fileSystem: snapshot.fileSystem)
-        }
+        fileSystem = try TownFileSystem(town) { TownStatus.Server(version: "test", keeper: 1, scope: "town") }
     }
 
     var now: WallTime { clock.wallTime }
@@ -263,7 +256,7 @@ final class TestTown: Sendable {
 
     /// Writes back all documents, as before an unmount.
     func writeback() {
-        town.writeback.writeNow(signals.allFiles(backing: []))
+        town.writeback.writeNow(signals.allFiles(under: []))
     }
 }
 

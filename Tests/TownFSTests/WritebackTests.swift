@@ -69,7 +69,7 @@ import Testing
             let text = try town.read(activity)
             // Remove the directory from the backing tree.
             #expect(rename("\(town.tree)/daemon", "\(town.tree)/gone") == 0)
-            let file = try #require(town.signals.all(backing: Array("daemon".utf8)).first?.knownFiles.first)
+            let file = try #require(town.signals.all(under: Array("daemon".utf8)).first?.knownFiles.first)
             #expect(town.town.writeback.writeNow([file]) == .noSuchFileOrDirectory)
             #expect(town.town.writeback.dirtyCount == 1)
             #expect(rename("\(town.tree)/gone", "\(town.tree)/daemon") == 0)

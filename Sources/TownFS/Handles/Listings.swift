@@ -4,7 +4,7 @@ import Synchronization
 import SystemPackage
 
 /// The open directories of a file system, and listings of directories that are not open.
-final class DirectoryHandles: Sendable {
+package final class DirectoryHandles: Sendable {
     let opened: HandleTable<OpenDirectory>
     let listings = Listings()
 

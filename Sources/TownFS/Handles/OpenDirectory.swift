@@ -10,7 +10,7 @@ import SystemPackage
 /// An ordinary directory is streamed, with the offsets of the backing file system. One in which signal files can lie is
 /// read as a whole. Its entries and offsets are in the order of a hash of their names, as in ext4: an offset leads to
 /// the same names whatever was created or removed since.
-final class OpenDirectory: Sendable {
+package final class OpenDirectory: Sendable {
     /// One entry, as listed.
     struct Listed: Sendable {
         let name: NodeName

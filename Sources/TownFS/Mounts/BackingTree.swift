@@ -1,3 +1,5 @@
+import CLinux
+import Fuse
 import Glibc
 import Linux
 import Synchronization
@@ -54,17 +56,62 @@ package final class BackingTree: Sendable {
         }
     }
 
-    /// Opens a directory by its path.
-    ///
-    /// Follows no symbolic link.
+    /// Opens a directory by its path, without following symbolic links (`O_PATH`).
     func directory(at path: [UInt8]) throws(Errno) -> Descriptor {
         let (start, rest) = start(to: path)
-        return try start.directory(at: Array(rest))
+        return try start.directory(at: rest)
     }
 
     /// Calls `body` with the descriptor of a directory.
     func withDirectory(at path: [UInt8], _ body: (_ directory: CInt) throws(Errno) -> Void) throws(Errno) {
         let directory = try directory(at: path)
         try body(directory.rawValue)
+    }
+}
+
+extension Descriptor {
+    /// Opens a directory by its path under this one, without following symbolic links (`O_PATH`).
+    func directory(at path: some Collection<UInt8>) throws(Errno) -> Descriptor {
+        var reached = self
+        for component in path.split(separator: UInt8(ascii: "/")) {
+            reached = Descriptor(try NodeName(component).openDirectory(in: reached.rawValue))
+        }
+        return reached
+    }
+
+    /// Calls `body` with the descriptor of a directory under this one.
+    func withDirectory(at path: [UInt8], _ body: (_ directory: CInt) throws(Errno) -> Void) throws(Errno) {
+        let directory = try directory(at: path)
+        try body(directory.rawValue)
+    }
+}
+
+/// System calls on a name in a backing directory. None follows a symbolic link.
+extension NodeName {
+    /// Nil if there is no such name.
+    func status(in directory: CInt) throws(Errno) -> FileStatus? {
+        do throws(Errno) {
+            return try withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory) }
+        } catch .noSuchFileOrDirectory {
+            return nil
+        }
+    }
+
+    /// Opens a file, without waiting for the other end of a FIFO.
+    func open(in directory: CInt, _ flags: CInt, mode: mode_t = 0) throws(Errno) -> OwnedDescriptor {
+        try withPointer { (name) throws(Errno) in
+            try OwnedDescriptor(opening: name, in: directory, flags | O_NOFOLLOW | O_NONBLOCK, mode: mode)
+        }
+    }
+
+    /// Opens a directory with `O_PATH`.
+    func openDirectory(in directory: CInt) throws(Errno) -> OwnedDescriptor {
+        try withPointer { (name) throws(Errno) in
+            try OwnedDescriptor(opening: name, in: directory, O_PATH | O_NOFOLLOW | O_DIRECTORY)
+        }
+    }
+
+    func unlink(in directory: CInt) throws(Errno) {
+        _ = try withPointer { (name) throws(Errno) in try retryingInterrupts { unlinkat(directory, name, 0) } }
     }
 }

@@ -37,7 +37,7 @@ extension TreeFileSystem: DetachableFileSystem {
     package func detach() {
         town.recordDetached()
         ioModes.stopKeepingPages()
-        town.writeback.writeNow(signals.allFiles(backing: []))
+        town.writeback.writeNow(signals.allFiles(under: []))
     }
 
     package func invalidateEverything(names: Bool) {

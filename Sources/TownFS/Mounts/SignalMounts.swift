@@ -11,32 +11,29 @@ import SystemPackage
 package final class SignalMounts: Sendable {
     private let town: Town
     private let signals: SignalDirectories
-    private let mounts: Mounts
+    private let mounts = Mounts()
     /// The file system over `.pulse`.
     package let pulse: PulseFileSystem
 
     private final class Mounts: Sendable {
         let byPath = Mutex<[[UInt8]: TreeFileSystem]>([:])
 
+        var all: [TreeFileSystem] { byPath.withLock { Array($0.values) } }
+
         var counts: TownStatus.FileSystem {
-            byPath.withLock { Array($0.values) }.reduce(into: TownStatus.FileSystem(inodes: 0, openFiles: 0)) {
-                $0.inodes += $1.counts.inodes
-                $0.openFiles += $1.counts.openFiles
+            all.map(\.counts).reduce(into: TownStatus.FileSystem(inodes: 0, openFiles: 0)) {
+                $0.inodes += $1.inodes
+                $0.openFiles += $1.openFiles
             }
         }
     }
 
-    /// - Parameter describe: Fills in the part of `.pulse/status.json` that only the process knows.
-    package init(
-        of town: Town, describe: @escaping @Sendable (TownFileSystem.Snapshot) -> TownStatus
-    ) {
+    /// - Parameter server: The part of `.pulse/status.json` that only the process knows.
+    package init(of town: Town, server: @escaping @Sendable () -> TownStatus.Server) {
         self.town = town
-        let signals = SignalDirectories(town: town)
-        let mounts = Mounts()
-        self.signals = signals
-        self.mounts = mounts
+        signals = SignalDirectories(town: town)
         pulse = PulseFileSystem(
-            of: town, signals: signals, top: .root, treeCounts: { mounts.counts }, describe: describe)
+            of: town, signals: signals, top: .root, treeCounts: { [mounts] in mounts.counts }, server: server)
     }
 
     /// Makes the file system of a directory that has just been mounted on, and reads its signal files.
@@ -63,7 +60,7 @@ package final class SignalMounts: Sendable {
     ///
     /// Writes through files that are still open are lost. Records of runtimes stay.
     package func remove(_ path: [UInt8]) {
-        let directory = signals.all(backing: path).first
+        let directory = signals.all(under: path).first
         writeBack(path)
         for (file, content) in directory?.detachSubtree() ?? [] {
             // Touched after the write-back.
@@ -77,15 +74,12 @@ package final class SignalMounts: Sendable {
 
     /// Writes back all signal files in and under a directory.
     package func writeBack(_ path: [UInt8]) {
-        town.writeback.writeNow(signals.allFiles(backing: path))
+        town.writeback.writeNow(signals.allFiles(under: path))
     }
-
-    /// The file systems of the directories.
-    private var all: [TreeFileSystem] { mounts.byPath.withLock { Array($0.values) } }
 
     private func fileSystem(holding path: [UInt8]) -> TreeFileSystem? {
         mounts.byPath.withLock { mounts in
-            mounts.first { cover, _ in path.starts(with: cover + [UInt8(ascii: "/")]) }?.value
+            mounts.first { directory, _ in path.starts(with: directory + [UInt8(ascii: "/")]) }?.value
         }
     }
 }
@@ -93,30 +87,30 @@ package final class SignalMounts: Sendable {
 /// Records of other hosts: those of signal files go to their mount.
 extension SignalMounts: SharedRecordReceiver {
     package func receive(_ touch: Touch, exit: Record.Exit?) {
-        guard let path = touch.signal else {
+        if let path = touch.signal {
+            fileSystem(holding: path)?.receive(touch, exit: exit)
+        } else {
             _ = town.liveness.receive(touch, exit: exit)
-            return
         }
-        fileSystem(holding: path)?.receive(touch, exit: exit)
     }
 
-    package func receiveForget(_ inodeKind: RecordSubject, stamp: HLCTimestamp, at time: WallTime) {
-        guard case .signal(let path) = inodeKind else {
-            _ = town.liveness.receiveForget(inodeKind, stamp: stamp)
-            return
+    package func receiveForget(_ subject: RecordSubject, stamp: HLCTimestamp, at time: WallTime) {
+        if case .signal(let path) = subject {
+            fileSystem(holding: path.bytes)?.receiveForget(subject, stamp: stamp, at: time)
+        } else {
+            _ = town.liveness.receiveForget(subject, stamp: stamp)
         }
-        fileSystem(holding: path.bytes)?.receiveForget(inodeKind, stamp: stamp, at: time)
     }
 }
 
 extension SignalMounts: DetachableFileSystem {
     package func detach() {
         town.recordDetached()
-        for fileSystem in all { fileSystem.detach() }
+        for fileSystem in mounts.all { fileSystem.detach() }
     }
 
     package func invalidateEverything(names: Bool) {
-        for fileSystem in all { fileSystem.invalidateEverything(names: names) }
+        for fileSystem in mounts.all { fileSystem.invalidateEverything(names: names) }
     }
 }
 

@@ -15,11 +15,7 @@ struct BackingDocument: ~Copyable {
     /// Opens a backing file for reading; nil if there is none or it is not a regular file.
     static func open(_ name: NodeName, in directory: CInt) throws(Errno) -> BackingDocument? {
         do throws(Errno) {
-            // O_NONBLOCK, as opening a FIFO would wait for a writer.
-            let descriptor = try name.withPointer { (name) throws(Errno) in
-                try OwnedDescriptor(opening: name, in: directory, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
-            }
-            let file = try BackingDocument(descriptor)
+            let file = try BackingDocument(name.open(in: directory, O_RDONLY))
             guard file.status.isRegularFile else { return nil }
             return file
         } catch .noSuchFileOrDirectory, .tooManySymbolicLinkLevels {
@@ -41,12 +37,18 @@ struct BackingDocument: ~Copyable {
     /// The content; EFBIG if it is larger than `Document.maximumSize`.
     func bytes() throws(Errno) -> [UInt8] {
         guard status.st_size <= Document.maximumSize else { throw .fileTooLarge }
+        return try Self.bytes(of: descriptor.rawValue, atMost: Document.maximumSize)
+    }
+
+    /// The first bytes of an open file.
+    static func bytes(of file: CInt, atMost limit: Int) throws(Errno) -> [UInt8] {
         var failure: Errno?
-        let bytes = [UInt8](unsafeUninitializedCapacity: Document.maximumSize) { room, count in
+        let bytes = [UInt8](unsafeUninitializedCapacity: limit) { room, count in
             do throws(Errno) {
                 while count < room.count {
                     let got = try retryingInterrupts {
-                        pread(descriptor.rawValue, room.baseAddress! + count, room.count - count, off_t(count))
+                        // because the buffer is not empty.
+                        pread(file, room.baseAddress! + count, room.count - count, off_t(count))
                     }
                     if got == 0 { break }
                     count += got
@@ -59,33 +61,7 @@ struct BackingDocument: ~Copyable {
         return bytes
     }
 
-    // MARK: Replacing
-
-    /// Whether a name in a directory is that of a temporary file: one in use, or one that a crash left behind.
-    ///
-    /// `.pulsefs-` and 16 hexadecimal digits. Earlier versions had the signal file's name in place of the digits.
-    static func isTemporary(_ name: some Collection<UInt8>, in scope: SignalPatterns.Scope) -> Bool {
-        guard scope.hasSignals, name.starts(with: temporaryPrefix) else { return false }
-        return isUnique(name) || scope.matches(name.dropFirst(temporaryPrefix.count))
-    }
-
-    private static func isUnique(_ name: some Collection<UInt8>) -> Bool {
-        let digits = name.dropFirst(temporaryPrefix.count)
-        return name.starts(with: temporaryPrefix) && digits.count == 16
-            && digits.allSatisfy { "0123456789abcdef".utf8.contains($0) }
-    }
-
-    /// Removes the temporary files that a crash left in a directory of signal files.
-    ///
-    /// - Parameter scope: Nil if only the directory is known; names of earlier versions then stay.
-    static func removeTemporaries(in directory: Descriptor, scope: SignalPatterns.Scope?) throws(Errno) {
-        try DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
-            let name = entry.name.bytes
-            let isLeft = scope.map { isTemporary(name, in: $0) } ?? isUnique(name)
-            if isLeft { _ = entry.name.withPointer { unlinkat(directory.rawValue, $0, 0) } }
-            return true
-        }
-    }
+    // MARK: Temporary files
 
     private static let temporaryPrefix = Array(".pulsefs-".utf8)
 
@@ -93,6 +69,30 @@ struct BackingDocument: ~Copyable {
         let digits = String(UInt64.random(in: .min ... .max), radix: 16)
         return NodeName(temporaryPrefix + String(repeating: "0", count: 16 - digits.utf8.count).utf8 + digits.utf8)
     }
+
+    /// Whether a name in a directory is that of a temporary file: one in use, or one that a crash left behind.
+    ///
+    /// `.pulsefs-` and 16 hexadecimal digits. Earlier versions had the signal file's name in place of the digits.
+    ///
+    /// - Parameter scope: Nil if only the directory is known; names of earlier versions then do not count.
+    static func isTemporary(_ name: some Collection<UInt8>, in scope: SignalPatterns.Scope?) -> Bool {
+        guard scope?.hasSignals != false, name.starts(with: temporaryPrefix) else { return false }
+        let rest = name.dropFirst(temporaryPrefix.count)
+        return rest.count == 16 && rest.allSatisfy { "0123456789abcdef".utf8.contains($0) }
+            || scope?.matches(rest) == true
+    }
+
+    /// Removes the temporary files that a crash left in a directory of signal files.
+    ///
+    /// - Parameter scope: As for `isTemporary`.
+    static func removeTemporaries(in directory: Descriptor, scope: SignalPatterns.Scope?) throws(Errno) {
+        try DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
+            if isTemporary(entry.name.bytes, in: scope) { try? entry.name.unlink(in: directory.rawValue) }
+            return true
+        }
+    }
+
+    // MARK: Replacing
 
     /// Replaces a backing file by a document, with the mode, owner and modification time of the signal file.
     ///
@@ -103,7 +103,7 @@ struct BackingDocument: ~Copyable {
     ///
     /// - Parameters:
     ///   - flags: Of renameat2(2). With `RENAME_NOREPLACE`, EEXIST if the name is in use.
-    ///   - isDurable: Returns only when the file and its name are on disk.
+    ///   - isSynced: Returns only when the file and its name are on disk.
     ///   - staging: The directory for the temporary file, on the same file system; nil for the file's own.
     /// - Returns: `st_mtim` of the file; nil if a newer one was left alone.
     @discardableResult
@@ -111,7 +111,7 @@ struct BackingDocument: ~Copyable {
         _ name: NodeName, in directory: CInt, with content: SignalFile.Content, now: WallTime, flags: UInt32 = 0,
         evenIfNewer: Bool = false, isSynced: Bool = false, staging: CInt? = nil
     ) throws(Errno) -> WallTime? {
-        let present = try? name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory) }
+        let present = try? name.status(in: directory)
         if !evenIfNewer, let present {
             let modified = WallTime(present.st_mtim)
             if modified != content.backingTime, modified > content.modified, modified <= now { return nil }
@@ -123,16 +123,20 @@ struct BackingDocument: ~Copyable {
                 let temporary = makeTemporaryName()
                 let file: OwnedDescriptor
                 do throws(Errno) {
-                    file = try temporary.withPointer { (temporary) throws(Errno) in
-                        try OwnedDescriptor(
-                            opening: temporary, in: staging ?? directory, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
-                            mode: 0o600)
-                    }
+                    file = try temporary.open(in: staging ?? directory, O_WRONLY | O_CREAT | O_EXCL, mode: 0o600)
                 } catch .permissionDenied where staging == nil && present?.isRegularFile == true {
-                    return try overwrite(name, in: directory, with: content, isSynced: isSynced)
+                    let file = try name.open(in: directory, O_WRONLY | O_TRUNC)
+                    return try write(content, to: file.rawValue, isSynced: isSynced)
                 }
-                return try rename(
-                    file, temporary, in: staging ?? directory, to: name, in: directory, content, flags, isSynced)
+                do throws(Errno) {
+                    let written = try write(content, to: file.rawValue, isSynced: isSynced)
+                    try rename(temporary, in: staging ?? directory, to: name, in: directory, flags)
+                    if isSynced { try synchronize(directory) }
+                    return written
+                } catch {
+                    try? temporary.unlink(in: staging ?? directory)
+                    throw error
+                }
             } catch .noSuchFileOrDirectory where attempts > 0 {
                 // Another mount of this directory has just started and removed the temporary file.
             } catch .fileExists where attempts > 0 && flags & UInt32(RENAME_NOREPLACE) == 0 {
@@ -141,25 +145,14 @@ struct BackingDocument: ~Copyable {
         }
     }
 
-    /// Writes a temporary file and renames it; removes it if that fails.
     private static func rename(
-        _ file: borrowing OwnedDescriptor, _ temporary: NodeName, in staging: CInt, to name: NodeName,
-        in directory: CInt, _ content: SignalFile.Content, _ flags: UInt32, _ isSynced: Bool
-    ) throws(Errno) -> WallTime {
-        let written = try temporary.withPointer { (temporary) throws(Errno) in
-            do throws(Errno) {
-                let written = try write(content, to: file.rawValue, isSynced: isSynced)
-                try name.withPointer { (name) throws(Errno) in
-                    _ = try retryingInterrupts { clinux_renameat2(staging, temporary, directory, name, flags) }
-                }
-                return written
-            } catch {
-                unlinkat(staging, temporary, 0)
-                throw error
+        _ name: NodeName, in directory: CInt, to newName: NodeName, in newDirectory: CInt, _ flags: UInt32
+    ) throws(Errno) {
+        try name.withPointer { (name) throws(Errno) in
+            try newName.withPointer { (newName) throws(Errno) in
+                _ = try retryingInterrupts { clinux_renameat2(directory, name, newDirectory, newName, flags) }
             }
         }
-        if isSynced { try synchronize(directory) }
-        return written
     }
 
     /// Writes a directory's names to disk, which fsync(2) of a file does not do.
@@ -168,19 +161,8 @@ struct BackingDocument: ~Copyable {
         _ = try retryingInterrupts { fsync(opened.rawValue) }
     }
 
-    private static func overwrite(
-        _ name: NodeName, in directory: CInt, with content: SignalFile.Content, isSynced: Bool
-    ) throws(Errno) -> WallTime {
-        let file = try name.withPointer { (name) throws(Errno) in
-            try OwnedDescriptor(opening: name, in: directory, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK)
-        }
-        return try write(content, to: file.rawValue, isSynced: isSynced)
-    }
-
     /// Returns `st_mtim` of the file, which may be coarser than what was set.
-    private static func write(
-        _ content: SignalFile.Content, to file: CInt, isSynced: Bool
-    ) throws(Errno) -> WallTime {
+    private static func write(_ content: SignalFile.Content, to file: CInt, isSynced: Bool) throws(Errno) -> WallTime {
         var done = 0
         let bytes = content.document.bytes
         while done < bytes.count {

@@ -1,5 +1,3 @@
-import CLinux
-import Fuse
 import Glibc
 import Linux
 import Liveness
@@ -42,9 +40,7 @@ struct StartupScan {
             remaining -= 1
             let name = entry.name.bytes
             if BackingDocument.isTemporary(name, in: scope) {
-                if !town.configuration.isReadOnly {
-                    _ = entry.name.withPointer { unlinkat(directory.rawValue, $0, 0) }
-                }
+                if !town.configuration.isReadOnly { try? entry.name.unlink(in: directory.rawValue) }
                 return remaining > 0
             }
             if scope.matches(name) { names.append(entry.name) }
@@ -54,12 +50,8 @@ struct StartupScan {
         }
         self.remaining = remaining
         for name in names { read(name, in: directory, path: path) }
-        for (name, scope) in directories where remaining > 0 {
-            let opened = try? name.withPointer { (name) throws(Errno) in
-                Descriptor(
-                    try OwnedDescriptor(opening: name, in: directory.rawValue, O_PATH | O_NOFOLLOW | O_DIRECTORY))
-            }
-            guard let opened else { continue }
+        for (name, scope) in directories where self.remaining > 0 {
+            guard let opened = try? Descriptor(name.openDirectory(in: directory.rawValue)) else { continue }
             scan(in: opened, path: path + name.bytes + [UInt8(ascii: "/")], scope: scope)
         }
     }

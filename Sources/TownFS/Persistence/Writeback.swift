@@ -1,5 +1,3 @@
-import CLinux
-import Glibc
 import Linux
 import Liveness
 import Logging
@@ -53,28 +51,28 @@ final class Writeback: Sendable {
         _ = try Thread(named: "write-back") { self.run() }
     }
 
-    /// Notes that a file has changed.
+    /// Schedules the write-back of a file that has changed.
     ///
     /// - Returns: False after the last write-back of `close`: the change will not reach the backing file.
     @discardableResult
     func schedule(_ file: SignalFile) -> Bool {
-        let (isFirst, isAccepted) = state.withLock { state in
-            guard !state.hasEnded else { return (false, false) }
+        let isFirst: Bool? = state.withLock { state in
+            guard !state.hasEnded else { return nil }
             state.waiting[ObjectIdentifier(file)] = file
-            guard state.due == nil else { return (false, true) }
+            guard state.due == nil else { return false }
             state.due = .now + delay
-            return (true, true)
+            return true
         }
         // Without waiting files, the thread sleeps without a limit.
-        if isFirst { event.signal() }
-        return isAccepted
+        if isFirst == true { event.signal() }
+        return isFirst != nil
     }
 
     /// Writes dirty files back before it returns, and waits for a write-back in progress.
     ///
     /// Do not call it under a lock.
     ///
-    /// - Parameter isDurable: Also waits for the disk.
+    /// - Parameter isSynced: Also waits for the disk.
     /// - Returns: The first error. Its file stays scheduled.
     @discardableResult
     func writeNow(_ files: [SignalFile], isSynced: Bool = false) -> Errno? {
@@ -90,12 +88,12 @@ final class Writeback: Sendable {
     private func carryOut(_ files: [SignalFile], isSynced: Bool) -> Errno? {
         do throws(Errno) {
             let order = try Order(files, isSynced: isSynced)
-            let isServed = state.withLock { state in
+            let hasEnded = state.withLock { state in
                 if !state.hasEnded { state.orders.append(order) }
-                return !state.hasEnded
+                return state.hasEnded
             }
             // `close` has written everything.
-            guard isServed else { return nil }
+            if hasEnded { return nil }
             event.signal()
             order.done.wait()
             return order.failure.withLock { $0 }
@@ -112,7 +110,7 @@ final class Writeback: Sendable {
 
     /// Writes everything back and ends the thread.
     ///
-    /// Returns the number of documents that could not be written.
+    /// - Returns: The number of documents that could not be written.
     func close() -> Int {
         state.withLock { $0.isClosing = true }
         event.signal()
@@ -150,20 +148,19 @@ final class Writeback: Sendable {
             if state.isClosing || state.due.map({ $0 <= now }) == true {
                 files = Array(state.waiting.values)
                 state.waiting = [:]
-                state.due = nil
             }
             let orders = state.orders
             state.orders = []
-            state.hasEnded = state.isClosing
             for file in orders.flatMap(\.files) { state.waiting[ObjectIdentifier(file)] = nil }
             if state.waiting.isEmpty { state.due = nil }
+            state.hasEnded = state.isClosing
             return (files, orders, state.isClosing)
         }
     }
 
-    /// Returns errors.
+    /// Writes files back, and schedules those again that could not be written.
     ///
-    /// Files that could not be written are scheduled again.
+    /// - Returns: The errors.
     private func write(_ files: [SignalFile], isSynced: Bool = false) -> [Errno] {
         var failures: [Errno] = []
         for file in files {
@@ -171,7 +168,7 @@ final class Writeback: Sendable {
             var failure: Errno?
             var backingTime: WallTime?
             do throws(Errno) {
-                try withDirectory(of: file) { (directory) throws(Errno) in
+                try backing.withDirectory(at: file.directory.path) { (directory) throws(Errno) in
                     backingTime = try BackingDocument.replace(
                         file.name, in: directory, with: content, now: .now, isSynced: isSynced)
                 }
@@ -186,33 +183,5 @@ final class Writeback: Sendable {
             schedule(file)
         }
         return failures
-    }
-
-    private func withDirectory(
-        of file: SignalFile, _ body: (_ directory: CInt) throws(Errno) -> Void
-    ) throws(Errno) {
-        try backing.withDirectory(at: file.directory.path, body)
-    }
-}
-
-extension Descriptor {
-    /// Opens a directory by its path under this one (`O_PATH`), without following symbolic links.
-    func directory(at path: [UInt8]) throws(Errno) -> Descriptor {
-        var reached = self
-        for component in path.split(separator: UInt8(ascii: "/")) {
-            let opened = try NodeName(component).withPointer { (name) throws(Errno) in
-                try OwnedDescriptor(opening: name, in: reached.rawValue, O_PATH | O_NOFOLLOW | O_DIRECTORY)
-            }
-            reached = Descriptor(opened)
-        }
-        return reached
-    }
-
-    /// Calls `body` with the descriptor of a directory under this one.
-    func withDirectory(
-        at path: [UInt8], _ body: (_ directory: CInt) throws(Errno) -> Void
-    ) throws(Errno) {
-        let directory = try directory(at: path)
-        try body(directory.rawValue)
     }
 }

@@ -4,7 +4,7 @@ import Synchronization
 
 /// Processes that send requests, read from `/proc` once for each program that a thread runs.
 ///
-/// A lookup reads `/proc/<thread>/stat`, which is kept open. That detects a reused number and an execve(2).
+/// Each lookup reads `/proc/<thread>/stat`, which is kept open. That detects a reused number and an execve(2).
 final class CallerTable: Sendable {
     /// Maximum number of ancestors inspected.
     static let maximumAncestors = 64
@@ -70,24 +70,21 @@ final class CallerTable: Sendable {
         return caller
     }
 
-    /// Whether a program is ignored.
-    ///
-    /// The kernel truncates names to 15 bytes.
+    /// Whether a program is ignored; the kernel truncates names to 15 bytes.
     func ignores(_ program: String) -> Bool {
         ignored.contains { $0 == program || program.utf8.count == 15 && $0.hasPrefix(program) }
     }
 
     // MARK: Searching
 
-    /// Remembered callers that still run and claim one of the runtimes that are looked for.
-    func remembered(claiming isLookedFor: (RuntimeID) -> Bool) -> [ProcessInfo] {
+    /// Cached callers that still run and claim one of the runtimes.
+    func cached(claiming isLookedFor: (RuntimeID) -> Bool) -> [ProcessInfo] {
         callers.withLock { Array($0.values) }.filter { caller in
-            guard let claimed = attribution(of: caller).runtime, isLookedFor(claimed) else { return false }
-            return caller.condition == .same
+            attribution(of: caller).runtime.map(isLookedFor) == true && caller.condition == .same
         }
     }
 
-    /// Processes, callers or not, that claim one of the runtimes that are looked for.
+    /// Processes, callers or not, that claim one of the runtimes.
     ///
     /// Reads command line and environment only of those that run another program than at the last search.
     func processes(_ numbers: [pid_t], claiming isLookedFor: (RuntimeID) -> Bool) -> [ProcessInfo] {
@@ -136,8 +133,8 @@ final class CallerTable: Sendable {
 
     // MARK: Attribution
 
-    /// The runtime of a touch, without considering the document; without a file, the runtime that a process claims to
-    /// be.
+    /// The runtime of a touch, without considering the document; without a signal file, the runtime that a process
+    /// claims to be.
     func attribution(of caller: ProcessInfo?, signal: [UInt8]? = nil) -> Attribution {
         attribution(of: caller?.claims ?? IdentityClaims(), thread: caller?.thread, signal: signal)
     }

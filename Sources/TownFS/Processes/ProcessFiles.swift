@@ -72,22 +72,22 @@ struct ProcessFiles {
     /// The process (`Tgid` in proc(5)) that a thread belongs to; nil after its end.
     func process() -> pid_t? {
         // Tgid is one of the first lines.
-        let text = bytes(of: "status", atMost: 512)
-        let line = text.split(separator: UInt8(ascii: "\n")).first { $0.starts(with: "Tgid:".utf8) }
-        return line.flatMap { pid_t(String(decoding: $0.dropFirst(6), as: UTF8.self)) }
+        Self.field("Tgid", in: bytes(of: "status", atMost: 512)).flatMap { pid_t($0) }
     }
 
-    /// The supplementary groups (`Groups` in proc(5)), and whether CAP_FSETID is effective; nil when it has ended.
+    /// The supplementary groups (`Groups` in proc(5)), and whether CAP_FSETID is effective; nil after its end.
     func credentials() -> (groups: [gid_t], hasFSetID: Bool)? {
-        let lines = bytes(of: "status", atMost: 1 << 20).split(separator: UInt8(ascii: "\n"))
-        func field(_ name: String) -> String? {
-            lines.first { $0.starts(with: name.utf8) }.map {
-                String(decoding: $0.dropFirst(name.utf8.count), as: UTF8.self)
-            }
-        }
-        guard let groups = field("Groups:\t"), let capabilities = field("CapEff:\t").flatMap({ UInt64($0, radix: 16) })
+        let status = bytes(of: "status", atMost: 1 << 20)
+        guard let groups = Self.field("Groups", in: status),
+            let capabilities = Self.field("CapEff", in: status).flatMap({ UInt64($0, radix: 16) })
         else { return nil }
         return (groups.split(separator: " ").compactMap { gid_t($0) }, capabilities & 1 << CAP_FSETID != 0)
+    }
+
+    private static func field(_ name: String, in status: [UInt8]) -> String? {
+        let start = Array("\(name):\t".utf8)
+        let line = status.split(separator: UInt8(ascii: "\n")).first { $0.starts(with: start) }
+        return line.map { String(decoding: $0.dropFirst(start.count), as: UTF8.self) }
     }
 
     /// The working directory relative to a town; nil if it is elsewhere or cannot be read.
@@ -105,12 +105,95 @@ struct ProcessFiles {
     }
 }
 
-/// Whether threads that ask are of one process.
 enum ProcessIdentity {
-    /// Threads of another pid namespace all carry the number 0 and are taken for one process.
+    /// Whether two threads are of one process.
+    ///
+    /// Threads of another pid namespace all have the number 0 and count as one process.
     static func isSame(_ first: pid_t, _ second: pid_t) -> Bool {
         if first == second { return true }
         guard first != 0, second != 0, let process = ProcessFiles(number: first).process() else { return false }
         return process == ProcessFiles(number: second).process()
+    }
+}
+
+/// `/proc/<pid>/stat` of a thread.
+///
+/// Field numbers are those of proc(5).
+struct ProcessStat: Hashable, Sendable {
+    /// Identifies one program that a thread runs: execve(2) changes the memory layout.
+    ///
+    /// If addresses of another user's process are hidden, the name is used.
+    struct Image: Hashable, Sendable {
+        /// Field 22, in clock ticks since boot.
+        ///
+        /// Distinguishes processes with the same number.
+        let startTime: UInt64
+        fileprivate let startCode: UInt64
+        fileprivate let startStack: UInt64
+        fileprivate let name: String
+
+        /// Whether it is a kernel thread, a zombie, or ending.
+        let isWithoutMemory: Bool
+
+        /// Whether both may be of one memory: both show the same addresses, or one shows none.
+        func mayShareMemory(with other: Image) -> Bool {
+            startStack <= 1 || other.startStack <= 1
+                || startStack == other.startStack && startCode == other.startCode
+        }
+    }
+
+    let image: Image
+    let parent: pid_t
+    /// The program's name, at most 15 bytes.
+    let program: String
+    let isZombie: Bool
+    /// Number of threads in the process.
+    let threads: Int
+
+    /// Buffer size for all fields and the longest name.
+    static let bufferSize = 1024
+
+    /// Parses the text; nil if it is malformed.
+    ///
+    /// A name may contain parentheses and spaces, so it ends at the last parenthesis.
+    init?(_ text: UnsafeRawBufferPointer) {
+        guard let open = text.firstIndex(of: UInt8(ascii: "(")), let close = text.lastIndex(of: UInt8(ascii: ")")),
+            open < close
+        else { return nil }
+        program = String(decoding: UnsafeRawBufferPointer(rebasing: text[(open + 1)..<close]), as: UTF8.self)
+        var field = 2
+        var value: UInt64 = 0
+        var parent: pid_t = 0
+        var startTime: UInt64 = 0
+        var startCode: UInt64 = 0
+        var startStack: UInt64 = 0
+        var state: UInt8 = 0
+        var threads: UInt64 = 0
+        for byte in text[(close + 1)...] {
+            if byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\n") {
+                switch field {
+                case 4: parent = pid_t(truncatingIfNeeded: value)
+                case 20: threads = value
+                case 22: startTime = value
+                case 26: startCode = value
+                case 28: startStack = value
+                default: break
+                }
+                field += 1
+                value = 0
+                if field > 28 { break }
+            } else if field == 3 {
+                state = byte
+            } else {
+                value = value &* 10 &+ UInt64(byte &- UInt8(ascii: "0"))
+            }
+        }
+        guard field > 28 else { return nil }
+        self.parent = parent
+        self.threads = Int(clamping: threads)
+        isZombie = "ZXx".utf8.contains(state)
+        image = Image(
+            startTime: startTime, startCode: startCode, startStack: startStack,
+            name: startStack <= 1 ? program : "", isWithoutMemory: startStack == 0)
     }
 }

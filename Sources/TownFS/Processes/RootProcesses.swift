@@ -1,5 +1,4 @@
 import Glibc
-import Linux
 import Liveness
 
 /// The root processes of runtimes, each with a pidfd that reports its end.
@@ -67,5 +66,37 @@ struct RootProcesses: Sendable {
             return true
         }
         return Ended(process: ended.process, runtimes: Array(runtimesWithoutRoot), descriptor: ended.descriptor)
+    }
+}
+
+/// When `/proc` may be searched next.
+///
+/// A search waits 50 ms after its reason, so that a runtime's next process has time to appear. Searches that follow one
+/// another become rarer, down to two a second, so that an exit is reported within a second; and they take at most a
+/// twentieth of the time.
+struct SearchPace {
+    private static let shortest: Duration = .milliseconds(50)
+    private static let longest: Duration = .milliseconds(500)
+    private static let afterFailure: Duration = .seconds(1)
+
+    private(set) var next = ContinuousClock.now
+    private var pause = Self.shortest
+    private var lastEnd: ContinuousClock.Instant?
+
+    mutating func ended(from start: ContinuousClock.Instant, to end: ContinuousClock.Instant) {
+        let isFrequent = lastEnd.map { start - $0 < Self.longest * 8 } ?? false
+        pause = isFrequent ? min(pause * 2, Self.longest) : Self.shortest
+        next = end + max(pause, (end - start) * 19)
+        lastEnd = end
+    }
+
+    /// A root process has ended, and no search was due.
+    mutating func requested(at now: ContinuousClock.Instant) {
+        next = max(next, now + Self.shortest)
+    }
+
+    /// After a search that could not read `/proc`.
+    mutating func failed(at now: ContinuousClock.Instant) {
+        next = now + Self.afterFailure
     }
 }

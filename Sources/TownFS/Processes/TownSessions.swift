@@ -7,10 +7,10 @@ import Logging
 import Synchronization
 import SystemPackage
 
-/// The names of sessions in this town, as `mayor/rigs.json` explains them.
+/// The names of sessions in this town, defined in `mayor/rigs.json`.
 ///
-/// A touch asks for them and must not wait for the backing tree. So the kernel is asked only for what it has in its
-/// caches. If that is not enough, or the file has changed, it is read on another thread, and for a limited time.
+/// A touch needs them and must not wait for the backing tree. So it uses only what the kernel has in its caches. If that
+/// is not enough, or the file has changed, another thread reads it within a limited time.
 final class TownSessions: Sendable {
     private struct Version: Hashable {
         let identity: FileIdentity
@@ -27,7 +27,7 @@ final class TownSessions: Sendable {
     }
 
     private struct State {
-        /// Nil where there is no such file.
+        /// Nil if there is no such file.
         var version: Version?
         var names = SessionNames()
         var isReading = false
@@ -49,8 +49,7 @@ final class TownSessions: Sendable {
         self.log = log
     }
 
-    /// As of now; as of before while the file is no JSON, as it is for a moment when it is written, or cannot be read
-    /// in time.
+    /// The current names; the former ones while the file is being written, is no JSON, or cannot be read in time.
     var names: SessionNames {
         if let version = cachedVersion, let known = state.withLock({ $0.version == version ? $0.names : nil }) {
             return known
@@ -63,9 +62,7 @@ final class TownSessions: Sendable {
         return state.withLock { $0.names }
     }
 
-    /// The version that the kernel has in its caches; nil if it would have to ask a file system.
-    ///
-    /// The inner nil is no file.
+    /// The version in the kernel's caches; nil if the kernel would have to ask a file system; the inner nil is no file.
     private var cachedVersion: Version?? {
         let (directory, path) = place
         do throws(Errno) {
@@ -84,7 +81,7 @@ final class TownSessions: Sendable {
         let version = (try? FileStatus(of: path, in: directory.rawValue)).flatMap(Version.init)
         let isKnown = state.withLock { $0.version == version }
         let names = version == nil ? SessionNames() : isKnown ? nil : SessionNames(rigsDocument: read())
-        if names == nil, !isKnown { log.warning("\(Self.path) is no JSON object; sessions are called as before") }
+        if names == nil, !isKnown { log.warning("\(Self.path) is no JSON object; sessions keep their names") }
         state.withLock { state in
             state.version = version
             if let names { state.names = names }
@@ -98,20 +95,12 @@ final class TownSessions: Sendable {
         return (directory, String(decoding: rest, as: UTF8.self))
     }
 
+    /// Empty if the file cannot be read.
     private func read() -> [UInt8] {
         let (directory, path) = place
         guard let file = try? OwnedDescriptor(opening: path, in: directory.rawValue, O_RDONLY | O_NONBLOCK) else {
             return []
         }
-        return [UInt8](unsafeUninitializedCapacity: Self.maximumSize) { buffer, count in
-            while count < buffer.count {
-                let piece = try? retryingInterrupts {
-                    // because the buffer is not empty.
-                    pread(file.rawValue, buffer.baseAddress! + count, buffer.count - count, off_t(count))
-                }
-                guard let piece, piece > 0 else { return }
-                count += piece
-            }
-        }
+        return (try? BackingDocument.bytes(of: file.rawValue, atMost: Self.maximumSize)) ?? []
     }
 }

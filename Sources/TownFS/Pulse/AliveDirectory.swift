@@ -4,70 +4,48 @@ import Liveness
 import Synchronization
 import SystemPackage
 
-/// `.pulse/alive`: a file for each runtime that is alive.
-///
-/// To touch it is a touch; to remove it forgets the runtime.
+/// `.pulse/alive`: a file for each runtime that is alive; touching it is a touch; removing it forgets the runtime.
 ///
 ///     alive/mayor
 ///     alive/deacon/@                    the id `deacon`, as other ids begin with `deacon/`
 ///     alive/deacon/boot
 ///     alive/gastown@/polecats@/@        `gastown/polecats`, whatever else exists
 ///
-/// A directory exists while a runtime below it is alive, or once it was made. So an id is a file or a directory,
-/// depending on what other ids there are. Its alias, with an `@` at the end, always is a directory: a program can touch
-/// an id without looking.
+/// A directory exists while a runtime in it is alive, or once it was created. So an id is a file or a directory,
+/// depending on other ids. Its alias, with an `@` at the end, always is a directory: a program can touch an id without
+/// looking.
 final class AliveDirectory: Sendable {
-    /// The most directories that can be made.
-    ///
-    /// Each is kept until it is removed.
-    private static let mostDirectories = 4096
+    /// The maximum number of created directories; each is kept until it is removed.
+    private static let maximumCreated = 4096
 
     private let town: Town
-    private let made = Mutex(MadeDirectories())
-    private let opened = Mutex(OpenFiles())
+    private let created = Mutex(CreatedDirectories())
+    /// By the thread that opened them.
+    private let opened = Mutex<[pid_t: [AliveOpenFile]]>([:])
 
-    /// Open files, by the thread that opened them and by runtime.
-    private struct OpenFiles {
-        var byThread: [pid_t: [AliveOpenFile]] = [:]
-        var byID: [RuntimeID: [AliveOpenFile]] = [:]
-
-        mutating func insert(_ file: AliveOpenFile) {
-            byThread[file.thread, default: []].append(file)
-            byID[file.id, default: []].append(file)
-        }
-
-        mutating func remove(_ file: AliveOpenFile) {
-            byThread[file.thread]?.removeAll { $0 === file }
-            if byThread[file.thread]?.isEmpty == true { byThread[file.thread] = nil }
-            byID[file.id]?.removeAll { $0 === file }
-            if byID[file.id]?.isEmpty == true { byID[file.id] = nil }
-        }
-    }
-
-    /// Directories that were made, by prefix.
-    private struct MadeDirectories {
+    /// Directories that were created, by prefix.
+    private struct CreatedDirectories {
         private(set) var all: Set<String> = []
-        /// How many there are at and below each prefix.
+        /// Their number at and under each prefix.
         private var counts: [String: Int] = [:]
 
         func isAny(at prefix: String) -> Bool { counts[prefix] != nil }
 
         mutating func insert(_ directory: String) {
-            guard all.insert(directory).inserted else { return }
-            for prefix in Self.prefixes(of: directory) { counts[prefix, default: 0] += 1 }
+            if all.insert(directory).inserted { add(1, directory) }
         }
 
         mutating func remove(_ directory: String) {
-            guard all.remove(directory) != nil else { return }
-            for prefix in Self.prefixes(of: directory) {
-                let count = counts[prefix, default: 1] - 1
-                counts[prefix] = count > 0 ? count : nil
-            }
+            if all.remove(directory) != nil { add(-1, directory) }
         }
 
-        /// `a/`, `a/b/` for `a/b/`.
-        private static func prefixes(of directory: String) -> [String] {
-            directory.indices.filter { directory[$0] == "/" }.map { String(directory[...$0]) }
+        /// Counts at `a/` and `a/b/` for `a/b/`.
+        private mutating func add(_ change: Int, _ directory: String) {
+            for end in directory.indices where directory[end] == "/" {
+                let prefix = String(directory[...end])
+                let count = counts[prefix, default: 0] + change
+                counts[prefix] = count > 0 ? count : nil
+            }
         }
     }
 
@@ -81,39 +59,35 @@ final class AliveDirectory: Sendable {
 
     /// The node of a name that exists.
     ///
-    /// ENOENT, ENAMETOOLONG.
+    /// - Throws: ENOENT, ENAMETOOLONG.
     func node(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
-        let named: PulseNode
+        let node: PulseNode
         do throws(Errno) {
-            named = try self.named(name, in: parent)
+            node = try named(name, in: parent)
         } catch .invalidArgument {
             throw .noSuchFileOrDirectory
         }
-        switch named {
-        case .alias: return named
-        case .living(let id):
-            let directory = PulseNode.livingBelow("\(id)/")
-            if name != String(PulseNode.at), exists(directory) { return directory }
-            guard liveness.isAlive(id) else { throw .noSuchFileOrDirectory }
-            return named
-        default: throw .noSuchFileOrDirectory
-        }
+        guard case .alive(let id) = node else { return node }
+        let directory = PulseNode.aliveDirectory("\(id)/")
+        if name != String(PulseNode.at), exists(directory) { return directory }
+        guard liveness.isAlive(id) else { throw .noSuchFileOrDirectory }
+        return node
     }
 
-    /// The node that a name stands for, whether it exists or not: an alias or an id.
+    /// The node that a name means, whether it exists or not: an alias or an id.
     ///
-    /// EINVAL for a name that is neither, ENAMETOOLONG.
+    /// - Throws: EINVAL for a name that is neither, ENAMETOOLONG.
     func named(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
         let prefix: String
         switch parent {
-        case .livingBelow(let ids), .alias(let ids): prefix = ids
+        case .aliveDirectory(let ids), .alias(let ids): prefix = ids
         default: throw .invalidArgument
         }
-        if name == String(PulseNode.at) { return .living(try id(String(prefix.dropLast()))) }
+        if name == String(PulseNode.at) { return .alive(try id(String(prefix.dropLast()))) }
         if name.last == PulseNode.at { return .alias("\(try id(prefix + name.dropLast()))/") }
         // An alias contains aliases only.
         if case .alias = parent { throw .invalidArgument }
-        return .living(try id(prefix + name))
+        return .alive(try id(prefix + name))
     }
 
     private func id(_ text: String) throws(Errno) -> RuntimeID {
@@ -128,94 +102,91 @@ final class AliveDirectory: Sendable {
 
     func exists(_ node: PulseNode) -> Bool {
         switch node {
-        case .living(let id): return liveness.isAlive(id)
-        case .alias, .livingBelow(""): return true
-        case .livingBelow(let prefix):
-            if made.withLock({ $0.isAny(at: prefix) }) { return true }
-            return liveness.hasRuntimes(in: prefix) && hasLiving(prefix)
+        case .alive(let id): return liveness.isAlive(id)
+        case .alias, .aliveDirectory(""): return true
+        case .aliveDirectory(let prefix):
+            if created.withLock({ $0.isAny(at: prefix) }) { return true }
+            return liveness.hasRuntimes(in: prefix) && isAnyAlive(prefix)
         default: return false
         }
     }
 
-    /// Whether the runtime of that id, or one below it, is alive.
-    private func hasLiving(_ prefix: String) -> Bool {
-        if let id = try? RuntimeID(String(prefix.dropLast())), liveness.isAlive(id) { return true }
-        return liveness.hasLivingRuntimes(in: prefix)
+    /// Whether the runtime of that id, or one under it, is alive.
+    private func isAnyAlive(_ prefix: String) -> Bool {
+        livingRuntime(prefix) != nil || liveness.hasLivingRuntimes(in: prefix)
+    }
+
+    /// The runtime whose id a directory has, if it is alive.
+    private func livingRuntime(_ prefix: String) -> RuntimeID? {
+        guard let id = try? RuntimeID(String(prefix.dropLast())), liveness.isAlive(id) else { return nil }
+        return id
     }
 
     /// The content of a directory.
     func entries(of directory: PulseNode) -> [(name: String, node: PulseNode)] {
         let prefix: String
+        var names: [String: PulseNode] = [:]
         switch directory {
-        case .livingBelow(let ids): prefix = ids
-        case .alias(let ids):
-            let own = try? RuntimeID(String(ids.dropLast()))
-            return own.flatMap { liveness.isAlive($0) ? [(String(PulseNode.at), .living($0))] : [] } ?? []
+        case .aliveDirectory(let ids):
+            prefix = ids
+            let listing = liveness.listing(of: prefix)
+            for (id, isAlive) in listing.runtimes where isAlive {
+                names[String(id.description.dropFirst(prefix.count))] = .alive(id)
+            }
+            for (path, isAlive) in listing.directories {
+                let name = String(path.dropFirst(prefix.count).dropLast())
+                if isAlive || names[name] != nil { names[name] = .aliveDirectory(path) }
+            }
+            for directory in created.withLock({ $0.all.filter { $0.hasPrefix(prefix) && $0 != prefix } }) {
+                let name = String(directory.dropFirst(prefix.count).prefix { $0 != "/" })
+                names[name] = .aliveDirectory("\(prefix)\(name)/")
+            }
+        case .alias(let ids): prefix = ids
         default: return []
         }
-        var directories: [String: Bool] = [:]
-        var files: Set<String> = []
-        let listing = liveness.listing(of: prefix)
-        for (path, isAlive) in listing.directories {
-            directories[String(path.dropFirst(prefix.count).dropLast())] = isAlive
-        }
-        for (id, isAlive) in listing.runtimes where isAlive {
-            files.insert(String(id.description.dropFirst(prefix.count)))
-        }
-        for directory in made.withLock({ $0.all.filter { $0.hasPrefix(prefix) && $0 != prefix } }) {
-            let rest = directory.dropFirst(prefix.count)
-            directories[String(rest.prefix { $0 != "/" })] = true
-        }
-        var entries: [(name: String, node: PulseNode)] = []
-        for (name, exists) in directories where exists || files.contains(name) {
-            entries.append((name, .livingBelow("\(prefix)\(name)/")))
-        }
-        for name in files where directories[name] == nil {
-            if let id = try? RuntimeID(prefix + name) { entries.append((name, .living(id))) }
-        }
-        if let own = try? RuntimeID(String(prefix.dropLast())), liveness.isAlive(own) {
-            entries.append((String(PulseNode.at), .living(own)))
-        }
-        return entries
+        if let own = livingRuntime(prefix) { names[String(PulseNode.at)] = .alive(own) }
+        return names.map { ($0.key, $0.value) }
     }
 
     // MARK: Changes
 
-    /// EEXIST, EINVAL, ENAMETOOLONG, ENOSPC.
+    /// - Throws: EEXIST, EINVAL, ENAMETOOLONG, ENOSPC.
     func makeDirectory(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
-        guard case .living(let id) = try named(name, in: parent), name != String(PulseNode.at),
-            case .livingBelow = parent
+        guard case .alive(let id) = try named(name, in: parent), name != String(PulseNode.at),
+            case .aliveDirectory = parent
         else { throw .invalidArgument }
-        let node = PulseNode.livingBelow("\(id)/")
+        let node = PulseNode.aliveDirectory("\(id)/")
         guard !liveness.isAlive(id), !exists(node) else { throw .fileExists }
-        try made.withLock { (made) throws(Errno) in
-            guard made.all.count < Self.mostDirectories else { throw .noSpace }
-            made.insert("\(id)/")
+        try created.withLock { (created) throws(Errno) in
+            guard created.all.count < Self.maximumCreated else { throw .noSpace }
+            created.insert("\(id)/")
         }
         return node
     }
 
-    /// ENOTEMPTY while a runtime below it is alive; ENOENT, ENOTDIR.
+    /// - Throws: ENOTEMPTY while a runtime in it is alive; ENOENT, ENOTDIR, EPERM for an alias.
     func removeDirectory(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
         let node = try node(name, in: parent)
-        guard case .livingBelow(let prefix) = node else {
+        guard case .aliveDirectory(let prefix) = node else {
             if case .alias = node { throw .notPermitted }
             throw .notDirectory
         }
-        guard !hasLiving(prefix) else { throw .directoryNotEmpty }
-        try made.withLock { (made) throws(Errno) in
-            guard !made.all.contains(where: { $0.hasPrefix(prefix) && $0 != prefix }) else { throw .directoryNotEmpty }
-            made.remove(prefix)
+        guard !isAnyAlive(prefix) else { throw .directoryNotEmpty }
+        try created.withLock { (created) throws(Errno) in
+            guard !created.all.contains(where: { $0.hasPrefix(prefix) && $0 != prefix }) else {
+                throw .directoryNotEmpty
+            }
+            created.remove(prefix)
         }
         return node
     }
 
     /// Forgets a runtime.
     ///
-    /// ENOENT for one that is not alive, EISDIR.
+    /// - Throws: ENOENT for one that is not alive, EISDIR.
     func remove(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
         let node = try node(name, in: parent)
-        guard case .living(let id) = node else { throw .isDirectory }
+        guard case .alive(let id) = node else { throw .isDirectory }
         liveness.forget(id)
         return node
     }
@@ -238,30 +209,33 @@ final class AliveDirectory: Sendable {
     func open(_ id: RuntimeID, text: [UInt8], isTouch: Bool, for request: Request) -> AliveOpenFile {
         let file = AliveOpenFile(
             id, in: self, text: text, isTouch: isTouch, thread: request.thread, process: process(of: request))
-        opened.withLock { $0.insert(file) }
+        opened.withLock { $0[file.thread, default: []].append(file) }
         return file
     }
 
     fileprivate func deregister(_ file: AliveOpenFile) {
-        opened.withLock { $0.remove(file) }
+        opened.withLock { opened in
+            opened[file.thread]?.removeAll { $0 === file }
+            if opened[file.thread]?.isEmpty == true { opened[file.thread] = nil }
+        }
     }
 
     /// Commits the touches of files that the caller has created or truncated and closed: the kernel sends RELEASE later
     /// than the caller's next request.
     func commitFlushed(by request: Request) {
-        for file in opened.withLock({ $0.byThread[request.thread] ?? [] }) { file.commit(isReleased: false) }
+        for file in opened.withLock({ $0[request.thread] ?? [] }) { file.commit(isReleased: false) }
     }
 
     /// Discards the pending touches of open files, because the runtime was touched through its name.
     func supersede(_ id: RuntimeID) {
-        for file in opened.withLock({ $0.byID[id] ?? [] }) { file.supersede() }
+        for file in opened.withLock({ $0.values.flatMap { $0 } }) where file.id == id { file.supersede() }
     }
 
     /// The runtime whose id a node has; nil for the top directory.
     static func id(of node: PulseNode) -> RuntimeID? {
         switch node {
-        case .living(let id): id
-        case .livingBelow(let prefix), .alias(let prefix): try? RuntimeID(String(prefix.dropLast()))
+        case .alive(let id): id
+        case .aliveDirectory(let prefix), .alias(let prefix): try? RuntimeID(String(prefix.dropLast()))
         default: nil
         }
     }
@@ -270,11 +244,11 @@ final class AliveDirectory: Sendable {
 /// One opening of a file in `.pulse/alive`.
 ///
 /// Creating or truncating the file is a touch; writing `30s` to it is a touch with that ttl. A program that does both
-/// makes one touch. So truncation counts only once no more can be written: at RELEASE, or when the caller has closed
-/// the file and looks at `.pulse`. A shell closes a duplicate of the descriptor before it writes.
+/// makes one touch. So truncation counts only once no more can be written: at RELEASE, or at the caller's next request
+/// after a close. A shell closes a duplicate of the descriptor before it writes.
 final class AliveOpenFile: PulseTextFile {
     /// No duration is longer.
-    private static let mostBytes = 64
+    private static let maximumSize = 64
 
     private struct State {
         var draft: [UInt8] = []
@@ -306,7 +280,7 @@ final class AliveOpenFile: PulseTextFile {
 
     func openReply(_ handle: FileHandle) -> OpenReply { OpenReply(handle: handle, ioMode: .direct) }
 
-    /// EFBIG beyond the length of a duration, EINVAL for a hole and for a line that is no duration.
+    /// - Throws: EFBIG beyond the length of a duration, EINVAL for a hole and for a line that is no duration.
     func write(
         _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
     ) throws(Errno) -> Int {
@@ -315,7 +289,7 @@ final class AliveOpenFile: PulseTextFile {
             state.isPending = false
             let start = appending ? state.draft.count : Int(offset)
             guard start >= 0 else { throw .invalidArgument }
-            guard start <= Self.mostBytes, bytes.count <= Self.mostBytes - start else { throw .fileTooLarge }
+            guard start <= Self.maximumSize, bytes.count <= Self.maximumSize - start else { throw .fileTooLarge }
             guard start <= state.draft.count else { throw .invalidArgument }
             var draft = state.draft
             draft.replaceSubrange(start..<min(start + bytes.count, draft.count), with: bytes)
@@ -327,7 +301,7 @@ final class AliveOpenFile: PulseTextFile {
         }
     }
 
-    /// EINVAL for any size but 0.
+    /// - Throws: EINVAL for any size but 0.
     func truncate(to size: off_t, by request: Request) throws(Errno) {
         guard size == 0 else { throw .invalidArgument }
         state.withLock { state in
@@ -345,7 +319,7 @@ final class AliveOpenFile: PulseTextFile {
 
     /// Commits what was written.
     ///
-    /// EINVAL when it is no duration.
+    /// - Throws: EINVAL if it is no duration.
     func flush() throws(Errno) {
         let draft: [UInt8]? = state.withLock { state in
             state.isFlushed = true

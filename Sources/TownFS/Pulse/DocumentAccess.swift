@@ -25,9 +25,7 @@ final class DocumentSource: Sendable {
 /// not shown to them. Access control lists are not evaluated: in a directory that has one, only its owner sees
 /// documents.
 final class DocumentAccess: Sendable {
-    /// How long a look at directories may take.
-    ///
-    /// After that the document is not shown.
+    /// How long reading directories may take; after that the document is not shown.
     private static let limit: Duration = .milliseconds(100)
 
     private let backing: BackingTree
@@ -74,9 +72,7 @@ final class DocumentAccess: Sendable {
 
         /// Whether all directories of a path can be searched, and the backing file of that name can be read if it
         /// exists.
-        func maySearch(
-            _ path: [UInt8], in backing: BackingTree, andRead name: NodeName?
-        ) throws(Errno) -> Bool {
+        func maySearch(_ path: [UInt8], in backing: BackingTree, andRead name: NodeName?) throws(Errno) -> Bool {
             var end = path.startIndex
             while true {
                 let directory = try backing.directory(at: Array(path[..<end]))
@@ -84,21 +80,11 @@ final class DocumentAccess: Sendable {
                 guard may(0o1, status.st_mode, status.st_uid, status.st_gid) else { return false }
                 if user != status.st_uid, directory.hasAccessControlList { return false }
                 guard end < path.endIndex else {
-                    return try name.map { (name) throws(Errno) in try mayRead(name, in: directory) } ?? true
+                    guard let file = try name?.status(in: directory.rawValue) else { return true }
+                    return may(0o4, file.st_mode, file.st_uid, file.st_gid)
                 }
                 let rest = path[end...].drop { $0 == UInt8(ascii: "/") }
                 end = rest.firstIndex(of: UInt8(ascii: "/")) ?? path.endIndex
-            }
-        }
-
-        private func mayRead(_ name: NodeName, in directory: Descriptor) throws(Errno) -> Bool {
-            do throws(Errno) {
-                let status = try name.withPointer { (name) throws(Errno) in
-                    try FileStatus(of: name, in: directory.rawValue)
-                }
-                return may(0o4, status.st_mode, status.st_uid, status.st_gid)
-            } catch .noSuchFileOrDirectory {
-                return true
             }
         }
 

@@ -12,78 +12,61 @@ import SystemPackage
 ///                   ▲───────────────────────────── reads
 ///
 /// A reader is the number of its next event. One that waits leaves its request, or its poll handle, with the thread,
-/// which sleeps while there is none. A slow reader delays nobody else. It loses events that are not held any more, and
+/// which sleeps while there is none. A slow reader delays no other. It loses events that are not held any more, and
 /// reads how many.
 ///
 /// Lock order: this one's, then an `EventReader`'s, then the liveness table's.
 final class EventStream: Sendable {
-    /// The most readers.
-    ///
-    /// Each is an open file.
-    static let mostReaders = 1024
+    static let maximumReaders = 1024
 
     private struct State {
         var readers = 0
         var waiting: [ObjectIdentifier: EventReader] = [:]
-        var hasStarted = false
         var isClosing = false
         var hasEnded = false
     }
 
-    private let liveness: InMemoryLivenessStore
-    private let bell: TableNotifier
-    private let wallTime: @Sendable () -> WallTime
+    fileprivate let liveness: InMemoryLivenessStore
+    fileprivate let wallTime: @Sendable () -> WallTime
+    private let notifier: TableNotifier
     private let ended: EventFD
     private let state = Mutex(State())
-    private let missed = Atomic<UInt64>(0)
+    private let lostEvents = Atomic<UInt64>(0)
 
     init(
-        of liveness: InMemoryLivenessStore, bell: TableNotifier, wallTime: @escaping @Sendable () -> WallTime
+        of liveness: InMemoryLivenessStore, notifier: TableNotifier, wallTime: @escaping @Sendable () -> WallTime
     ) throws(Errno) {
         self.liveness = liveness
-        self.bell = bell
+        self.notifier = notifier
         self.wallTime = wallTime
         ended = try EventFD()
+        // Not joined: `close` waits for `ended`.
+        _ = try Thread(named: "events") { self.run() }
     }
 
-    /// How many readers there are.
     var readerCount: Int { state.withLock { $0.readers } }
-    /// How many events slow readers have lost, in total.
-    var lost: UInt64 { missed.load(ordering: .relaxed) }
 
-    func countLost(_ count: UInt64) { missed.wrappingAdd(count, ordering: .relaxed) }
+    /// The number of events that slow readers have lost.
+    var lost: UInt64 { lostEvents.load(ordering: .relaxed) }
+
+    fileprivate func countLost(_ count: UInt64) { lostEvents.wrappingAdd(count, ordering: .relaxed) }
 
     /// Whether a number is that of an event, or of the next one.
     func hasBegun(_ number: UInt64) -> Bool { (1...liveness.lastEvent + 1).contains(number) }
 
     /// Opens a reader.
     ///
-    /// ENFILE if there are too many.
-    ///
     /// - Parameter number: Of its first event; nil is the next one.
+    /// - Throws: ENFILE if there are too many.
     func open(from number: UInt64?) throws(Errno) -> EventReader {
-        let isStarting = try state.withLock { (state) throws(Errno) in
-            guard state.readers < Self.mostReaders else { throw .tooManyOpenFilesInSystem }
+        try state.withLock { (state) throws(Errno) in
+            guard state.readers < Self.maximumReaders else { throw .tooManyOpenFilesInSystem }
             state.readers += 1
-            defer { state.hasStarted = true }
-            return !state.hasStarted && !state.isClosing
         }
-        if isStarting {
-            do throws(Errno) {
-                // Not joined: `close` waits for `ended`.
-                _ = try Thread(named: "events") { self.run() }
-            } catch {
-                state.withLock { state in
-                    state.readers -= 1
-                    state.hasStarted = false
-                }
-                throw error
-            }
-        }
-        return EventReader(of: self, liveness, from: number ?? liveness.lastEvent + 1, wallTime: wallTime)
+        return EventReader(of: self, from: number ?? liveness.lastEvent + 1)
     }
 
-    func close(_ reader: EventReader) {
+    fileprivate func close(_ reader: EventReader) {
         state.withLock { state in
             state.readers -= 1
             state.waiting[ObjectIdentifier(reader)] = nil
@@ -91,10 +74,10 @@ final class EventStream: Sendable {
     }
 
     /// Makes the next event wake a reader.
-    func await(_ reader: EventReader) {
+    fileprivate func await(_ reader: EventReader) {
         state.withLock { state in
             state.waiting[ObjectIdentifier(reader)] = reader
-            bell.awaitEvent()
+            notifier.awaitEvent()
         }
     }
 
@@ -114,12 +97,8 @@ final class EventStream: Sendable {
     ///
     /// Pending reads end with the mount.
     func close() {
-        let hasStarted = state.withLock { state in
-            state.isClosing = true
-            return state.hasStarted
-        }
-        guard hasStarted else { return }
-        bell.events.signal()
+        state.withLock { $0.isClosing = true }
+        notifier.events.signal()
         ended.wait()
         // For a second call.
         ended.signal()
@@ -127,11 +106,11 @@ final class EventStream: Sendable {
 
     private func run() {
         while true {
-            bell.events.wait()
+            notifier.events.wait()
             let readers: [EventReader]? = state.withLock { state in
                 if state.isClosing { return nil }
                 // Before they are served: events that come meanwhile signal again.
-                if !state.waiting.isEmpty { bell.awaitEvent() }
+                if !state.waiting.isEmpty { notifier.awaitEvent() }
                 return Array(state.waiting.values)
             }
             guard let readers else { break }
@@ -146,7 +125,7 @@ final class EventStream: Sendable {
 
 /// One opening of `.pulse/events`: whole lines, as many as fit into each read.
 final class EventReader: OpenFile {
-    /// The most events copied under the table's lock.
+    /// The maximum number of events copied under the table's lock.
     private static let batch = 64
 
     private struct State {
@@ -161,17 +140,10 @@ final class EventReader: OpenFile {
     }
 
     private let stream: EventStream
-    private let liveness: InMemoryLivenessStore
-    private let wallTime: @Sendable () -> WallTime
     private let state: Mutex<State>
 
-    init(
-        of stream: EventStream, _ liveness: InMemoryLivenessStore, from next: UInt64,
-        wallTime: @escaping @Sendable () -> WallTime
-    ) {
+    init(of stream: EventStream, from next: UInt64) {
         self.stream = stream
-        self.liveness = liveness
-        self.wallTime = wallTime
         state = Mutex(State(next: next))
     }
 
@@ -182,10 +154,11 @@ final class EventReader: OpenFile {
         OpenReply(handle: handle, ioMode: .direct, needsFlush: false, isStream: true)
     }
 
-    /// EAGAIN if there is no event yet; 0 at the end of the stream.
+    /// - Returns: 0 at the end of the stream.
+    /// - Throws: EAGAIN if there is no event yet.
     func read(into room: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
         let hasEnded = stream.hasEnded
-        let count = state.withLock { take(&$0, into: room) }
+        let count = state.withLock { copyEvents(&$0, into: room) }
         guard count > 0 || room.isEmpty || hasEnded else { throw .resourceTemporarilyUnavailable }
         return count
     }
@@ -204,15 +177,14 @@ final class EventReader: OpenFile {
 
     /// The mask for poll(2), and a handle to notify when it changes.
     func poll(_ pollHandle: PollHandle?) -> UInt32 {
-        let last = liveness.lastEvent
-        // Released outside the lock.
-        let former: PollHandle? = state.withLock { state in
-            guard let pollHandle else { return nil }
-            defer { (state.pollHandle, state.polledAt) = (pollHandle, last) }
-            return state.pollHandle
-        }
-        withExtendedLifetime(former) {}
-        if pollHandle != nil {
+        let last = stream.liveness.lastEvent
+        if let pollHandle {
+            // Released outside the lock.
+            let former = state.withLock { state in
+                defer { (state.pollHandle, state.polledAt) = (pollHandle, last) }
+                return state.pollHandle
+            }
+            withExtendedLifetime(former) {}
             stream.await(self)
             serve()
         }
@@ -222,10 +194,7 @@ final class EventReader: OpenFile {
 
     func close() {
         stream.close(self)
-        let former = state.withLock { state in
-            defer { state.pollHandle = nil }
-            return state.pollHandle
-        }
+        let former = state.withLock { $0.pollHandle.take() }
         withExtendedLifetime(former) {}
     }
 
@@ -238,21 +207,19 @@ final class EventReader: OpenFile {
                 state.waiting.removeFirst()
                 // Under the lock: another read of this handle must not get these events. The kernel takes a reply
                 // without blocking. An interrupted read takes none.
-                read.answer { (room) in take(&state, into: room) }
+                read.answer { (room) in copyEvents(&state, into: room) }
             }
-            guard state.pollHandle != nil, liveness.lastEvent > state.polledAt || hasEnded else { return nil }
-            defer { state.pollHandle = nil }
-            return state.pollHandle
+            return stream.liveness.lastEvent > state.polledAt || hasEnded ? state.pollHandle.take() : nil
         }
         pollHandle?.notify()
     }
 
-    private func hasNews(_ state: State) -> Bool { !state.rest.isEmpty || state.next <= liveness.lastEvent }
+    private func hasNews(_ state: State) -> Bool { !state.rest.isEmpty || state.next <= stream.liveness.lastEvent }
 
     /// Copies whole lines, or a part of a line if none fits.
     ///
     /// - Returns: 0 if there is no event.
-    private func take(_ state: inout State, into room: UnsafeMutableRawBufferPointer) -> Int {
+    private func copyEvents(_ state: inout State, into room: UnsafeMutableRawBufferPointer) -> Int {
         var free = room
         func copy(_ bytes: ArraySlice<UInt8>) {
             free.copyBytes(from: bytes)
@@ -273,9 +240,9 @@ final class EventReader: OpenFile {
         state.rest = state.rest.dropFirst(room.count)
         if state.rest.isEmpty { state.rest = [] }
         while !free.isEmpty {
-            let excerpt = liveness.events(from: state.next, limit: Self.batch)
+            let excerpt = stream.liveness.events(from: state.next, limit: Self.batch)
             if let lost = excerpt.lost {
-                guard add(LivenessEvent.line(ofLost: lost, at: wallTime())) else { break }
+                guard add(LivenessEvent.line(ofLost: lost, at: stream.wallTime())) else { break }
                 state.next = excerpt.first
                 stream.countLost(UInt64(lost.count))
             }

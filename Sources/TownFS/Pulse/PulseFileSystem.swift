@@ -5,7 +5,7 @@ import Linux
 import Liveness
 import SystemPackage
 
-/// `.pulse`: the state of pulsefs and of runtimes, in files below the town root that no listing shows.
+/// `.pulse`: the state of pulsefs and of runtimes, in files of the town root that no listing shows.
 ///
 ///     .pulse/status.json
 ///     .pulse/metrics                                    the same, for Prometheus
@@ -14,9 +14,9 @@ import SystemPackage
 ///     .pulse/alive/mayor                                exists while it is alive, see `AliveDirectory`
 ///     .pulse/events                                     see `EventStream`
 ///
-/// Found by name alone: no program that walks the town meets it. The content of a file is made when it is opened or
-/// asked about. A directory exists while a runtime is below it.
-package final class PulseFileSystem: HandleFileSystem {
+/// It is found by name alone: no program that walks the town meets it. The content of a file is made when it is opened
+/// or its status is read. A directory exists while there is a runtime in it.
+package final class PulseFileSystem: HandleFileSystem, DirectoryFileSystem {
     static let name = Array(".pulse".utf8)
 
     /// Handles from here on are of `.pulse`; those of the tree are counted from 1.
@@ -28,34 +28,35 @@ package final class PulseFileSystem: HandleFileSystem {
     private let generation = UInt32.random(in: 1...UInt32.max)
     private let user = getuid()
     private let group = getgid()
-    private let mounted = WallTime.now.timespec
     private let inodes: PulseInodes
+    private let content: PulseContent
     private let alive: AliveDirectory
-    private let access: DocumentAccess
     private let town: Town
     private let signals: SignalDirectories
-    private let treeCounts: @Sendable () -> TownStatus.FileSystem
-    private let describe: @Sendable (TownFileSystem.Snapshot) -> TownStatus
     package let files = HandleTable<OpenHandle>(from: firstHandle)
-    private let directories = DirectoryHandles(from: firstHandle)
+    package let directories = DirectoryHandles(from: firstHandle)
 
     /// - Parameters:
     ///   - signals: All of the town: fsync(2) of `.pulse` writes their documents back.
     ///   - top: The inode of `.pulse`: the root where it is a mount of its own.
-    ///   - treeCounts: What the mounts of the town's tree have in use.
-    ///   - describe: Fills in the part of `status.json` that only the process knows.
+    ///   - treeCounts: The inodes and open files of the mounts of the town's tree.
+    ///   - server: The part of `status.json` that only the process knows.
     init(
         of town: Town, signals: SignalDirectories, top: InodeNumber = PulseInodes.top,
         treeCounts: @escaping @Sendable () -> TownStatus.FileSystem,
-        describe: @escaping @Sendable (TownFileSystem.Snapshot) -> TownStatus
+        server: @escaping @Sendable () -> TownStatus.Server
     ) {
         self.town = town
         self.signals = signals
-        self.treeCounts = treeCounts
-        self.describe = describe
-        inodes = PulseInodes(top: top)
+        let inodes = PulseInodes(top: top)
+        self.inodes = inodes
         alive = AliveDirectory(of: town)
-        access = DocumentAccess(in: town.backing, signals)
+        content = PulseContent(of: town, signals: signals, server: server) { [files] in
+            var counts = treeCounts()
+            counts.inodes += inodes.count
+            counts.openFiles += files.count
+            return counts
+        }
     }
 
     /// For a mount of `.pulse` alone.
@@ -76,6 +77,15 @@ package final class PulseFileSystem: HandleFileSystem {
         return node
     }
 
+    /// EPERM for a node that is not in `alive`.
+    private func nodeInAlive(_ inode: InodeNumber) throws(Errno) -> PulseNode {
+        let node = try node(inode)
+        switch node {
+        case .aliveDirectory, .alias, .alive: return node
+        default: throw .notPermitted
+        }
+    }
+
     // MARK: Names
 
     /// `.pulse` itself, as a name in the root of the town.
@@ -83,33 +93,35 @@ package final class PulseFileSystem: HandleFileSystem {
         try entry(inodes.top, for: request)
     }
 
+    package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
+        alive.commitFlushed(by: request)
+        return try entry(inodes.lookup(try node(name.text, in: try node(parent))), for: request)
+    }
+
     /// - Parameter inode: Counted as looked up.
     private func entry(_ inode: InodeNumber, for request: Request) throws(Errno) -> Entry {
         do throws(Errno) {
-            // Entries change without the kernel.
-            return Entry(
-                inode: inode, generation: generation, status: try status(of: inode, for: request), nameTimeout: 0,
-                statusTimeout: 0)
+            return entry(inode, try status(of: inode, for: request))
         } catch {
             inodes.forget(inode, count: 1)
             throw error == .staleNFSFileHandle ? .noSuchFileOrDirectory : error
         }
     }
 
-    package func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry {
-        alive.commitFlushed(by: request)
-        return try entry(inodes.lookup(try node(name.text, in: try node(parent))), for: request)
+    /// Without timeouts, as entries change without the kernel.
+    private func entry(_ inode: InodeNumber, _ status: FileStatus) -> Entry {
+        Entry(inode: inode, generation: generation, status: status, nameTimeout: 0, statusTimeout: 0)
     }
 
     private func node(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
         switch parent {
-        case .status, .metrics, .events, .eventsFrom, .runtime, .living: throw .notDirectory
-        case .livingBelow, .alias: return try alive.node(name, in: parent)
+        case .status, .metrics, .events, .eventsFrom, .runtime, .alive: throw .notDirectory
+        case .aliveDirectory, .alias: return try alive.node(name, in: parent)
         case .top:
-            let known: [PulseNode] = [.status, .metrics, .events, .runtimes(""), .livingBelow("")]
+            let known: [PulseNode] = [.status, .metrics, .events, .runtimes(""), .aliveDirectory("")]
             if let node = known.first(where: { $0.name == name }) { return node }
-            let beginning = "\(PulseNode.eventsName)\(PulseNode.at)"
-            guard name.hasPrefix(beginning), let number = UInt64(name.dropFirst(beginning.count)),
+            let prefix = "\(PulseNode.events.name)\(PulseNode.at)"
+            guard name.hasPrefix(prefix), let number = UInt64(name.dropFirst(prefix.count)),
                 PulseNode.eventsFrom(number).name == name, town.events.hasBegun(number)
             else { throw .noSuchFileOrDirectory }
             return .eventsFrom(number)
@@ -133,12 +145,11 @@ package final class PulseFileSystem: HandleFileSystem {
     // MARK: Attributes
 
     package func getattr(_ inode: InodeNumber, for request: Request) throws(Errno) -> StatusReply {
-        StatusReply(
-            status: try status(of: inode, opened: openFile(inode, for: request), for: request), timeout: 0)
+        StatusReply(status: try status(of: inode, opened: openFile(inode, for: request), for: request), timeout: 0)
     }
 
-    /// What the caller's process has open of a file, so that fstat(2) agrees with read(2); or any process, of a file of
-    /// `alive` that is being created.
+    /// The file that the caller's process has open, so that fstat(2) agrees with read(2); of a file of `alive` that is
+    /// being created, that of any process.
     private func openFile(_ inode: InodeNumber, for request: Request) -> (any PulseTextFile)? {
         let opened = files.all.filter { $0.inode == inode }
         let own = opened.first { ProcessIdentity.isSame($0.thread, request.thread) }
@@ -146,6 +157,7 @@ package final class PulseFileSystem: HandleFileSystem {
     }
 
     /// - Parameter opened: Its size is the file's. Others have another, and one that is being created does not exist.
+    /// - Throws: ESTALE for a node that does not exist any more.
     private func status(
         of inode: InodeNumber, opened: (any PulseTextFile)? = nil, for request: Request
     ) throws(Errno) -> FileStatus {
@@ -153,61 +165,41 @@ package final class PulseFileSystem: HandleFileSystem {
         var status = FileStatus()
         status.st_uid = user
         status.st_gid = group
-        status.st_ino = PulseInodes.number(of: node)
+        status.st_ino = node.number
         status.st_blksize = 4096
-        status.st_atim = mounted
-        status.st_mtim = modified(node)
+        status.st_atim = content.mounted
+        status.st_mtim = content.modified(node)
         status.st_ctim = status.st_mtim
-        if node.isDirectory {
-            guard exists(node) else { throw .staleNFSFileHandle }
-            status.st_mode = S_IFDIR | node.permissions
-            status.st_nlink = 2
-        } else {
-            status.st_mode = S_IFREG | node.permissions
-            status.st_nlink = 1
-            // Events have no end, and no size, as a pipe has none.
-            let size: Int
-            if node.isStream {
-                size = 0
-            } else if let opened {
-                size = opened.text.count
-            } else {
-                size = try text(of: node, for: request).count
-            }
-            status.st_size = off_t(size)
+        status.st_mode = (node.isDirectory ? S_IFDIR : S_IFREG) | node.permissions
+        status.st_nlink = node.isDirectory ? 2 : 1
+        switch node {
+        case .top: break
+        case .runtimes(let prefix):
+            guard prefix.isEmpty || liveness.hasRuntimes(in: prefix) else { throw .staleNFSFileHandle }
+        case .aliveDirectory, .alias:
+            guard alive.exists(node) else { throw .staleNFSFileHandle }
+        // Events have no end, and no size, as a pipe has none.
+        case .events, .eventsFrom: break
+        case .status, .metrics, .runtime, .alive:
+            let text = if let opened { opened.text } else { try content.text(of: node, for: request) }
+            status.st_size = off_t(text.count)
         }
         return status
-    }
-
-    private func exists(_ directory: PulseNode) -> Bool {
-        switch directory {
-        case .runtimes(let prefix): prefix.isEmpty || liveness.hasRuntimes(in: prefix)
-        case .livingBelow, .alias: alive.exists(directory)
-        default: true
-        }
-    }
-
-    private func modified(_ node: PulseNode) -> timespec {
-        switch node {
-        case .runtime(let id), .living(let id): liveness.record(of: id)?.touch.receivedAt.timespec ?? mounted
-        case .status, .metrics, .events, .eventsFrom: WallTime.now.timespec
-        case .top, .runtimes, .livingBelow, .alias: mounted
-        }
     }
 
     package func birthTime(of inode: InodeNumber) throws(Errno) -> timespec? { nil }
 
     /// A change of times in `alive` is a touch.
     ///
-    /// EPERM for any other change, except a size of 0.
+    /// - Throws: EPERM for any other change, except a size of 0.
     package func setattr(
         _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
     ) throws(Errno) -> StatusReply {
-        let node = try changeable(inode)
+        let node = try nodeInAlive(inode)
         guard let id = AliveDirectory.id(of: node), changes.mode == nil, changes.user == nil, changes.group == nil
         else { throw .notPermitted }
         if let size = changes.size {
-            guard case .living = node, size == 0 else { throw .invalidArgument }
+            guard case .alive = node, size == 0 else { throw .invalidArgument }
             if let handle {
                 try files[handle].file.truncate(to: size, by: request)
             } else {
@@ -230,38 +222,21 @@ package final class PulseFileSystem: HandleFileSystem {
 
     // MARK: Files
 
-    /// EISDIR, EACCES, ENFILE, and ESTALE for a runtime that is not known any more.
+    /// - Throws: EISDIR, EACCES, ENFILE, and ESTALE for a runtime that is not known any more.
     package func open(_ inode: InodeNumber, flags: CInt, for request: Request) throws(Errno) -> OpenReply {
         let node = try node(inode)
-        if case .living(let id) = node {
+        let file: any OpenFile
+        switch node {
+        case .alive(let id):
             guard alive.exists(node) else { throw .staleNFSFileHandle }
-            let isTouch = flags & O_TRUNC != 0
-            return reply(
-                inode, alive.open(id, text: try text(of: node, for: request), isTouch: isTouch, for: request),
-                for: request)
+            let text = try content.text(of: node, for: request)
+            file = alive.open(id, text: text, isTouch: flags & O_TRUNC != 0, for: request)
+        case _ where flags & O_ACCMODE != O_RDONLY: throw .permissionDenied
+        case .events: file = try town.events.open(from: nil)
+        case .eventsFrom(let number): file = try town.events.open(from: number)
+        default: file = Report(try content.text(of: node, for: request))
         }
-        guard flags & O_ACCMODE == O_RDONLY else { throw .permissionDenied }
-        switch node {
-        case .events: return reply(inode, try town.events.open(from: nil), for: request)
-        case .eventsFrom(let number): return reply(inode, try town.events.open(from: number), for: request)
-        default: return reply(inode, Report(try text(of: node, for: request)), for: request)
-        }
-    }
-
-    /// The content of a file as of now, ending in a line feed.
-    private func text(of node: PulseNode, for request: Request) throws(Errno) -> [UInt8] {
-        switch node {
-        case .top, .runtimes, .livingBelow, .alias: throw .isDirectory
-        case .events, .eventsFrom: throw .invalidArgument
-        case .status: return try JSONText.file(townStatus())
-        case .metrics: return PrometheusExposition.text(of: townStatus(), in: town)
-        case .runtime(let id), .living(let id):
-            guard let record = liveness.record(of: id) else { throw .staleNFSFileHandle }
-            let report = RuntimeReport(
-                id, record, at: town.now.instant, host: town.configuration.host, root: town.processes.root(of: id),
-                isShown: { access.allows($0, for: request) })
-            return try report.text()
-        }
+        return reply(inode, file, for: request)
     }
 
     /// A file whose content was made when it was opened.
@@ -275,28 +250,6 @@ package final class PulseFileSystem: HandleFileSystem {
         }
     }
 
-    private func townStatus() -> TownStatus {
-        var inUse = treeCounts()
-        inUse.inodes += inodes.count
-        inUse.openFiles += files.count
-        var status = describe(
-            TownFileSystem.Snapshot(
-                configuration: town.configuration, counts: liveness.counts(),
-                documents: TownStatus.Documents(
-                    touches: town.counters.touches, refused: town.counters.refused,
-                    fromFuture: town.counters.fromFuture, notWrittenDown: town.writeback.dirtyCount),
-                fileSystem: inUse,
-                activity: TownStatus.ActivityTally(
-                    mode: town.configuration.activity.rawValue, observed: town.counters.touches(by: .activity),
-                    dropped: town.counters.activityDropped),
-                rootProcesses: town.processes.rootCount,
-                mirror: town.mirror?.status))
-        status.expiryLagSeconds = liveness.tally.expiryLag.map { $0 / .seconds(1) }
-        status.events = TownStatus.Events(
-            lastSeq: liveness.lastEvent, readers: town.events.readerCount, lost: town.events.lost)
-        return status
-    }
-
     package func ioMode(of handle: FileHandle) -> OpenReply.IOMode { .direct }
 
     package func release(_ handle: FileHandle) {
@@ -305,11 +258,9 @@ package final class PulseFileSystem: HandleFileSystem {
 
     // MARK: Changes: touching in `alive`, and forgetting in `alive` and `runtimes`
 
-    /// Creates a file of `alive`.
+    /// Creates a file of `alive`; for other processes it exists once it is closed.
     ///
-    /// For other processes it exists once it is closed.
-    ///
-    /// EPERM elsewhere; EINVAL, ENAMETOOLONG.
+    /// - Throws: EPERM elsewhere; EINVAL, ENAMETOOLONG.
     package func create(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply) {
@@ -322,15 +273,12 @@ package final class PulseFileSystem: HandleFileSystem {
     private func create(
         _ name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> (Entry, AliveOpenFile) {
-        guard case .living(let id) = try alive.named(name.text, in: try changeable(parent)) else {
+        guard case .alive(let id) = try alive.named(name.text, in: try nodeInAlive(parent)) else {
             throw .invalidArgument
         }
-        let inode = inodes.lookup(.living(id))
+        let inode = inodes.lookup(.alive(id))
         let file = alive.open(id, text: [], isTouch: true, for: request)
-        let status = try status(of: inode, opened: file, for: request)
-        return (
-            Entry(inode: inode, generation: generation, status: status, nameTimeout: 0, statusTimeout: 0), file
-        )
+        return (entry(inode, try status(of: inode, opened: file, for: request)), file)
     }
 
     package func mknod(
@@ -345,18 +293,18 @@ package final class PulseFileSystem: HandleFileSystem {
     package func mkdir(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
     ) throws(Errno) -> Entry {
-        try entry(inodes.lookup(try alive.makeDirectory(name.text, in: try changeable(parent))), for: request)
+        try entry(inodes.lookup(try alive.makeDirectory(name.text, in: try nodeInAlive(parent))), for: request)
     }
 
     package func rmdir(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
-        inodes.detach(try alive.removeDirectory(name.text, in: try changeable(parent)))
+        inodes.detach(try alive.removeDirectory(name.text, in: try nodeInAlive(parent)))
     }
 
     /// Forgets a runtime: in `alive` one that is alive, in `runtimes` any that is known.
     package func unlink(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) {
         let directory = try node(parent)
         guard case .runtimes = directory else {
-            return inodes.detach(try alive.remove(name.text, in: try changeable(parent)))
+            return inodes.detach(try alive.remove(name.text, in: try nodeInAlive(parent)))
         }
         let node = try node(name.text, in: directory)
         guard case .runtime(let id) = node else { throw .isDirectory }
@@ -364,81 +312,46 @@ package final class PulseFileSystem: HandleFileSystem {
         inodes.detach(node)
     }
 
-    /// EPERM for anything that is not in `alive`.
-    private func changeable(_ inode: InodeNumber) throws(Errno) -> PulseNode {
-        let node = try node(inode)
-        switch node {
-        case .livingBelow, .alias, .living: return node
-        default: throw .notPermitted
-        }
-    }
-
     // MARK: Directories
 
-    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
-        OpenDirectoryReply(handle: directories.opened.insert(try openDirectory(inode)))
-    }
+    package var connection: Connection? { nil }
 
-    /// ENOTDIR.
-    private func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+    package func isListingKept(_ inode: InodeNumber) -> Bool { false }
+
+    package func listedEntry(
+        _ name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry { try lookup(name, in: parent, for: request) }
+
+    package func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory { try openDirectory(inode) }
+
+    /// - Throws: ENOTDIR.
+    package func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let entries = try entries(of: node(inode)).map { name, node in
             OpenDirectory.Listed(
-                name: NodeName(Array(name.utf8)), number: PulseInodes.number(of: node),
-                kind: node.isDirectory ? S_IFDIR : S_IFREG)
+                name: NodeName(Array(name.utf8)), number: node.number, kind: node.isDirectory ? S_IFDIR : S_IFREG)
         }
         return OpenDirectory(listing: { () throws(Errno) in entries })
     }
 
     private func entries(of parent: PulseNode) throws(Errno) -> [(name: String, node: PulseNode)] {
         switch parent {
-        case .status, .metrics, .events, .eventsFrom, .runtime, .living: throw .notDirectory
-        case .livingBelow, .alias: return alive.entries(of: parent)
+        case .status, .metrics, .events, .eventsFrom, .runtime, .alive: throw .notDirectory
+        case .aliveDirectory, .alias: return alive.entries(of: parent)
         case .top:
             // A mount of its own is listed in the town root. A program that walks the town finds nothing in it.
             if inodes.top == .root { return [] }
-            return [.livingBelow(""), .events, .metrics, .runtimes(""), .status].map { ($0.name, $0) }
+            return [.aliveDirectory(""), .events, .metrics, .runtimes(""), .status].map { ($0.name, $0) }
         case .runtimes(let prefix):
-            var nodes: Set<PulseNode> = []
             let listing = liveness.listing(of: prefix)
-            for (path, _) in listing.directories { nodes.insert(.runtimes(path)) }
-            for (id, _) in listing.runtimes { nodes.insert(.runtime(id)) }
+            let nodes = listing.directories.map { PulseNode.runtimes($0.0) } + listing.runtimes.map { .runtime($0.0) }
             return nodes.map { ($0.name, $0) }
         }
-    }
-
-    package func readdir(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        for request: Request
-    ) throws(Errno) {
-        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in entry.add(to: &reply) }
-    }
-
-    package func readdirplus(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        for request: Request
-    ) throws(Errno) {
-        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in
-            entry.add(to: &reply) { (name) throws(Errno) in try lookup(name, in: inode, for: request) }
-        }
-    }
-
-    private func list(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        _ add: (OpenDirectory.Listed, inout DirectoryReply) -> Bool
-    ) throws(Errno) {
-        try directories.list(
-            inode, handle, from: offset, into: &reply, isKept: { false },
-            open: { () throws(Errno) in try openDirectory(inode) }, add)
-    }
-
-    package func releasedir(_ handle: FileHandle) {
-        _ = directories.opened.remove(handle)
     }
 
     /// Of `.pulse` itself: writes every document back.
     package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
         guard inode == inodes.top else { return }
-        if let failure = town.writeback.writeNow(signals.allFiles(backing: [])) { throw failure }
+        if let failure = town.writeback.writeNow(signals.allFiles(under: [])) { throw failure }
     }
 
     // MARK: Not supported
@@ -478,31 +391,7 @@ package final class PulseFileSystem: HandleFileSystem {
     ) throws(Errno) { throw .inappropriateIOCTLForDevice }
 }
 
-/// An open file of `.pulse` with content of its own.
-protocol PulseTextFile: OpenFile {
-    /// As of when it was opened.
-    var text: [UInt8] { get }
-}
-
-extension PulseTextFile {
-    package func read(into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
-        bytes.copy(text, from: offset)
-    }
-}
-
-extension UnsafeMutableRawBufferPointer {
-    /// Copies the content of a file from an offset on, and returns how many bytes: 0 beyond the end.
-    func copy(_ content: [UInt8], from offset: off_t) -> Int {
-        guard offset >= 0, offset < content.count else { return 0 }
-        let part = content[Int(offset)...].prefix(count)
-        copyBytes(from: part)
-        return part.count
-    }
-}
-
 extension FileName {
-    /// All names in `.pulse` are UTF-8.
-    ///
-    /// Any other name becomes one that does not exist.
+    /// All names in `.pulse` are UTF-8; any other name becomes one that does not exist.
     fileprivate var text: String { String(decoding: bytes, as: UTF8.self) }
 }

@@ -4,7 +4,7 @@ import Liveness
 import Synchronization
 import SystemPackage
 
-/// What an inode of `.pulse` stands for.
+/// A file or directory of `.pulse`.
 enum PulseNode: Hashable, Sendable {
     case top
     case status
@@ -17,32 +17,20 @@ enum PulseNode: Hashable, Sendable {
     case runtimes(String)
     case runtime(RuntimeID)
     /// A directory of `alive/`, likewise.
-    case livingBelow(String)
-    case living(RuntimeID)
+    case aliveDirectory(String)
+    case alive(RuntimeID)
     /// A directory of `alive/` by its alias, `gastown@`; in no listing.
     case alias(String)
 
-    static let statusName = "status.json"
-    static let metricsName = "metrics"
-    static let eventsName = "events"
-    static let runtimesName = "runtimes"
-    static let aliveName = "alive"
-    /// Of a runtime's file.
+    /// Suffix of a runtime's file.
     static let suffix = ".json"
     /// In a directory, the runtime whose id the directory has; between `events` and a number; at the end of an alias.
     static let at: Character = "@"
 
     var isDirectory: Bool {
         switch self {
-        case .top, .runtimes, .livingBelow, .alias: true
-        case .status, .metrics, .events, .eventsFrom, .runtime, .living: false
-        }
-    }
-
-    var isStream: Bool {
-        switch self {
-        case .events, .eventsFrom: true
-        default: false
+        case .top, .runtimes, .aliveDirectory, .alias: true
+        case .status, .metrics, .events, .eventsFrom, .runtime, .alive: false
         }
     }
 
@@ -50,8 +38,8 @@ enum PulseNode: Hashable, Sendable {
     var permissions: mode_t {
         switch self {
         case .top: 0o555
-        case .runtimes, .livingBelow, .alias: 0o755
-        case .living: 0o644
+        case .runtimes, .aliveDirectory, .alias: 0o755
+        case .alive: 0o644
         case .status, .metrics, .events, .eventsFrom, .runtime: 0o444
         }
     }
@@ -60,20 +48,23 @@ enum PulseNode: Hashable, Sendable {
     var path: String {
         switch self {
         case .top: ""
-        case .status: Self.statusName
-        case .metrics: Self.metricsName
-        case .events: Self.eventsName
-        case .eventsFrom(let number): "\(Self.eventsName)\(Self.at)\(number)"
-        case .runtimes(let prefix): "\(Self.runtimesName)/\(prefix)"
-        case .runtime(let id): "\(Self.runtimesName)/\(id)\(Self.suffix)"
-        case .livingBelow(let prefix): "\(Self.aliveName)/\(prefix)"
-        case .living(let id): "\(Self.aliveName)/\(id)"
-        case .alias(let prefix): "\(Self.aliveName)/\(prefix)\(Self.at)"
+        case .status: "status.json"
+        case .metrics: "metrics"
+        case .events: "events"
+        case .eventsFrom(let number): "events\(Self.at)\(number)"
+        case .runtimes(let prefix): "runtimes/\(prefix)"
+        case .runtime(let id): "runtimes/\(id)\(Self.suffix)"
+        case .aliveDirectory(let prefix): "alive/\(prefix)"
+        case .alive(let id): "alive/\(id)"
+        case .alias(let prefix): "alive/\(prefix)\(Self.at)"
         }
     }
 
     /// The last component of its path.
     var name: String { path.split(separator: "/").last.map(String.init) ?? "" }
+
+    /// `st_ino`: above the numbers of disk file systems and signal files, with a hash of the path.
+    var number: ino_t { 0x7070_0000_0000_0000 | SignalFile.inodeNumber(of: Array(path.utf8)) & 0xffff_ffff_ffff }
 }
 
 /// The inode numbers of `.pulse`.
@@ -91,28 +82,18 @@ final class PulseInodes: Sendable {
     /// The first number above the fixed ones.
     static let firstFree: UInt64 = 1024
 
-    private static let fixed: [PulseNode: InodeNumber] = [
-        .top: top, .status: InodeNumber(rawValue: 3), .runtimes(""): InodeNumber(rawValue: 4),
-        .livingBelow(""): InodeNumber(rawValue: 5), .events: InodeNumber(rawValue: 6),
-        .metrics: InodeNumber(rawValue: 7),
-    ]
+    private static let fixed: [PulseNode: InodeNumber] = Dictionary(
+        uniqueKeysWithValues: zip(
+            [.top, .status, .runtimes(""), .aliveDirectory(""), .events, .metrics],
+            (top.rawValue...).lazy.map { InodeNumber(rawValue: $0) }))
     private static let fixedNodes = Dictionary(uniqueKeysWithValues: fixed.map { ($0.value, $0.key) })
 
-    /// The lower half of each number that is given out here.
-    ///
-    /// `NodeTable` gives out no such number.
+    /// The lower half of each number that is given out here; `NodeTable` gives out no such number.
     private static let mark: UInt64 = 0xffff_ffff
-
-    /// `st_ino`: this, above the numbers of disk file systems and signal files, and a hash of the path.
-    private static let firstNumber: ino_t = 0x7070_0000_0000_0000
 
     /// Whether a number is of `.pulse` in a mount over a town.
     static func contains(_ inode: InodeNumber) -> Bool {
         (top.rawValue..<firstFree).contains(inode.rawValue) || inode.rawValue & mark == mark
-    }
-
-    static func number(of node: PulseNode) -> ino_t {
-        firstNumber | SignalFile.inodeNumber(of: Array(node.path.utf8)) & 0xffff_ffff_ffff
     }
 
     /// `.pulse` itself.
@@ -124,7 +105,7 @@ final class PulseInodes: Sendable {
         self.top = top
     }
 
-    /// How many the kernel knows, except those with a fixed number.
+    /// The number of inodes that the kernel knows, except those with a fixed number.
     var count: Int { state.withLock { $0.nodes.count } }
 
     /// Nil for an inode that the kernel has forgotten.
@@ -149,13 +130,13 @@ final class PulseInodes: Sendable {
         }
     }
 
-    /// Makes the next lookup of a node give out another inode: its name was removed, and the kernel takes the former
-    /// inode for deleted.
+    /// Gives the next lookup of a node another inode: its name was removed, and the kernel takes the former inode for
+    /// deleted.
     func detach(_ node: PulseNode) {
         state.withLock { $0.inodes[node] = nil }
     }
 
-    /// Takes back lookups.
+    /// Subtracts lookups.
     func forget(_ inode: InodeNumber, count: UInt64) {
         state.withLock { state in
             guard let (node, lookups) = state.nodes[inode] else { return }

@@ -2,19 +2,14 @@ import Liveness
 
 /// The content of `.pulse/status.json`.
 ///
-/// Field names are its JSON keys, in snake case. Keys are only ever added.
+/// Field names are its JSON keys, in snake case. Keys are only ever added; those that an older worker does not write are
+/// nil.
 package struct TownStatus: Codable, Sendable {
     package struct Tally: Codable, Sendable {
         package var alive: Int
         package var expired: Int
         /// Of runtimes only.
         package var exited: Int?
-
-        package init(alive: Int, expired: Int, exited: Int? = nil) {
-            self.alive = alive
-            self.expired = expired
-            self.exited = exited
-        }
     }
 
     package struct Documents: Codable, Sendable {
@@ -24,7 +19,7 @@ package struct TownStatus: Codable, Sendable {
         package var refused: UInt64
         /// Documents whose timestamp was ahead of the clock, since the mount.
         package var fromFuture: UInt64
-        /// Changed, and not written back yet.
+        /// Dirty documents.
         package var notWrittenDown: Int
     }
 
@@ -36,12 +31,6 @@ package struct TownStatus: Codable, Sendable {
         package var observed: UInt64
         /// Dropped, as there was too much of it.
         package var dropped: UInt64
-
-        package init(mode: String, observed: UInt64, dropped: UInt64) {
-            self.mode = mode
-            self.observed = observed
-            self.dropped = dropped
-        }
     }
 
     package struct FileSystem: Codable, Sendable {
@@ -71,6 +60,23 @@ package struct TownStatus: Codable, Sendable {
         package var lost: UInt64
     }
 
+    /// The part that only the process knows.
+    package struct Server: Sendable {
+        let version: String
+        let keeper: Int32
+        let scope: String
+        let mountedAt = WallTime.now
+        let start = ContinuousClock.now
+        /// See `covered` and `uncovered` of `TownStatus`.
+        package var coverage: (covered: [String], uncovered: [Uncovered])?
+
+        package init(version: String, keeper: Int32, scope: String) {
+            self.version = version
+            self.keeper = keeper
+            self.scope = scope
+        }
+    }
+
     /// The version of pulsefs.
     package var version: String
     /// The town root.
@@ -90,11 +96,10 @@ package struct TownStatus: Codable, Sendable {
     /// The lag of the last expiry after its deadline; nil before the first.
     package var expiryLagSeconds: Double?
     package var events: Events?
-    /// Nil from an older pulsefs.
     package var activity: ActivityTally?
     /// The number of root processes that are watched.
     package var rootProcesses: Int?
-    /// `town` or `signals`; nil from an older pulsefs.
+    /// `town` or `signals`.
     package var scope: String?
     /// The directories mounted over, relative to the town; nil if it is the whole town.
     package var covered: [String]?
@@ -102,40 +107,4 @@ package struct TownStatus: Codable, Sendable {
     package var uncovered: [Uncovered]?
     /// Nil without a mirror.
     package var mirror: MirrorStatus?
-
-    package init(
-        version: String, town: String, keeperPid: Int32, workerPid: Int32, mountedAt: String, uptimeSeconds: Int64,
-        ttlSeconds: Double, onExpiry: String, signalFiles: Tally, runtimes: Tally, documents: Documents,
-        fileSystem: FileSystem, activity: ActivityTally? = nil, rootProcesses: Int? = nil,
-        mirror: MirrorStatus? = nil
-    ) {
-        self.version = version
-        self.town = town
-        self.keeperPid = keeperPid
-        self.workerPid = workerPid
-        self.mountedAt = mountedAt
-        self.uptimeSeconds = uptimeSeconds
-        self.ttlSeconds = ttlSeconds
-        self.onExpiry = onExpiry
-        self.signalFiles = signalFiles
-        self.runtimes = runtimes
-        self.documents = documents
-        self.fileSystem = fileSystem
-        self.activity = activity
-        self.rootProcesses = rootProcesses
-        self.mirror = mirror
-    }
-}
-
-extension TownFileSystem {
-    /// The part of the status that the file system knows.
-    package struct Snapshot: Sendable {
-        package let configuration: Town.Configuration
-        package let counts: LivenessTable.Counts
-        package let documents: TownStatus.Documents
-        package let fileSystem: TownStatus.FileSystem
-        package let activity: TownStatus.ActivityTally
-        package let rootProcesses: Int
-        package let mirror: MirrorStatus?
-    }
 }

@@ -7,9 +7,8 @@ import SystemPackage
 /// A directory in which, or under which, signal files can lie, and the signal files known in it.
 ///
 /// There is at most one attached object for a path. It lives while a node, a signal file in it or a directory under it
-/// refers to it; a parent refers to its children weakly. A forgotten directory without signal files therefore costs
-/// nothing. Renaming or removing the directory detaches the object for good. Paths are shorter than `PATH_MAX`, which
-/// bounds the depth of this tree.
+/// refers to it; a parent refers to its children weakly. Renaming or removing the directory detaches the object for good.
+/// Paths are shorter than `PATH_MAX`, which bounds the depth of this tree.
 ///
 /// Lock order: the parent's lock before the child's. `deinit` locks the parent, so strong references to children must
 /// leave the lock before they are released.
@@ -25,9 +24,7 @@ final class SignalDirectory: Sendable {
     private struct State {
         var files: [NodeName: SignalFile] = [:]
         var children: [NodeName: Child] = [:]
-        /// The directory is no longer at its path.
-        ///
-        /// Requests in flight may still hold this object.
+        /// The directory is not at its path any more; requests in flight may still hold this object.
         var isDetached: Bool
     }
 
@@ -112,10 +109,10 @@ final class SignalDirectory: Sendable {
 
     /// Detaches this object and all objects under it, and ends their signal files.
     ///
-    /// - Returns: Documents that the backing files do not hold yet.
+    /// - Returns: Dirty documents.
     func detachSubtree() -> [(file: SignalFile, content: SignalFile.Content)] {
         parent?.removeChild(name, ObjectIdentifier(self))
-        var unwritten: [(file: SignalFile, content: SignalFile.Content)] = []
+        var dirty: [(file: SignalFile, content: SignalFile.Content)] = []
         var waiting = [self]
         while let directory = waiting.popLast() {
             let (files, children) = directory.state.withLock { state in
@@ -127,16 +124,16 @@ final class SignalDirectory: Sendable {
                 return (Array(state.files.values), state.children.values.compactMap(\.directory))
             }
             for file in files {
-                if let content = file.leave() { unwritten.append((file, content)) }
+                if let content = file.leave() { dirty.append((file, content)) }
             }
             waiting += children
         }
-        return unwritten
+        return dirty
     }
 
     // MARK: Files
 
-    /// Whether an entry of this name is a signal file, provided that it is a regular file or does not exist.
+    /// Whether an entry of this name is a signal file, if it is a regular file or does not exist.
     ///
     /// Never in a detached mount: its signal files are backing files.
     func isSignal(_ name: some Collection<UInt8>) -> Bool {
@@ -215,7 +212,7 @@ extension Dictionary {
     }
 }
 
-/// The tree of directories in which signal files can lie.
+/// The tree of directories in which signal files can lie; paths are relative to the town root.
 final class SignalDirectories: Sendable {
     let root: SignalDirectory
 
@@ -228,31 +225,35 @@ final class SignalDirectories: Sendable {
         parent?.child(name)
     }
 
-    /// The objects at and under a path that exist already.
-    func all(backing path: [UInt8]) -> [SignalDirectory] {
-        var directory: SignalDirectory? = root
-        for name in path.split(separator: UInt8(ascii: "/")) { directory = directory?.knownChild(NodeName(name)) }
-        return directory?.subtree ?? []
-    }
-
-    /// The signal file of a name in the directory at a path, if there is an object for it.
-    func known(_ name: NodeName, in path: [UInt8]) -> SignalFile? {
-        var directory: SignalDirectory? = root
-        for component in path.split(separator: UInt8(ascii: "/")) {
-            directory = directory?.knownChild(NodeName(component))
-        }
-        return directory?.known(name)
-    }
-
-    /// The signal files known at and under a path.
-    func allFiles(backing path: [UInt8]) -> [SignalFile] { all(backing: path).flatMap(\.knownFiles) }
-
     /// The object of a mount's root; nil if no signal file can lie in it or under it.
     func directory(under mount: SignalMount) -> SignalDirectory? {
         switch mount {
         case .town: root
-        case .directory(let path):
-            path.split(separator: UInt8(ascii: "/")).reduce(root) { $0?.child(NodeName($1)) }
+        case .directory(let path): root.descendant(path) { $0.child($1) }
+        }
+    }
+
+    /// The object of a directory, if there is one.
+    private func known(_ path: [UInt8]) -> SignalDirectory? {
+        root.descendant(path) { $0.knownChild($1) }
+    }
+
+    /// The signal file of a name in the directory at a path, if there is an object for it.
+    func known(_ name: NodeName, in path: [UInt8]) -> SignalFile? { known(path)?.known(name) }
+
+    /// The objects at and under a path that exist already.
+    func all(under path: [UInt8]) -> [SignalDirectory] { known(path)?.subtree ?? [] }
+
+    /// The signal files known at and under a path.
+    func allFiles(under path: [UInt8]) -> [SignalFile] { all(under: path).flatMap(\.knownFiles) }
+}
+
+extension SignalDirectory {
+    fileprivate func descendant(
+        _ path: [UInt8], _ child: (SignalDirectory, NodeName) -> SignalDirectory?
+    ) -> SignalDirectory? {
+        path.split(separator: UInt8(ascii: "/")).reduce(self) { directory, name in
+            directory.flatMap { child($0, NodeName(name)) }
         }
     }
 }

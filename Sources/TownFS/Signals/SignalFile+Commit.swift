@@ -1,30 +1,30 @@
 import Fuse
 import Glibc
 import Liveness
+import Logging
 import Synchronization
 import SystemPackage
 
+/// Changes of the content: touches, documents of other hosts, mode and owner.
 extension SignalFile {
+    // MARK: Touches
+
     /// Commits bytes as the file's new document, which is a touch.
     ///
     /// - Parameters:
-    /// - attributedCaller: The process that wrote them; nil if unknown.
-    /// - replacement: Mode and owner of a file that was renamed over this one.
-    /// - successor: A new file that takes the name; this one is unlinked then.
+    ///   - attributedCaller: The process that wrote them; nil if unknown.
+    ///   - replacement: Mode and owner of a file that was renamed over this one.
+    ///   - successor: A new file that takes the name; this one is unlinked then.
     /// - Returns: False if the file was unlinked: nothing is committed.
     /// - Throws: EINVAL if they are no document, EFBIG if they are too many. The last document stays.
     @discardableResult
     func commit(
         _ bytes: [UInt8], source: Touch.Source, by request: Request, as attributedCaller: AttributedCaller?,
-        in parent: ParentDirectory,
-        replacement: Ownership? = nil, successor: SignalFile? = nil
+        in parent: ParentDirectory, replacement: Ownership? = nil, successor: SignalFile? = nil
     ) throws(Errno) -> Bool {
-        let former = try backingContentIfNeeded(in: parent)
-        return try change(
-            by: request, as: attributedCaller, former: former, source: source, replacement: replacement,
-            successor: successor
-        ) {
-            (previous, now) throws(Document.Rejection) in
+        try change(
+            source, by: request, as: attributedCaller, in: parent, replacement: replacement, successor: successor
+        ) { (previous, now) throws(Document.Rejection) in
             let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
             if judgement.outcome == .timestampFromFuture { town.counters.countFromFuture() }
             return (judgement.document, isWritten: judgement.outcome != .empty)
@@ -36,9 +36,8 @@ extension SignalFile {
     /// Does nothing for a file that is being created and was written to: its close is a touch.
     func touch(by request: Request, in parent: ParentDirectory) throws(Errno) {
         if isBeingCreated, state.withLock({ $0.handles }).contains(where: \.hasBeenWritten) { return }
-        let former = try backingContentIfNeeded(in: parent)
         let attributedCaller = town.callers.attributedCaller(request.thread, of: path)
-        try change(by: request, as: attributedCaller, former: former, source: .attributes, replacement: nil) {
+        try change(.attributes, by: request, as: attributedCaller, in: parent) {
             (previous, now) throws(Document.Rejection) in
             (try Document.refreshed(previous, at: now, kind: kind), isWritten: false)
         }
@@ -47,28 +46,23 @@ extension SignalFile {
     /// Commits an empty draft as a touch and keeps the document, as more may be written through another descriptor.
     ///
     /// Does nothing if there is no document: no reader meets an empty one.
-    func touchKeepingDocument(by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory)
-        throws(Errno)
-    {
-        let former = try backingContentIfNeeded(in: parent)
-        let hasDocument = state.withLock { state in
-            if case .committed = state.presence { true } else { former != nil }
-        }
-        guard hasDocument else { return }
-        try change(by: request, as: attributedCaller, former: former, source: .written, replacement: nil) {
-            previous, _ in
-            (previous ?? Document(), isWritten: false)
+    func touchKeepingDocument(
+        by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory
+    ) throws(Errno) {
+        try change(.written, by: request, as: attributedCaller, in: parent) { previous, _ in
+            previous.map { ($0, isWritten: false) }
         }
     }
 
-    /// - Parameter judge: Returns the new document, and whether the caller wrote it.
+    /// - Parameter judge: Returns the new document, and whether the caller wrote it; nil for no change.
+    /// - Returns: Whether there was a change.
     @discardableResult
     private func change(
-        by request: Request, as attributedCaller: AttributedCaller?, former: Content?, source: Touch.Source,
-        replacement: Ownership?,
-        successor: SignalFile? = nil,
-        _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> (Document, isWritten: Bool)
+        _ source: Touch.Source, by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory,
+        replacement: Ownership? = nil, successor: SignalFile? = nil,
+        _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> (Document, isWritten: Bool)?
     ) throws(Errno) -> Bool {
+        let former = try backingContentIfNeeded(in: parent)
         let attributed = attributedCaller?.attribution ?? town.callers.attribution(of: nil, signal: path)
         let now = town.now
         let change: (isJournaled: Bool, notification: InMemoryLivenessStore.Notification, attribution: Attribution)?
@@ -83,7 +77,8 @@ extension SignalFile {
                 case .backing: (previous, ownership) = (former, former?.ownership ?? .ordinary(of: request))
                 }
                 if let replacement { ownership = replacement }
-                var (document, isWritten) = try judge(previous?.document, now.wall)
+                guard let (judged, isWritten) = try judge(previous?.document, now.wall) else { return nil }
+                var document = judged
                 document.source = self.source(&state, ownership)
                 let attribution = isWritten ? attributed.consulting(document) : attributed
                 let content = Content(
@@ -95,8 +90,7 @@ extension SignalFile {
                     guard directory.replace(self, with: successor) else { return nil }
                     state.replacePresence(with: .unlinked)
                 } else {
-                    state.presence = .committed(content)
-                    state.revision += 1
+                    state.replacePresence(with: .committed(content))
                 }
                 state.caching.recordWriter(request.thread, at: now.instant)
                 let notification = town.liveness.apply(
@@ -109,7 +103,6 @@ extension SignalFile {
         } catch {
             throw refuse(error, by: request)
         }
-        // An unlinked file accepts writes, and nothing comes of them.
         guard let change else { return false }
         town.liveness.notify(change.notification)
         town.counters.countTouch(source)
@@ -122,21 +115,152 @@ extension SignalFile {
         return true
     }
 
+    /// Counts and logs a rejected document, and returns the errno for its writer.
+    func refuse(_ rejection: Document.Rejection, by request: Request) -> Errno {
+        town.counters.countRefused()
+        town.rejections.record(rejection, of: path, by: request)
+        return rejection == .tooLarge ? .fileTooLarge : .invalidArgument
+    }
+
     /// Whether a file of this mode and owner must be another object when it is renamed over this one.
     ///
     /// A process that opened the file under the former mode or owner must not read the new content.
     func needsSuccessor(for replacement: Ownership, in parent: ParentDirectory) -> Bool {
         let presence = state.withLock { $0.presence }
         if case .creating(let ownership) = presence { return ownership != replacement }
-        guard let status = try? currentStatus(presence, in: parent) else { return false }
-        return Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid) != replacement
+        guard let status = try? status(of: presence, in: parent) else { return false }
+        return Ownership(status) != replacement
     }
 
-    /// Counts and logs a rejected document, and returns the errno for its writer.
-    func refuse(_ rejection: Document.Rejection, by request: Request) -> Errno {
-        town.counters.countRefused()
-        town.rejections.record(rejection, of: path, by: request)
-        return rejection == .tooLarge ? .fileTooLarge : .invalidArgument
+    // MARK: Refreshes
+
+    /// Whether touches elsewhere change the document: a runtime's own heartbeat with `--activity=beat`.
+    ///
+    /// Tools that know only the file read the later of its timestamp and the runtime's last touch. They do not kill a
+    /// busy runtime.
+    var refreshesOnActivity: Bool { hasOwner && town.configuration.activity == .beat }
+
+    /// Sets the document's timestamp to the runtime's last touch, if that is later and not ahead of the clock.
+    ///
+    /// The result is committed and written back: what tools have read is still there after an unmount or a crash.
+    func refreshFromTouches(in parent: ParentDirectory) throws(Errno) {
+        guard refreshesOnActivity, let owner = town.callers.owner(of: path),
+            let record = town.liveness.record(of: owner),
+            record.exit == nil
+        else { return }
+        let former = try backingContentIfNeeded(in: parent)
+        let time = record.touch.receivedAt
+        let changed = town.now.wall
+        let isJournaled: Bool? = state.withLock { state in
+            guard var content = state.presence.isBacking ? former : state.presence.content, time > content.modified,
+                content.document.timestamp.map({ $0 < time }) ?? true,
+                let document = try? Document.refreshed(content.document, at: time, kind: kind)
+            else { return nil }
+            content.document = document
+            content.modified = time
+            content.changed = changed
+            content.deadline = max(content.deadline, record.deadline)
+            return commitWithoutTouch(content, &state)
+        }
+        if let isJournaled { scheduleWriteback(isJournaled: isJournaled) }
+    }
+
+    // MARK: Other hosts
+
+    /// Commits a document of another host, unless a later one is known here.
+    ///
+    /// It is validated as if it had been written here, at the time of the touch. Open files keep what they have.
+    ///
+    /// - Returns: Nil if the file was unlinked meanwhile.
+    func receive(_ touch: Touch, in parent: ParentDirectory) throws(Errno) -> Void? {
+        let judgement = touch.document.flatMap { document in
+            try? Document.judge(document.bytes, receivedAt: touch.receivedAt, previous: nil, kind: kind)
+        }
+        guard let document = judgement?.document else { return () }
+        let former = try backingContentIfNeeded(in: parent)
+        // A file that exists only because another host wrote it belongs to the owner of the directory.
+        let directory = try parent.descriptor
+        let owner = try FileStatus(of: directory.rawValue)
+        let ordinary = Ownership(mode: 0o644, user: owner.st_uid, group: owner.st_gid)
+        let changed = town.now.wall
+        var isUnlinked = false
+        let isJournaled: Bool? = state.withLock { state in
+            var ownership = former?.ownership ?? ordinary
+            var backingTime = former?.backingTime
+            switch state.presence {
+            case .unlinked:
+                isUnlinked = true
+                return nil
+            case .creating(let makers): ownership = makers
+            case .committed(let content):
+                // Its record may have been swept.
+                if town.liveness.record(ofSignal: path) == nil, content.modified >= touch.receivedAt { return nil }
+                (ownership, backingTime) = (content.ownership, content.backingTime)
+            case .backing:
+                if let former, former.modified >= touch.receivedAt { return nil }
+            }
+            // Under the lock: file and table must agree on which touch was last.
+            var received = touch
+            received.document = document
+            received.document?.source = source(&state, ownership)
+            guard town.liveness.receive(received) else { return nil }
+            return commitWithoutTouch(
+                Content(
+                    document: document, modified: received.receivedAt, changed: changed, ownership: ownership,
+                    deadline: received.deadline, backingTime: backingTime), &state)
+        }
+        if let isJournaled { scheduleWriteback(isJournaled: isJournaled) }
+        return isUnlinked ? nil : ()
+    }
+
+    // MARK: Mode and owner
+
+    /// Changes mode or owner, which is no touch.
+    ///
+    /// - Returns: What carries them now.
+    func changeOwnership(_ change: (inout Ownership) -> Void) -> OwnershipCarrier {
+        var carrier = OwnershipCarrier.content
+        let changed = town.now.wall
+        let isJournaled: Bool? = state.withLock { state in
+            switch state.presence {
+            case .committed(var content):
+                change(&content.ownership)
+                content.changed = changed
+                return commitWithoutTouch(content, &state)
+            case .creating(var ownership):
+                change(&ownership)
+                state.presence = .creating(ownership)
+            case .backing: carrier = .backingDocument
+            case .unlinked: carrier = .nothing
+            }
+            return nil
+        }
+        if let isJournaled { scheduleWriteback(isJournaled: isJournaled) }
+        return carrier
+    }
+
+    enum OwnershipCarrier {
+        case content
+        /// The backing file, as nothing was committed yet.
+        case backingDocument
+        /// The file is unlinked; its name may be another file's.
+        case nothing
+    }
+
+    // MARK: Committing
+
+    /// The source of a document that is committed now.
+    private func source(_ state: inout State, _ ownership: Ownership) -> DocumentSource {
+        if let source = state.source, source.ownership == ownership { return source }
+        let source = DocumentSource(path: path, ownership: ownership)
+        state.source = source
+        return source
+    }
+
+    /// - Returns: Whether the journal has it. Nil in a read-only mount, which shows a change and does not write it back.
+    private func commitWithoutTouch(_ content: Content, _ state: inout State) -> Bool? {
+        state.replacePresence(with: .committed(content))
+        return town.configuration.isReadOnly ? nil : town.journal.append(.content(content), at: path)
     }
 
     /// Schedules a write-back, or writes at once if the journal is full or others read the backing file.
@@ -148,110 +272,43 @@ extension SignalFile {
         if !isJournaled || town.isDetached { town.writeback.writeNow([self]) }
         return true
     }
+}
 
-    /// The content of the backing file, if nothing was committed yet.
-    ///
-    /// A file that is no document or cannot be read is empty.
-    func backingContentIfNeeded(in parent: ParentDirectory) throws(Errno) -> Content? {
-        let isNeeded = state.withLock { if case .backing = $0.presence { true } else { false } }
-        guard isNeeded else { return nil }
-        let directory = try parent.descriptor
-        let status: FileStatus
-        do throws(Errno) {
-            status = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory.rawValue) }
-        } catch .noSuchFileOrDirectory {
-            return nil
-        }
-        guard status.isRegularFile else { return nil }
-        let bytes = (try? BackingDocument.open(name, in: directory.rawValue)?.bytes()) ?? []
-        return Content(
-            document: Document(bytes), modified: WallTime(status.st_mtim), changed: WallTime(status.st_ctim),
-            ownership: Ownership(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
-            deadline: town.now.instant, backingTime: WallTime(status.st_mtim))
-    }
-
-    /// Changes mode or owner, which is no touch.
-    ///
-    /// - Returns: What carries them now.
-    func changeOwnership(_ change: (inout Ownership) -> Void) -> OwnershipCarrier {
-        var carrier = OwnershipCarrier.content
-        let now = town.now
-        let journaled: Bool? = state.withLock { state in
-            switch state.presence {
-            case .committed(var content):
-                change(&content.ownership)
-                content.changed = now.wall
-                state.presence = .committed(content)
-                state.revision += 1
-                return town.journal.append(.content(content), at: path)
-            case .creating(var ownership):
-                change(&ownership)
-                state.presence = .creating(ownership)
-            case .backing:
-                carrier = .backingDocument
-            case .unlinked:
-                carrier = .nothing
-            }
-            return nil
-        }
-        if let journaled { scheduleWriteback(isJournaled: journaled) }
-        return carrier
-    }
-
-    enum OwnershipCarrier {
-        case content
-        /// The backing file, as nothing was committed yet.
-        case backingDocument
-        /// The file is unlinked; its name may be another file's.
-        case nothing
+extension SignalFile.Ownership {
+    /// For a file that was created by a touch alone.
+    fileprivate static func ordinary(of request: Request) -> Self {
+        Self(mode: 0o644, user: request.callingUser, group: request.callingGroup)
     }
 }
 
-/// A runtime's own heartbeat with `--activity=beat`: tools that know only the file read the later of its timestamp and
-/// the runtime's last touch. They do not kill a busy runtime.
-extension SignalFile {
-    /// Whether touches elsewhere change the document.
-    var refreshesOnActivity: Bool { hasOwner && town.configuration.activity == .beat }
-
-    /// Sets the document's timestamp to the runtime's last touch, if that is later.
-    ///
-    /// The result is committed and written back: what tools have read is still there after an unmount or a crash.
-    func refreshFromTouches(in parent: ParentDirectory) throws(Errno) {
-        guard refreshesOnActivity, let owner = town.callers.owner(of: path),
-            let record = town.liveness.record(of: owner),
-            record.exit == nil
-        else { return }
-        let former = try backingContentIfNeeded(in: parent)
-        let changed = town.now.wall
-        let journaled: Bool? = state.withLock { state in
-            let content: Content
-            switch state.presence {
-            case .committed(let current): content = current
-            case .backing: if let former { content = former } else { return nil }
-            case .creating, .unlinked: return nil
-            }
-            guard let refreshed = content.refreshed(by: record, kind: kind, changed: changed) else { return nil }
-            state.presence = .committed(refreshed)
-            state.revision += 1
-            // A read-only mount shows the change and leaves the backing file alone.
-            return town.configuration.isReadOnly ? nil : town.journal.append(.content(refreshed), at: path)
-        }
-        if let journaled { scheduleWriteback(isJournaled: journaled) }
+/// Logs rejected documents, once per writer and file.
+///
+/// A broken tool writes every few seconds. One line is enough to find it.
+final class RejectionLog: Sendable {
+    private struct Writer: Hashable {
+        let thread: pid_t
+        let user: uid_t
+        let path: [UInt8]
     }
-}
 
-extension SignalFile.Content {
-    /// Nil if the last touch is no later than the document's timestamp, or if that is ahead of the clock.
-    fileprivate func refreshed(by record: Record, kind: SignalKind, changed: WallTime) -> Self? {
-        let time = record.touch.receivedAt
-        guard time > modified, document.timestamp.map({ $0 < time }) ?? true,
-            let document = try? Document.refreshed(document, at: time, kind: kind)
-        else { return nil }
-        var refreshed = self
-        refreshed.document = document
-        refreshed.modified = time
-        refreshed.changed = changed
-        refreshed.deadline = max(deadline, record.deadline)
-        return refreshed
+    /// How many writers are remembered; when there are more, all are forgotten.
+    private static let capacity = 1024
+
+    private let known = Mutex<Set<Writer>>([])
+    private let log: Logger
+
+    init(log: Logger) {
+        self.log = log
+    }
+
+    func record(_ rejection: Document.Rejection, of path: [UInt8], by request: Request) {
+        let isNew = known.withLock { known in
+            if known.count >= Self.capacity { known.removeAll() }
+            return known.insert(Writer(thread: request.thread, user: request.user, path: path)).inserted
+        }
+        guard isNew else { return }
+        log.warning(
+            "refused a write to \(String(printable: path)): \(rejection)",
+            metadata: ["thread": "\(request.thread)", "user": "\(request.user)"])
     }
 }

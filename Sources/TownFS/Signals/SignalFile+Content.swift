@@ -1,7 +1,10 @@
 import Fuse
 import Glibc
 import Liveness
+import Synchronization
+import SystemPackage
 
+/// The content of a signal file, and what stat(2) shows of it.
 extension SignalFile {
     /// Mode and owner; the file type is not in `mode`.
     struct Ownership: Hashable, Sendable {
@@ -35,16 +38,63 @@ extension SignalFile {
         var deadline: ContinuousClock.Instant
         /// `st_mtim` of the backing file that this document is known to follow; nil if there is none.
         ///
-        /// Wall clocks are set back. This time is compared for equality only.
+        /// Compared for equality only, as wall clocks are set back.
         var backingTime: WallTime?
     }
 
-    // MARK: As stat(2) tells
+    /// The content of a file that was created and not written.
+    func emptyContent(_ ownership: Ownership) -> Content {
+        let now = town.now
+        return Content(
+            document: Document(), modified: now.wall, changed: now.wall, ownership: ownership, deadline: now.instant)
+    }
 
-    /// 48 bits of the path's FNV-1a hash in a range that disk file systems do not reach.
-    static func inodeNumber(of path: [UInt8]) -> ino_t {
-        let hash = path.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-        return 0x7075_0000_0000_0000 | ino_t(hash >> 16)
+    /// The content of the backing file, if nothing was committed yet.
+    ///
+    /// A file that is no document or cannot be read is empty.
+    func backingContentIfNeeded(in parent: ParentDirectory) throws(Errno) -> Content? {
+        guard state.withLock({ $0.presence.isBacking }) else { return nil }
+        let directory = try parent.descriptor
+        guard let status = try name.status(in: directory.rawValue), status.isRegularFile else { return nil }
+        let bytes = (try? BackingDocument.open(name, in: directory.rawValue)?.bytes()) ?? []
+        return Content(
+            document: Document(bytes), modified: WallTime(status.st_mtim), changed: WallTime(status.st_ctim),
+            ownership: Ownership(status), deadline: town.now.instant, backingTime: WallTime(status.st_mtim))
+    }
+
+    /// The committed content, or that of the backing file.
+    ///
+    /// - Throws: ENOENT if there is no such file, EFBIG if the backing file is larger than a document.
+    func currentContent(in parent: ParentDirectory) throws(Errno) -> Content {
+        if let content = state.withLock({ $0.presence.content }), isShown(content) { return content }
+        guard let content = try backingContentIfNeeded(in: parent) else { throw .noSuchFileOrDirectory }
+        return content
+    }
+
+    // MARK: Status
+
+    /// The status that every process sees.
+    ///
+    /// - Throws: ENOENT if there is no such file, or if it has expired and `--on-expiry=absent` is given.
+    func status(in parent: ParentDirectory) throws(Errno) -> FileStatus {
+        guard let status = try status(of: state.withLock { $0.presence }, in: parent) else {
+            throw .noSuchFileOrDirectory
+        }
+        return status
+    }
+
+    /// The same; nil if there is no such file.
+    func status(of presence: Presence, in parent: ParentDirectory) throws(Errno) -> FileStatus? {
+        switch presence {
+        case .backing:
+            let directory = try parent.descriptor
+            guard let real = try name.status(in: directory.rawValue), real.isRegularFile, isShown(real) else {
+                return nil
+            }
+            return status(of: real)
+        case .committed(let content): return isShown(content) ? status(of: content) : nil
+        case .creating, .unlinked: return nil
+        }
     }
 
     func status(of content: Content) -> FileStatus {
@@ -69,11 +119,10 @@ extension SignalFile {
         status.st_nlink = 1
         return status
     }
-}
 
-extension SignalFile.Ownership {
-    /// For a file that was created by a touch alone.
-    static func ordinary(of request: Request) -> Self {
-        Self(mode: 0o644, user: request.callingUser, group: request.callingGroup)
+    /// 48 bits of the path's FNV-1a hash in a range that disk file systems do not reach.
+    static func inodeNumber(of path: [UInt8]) -> ino_t {
+        let hash = path.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        return 0x7075_0000_0000_0000 | ino_t(hash >> 16)
     }
 }

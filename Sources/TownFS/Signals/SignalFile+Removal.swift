@@ -1,11 +1,11 @@
 import Glibc
-import Linux
 import Liveness
 import Synchronization
 import SystemPackage
 
+/// Ends of a file, and the write-back of its content.
 extension SignalFile {
-    // MARK: Going away
+    // MARK: Unlinking
 
     /// Removes the file and the backing file.
     ///
@@ -13,28 +13,72 @@ extension SignalFile {
     func remove(in parent: ParentDirectory) throws(Errno) {
         if !isBeingCreated { _ = try status(in: parent) }
         let (former, isWritingBack) = state.withLock { state in
-            defer { state.replacePresence(with: .unlinked) }
-            _ = town.journal.append(.unlinked, at: path)
-            return (state.presence, state.isWritingBack)
+            let former = state.presence
+            return (former, unlink(&state))
         }
-        // A write-back in progress would create the backing file again. The name leads to this object until then.
-        if isWritingBack { town.writeback.writeNow([self]) }
         do throws(Errno) {
-            try removeBackingFile(in: parent)
+            try removeBackingFile(in: parent, isWritingBack: isWritingBack)
         } catch {
             restore(former)
             throw error
         }
         town.liveness.forget(signal: path)
         if let owner = town.callers.owner(of: path) { town.liveness.forget(owner) }
-        // Another file may take the name. Recovery must not remove it.
+        endRemoval()
+    }
+
+    /// Removes the file because another host unlinked it, unless it was touched later.
+    ///
+    /// - Parameter time: When it was unlinked, by this host's clock.
+    func receiveForget(stamp: HLCTimestamp, at time: WallTime, in parent: ParentDirectory) throws(Errno) {
+        guard !town.configuration.isReadOnly else { return }
+        let former = try backingContentIfNeeded(in: parent)
+        let isWritingBack: Bool? = state.withLock { state in
+            switch state.presence {
+            case .unlinked: return nil
+            // A file restored since, with its former times, is not the one that was unlinked.
+            case .backing: if let former, max(former.modified, former.changed) > time { return nil }
+            case .creating, .committed: break
+            }
+            guard town.liveness.receiveForget(.signal(SignalPath(bytes: path)), stamp: stamp) else { return nil }
+            // Its creator is about to commit something later.
+            return state.presence.isCreating ? nil : unlink(&state)
+        }
+        guard let isWritingBack else { return }
+        try removeBackingFile(in: parent, isWritingBack: isWritingBack)
+        endRemoval()
+    }
+
+    /// - Returns: Whether a write-back is in progress.
+    private func unlink(_ state: inout State) -> Bool {
+        state.replacePresence(with: .unlinked)
+        _ = town.journal.append(.unlinked, at: path)
+        return state.isWritingBack
+    }
+
+    private func removeBackingFile(in parent: ParentDirectory, isWritingBack: Bool) throws(Errno) {
+        // A write-back in progress would create the backing file again. The name leads to this object until then.
+        if isWritingBack { town.writeback.writeNow([self]) }
+        let directory = try parent.descriptor
+        do throws(Errno) {
+            try name.unlink(in: directory.rawValue)
+        } catch .noSuchFileOrDirectory {}
+    }
+
+    /// Another file may take the name now: recovery must not remove it.
+    private func endRemoval() {
         _ = town.journal.append(.clean, at: path)
         directory.drop(self)
     }
 
-    /// Whether the file was created and not closed yet.
-    var isBeingCreated: Bool {
-        state.withLock { if case .creating = $0.presence { true } else { false } }
+    private func restore(_ former: Presence) {
+        let isJournaled: Bool? = state.withLock { state in
+            state.replacePresence(with: former)
+            if let content = former.content { return town.journal.append(.content(content), at: path) }
+            _ = town.journal.append(.clean, at: path)
+            return nil
+        }
+        if let isJournaled { scheduleWriteback(isJournaled: isJournaled) }
     }
 
     /// Unlinks the object of a file that was never touched or opened here: nothing has to be remembered about it.
@@ -42,20 +86,10 @@ extension SignalFile {
     /// - Returns: Whether that was the case. A later caller gets a new object.
     func retire() -> Bool {
         state.withLock { state in
-            guard case .backing = state.presence, state.handles.isEmpty else { return false }
+            guard state.presence.isBacking, state.handles.isEmpty else { return false }
             state.replacePresence(with: .unlinked)
             return true
         }
-    }
-
-    private func restore(_ former: Presence) {
-        let journaled: Bool? = state.withLock { state in
-            state.replacePresence(with: former)
-            if case .committed(let content) = former { return town.journal.append(.content(content), at: path) }
-            _ = town.journal.append(.clean, at: path)
-            return nil
-        }
-        if let journaled { scheduleWriteback(isJournaled: journaled) }
     }
 
     /// Unlinks the object because its directory has left its path, with the backing file in it.
@@ -65,49 +99,27 @@ extension SignalFile {
     ///
     /// - Returns: The content, if the backing file is behind.
     func leave() -> Content? {
-        let unsettled: Content? = state.withLock { state in
-            defer {
-                state.replacePresence(with: .unlinked)
-                _ = town.journal.append(.clean, at: path)
-            }
-            guard case .committed(let content) = state.presence, state.revision != state.clean else { return nil }
-            return content
+        let dirty = state.withLock { state in
+            let dirty = state.revision != state.clean ? state.presence.content : nil
+            state.replacePresence(with: .unlinked)
+            _ = town.journal.append(.clean, at: path)
+            return dirty
         }
         // On other hosts the directory may still be where it was.
         town.liveness.drop(signal: path)
-        return unsettled
+        return dirty
     }
 
-    func removeBackingFile(in parent: ParentDirectory) throws(Errno) {
-        let directory = try parent.descriptor
-        do throws(Errno) {
-            _ = try name.withPointer { (name) throws(Errno) in
-                try retryingInterrupts { unlinkat(directory.rawValue, name, 0) }
-            }
-        } catch .noSuchFileOrDirectory {}
-    }
-
-    /// The committed content, or that of the backing file.
-    ///
-    /// - Throws: ENOENT if there is no such file, EFBIG if the backing file is larger than a document.
-    func currentContent(in parent: ParentDirectory) throws(Errno) -> Content {
-        let presence = state.withLock { $0.presence }
-        if case .committed(let content) = presence, isShown(content) { return content }
-        guard case .backing = presence, let content = try backingContentIfNeeded(in: parent) else {
-            throw .noSuchFileOrDirectory
-        }
-        return content
-    }
-
-    // MARK: Writing down
+    // MARK: Write-back
 
     /// The content and its revision, to be written back; nil if the backing file is up to date.
     ///
-    /// - Parameter isDurable: Whether it must be synced to the disk, too.
+    /// - Parameter isSynced: Whether it must be synced to the disk, too.
     func beginWriteback(isSynced: Bool) -> (content: Content, revision: UInt64)? {
         state.withLock { state in
-            let written = isSynced ? state.synced : state.clean
-            guard case .committed(let content) = state.presence, state.revision != written else { return nil }
+            guard let content = state.presence.content, state.revision != (isSynced ? state.synced : state.clean) else {
+                return nil
+            }
             state.isWritingBack = true
             return (content, state.revision)
         }
@@ -120,8 +132,8 @@ extension SignalFile {
     func endWriteback(of revision: UInt64, isSynced: Bool, succeeded: Bool, backingTime: WallTime?) -> Bool {
         state.withLock { state in
             state.isWritingBack = false
-            if case .unlinked = state.presence { return true }
-            if let backingTime, case .committed(var content) = state.presence {
+            if state.presence.isUnlinked { return true }
+            if let backingTime, var content = state.presence.content {
                 content.backingTime = backingTime
                 state.presence = .committed(content)
                 // A recovery must know it of a later document, too.

@@ -10,8 +10,7 @@ import SystemPackage
 ///     open for reading ◀── snapshot of the committed document ◀───┘ └───▶ journal, write-back
 ///
 /// It serves the backing file until the first touch, and its own content after that. An unlinked file stays unlinked: a
-/// later file of the same name is another object. A process that still has the former one open writes to an unlinked
-/// file.
+/// later file of the same name is another object.
 ///
 /// Lock order: this one's, then those of a `SignalOpenFile`, the directory, journal and table. Backing files are read and
 /// written without any of them.
@@ -26,13 +25,16 @@ final class SignalFile: Sendable {
         case creating(Ownership)
         case committed(Content)
         case unlinked
+
+        var isBacking: Bool { if case .backing = self { true } else { false } }
+        var isCreating: Bool { if case .creating = self { true } else { false } }
+        var isUnlinked: Bool { if case .unlinked = self { true } else { false } }
+        var content: Content? { if case .committed(let content) = self { content } else { nil } }
     }
 
     struct State {
         var presence: Presence
         /// Counts changes of the content.
-        ///
-        /// A write-back is complete if the revision is still the same.
         var revision: UInt64 = 0
         /// The revision in the backing file.
         var clean: UInt64 = 0
@@ -45,7 +47,7 @@ final class SignalFile: Sendable {
         var handles: [SignalOpenFile] = []
         var caching = AttributeCaching()
 
-        /// Replaces the state and cancels a pending write-back.
+        /// Replaces the presence and cancels a pending write-back.
         mutating func replacePresence(with other: Presence) {
             presence = other
             revision += 1
@@ -56,7 +58,7 @@ final class SignalFile: Sendable {
     /// Relative to the town root.
     let path: [UInt8]
     let directory: SignalDirectory
-    /// `st_ino`: a hash of the path, so that every mount has the same.
+    /// `st_ino`: a hash of the path, the same in every mount.
     let number: ino_t
     let kind: SignalKind
     /// Whether its path names the runtime that it belongs to.
@@ -78,6 +80,8 @@ final class SignalFile: Sendable {
         hasOwner = SessionNames.owner(of: path, SessionNames()) != nil
     }
 
+    // MARK: State
+
     /// Whether GETATTR, OPEN, READ, WRITE, FLUSH and RELEASE of the inode are answered from memory.
     var isInMemory: Bool {
         state.withLock { state in
@@ -89,75 +93,20 @@ final class SignalFile: Sendable {
     }
 
     /// Whether LOOKUP of the name is answered from memory.
-    var isNameInMemory: Bool {
-        state.withLock { if case .committed(let content) = $0.presence { isShown(content) } else { false } }
-    }
+    var isNameInMemory: Bool { state.withLock { $0.presence.content.map(isShown) ?? false } }
 
     /// Nil while the backing file is the file.
-    var committedOwnership: Ownership? {
-        state.withLock { if case .committed(let content) = $0.presence { content.ownership } else { nil } }
-    }
+    var committedOwnership: Ownership? { state.withLock { $0.presence.content?.ownership } }
 
-    /// The source of a document that is committed now.
-    func source(_ state: inout State, _ ownership: Ownership) -> DocumentSource {
-        if let source = state.source, source.ownership == ownership { return source }
-        let source = DocumentSource(path: path, ownership: ownership)
-        state.source = source
-        return source
-    }
+    var isRemoved: Bool { state.withLock { $0.presence.isUnlinked } }
 
-    var isRemoved: Bool {
-        state.withLock { if case .unlinked = $0.presence { true } else { false } }
-    }
-
-    // MARK: Looking
-
-    /// Lets a caller who emptied the file and closed it see that as done, though the kernel has not said so yet.
-    ///
-    /// - Returns: The handles that are open.
-    @discardableResult
-    func commitFlushed(by request: Request) -> [SignalOpenFile] {
-        let handles = state.withLock { $0.handles }
-        for handle in handles where handle.thread == request.thread { handle.commitFlushed() }
-        return handles
-    }
-
-    /// The status of a file that the caller, or another process of the same user, is creating; nil otherwise.
-    ///
-    /// The kernel asks for it before it opens a file that another process created first. Callers of other pid namespaces
-    /// have no number to tell them apart, so the user decides. A lookup does not find the file meanwhile.
-    func statusWhileCreating(for request: Request) -> FileStatus? {
-        guard case .creating(let ownership) = state.withLock({ $0.presence }), ownership.user == request.callingUser
-        else {
-            return nil
-        }
-        return status(of: emptyContent(ownership))
-    }
-
-    /// The status that everybody sees.
-    func status(in parent: ParentDirectory) throws(Errno) -> FileStatus {
-        try currentStatus(state.withLock { $0.presence }, in: parent)
-    }
-
-    func currentStatus(_ presence: Presence, in parent: ParentDirectory) throws(Errno) -> FileStatus {
-        switch presence {
-        case .backing:
-            let directory = try parent.descriptor
-            let real = try name.withPointer { (name) throws(Errno) in try FileStatus(of: name, in: directory.rawValue) }
-            guard real.isRegularFile, isShown(real) else { throw .noSuchFileOrDirectory }
-            return status(of: real)
-        case .committed(let content):
-            guard isShown(content) else { throw .noSuchFileOrDirectory }
-            return status(of: content)
-        case .creating, .unlinked:
-            throw .noSuchFileOrDirectory
-        }
-    }
+    /// Whether the file was created and not closed yet.
+    var isBeingCreated: Bool { state.withLock { $0.presence.isCreating } }
 
     /// What the directory it lies in should list.
     enum Listing {
         case shown
-        /// Whatever the real directory says: nothing was ever touched.
+        /// What the backing directory lists: nothing was ever touched.
         case asBacking
         case hidden
     }
@@ -172,6 +121,7 @@ final class SignalFile: Sendable {
         }
     }
 
+    /// Whether tools see the file: it has not expired, or `--on-expiry=keep` is given.
     func isShown(_ content: Content) -> Bool {
         town.configuration.expiry == .keep || town.now.instant < content.deadline
     }
@@ -182,7 +132,7 @@ final class SignalFile: Sendable {
 
     // MARK: Opening
 
-    /// What comes of an attempt to open the file.
+    /// The result of an attempt to open the file.
     enum Opening {
         /// - Parameter invalidatesAttributes: Whether to send FUSE_NOTIFY_INVAL_INODE before the reply.
         case opened(SignalOpenFile, invalidatesAttributes: Bool)
@@ -249,35 +199,34 @@ final class SignalFile: Sendable {
         switch presence {
         case .backing:
             let directory = try parent.descriptor
-            guard let file = try BackingDocument.open(name, in: directory.rawValue), isShown(file.status) else {
-                throw .noSuchFileOrDirectory
-            }
+            guard let file = try BackingDocument.open(name, in: directory.rawValue), isShown(file.status) else { break }
             return try SignalOpenFile.Snapshot(of: file, as: self)
         case .committed(let content) where isShown(content):
             return SignalOpenFile.Snapshot(of: content, as: self)
-        case .creating(let ownership) where handles.contains(where: { $0.showsFileBeingCreated(to: request) }):
-            // The creator finds the file by its name.
+        case .creating(let ownership):
+            // The creator finds the file by its name. A process that lost the race to create it gets the inode of the
+            // winner from the kernel, and opens that for writing.
+            guard
+                handles.contains(where: { $0.showsFileBeingCreated(to: request) })
+                    || flags & O_ACCMODE != O_RDONLY && ownership.user == request.callingUser
+            else { break }
             return SignalOpenFile.Snapshot(of: emptyContent(ownership), as: self)
-        case .creating(let ownership) where flags & O_ACCMODE != O_RDONLY && ownership.user == request.callingUser:
-            // The kernel gives a process that lost the race to create the file the inode of the winner.
-            return SignalOpenFile.Snapshot(of: emptyContent(ownership), as: self)
-        case .committed, .creating, .unlinked:
-            throw .noSuchFileOrDirectory
+        case .committed, .unlinked: break
         }
+        throw .noSuchFileOrDirectory
     }
 
-    /// Creates the file, or opens it if another process was faster.
+    /// Creates the file.
     ///
     /// Other processes do not see it until its content is committed: no reader meets an empty file.
     ///
     /// - Returns: Nil if this file was unlinked: the new file is another object.
+    /// - Throws: EEXIST. Without O_EXCL ESTALE instead: the kernel looks the name up again and checks whether the caller
+    ///   may open the file that another process created. EACCES if another user is creating it.
     func create(
         _ ownership: Ownership, flags: CInt, for request: Request, in parent: ParentDirectory
     ) throws(Errno) -> SignalOpenFile? {
-        let isThere = try exists(for: request, in: parent)
-        if isThere {
-            // Another process was faster. The kernel has to check whether this caller may open the file: ESTALE makes
-            // it look the name up again.
+        guard try status(of: state.withLock { $0.presence }, in: parent) == nil else {
             throw flags & O_EXCL == 0 ? .staleNFSFileHandle : .fileExists
         }
         let snapshot = SignalOpenFile.Snapshot(of: emptyContent(ownership), as: self)
@@ -299,32 +248,16 @@ final class SignalFile: Sendable {
         }
     }
 
-    private func exists(for request: Request, in parent: ParentDirectory) throws(Errno) -> Bool {
-        do throws(Errno) {
-            _ = try currentStatus(state.withLock { $0.presence }, in: parent)
-            return true
-        } catch .noSuchFileOrDirectory {
-            return false
-        }
-    }
-
-    /// The content of a file that was created and not written.
-    private func emptyContent(_ ownership: Ownership) -> Content {
-        let now = town.now
-        return Content(
-            document: Document(), modified: now.wall, changed: now.wall, ownership: ownership, deadline: now.instant)
-    }
-
     /// The open file of a process that had another file open when that was renamed over this one.
     ///
     /// Later writes change the content of that file and are committed at close.
     func adopt(
         _ content: Content, on inode: InodeNumber, by request: Request, in parent: ParentDirectory
     ) -> SignalOpenFile {
-        register(
+        let snapshot = SignalOpenFile.Snapshot(of: content, as: self)
+        return register(
             SignalOpenFile(
-                of: self, on: inode, adopting: content.document.bytes,
-                snapshot: SignalOpenFile.Snapshot(of: content, as: self), by: request, in: parent))
+                of: self, on: inode, adopting: content.document.bytes, snapshot: snapshot, by: request, in: parent))
     }
 
     /// The open file of a process that had the file open when its directory was renamed.
@@ -343,7 +276,24 @@ final class SignalFile: Sendable {
     func deregister(_ handle: SignalOpenFile) {
         state.withLock { state in
             state.handles.removeAll { $0 === handle }
-            if case .creating = state.presence, state.handles.isEmpty { state.presence = .backing }
+            if state.presence.isCreating, state.handles.isEmpty { state.presence = .backing }
+        }
+    }
+}
+
+/// The backing directory of a signal file, found when an operation needs it.
+///
+/// Most operations on a committed file are answered from memory. They must not wait for the backing tree.
+enum ParentDirectory: Sendable {
+    case open(Descriptor)
+    case node(InodeNumber, in: NodeStore)
+
+    var descriptor: Descriptor {
+        get throws(Errno) {
+            switch self {
+            case .open(let descriptor): descriptor
+            case .node(let inode, let nodes): try nodes.descriptor(of: inode)
+            }
         }
     }
 }

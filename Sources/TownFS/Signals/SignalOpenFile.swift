@@ -15,7 +15,7 @@ final class SignalOpenFile: OpenFile {
     struct Snapshot: Sendable {
         fileprivate enum Source: Sendable {
             case document([UInt8])
-            case real(Descriptor)
+            case backing(Descriptor)
         }
 
         fileprivate let source: Source
@@ -34,11 +34,11 @@ final class SignalOpenFile: OpenFile {
             if status.st_size <= Document.maximumSize, let bytes = try? real.bytes(), bytes.count == status.st_size {
                 source = .document(bytes)
             } else {
-                source = .real(Descriptor(real.releaseDescriptor()))
+                source = .backing(Descriptor(real.releaseDescriptor()))
             }
         }
 
-        fileprivate var isBacking: Bool { if case .real = source { true } else { false } }
+        fileprivate var isBacking: Bool { if case .backing = source { true } else { false } }
     }
 
     private enum Verdict {
@@ -48,6 +48,9 @@ final class SignalOpenFile: OpenFile {
         case refused(Errno, atClose: Bool)
         /// Truncated, closed once and committed as a touch. More may be written through another descriptor.
         case touched
+
+        var isCommitted: Bool { if case .committed = self { true } else { false } }
+        var isRefusedAtClose: Bool { if case .refused(_, atClose: true) = self { true } else { false } }
     }
 
     private struct Draft {
@@ -59,6 +62,14 @@ final class SignalOpenFile: OpenFile {
         var verdict = Verdict.unjudged
         /// Counts changes: a verdict holds for one revision.
         var revision = 0
+
+        mutating func resize(to size: Int) {
+            if bytes.count > size {
+                bytes.removeLast(bytes.count - size)
+            } else {
+                bytes.append(contentsOf: repeatElement(0, count: size - bytes.count))
+            }
+        }
     }
 
     private struct State {
@@ -66,9 +77,7 @@ final class SignalOpenFile: OpenFile {
         /// The process of the opening thread, once it was read from `/proc`.
         var process: pid_t?
         var draft: Draft?
-        /// The process that changed the draft last.
-        ///
-        /// At close no process may be looked at.
+        /// The process that changed the draft last; at close no process may be looked at.
         var attributedCaller: AttributedCaller?
         var hasReadToTheEnd = false
         /// Whether `adoptContent` will read a file that the kernel writes to by itself.
@@ -76,63 +85,60 @@ final class SignalOpenFile: OpenFile {
     }
 
     let file: SignalFile
-    /// The inode that was opened; nil until a file that is being made has one.
-    var inode: InodeNumber? { state.withLock { $0.inode } }
+    /// Taken at open; its size is that of the file for the opener until it has read it.
+    let snapshot: Snapshot
     /// The thread that opened it.
     let thread: pid_t
-    private let request: Request
-    private let snapshot: Snapshot
     /// Whether a close may commit something.
     let isWritable: Bool
     private let isReadable: Bool
+    private let request: Request
     /// The directory of the backing file.
     private let parent: ParentDirectory
     private let state: Mutex<State>
 
-    init(
+    private init(
+        _ file: SignalFile, _ snapshot: Snapshot, by request: Request, in parent: ParentDirectory, isWritable: Bool,
+        isReadable: Bool, _ state: State
+    ) {
+        self.file = file
+        self.snapshot = snapshot
+        self.request = request
+        self.parent = parent
+        self.isWritable = isWritable
+        self.isReadable = isReadable
+        self.state = Mutex(state)
+        thread = request.thread
+    }
+
+    convenience init(
         of file: SignalFile, on inode: InodeNumber?, flags: CInt, snapshot: Snapshot, by request: Request,
         in parent: ParentDirectory
     ) {
-        self.file = file
-        self.request = request
-        self.snapshot = snapshot
-        self.parent = parent
-        thread = request.thread
-        isWritable = flags & O_ACCMODE != O_RDONLY
-        isReadable = flags & O_ACCMODE != O_WRONLY
-        let isEmptied = flags & O_TRUNC != 0 && isWritable
-        state = Mutex(
-            isEmptied
-                ? State(
-                    inode: inode, draft: Draft(bytes: []),
-                    attributedCaller: file.town.callers.attributedCaller(request.thread, of: file.path))
-                : State(inode: inode))
+        let isWritable = flags & O_ACCMODE != O_RDONLY
+        var state = State(inode: inode)
+        if flags & O_TRUNC != 0, isWritable {
+            state.draft = Draft(bytes: [])
+            state.attributedCaller = file.town.callers.attributedCaller(request.thread, of: file.path)
+        }
+        self.init(
+            file, snapshot, by: request, in: parent, isWritable: isWritable,
+            isReadable: flags & O_ACCMODE != O_WRONLY, state)
     }
 
     /// For a file that was renamed over the signal file, and may still be written to.
-    init(
+    convenience init(
         of file: SignalFile, on inode: InodeNumber, adopting bytes: [UInt8], snapshot: Snapshot, by request: Request,
         in parent: ParentDirectory
     ) {
-        self.file = file
-        self.request = request
-        self.snapshot = snapshot
-        self.parent = parent
-        thread = request.thread
-        isWritable = true
-        isReadable = true
-        state = Mutex(State(inode: inode, draft: Draft(bytes: bytes, isWritten: true, verdict: .committed)))
+        let draft = Draft(bytes: bytes, isWritten: true, verdict: .committed)
+        self.init(
+            file, snapshot, by: request, in: parent, isWritable: true, isReadable: true,
+            State(inode: inode, draft: draft))
     }
 
     /// The same opening for another signal file, after a rename of the directory.
-    init(_ former: SignalOpenFile, of file: SignalFile, in parent: ParentDirectory) {
-        self.file = file
-        self.parent = parent
-        request = former.request
-        snapshot = former.snapshot
-        thread = former.thread
-        isWritable = former.isWritable
-        isReadable = former.isReadable
+    convenience init(_ former: SignalOpenFile, of file: SignalFile, in parent: ParentDirectory) {
         var state = former.state.withLock { $0 }
         // The caller's working directory at that time is not known any more.
         state.attributedCaller = state.attributedCaller.map { attributedCaller in
@@ -141,7 +147,17 @@ final class SignalOpenFile: OpenFile {
                 attribution: Attribution(
                     of: attributedCaller.caller.claims, signal: file.path, sessions: file.town.callers.sessionNames))
         }
-        self.state = Mutex(state)
+        self.init(
+            file, former.snapshot, by: former.request, in: parent, isWritable: former.isWritable,
+            isReadable: former.isReadable, state)
+    }
+
+    /// The inode that was opened; nil until a file that is being created has one.
+    var inode: InodeNumber? { state.withLock { $0.inode } }
+
+    /// Sets the inode of a file that this open file created.
+    func assign(_ inode: InodeNumber) {
+        state.withLock { $0.inode = inode }
     }
 
     /// Whether an operation on it may wait for the backing tree.
@@ -152,10 +168,7 @@ final class SignalOpenFile: OpenFile {
 
     /// The draft, unless it is committed.
     var uncommitted: [UInt8]? {
-        state.withLock { state in
-            if case .committed = state.draft?.verdict { return nil }
-            return state.draft?.bytes
-        }
+        state.withLock { $0.draft.flatMap { $0.verdict.isCommitted ? nil : $0.bytes } }
     }
 
     /// Whether the draft was written to.
@@ -168,11 +181,6 @@ final class SignalOpenFile: OpenFile {
         return status
     }
 
-    /// Sets the inode of a file that this open file created.
-    func assign(_ inode: InodeNumber) {
-        state.withLock { $0.inode = inode }
-    }
-
     /// The process of the thread that opened it; nil if the thread ended before the first call, or has no number here.
     var process: pid_t? {
         if let known = state.withLock({ $0.process }) { return known }
@@ -181,26 +189,16 @@ final class SignalOpenFile: OpenFile {
         return process
     }
 
-    /// The size of the snapshot.
-    var snapshotSize: off_t { snapshot.status.st_size }
-
     /// Whether it has a snapshot that has not been read to its end.
     var isUnread: Bool { isReadable && state.withLock { $0.draft == nil && !$0.hasReadToTheEnd } }
-
-    /// Whether the caller belongs to the process that opened this.
-    func isOpened(by request: Request) -> Bool {
-        ProcessIdentity.isSame(thread, request.thread)
-    }
 
     /// Whether the caller sees the file that this has created and not committed: only its creator does.
     ///
     /// Callers of other pid namespaces have no number and cannot be told apart. After a close has rejected the draft
     /// the file does not exist, though RELEASE comes later.
     func showsFileBeingCreated(to request: Request) -> Bool {
-        let isDismissed = state.withLock {
-            if case .refused(_, atClose: true) = $0.draft?.verdict { true } else { false }
-        }
-        return !isDismissed && thread != 0 && isOpened(by: request)
+        let isRefused = state.withLock { $0.draft?.verdict.isRefusedAtClose ?? false }
+        return !isRefused && thread != 0 && ProcessIdentity.isSame(thread, request.thread)
     }
 
     func openReply(_ handle: FileHandle) -> OpenReply {
@@ -217,7 +215,7 @@ final class SignalOpenFile: OpenFile {
         if let draft { return room.copy(draft, from: offset) }
         switch snapshot.source {
         case .document(let bytes): return room.copy(bytes, from: offset)
-        case .real(let descriptor):
+        case .backing(let descriptor):
             return try retryingInterrupts { pread(descriptor.rawValue, room.baseAddress, room.count, offset) }
         }
     }
@@ -229,7 +227,7 @@ final class SignalOpenFile: OpenFile {
         return whence == clinux_seek_hole ? size : offset
     }
 
-    /// The file's status through this open file, while it differs from the common one: until the snapshot was read, and
+    /// The file's status through this open file, if it differs from the common one: until the snapshot was read, and
     /// while the draft is not committed.
     ///
     /// - Parameter size: The size that other processes see; nil if they see no file.
@@ -237,12 +235,8 @@ final class SignalOpenFile: OpenFile {
         let size: off_t? = state.withLock { state in
             if let draft = state.draft {
                 // A reader of another process must not see the size of half a document.
-                guard thread != 0 else { return nil }
-                switch draft.verdict {
-                case .refused(_, atClose: true): return nil
-                case .committed where others != nil: return nil
-                case .committed, .refused, .touched, .unjudged: return off_t(draft.bytes.count)
-                }
+                guard thread != 0, !draft.verdict.isRefusedAtClose else { return nil }
+                return draft.verdict.isCommitted && others != nil ? nil : off_t(draft.bytes.count)
             }
             return (state.hasReadToTheEnd || !isReadable) && others != nil ? nil : snapshot.status.st_size
         }
@@ -257,11 +251,8 @@ final class SignalOpenFile: OpenFile {
     /// Whether something is to be read or committed yet.
     var isInUse: Bool {
         state.withLock { state in
-            switch state.draft?.verdict {
-            case nil: isReadable && !state.hasReadToTheEnd
-            case .committed, .refused(_, atClose: true): false
-            case .refused, .touched, .unjudged: true
-            }
+            guard let verdict = state.draft?.verdict else { return isReadable && !state.hasReadToTheEnd }
+            return !verdict.isCommitted && !verdict.isRefusedAtClose
         }
     }
 
@@ -279,16 +270,13 @@ final class SignalOpenFile: OpenFile {
     func write(
         _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
     ) throws(Errno) -> Int {
-        let attributedCaller = attributedCaller(request)
-        try change(as: attributedCaller) { (draft) throws(Errno) in
+        try change(as: attributedCaller(request)) { (draft) throws(Errno) in
             let start = appending ? draft.bytes.count : Int(offset)
             guard start >= 0, start <= Document.maximumSize, bytes.count <= Document.maximumSize - start else {
                 throw .fileTooLarge
             }
             let end = start + bytes.count
-            if draft.bytes.count < end {
-                draft.bytes.append(contentsOf: repeatElement(0, count: end - draft.bytes.count))
-            }
+            if draft.bytes.count < end { draft.resize(to: end) }
             draft.bytes.replaceSubrange(start..<end, with: bytes)
             draft.isWritten = true
         }
@@ -298,14 +286,7 @@ final class SignalOpenFile: OpenFile {
     /// Truncates the draft.
     func truncate(to size: off_t, by request: Request) throws(Errno) {
         guard size >= 0, size <= Document.maximumSize else { throw .fileTooLarge }
-        let attributedCaller = attributedCaller(request)
-        try change(as: attributedCaller) { draft in
-            if draft.bytes.count > size {
-                draft.bytes.removeLast(draft.bytes.count - Int(size))
-            } else {
-                draft.bytes.append(contentsOf: repeatElement(0, count: Int(size) - draft.bytes.count))
-            }
-        }
+        try change(as: attributedCaller(request)) { $0.resize(to: Int(size)) }
     }
 
     /// Adopts what the kernel has written by itself to a file that was registered for passthrough when it was renamed
@@ -313,9 +294,7 @@ final class SignalOpenFile: OpenFile {
     func adoptContent(of left: OpenHandle.LeftBehind) {
         // If it cannot be read, the content from the time of the rename stays.
         guard let bytes = try? BackingDocument(left.file.path.ownedReopened(O_RDONLY)).bytes(), bytes != left.bytes
-        else {
-            return
-        }
+        else { return }
         try? change { draft in
             draft.bytes = bytes
             draft.isWritten = true
@@ -353,20 +332,9 @@ final class SignalOpenFile: OpenFile {
     private func snapshotBytes() throws(Errno) -> [UInt8] {
         switch snapshot.source {
         case .document(let bytes): return bytes
-        case .real:
+        case .backing(let descriptor):
             guard snapshot.status.st_size <= Document.maximumSize else { throw .fileTooLarge }
-            var bytes = [UInt8](repeating: 0, count: Int(snapshot.status.st_size))
-            var failure: Errno?
-            let count = bytes.withUnsafeMutableBytes { room in
-                do throws(Errno) {
-                    return try read(into: room, at: 0)
-                } catch {
-                    failure = error
-                    return 0
-                }
-            }
-            if let failure { throw failure }
-            return Array(bytes.prefix(count))
+            return try BackingDocument.bytes(of: descriptor.rawValue, atMost: Int(snapshot.status.st_size))
         }
     }
 

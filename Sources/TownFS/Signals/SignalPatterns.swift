@@ -1,13 +1,12 @@
-/// Which files of a town are signal files, told by patterns of their paths.
+/// The patterns of paths that make files signal files.
 ///
-/// A pattern is a path relative to the town root, and each of its components a shell pattern: `*` stands for any
-/// bytes, `?` for one, `[a-z_]` for one of a set and `[!a-z]` for one of the others; a leading dot must be written
-/// out. A component `**` stands for any number of directories, none included, but enters no hidden one, as in a shell.
-/// Names are bytes: case counts, and `?` is a byte of UTF-8, not a character. There is no escape character; `[*]`
-/// stands for a star.
+/// A pattern is a path relative to the town root. Each component is a shell pattern: `*` matches any bytes, `?` one,
+/// `[a-z_]` one of a set and `[!a-z]` one of the others; a leading dot must be written out. A component `**` matches any
+/// number of directories, also none, but no hidden one. Names are bytes: `?` is a byte of UTF-8. There is no escape
+/// character; `[*]` matches a star.
 ///
-/// No path is ever matched as a whole. Each directory of the file system holds a `Scope`, got from its parent's
-/// once, at lookup; for nearly every directory it is empty, and then nothing in it or below it can be a signal file:
+/// No path is matched as a whole. Each directory of the file system has a `Scope`, made from its parent's at lookup. For
+/// nearly every directory it is empty: nothing in it or under it can be a signal file.
 ///
 ///     town/            root           .runtime/keepalive.json │ daemon/activity.json
 ///     town/daemon/     entering       activity.json
@@ -44,21 +43,21 @@ package struct SignalPatterns: Sendable {
         lastNames.contains { $0.matches(name) }
     }
 
-    /// What is left to be matched of the patterns in one directory.
+    /// The rests of the patterns to be matched in one directory.
     package struct Scope: Hashable, Sendable {
-        /// The components left of each pattern that leads here; a pattern with `**` may do so in several ways.
+        /// A pattern with `**` may have several.
         private var remainders: [ArraySlice<Component>] = []
 
         fileprivate init() {}
 
         package var isEmpty: Bool { remainders.isEmpty }
 
-        /// Whether an entry of this directory itself can be a signal file, and not only one further below.
+        /// Whether an entry of this directory itself can be a signal file.
         package var hasSignals: Bool { remainders.contains { $0.count == 1 } }
 
-        /// The scope of the directory called `name` in this one.
+        /// The scope of a directory in this one.
         ///
-        /// - Parameter passingStars: Whether a `**` may stand for it.
+        /// - Parameter passingStars: Whether `**` may match it.
         package func entering(_ name: some Collection<UInt8>, passingStars: Bool = true) -> Scope {
             var child = Scope()
             for remainder in remainders {
@@ -72,7 +71,7 @@ package struct SignalPatterns: Sendable {
             return child == self ? self : child
         }
 
-        /// Whether the entry called `name` in this directory is a signal file.
+        /// Whether an entry of this name in this directory is a signal file.
         package func matches(_ name: some Collection<UInt8>) -> Bool {
             remainders.contains { remainder in
                 guard remainder.count == 1, case .name(let glob) = remainder.first else { return false }
@@ -80,20 +79,15 @@ package struct SignalPatterns: Sendable {
             }
         }
 
-        /// Adds a remainder, and what it is after `**` has stood for no directory at all.
+        /// Adds a remainder, and that with `**` matching no directory.
         fileprivate mutating func add(_ remainder: ArraySlice<Component>) {
             guard !remainders.contains(remainder) else { return }
             remainders.append(remainder)
             if remainder.first == .directories { add(remainder.dropFirst()) }
         }
     }
-}
 
-// MARK: - Directories
-
-extension SignalPatterns {
-    /// Why a mount over each directory that can hold signal files, instead of one over the town, cannot do with a
-    /// pattern; nil when it can.
+    /// Why `--scope=signals` cannot be used with a pattern; nil if it can.
     package static func objectionToCovering(_ pattern: String) -> String? {
         guard let components = try? components(of: pattern) else { return nil }
         if components.contains(.directories) {
@@ -103,7 +97,6 @@ extension SignalPatterns {
         if components.count == 1 {
             return "it is about files in the town root itself, so that all of the town would have to be covered"
         }
-        // What is there is ours.
         if case .name(let glob) = components[0], glob.matches(Array(".pulse".utf8)) { return ".pulse is pulsefs's own" }
         return nil
     }
@@ -114,36 +107,22 @@ extension SignalPatterns {
 extension SignalPatterns {
     /// A pattern that could never match, or not what its author meant.
     package struct Invalid: Error, Hashable, CustomStringConvertible {
-        package enum Reason: Error, Hashable {
-            case empty
-            case absolute
-            case trailingSlash
-            case emptyComponent
-            case dots
-            case starsInName
-            case starsAtEnd
-            case openBracket
-            case backwardRange
+        package enum Reason: String, Error {
+            case empty = "it is empty"
+            case absolute = "it must be relative to the town, so must not start with a slash"
+            case trailingSlash = "it must name files, so must not end with a slash"
+            case emptyComponent = "it has two slashes in a row"
+            case dots = "it must not have a component . or .."
+            case starsInName = "** must be a component of its own"
+            case starsAtEnd = "it must name files, so must not end with **"
+            case openBracket = "a [ is not closed"
+            case backwardRange = "a range in brackets runs backwards"
         }
 
         package let pattern: String
         package let reason: Reason
 
-        package var description: String {
-            let why =
-                switch reason {
-                case .empty: "it is empty"
-                case .absolute: "it must be relative to the town, so must not start with a slash"
-                case .trailingSlash: "it must name files, so must not end with a slash"
-                case .emptyComponent: "it has two slashes in a row"
-                case .dots: "it must not have a component . or .."
-                case .starsInName: "** must be a component of its own"
-                case .starsAtEnd: "it must name files, so must not end with **"
-                case .openBracket: "a [ is not closed"
-                case .backwardRange: "a range in brackets runs backwards"
-                }
-            return "The signal pattern '\(pattern)' cannot be used: \(why)."
-        }
+        package var description: String { "The signal pattern '\(pattern)' cannot be used: \(reason.rawValue)." }
     }
 
     private static func components(of pattern: String) throws(Invalid) -> [Component] {
@@ -161,7 +140,7 @@ extension SignalPatterns {
             case []: throw invalid(.emptyComponent)
             case Array(".".utf8), Array("..".utf8): throw invalid(.dots)
             case Array("**".utf8):
-                // Two in a row say no more than one.
+                // Two in a row match what one does.
                 if components.last != .directories { components.append(.directories) }
             default:
                 do {
@@ -187,12 +166,12 @@ private struct Glob: Hashable {
     private enum Part: Hashable {
         /// `*`
         case anyBytes
-        /// A byte as such, `?` or `[…]`.
+        /// A byte, `?` or `[…]`.
         case oneOf(ByteSet)
     }
 
     private let parts: [Part]
-    /// Whether the pattern starts with a dot as such, and so may match a hidden name.
+    /// Whether the pattern starts with a dot.
     private let matchesHidden: Bool
 
     init(_ text: [UInt8]) throws(SignalPatterns.Invalid.Reason) {
@@ -212,7 +191,7 @@ private struct Glob: Hashable {
         matchesHidden = text.isHidden
     }
 
-    /// Reads a set up to its closing bracket; a `]` right at its start, or a `-` at either end, is a member.
+    /// Reads a set up to its closing bracket; a `]` at its start, or a `-` at either end, is a member.
     private static func bracket(_ rest: inout ArraySlice<UInt8>) throws(SignalPatterns.Invalid.Reason) -> ByteSet {
         let isInverted = rest.first == UInt8(ascii: "!") || rest.first == UInt8(ascii: "^")
         if isInverted { rest.removeFirst() }
@@ -232,10 +211,9 @@ private struct Glob: Hashable {
         throw .openBracket
     }
 
-    /// Whether the whole name fits.
+    /// Whether the whole name matches.
     ///
-    /// Time is at most the product of both lengths: after a mismatch only the last star passed takes one byte more,
-    /// since what an earlier star could take, the last can take as well.
+    /// Takes at most the product of both lengths: after a mismatch only the last star is extended by one byte.
     func matches<Name: Collection<UInt8>>(_ name: Name) -> Bool {
         guard matchesHidden || !name.isHidden else { return false }
         var part = 0

@@ -4,14 +4,11 @@ import Glibc
 import Linux
 import SystemPackage
 
-extension TreeFileSystem {
-    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
-        let opened = try openDirectory(inode)
-        return OpenDirectoryReply(handle: directories.opened.insert(opened), isListingKept: isListingKept(inode))
-    }
+extension TreeFileSystem: DirectoryFileSystem {
+    package var connection: Connection? { ioModes.connection }
 
     /// A directory to be listed through one handle.
-    private func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+    package func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let directory = try directory(inode)
         let real = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
             try directory.descriptor.reopenedDirectory()
@@ -27,7 +24,7 @@ extension TreeFileSystem {
     /// A directory to be listed without a handle.
     ///
     /// If offsets differ from one opening to the next, it is read as a whole.
-    private func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+    package func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let directory = try openDirectory(inode)
         return try directory.hasLastingOffsets() ? directory : directory.snapshot()
     }
@@ -41,45 +38,14 @@ extension TreeFileSystem {
     /// Whether the kernel may cache a listing.
     ///
     /// Signal files come and go without the kernel.
-    private func isListingKept(_ inode: InodeNumber) -> Bool {
+    package func isListingKept(_ inode: InodeNumber) -> Bool {
         guard !town.sharesBacking, let node = try? nodes.node(inode) else { return false }
         return node.signals?.scope.hasSignals != true && !node.isAliased
     }
 
-    package func readdir(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        for request: Request
-    ) throws(Errno) {
-        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in entry.add(to: &reply) }
-    }
-
-    package func readdirplus(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        for request: Request
-    ) throws(Errno) {
-        try list(inode, handle, from: offset, into: &reply) { (entry, reply) in
-            entry.add(to: &reply) { (name) throws(Errno) in try find(name, in: inode, for: request) }
-        }
-    }
-
-    private func list(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        _ add: (OpenDirectory.Listed, inout DirectoryReply) -> Bool
-    ) throws(Errno) {
-        do throws(Errno) {
-            try directories.list(
-                inode, handle, from: offset, into: &reply, isKept: { isListingKept(inode) },
-                open: { () throws(Errno) in try listedDirectory(inode) }, add)
-        } catch  where handle == .unopened && (error == .staleNFSFileHandle || error == .noSuchFileOrDirectory) {
-            // Removed in the backing tree; its name may be another directory's. The next path walk looks it up again.
-            ioModes.connection?.invalidateAttributes(of: inode)
-            throw .staleNFSFileHandle
-        }
-    }
-
-    package func releasedir(_ handle: FileHandle) {
-        _ = directories.opened.remove(handle)
-    }
+    package func listedEntry(
+        _ name: FileName, in parent: InodeNumber, for request: Request
+    ) throws(Errno) -> Entry { try find(name, in: parent, for: request) }
 
     package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
         let node = try nodes.node(inode)

@@ -21,7 +21,7 @@ package final class TreeFileSystem: HandleFileSystem {
     let signals: SignalDirectories
     let devices: DeviceInodeMap
     package let files = HandleTable<OpenHandle>()
-    let directories = DirectoryHandles()
+    package let directories = DirectoryHandles()
     let ioModes: IOModes
     let backingContext: BackingFile.Context
     /// A name that no listing of the root shows.
