@@ -115,3 +115,8 @@ extension NodeName {
         _ = try withPointer { (name) throws(Errno) in try retryingInterrupts { unlinkat(directory, name, 0) } }
     }
 }
+
+extension [UInt8] {
+    /// The path of a name in the directory at this path, which is empty for the town root.
+    func appending(component name: [UInt8]) -> [UInt8] { isEmpty ? name : self + [UInt8(ascii: "/")] + name }
+}

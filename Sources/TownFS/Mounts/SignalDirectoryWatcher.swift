@@ -25,8 +25,7 @@ package struct SignalDirectoryWatcher: ~Copyable {
         let scope: SignalPatterns.Scope
     }
 
-    private static let interest = UInt32(
-        IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR)
+    private static let interest = UInt32(IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR)
 
     private let root: Descriptor
     private let scope: SignalPatterns.Scope
@@ -69,7 +68,7 @@ package struct SignalDirectoryWatcher: ~Copyable {
         guard mask & UInt32(IN_ISDIR) != 0, let parent = watches[event.watch] else { return }
         let scope = parent.scope.entering(name)
         guard !scope.isEmpty else { return }
-        let path = parent.path.isEmpty ? name : parent.path + [UInt8(ascii: "/")] + name
+        let path = parent.path.appending(component: name)
         if mask & UInt32(IN_MOVED_FROM | IN_DELETE) != 0 { leave(path, delegate) }
         guard mask & UInt32(IN_CREATE | IN_MOVED_TO) != 0, let directory = try? root.directory(at: parent.path) else {
             return
@@ -83,9 +82,7 @@ package struct SignalDirectoryWatcher: ~Copyable {
     ) {
         guard !found.contains(path) else { return }
         do throws(Errno) {
-            let directory = try name.withPointer { (name) throws(Errno) in
-                try OwnedDescriptor(opening: name, in: parent.rawValue, O_PATH | O_NOFOLLOW | O_DIRECTORY)
-            }
+            let directory = try name.openDirectory(in: parent.rawValue)
             if scope.hasSignals {
                 found.insert(path)
                 delegate.found(path, directory)
@@ -118,8 +115,7 @@ package struct SignalDirectoryWatcher: ~Copyable {
             return delegate.failed(path, error)
         }
         for (name, scope) in lower {
-            let path = path.isEmpty ? name.bytes : path + [UInt8(ascii: "/")] + name.bytes
-            visit(path, named: name, in: directory, scope, delegate)
+            visit(path.appending(component: name.bytes), named: name, in: directory, scope, delegate)
         }
     }
 

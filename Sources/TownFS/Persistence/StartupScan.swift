@@ -28,8 +28,7 @@ struct StartupScan {
     /// Scans what a mount covers.
     mutating func run(under mount: SignalMount, in root: Descriptor, _ signals: SignalDirectories) {
         guard let directory = signals.directory(under: mount) else { return }
-        let path = directory.path.isEmpty ? [] : directory.path + [UInt8(ascii: "/")]
-        scan(in: root, path: path, scope: directory.scope)
+        scan(in: root, path: directory.path, scope: directory.scope)
     }
 
     private mutating func scan(in directory: Descriptor, path: [UInt8], scope: SignalPatterns.Scope) {
@@ -52,7 +51,7 @@ struct StartupScan {
         for name in names { read(name, in: directory, path: path) }
         for (name, scope) in directories where self.remaining > 0 {
             guard let opened = try? Descriptor(name.openDirectory(in: directory.rawValue)) else { continue }
-            scan(in: opened, path: path + name.bytes + [UInt8(ascii: "/")], scope: scope)
+            scan(in: opened, path: path.appending(component: name.bytes), scope: scope)
         }
     }
 
@@ -60,7 +59,7 @@ struct StartupScan {
         guard let file = try? BackingDocument.open(name, in: directory.rawValue), let bytes = try? file.bytes() else {
             return
         }
-        let path = path + name.bytes
+        let path = path.appending(component: name.bytes)
         var document = Document(bytes)
         document.source = DocumentSource(path: path, ownership: SignalFile.Ownership(file.status))
         let attribution = Attribution(

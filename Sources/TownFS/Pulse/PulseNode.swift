@@ -82,11 +82,8 @@ final class PulseInodes: Sendable {
     /// The first number above the fixed ones.
     static let firstFree: UInt64 = 1024
 
-    private static let fixed: [PulseNode: InodeNumber] = Dictionary(
-        uniqueKeysWithValues: zip(
-            [.top, .status, .runtimes(""), .aliveDirectory(""), .events, .metrics],
-            (top.rawValue...).lazy.map { InodeNumber(rawValue: $0) }))
-    private static let fixedNodes = Dictionary(uniqueKeysWithValues: fixed.map { ($0.value, $0.key) })
+    /// The nodes with the numbers from `top` on.
+    private static let fixed: [PulseNode] = [.top, .status, .runtimes(""), .aliveDirectory(""), .events, .metrics]
 
     /// The lower half of each number that is given out here; `NodeTable` gives out no such number.
     private static let mark: UInt64 = 0xffff_ffff
@@ -110,13 +107,17 @@ final class PulseInodes: Sendable {
 
     /// Nil for an inode that the kernel has forgotten.
     func node(of inode: InodeNumber) -> PulseNode? {
-        inode == top ? .top : Self.fixedNodes[inode] ?? state.withLock { $0.nodes[inode]?.node }
+        if inode == top { return .top }
+        let index = inode.rawValue &- Self.top.rawValue
+        return index < UInt64(Self.fixed.count) ? Self.fixed[Int(index)] : state.withLock { $0.nodes[inode]?.node }
     }
 
     /// The inode of a node, counting a lookup.
     func lookup(_ node: PulseNode) -> InodeNumber {
         if node == .top { return top }
-        if let inode = Self.fixed[node] { return inode }
+        if let index = Self.fixed.firstIndex(of: node) {
+            return InodeNumber(rawValue: Self.top.rawValue + UInt64(index))
+        }
         return state.withLock { state in
             if let inode = state.inodes[node] {
                 state.nodes[inode]?.lookups += 1

@@ -31,6 +31,12 @@ package struct TownStatus: Codable, Sendable {
         package var observed: UInt64
         /// Dropped, as there was too much of it.
         package var dropped: UInt64
+
+        package init(mode: String, observed: UInt64, dropped: UInt64) {
+            self.mode = mode
+            self.observed = observed
+            self.dropped = dropped
+        }
     }
 
     package struct FileSystem: Codable, Sendable {

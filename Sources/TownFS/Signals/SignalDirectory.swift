@@ -63,10 +63,7 @@ final class SignalDirectory: Sendable {
     var path: [UInt8] { parent?.path(of: name.bytes) ?? [] }
 
     /// The path of an entry, relative to the town root.
-    func path(of name: [UInt8]) -> [UInt8] {
-        let path = path
-        return path.isEmpty ? name : path + [UInt8(ascii: "/")] + name
-    }
+    func path(of name: [UInt8]) -> [UInt8] { path.appending(component: name) }
 
     // MARK: Directories
 

@@ -151,7 +151,7 @@ extension SignalFile {
         let former = try backingContentIfNeeded(in: parent)
         let time = record.touch.receivedAt
         let changed = town.now.wall
-        let isJournaled: Bool? = state.withLock { state in
+        commitWithoutTouch { state in
             guard var content = state.presence.isBacking ? former : state.presence.content, time > content.modified,
                 content.document.timestamp.map({ $0 < time }) ?? true,
                 let document = try? Document.refreshed(content.document, at: time, kind: kind)
@@ -160,9 +160,8 @@ extension SignalFile {
             content.modified = time
             content.changed = changed
             content.deadline = max(content.deadline, record.deadline)
-            return commitWithoutTouch(content, &state)
+            return content
         }
-        if let isJournaled { scheduleWriteback(isJournaled: isJournaled) }
     }
 
     // MARK: Other hosts
@@ -184,7 +183,7 @@ extension SignalFile {
         let ordinary = Ownership(mode: 0o644, user: owner.st_uid, group: owner.st_gid)
         let changed = town.now.wall
         var isUnlinked = false
-        let isJournaled: Bool? = state.withLock { state in
+        commitWithoutTouch { state in
             var ownership = former?.ownership ?? ordinary
             var backingTime = former?.backingTime
             switch state.presence {
@@ -204,12 +203,10 @@ extension SignalFile {
             received.document = document
             received.document?.source = source(&state, ownership)
             guard town.liveness.receive(received) else { return nil }
-            return commitWithoutTouch(
-                Content(
-                    document: document, modified: received.receivedAt, changed: changed, ownership: ownership,
-                    deadline: received.deadline, backingTime: backingTime), &state)
+            return Content(
+                document: document, modified: received.receivedAt, changed: changed, ownership: ownership,
+                deadline: received.deadline, backingTime: backingTime)
         }
-        if let isJournaled { scheduleWriteback(isJournaled: isJournaled) }
         return isUnlinked ? nil : ()
     }
 
@@ -221,12 +218,12 @@ extension SignalFile {
     func changeOwnership(_ change: (inout Ownership) -> Void) -> OwnershipCarrier {
         var carrier = OwnershipCarrier.content
         let changed = town.now.wall
-        let isJournaled: Bool? = state.withLock { state in
+        commitWithoutTouch { state in
             switch state.presence {
             case .committed(var content):
                 change(&content.ownership)
                 content.changed = changed
-                return commitWithoutTouch(content, &state)
+                return content
             case .creating(var ownership):
                 change(&ownership)
                 state.presence = .creating(ownership)
@@ -235,7 +232,6 @@ extension SignalFile {
             }
             return nil
         }
-        if let isJournaled { scheduleWriteback(isJournaled: isJournaled) }
         return carrier
     }
 
@@ -257,10 +253,16 @@ extension SignalFile {
         return source
     }
 
-    /// - Returns: Whether the journal has it. Nil in a read-only mount, which shows a change and does not write it back.
-    private func commitWithoutTouch(_ content: Content, _ state: inout State) -> Bool? {
-        state.replacePresence(with: .committed(content))
-        return town.configuration.isReadOnly ? nil : town.journal.append(.content(content), at: path)
+    /// Commits a content, and schedules its write-back; a read-only mount shows it and does not write it back.
+    ///
+    /// - Parameter decide: Returns the new content, or nil for no change.
+    private func commitWithoutTouch(_ decide: (inout State) -> Content?) {
+        let isJournaled: Bool? = state.withLock { state in
+            guard let content = decide(&state) else { return nil }
+            state.replacePresence(with: .committed(content))
+            return town.configuration.isReadOnly ? nil : town.journal.append(.content(content), at: path)
+        }
+        if let isJournaled { scheduleWriteback(isJournaled: isJournaled) }
     }
 
     /// Schedules a write-back, or writes at once if the journal is full or others read the backing file.

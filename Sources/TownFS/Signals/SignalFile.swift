@@ -93,7 +93,9 @@ final class SignalFile: Sendable {
     }
 
     /// Whether LOOKUP of the name is answered from memory.
-    var isNameInMemory: Bool { state.withLock { $0.presence.content.map(isShown) ?? false } }
+    var isNameInMemory: Bool {
+        state.withLock { if case .committed(let content) = $0.presence { isShown(content) } else { false } }
+    }
 
     /// Nil while the backing file is the file.
     var committedOwnership: Ownership? { state.withLock { $0.presence.content?.ownership } }

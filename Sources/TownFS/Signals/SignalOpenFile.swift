@@ -89,24 +89,22 @@ final class SignalOpenFile: OpenFile {
     let snapshot: Snapshot
     /// The thread that opened it.
     let thread: pid_t
-    /// Whether a close may commit something.
-    let isWritable: Bool
-    private let isReadable: Bool
+    /// Of open(2).
+    private let flags: CInt
     private let request: Request
     /// The directory of the backing file.
     private let parent: ParentDirectory
     private let state: Mutex<State>
 
     private init(
-        _ file: SignalFile, _ snapshot: Snapshot, by request: Request, in parent: ParentDirectory, isWritable: Bool,
-        isReadable: Bool, _ state: State
+        _ file: SignalFile, flags: CInt, _ snapshot: Snapshot, by request: Request, in parent: ParentDirectory,
+        _ state: State
     ) {
         self.file = file
+        self.flags = flags
         self.snapshot = snapshot
         self.request = request
         self.parent = parent
-        self.isWritable = isWritable
-        self.isReadable = isReadable
         self.state = Mutex(state)
         thread = request.thread
     }
@@ -115,15 +113,12 @@ final class SignalOpenFile: OpenFile {
         of file: SignalFile, on inode: InodeNumber?, flags: CInt, snapshot: Snapshot, by request: Request,
         in parent: ParentDirectory
     ) {
-        let isWritable = flags & O_ACCMODE != O_RDONLY
         var state = State(inode: inode)
-        if flags & O_TRUNC != 0, isWritable {
+        if flags & O_TRUNC != 0, flags & O_ACCMODE != O_RDONLY {
             state.draft = Draft(bytes: [])
             state.attributedCaller = file.town.callers.attributedCaller(request.thread, of: file.path)
         }
-        self.init(
-            file, snapshot, by: request, in: parent, isWritable: isWritable,
-            isReadable: flags & O_ACCMODE != O_WRONLY, state)
+        self.init(file, flags: flags, snapshot, by: request, in: parent, state)
     }
 
     /// For a file that was renamed over the signal file, and may still be written to.
@@ -132,9 +127,7 @@ final class SignalOpenFile: OpenFile {
         in parent: ParentDirectory
     ) {
         let draft = Draft(bytes: bytes, isWritten: true, verdict: .committed)
-        self.init(
-            file, snapshot, by: request, in: parent, isWritable: true, isReadable: true,
-            State(inode: inode, draft: draft))
+        self.init(file, flags: O_RDWR, snapshot, by: request, in: parent, State(inode: inode, draft: draft))
     }
 
     /// The same opening for another signal file, after a rename of the directory.
@@ -147,10 +140,12 @@ final class SignalOpenFile: OpenFile {
                 attribution: Attribution(
                     of: attributedCaller.caller.claims, signal: file.path, sessions: file.town.callers.sessionNames))
         }
-        self.init(
-            file, former.snapshot, by: former.request, in: parent, isWritable: former.isWritable,
-            isReadable: former.isReadable, state)
+        self.init(file, flags: former.flags, former.snapshot, by: former.request, in: parent, state)
     }
+
+    /// Whether a close may commit something.
+    var isWritable: Bool { flags & O_ACCMODE != O_RDONLY }
+    private var isReadable: Bool { flags & O_ACCMODE != O_WRONLY }
 
     /// The inode that was opened; nil until a file that is being created has one.
     var inode: InodeNumber? { state.withLock { $0.inode } }
@@ -266,7 +261,7 @@ final class SignalOpenFile: OpenFile {
 
     /// Writes to the draft.
     ///
-    /// EFBIG beyond the size of a document.
+    /// - Throws: EFBIG beyond the size of a document.
     func write(
         _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
     ) throws(Errno) -> Int {
@@ -361,10 +356,8 @@ final class SignalOpenFile: OpenFile {
     }
 
     /// Commits the draft after the last close.
-    ///
-    /// There is no caller.
     func close() {
-        // There is no reply. The rejection was counted and logged.
+        // There is no caller, and no reply. The rejection was counted and logged.
         try? judge(isLast: true)
         file.deregister(self)
     }

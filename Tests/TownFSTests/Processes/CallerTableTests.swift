@@ -161,8 +161,8 @@ import Testing
             let second = try ChildProgram("echo; read x", environment: ["GT_ROLE": "mayor"])
             for child in [first, second] { _ = try #require(table.caller(child.pid)) }
             first.end()
-            #expect(table.remembered { $0.description == "mayor" }.map(\.thread) == [second.pid])
-            #expect(table.remembered { $0.description == "deacon" }.isEmpty)
+            #expect(table.cached { $0.description == "mayor" }.map(\.thread) == [second.pid])
+            #expect(table.cached { $0.description == "deacon" }.isEmpty)
         }
     }
 

@@ -94,7 +94,7 @@ import Testing
 
     @Test func readersAreBounded() throws {
         try withTown { town in
-            let handles = try (0..<EventStream.mostReaders).map { _ in try town.open(".pulse/events") }
+            let handles = try (0..<EventStream.maximumReaders).map { _ in try town.open(".pulse/events") }
             #expect(throws: Errno.tooManyOpenFilesInSystem) { try town.open(".pulse/events") }
             town.release(handles[0])
             let last = try town.open(".pulse/events")
