@@ -73,11 +73,21 @@ public struct Request: Sendable {
     /// The caller's umask: known only where something is created.
     public let umask: mode_t
 
-    public init(user: uid_t, group: gid_t, thread: pid_t, umask: mode_t = 0) {
+    /// The request's number, unique within the connection; 0 if there is none.
+    public let unique: UInt64
+
+    /// Whether an earlier process has begun the operation and was killed: it may or may not have happened.
+    public let isRepeated: Bool
+
+    public init(
+        user: uid_t, group: gid_t, thread: pid_t, umask: mode_t = 0, unique: UInt64 = 0, isRepeated: Bool = false
+    ) {
         self.user = user
         self.group = group
         self.thread = thread
         self.umask = umask
+        self.unique = unique
+        self.isRepeated = isRepeated
     }
 
     /// The caller's user, read from `/proc` if it is not in the request; `UInt32.max` if it cannot be seen.

@@ -49,6 +49,8 @@ public struct LivenessTable: Sendable {
     private(set) var expirations = Heap<Expiration>()
     private let retention: Duration
     private let isShared: Bool
+    /// Is told of each change of a record or a tombstone.
+    var persistence: (any LivenessPersistence)?
     /// Where the next incremental sweep continues.
     private var sweepPosition = (runtimes: 0, signals: 0, tombstones: 0)
 
@@ -103,6 +105,7 @@ public struct LivenessTable: Sendable {
             runtime: touch.runtime.flatMap { runtimes.index(of: $0) }, at: now)
         if let exit, let runtime = touch.runtime.flatMap({ runtimes.index(of: $0) }) {
             runtimes[runtime].record.end(by: exit, stamp: touch.stamp)
+            saveRuntime(at: runtime)
         }
         return true
     }
@@ -117,9 +120,11 @@ public struct LivenessTable: Sendable {
         var (isAlive, isNew) = (false, false)
         if let signal {
             signals[signal].merge(touch)
+            saveSignal(at: signal)
         } else if let path {
             signals.updateValue(Record(touch), forKey: path)
-            if isShared { tombstones.removeValue(forKey: .signal(path)) }
+            saveSignal(at: signals.count - 1)
+            removeTombstone(of: .signal(path))
             isNew = true
         }
         if let id = touch.runtime {
@@ -128,11 +133,13 @@ public struct LivenessTable: Sendable {
                 runtimes[runtime].record.merge(touch)
                 isAlive = runtimes.read(runtime) { $0.record.exit == nil }
                 deadline = runtimes[runtime].schedule(at: now)
+                saveRuntime(at: runtime)
             } else {
                 var new = Runtime(record: Record(touch))
                 deadline = new.schedule(at: now)
                 runtimes.updateValue(new, forKey: id)
-                if isShared { tombstones.removeValue(forKey: .runtime(id)) }
+                saveRuntime(at: runtimes.count - 1)
+                removeTombstone(of: .runtime(id))
                 (isAlive, isNew) = (true, true)
             }
             if let deadline { addExpiration(Expiration(offset: deadline, id: id)) }
@@ -156,6 +163,7 @@ public struct LivenessTable: Sendable {
         else { return nil }
         record.end(by: exit, stamp: stamp.later(than: record.stamp))
         runtimes[index].record = record
+        saveRuntime(at: index)
         return record
     }
 
@@ -189,23 +197,42 @@ public struct LivenessTable: Sendable {
         case .runtime(let id): runtimes.removeValue(forKey: id)
         case .signal(let path): signals.removeValue(forKey: path)
         }
+        persistence?.removeRecord(of: subject)
         guard isShared, tombstones.count < Self.tombstoneLimit || tombstones[subject] != nil else { return }
-        tombstones.updateValue(Tombstone(stamp: stamp, deadline: (now + retention).offset), forKey: subject)
+        let deadline = now + retention
+        tombstones.updateValue(Tombstone(stamp: stamp, deadline: deadline.offset), forKey: subject)
+        persistence?.saveTombstone(stamp, until: deadline, of: subject)
+    }
+
+    private mutating func removeTombstone(of subject: RecordSubject) {
+        guard isShared, tombstones.index(of: subject) != nil else { return }
+        tombstones.removeValue(forKey: subject)
+        persistence?.removeTombstone(of: subject)
     }
 
     /// Drops a signal file's record without a tombstone: the file was renamed or replaced, not forgotten.
     public mutating func drop(signal path: [UInt8]) {
         signals.removeValue(forKey: SignalPath(bytes: path))
+        persistence?.removeRecord(of: .signal(SignalPath(bytes: path)))
     }
 
     // MARK: Stamps
 
     /// Shifts all stamps of an origin whose clock turned out to be another.
     mutating func moveStamps(of origin: Origin, by change: Duration) {
-        for index in runtimes.entries.indices { runtimes[index].record.shiftStamp(of: origin, by: change) }
-        for index in signals.entries.indices { signals[index].shiftStamp(of: origin, by: change) }
+        for index in runtimes.entries.indices {
+            runtimes[index].record.shiftStamp(of: origin, by: change)
+            saveRuntime(at: index)
+        }
+        for index in signals.entries.indices {
+            signals[index].shiftStamp(of: origin, by: change)
+            saveSignal(at: index)
+        }
         for index in tombstones.entries.indices where tombstones[index].stamp.origin == origin {
             tombstones[index].stamp.time = tombstones[index].stamp.time + change
+            let (subject, tombstone) = tombstones.entries[index]
+            persistence?.saveTombstone(
+                tombstone.stamp, until: ContinuousClock.Instant(offset: tombstone.deadline), of: subject)
         }
     }
 
@@ -251,6 +278,7 @@ public struct LivenessTable: Sendable {
                 expirations.insert(Expiration(offset: later, id: next.id))
             } else if let deadline = runtimes.read(index, { $0.record.exit == nil ? $0.record.deadline : nil }) {
                 expired.append(Expiration(offset: deadline.offset, id: next.id))
+                saveRuntime(at: index)
             }
         }
         return expired
@@ -272,15 +300,54 @@ public struct LivenessTable: Sendable {
 
     private mutating func sweepSome(at now: ContinuousClock.Instant, limit: Int) {
         let oldest = now - retention
+        let persistence = persistence
         sweepPosition.runtimes = runtimes.removeValues(from: sweepPosition.runtimes, limit: limit) {
             $0.record.isObsolete(since: oldest)
+        } onRemoval: {
+            persistence?.removeRecord(of: .runtime($0))
         }
         sweepPosition.signals = signals.removeValues(from: sweepPosition.signals, limit: limit) {
             $0.isObsolete(since: oldest)
+        } onRemoval: {
+            persistence?.removeRecord(of: .signal($0))
         }
         sweepPosition.tombstones = tombstones.removeValues(from: sweepPosition.tombstones, limit: limit) {
             $0.deadline <= now.offset
+        } onRemoval: {
+            persistence?.removeTombstone(of: $0)
         }
+    }
+
+    // MARK: Persistence
+
+    /// - Parameter index: Of an entry of `runtimes`.
+    private func saveRuntime(at index: Int) {
+        guard let persistence else { return }
+        let id = runtimes.entries[index].key
+        runtimes.read(index) {
+            persistence.save($0.record, of: .runtime(id), isExpiryPending: $0.scheduled != nil)
+        }
+    }
+
+    private func saveSignal(at index: Int) {
+        guard let persistence else { return }
+        let path = signals.entries[index].key
+        signals.read(index) { persistence.save($0, of: .signal(path), isExpiryPending: false) }
+    }
+
+    mutating func restore(_ record: Record, of subject: RecordSubject, isExpiryPending: Bool) {
+        switch subject {
+        case .signal(let path): signals.updateValue(record, forKey: path)
+        case .runtime(let id):
+            let deadline = record.deadline.offset
+            runtimes.updateValue(Runtime(record: record, scheduled: isExpiryPending ? deadline : nil), forKey: id)
+            // Also if it has passed meanwhile: the expiry is still to be reported.
+            if isExpiryPending { addExpiration(Expiration(offset: deadline, id: id)) }
+        }
+    }
+
+    mutating func restore(_ tombstone: Tombstone, of subject: RecordSubject) {
+        tombstones.updateValue(tombstone, forKey: subject)
     }
 }
 

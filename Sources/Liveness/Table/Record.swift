@@ -14,7 +14,8 @@ public struct Record: Hashable, Sendable {
         public let process: Touch.Process
         public let noticedAt: WallTime
         public var at: ContinuousClock.Instant { ContinuousClock.Instant(offset: offset) }
-        private let offset: Duration
+        /// The same as an offset.
+        package let offset: Duration
 
         public init(of process: Touch.Process, noticedAt: WallTime, at: ContinuousClock.Instant) {
             self.process = process
@@ -33,7 +34,8 @@ public struct Record: Hashable, Sendable {
         get { ContinuousClock.Instant(offset: deadlineOffset) }
         set { deadlineOffset = newValue.offset }
     }
-    private var deadlineOffset: Duration
+    /// The same as an offset.
+    package private(set) var deadlineOffset: Duration
 
     /// Set from the end of the root process until the next touch.
     public private(set) var exit: Exit?
@@ -48,6 +50,17 @@ public struct Record: Hashable, Sendable {
         self.touch = touch
         deadlineOffset = touch.deadline.offset
         if touch.evidence == .path { ownDocument = touch.document } else { sharedDocument = touch.document }
+    }
+
+    /// A record that was saved.
+    package init(
+        _ touch: Touch, deadlineOffset: Duration, exit: Exit?, ownDocument: Document?, sharedDocument: Document?
+    ) {
+        self.touch = touch
+        self.deadlineOffset = deadlineOffset
+        self.exit = exit
+        self.ownDocument = ownDocument
+        self.sharedDocument = sharedDocument
     }
 
     /// The last touch's.

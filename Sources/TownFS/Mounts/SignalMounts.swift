@@ -120,4 +120,12 @@ enum SignalMount {
     case town
     /// A directory that can hold signal files, by its path relative to the town root.
     case directory([UInt8])
+
+    /// Relative to the town root.
+    var path: [UInt8] {
+        switch self {
+        case .town: []
+        case .directory(let path): path
+        }
+    }
 }

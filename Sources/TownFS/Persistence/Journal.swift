@@ -5,123 +5,172 @@ import Liveness
 import Logging
 import SystemPackage
 
-/// Changes of signal files that are not in their backing files yet, in memory that outlives the worker.
+/// The state of a town in memory that outlives the worker: the contents of signal files, and the liveness table.
 ///
-/// The worker appends to a `SharedLog`, which the keeper reads after the worker's death. A touch costs a copy of its
-/// document and no wakeup.
+///     │ SharedLog: Journal, LivenessLog, root processes │ Counters │
+///
+/// The worker appends to the log. Its successor goes on with it; without one, the keeper replays the contents that are
+/// not in their backing files. A touch costs a copy of its document and no wakeup.
 package final class Journal: Sendable {
-    /// A change of a signal file.
-    ///
-    /// The last one of a path counts.
+    /// A change of a signal file; the last one of a path counts.
     enum Event {
         /// It was touched and has this content.
         case content(SignalFile.Content)
+        /// It has this content, and its backing file has the same document.
+        case written(SignalFile.Content)
         /// It was unlinked.
         case unlinked
-        /// Its backing file is up to date, or it is no longer at this path.
+        /// It is no longer at this path, or its content is only in its backing file.
         case clean
     }
 
-    private static let kind: SharedLog.Kind = 1
-    private static let regionSize = 64 << 20
+    let log: SharedLog
+    let counters: Counters
+    private let memory: SharedMemory
 
-    private let log: SharedLog
+    /// The number of bytes that a journal needs, a multiple of the page size.
+    package static func size(ofRegion regionSize: Int) -> Int { SharedLog.size(ofRegion: regionSize) + Counters.size }
 
-    /// Creates empty memory, close-on-exec.
+    /// Creates empty memory, close-on-exec; the keeper passes it to the worker by descriptor number.
     ///
-    /// The keeper passes it to the worker by descriptor number.
-    package static func makeMemory() throws(Errno) -> OwnedDescriptor {
-        let memory = try SharedMemory(named: "pulsefs-journal", size: SharedLog.size(ofRegion: regionSize))
+    /// - Parameter regionSize: The size of a region of the log in bytes; only pages that were written to take memory.
+    package static func makeMemory(regionSize: Int = 256 << 20) throws(Errno) -> OwnedDescriptor {
+        let memory = try SharedMemory(named: "pulsefs-journal", size: size(ofRegion: regionSize))
         return try OwnedDescriptor(duplicating: memory.descriptor)
     }
 
     /// Maps the memory: in the worker to append, in the keeper to replay.
     package convenience init(takingOwnershipOf memory: consuming OwnedDescriptor) throws(Errno) {
-        try self.init(SharedLog(SharedMemory(takingOwnershipOf: memory), regionSize: Self.regionSize))
+        let memory = try SharedMemory(takingOwnershipOf: memory)
+        self.init(in: memory, at: 0, size: memory.size)
     }
 
-    /// A journal in a log that others may use, too.
-    init(_ log: SharedLog) {
-        self.log = log
+    /// A journal in a section of the memory, which is empty if it is all zeros.
+    ///
+    /// - Parameters:
+    ///   - offset: Where the section begins, a multiple of the page size.
+    ///   - size: See `size(ofRegion:)`.
+    package init(in memory: SharedMemory, at offset: Int, size: Int) {
+        self.memory = memory
+        let regionSize = (size - Self.size(ofRegion: 0)) / 2
+        log = SharedLog(memory, at: offset, regionSize: regionSize)
+        counters = Counters(in: memory, at: offset + SharedLog.size(ofRegion: regionSize))
     }
+
+    /// Another process's view of a journal that has its memory for itself; for tests.
+    convenience init(sharing journal: Journal) throws(Errno) {
+        try self.init(takingOwnershipOf: OwnedDescriptor(duplicating: journal.memory.descriptor))
+    }
+
+    // MARK: Appending
 
     /// Adds an entry, which survives this process.
     ///
     /// - Returns: False if there is no room: the caller must write the document back before it replies.
     func append(_ event: Event, at path: [UInt8]) -> Bool {
-        path.withUnsafeBytes { path in
-            switch event {
-            case .content(let content):
-                log.append(Self.kind, key: path, size: 1 + content.journaledSize) { target in
-                    target.storeBytes(of: 1, as: UInt8.self)
-                    content.write(to: target + 1)
-                }
-            case .unlinked: log.append(Self.kind, key: path, size: 1) { $0.storeBytes(of: 2, as: UInt8.self) }
-            case .clean: log.batch { $0.remove(Self.kind, key: path) }
-            }
-        }
+        var entries = EntryBuffer()
+        Self.put(event, at: path, into: &entries)
+        return append(entries)
     }
+
+    /// Adds entries of any kind at once.
+    func append(_ entries: borrowing EntryBuffer) -> Bool {
+        if log.append(entries) { return true }
+        // Contents that are also in backing files make room.
+        var paths: [[UInt8]] = []
+        log.forEach(LivenessLog.Kind.content) { path, value in
+            if value?.first == EventCode.written { paths.append(Array(path)) }
+        }
+        for path in paths { log.remove(LivenessLog.Kind.content, key: path) }
+        return log.append(entries)
+    }
+
+    /// The paths of the mounts for which a startup scan was completed.
+    var scanned: Set<[UInt8]> { Set(log.entries(LivenessLog.Kind.scanned).keys) }
+
+    func recordScan(of path: [UInt8]) { _ = log.append(LivenessLog.Kind.scanned, key: path, value: []) }
+
+    // MARK: Replaying
 
     /// The last event of each path; `clean` ones may be missing.
     func replay() -> [[UInt8]: Event] {
         var events: [[UInt8]: Event] = [:]
-        log.forEach(Self.kind) { path, value in
+        log.forEach(LivenessLog.Kind.content) { path, value in
             if let event = value.map(Self.decode) ?? .clean { events[Array(path)] = event }
         }
         return events
     }
 
-    /// Nil if it is invalid.
+    // MARK: Entries
+
+    // event (1 byte), and for `content` and `written`: owner │ modified │ changed │ deadline (16) │ request (8)
+    // │ backing time (with -1 nanoseconds for nil) │ document
+
+    private enum EventCode {
+        static let content: UInt8 = 1
+        static let unlinked: UInt8 = 2
+        static let written: UInt8 = 3
+    }
+
+    static func put(_ event: Event, at path: [UInt8], into entries: inout EntryBuffer) {
+        switch event {
+        case .content(let content): put(EventCode.content, content, at: path, into: &entries)
+        case .written(let content): put(EventCode.written, content, at: path, into: &entries)
+        case .unlinked: put(EventCode.unlinked, nil, at: path, into: &entries)
+        case .clean: path.withUnsafeBytes { entries.remove(LivenessLog.Kind.content, key: $0) }
+        }
+    }
+
+    private static func put(
+        _ code: UInt8, _ content: SignalFile.Content?, at path: [UInt8], into entries: inout EntryBuffer
+    ) {
+        entries.begin(LivenessLog.Kind.content, room: path.count + 128 + (content?.document.bytes.count ?? 0))
+        entries.put(path)
+        entries.endKey()
+        entries.put(code)
+        if let content {
+            entries.put(content.ownership)
+            entries.put(content.modified)
+            entries.put(content.changed)
+            entries.put(content.deadline.sinceBoot)
+            entries.put(content.request)
+            entries.put(content.backingTime?.seconds ?? 0)
+            entries.put(content.backingTime?.nanoseconds ?? -1)
+            entries.put(content.document.bytes)
+        }
+        entries.end()
+    }
+
+    /// Nil if it is malformed, as no worker writes it.
     private static func decode(_ value: UnsafeRawBufferPointer) -> Event? {
-        var rest = value
-        switch rest.read(UInt8.self) {
-        case 1: return SignalFile.Content(journaled: rest).map { .content($0) }
-        case 2: return .unlinked
-        default: return nil
-        }
-    }
-}
-
-extension SignalFile.Content {
-    // Little-endian: mode, user, group (4 bytes each) │ modified: s (8), ns (4) │ backing time: s (8), ns (4; -1: none)
-    // │ document
-
-    fileprivate var journaledSize: Int { 3 * 4 + 2 * (8 + 4) + document.bytes.count }
-
-    /// Writes `journaledSize` bytes.
-    fileprivate func write(to target: UnsafeMutableRawPointer) {
-        var target = target
-        func put(_ number: some FixedWidthInteger) {
-            target.storeBytes(of: number.littleEndian, as: type(of: number))
-            target += MemoryLayout.size(ofValue: number)
-        }
-        put(ownership.mode)
-        put(ownership.user)
-        put(ownership.group)
-        put(modified.seconds)
-        put(modified.nanoseconds)
-        put(backingTime?.seconds ?? 0)
-        put(backingTime?.nanoseconds ?? -1)
-        document.bytes.withUnsafeBytes {
-            if let start = $0.baseAddress { target.copyMemory(from: start, byteCount: $0.count) }
+        var reader = ByteReader(value)
+        do throws(ByteReader.Malformed) {
+            switch try reader.number(UInt8.self) {
+            case EventCode.content: return .content(try content(&reader))
+            case EventCode.written: return .written(try content(&reader))
+            case EventCode.unlinked: return .unlinked
+            default: return nil
+            }
+        } catch {
+            return nil
         }
     }
 
-    /// Nil if the bytes are invalid.
-    fileprivate init?(journaled bytes: UnsafeRawBufferPointer) {
-        var rest = bytes
-        guard let mode = rest.read(mode_t.self), let user = rest.read(uid_t.self), let group = rest.read(gid_t.self),
-            let seconds = rest.read(Int64.self), let nanoseconds = rest.read(Int32.self),
-            (0..<1_000_000_000).contains(nanoseconds),
-            let backingSeconds = rest.read(Int64.self), let backingNanoseconds = rest.read(Int32.self),
-            (-1..<1_000_000_000).contains(backingNanoseconds)
-        else { return nil }
-        let modified = WallTime(seconds: seconds, nanoseconds: nanoseconds)
-        self.init(
-            document: Document(Array(rest)), modified: modified, changed: modified,
-            ownership: SignalFile.Ownership(mode: mode, user: user, group: group), deadline: .now,
+    private static func content(_ reader: inout ByteReader) throws(ByteReader.Malformed) -> SignalFile.Content {
+        let ownership = try reader.ownership()
+        let modified = try reader.wallTime()
+        let changed = try reader.wallTime()
+        let deadline = ContinuousClock.Instant(sinceBoot: try reader.duration())
+        let request = try reader.number(UInt64.self)
+        let backingSeconds = try reader.number(Int64.self)
+        let backingNanoseconds = try reader.number(Int32.self)
+        guard (-1..<1_000_000_000).contains(backingNanoseconds) else { throw ByteReader.Malformed() }
+        return SignalFile.Content(
+            document: Document(Array(reader.rest)), modified: modified, changed: changed, ownership: ownership,
+            deadline: deadline,
             backingTime: backingNanoseconds < 0
-                ? nil : WallTime(seconds: backingSeconds, nanoseconds: backingNanoseconds))
+                ? nil : WallTime(seconds: backingSeconds, nanoseconds: backingNanoseconds),
+            request: request)
     }
 }
 
@@ -151,7 +200,7 @@ package final class Recovery: Sendable {
                     case .unlinked:
                         // Another type of file may have the name by now.
                         if try name.status(in: directory)?.isRegularFile == true { try name.unlink(in: directory) }
-                    case .clean: break
+                    case .written, .clean: break
                     }
                 }
             } catch {

@@ -24,7 +24,7 @@ package final class SharedLog: Sendable {
 
     /// Continues the log in a section of the memory, which is empty if it is all zeros.
     ///
-    /// Reads all entries. To be called after the death of the process that appended to it.
+    /// The first use reads all entries: it has to come after the death of the process that appended to the log.
     ///
     /// - Parameters:
     ///   - offset: Where the section begins, a multiple of the page size.
@@ -38,6 +38,7 @@ package final class SharedLog: Sendable {
         _ body: (inout Writer) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         try writer.withLock { (writer) throws(Failure) in
+            writer.loadIfNeeded()
             defer { writer.publish() }
             return try body(&writer)
         }
@@ -67,6 +68,17 @@ package final class SharedLog: Sendable {
     /// The same with a value in memory.
     package func append(_ kind: Kind = 0, key: [UInt8], value: [UInt8]) -> Bool {
         value.withUnsafeBytes { append(kind, key: key, value: $0) }
+    }
+
+    /// Appends the entries of a buffer at once.
+    ///
+    /// - Returns: False if there was no room for some of them.
+    func append(_ entries: borrowing EntryBuffer) -> Bool {
+        batch { writer in
+            var isComplete = true
+            entries.forEach { entry in isComplete = writer.append(entry) && isComplete }
+            return isComplete
+        }
     }
 
     /// Removes a key.
@@ -107,9 +119,9 @@ package final class SharedLog: Sendable {
         /// A region of up to this size is not compacted.
         private static let compactionThreshold = 256 << 10
         /// In an entry's kind: the key was removed.
-        private static let removedBit: UInt8 = 1 << 7
+        fileprivate static let removedBit: UInt8 = 1 << 7
         // size of the rest (4 bytes) │ kind (1) │ size of the key (4) │ key │ value; numbers are little-endian
-        private static let prefixSize = 9
+        fileprivate static let prefixSize = 9
 
         private let memory: SharedMemory
         private let offset: Int
@@ -122,6 +134,7 @@ package final class SharedLog: Sendable {
         private var index = Index()
         /// The head word as it was stored or read last.
         private var published: UInt64 = 0
+        private var isLoaded = false
 
         fileprivate init(_ memory: SharedMemory, at offset: Int, regionSize: Int) {
             precondition(regionSize < Index.limit, "an offset in a region has 32 bits")
@@ -129,7 +142,6 @@ package final class SharedLog: Sendable {
             self.memory = memory
             self.offset = offset
             self.regionSize = regionSize
-            load()
         }
 
         private var head: UnsafeMutablePointer<UInt64> {
@@ -152,6 +164,16 @@ package final class SharedLog: Sendable {
             Self.writePrefix(to: entry, total, kind, key)
             write(entry + Self.prefixSize + key.count)
             recordEntry(of: kind, key, size: total, isRemoval: false)
+            return true
+        }
+
+        /// Appends an entry as it is in the memory.
+        fileprivate mutating func append(_ entry: UnsafeRawBufferPointer) -> Bool {
+            // because a buffer holds whole entries.
+            let source = entry.baseAddress!
+            guard makeRoom(entry.count), let parts = Self.entry(at: source, limit: entry.count) else { return false }
+            (start + used).copyMemory(from: source, byteCount: entry.count)
+            recordEntry(of: parts.kind, parts.key, size: entry.count, isRemoval: parts.value == nil)
             return true
         }
 
@@ -222,12 +244,17 @@ package final class SharedLog: Sendable {
 
         // MARK: Reading
 
+        fileprivate mutating func loadIfNeeded() {
+            if !isLoaded { load() }
+        }
+
         fileprivate mutating func reloadIfChanged() {
-            if clinux_load_acquire(head) != published { load() }
+            if !isLoaded || clinux_load_acquire(head) != published { load() }
         }
 
         /// Indexes the entries in the memory, up to an invalid one, which no process publishes.
         private mutating func load() {
+            isLoaded = true
             published = clinux_load_acquire(head)
             region = Int(published >> 63)
             index = Index()
@@ -306,6 +333,80 @@ package final class SharedLog: Sendable {
             hasher.combine(kind)
             hasher.combine(bytes: key)
             return UInt32(truncatingIfNeeded: hasher.finalize())
+        }
+    }
+}
+
+/// Entries of a log that are to be appended at once, in the form that they have there.
+struct EntryBuffer: ~Copyable {
+    private var bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 8)
+    private var used = 0
+    /// Where the entry that is being added begins.
+    private var entry = 0
+
+    deinit { bytes.deallocate() }
+
+    var isEmpty: Bool { used == 0 }
+
+    mutating func removeAll() { used = 0 }
+
+    // MARK: Adding
+
+    /// Begins an entry: its key is put next.
+    ///
+    /// - Parameter room: At least the number of bytes that will be put.
+    mutating func begin(_ kind: SharedLog.Kind, room: Int) {
+        entry = used
+        let needed = used + SharedLog.Writer.prefixSize + room
+        if needed > bytes.count { grow(to: needed) }
+        bytes.storeBytes(of: kind, toByteOffset: entry + 4, as: UInt8.self)
+        used += SharedLog.Writer.prefixSize
+    }
+
+    /// Ends the key: the value is put next.
+    mutating func endKey() {
+        let size = used - entry - SharedLog.Writer.prefixSize
+        bytes.storeBytes(of: UInt32(size).littleEndian, toByteOffset: entry + 5, as: UInt32.self)
+    }
+
+    mutating func end() {
+        bytes.storeBytes(of: UInt32(used - entry - 4).littleEndian, toByteOffset: entry, as: UInt32.self)
+    }
+
+    /// Adds the removal of a key.
+    mutating func remove(_ kind: SharedLog.Kind, key: UnsafeRawBufferPointer) {
+        begin(kind | SharedLog.Writer.removedBit, room: key.count)
+        put(key)
+        endKey()
+        end()
+    }
+
+    mutating func put(_ number: some FixedWidthInteger) {
+        bytes.storeBytes(of: number.littleEndian, toByteOffset: used, as: type(of: number))
+        used += MemoryLayout.size(ofValue: number)
+    }
+
+    mutating func put(_ source: UnsafeRawBufferPointer) {
+        UnsafeMutableRawBufferPointer(rebasing: bytes[used...]).copyMemory(from: source)
+        used += source.count
+    }
+
+    private mutating func grow(to size: Int) {
+        let larger = UnsafeMutableRawBufferPointer.allocate(byteCount: max(size, 2 * bytes.count), alignment: 8)
+        larger.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[..<used]))
+        bytes.deallocate()
+        bytes = larger
+    }
+
+    // MARK: Reading
+
+    /// Calls `body` with each entry.
+    func forEach(_ body: (UnsafeRawBufferPointer) -> Void) {
+        var position = 0
+        while position < used {
+            let size = 4 + Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: position, as: UInt32.self)))
+            body(UnsafeRawBufferPointer(rebasing: bytes[position..<position + size]))
+            position += size
         }
     }
 }

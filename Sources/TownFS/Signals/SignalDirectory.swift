@@ -215,6 +215,7 @@ final class SignalDirectories: Sendable {
 
     init(town: Town) {
         root = SignalDirectory(root: town.configuration.patterns.root, town: town)
+        restore(from: town.journal, of: town)
     }
 
     /// The object of the directory `name` in `parent`; nil if no signal file can lie in it or under it.
@@ -226,9 +227,12 @@ final class SignalDirectories: Sendable {
     func directory(under mount: SignalMount) -> SignalDirectory? {
         switch mount {
         case .town: root
-        case .directory(let path): root.descendant(path) { $0.child($1) }
+        case .directory(let path): directory(at: path)
         }
     }
+
+    /// The object of a directory by its path.
+    func directory(at path: [UInt8]) -> SignalDirectory? { root.descendant(path) { $0.child($1) } }
 
     /// The object of a directory, if there is one.
     private func known(_ path: [UInt8]) -> SignalDirectory? {

@@ -60,8 +60,12 @@ package final class TreeFileSystem: HandleFileSystem {
             firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
             reliesOnBirths: !kind.isOverlay,
             handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil)
+        // A record that was forgotten must not come back.
+        let coverPath = cover.path
+        if town.scannedBefore.contains(coverPath) { return }
         var startupScan = StartupScan(of: town)
         startupScan.run(under: cover, in: root, signals)
+        town.journal.recordScan(of: coverPath)
     }
 
     package func connected(to connection: Connection) {
