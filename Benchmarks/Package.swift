@@ -16,11 +16,11 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     ],
     targets: [
-        // mallinfo2(3), which Swift's Glibc module leaves out.
-        .systemLibrary(name: "CMalloc"),
+        // C functions that Swift's Glibc module leaves out.
+        .systemLibrary(name: "CGNU"),
         .executableTarget(
             name: "PulsefsBench",
-            dependencies: [.product(name: "Liveness", package: "pulsefs"), "CMalloc", argumentParser, system]),
+            dependencies: [.product(name: "Liveness", package: "pulsefs"), "CGNU", argumentParser, system]),
         .testTarget(name: "PulsefsBenchTests", dependencies: ["PulsefsBench", argumentParser]),
     ],
     swiftLanguageModes: [.v6]

@@ -1,4 +1,4 @@
-# Sourced by install and uninstall: one list of what goes where, so that they cannot disagree.
+# Sourced by install and uninstall, so that both use the same list of files.
 # shellcheck shell=bash
 
 fail() {
@@ -18,28 +18,28 @@ done
 prefix=${prefix%/}
 destination=${DESTDIR-}
 
-# systemd reads units below these two prefixes only; for another one they go where the administrator's own are.
+# systemd reads units in these two prefixes only. With another prefix, they go to the administrator's directory.
 case $prefix in
 /usr | /usr/local) units=$prefix/lib/systemd ;;
 *) units=/etc/systemd ;;
 esac
 
-# source (relative to the repository, or "made:" and what install has the program print), destination, mode
+# Source (relative to the repository; "made:" and the text that the program prints), destination, mode.
 # shellcheck disable=SC2034
 installed_files=(
     ".build/release/pulsefs $prefix/bin/pulsefs 755"
-    # mount(8) looks here and nowhere else.
+    # The only directory in which mount(8) looks.
     "mount-scripts/mount.fuse.pulsefs /sbin/mount.fuse.pulsefs 755"
     "mount-scripts/pulsefs@.service $units/system/pulsefs@.service 644"
     "mount-scripts/pulsefs@.service $units/user/pulsefs@.service 644"
     "made:manual $prefix/share/man/man1/pulsefs.1 644"
-    # Where each shell looks by itself.
+    # The default directories of the shells.
     "made:bash $prefix/share/bash-completion/completions/pulsefs 644"
     "made:zsh $prefix/share/zsh/site-functions/_pulsefs 644"
     "made:fish $prefix/share/fish/vendor_completions.d/pulsefs.fish 644"
 )
 
-# Only a running systemd has something to reload, and only about its own files.
+# Only a running systemd must reload, and not after an install into DESTDIR.
 reload_units() {
     [[ -z $destination && -d /run/systemd/system ]] || return 0
     systemctl daemon-reload

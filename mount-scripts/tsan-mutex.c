@@ -1,9 +1,9 @@
-// Tells the thread sanitizer of what Synchronization.Mutex does when it is contended.
+// Tells the thread sanitizer about contended locks of Synchronization.Mutex.
 //
 // The fast paths of lock and unlock are compiled into the caller, where the sanitizer sees their atomics. The slow
-// paths are inside libswiftSynchronization and end in futex(2), which it does not see: a contended lock is then
-// reported as a race on what it guards. These functions take the place of the slow ones (LD_PRELOAD), call them, and
-// report the lock as taken or given up. Swift's own clang must build this: only it knows the calling convention.
+// paths are inside libswiftSynchronization and end in futex(2), which it does not see, so it reports a contended lock as
+// a race on the guarded data. These functions replace the slow paths (LD_PRELOAD), call them, and report an acquire or a
+// release. Only Swift's own clang knows the calling convention.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
@@ -11,7 +11,7 @@
 #define LOCK_SLOW "$s15Synchronization12_MutexHandleV9_lockSlowyys6UInt32VF"
 #define UNLOCK_SLOW "$s15Synchronization12_MutexHandleV11_unlockSlowyyF"
 
-// Weak, because the compiler and the package manager load this library too, and have no sanitizer in them.
+// Weak, because the compiler and the package manager load this library, too, and contain no sanitizer.
 extern void __tsan_acquire(void *address) __attribute__((weak));
 extern void __tsan_release(void *address) __attribute__((weak));
 

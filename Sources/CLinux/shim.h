@@ -12,6 +12,7 @@
 #include <features.h>
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <sched.h>
@@ -50,6 +51,12 @@ static inline int clinux_renameat2(int from_directory, const char *from, int to_
 
 // pidfd_open(2): no wrapper before glibc 2.36. The descriptor is close-on-exec by the kernel's own rule.
 static inline int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0u); }
+
+// tgkill(2) with signal 0: declared by <signal.h> under _GNU_SOURCE only. Whether a thread is its process's main thread.
+static inline _Bool clinux_is_main_thread(pid_t thread) {
+    // The kernel compares the two numbers before it checks the permission.
+    return syscall(SYS_tgkill, thread, thread, 0) == 0 || errno == EPERM;
+}
 
 // open(2): a macro made of others, which Swift does not import.
 static const int clinux_tmpfile = O_TMPFILE;

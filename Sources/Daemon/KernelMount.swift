@@ -13,9 +13,7 @@ package enum KernelMount {
         /// Nothing has been read from it yet.
         let connection: OwnedDescriptor
         let entry: MountInfo
-        /// Keeps the superblock alive.
-        ///
-        /// Only root has it.
+        /// Keeps the superblock alive; only root has it.
         let superblock: FileSystemContext?
     }
 
@@ -48,32 +46,32 @@ package enum KernelMount {
             // What the backing file system forbids stays forbidden.
             var backing = FileSystemStatus()
             _ = try retryingInterrupts { fstatvfs(root, &backing) }
-            let inherited = MountRestriction.allCases.filter { backing.f_flag & $0.statvfsFlag != 0 }
-            let restrictions = Set(options.restrict + inherited)
+            let restrictions = Set(
+                options.restrict + MountRestriction.allCases.filter { backing.f_flag & $0.flags.statvfs != 0 })
             let context = try FileSystemContext(type: "fuse")
-            try context.set("source", to: source)
-            try context.set("subtype", to: "pulsefs")
-            try context.set("fd", to: "\(connection.rawValue)")
-            try context.set("rootmode", to: "40000")
-            try context.set("user_id", to: "\(geteuid())")
-            try context.set("group_id", to: "\(getegid())")
+            for (option, value) in [
+                ("source", source), ("subtype", "pulsefs"), ("fd", "\(connection.rawValue)"), ("rootmode", "40000"),
+                ("user_id", "\(geteuid())"), ("group_id", "\(getegid())"),
+            ] { try context.set(option, to: value) }
             try context.set("default_permissions")
             if options.allowOther { try context.set("allow_other") }
             if restrictions.contains(.readOnly) { try context.set("ro") }
-            let id = try context.mount(on: root, attributes: restrictions.reduce(0) { $0 | $1.attribute })
+            let id = try context.mount(on: root, attributes: restrictions.reduce(0) { $0 | $1.flags.fsmount })
             guard let entry = try MountTable().entry(id) else { throw Errno.noSuchFileOrDirectory }
             return Mounted(connection: connection, entry: entry, superblock: context)
         } catch let error as Errno {
-            throw Failure("cannot mount on \(path): \(error)\(hint(error))")
+            let hint =
+                switch error {
+                case .notPermitted: ". Mounting needs CAP_SYS_ADMIN; a container may have been started without it"
+                case .operationNotSupportedByDevice: ". The kernel has no FUSE: try 'modprobe fuse'"
+                default: ""
+                }
+            throw Failure("cannot mount on \(path): \(error)\(hint)")
         }
     }
 
-    private static func hint(_ error: Errno) -> String {
-        switch error {
-        case .notPermitted: ". Mounting needs CAP_SYS_ADMIN; a container may have been started without it"
-        case .operationNotSupportedByDevice: ". The kernel has no FUSE: try 'modprobe fuse'"
-        default: ""
-        }
+    private static var missingFusermount: Failure {
+        Failure("cannot mount as an ordinary user: fusermount3 is missing. Install the package fuse3.")
     }
 
     private static func mountAsUser(on path: String, _ options: MountOptions, _ source: String) throws -> Mounted {
@@ -84,18 +82,17 @@ package enum KernelMount {
         let name = String(source.flatMap { $0 == "," || $0 == "\\" ? ["\\", $0] : [$0] })
         var list = ["fsname=\(name)", "subtype=pulsefs", "default_permissions"] + options.restrict.map(\.rawValue)
         if options.allowOther { list.append("allow_other") }
-        let status: Int32
-        let errors: String
+        let outcome: (status: Int32, errors: String)
         do throws(Errno) {
-            (status, errors) = try runFusermount(
+            outcome = try runFusermount(
                 ["-o", list.joined(separator: ","), "--", path], passing: theirs.rawValue,
                 environment: ["_FUSE_COMMFD=3"])
         } catch .noSuchFileOrDirectory {
-            throw Failure("cannot mount as an ordinary user: fusermount3 is missing. Install the package fuse3.")
+            throw missingFusermount
         } catch {
             throw Failure("cannot run fusermount3: \(error)")
         }
-        guard status == 0 else { throw Failure("cannot mount on \(path): \(errors)") }
+        guard outcome.status == 0 else { throw Failure("cannot mount on \(path): \(outcome.errors)") }
         var byte: UInt8 = 0
         var received: CInt = -1
         _ = clinux_receive_message(ours.rawValue, &byte, 1, &received)
@@ -129,9 +126,7 @@ package enum KernelMount {
 
     /// Fails, before anything is started, if FUSE cannot be used here.
     package static func check() throws {
-        if geteuid() != 0, FilePaths.inSearchPath("fusermount3") == nil {
-            throw Failure("cannot mount as an ordinary user: fusermount3 is missing. Install the package fuse3.")
-        }
+        if geteuid() != 0, FilePaths.inSearchPath("fusermount3") == nil { throw missingFusermount }
         // fusermount3 opens the device with the caller's rights.
         if access(device, R_OK | W_OK) == -1 { throw unusableDevice(.current) }
     }
@@ -158,12 +153,14 @@ package enum KernelMount {
     ///   mounted on top of it.
     package static func unmount(_ mount: MountInfo, isLazy: Bool) throws(Errno) {
         guard let mount = try MountTable().current(mount) else { throw .invalidArgument }
-        let flags = isLazy ? CInt(MNT_DETACH) : 0
+        let flags = CInt(UMOUNT_NOFOLLOW) | (isLazy ? CInt(MNT_DETACH) : 0)
         let mountpoint = try Mountpoint(of: mount)
         do throws(Errno) {
-            _ = try retryingInterrupts { umount2(mountpoint.path, CInt(UMOUNT_NOFOLLOW) | flags) }
+            _ = try retryingInterrupts { umount2(mountpoint.path, flags) }
         } catch .notPermitted where geteuid() != 0 {
-            try unmountAsUser(mount, isLazy: isLazy)
+            let (status, _) = try runFusermount(["-u"] + (isLazy ? ["-z"] : []) + ["--", mount.path])
+            // fusermount3 gives the reason only as text. For a mount of ours it is EBUSY.
+            guard status == 0 else { throw mount.user == geteuid() ? .resourceBusy : .notPermitted }
         }
         if mount.isPulse { PulseMountpoint.remove(in: mountpoint.parent.rawValue) }
     }
@@ -178,11 +175,10 @@ package enum KernelMount {
         let path: String
 
         init(of mount: MountInfo) throws(Errno) {
-            let slash = mount.path.lastIndex(of: "/") ?? mount.path.startIndex
-            let name = String(mount.path[slash...].dropFirst())
+            let full = FilePath(mount.path)
+            let name = full.lastComponent?.string ?? ""
             let parent = try OwnedDescriptor(
-                opening: slash == mount.path.startIndex ? "/" : String(mount.path[..<slash]), in: AT_FDCWD,
-                O_PATH | O_DIRECTORY)
+                opening: full.removingLastComponent().string, in: AT_FDCWD, O_PATH | O_DIRECTORY)
             // Closed before the unmount: it uses the mount.
             let top = try OwnedDescriptor(opening: name, in: parent.rawValue, O_PATH | O_NOFOLLOW)
             guard ProcFS.location(ofLink: "/proc/self/fd/\(top.rawValue)")?.mount == UInt64(mount.id) else {
@@ -193,17 +189,10 @@ package enum KernelMount {
         }
     }
 
-    private static func unmountAsUser(_ mount: MountInfo, isLazy: Bool) throws(Errno) {
-        let (status, _) = try runFusermount(["-u"] + (isLazy ? ["-z"] : []) + ["--", mount.path])
-        // fusermount3 gives the reason only as text. For a mount of ours it is EBUSY.
-        guard status == 0 else { throw mount.user == geteuid() ? .resourceBusy : .notPermitted }
-    }
-
     /// Detaches mounts that may be in use.
     ///
     /// A mount that is gone already is no error, and one failure stops no other.
     package static func detach(_ mounts: [MountInfo]) throws(Errno) {
-        guard !mounts.isEmpty else { return }
         let table = try MountTable()
         var failure: Errno?
         for mount in mounts where table.current(mount) != nil {
@@ -214,11 +203,6 @@ package enum KernelMount {
             }
         }
         if let failure { throw failure }
-    }
-
-    /// Detaches all mounts of a town.
-    package static func detachAll(of main: MountInfo) throws(Errno) {
-        try detach(MountTable().signalMounts(of: main) + [main])
     }
 
     /// Whether a mount is in use; only root can ask.
@@ -233,7 +217,7 @@ package enum KernelMount {
         return error == .resourceBusy
     }
 
-    /// Ends the connection of a FUSE mount: everybody who waits for its server gets an error.
+    /// Ends the connection of a FUSE mount: every caller that waits for its server gets an error.
     ///
     /// - Throws: `noSuchFileOrDirectory` where the fusectl file system is not mounted.
     package static func abort(_ mount: MountInfo) throws(Errno) {

@@ -50,15 +50,18 @@ package struct MirrorOptions: ParsableArguments {
 
     package func validate() throws {
         if redis != nil, redisFile != nil { throw ValidationError("--redis and --redis-file exclude each other.") }
-        if let redis {
+        if let redis, try Self.parse(redis).holdsSecret {
             // Without the URL, which may contain a password.
-            guard try !Self.parse(redis).holdsSecret else {
-                throw ValidationError(
-                    "--redis must not contain a user or password, since all users can see arguments: put the URL into \(RedisSecret.variable) or a file (--redis-file)."
-                )
+            throw ValidationError(
+                "--redis must not contain a user or password, since all users can see arguments: put the URL into \(RedisSecret.variable) or a file (--redis-file)."
+            )
+        }
+        if let townName {
+            let isAllowed = townName.utf8.allSatisfy(RuntimeID.isAllowedInName)
+            guard isAllowed, (1...100).contains(townName.utf8.count) else {
+                throw ValidationError("--town-name takes up to 100 ASCII letters, digits and _ . -")
             }
         }
-        if let townName { try Self.check(townName: townName) }
         if share, townName == nil { throw ValidationError("--share needs --town-name.") }
         guard redisPrefix.utf8.count <= 200, redisPrefix.utf8.allSatisfy({ (0x21..<0x7f).contains($0) }) else {
             throw ValidationError("--redis-prefix must be printable ASCII without spaces, at most 200 characters.")
@@ -70,15 +73,6 @@ package struct MirrorOptions: ParsableArguments {
             return try RedisURL(text)
         } catch {
             throw ValidationError("The Redis URL is invalid: \(error)")
-        }
-    }
-
-    private static func check(townName: String) throws {
-        let isFit =
-            (1...100).contains(townName.utf8.count)
-            && townName.utf8.allSatisfy { RuntimeID.isAllowed($0) && $0 != UInt8(ascii: "/") }
-        guard isFit else {
-            throw ValidationError("--town-name takes up to 100 ASCII letters, digits and _ . -")
         }
     }
 
@@ -115,9 +109,7 @@ package struct MirrorOptions: ParsableArguments {
                 ("--redis-ca", redisCa != nil),
             ]
             guard let (option, _) = unused.first(where: \.1) else { return nil }
-            throw Failure(
-                "\(option) needs a Redis: --redis, --redis-file or \(RedisSecret.variable).",
-                .usage)
+            throw Failure("\(option) needs a Redis: --redis, --redis-file or \(RedisSecret.variable).", .usage)
         }
         try RedisSecret.keepOutOfCores()
         do {
@@ -126,11 +118,9 @@ package struct MirrorOptions: ParsableArguments {
             throw Failure("\(error)", .usage)
         }
         for (option, file) in [("--redis-file", redisFile), ("--redis-ca", redisCa)] {
-            // In the town, the worker would wait for itself.
-            guard let file, let resolved = try? FilePaths.resolved(file) else { continue }
-            if resolved.hasPrefix(town + "/") {
-                throw Failure("\(file) lies in the town; keep the file of \(option) elsewhere.", .usage)
-            }
+            // In the town, the worker would wait for itself. A file that cannot be resolved is reported when it is read.
+            guard let file, (try? FilePaths.resolved(file))?.hasPrefix(town + "/") == true else { continue }
+            throw Failure("\(file) is in the town; keep the file of \(option) elsewhere.", .usage)
         }
         if let redisCa, access(redisCa, R_OK) != 0 { throw Failure("cannot read \(redisCa): \(Errno.current).") }
         if let runtimeIds {
@@ -149,8 +139,7 @@ package struct MirrorOptions: ParsableArguments {
     /// The mirror's configuration; nil without a mirror.
     func configuration(of town: String, secret: RedisSecret?) throws -> MirrorConfiguration? {
         guard isEnabled else { return nil }
-        let host = Host.name
-        let origin = Origin(host: host, path: town, machine: Host.machineID)
+        let origin = Origin(host: Host.name, path: town, machine: Host.machineID)
         let read: @Sendable () throws -> RedisURL
         if let redis {
             let url = try Self.parse(redis)
@@ -162,8 +151,7 @@ package struct MirrorOptions: ParsableArguments {
         } else {
             throw Failure("the Redis URL was not inherited.")
         }
-        let redisCa = redisCa
-        var configuration = MirrorConfiguration(townName: townName ?? origin.name, origin: origin) {
+        var configuration = MirrorConfiguration(townName: townName ?? origin.name, origin: origin) { [redisCa] in
             RedisOptions(url: try read(), caFile: redisCa)
         }
         configuration.prefix = redisPrefix

@@ -11,7 +11,7 @@ package struct MountOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp("How long a touch proves life: 500ms, 90s, 5m, 1h.", valueName: "duration"),
-        transform: { try parseDuration($0) })
+        transform: { try Duration(spelled: $0) })
     package var ttl: Duration = Touch.defaultTTL
 
     @Option(
@@ -43,7 +43,7 @@ package struct MountOptions: ParsableArguments {
 
     @Option(
         help:
-            "What work on ordinary files counts as: off, nothing; observe, life in pulsefs's own answers; or beat, life that tools also read in an agent's heartbeat."
+            "Whether work on ordinary files proves life: off, no; observe, in the answers of pulsefs; or beat, also in the heartbeat files that tools read."
     )
     package var activity = Town.Activity.observe
 
@@ -89,21 +89,19 @@ package struct MountOptions: ParsableArguments {
     /// - Throws: a sentence for the user.
     package func validate() throws {
         _ = try patterns()
-        if scope == .signals { try checkScope() }
+        if scope == .signals {
+            if signalPatterns.isEmpty { throw ValidationError("--scope=signals needs a signal pattern.") }
+            for pattern in signalPatterns {
+                guard let objection = SignalPatterns.objectionToCovering(pattern) else { continue }
+                throw ValidationError("--scope=signals cannot use the signal pattern '\(pattern)': \(objection).")
+            }
+        }
         if noAttribution, activity == .beat {
             throw ValidationError("--activity=beat needs attribution, which --no-attribution turns off.")
         }
         for name in ignoreCommand where name.isEmpty || name.contains("/") {
             throw ValidationError("--ignore-command takes the name of a program, not '\(name)'.")
         }
-    }
-
-    private func checkScope() throws {
-        for pattern in signalPatterns {
-            guard let objection = SignalPatterns.objectionToCovering(pattern) else { continue }
-            throw ValidationError("--scope=signals cannot use the signal pattern '\(pattern)': \(objection).")
-        }
-        if signalPatterns.isEmpty { throw ValidationError("--scope=signals needs a signal pattern.") }
     }
 
     private var signalPatterns: [String] { (noDefaultSignals ? [] : SignalPatterns.defaults) + signal }
@@ -137,7 +135,10 @@ package struct MountOptions: ParsableArguments {
 
     /// The same options as arguments of the worker.
     package var arguments: [String] {
-        var arguments = ["--ttl", "\(ttl.nanoseconds)ns", "--on-expiry", onExpiry.rawValue]
+        // 100 years fit into an Int64.
+        let (seconds, attoseconds) = ttl.components
+        let nanoseconds = seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+        var arguments = ["--ttl", "\(nanoseconds)ns", "--on-expiry", onExpiry.rawValue]
         if scope != .town { arguments += ["--scope", scope.rawValue] }
         for glob in signal { arguments += ["--signal", glob] }
         if noAttribution { arguments.append("--no-attribution") }
@@ -151,17 +152,6 @@ package struct MountOptions: ParsableArguments {
         return arguments + mirror.arguments
     }
 
-    // MARK: Durations
-
-    /// Parses a whole number and a unit, such as `90s`: more than 0, at most 100 years.
-    package static func parseDuration(_ text: String) throws -> Duration {
-        do {
-            return try Duration(spelled: text)
-        } catch {
-            throw ValidationError("\(error)")
-        }
-    }
-
     // MARK: -o
 
     /// Options of mount(8) and fstab(5) that are not for the file system.
@@ -170,39 +160,38 @@ package struct MountOptions: ParsableArguments {
         "relatime", "noatime", "strictatime", "async", "owner", "group", "silent",
     ]
 
-    private static let withValue: Set<String> = [
-        "ttl", "scope", "signal", "on-expiry", "log", "redis", "redis-file", "redis-ca", "redis-prefix", "town-name",
-        "runtime-ids", "activity", "ignore-command",
+    /// Our own options, with `=` where there is a value.
+    private static let known = [
+        "ttl=", "scope=", "signal=", "no-default-signals", "on-expiry=", "no-attribution", "activity=",
+        "ignore-command=", "allow-other", "log=", "shared-backing", "no-passthrough", "foreground", "redis=",
+        "redis-file=", "redis-ca=", "redis-prefix=", "town-name=", "share", "runtime-ids=",
     ]
 
     /// Converts the words of `-o` to long options: `ttl=90s` to `--ttl 90s`.
     package static func arguments(fromMountOptions lists: [String]) throws -> [String] {
-        var arguments: [String] = []
-        for word in lists.flatMap({ $0.split(separator: ",") }) {
+        try lists.flatMap { $0.split(separator: ",") }.flatMap { word -> [String] in
             let parts = word.split(separator: "=", maxSplits: 1).map(String.init)
-            switch (parts[0], parts.dropFirst().first) {
-            case (let name, let value?) where withValue.contains(name):
-                arguments += ["--\(name)", value]
-            case ("no-default-signals", nil), ("no-attribution", nil), ("foreground", nil), ("allow-other", nil),
-                ("share", nil), ("shared-backing", nil), ("no-passthrough", nil):
-                arguments.append("--\(parts[0])")
+            let (name, value) = (parts.first ?? "", parts.dropFirst().first)
+            if let value, known.contains("\(name)=") { return ["--\(name)", value] }
+            if value == nil, known.contains(name) { return ["--\(name)"] }
             // The spelling of mount(8).
-            case ("allow_other", nil):
-                arguments.append("--allow-other")
-            case (let name, nil) where MountRestriction(rawValue: name) != nil:
-                arguments += ["--restrict", name]
-            case (let name, _) where generic.contains(name) || name.hasPrefix("x-") || name.hasPrefix("comment"):
-                continue
-            default:
-                // Never print a value: it may be a secret, and so may the rest of a word after a comma.
-                let isName = parts[0].utf8.allSatisfy { (0x61...0x7a).contains($0) || $0 == 0x2d || $0 == 0x5f }
-                throw ValidationError(
-                    "Unknown mount option\(isName ? " '\(parts[0])'" : ""). Known are ttl=, scope=, signal=, no-default-signals, on-expiry=, no-attribution, activity=, ignore-command=, allow-other, log=, shared-backing, no-passthrough, foreground, redis=, redis-file=, redis-ca=, redis-prefix=, town-name=, share and runtime-ids=."
-                )
-            }
+            if word == "allow_other" { return ["--allow-other"] }
+            if value == nil, MountRestriction(rawValue: name) != nil { return ["--restrict", name] }
+            if generic.contains(name) || name.hasPrefix("x-") || name.hasPrefix("comment") { return [] }
+            // Never print a value: it may be a secret, and so may the rest of a word after a comma.
+            let isName = name.utf8.allSatisfy { (0x61...0x7a).contains($0) || $0 == 0x2d || $0 == 0x5f }
+            let list = known.dropLast().joined(separator: ", ") + " and \(known[known.count - 1])"
+            throw ValidationError("Unknown mount option\(isName ? " '\(name)'" : ""). Known are \(list).")
         }
-        return arguments
     }
+}
+
+/// Which directories are mounted.
+package enum MountScope: String, ExpressibleByArgument, CaseIterable {
+    /// The whole town, by one mount.
+    case town
+    /// `.pulse` and each directory that can hold signal files, by one mount each.
+    case signals
 }
 
 /// Restrictions of a mount, in the words of mount(8).
@@ -212,33 +201,16 @@ package enum MountRestriction: String, ExpressibleByArgument, CaseIterable {
     case noDevices = "nodev"
     case noPrograms = "noexec"
 
-    /// The flag of fsmount(2).
-    var attribute: UInt32 {
+    /// Its flags for fsmount(2), and in statvfs(3), where they have the values of mount(2).
+    var flags: (fsmount: UInt32, statvfs: UInt) {
         switch self {
-        case .readOnly: UInt32(clinux_mount_attr_rdonly)
-        case .noSetID: UInt32(clinux_mount_attr_nosuid)
-        case .noDevices: UInt32(clinux_mount_attr_nodev)
-        case .noPrograms: UInt32(clinux_mount_attr_noexec)
-        }
-    }
-
-    /// The flag of statvfs(3), which has the value of that of mount(2).
-    var statvfsFlag: UInt {
-        switch self {
-        case .readOnly: UInt(MS_RDONLY)
-        case .noSetID: UInt(MS_NOSUID)
-        case .noDevices: UInt(MS_NODEV)
-        case .noPrograms: UInt(MS_NOEXEC)
+        case .readOnly: (UInt32(clinux_mount_attr_rdonly), UInt(MS_RDONLY))
+        case .noSetID: (UInt32(clinux_mount_attr_nosuid), UInt(MS_NOSUID))
+        case .noDevices: (UInt32(clinux_mount_attr_nodev), UInt(MS_NODEV))
+        case .noPrograms: (UInt32(clinux_mount_attr_noexec), UInt(MS_NOEXEC))
         }
     }
 }
 
 extension Town.Expiry: ExpressibleByArgument {}
 extension Town.Activity: ExpressibleByArgument {}
-
-extension Duration {
-    /// Whole nanoseconds; 100 years fit into an Int64.
-    fileprivate var nanoseconds: Int64 {
-        components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000
-    }
-}

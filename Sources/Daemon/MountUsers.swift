@@ -6,24 +6,22 @@ import SystemPackage
 /// Finds out what uses a mount, in all mount namespaces that `/proc` shows.
 ///
 /// Reads `/proc` and `/sys` only. The server of the mount is never asked: it may hang.
+///
+/// A failed read is not an error. It means that the process has ended, that its file is on another file system (statx(2)
+/// does not fail for a mount of ours), or that this user may not examine the process: `hiddenProcesses` counts those.
+/// Without `/proc` there is no mount table, so no caller gets here.
 package struct MountUsers {
     private let devices: Set<String>
     private let mounts: Set<UInt64>
-    /// Only what lies in one of these directories counts; nil means everything.
+    /// Only files in one of these directories count; nil means all.
     private let directories: [String]?
 
     /// A process that uses a mount.
-    package struct User: Hashable, Sendable {
+    package struct User: Sendable, CustomStringConvertible {
         package let name: String
         package let pid: Int32
         /// For example `its current directory` or `file /gt/x`.
         package let use: String
-
-        package init(name: String, pid: Int32, use: String) {
-            self.name = name
-            self.pid = pid
-            self.use = use
-        }
 
         package var description: String { "\(name) (pid \(pid): \(use))" }
     }
@@ -43,12 +41,24 @@ package struct MountUsers {
         self.directories = directories
     }
 
+    /// How many processes this user may not examine.
+    package static var hiddenProcesses: Int {
+        ProcFS.processes.count { pid in
+            do throws(Errno) {
+                _ = try ProcFS.link("/proc/\(pid)/cwd")
+                return false
+            } catch {
+                return error == .permissionDenied
+            }
+        }
+    }
+
     // MARK: What keeps a mount from being unmounted
 
     /// Everything that makes umount(2) fail with EBUSY, each described in a few words.
     package func describeAll(of mounts: [MountInfo]) -> [String] {
         processes().map(\.description) + sockets(in: mounts.map(\.path)).map(\.description)
-            + mountsInside(mounts) + loopDevices(in: mounts.map(\.path))
+            + Self.mounts(inside: mounts) + Self.loopDevices(in: mounts.map(\.path))
     }
 
     /// Whether only our own watchers (`pulsefs watch`) use the mounts: they close `.pulse` once its mount is gone.
@@ -64,34 +74,28 @@ package struct MountUsers {
     /// Processes with a directory, program, open file or mapping in the mounts.
     package func processes() -> [User] {
         ProcFS.processes.compactMap { pid in
-            uses(by: pid).first { _ in true }.map { User(name: ProcFS.name(pid) ?? "?", pid: pid, use: $0.words) }
+            uses(by: pid, most: 1).first.map { User(name: ProcFS.name(pid) ?? "?", pid: pid, use: $0.words) }
         }
-    }
-
-    private struct Use {
-        let words: String
-        let path: String
     }
 
     private static let links = [("cwd", "its current directory"), ("root", "its root"), ("exe", "its program")]
 
-    /// What one process uses, lazily: the first use is found without looking for others.
-    private func uses(by pid: pid_t) -> some Sequence<Use> {
+    /// What one process uses: the first `most` of it.
+    private func uses(by pid: pid_t, most: Int = .max) -> [(words: String, path: String)] {
         // A thread may have a directory of its own, by unshare(2) of CLONE_FS.
-        let tasks = ProcFS.names("/proc/\(pid)/task")
-        let links = tasks.lazy.flatMap { task in
-            Self.links.lazy.map { ("/proc/\(pid)/task/\(task)/\($0.0)", $0.1) }
+        let links = ProcFS.names("/proc/\(pid)/task").flatMap { task in
+            Self.links.map { (path: "/proc/\(pid)/task/\(task)/\($0)", words: $1) }
         }
-        .compactMap { (link, words) in target(ofLink: link).map { Use(words: words, path: $0) } }
-        let files = ["/proc/\(pid)/fd"].lazy.flatMap { directory in
-            ProcFS.names(directory).lazy.map { "\(directory)/\($0)" }
+        let files = ProcFS.names("/proc/\(pid)/fd").map { (path: "/proc/\(pid)/fd/\($0)", words: "file") }
+        var uses: [(words: String, path: String)] = []
+        for (link, words) in links + files where uses.count < most {
+            guard let target = target(ofLink: link) else { continue }
+            uses.append((words == "file" ? "file \(target)" : words, target))
         }
-        .compactMap { link in target(ofLink: link).map { Use(words: "file \($0)", path: $0) } }
-        let mappings = [pid].lazy.flatMap { mappedFiles(of: $0) }.map { Use(words: "mapped \($0)", path: $0) }
-        return [AnySequence(links), AnySequence(files), AnySequence(mappings)].lazy.joined()
+        return uses.count < most ? uses + mappedFiles(of: pid).map { ("mapped \($0)", $0) } : uses
     }
 
-    /// The target of a link in `/proc/PID`, if it lies in the mounts.
+    /// The target of a link in `/proc/PID`, if it is in the mounts.
     private func target(ofLink link: String) -> String? {
         guard let location = ProcFS.location(ofLink: link),
             devices.contains(location.device) || mounts.contains(location.mount)
@@ -104,7 +108,7 @@ package struct MountUsers {
         guard let maps = try? ProcFS.text("/proc/\(pid)/maps") else { return [] }
         // start-end perms offset major:minor inode path, the device in hexadecimal
         return maps.split(separator: "\n").compactMap { line in
-            let fields = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)
+            let fields = line.split(separator: " ", maxSplits: 5)
             guard fields.count == 6 else { return nil }
             let device = fields[3].split(separator: ":").compactMap { Int($0, radix: 16) }.map(String.init)
             let path = String(fields[5])
@@ -117,14 +121,14 @@ package struct MountUsers {
         return directories.contains { path == $0 || path.hasPrefix($0 + "/") }
     }
 
-    private func mountsInside(_ mounts: [MountInfo]) -> [String] {
+    private static func mounts(inside mounts: [MountInfo]) -> [String] {
         let ids = Set(mounts.map(\.id))
         let entries = (try? MountTable())?.entries ?? []
         return entries.filter { ids.contains($0.parent) && !ids.contains($0.id) }
             .map { "the \($0.type) mount at \($0.path)" }
     }
 
-    private func loopDevices(in directories: [String]) -> [String] {
+    private static func loopDevices(in directories: [String]) -> [String] {
         ProcFS.names("/sys/block").filter { $0.hasPrefix("loop") }.compactMap { name in
             guard let text = try? ProcFS.text("/sys/block/\(name)/loop/backing_file"),
                 let file = text.split(separator: "\n").first,
@@ -164,7 +168,7 @@ package struct MountUsers {
         guard let text = try? ProcFS.text("/proc/\(pid)/net/unix") else { return [:] }
         var sockets: [String: String] = [:]
         for line in text.split(separator: "\n").dropFirst() {
-            let fields = line.split(separator: " ", maxSplits: 7, omittingEmptySubsequences: true)
+            let fields = line.split(separator: " ", maxSplits: 7)
             // A socket that was accepted has the path of its listener, which has the flag __SO_ACCEPTCON.
             guard fields.count == 8, !fields[7].hasPrefix("@"), fields[3] == "00010000" || fields[4] == "0002" else {
                 continue

@@ -14,17 +14,13 @@ import TownFS
 ///     SignalDirectoryWatcher ──found──▶ SignalMountServer ──KeeperChannel──▶ keeper ──mount──▶ kernel
 ///                                              └── Session ◀───────────── connection ────────────┘
 final class SignalMountServer: Sendable {
-    private struct Problem {
-        let reason: String
-        /// A directory that this user may not search holds no signals of this user, so it does not prevent mounting.
-        var isDenied = false
-    }
-
     private struct State {
         /// The session that serves each mounted directory.
         var mounted: [[UInt8]: Int] = [:]
         /// Directories that should be mounted and are not.
-        var unmounted: [[UInt8]: Problem] = [:]
+        ///
+        /// One that this user may not search holds no signals of this user, so it does not prevent mounting.
+        var unmounted: [[UInt8]: (reason: String, isDenied: Bool)] = [:]
         /// Sessions that have ended and are not cleaned up yet.
         var ended: [(path: [UInt8], session: Int)] = []
         var lastSession = 0
@@ -42,9 +38,7 @@ final class SignalMountServer: Sendable {
     /// Signalled at the end of each session.
     private let ended: EventFD
 
-    /// Per mount.
-    ///
-    /// A slow disk can block each of them.
+    /// Per mount: a slow disk can block each of them.
     private static let threadCount = 4
 
     init(of signalMounts: SignalMounts, over channel: KeeperChannel, log: Logger) throws(Errno) {
@@ -57,13 +51,9 @@ final class SignalMountServer: Sendable {
 
     /// For `.pulse/status.json`: paths relative to the town.
     var coverage: (covered: [String], uncovered: [TownStatus.Uncovered]) {
-        state.withLock { state in
-            (
-                state.mounted.keys.map(Self.text).sorted(),
-                state.unmounted.map { TownStatus.Uncovered(directory: Self.text($0), reason: $1.reason) }
-                    .sorted { $0.directory < $1.directory }
-            )
-        }
+        let (mounted, unmounted) = state.withLock { ($0.mounted, $0.unmounted) }
+        let uncovered = unmounted.map { TownStatus.Uncovered(directory: Self.text($0), reason: $1.reason) }
+        return (mounted.keys.map(Self.text).sorted(), uncovered.sorted { $0.directory < $1.directory })
     }
 
     private static func text(_ path: [UInt8]) -> String { String(decoding: path, as: UTF8.self) }
@@ -77,7 +67,12 @@ final class SignalMountServer: Sendable {
         do throws(Errno) {
             var search = try SignalDirectoryWatcher(of: patterns, in: root)
             search.search(for: self)
-            try reportStart()
+            if let (path, problem) = state.withLock({ $0.unmounted.first { !$0.value.isDenied } }) {
+                let directory = path.isEmpty ? "the town root" : Self.text(path)
+                try channel.send(.failed, Array("\(directory): \(problem.reason)".utf8))
+            } else {
+                try channel.send(.ready)
+            }
             while true {
                 cleanUp(&search)
                 var questions = [
@@ -92,12 +87,6 @@ final class SignalMountServer: Sendable {
         } catch {
             try? channel.send(.failed, Array("cannot watch directories for signal files: \(error)".utf8))
         }
-    }
-
-    private func reportStart() throws(Errno) {
-        let problem = state.withLock { $0.unmounted.first { !$0.value.isDenied } }
-        guard let (path, problem) = problem else { return try channel.send(.ready) }
-        try channel.send(.failed, Array("\(path.isEmpty ? "the town root" : Self.text(path)): \(problem.reason)".utf8))
     }
 
     /// Removes mounts that were unmounted by others, and lets the watcher find failed directories again.
@@ -117,21 +106,19 @@ final class SignalMountServer: Sendable {
             log.info("a directory was unmounted", metadata: ["directory": "\(Self.text(path))"])
             signalMounts.remove(path)
             search.forget(path)
-            state.withLock { $0.unmounted[path] = Problem(reason: "it was unmounted") }
+            state.withLock { $0.unmounted[path] = ("it was unmounted", false) }
             try? channel.send(.ended, path)
         }
     }
 
     // MARK: Ending
 
-    /// Has the other mounts detached after `.pulse` was unmounted, and waits until nobody uses them.
+    /// Has the other mounts detached after `.pulse` was unmounted, and waits for the end of their sessions.
     func end() {
         state.withLock { $0.isEnding = true }
         try? channel.send(.pulseUnmounted)
         changed.signal()
-        while state.withLock({ $0.sessions }) > 0 {
-            ended.wait()
-        }
+        while state.withLock({ $0.sessions }) > 0 { ended.wait() }
     }
 }
 
@@ -203,12 +190,11 @@ extension SignalMountServer: SignalDirectoryWatcher.Delegate {
 
     func failed(_ path: [UInt8], _ error: Errno) {
         let advice = error == .noSpace ? "; raise fs.inotify.max_user_watches" : ""
-        failed(
-            path, because: "it cannot be searched: \(error)\(advice)", isDenied: error == .permissionDenied)
+        failed(path, because: "it cannot be searched: \(error)\(advice)", isDenied: error == .permissionDenied)
     }
 
     private func failed(_ path: [UInt8], because reason: String, isDenied: Bool = false) {
         log.error("cannot mount \(Self.text(path)): \(reason)")
-        state.withLock { $0.unmounted[path] = Problem(reason: reason, isDenied: isDenied) }
+        state.withLock { $0.unmounted[path] = (reason, isDenied) }
     }
 }

@@ -14,9 +14,7 @@ public final class Connection: Sendable {
     public struct BackingID: Hashable, Sendable {
         public let rawValue: Int32
 
-        public init(rawValue: Int32) {
-            self.rawValue = rawValue
-        }
+        public init(rawValue: Int32) { self.rawValue = rawValue }
     }
 
     private let descriptor: OwnedDescriptor
@@ -39,9 +37,7 @@ public final class Connection: Sendable {
     /// Whether backing files can be registered: negotiated, and not refused so far.
     public var supportsPassthrough: Bool { passthrough.load(ordering: .relaxed) }
 
-    func allowPassthrough(_ isAllowed: Bool) {
-        passthrough.store(isAllowed, ordering: .relaxed)
-    }
+    func allowPassthrough(_ isAllowed: Bool) { passthrough.store(isAllowed, ordering: .relaxed) }
 
     /// Registers a regular file, so that the kernel reads, writes and maps it without a request.
     ///
@@ -66,11 +62,7 @@ public final class Connection: Sendable {
         }
     }
 
-    /// Unregisters a backing file.
-    ///
-    /// Open files that use it go on reading and writing it.
-    ///
-    /// The corresponding ioctl is `FUSE_DEV_IOC_BACKING_CLOSE`.
+    /// Unregisters a backing file (`FUSE_DEV_IOC_BACKING_CLOSE`); open files that use it go on reading and writing it.
     public func unregisterBackingFile(_ file: BackingID) {
         // Fails only after the connection has ended, and then the kernel has dropped all of them.
         _ = clinux_fuse_backing_close(descriptor.rawValue, UInt32(bitPattern: file.rawValue))
@@ -78,11 +70,9 @@ public final class Connection: Sendable {
 
     // MARK: Notifications
 
-    /// Has the kernel ask for an inode's attributes when they are next needed.
+    /// Has the kernel ask for an inode's attributes when they are next needed (`FUSE_NOTIFY_INVAL_INODE`).
     ///
     /// Takes no lock in the kernel.
-    ///
-    /// The corresponding message is `FUSE_NOTIFY_INVAL_INODE`.
     public func invalidateAttributes(of inode: InodeNumber) {
         // A negative offset leaves the pages alone.
         notify(FUSE_NOTIFY_INVAL_INODE, fuse_notify_inval_inode_out(ino: inode.rawValue, off: -1, len: 0))
@@ -183,4 +173,23 @@ public final class Connection: Sendable {
         let sent = clinux_splice(pipe, nil, descriptor.rawValue, size)
         return sent == -1 ? .current : sent == size ? nil : .ioError
     }
+}
+
+/// Tells the kernel to ask again about a file that a caller polls.
+///
+/// One notification per poll is enough. More do no harm, nor does one after the file was closed. Any thread may notify,
+/// but not while it holds a lock.
+///
+/// The corresponding message is `FUSE_NOTIFY_POLL`.
+public struct PollHandle: Sendable {
+    /// `kh` in linux/fuse.h.
+    private let rawValue: UInt64
+    private let connection: Connection
+
+    init(rawValue: UInt64, on connection: Connection) {
+        self.rawValue = rawValue
+        self.connection = connection
+    }
+
+    public func notify() { connection.notify(FUSE_NOTIFY_POLL, fuse_notify_poll_wakeup_out(kh: rawValue)) }
 }

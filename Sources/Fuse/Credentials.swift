@@ -21,27 +21,16 @@ package enum Credentials {
     static func prepareProcess() throws(Errno) {
         let bits = try retryingInterrupts { clinux_securebits() }
         _ = try retryingInterrupts { clinux_set_securebits(bits | CInt(1 << SECURE_NO_SETUID_FIXUP)) }
-        var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
-        _ = try words.withCapabilities { (words) throws(Errno) in
-            try retryingInterrupts { clinux_capabilities(words) }
-        }
-        words[0].effective &= ~(UInt32(1) << CAP_SYS_RESOURCE)
-        words[0].permitted &= ~(UInt32(1) << CAP_SYS_RESOURCE)
-        _ = try words.withCapabilities { (words) throws(Errno) in
-            try retryingInterrupts { clinux_set_capabilities(words) }
-        }
+        var capabilities = try Capabilities()
+        capabilities.drop(CAP_SYS_RESOURCE)
+        try capabilities.apply()
     }
 
     /// Whether the calling thread has CAP_SYS_ADMIN, in any user namespace.
-    static var mayAdminister: Bool { has(CAP_SYS_ADMIN) }
+    static var mayAdminister: Bool { (try? Capabilities())?[CAP_SYS_ADMIN] ?? false }
 
     /// Whether the calling thread has CAP_DAC_READ_SEARCH, in any user namespace.
-    static var mayListEverything: Bool { has(CAP_DAC_READ_SEARCH) }
-
-    private static func has(_ capability: CInt) -> Bool {
-        var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
-        return words.withCapabilities { clinux_capabilities($0) } == 0 && words[0].effective & 1 << capability != 0
-    }
+    static var mayListEverything: Bool { (try? Capabilities())?[CAP_DAC_READ_SEARCH] ?? false }
 
     /// Gives the calling thread a umask of its own.
     ///
@@ -89,30 +78,15 @@ package enum Credentials {
     static func killingPrivileges<Result, Failure: Error>(
         for caller: Request, _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
-        let isKnown = words.withCapabilities { clinux_capabilities($0) } == 0
-        let capability = UInt32(1) << CAP_FSETID
-        guard isKnown, words[0].effective & capability != 0 else { return try body() }
-        words[0].effective &= ~capability
-        words.withCapabilities { _ = clinux_set_capabilities($0) }
+        guard var capabilities = try? Capabilities(), capabilities[CAP_FSETID] else { return try body() }
+        capabilities[CAP_FSETID] = false
+        try? capabilities.apply()
         let group = setfsgid(caller.callingGroup)
         defer {
             setfsgid(gid_t(bitPattern: group))
-            words[0].effective |= capability
-            words.withCapabilities { _ = clinux_set_capabilities($0) }
+            capabilities[CAP_FSETID] = true
+            try? capabilities.apply()
         }
         return try body()
-    }
-}
-
-extension InlineArray where Element == __user_cap_data_struct {
-    fileprivate mutating func withCapabilities<Result, Failure: Error>(
-        _ body: (UnsafeMutablePointer<__user_cap_data_struct>) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        var span = mutableSpan
-        return try span.withUnsafeMutableBufferPointer { (words) throws(Failure) in
-            // because the array is not empty.
-            try body(words.baseAddress!)
-        }
     }
 }

@@ -70,16 +70,14 @@ final class DeferredReleases: Sendable {
             return fileSystem.forget(inode, count: count)
         }
         // No one waits for the reply, so there is nothing to undo.
-        _ = transport.reply(to: unique, error: nil, UnsafeRawBufferPointer(start: nil, count: 0))
+        _ = transport.reply(to: unique)
     }
 
     func runAll() {
         while let release = next() { run(release) }
     }
 
-    /// Runs the releases of one inode.
-    ///
-    /// Those that another thread is running may still be unfinished on return.
+    /// Runs the releases of one inode; those that another thread is running may still be unfinished on return.
     func runAll(of inode: InodeNumber) {
         guard count.load(ordering: .relaxed) > 0 else { return }
         func isDue(_ release: Release) -> Bool { if case .release(_, inode, _) = release { true } else { false } }

@@ -9,7 +9,7 @@ public struct DirectoryReply {
     private let room: UnsafeMutableRawBufferPointer
     /// Bytes used so far.
     package private(set) var used = 0
-    /// Where a later call continues after the entries added; nil if there are none.
+    /// Where a later call continues, after the entries added; nil if there are none.
     ///
     /// A caller with little room may continue earlier, after any of them.
     public private(set) var nextOffset: off_t?
@@ -38,9 +38,7 @@ public struct DirectoryReply {
         used = Self.emptyReplySize
     }
 
-    /// Adds a name with its `d_ino` and the file type in `mode`.
-    ///
-    /// A later call continues at `nextOffset`.
+    /// Adds a name with its `d_ino` and the file type in `mode`; a later call continues at `nextOffset`.
     ///
     /// - Returns: False if it does not fit. The caller then stops; the kernel asks again from the last offset it has.
     public mutating func add(_ name: FileName, number: ino_t, mode: mode_t, nextOffset: off_t) -> Bool {

@@ -442,11 +442,8 @@ final class Dispatcher: Sendable {
         buffers.withRoom(min(Int(input.size), Self.largestReply)) { room in
             var listing = DirectoryReply(room: room)
             do throws(Errno) {
-                if plus {
-                    try fileSystem.readdirplus(call.inode, handle, from: offset, into: &listing, for: call.request())
-                } else {
-                    try fileSystem.readdir(call.inode, handle, from: offset, into: &listing, for: call.request())
-                }
+                try fileSystem.readdir(
+                    call.inode, handle, from: offset, plus: plus, into: &listing, for: call.request())
             } catch {
                 // Entries in the reply are looked up already. The next request meets the error.
                 if listing.isEmpty { return reply(to: call.header, error) }
@@ -510,7 +507,7 @@ final class Dispatcher: Sendable {
     /// Replies without a body: success, or an errno.
     private func reply(to header: fuse_in_header, _ error: Errno? = nil) {
         // Nothing to undo if the caller is gone.
-        _ = transport.reply(to: header.unique, error: error, UnsafeRawBufferPointer(start: nil, count: 0))
+        _ = transport.reply(to: header.unique, error: error)
     }
 
     /// Replies with bytes.

@@ -40,9 +40,7 @@ public protocol FileSystem: AnyObject, Sendable {
     /// - Throws: ENOENT if it does not exist, so that the kernel caches nothing; or returns `Entry.absent`, so that it does.
     func lookup(_ name: FileName, in parent: InodeNumber, for request: Request) throws(Errno) -> Entry
 
-    /// Returns `count` lookups of an inode.
-    ///
-    /// There is no caller and no reply. It may come long after the name is gone.
+    /// Returns `count` lookups of an inode, perhaps long after its name is gone: no caller, no reply.
     func forget(_ inode: InodeNumber, count: UInt64)
 
     /// Creates a file of any type but directory and symbolic link; `mode` holds type and permissions.
@@ -190,17 +188,11 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Opens a directory. Not called where directories are listed `unopened`.
     func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply
 
-    /// Lists a directory from `offset` on: 0, or the offset of an earlier entry.
+    /// Lists a directory from `offset` on, 0 or that of an earlier entry; calls `reply.end` at the end.
     ///
-    /// At the end of the directory the implementation calls `reply.end`.
+    /// - Parameter plus: Whether to look up every entry but `.` and `..` (READDIRPLUS).
     func readdir(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        for request: Request
-    ) throws(Errno)
-
-    /// Lists a directory, and looks up every entry but `.` and `..`.
-    func readdirplus(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, plus: Bool, into reply: inout DirectoryReply,
         for request: Request
     ) throws(Errno)
 
@@ -212,4 +204,37 @@ public protocol FileSystem: AnyObject, Sendable {
 extension FileSystem {
     public func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool { true }
     public func isOnRootDevice(_ inode: InodeNumber) -> Bool { true }
+}
+
+/// What a file system wants of the kernel, granted where the kernel offers it.
+public struct Features: Sendable {
+    /// Whether files and names change through this connection alone.
+    ///
+    /// The kernel then keeps a file's pages until it is told otherwise. Else it drops them when size or mtime change.
+    public var isExclusive: Bool
+
+    /// The number of stacked file systems, this one included, if the kernel may read and write backing files by itself;
+    /// nil if not.
+    ///
+    /// 1 is for ordinary file systems, 2 for an overlayfs, which then cannot use this one as a layer. Needs CAP_SYS_ADMIN.
+    public var passthroughDepth: UInt32?
+
+    /// Whether directories need not be opened to be listed: the kernel sends no OPENDIR, RELEASEDIR, or READDIR while it
+    /// has a cached listing.
+    ///
+    /// Needs CAP_DAC_READ_SEARCH: an open directory can still be listed after its permissions changed.
+    public var listsUnopened: Bool
+
+    /// Whether the mount may be id-mapped (mount_setattr(2)), since Linux 6.12, with `default_permissions`.
+    public var allowsIDMapping: Bool
+
+    public init(
+        isExclusive: Bool = false, passthroughDepth: UInt32? = nil, listsUnopened: Bool = false,
+        allowsIDMapping: Bool = false
+    ) {
+        self.isExclusive = isExclusive
+        self.passthroughDepth = passthroughDepth
+        self.listsUnopened = listsUnopened
+        self.allowsIDMapping = allowsIDMapping
+    }
 }

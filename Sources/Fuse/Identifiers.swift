@@ -8,13 +8,9 @@ import Linux
 public struct InodeNumber: Hashable, Sendable {
     public let rawValue: UInt64
 
-    public init(rawValue: UInt64) {
-        self.rawValue = rawValue
-    }
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
 
-    /// The mountpoint.
-    ///
-    /// The kernel knows it without a lookup (`FUSE_ROOT_ID`).
+    /// The mountpoint, which the kernel knows without a lookup (`FUSE_ROOT_ID`).
     public static let root = InodeNumber(rawValue: 1)
 }
 
@@ -24,9 +20,7 @@ public struct InodeNumber: Hashable, Sendable {
 public struct FileHandle: Hashable, Sendable {
     public let rawValue: UInt64
 
-    public init(rawValue: UInt64) {
-        self.rawValue = rawValue
-    }
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
 
     /// The handle in requests for a directory that was not opened (`Features.listsUnopened`).
     public static let unopened = FileHandle(rawValue: 0)
@@ -41,9 +35,7 @@ public struct FileName {
     public let pointer: UnsafePointer<CChar>
 
     /// Wraps a NUL-terminated string that outlives the value.
-    public init(borrowing pointer: UnsafePointer<CChar>) {
-        self.pointer = pointer
-    }
+    public init(borrowing pointer: UnsafePointer<CChar>) { self.pointer = pointer }
 
     /// The bytes without the NUL.
     public var bytes: UnsafeBufferPointer<UInt8> {
@@ -52,9 +44,7 @@ public struct FileName {
     }
 
     /// A copy of the bytes without the NUL.
-    public func copy() -> [UInt8] {
-        Array(bytes)
-    }
+    public func copy() -> [UInt8] { Array(bytes) }
 }
 
 /// The caller of an operation, as the kernel put it into the request's header.

@@ -35,12 +35,14 @@ public final class PendingRead: Sendable {
         guard hasAnswer.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged
         else { return false }
         reads.remove(unique)
+        // Refused only when the connection is being torn down, and then no caller is left.
         withUnsafeTemporaryAllocation(byteCount: capacity, alignment: 16) { room in
             do throws(Errno) {
                 let count = try fill(room)
-                reads.reply(to: unique, error: nil, UnsafeRawBufferPointer(rebasing: room.prefix(count)))
+                _ = reads.transport.reply(
+                    to: unique, error: nil, UnsafeRawBufferPointer(rebasing: room.prefix(count)))
             } catch {
-                reads.reply(to: unique, error: error, UnsafeRawBufferPointer(start: nil, count: 0))
+                _ = reads.transport.reply(to: unique, error: error)
             }
         }
         return true
@@ -48,9 +50,7 @@ public final class PendingRead: Sendable {
 
     /// Answers with an errno.
     @discardableResult
-    public func fail(_ error: Errno) -> Bool {
-        answer { (_) throws(Errno) in throw error }
-    }
+    public func fail(_ error: Errno) -> Bool { answer { (_) throws(Errno) in throw error } }
 }
 
 /// The pending reads of one connection, and the interrupts that concern them.
@@ -65,16 +65,12 @@ final class PendingReads: Sendable {
     /// Maximum number of early interrupts remembered.
     private static let earlyCapacity = 64
 
-    private let transport: any Transport
+    fileprivate let transport: any Transport
     private let state = Mutex(State())
 
-    init(over transport: any Transport) {
-        self.transport = transport
-    }
+    init(over transport: any Transport) { self.transport = transport }
 
-    /// Adds a read.
-    ///
-    /// It may be answered before this returns.
+    /// Adds a read, which may be answered before this returns.
     func add(_ unique: UInt64, capacity: Int) -> PendingRead {
         let read = PendingRead(unique, capacity: capacity, of: self)
         let failure: Errno? = state.withLock { state in
@@ -88,14 +84,7 @@ final class PendingReads: Sendable {
         return read
     }
 
-    fileprivate func remove(_ unique: UInt64) {
-        state.withLock { _ = $0.reads.removeValue(forKey: unique) }
-    }
-
-    fileprivate func reply(to unique: UInt64, error: Errno?, _ body: UnsafeRawBufferPointer) {
-        // Refused only when the connection is being torn down, and then no caller is left.
-        _ = transport.reply(to: unique, error: error, body)
-    }
+    fileprivate func remove(_ unique: UInt64) { state.withLock { _ = $0.reads.removeValue(forKey: unique) } }
 
     /// Ends a read, or a request that no thread has begun to serve, with EINTR.
     ///
@@ -104,9 +93,9 @@ final class PendingReads: Sendable {
     ///
     /// - Parameter unique: The interrupt's own number.
     func interrupt(_ interrupted: UInt64, by unique: UInt64) {
-        let empty = UnsafeRawBufferPointer(start: nil, count: 0)
         if transport.cancel(interrupted) {
-            return reply(to: interrupted, error: .interrupted, empty)
+            _ = transport.reply(to: interrupted, error: .interrupted)
+            return
         }
         let (read, dropped): (PendingRead?, UInt64?) = state.withLock { state in
             if let read = state.reads[interrupted] { return (read, nil) }
@@ -114,7 +103,7 @@ final class PendingReads: Sendable {
             return (nil, state.early.count > Self.earlyCapacity ? state.early.removeFirst().unique : nil)
         }
         read?.fail(.interrupted)
-        if let dropped { reply(to: dropped, error: .resourceTemporarilyUnavailable, empty) }
+        if let dropped { _ = transport.reply(to: dropped, error: .resourceTemporarilyUnavailable) }
     }
 
     /// Fails all reads with ENODEV, and those that are still added: the connection has ended.

@@ -1,8 +1,6 @@
 import Glibc
 
-/// The result of stat(2).
-///
-/// The name keeps it apart from the function of the same spelling.
+/// The result of stat(2): the name keeps it apart from the function of the same spelling.
 public typealias FileStatus = stat
 
 /// The result of statvfs(3).
@@ -34,9 +32,7 @@ public struct Entry {
         self.statusTimeout = statusTimeout
     }
 
-    /// A negative entry: the name does not exist, and the kernel may cache that for some seconds.
-    ///
-    /// Counts as no lookup.
+    /// A negative entry, which the kernel may cache for some seconds: no such name, and no lookup to count.
     public static func absent(for seconds: Double) -> Entry {
         Entry(inode: InodeNumber(rawValue: 0), status: FileStatus(), nameTimeout: seconds, statusTimeout: 0)
     }
@@ -106,9 +102,7 @@ public struct OpenDirectoryReply {
     }
 }
 
-/// The changes that `setattr` asks for.
-///
-/// nil leaves an attribute as it is.
+/// The changes that `setattr` asks for; nil leaves an attribute as it is.
 public struct StatusChanges: Sendable {
     /// A time to set: the clock's at the moment of the change, or a given one.
     public enum Time: Sendable {
@@ -124,9 +118,7 @@ public struct StatusChanges: Sendable {
     public var accessed: Time?
     public var modified: Time?
 
-    /// Whether nothing is set.
-    ///
-    /// chown(2) to -1 and -1 asks for that, and it still updates ctime.
+    /// Whether nothing is set: chown(2) to -1 and -1 asks for that, and it still updates ctime.
     public var isEmpty: Bool {
         mode == nil && user == nil && group == nil && size == nil && accessed == nil && modified == nil
     }

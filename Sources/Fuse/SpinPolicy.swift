@@ -17,9 +17,7 @@ struct SpinPolicy: ~Copyable {
     private static let longestWait: UInt64 = 1_000_000
     /// One look that takes this long has yielded the core to a program that does not yield it back.
     static let contendedLook: UInt64 = 1_000_000
-    /// The number of requests without busy-polling after a contended look.
-    ///
-    /// It doubles each time up to the maximum.
+    /// The number of requests without busy-polling after a contended look; it doubles each time up to the maximum.
     static let fewestPaused: UInt64 = 256
     static let mostPaused: UInt64 = 16_384
 

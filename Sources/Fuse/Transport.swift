@@ -28,12 +28,15 @@ protocol Transport: AnyObject, Sendable {
     /// - Returns: False if there is no such request; it may be running.
     func cancel(_ unique: UInt64) -> Bool
 
-    /// Serves requests until the connection ends.
-    ///
-    /// Blocks; the calling thread is one of those that serve.
-    ///
-    /// - Parameter threads: Maximum number of threads.
+    /// Serves requests until the connection ends, on the calling thread and others, at most `threads`.
     func serve(_ dispatcher: Dispatcher, threads: Int) throws(Errno)
+}
+
+extension Transport {
+    /// Replies without a body.
+    func reply(to unique: UInt64, error: Errno? = nil) -> Errno? {
+        reply(to: unique, error: error, UnsafeRawBufferPointer(start: nil, count: 0))
+    }
 }
 
 /// What each serving thread has for itself: room for replies, and pipes for spliced ones.

@@ -131,9 +131,7 @@ extension StatusChanges {
     }
 }
 
-/// A timeout as the protocol has it: whole seconds, and nanoseconds.
-///
-/// - Parameter seconds: 0 or more.
+/// A timeout, 0 or more, as the protocol has it: whole seconds, and nanoseconds.
 private func kernelTime(_ seconds: Double) -> (UInt64, UInt32) {
     let whole = seconds.rounded(.down)
     return (UInt64(whole), UInt32((seconds - whole) * 1_000_000_000))

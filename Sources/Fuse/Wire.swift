@@ -7,9 +7,7 @@ import Glibc
 struct Message {
     /// The first 40 bytes of every request.
     let header: fuse_in_header
-    /// The operation's input structure, `Operation.inputSize` bytes.
-    ///
-    /// Not aligned.
+    /// The operation's input structure, `Operation.inputSize` bytes, not aligned.
     let input: UnsafeRawBufferPointer
     /// The names, each with its NUL, and the data after them.
     let payload: UnsafeRawBufferPointer
@@ -72,17 +70,13 @@ struct Call {
         input.loadUnaligned(as: Structure.self)
     }
 
-    /// The first name.
-    ///
-    /// The operation must have one.
+    /// The first name, which the operation must have.
     var name: FileName {
         // because an operation with names has at least the NUL of one.
         FileName(borrowing: names.baseAddress!.assumingMemoryBound(to: CChar.self))
     }
 
-    /// The second name.
-    ///
-    /// The operation must have two.
+    /// The second name, which the operation must have.
     var secondName: FileName {
         FileName(borrowing: name.pointer + strlen(name.pointer) + 1)
     }

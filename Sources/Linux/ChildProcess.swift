@@ -2,9 +2,7 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// A child process.
-///
-/// The corresponding C functions are `posix_spawnp` and `waitpid`. Swift code never forks.
+/// A child process (posix_spawnp(3), waitpid(2)); Swift code never forks.
 package struct ChildProcess: ~Copyable {
     /// A descriptor of the child.
     package enum Descriptor {
@@ -78,9 +76,7 @@ package struct ChildProcess: ~Copyable {
         return ChildProcess(pid: pid, exited: OwnedDescriptor(takingOwnershipOf: exited))
     }
 
-    /// Waits for the end and reaps the process.
-    ///
-    /// Call it once.
+    /// Waits for the end and reaps the process; call it once.
     ///
     /// - Returns: the exit status, or 128 plus the number of the signal that killed it, as in a shell.
     package borrowing func wait() -> Int32 {
@@ -90,9 +86,7 @@ package struct ChildProcess: ~Copyable {
         return signal == 0 ? (status >> 8) & 0xff : 128 + signal
     }
 
-    package func send(_ signal: CInt) {
-        kill(pid, signal)
-    }
+    package func send(_ signal: CInt) { kill(pid, signal) }
 
     private static func currentEnvironment() -> [String] {
         var variables: [String] = []

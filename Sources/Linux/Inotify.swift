@@ -2,9 +2,7 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// Watches directories for changes of their entries.
-///
-/// The corresponding interface is inotify(7).
+/// Watches directories for changes of their entries (inotify(7)).
 package struct Inotify: ~Copyable {
     package struct Event {
         package let watch: CInt
@@ -29,9 +27,7 @@ package struct Inotify: ~Copyable {
     }
 
     /// A watch of a directory that was removed is gone already; that is no error.
-    package func remove(_ watch: CInt) {
-        inotify_rm_watch(events.rawValue, watch)
-    }
+    package func remove(_ watch: CInt) { inotify_rm_watch(events.rawValue, watch) }
 
     /// Some of the pending events; empty if there are none.
     package func read() -> [Event] {

@@ -6,9 +6,7 @@ import SystemPackage
 package struct MountInfo: Sendable {
     /// Unique among the mounts of all namespaces, but used again after an unmount.
     package let id: Int
-    /// Unique until the next boot.
-    ///
-    /// nil before Linux 6.8, and for entries that were not looked up at a path.
+    /// Unique until the next boot; nil before Linux 6.8, and for entries that were not looked up at a path.
     package private(set) var uniqueID: UInt64?
     package let parent: Int
     /// `major:minor` of the superblock.
@@ -66,35 +64,23 @@ package struct MountTable: Sendable {
     package let entries: [MountInfo]
 
     /// The mounts that this process sees.
-    package init() throws(Errno) {
-        self.init(try ProcFS.text("/proc/self/mountinfo"))
-    }
+    package init() throws(Errno) { self.init(try ProcFS.text("/proc/self/mountinfo")) }
 
     /// The mounts that another process sees.
-    package init(of process: pid_t) throws(Errno) {
-        self.init(try ProcFS.text("/proc/\(process)/mountinfo"))
-    }
+    package init(of process: pid_t) throws(Errno) { self.init(try ProcFS.text("/proc/\(process)/mountinfo")) }
 
-    private init(_ text: String) {
-        entries = text.split(separator: "\n").compactMap { MountInfo($0) }
-    }
+    private init(_ text: String) { entries = text.split(separator: "\n").compactMap { MountInfo($0) } }
 
     /// The mount with this id.
-    package func entry(_ id: Int) -> MountInfo? {
-        entries.first { $0.id == id }?.identified()
-    }
+    package func entry(_ id: Int) -> MountInfo? { entries.first { $0.id == id }?.identified() }
 
-    /// A mount seen earlier, at its current path: a directory above it may have been renamed.
-    ///
-    /// nil if it is gone.
+    /// A mount seen earlier, at its current path, as a directory above it may have been renamed; nil if it is gone.
     package func current(_ mount: MountInfo) -> MountInfo? {
         entries.first { $0.id == mount.id && $0.isSame(as: mount) }
     }
 
     /// The topmost mount at a path, with its unique id.
-    package func top(at path: String) -> MountInfo? {
-        entries.last { $0.path == path }?.identified()
-    }
+    package func top(at path: String) -> MountInfo? { entries.last { $0.path == path }?.identified() }
 }
 
 extension MountInfo {
@@ -114,9 +100,7 @@ extension MountInfo {
         return Self.uniqueID(at: path) == uniqueID
     }
 
-    /// The unique id of the mount at a path.
-    ///
-    /// Sends no request to a FUSE server.
+    /// The unique id of the mount at a path, without a request to a FUSE server.
     private static func uniqueID(at path: String) -> UInt64? {
         let flags = CInt(AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
         var status = statx()

@@ -24,9 +24,7 @@ package enum ProcFS {
     }
 
     /// All processes that `/proc` shows, without this one.
-    package static var processes: [pid_t] {
-        names("/proc").compactMap { pid_t($0) }.filter { $0 != getpid() }
-    }
+    package static var processes: [pid_t] { names("/proc").compactMap { pid_t($0) }.filter { $0 != getpid() } }
 
     /// The name of a process's main thread, at most 15 bytes; nil if the process cannot be seen.
     package static func name(_ process: pid_t) -> String? {
@@ -58,5 +56,30 @@ package enum ProcFS {
             status.stx_mask & UInt32(STATX_MNT_ID) != 0
         else { return nil }
         return (status.stx_mnt_id, "\(status.stx_dev_major):\(status.stx_dev_minor)")
+    }
+}
+
+/// The machine that this process runs on.
+package enum Host {
+    /// The machine id (machine-id(5)), which tells hosts of the same name apart; empty if there is none.
+    package static var machineID: String {
+        String(((try? ProcFS.text("/etc/machine-id")) ?? "").prefix { !$0.isWhitespace })
+    }
+
+    /// The host name (gethostname(2)).
+    package static var name: String {
+        var name = [CChar](repeating: 0, count: 256)
+        guard gethostname(&name, name.count - 1) == 0 else { return "localhost" }
+        return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+}
+
+/// The kernel that runs.
+package enum Kernel {
+    /// Major and minor version; (0, 0) if `uname` tells something else.
+    package static var version: (Int, Int) {
+        let release = (try? ProcFS.text("/proc/sys/kernel/osrelease")) ?? ""
+        let numbers = release.split(whereSeparator: { !$0.isNumber }).prefix(2).compactMap { Int($0) }
+        return numbers.count == 2 ? (numbers[0], numbers[1]) : (0, 0)
     }
 }

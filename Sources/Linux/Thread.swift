@@ -2,11 +2,7 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// A POSIX thread that runs one closure.
-///
-/// A value that is not joined detaches its thread.
-///
-/// The corresponding C functions are `pthread_create`, `pthread_join` and `pthread_detach`.
+/// A POSIX thread that runs one closure (pthread_create(3)), detached unless it is joined.
 package struct Thread: ~Copyable, Sendable {
     private let thread: pthread_t
 
@@ -42,15 +38,9 @@ package struct Thread: ~Copyable, Sendable {
     private static func restoreCredentials() {
         setfsuid(geteuid())
         setfsgid(getegid())
-        var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
-        var span = words.mutableSpan
-        span.withUnsafeMutableBufferPointer { words in
-            // because the array is not empty.
-            let start = words.baseAddress!
-            guard clinux_capabilities(start) == 0 else { return }
-            for index in words.indices { words[index].effective = words[index].permitted }
-            _ = clinux_set_capabilities(start)
-        }
+        guard var capabilities = try? Capabilities() else { return }
+        capabilities.raiseAll()
+        try? capabilities.apply()
     }
 
     /// Waits for the end of the thread.
@@ -66,5 +56,49 @@ package struct Thread: ~Copyable, Sendable {
     private final class Body: Sendable {
         let run: @Sendable () -> Void
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+    }
+}
+
+/// The capabilities of one thread (capabilities(7)).
+package struct Capabilities {
+    private var words: [2 of __user_cap_data_struct] = .init(repeating: __user_cap_data_struct())
+
+    /// Those of the calling thread.
+    package init() throws(Errno) {
+        try call(clinux_capabilities)
+    }
+
+    /// Gives them to the calling thread.
+    package mutating func apply() throws(Errno) {
+        try call { clinux_set_capabilities($0) }
+    }
+
+    /// Whether a capability is effective.
+    ///
+    /// - Parameter capability: One of the first 32: `CAP_SYS_ADMIN` and so on.
+    package subscript(_ capability: CInt) -> Bool {
+        get { words[0].effective & 1 << capability != 0 }
+        set { words[0].effective = words[0].effective & ~(1 << capability) | (newValue ? 1 << capability : 0) }
+    }
+
+    /// Removes a capability from the permitted ones, too: the thread cannot get it back.
+    package mutating func drop(_ capability: CInt) {
+        self[capability] = false
+        words[0].permitted &= ~(1 << capability)
+    }
+
+    /// Makes all permitted capabilities effective.
+    package mutating func raiseAll() {
+        for index in words.indices { words[index].effective = words[index].permitted }
+    }
+
+    private mutating func call(
+        _ function: (UnsafeMutablePointer<__user_cap_data_struct>) -> CInt
+    ) throws(Errno) {
+        var span = words.mutableSpan
+        _ = try span.withUnsafeMutableBufferPointer { (words) throws(Errno) in
+            // because the array is not empty.
+            try retryingInterrupts { function(words.baseAddress!) }
+        }
     }
 }

@@ -102,10 +102,9 @@ struct HeartbeatKeys: Sendable {
     ///
     /// Redis refuses what its clock cannot represent.
     static func expiry(_ ttl: Duration) -> (unit: String, count: Int64) {
-        let (seconds, attoseconds) = min(ttl, .seconds(100 * 366 * 86_400)).components
-        guard attoseconds != 0 else { return ("EX", seconds) }
-        let attosecondsPerMillisecond: Int64 = 1_000_000_000_000_000
-        let milliseconds = seconds * 1000 + (attoseconds + attosecondsPerMillisecond - 1) / attosecondsPerMillisecond
+        let ttl = min(ttl, .seconds(100 * 366 * 86_400))
+        let upward = .milliseconds(1) - Duration(secondsComponent: 0, attosecondsComponent: 1)
+        let milliseconds = (ttl + upward).milliseconds
         return milliseconds % 1000 == 0 ? ("EX", milliseconds / 1000) : ("PX", milliseconds)
     }
 }

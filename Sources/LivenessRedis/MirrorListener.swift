@@ -1,11 +1,11 @@
 import Linux
 import Liveness
 
-/// The thread that receives the changes of other origins.
+/// Receives the changes of other origins, on a thread of its own.
 ///
 /// Subscribes first and then reads all stored records over a second connection, so that nothing in between is missed;
 /// duplicates are recognized by their stamps. Pings a silent connection.
-final class MirrorListener: Sendable {
+struct MirrorListener {
     private static let pingInterval: Duration = .milliseconds(1500)
     private static let replyTimeout: Duration = .seconds(2)
     /// Records read at once.
@@ -26,17 +26,10 @@ final class MirrorListener: Sendable {
     }
 
     func run() {
-        var backoff = Backoff()
-        while !mirror.isClosing {
-            var upSince: ContinuousClock.Instant?
-            do {
-                try listen(whenUp: { upSince = .now })
-            } catch {
-                mirror.update(\.subscription, "subscription", error)
-                backoff.connectionEnded(upSince: upSince)
-                let end = ContinuousClock.now + backoff.pause(isPermanent: RedisMirror.isPermanent(error))
-                while !mirror.isClosing, ContinuousClock.now < end { _ = event.wait(until: end) }
-            }
+        mirror.retry(event) { whenUp in
+            try listen(whenUp: whenUp)
+        } onError: { error in
+            mirror.update(\.subscription, "subscription", error)
         }
     }
 
@@ -77,7 +70,7 @@ final class MirrorListener: Sendable {
 
     private func decode(_ bytes: [UInt8]) -> SharedRecord? {
         let record = SharedRecord(bytes)
-        if record == nil { mirror.withState { $0.malformed += 1 } }
+        if record == nil { mirror.withState { $0.status.malformed += 1 } }
         return record
     }
 
@@ -100,11 +93,9 @@ final class MirrorListener: Sendable {
     }
 
     private func catchUp(with names: [String], over connection: RedisConnection) throws {
-        var names = names[...]
-        while !names.isEmpty, !mirror.isClosing {
-            let batch = names.prefix(Self.batchSize)
-            names = names.dropFirst(batch.count)
-            let answer = try connection.pipeline([RedisCommand(["MGET"] + batch.map(keys.key(named:)))])[0].checked()
+        for start in stride(from: 0, to: names.count, by: Self.batchSize) where !mirror.isClosing {
+            let batch = names[start...].prefix(Self.batchSize).map(keys.key(named:))
+            let answer = try connection.pipeline([RedisCommand(["MGET"] + batch)])[0].checked()
             guard case .array(let values) = answer else { throw RedisError.protocolViolation("no list of values") }
             let records = values.compactMap { value -> SharedRecord? in
                 if case .string(let bytes) = value { decode(bytes) } else { nil }
@@ -135,7 +126,7 @@ final class MirrorListener: Sendable {
         let shared = mirror.clock.shared(wall)
         for record in records where mirror.isShared(record.subject) {
             guard record.isPlausible(shared: shared) else {
-                mirror.withState { $0.malformed += 1 }
+                mirror.withState { $0.status.malformed += 1 }
                 continue
             }
             if let (touch, exit) = record.touch(shared: shared, wall: wall, instant: instant) {
@@ -146,6 +137,6 @@ final class MirrorListener: Sendable {
             }
         }
         let others = records.count { $0.stamp.origin != mirror.configuration.origin }
-        mirror.withState { $0.received += UInt64(others) }
+        mirror.withState { $0.status.received += UInt64(others) }
     }
 }

@@ -1,12 +1,12 @@
 import Linux
 import Liveness
-import Synchronization
+import Logging
 
-/// The thread that sends local changes to Redis.
+/// Sends local changes to Redis, on a thread of its own.
 ///
 /// Sleeps until a change is due, looks up its current form in the table, and sends batches. Every 1.5 seconds it probes
 /// whether the server accepts writes: a server that is stopped, or has become read-only, does not say so by itself.
-final class MirrorSender: Sendable {
+struct MirrorSender {
     /// Between two probes; with `RedisOptions.replyTimeout` it bounds how long a status can be wrong.
     static let probeInterval: Duration = .milliseconds(1500)
     /// Messages in a batch.
@@ -27,87 +27,70 @@ final class MirrorSender: Sendable {
     private let mirror: RedisMirror
     private let store: InMemoryLivenessStore
     private let keys: MirrorKeys
+    private let ids: RuntimeIDs?
+    /// Subjects to send in their current form, because the server may not have them.
+    private var backlog: ArraySlice<RecordSubject> = []
+    /// Runtimes whose touch a stopped server may still execute when it resumes.
+    private var possiblyDelivered: Set<RuntimeID> = []
+    /// When each name was last entered into the index.
+    private var index: [String: ContinuousClock.Instant] = [:]
+    private var nextProbe = ContinuousClock.now
+    /// When to retry records; nil while the server accepts them.
+    private var recordsRetry: ContinuousClock.Instant?
 
     init(for mirror: RedisMirror, store: InMemoryLivenessStore) {
         self.mirror = mirror
         self.store = store
         keys = MirrorKeys(mirror.configuration)
+        ids = mirror.configuration.runtimeIDs.map { RuntimeIDs(path: $0) }
     }
 
-    /// The thread's own state.
-    private struct Work {
-        var ids: RuntimeIDs?
-        /// Subjects to send in their current form, because the server may not have them.
-        var backlog: ArraySlice<RecordSubject> = []
-        /// Runtimes whose touch a stopped server may still execute when it resumes.
-        var possiblyDelivered: Set<RuntimeID> = []
-        /// When each name was last entered into the index.
-        var index: [String: ContinuousClock.Instant] = [:]
-        var nextProbe = ContinuousClock.now
-        /// When to retry records; nil while the server accepts them.
-        var recordsRetry: ContinuousClock.Instant?
-    }
-
-    func run() {
-        var backoff = Backoff()
-        var work = Work()
-        work.ids = mirror.configuration.runtimeIDs.map { RuntimeIDs(path: $0) }
-        while !mirror.isClosing {
-            var upSince: ContinuousClock.Instant?
-            do {
-                try serve(try mirror.open("mirror"), &work, whenUp: { upSince = .now })
-            } catch {
-                if mirror.update(\.heartbeats, "mirror", error) {
-                    store.mirrorChanged(isUp: false, reason: "\(error)")
-                }
-                mirror.update(\.records, "records", error)
-                backoff.connectionEnded(upSince: upSince)
-                sleep(until: .now + backoff.pause(isPermanent: RedisMirror.isPermanent(error)))
+    mutating func run() {
+        mirror.retry(mirror.event) { whenUp in
+            try serve(try mirror.open("mirror"), whenUp: whenUp)
+        } onError: { error in
+            if mirror.update(\.heartbeats, "mirror", error) {
+                store.mirrorChanged(isUp: false, reason: "\(error)")
             }
+            mirror.update(\.records, "records", error)
         }
     }
 
     /// Sends over a connection until it fails, or the mirror closes and nothing is left.
-    private func serve(_ connection: RedisConnection, _ work: inout Work, whenUp: () -> Void) throws {
-        work.index = [:]
-        try probe(connection, &work)
-        try retryRecords(connection, &work)
-        work.backlog = ownSubjects()
+    private mutating func serve(_ connection: RedisConnection, whenUp: () -> Void) throws {
+        index = [:]
+        try probe(connection)
+        try retryRecords(connection)
+        loadBacklog()
         // A server without memory passes the probe and refuses the backlog.
-        while try send(connection, &work), !work.backlog.isEmpty {}
+        while try send(connection), !backlog.isEmpty {}
         if mirror.update(\.heartbeats, "mirror", .up) { store.mirrorChanged(isUp: true, reason: nil) }
-        if work.recordsRetry == nil { mirror.update(\.records, "records", .up) }
+        if recordsRetry == nil { mirror.update(\.records, "records", .up) }
         whenUp()
         while true {
             let start = ContinuousClock.now
-            if start >= work.nextProbe { try probe(connection, &work) }
-            if let retry = work.recordsRetry, start >= retry {
-                try retryRecords(connection, &work)
-                if work.recordsRetry == nil { work.backlog = ownSubjects() }
+            if start >= nextProbe { try probe(connection) }
+            if let retry = recordsRetry, start >= retry {
+                try retryRecords(connection)
+                if recordsRetry == nil { loadBacklog() }
             }
             let isLast = mirror.isClosing
-            if try send(connection, &work, isLast: isLast) {
-                sleep(until: start + Self.batchPause)
+            if try send(connection, isLast: isLast) {
+                mirror.sleep(until: start + Self.batchPause, mirror.event)
                 continue
             }
             guard !isLast else { return }
-            try wait(connection, until: work.nextProbe)
+            try wait(connection)
         }
     }
 
-    // MARK: Waiting
-
     /// Waits until a change is due, the server sends something, or the next probe.
-    private func wait(_ connection: RedisConnection, until probe: ContinuousClock.Instant) throws {
+    private func wait(_ connection: RedisConnection) throws {
         let limit: ContinuousClock.Instant? = mirror.withState { state in
-            var limit = probe
-            switch state.queue.due {
-            case .now: return nil
-            case .at(let due): limit = min(limit, due)
-            case nil: break
-            }
-            state.isAsleep = !state.isClosing
-            return state.isClosing ? nil : limit
+            guard !state.isClosing, state.queue.due != .now else { return nil }
+            state.isAsleep = true
+            guard case .at(let due) = state.queue.due else { return nextProbe }
+            return min(nextProbe, due)
         }
         guard let limit else { return }
         let reply = try connection.receive(until: limit, orRaised: mirror.event)
@@ -116,163 +99,154 @@ final class MirrorSender: Sendable {
         if reply != nil { throw RedisError.protocolViolation("a reply to no command") }
     }
 
-    /// Returns early when the mirror closes.
-    private func sleep(until end: ContinuousClock.Instant) {
-        while !mirror.isClosing, ContinuousClock.now < end { _ = mirror.event.wait(until: end) }
-    }
-
     // MARK: Probing
 
     /// Checks that the server accepts writes and still has the index, and reads its clock.
-    private func probe(_ connection: RedisConnection, _ work: inout Work) throws {
-        if let update = work.ids?.refresh(within: Self.fileTimeout) {
-            report(update)
+    private mutating func probe(_ connection: RedisConnection) throws {
+        if let map = ids?.refresh(within: Self.fileTimeout) {
+            report(map)
             // Runtimes may have other names now.
-            work.backlog = ownSubjects()
+            loadBacklog()
         }
         let asked = WallTime.now
         let start = ContinuousClock.now
         let replies = try connection.pipeline([RedisCommand("TIME"), keys.heartbeats.probe, keys.isIndexed])
         let change = mirror.clock.set(replies[0], asked: asked, answered: .now)
-        if abs(change / .seconds(1)) > Self.clockTolerance / .seconds(1) {
+        if max(change, .zero - change) > Self.clockTolerance {
             store.moveStamps(of: mirror.configuration.origin, by: change)
-            work.backlog = ownSubjects()
+            loadBacklog()
         }
         _ = try replies[1].checked()
-        if replies[2] == .integer(0), !work.index.isEmpty {
+        if replies[2] == .integer(0), !index.isEmpty {
             // The database was flushed.
-            work.index = [:]
-            work.backlog = ownSubjects()
+            index = [:]
+            loadBacklog()
         }
-        let end = ContinuousClock.now
-        mirror.recordRoundTrip(end - start, at: end)
-        work.nextProbe = end + Self.probeInterval
+        mirror.recordRoundTrip(since: start)
+        nextProbe = .now + Self.probeInterval
     }
 
-    private func report(_ update: RuntimeIDs.Update) {
-        let path = mirror.configuration.runtimeIDs ?? ""
-        mirror.withState { $0.runtimeIDs = MirrorStatus.IDMap(entries: update.count, problem: update.problem) }
-        if let problem = update.problem {
-            mirror.log.error("runtime ids: \(problem); the previous map stays in use", metadata: ["file": "\(path)"])
+    private func report(_ map: MirrorStatus.IDMap) {
+        mirror.withState { $0.status.runtimeIds = map }
+        let file: Logger.Metadata = ["file": "\(mirror.configuration.runtimeIDs ?? "")"]
+        if let problem = map.problem {
+            mirror.log.error("runtime ids: \(problem); the previous map stays in use", metadata: file)
         } else {
-            mirror.log.info("runtime ids: \(update.count)", metadata: ["file": "\(path)"])
+            mirror.log.info("runtime ids: \(map.entries)", metadata: file)
         }
     }
 
     /// Checks whether the server accepts records; heartbeats are sent in either case.
-    private func retryRecords(_ connection: RedisConnection, _ work: inout Work) throws {
+    private mutating func retryRecords(_ connection: RedisConnection) throws {
         let reply = try connection.pipeline([keys.removeExpired(at: mirror.clock.shared(.now))])[0]
-        if let text = reply.error { return pauseRecords(text, &work) }
-        work.recordsRetry = nil
+        if let text = reply.error { return pauseRecords(text) }
+        recordsRetry = nil
     }
 
-    private func pauseRecords(_ text: String, _ work: inout Work) {
-        work.index = [:]
-        work.recordsRetry = .now + Self.recordsPause
+    private mutating func pauseRecords(_ text: String) {
+        index = [:]
+        recordsRetry = .now + Self.recordsPause
         mirror.update(\.records, "records", RedisError(reply: text))
     }
 
     // MARK: Sending
 
-    /// Everything last changed here, alive or not.
-    private func ownSubjects() -> ArraySlice<RecordSubject> {
-        store.subjects(of: mirror.configuration.origin).filter(mirror.isShared)[...]
+    /// Everything last changed here, alive or not, has to be sent.
+    private mutating func loadBacklog() {
+        backlog = store.subjects(of: mirror.configuration.origin).filter(mirror.isShared)[...]
     }
 
     /// Sends a batch of the backlog and of the changes that are due.
     ///
     /// - Parameter isLast: Ignores the rate limit.
     /// - Returns: Whether there was anything to send.
-    private func send(_ connection: RedisConnection, _ work: inout Work, isLast: Bool = false) throws -> Bool {
-        let refill = work.backlog.prefix(Self.batchSize)
-        work.backlog = work.backlog.dropFirst(refill.count)
-        let again = store.messages(about: refill, by: mirror.configuration.origin)
+    private mutating func send(_ connection: RedisConnection, isLast: Bool = false) throws -> Bool {
+        let refill = backlog.prefix(Self.batchSize)
+        backlog = backlog.dropFirst(refill.count)
         let now = ContinuousClock.now
         let (waiting, hasOverflowed) = mirror.withState { state in
-            state.queue.requeue(again, at: now)
-            return (
-                state.queue.dequeue(Self.batchSize, at: now, isLast: isLast),
-                work.backlog.isEmpty && state.queue.resetOverflow()
-            )
+            state.queue.requeue(refill, at: now)
+            let waiting = state.queue.dequeue(Self.batchSize, at: now, isLast: isLast)
+            return (waiting, backlog.isEmpty && state.queue.resetOverflow())
         }
-        if hasOverflowed { work.backlog = ownSubjects() }
-        guard !waiting.isEmpty else { return !work.backlog.isEmpty }
-        // Drops what other origins have overtaken.
-        var rest = store.current(waiting)[...]
+        if hasOverflowed { loadBacklog() }
+        guard !waiting.isEmpty else { return !backlog.isEmpty }
+        var rest = store.messages(about: waiting, by: mirror.configuration.origin)[...]
         while !rest.isEmpty {
             let batch = rest.prefix(ofBytes: Self.batchBytes)
+            let runtimes = batch.lazy.compactMap(\.touchedRuntime)
             let refusal: RedisError?
             do {
-                refusal = try send(batch, over: connection, &work)
+                refusal = try send(batch, over: connection)
             } catch {
-                work.possiblyDelivered.formUnion(batch.lazy.compactMap(\.touchedRuntime))
-                mirror.withState { $0.queue.requeue(rest, at: .now) }
+                possiblyDelivered.formUnion(runtimes)
+                requeue(rest, wereRefused: false)
                 throw error
             }
             if let refusal {
-                mirror.withState { $0.queue.requeue(rest, wereRefused: true, at: .now) }
+                requeue(rest, wereRefused: true)
                 throw refusal
             }
-            if !work.possiblyDelivered.isEmpty {
-                work.possiblyDelivered.subtract(batch.lazy.compactMap(\.touchedRuntime))
-            }
-            mirror.withState { $0.sent += UInt64(batch.count) }
+            if !possiblyDelivered.isEmpty { possiblyDelivered.subtract(runtimes) }
+            mirror.withState { $0.status.sent += UInt64(batch.count) }
             rest = rest.dropFirst(batch.count)
         }
         return true
     }
 
+    private func requeue(_ messages: ArraySlice<MirrorQueue.Message>, wereRefused: Bool) {
+        mirror.withState { $0.queue.requeue(messages.lazy.map(\.subject), wereRefused: wereRefused, at: .now) }
+    }
+
     /// - Returns: The error, if the server refuses heartbeats.
-    private func send(
-        _ batch: ArraySlice<MirrorQueue.Message>, over connection: RedisConnection, _ work: inout Work
+    private mutating func send(
+        _ batch: ArraySlice<MirrorQueue.Message>, over connection: RedisConnection
     ) throws -> RedisError? {
         let now = ContinuousClock.now
-        let heartbeats = batch.compactMap { heartbeat($0, work, at: now) }
+        let heartbeats = batch.compactMap { heartbeat($0, at: now) }
         if !heartbeats.isEmpty {
             let replies = try connection.pipeline(heartbeats)
-            let end = ContinuousClock.now
-            mirror.recordRoundTrip(end - now, at: end)
+            mirror.recordRoundTrip(since: now)
             if let text = replies.firstError { return RedisError(reply: text) }
         }
-        guard work.recordsRetry == nil else { return nil }
-        let records = records(batch, &work, at: now)
+        guard recordsRetry == nil else { return nil }
+        let records = records(batch, at: now)
         guard !records.isEmpty else { return nil }
         if let text = try connection.pipeline(records).firstError {
-            pauseRecords(text, &work)
+            pauseRecords(text)
         } else {
             mirror.update(\.records, "records", .up)
         }
         return nil
     }
 
-    private func heartbeat(
-        _ message: MirrorQueue.Message, _ work: Work, at now: ContinuousClock.Instant
-    ) -> RedisCommand? {
+    private func heartbeat(_ message: MirrorQueue.Message, at now: ContinuousClock.Instant) -> RedisCommand? {
         guard case .runtime(let id) = message.subject else { return nil }
-        let name = work.ids?.map[id] ?? id.description
+        let name = ids?.map[id] ?? id.description
+        // Since the end of a runtime that was ended or forgotten.
+        let age: Duration
         switch message {
         case .touched(_, let record):
             if let exit = record.exit {
-                return now - exit.at < MirrorConfiguration.longestHeartbeat ? keys.heartbeats.forget(name) : nil
+                age = now - exit.at
+            } else if let command = keys.heartbeat(record, of: name, at: now) {
+                return command
+            } else {
+                return possiblyDelivered.contains(id) ? keys.heartbeats.forget(name) : nil
             }
-            if let command = keys.heartbeat(record, of: name, at: now) { return command }
-            return work.possiblyDelivered.contains(id) ? keys.heartbeats.forget(name) : nil
-        case .forgotten(_, let stamp):
-            // After that time our key has expired, and one that exists is another client's.
-            let age = mirror.clock.shared(.now) - stamp.time
-            return age < MirrorConfiguration.longestHeartbeat ? keys.heartbeats.forget(name) : nil
+        case .forgotten(_, let stamp): age = mirror.clock.shared(.now) - stamp.time
         }
+        // After that time our key has expired, and one that exists is another client's.
+        return age < MirrorConfiguration.longestHeartbeat ? keys.heartbeats.forget(name) : nil
     }
 
-    private func records(
-        _ batch: ArraySlice<MirrorQueue.Message>, _ work: inout Work, at now: ContinuousClock.Instant
+    private mutating func records(
+        _ batch: ArraySlice<MirrorQueue.Message>, at now: ContinuousClock.Instant
     ) -> [RedisCommand] {
         var names: [String] = []
         var commands: [RedisCommand] = []
         let shared = mirror.clock.shared(.now)
-        if work.index.count > 2 * batch.count + 10_000 {
-            work.index = work.index.filter { now - $0.value <= Self.indexInterval }
-        }
+        if index.count > 2 * batch.count + 10_000 { index = index.filter { now - $0.value <= Self.indexInterval } }
         for message in batch {
             var record = SharedRecord(message)
             record.bootID = mirror.bootID
@@ -280,13 +254,17 @@ final class MirrorSender: Sendable {
             guard !kept.isEmpty else { continue }
             commands += kept
             let name = keys.name(of: message.subject)
-            if work.index[name].map({ now - $0 > Self.indexInterval }) ?? true {
+            if index[name].map({ now - $0 > Self.indexInterval }) ?? true {
                 names.append(name)
-                work.index[name] = now
+                index[name] = now
             }
         }
         return commands + keys.addToIndex(names, at: shared)
     }
+}
+
+extension [RedisReply] {
+    fileprivate var firstError: String? { lazy.compactMap(\.error).first }
 }
 
 extension ArraySlice<MirrorQueue.Message> {

@@ -30,30 +30,26 @@ extension RedisConnection {
     /// Takes at most the connect timeout and three reply timeouts; with sentinels, that for each of them, and another
     /// reply timeout.
     package static func open(_ options: RedisOptions) throws(RedisError) -> RedisConnection {
-        switch options.url.place {
-        case .server(let host):
-            return try open(host, options, credentials: options.url.credentials, database: options.url.database)
+        let url = options.url
+        switch url.place {
+        case .server(let host): return try open(host, options, url.credentials, database: url.database)
         case .socket(let path):
             let socket: OwnedDescriptor
             do throws(Errno) {
                 socket = try SocketAddress(path: path).connect(until: .now + options.connectTimeout)
             } catch {
-                throw Self.failure(error, connectingTo: "\(options.url)")
+                throw Self.failure(error, connectingTo: "\(url)")
             }
-            let connection = RedisConnection(
-                socket, tls: nil, place: "\(options.url)", replyTimeout: options.replyTimeout)
-            try connection.initialize(options, credentials: options.url.credentials, database: options.url.database)
+            let connection = RedisConnection(socket, tls: nil, place: "\(url)", replyTimeout: options.replyTimeout)
+            try connection.initialize(options, url.credentials, database: url.database)
             return connection
         case .sentinels(let sentinels, let service):
             let primary = try find(service, askingEachOf: sentinels, options)
-            let connection = try open(
-                primary, options, credentials: options.url.credentials, database: options.url.database)
+            let connection = try open(primary, options, url.credentials, database: url.database)
             try connection.checkPrimary()
             return connection
         }
     }
-
-    // MARK: Sentinels
 
     /// The primary, from the first sentinel that knows one.
     private static func find(
@@ -62,8 +58,7 @@ extension RedisConnection {
         var failure = RedisError.noPrimary("there is no sentinel to ask")
         for sentinel in sentinels {
             do throws(RedisError) {
-                let connection = try open(
-                    sentinel, options, credentials: options.url.sentinelCredentials, database: 0)
+                let connection = try open(sentinel, options, options.url.sentinelCredentials, database: 0)
                 let question = RedisCommand("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
                 let reply = try connection.pipeline([question])[0].checked()
                 guard reply != .null else {
@@ -90,10 +85,8 @@ extension RedisConnection {
         guard role == "master" else { throw .noPrimary("\(place) is none, but what the sentinels name") }
     }
 
-    // MARK: Hosts
-
     private static func open(
-        _ host: RedisURL.Host, _ options: RedisOptions, credentials: RedisURL.Credentials?, database: Int
+        _ host: RedisURL.Host, _ options: RedisOptions, _ credentials: RedisURL.Credentials?, database: Int
     ) throws(RedisError) -> RedisConnection {
         let limit = ContinuousClock.now + options.connectTimeout
         let place = "\(options.url.isEncrypted ? "rediss" : "redis")://\(host)"
@@ -101,7 +94,7 @@ extension RedisConnection {
         let socket = try connect(to: host, until: limit, place: place)
         let connection = RedisConnection(socket, tls: tls, place: place, replyTimeout: options.replyTimeout)
         try connection.handshake(until: limit)
-        try connection.initialize(options, credentials: credentials, database: database)
+        try connection.initialize(options, credentials, database: database)
         return connection
     }
 
@@ -109,14 +102,8 @@ extension RedisConnection {
     private static func connect(
         to host: RedisURL.Host, until limit: ContinuousClock.Instant, place: String
     ) throws(RedisError) -> OwnedDescriptor {
-        let resolution: SocketAddress.Resolution?
-        do throws(Errno) {
-            resolution = try SocketAddress.resolve(host, within: limit - .now)
-        } catch {
-            throw .unreachable(place, why: error.description)
-        }
         let addresses: [SocketAddress]
-        switch resolution {
+        switch SocketAddress.resolve(host, within: limit - .now) {
         case .found(let found)?: addresses = found
         case .failed(let why)?: throw .unreachable(place, why: why)
         case nil: throw .timedOut("address of \(place)")
@@ -138,34 +125,30 @@ extension RedisConnection {
             ? .timedOut("connection to \(place)") : .unreachable(place, why: failure.description)
     }
 
-    // MARK: AUTH, SELECT, SETNAME
-
+    /// Sends AUTH, SELECT and CLIENT SETNAME, as far as they are needed.
     private func initialize(
-        _ options: RedisOptions, credentials: RedisURL.Credentials?, database: Int
+        _ options: RedisOptions, _ credentials: RedisURL.Credentials?, database: Int
     ) throws(RedisError) {
         var commands: [RedisCommand] = []
         if let credentials {
-            let name = Array("AUTH".utf8)
-            commands.append(RedisCommand([name] + (credentials.user.map { [$0] } ?? []) + [credentials.password]))
+            commands.append(
+                RedisCommand([Array("AUTH".utf8), credentials.user, credentials.password].compactMap { $0 }))
         }
         if database != 0 { commands.append(RedisCommand("SELECT", "\(database)")) }
         commands.append(RedisCommand("CLIENT", "SETNAME", options.clientName))
         // One at a time: a server that refuses AUTH may close the connection.
         for command in commands {
             let reply = try pipeline([command])[0]
-            guard case .error(let text) = reply else {
-                guard case .status = reply else { throw .protocolViolation("a greeting that is not returned") }
-                continue
-            }
+            if case .status = reply { continue }
+            guard let text = reply.error else { throw .protocolViolation("a greeting that is not returned") }
+            let code = RedisError.code(of: text)
+            let isGeneral = text == RedisError.tooManyClients
             switch command.description {
             case "AUTH": throw RedisError(replyToAuthentication: text)
-            case "SELECT" where RedisError.code(of: text) == "ERR" && text != RedisError.tooManyClients:
-                throw .noSuchDatabase(database)
-            case "SELECT": throw RedisError(reply: text)
+            case "SELECT" where code == "ERR" && !isGeneral: throw .noSuchDatabase(database)
             // An ACL may forbid SETNAME, which is optional. Other errors may concern the connection as a whole.
-            default:
-                let isGeneral = ["NOAUTH", "DENIED"].contains(RedisError.code(of: text))
-                if isGeneral || text == RedisError.tooManyClients { throw RedisError(reply: text) }
+            case "CLIENT" where !isGeneral && code != "NOAUTH" && code != "DENIED": continue
+            default: throw RedisError(reply: text)
             }
         }
     }

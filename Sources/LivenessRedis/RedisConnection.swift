@@ -14,11 +14,6 @@ package final class RedisConnection {
     /// The server's URL, without credentials.
     package let place: String
 
-    /// For poll(2): readable when there is something to `receive`, or at the end.
-    ///
-    /// Call `receive` until it returns nil first: replies that have been read already do not make it readable.
-    package var descriptor: CInt { socket.rawValue }
-
     private let socket: OwnedDescriptor
     private let tls: TLSSession?
     private let replyTimeout: Duration
@@ -40,8 +35,6 @@ package final class RedisConnection {
         isHandshaking = tls != nil
     }
 
-    // MARK: Requests
-
     /// Sends commands and waits for a reply to each; an error reply is a reply.
     ///
     /// Receives while it sends, because a server may stop reading until its replies are read.
@@ -59,7 +52,7 @@ package final class RedisConnection {
                     queued += try queue(portionOf: commands[queued...])
                 }
                 let before = reader.unread
-                guard try turn(until: limit) == .moved else { throw .timedOut("reply from \(place)") }
+                guard try turn(until: limit) else { throw .timedOut("reply from \(place)") }
                 received += reader.unread - before
                 guard received <= Self.maximumPipeline else {
                     throw .protocolViolation("more than \(Self.maximumPipeline) bytes of replies")
@@ -68,8 +61,6 @@ package final class RedisConnection {
         }
     }
 
-    // MARK: Subscriptions
-
     /// Sends commands without waiting for replies, which `receive` returns.
     package func send(_ commands: [RedisCommand]) throws(RedisError) {
         try orFail { () throws(RedisError) in
@@ -77,7 +68,7 @@ package final class RedisConnection {
             var queued = 0
             while queued < commands.count || sent < outgoing.count {
                 queued += try queue(portionOf: commands[queued...])
-                guard try turn(until: limit) == .moved else { throw .timedOut("room for a command to \(place)") }
+                guard try turn(until: limit) else { throw .timedOut("room for a command to \(place)") }
             }
         }
     }
@@ -94,7 +85,7 @@ package final class RedisConnection {
         try orFail { () throws(RedisError) in
             while true {
                 if let reply = try reader.next() { return reply }
-                guard try turn(until: limit, orRaised: event) == .moved else { return nil }
+                guard try turn(until: limit, orRaised: event) else { return nil }
             }
         }
     }
@@ -107,15 +98,11 @@ package final class RedisConnection {
         try orFail { () throws(RedisError) in
             while try !tls.handshake() {
                 tls.moveUnsent(to: &outgoing)
-                guard try turn(until: limit) == .moved else { throw .timedOut("TLS handshake with \(place)") }
+                guard try turn(until: limit) else { throw .timedOut("TLS handshake with \(place)") }
             }
             tls.moveUnsent(to: &outgoing)
             isHandshaking = false
         }
-    }
-
-    private enum Turn {
-        case moved, limit, raised
     }
 
     /// Encodes commands: all, or with TLS as many as fit into one record, at least one.
@@ -146,37 +133,39 @@ package final class RedisConnection {
     }
 
     /// Waits until the socket is ready, then sends and receives.
+    ///
+    /// - Returns: False at the limit or when the event is signalled.
     private func turn(
         until limit: ContinuousClock.Instant, orRaised event: EventFD? = nil
-    ) throws(RedisError) -> Turn {
+    ) throws(RedisError) -> Bool {
         guard !hasEnded else { throw .closed }
-        let isSending = sent < outgoing.count
+        let wanted = sent < outgoing.count ? POLLIN | POLLOUT : POLLIN
+        // A negative descriptor is ignored.
         var questions = [
-            pollfd(fd: socket.rawValue, events: Int16(isSending ? POLLIN | POLLOUT : POLLIN), revents: 0)
+            pollfd(fd: socket.rawValue, events: Int16(wanted), revents: 0),
+            pollfd(fd: event?.descriptor ?? -1, events: Int16(POLLIN), revents: 0),
         ]
-        if let event { questions.append(pollfd(fd: event.descriptor, events: Int16(POLLIN), revents: 0)) }
-        guard poll(&questions, until: limit) else { return .limit }
-        if questions.count > 1, questions[1].revents != 0 { return .raised }
+        guard poll(&questions, until: limit), questions[1].revents == 0 else { return false }
         let events = CInt(questions[0].revents)
         if events & POLLOUT != 0 { try sendSome() }
         if events & ~POLLOUT != 0 { try receiveSome() }
-        return .moved
+        return true
     }
 
     private func sendSome() throws(RedisError) {
-        let count = outgoing.withUnsafeBytes { bytes in
-            let rest = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(sent))
-            return Result { () throws(Errno) in
+        do throws(Errno) {
+            let bytes = outgoing
+            let unsent = bytes.span.bytes.extracting(droppingFirst: sent)
+            sent += try unsent.withUnsafeBytes { rest throws(Errno) in
                 try retryingInterrupts {
                     Glibc.send(socket.rawValue, rest.baseAddress, rest.count, clinux_msg_nosignal)
                 }
             }
-        }
-        switch count {
-        case .success(let count): sent += count
-        case .failure(.wouldBlock): return
-        // The server closed the connection. Its last reply may tell why and is still to be read.
-        case .failure: sent = outgoing.count
+        } catch .wouldBlock {
+            return
+        } catch {
+            // The server closed the connection. Its last reply may tell why and is still to be read.
+            sent = outgoing.count
         }
         if sent == outgoing.count {
             outgoing.removeAll(keepingCapacity: outgoing.count <= 64 << 10)

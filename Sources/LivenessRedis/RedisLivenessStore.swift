@@ -14,6 +14,12 @@ package final class RedisLivenessStore: LivenessStore {
     // Held during I/O, because a connection is not thread-safe.
     private let link = Mutex(Link())
 
+    private struct Link {
+        var connection: RedisConnection?
+        /// The last error, and when to connect again.
+        var failure: (error: RedisError, until: ContinuousClock.Instant)?
+    }
+
     package init(
         _ options: RedisOptions, prefix: String = MirrorConfiguration.defaultPrefix, pause: Duration = .seconds(1)
     ) {
@@ -22,11 +28,7 @@ package final class RedisLivenessStore: LivenessStore {
         self.pause = pause
     }
 
-    // MARK: LivenessStore
-
-    package var isAvailable: Bool {
-        (try? ask(RedisCommand("PING"))) == .status("PONG")
-    }
+    package var isAvailable: Bool { (try? ask(RedisCommand("PING"))) == .status("PONG") }
 
     package func touch(_ id: RuntimeID, ttl: Duration) throws {
         try NonPositiveTTL.check(ttl)
@@ -40,60 +42,41 @@ package final class RedisLivenessStore: LivenessStore {
         return values.map { $0 != .null }
     }
 
-    package func forget(_ id: RuntimeID) throws {
-        _ = try ask(keys.forget(id.description))
-    }
+    package func forget(_ id: RuntimeID) throws { _ = try ask(keys.forget(id.description)) }
 
     private func ask(_ command: RedisCommand) throws(RedisError) -> RedisReply {
         try link.withLock { link throws(RedisError) in
             let isIdle = link.connection != nil
             do throws(RedisError) {
-                return try link.ask(command, options, pause)
+                return try ask(command, over: &link)
             } catch .closed where isIdle {
                 // The server closed an idle connection or was restarted. Every command is idempotent.
-                return try link.ask(command, options, pause)
+                return try ask(command, over: &link)
             }
         }
     }
 
-    private struct Link {
-        var connection: RedisConnection?
-        /// The last error, and when to connect again.
-        var failure: (error: RedisError, until: ContinuousClock.Instant)?
-
-        mutating func ask(
-            _ command: RedisCommand, _ options: RedisOptions, _ pause: Duration
-        ) throws(RedisError) -> RedisReply {
-            let connection = try connect(options, pause)
-            let reply: RedisReply
-            do throws(RedisError) {
-                reply = try connection.pipeline([command])[0]
-            } catch {
-                self.connection = nil
-                if error != .closed { failure = (error, .now + pause) }
-                throw error
-            }
-            do throws(RedisError) {
-                return try reply.checked()
-            } catch {
-                // Another node may be the primary by now.
-                if error == .readOnly { self.connection = nil }
-                throw error
-            }
+    private func ask(_ command: RedisCommand, over link: inout Link) throws(RedisError) -> RedisReply {
+        if link.connection == nil, let failure = link.failure, ContinuousClock.now < failure.until {
+            throw failure.error
         }
-
-        private mutating func connect(_ options: RedisOptions, _ pause: Duration) throws(RedisError) -> RedisConnection
-        {
-            if let connection { return connection }
-            if let failure, ContinuousClock.now < failure.until { throw failure.error }
-            do throws(RedisError) {
-                let made = try RedisConnection.open(options)
-                (connection, failure) = (made, nil)
-                return made
-            } catch {
-                failure = (error, .now + pause)
-                throw error
-            }
+        let reply: RedisReply
+        do throws(RedisError) {
+            let connection = if let open = link.connection { open } else { try RedisConnection.open(options) }
+            (link.connection, link.failure) = (connection, nil)
+            reply = try connection.pipeline([command])[0]
+        } catch {
+            // A connection that was closed is opened again at once.
+            if link.connection == nil || error != .closed { link.failure = (error, .now + pause) }
+            link.connection = nil
+            throw error
+        }
+        do throws(RedisError) {
+            return try reply.checked()
+        } catch {
+            // Another node may be the primary by now.
+            if error == .readOnly { link.connection = nil }
+            throw error
         }
     }
 }

@@ -1,9 +1,37 @@
-import Glibc
 import Linux
 import Liveness
 import Logging
 import Synchronization
 import SystemPackage
+
+package struct MirrorConfiguration: Sendable {
+    /// Multica's.
+    package static let defaultPrefix = "mul:runtime:hb:"
+    /// Multica takes a runtime for dead after 150 s: no key may outlive that.
+    package static let longestHeartbeat: Duration = .seconds(90)
+    /// How long records are kept after the last touch, as in the table.
+    static let retention: Duration = LivenessTable.defaultRetention
+
+    /// The server, read again for each connection.
+    package var options: @Sendable () throws -> RedisOptions
+    /// Of heartbeat keys.
+    package var prefix = defaultPrefix
+    /// Shared by the origins that exchange records.
+    package var townName: String
+    package var origin: Origin
+    /// Whether records of signal files are exchanged.
+    package var sharesSignals = false
+    /// Path of a `RuntimeIDMap`.
+    package var runtimeIDs: String?
+
+    package init(
+        townName: String, origin: Origin, options: @escaping @Sendable () throws -> RedisOptions
+    ) {
+        self.townName = townName
+        self.origin = origin
+        self.options = options
+    }
+}
 
 /// A copy of the liveness table in Redis, and a receiver of the changes of other origins.
 ///
@@ -18,18 +46,10 @@ package final class RedisMirror: LivenessMirror {
         /// Whether the sender waits and must be woken for a message that is due now.
         var isAsleep = false
         var isClosing = false
-        var heartbeats: MirrorStatus.Link
-        var records: MirrorStatus.Link
-        var subscription: MirrorStatus.Link
-        var sent: UInt64 = 0
-        var received: UInt64 = 0
-        var malformed: UInt64 = 0
+        /// Without the queue's numbers.
+        var status: MirrorStatus
         var hasDuplicateOrigin = false
-        var roundTrip: Duration?
         var lastReply: ContinuousClock.Instant?
-        /// The URL of the last connection, without credentials.
-        var server = "(not read yet)"
-        var runtimeIDs: MirrorStatus.IDMap?
     }
 
     let configuration: MirrorConfiguration
@@ -51,7 +71,10 @@ package final class RedisMirror: LivenessMirror {
         senderEnded = try EventFD()
         listenerEnded = try EventFD()
         let link = MirrorStatus.Link(.connecting, since: .now)
-        state = Mutex(State(heartbeats: link, records: link, subscription: link))
+        let status = MirrorStatus(
+            server: "(not read yet)", townName: configuration.townName, heartbeats: link, records: link,
+            subscription: link)
+        state = Mutex(State(status: status))
     }
 
     /// Starts the two threads.
@@ -62,15 +85,14 @@ package final class RedisMirror: LivenessMirror {
     package func start(
         mirroring store: InMemoryLivenessStore, receiver: any SharedRecordReceiver
     ) throws(Errno) {
-        let sender = MirrorSender(for: self, store: store)
         // Not joined: `close` waits for their events, with a timeout.
         _ = try Thread(named: "mirror") {
+            var sender = MirrorSender(for: self, store: store)
             sender.run()
             self.senderEnded.signal()
         }
-        let listener = MirrorListener(for: self, receiver: receiver, event: listenerEvent)
         _ = try Thread(named: "mirror-listener") {
-            listener.run()
+            MirrorListener(for: self, receiver: receiver, event: self.listenerEvent).run()
             self.listenerEnded.signal()
         }
     }
@@ -91,15 +113,11 @@ package final class RedisMirror: LivenessMirror {
         HLCTimestamp(clock.shared(now), by: configuration.origin)
     }
 
-    package func enqueue(_ record: Record, of subject: RecordSubject) { enqueue(.touched(subject, record)) }
-
-    package func enqueueForget(of subject: RecordSubject, stamp: HLCTimestamp) { enqueue(.forgotten(subject, stamp)) }
-
-    private func enqueue(_ message: MirrorQueue.Message) {
-        guard isShared(message.subject) else { return }
+    package func enqueue(_ subject: RecordSubject, isUrgent: Bool) {
+        guard isShared(subject) else { return }
         let now = ContinuousClock.now
         let mustWake = state.withLock { state in
-            guard state.queue.add(message, at: now) else { return false }
+            guard state.queue.add(subject, isUrgent: isUrgent, at: now) else { return false }
             defer { state.isAsleep = false }
             return state.isAsleep
         }
@@ -120,16 +138,40 @@ package final class RedisMirror: LivenessMirror {
         var options = try configuration.options()
         options.clientName = "pulsefs-\(role):\(configuration.origin.name)"
         let server = options.url.description
-        state.withLock { $0.server = server }
+        state.withLock { $0.status.server = server }
         return try RedisConnection.open(options)
     }
 
-    static func isPermanent(_ error: any Error) -> Bool { (error as? RedisError)?.isPermanent ?? true }
+    /// Runs `body` until the mirror closes, with a pause after each error.
+    ///
+    /// - Parameters:
+    ///   - event: Ends a pause when the mirror closes.
+    ///   - body: Calls its argument when its connection is up.
+    func retry(_ event: EventFD, _ body: (() -> Void) throws -> Void, onError: (any Error) -> Void) {
+        var backoff = Backoff()
+        while !isClosing {
+            var upSince: ContinuousClock.Instant?
+            do {
+                try body { upSince = .now }
+            } catch {
+                onError(error)
+                backoff.connectionEnded(upSince: upSince)
+                sleep(until: .now + backoff.pause(isPermanent: Self.isPermanent(error)), event)
+            }
+        }
+    }
+
+    /// Returns early when the mirror closes.
+    func sleep(until end: ContinuousClock.Instant, _ event: EventFD) {
+        while !isClosing, ContinuousClock.now < end { _ = event.wait(until: end) }
+    }
+
+    private static func isPermanent(_ error: any Error) -> Bool { (error as? RedisError)?.isPermanent ?? true }
 
     /// Updates a link after an error.
     @discardableResult
     func update(
-        _ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ error: any Error
+        _ link: WritableKeyPath<MirrorStatus, MirrorStatus.Link> & Sendable, _ name: String, _ error: any Error
     ) -> Bool {
         update(link, name, Self.isPermanent(error) ? .refused : .down, reason: "\(error)")
     }
@@ -139,18 +181,18 @@ package final class RedisMirror: LivenessMirror {
     /// - Returns: Whether the state changed, and not only the reason.
     @discardableResult
     func update(
-        _ link: WritableKeyPath<State, MirrorStatus.Link> & Sendable, _ name: String, _ new: MirrorStatus.State,
+        _ link: WritableKeyPath<MirrorStatus, MirrorStatus.Link> & Sendable, _ name: String, _ new: MirrorStatus.State,
         reason: String? = nil
     ) -> Bool {
         let now = WallTime.now
         let (old, server) = state.withLock { state in
-            let old = state[keyPath: link]
+            let old = state.status[keyPath: link]
             if old.state == new {
-                state[keyPath: link].reason = reason
+                state.status[keyPath: link].reason = reason
             } else {
-                state[keyPath: link] = MirrorStatus.Link(new, since: now, reason: reason)
+                state.status[keyPath: link] = MirrorStatus.Link(new, since: now, reason: reason)
             }
-            return (old, state.server)
+            return (old, state.status.server)
         }
         guard old.state != new || old.reason != reason else { return false }
         switch new {
@@ -163,9 +205,11 @@ package final class RedisMirror: LivenessMirror {
 
     // MARK: Status
 
-    func recordRoundTrip(_ time: Duration, at now: ContinuousClock.Instant) {
+    /// Records that the server has replied to a request made at `start`.
+    func recordRoundTrip(since start: ContinuousClock.Instant) {
+        let now = ContinuousClock.now
         state.withLock { state in
-            state.roundTrip = time
+            state.status.roundTripMicroseconds = Int64((now - start) / .microseconds(1))
             state.lastReply = now
         }
     }
@@ -176,18 +220,15 @@ package final class RedisMirror: LivenessMirror {
     package var status: MirrorStatus {
         let now = ContinuousClock.now
         return state.withLock { state in
-            var heartbeats = state.heartbeats
-            if heartbeats.state == .up, let lastReply = state.lastReply, now - lastReply > Self.silenceLimit {
+            var status = state.status
+            if status.heartbeats.state == .up, let lastReply = state.lastReply, now - lastReply > Self.silenceLimit {
                 let since = WallTime.now + (lastReply - now)
-                heartbeats = MirrorStatus.Link(.down, since: since, reason: "nothing has been heard of it since")
+                status.heartbeats = MirrorStatus.Link(.down, since: since, reason: "nothing has been heard of it since")
             }
-            return MirrorStatus(
-                server: state.server, heartbeats: heartbeats, records: state.records,
-                subscription: state.subscription, townName: configuration.townName, queueLength: state.queue.count,
-                coalesced: state.queue.coalesced, dropped: state.queue.dropped, sent: state.sent,
-                received: state.received, malformed: state.malformed,
-                roundTripMicroseconds: state.roundTrip.map { Int64($0 / .microseconds(1)) },
-                runtimeIds: state.runtimeIDs)
+            status.queueLength = state.queue.count
+            status.coalesced = state.queue.coalesced
+            status.dropped = state.queue.dropped
+            return status
         }
     }
 }
@@ -214,5 +255,54 @@ struct Backoff: Sendable {
         let pause = isPermanent ? Self.permanent : next
         next = min(next * 2, Self.longest)
         return pause - pause * (random / 3)
+    }
+}
+
+/// The Redis server's clock, which stamps the records of all origins, as an offset from the local one.
+///
+/// 0 until the first answer, or if the server refuses TIME. The server reads its clock between question and answer, so a
+/// slow answer replaces a quick one only if the two contradict each other.
+final class SharedClock: Sendable {
+    /// In nanoseconds; added to the local wall clock.
+    private let offset = Atomic<Int64>(0)
+    /// Maximum error of `offset`, in nanoseconds; nil before the first answer.
+    private let uncertainty = Mutex<Int64?>(nil)
+    /// Maximum drift between two answers, in nanoseconds.
+    private static let drift: Int64 = 20_000
+    /// Differences beyond these would overflow the arithmetic.
+    private static let plausibleDistance: Range<Duration> = .seconds(-1_000_000_000)..<(.seconds(1_000_000_000))
+    private static let plausibleRoundTrip: Range<Duration> = .seconds(-1_000_000_000)..<(.seconds(60))
+
+    var isKnown: Bool { uncertainty.withLock { $0 != nil } }
+
+    func shared(_ wall: WallTime) -> WallTime { wall + .nanoseconds(offset.load(ordering: .relaxed)) }
+
+    /// Updates the offset from a reply to TIME: seconds and microseconds.
+    ///
+    /// - Parameters:
+    ///   - asked: The local time before the command.
+    ///   - answered: The local time after the reply.
+    /// - Returns: The change of the offset.
+    func set(_ reply: RedisReply, asked: WallTime, answered: WallTime) -> Duration {
+        guard case .array(let parts) = reply, parts.count == 2, let seconds = parts[0].text.flatMap({ Int64($0) }),
+            let microseconds = parts[1].text.flatMap({ Int32($0) }), (0..<1_000_000).contains(microseconds)
+        else { return .zero }
+        let server = WallTime(seconds: seconds, nanoseconds: microseconds * 1000)
+        let roundTrip = answered - asked
+        let distance = server - (asked + roundTrip / 2)
+        guard Self.plausibleDistance.contains(distance), Self.plausibleRoundTrip.contains(roundTrip) else {
+            return .zero
+        }
+        return uncertainty.withLock { uncertainty in
+            let (new, old) = (Int64(distance / .nanoseconds(1)), offset.load(ordering: .relaxed))
+            let newUncertainty = Int64(abs(roundTrip / .nanoseconds(1))) / 2
+            if let known = uncertainty.map({ $0 + Self.drift }) {
+                uncertainty = known
+                guard newUncertainty < known || abs(new - old) > known + newUncertainty else { return .zero }
+            }
+            uncertainty = newUncertainty
+            offset.store(new, ordering: .relaxed)
+            return .nanoseconds(new - old)
+        }
     }
 }

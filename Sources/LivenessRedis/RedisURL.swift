@@ -1,4 +1,5 @@
 import Glibc
+import Liveness
 
 /// The location of a Redis server, with credentials. Brackets mark what may be left out:
 ///
@@ -9,7 +10,7 @@ import Glibc
 ///
 /// `:password@` is for a server without users. The credentials before the @ of a sentinel URL are the data node's.
 /// Special characters in a user or password are written as %XX.
-package struct RedisURL: Hashable, Sendable {
+package struct RedisURL: Hashable, Sendable, CustomStringConvertible {
     package enum Place: Hashable, Sendable {
         case server(Host)
         /// The path of a Unix socket, valid for `sockaddr_un`.
@@ -53,9 +54,11 @@ package struct RedisURL: Hashable, Sendable {
         guard !text.utf8.contains(UInt8(ascii: "#")) else { throw .unencoded }
         let (scheme, rest) = try Self.scheme(of: Array(text.utf8))
         let (location, query) = rest.divided(atFirst: "?") ?? (rest, [])
-        let pathStart = location.firstIndex(of: UInt8(ascii: "/")) ?? location.endIndex
-        let (authority, path) = (location[..<pathStart], location[pathStart...])
-        let (userInfo, hosts) = authority.divided(atLast: "@") ?? ([], authority)
+        let authority = location.prefix { $0 != UInt8(ascii: "/") }
+        let path = location[authority.endIndex...]
+        let at = authority.lastIndex(of: UInt8(ascii: "@"))
+        let userInfo = authority[..<(at ?? authority.startIndex)]
+        let hosts = at.map { authority[($0 + 1)...] } ?? authority
 
         isEncrypted = scheme.hasPrefix("rediss")
         credentials = try Self.credentials(userInfo)
@@ -63,16 +66,15 @@ package struct RedisURL: Hashable, Sendable {
         let isCut = query.contains(UInt8(ascii: "@")) || (scheme != "unix" && path.contains(UInt8(ascii: "@")))
         guard !isCut else { throw .unencoded }
         var parameters = try Self.parameters(query)
+        var sentinelCredentials: Credentials?
         switch scheme {
         case "redis", "rediss":
             place = .server(try Self.host(hosts, port: 6379))
             database = try Self.database(path.dropFirst())
-            sentinelCredentials = nil
         case "unix":
             guard hosts.isEmpty else { throw .socketWithHost }
             place = .socket(try Self.socketPath(path))
             database = try Self.database(parameters.removeValue(forKey: "db") ?? [])
-            sentinelCredentials = nil
         default:
             let sentinels = try hosts.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false)
                 .map { host throws(Invalid) in try Self.host(host, port: 26379) }
@@ -88,10 +90,9 @@ package struct RedisURL: Hashable, Sendable {
             }
         }
         guard parameters.isEmpty else { throw .parameter }
+        self.sentinelCredentials = sentinelCredentials
     }
-}
 
-extension RedisURL: CustomStringConvertible {
     /// The URL without credentials.
     package var description: String {
         let scheme = isEncrypted ? "rediss" : "redis"
@@ -108,41 +109,24 @@ extension RedisURL: CustomStringConvertible {
 
 extension RedisURL {
     /// Why a URL is invalid; does not contain the URL, which may have a password.
-    package enum Invalid: Error, Hashable, CaseIterable, CustomStringConvertible {
-        case unprintable
-        case scheme
-        case unencoded
-        case percent
-        case userWithoutPassword
-        case host
-        case unbracketed
-        case port
-        case database
-        case socketWithHost
-        case socketPath
-        case service
-        case parameter
+    package enum Invalid: String, Error, CaseIterable, CustomStringConvertible {
+        case unprintable = "A Redis URL must not contain spaces or control characters."
+        case scheme = "A Redis URL begins with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://."
+        case unencoded = "In a user or password of a Redis URL, the characters / ? # @ : % are written as %XX."
+        case percent = "In a Redis URL, each % must be followed by two hexadecimal digits."
+        case userWithoutPassword =
+            "A user in a Redis URL needs a password: user:password@, or :password@ without a user."
+        case host = "A Redis URL needs a host, which is a name, an IPv4 address or an IPv6 address in brackets."
+        case unbracketed = "An IPv6 address in a Redis URL is written in brackets."
+        case port = "The port in a Redis URL must be a number from 1 to 65535."
+        case database = "The database in a Redis URL must be a number from 0 to 2147483647."
+        case socketWithHost = "The path in a unix:// URL must begin with a slash: unix:///run/redis.sock."
+        case socketPath = "The path in a unix:// URL must have from 2 to 107 bytes and no NUL byte."
+        case service = "A sentinel URL needs the name of a service after the hosts: redis+sentinel://host/service."
+        case parameter =
+            "After the ? of a Redis URL may stand db= (unix), or sentinel_user= and sentinel_password= (sentinel)."
 
-        package var description: String {
-            switch self {
-            case .unprintable: "A Redis URL must not contain spaces or control characters."
-            case .scheme:
-                "A Redis URL begins with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://."
-            case .unencoded: "In a user or password of a Redis URL, the characters / ? # @ : % are written as %XX."
-            case .percent: "In a Redis URL, each % must be followed by two hexadecimal digits."
-            case .userWithoutPassword:
-                "A user in a Redis URL needs a password: user:password@, or :password@ without a user."
-            case .host: "A Redis URL needs a host, which is a name, an IPv4 address or an IPv6 address in brackets."
-            case .unbracketed: "An IPv6 address in a Redis URL is written in brackets."
-            case .port: "The port in a Redis URL must be a number from 1 to 65535."
-            case .database: "The database in a Redis URL must be a number from 0 to 2147483647."
-            case .socketWithHost: "The path in a unix:// URL must begin with a slash: unix:///run/redis.sock."
-            case .socketPath: "The path in a unix:// URL must have from 2 to 107 bytes and no NUL byte."
-            case .service: "A sentinel URL needs the name of a service after the hosts: redis+sentinel://host/service."
-            case .parameter:
-                "After the ? of a Redis URL may stand db= (unix), or sentinel_user= and sentinel_password= (sentinel)."
-            }
-        }
+        package var description: String { rawValue }
     }
 
     private typealias Bytes = ArraySlice<UInt8>
@@ -175,7 +159,7 @@ extension RedisURL {
         let end = text.firstIndex(of: UInt8(ascii: ":")) ?? text.endIndex
         guard !text[end...].dropFirst().contains(UInt8(ascii: ":")) else { throw .unbracketed }
         let name = text[..<end]
-        guard !name.isEmpty, name.allSatisfy(\.isPartOfHostName) else { throw .host }
+        guard !name.isEmpty, name.allSatisfy(RuntimeID.isAllowedInName) else { throw .host }
         return Host(name: String(decoding: name, as: UTF8.self), port: try Self.port(text[end...], or: port))
     }
 
@@ -195,9 +179,8 @@ extension RedisURL {
     }
 
     private static func decimal(_ text: Bytes, digits: Int) -> Int? {
-        let allowed = UInt8(ascii: "0")...UInt8(ascii: "9")
-        guard (1...digits).contains(text.count), text.allSatisfy(allowed.contains) else { return nil }
-        return text.reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
+        guard text.count <= digits, text.allSatisfy({ 0x30...0x39 ~= $0 }) else { return nil }
+        return Int(String(decoding: text, as: UTF8.self))
     }
 
     private static func socketPath(_ text: Bytes) throws(Invalid) -> [UInt8] {
@@ -224,10 +207,6 @@ extension ArraySlice<UInt8> {
         firstIndex(of: UInt8(ascii: separator)).map { (self[..<$0], self[($0 + 1)...]) }
     }
 
-    fileprivate func divided(atLast separator: Unicode.Scalar) -> (Self, Self)? {
-        lastIndex(of: UInt8(ascii: separator)).map { (self[..<$0], self[($0 + 1)...]) }
-    }
-
     fileprivate func percentDecoded() throws(RedisURL.Invalid) -> [UInt8] {
         var (decoded, rest) = ([UInt8](), self)
         while let byte = rest.popFirst() {
@@ -245,14 +224,5 @@ extension ArraySlice<UInt8> {
 }
 
 extension UInt8 {
-    fileprivate var hexadecimalValue: UInt8? {
-        Character(Unicode.Scalar(self)).hexDigitValue.map { UInt8($0) }
-    }
-
-    fileprivate var isPartOfHostName: Bool {
-        switch Unicode.Scalar(self) {
-        case "A"..."Z", "a"..."z", "0"..."9", "-", ".", "_": true
-        default: false
-        }
-    }
+    fileprivate var hexadecimalValue: UInt8? { Character(Unicode.Scalar(self)).hexDigitValue.map { UInt8($0) } }
 }

@@ -9,13 +9,11 @@ import SystemPackage
 ///
 /// A runtime that is not in it keeps its own id.
 package struct RuntimeIDMap: Sendable {
-    private let uuids: [RuntimeID: String]
+    private var uuids: [RuntimeID: String] = [:]
 
     package var count: Int { uuids.count }
 
-    package init() {
-        uuids = [:]
-    }
+    package init() {}
 
     package subscript(id: RuntimeID) -> String { uuids[id] ?? id.description }
 
@@ -27,13 +25,9 @@ package struct RuntimeIDMap: Sendable {
     /// - Throws: `Problem` unless the JSON is an object of UUIDs by id, without duplicate UUIDs: forgetting one of two
     ///   runtimes would forget the other.
     package init(json: [UInt8]) throws(Problem) {
-        let words: [String: String]
-        do {
-            words = try JSONDecoder().decode([String: String].self, from: Data(json))
-        } catch {
+        guard let words = try? JSONDecoder().decode([String: String].self, from: Data(json)) else {
             throw Problem(description: "it is not a JSON object of strings")
         }
-        var uuids: [RuntimeID: String] = [:]
         var owners: [String: String] = [:]
         for (word, text) in words {
             let id: RuntimeID
@@ -50,7 +44,6 @@ package struct RuntimeIDMap: Sendable {
             }
             uuids[id] = uuid
         }
-        self.uuids = uuids
     }
 }
 
@@ -59,17 +52,11 @@ package struct RuntimeIDFile: Sendable {
     private static let maximumSize = 64 << 20
 
     private let path: String
-    private var lastVersion: Version?
+    /// Inode number, size, and modification time in seconds and nanoseconds.
+    private var lastVersion: [Int] = []
     package private(set) var map = RuntimeIDMap()
     /// Why the file is unusable; `map` is the previous one then.
     package private(set) var problem: String?
-
-    private struct Version: Equatable {
-        let inode: ino_t
-        let size: off_t
-        let seconds: Int
-        let nanoseconds: Int
-    }
 
     package init(path: String) {
         self.path = path
@@ -80,8 +67,7 @@ package struct RuntimeIDFile: Sendable {
     /// - Returns: Whether map or problem changed.
     package mutating func refresh() -> Bool {
         do throws(RuntimeIDMap.Problem) {
-            guard let (version, bytes) = try readIfChanged() else { return false }
-            lastVersion = version
+            guard let bytes = try readIfChanged() else { return false }
             map = try RuntimeIDMap(json: bytes)
             problem = nil
             return true
@@ -91,14 +77,14 @@ package struct RuntimeIDFile: Sendable {
         }
     }
 
-    private mutating func readIfChanged() throws(RuntimeIDMap.Problem) -> (Version, [UInt8])? {
+    private mutating func readIfChanged() throws(RuntimeIDMap.Problem) -> [UInt8]? {
         do throws(Errno) {
             let file = try OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_NONBLOCK)
             var status = stat()
             _ = try retryingInterrupts { fstat(file.rawValue, &status) }
-            let version = Version(
-                inode: status.st_ino, size: status.st_size, seconds: status.st_mtim.tv_sec,
-                nanoseconds: status.st_mtim.tv_nsec)
+            let version = [
+                Int(bitPattern: status.st_ino), status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec,
+            ]
             guard version != lastVersion else { return nil }
             guard status.st_mode & S_IFMT == S_IFREG, status.st_size <= Self.maximumSize else { throw .fileTooLarge }
             var bytes: [UInt8] = []
@@ -108,10 +94,11 @@ package struct RuntimeIDFile: Sendable {
                 guard count > 0, bytes.count <= Self.maximumSize else { break }
                 bytes += part.prefix(count)
             }
-            return (version, bytes)
+            lastVersion = version
+            return bytes
         } catch {
             // Read it once it is back, changed or not.
-            lastVersion = nil
+            lastVersion = []
             throw RuntimeIDMap.Problem(description: "it cannot be read: \(error)")
         }
     }
@@ -119,12 +106,6 @@ package struct RuntimeIDFile: Sendable {
 
 /// The map in use, from a file whose disk may hang.
 final class RuntimeIDs: Sendable {
-    struct Update: Sendable {
-        let count: Int
-        /// Why the file is unusable; the previous map stays in use.
-        let problem: String?
-    }
-
     private let file: Mutex<RuntimeIDFile>
     private let current = Mutex(RuntimeIDMap())
     private let isReading = Atomic<Bool>(false)
@@ -138,15 +119,15 @@ final class RuntimeIDs: Sendable {
     /// Reads the file if it has changed.
     ///
     /// - Returns: Nil without a change, and at the limit; the read then continues in the background.
-    func refresh(within limit: Duration) -> Update? {
+    func refresh(within limit: Duration) -> MirrorStatus.IDMap? {
         guard !isReading.exchange(true, ordering: .acquiring) else { return nil }
-        let update = try? within(limit) { () -> Update? in
+        let update = try? within(limit) { () -> MirrorStatus.IDMap? in
             // Held during I/O: only this function takes it, once at a time.
             self.file.withLock { file in
                 defer { self.isReading.store(false, ordering: .releasing) }
                 guard file.refresh() else { return nil }
                 self.current.withLock { $0 = file.map }
-                return Update(count: file.map.count, problem: file.problem)
+                return MirrorStatus.IDMap(entries: file.map.count, problem: file.problem)
             }
         }
         return update ?? nil

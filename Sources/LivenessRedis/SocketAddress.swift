@@ -22,8 +22,6 @@ struct SocketAddress: Hashable, Sendable {
         family = found.ai_family
     }
 
-    // MARK: Names
-
     enum Resolution: Sendable {
         case found([SocketAddress])
         case failed(String)
@@ -33,9 +31,13 @@ struct SocketAddress: Hashable, Sendable {
     ///
     /// Names are resolved on another thread, because getaddrinfo(3) has no timeout. At the limit that thread is left to
     /// end by itself, by default after about ten seconds for each name server.
-    static func resolve(_ host: RedisURL.Host, within limit: Duration) throws(Errno) -> Resolution? {
+    static func resolve(_ host: RedisURL.Host, within limit: Duration) -> Resolution? {
         if case .found(let addresses) = lookUp(host, flags: AI_NUMERICHOST) { return .found(addresses) }
-        return try Linux.within(limit) { lookUp(host, flags: 0) }
+        do throws(Errno) {
+            return try Linux.within(limit) { lookUp(host, flags: 0) }
+        } catch {
+            return .failed(error.description)
+        }
     }
 
     private static func lookUp(_ host: RedisURL.Host, flags: CInt) -> Resolution {
@@ -49,8 +51,6 @@ struct SocketAddress: Hashable, Sendable {
         return .found(sequence(first: list, next: { $0?.pointee.ai_next }).compactMap { $0 }.map { Self($0.pointee) })
     }
 
-    // MARK: Connecting
-
     /// Connects a new non-blocking, close-on-exec socket.
     ///
     /// The corresponding C functions are `socket` and `connect`.
@@ -58,11 +58,8 @@ struct SocketAddress: Hashable, Sendable {
     /// - Throws: ETIMEDOUT at the limit.
     func connect(until limit: ContinuousClock.Instant) throws(Errno) -> OwnedDescriptor {
         let type = CInt(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
-        let socket = OwnedDescriptor(
-            takingOwnershipOf: try retryingInterrupts { Glibc.socket(family, type, 0) })
-        if family != AF_UNIX {
-            Self.setTCPOptions(of: socket)
-        }
+        let socket = OwnedDescriptor(takingOwnershipOf: try retryingInterrupts { Glibc.socket(family, type, 0) })
+        if family != AF_UNIX { Self.setTCPOptions(of: socket) }
         while true {
             let failure = bytes.withUnsafeBytes { bytes in
                 // because the bytes are those of a complete sockaddr.
@@ -76,10 +73,10 @@ struct SocketAddress: Hashable, Sendable {
                 try finish(socket, until: limit)
                 return socket
             // The backlog of a Unix socket is full. poll(2) does not tell when it has room again.
-            case .resourceTemporarilyUnavailable? where family == AF_UNIX && ContinuousClock.now < limit:
+            case .resourceTemporarilyUnavailable? where family == AF_UNIX:
+                guard ContinuousClock.now < limit else { throw .timedOut }
                 var nothing: [pollfd] = []
                 poll(&nothing, until: min(limit, .now + .milliseconds(10)))
-            case .resourceTemporarilyUnavailable? where family == AF_UNIX: throw .timedOut
             case let failure?: throw failure
             }
         }

@@ -27,14 +27,12 @@ final class TLSSession {
             guard copenssl_require_tls12(context) == 1 else { throw Self.failure("no TLS 1.2") }
             copenssl_refuse_renegotiation(context)
             SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nil)
-            if let caFile {
-                guard SSL_CTX_load_verify_locations(context, caFile, nil) == 1 else {
-                    throw .tlsRefused("the file of certificate authorities cannot be read")
-                }
-            } else {
-                guard SSL_CTX_set_default_verify_paths(context) == 1 else {
-                    throw Self.failure("the system's certificate authorities cannot be read")
-                }
+            let isTrustLoaded =
+                caFile.map { SSL_CTX_load_verify_locations(context, $0, nil) }
+                ?? SSL_CTX_set_default_verify_paths(context)
+            guard isTrustLoaded == 1 else {
+                let owner = caFile == nil ? "system's" : "file of"
+                throw .tlsRefused("the \(owner) certificate authorities cannot be read")
             }
             session = SSL_new(context)
             guard let session else { throw Self.failure("no TLS session") }
@@ -62,8 +60,7 @@ final class TLSSession {
     /// Requires `host` in the certificate, and sends it as the server name.
     private static func expect(_ host: String, of session: OpaquePointer) throws(RedisError) {
         var binary = in6_addr()
-        let isAddress = inet_pton(AF_INET, host, &binary) == 1 || inet_pton(AF_INET6, host, &binary) == 1
-        if isAddress {
+        if inet_pton(AF_INET, host, &binary) == 1 || inet_pton(AF_INET6, host, &binary) == 1 {
             guard X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(session), host) == 1 else {
                 throw failure("the address cannot be checked")
             }
@@ -74,8 +71,6 @@ final class TLSSession {
             }
         }
     }
-
-    // MARK: Ciphertext
 
     /// Accepts bytes from the server.
     func receive(_ ciphertext: RawSpan) throws(RedisError) {
@@ -92,8 +87,6 @@ final class TLSSession {
             bytes += block[..<Int(count)]
         }
     }
-
-    // MARK: Plaintext
 
     /// Continues the handshake as far as the bytes received allow.
     ///
@@ -139,10 +132,7 @@ final class TLSSession {
 
     /// Throws unless the call only needs more bytes.
     private func check(_ result: CInt) throws(RedisError) {
-        switch SSL_get_error(session, result) {
-        case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: return
-        default: break
-        }
+        if [SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE].contains(SSL_get_error(session, result)) { return }
         let verdict = SSL_get_verify_result(session)
         guard verdict == X509_V_OK else {
             throw .tlsRefused(

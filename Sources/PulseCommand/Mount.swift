@@ -4,14 +4,14 @@ import Fuse
 import Glibc
 import Linux
 import SystemPackage
+import TownFS
 
-/// `pulsefs mount`.
 struct Mount: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Mount pulsefs over a town.",
         discussion: """
-            Returns when the town answers. The directory stays where it is. Whatever happens to pulsefs, its files are \
-            plain files again afterwards. Works for root, and for other users through fusermount3.
+            Returns when the town answers. The directory stays where it is. When pulsefs ends, even by a crash, \
+            its files are plain files again. Works for root, and for other users through fusermount3.
             """)
 
     @Argument(help: ArgumentHelp("The directory to mount over.", valueName: "town"), completion: .directory)
@@ -34,12 +34,19 @@ struct Mount: ParsableCommand {
         guard mountOptions.isEmpty else {
             // The parser knows the type of each option.
             let words = try MountOptions.arguments(fromMountOptions: mountOptions)
-            var command = try PulseFS.parseAsRoot(["mount"] + options.allArguments + words + ["--", town])
+            let log = options.log.map { ["--log", $0] } ?? []
+            let given = options.arguments + log + (options.foreground ? ["--foreground"] : [])
+            var command = try PulseFS.parseAsRoot(["mount"] + given + words + ["--", town])
             return try command.run()
         }
         let place = try TownPath(town)
         if let mount = place.mount { try replaceIfDead(mount) }
-        try detachOrphans(of: place.path)
+        do throws(Errno) {
+            // Mounts over directories of signal files whose main mount is gone.
+            try KernelMount.detach(MountTable().orphans(of: place.path))
+        } catch {
+            throw Failure("\(place.path) has dead mounts that cannot be detached: \(error)")
+        }
         var status = FileStatus()
         guard stat(place.path, &status) == 0 else { throw Failure("there is no town at \(town): \(Errno.current)") }
         guard status.st_mode & S_IFMT == S_IFDIR else { throw Failure("\(town) is not a directory.") }
@@ -64,41 +71,20 @@ struct Mount: ParsableCommand {
     ///
     /// A mount whose keeper and worker are dead is detached instead.
     private func replaceIfDead(_ mount: MountInfo) throws {
-        switch try StatusFile.read(of: mount.town) {
-        case .value(let text):
-            let first = StatusFile.decode(text).map { " by keeper \($0.keeperPid), since \($0.mountedAt)" } ?? ""
-            throw Failure("\(mount.town) is already mounted\(first).", .alreadyMounted)
-        case .denied:
-            let user = mount.user.map { " by the user with id \($0)" } ?? ""
-            throw Failure("\(mount.town) is already mounted\(user).", .alreadyMounted)
-        case .silent:
-            throw Failure(
-                "\(mount.town) is already mounted and does not answer. 'pulsefs unmount --lazy \(mount.town)' detaches it.",
-                .alreadyMounted)
-        case .failed(let error):
-            throw Failure("\(mount.town) is already mounted and answers with an error: \(error).", .alreadyMounted)
+        let detail: String
+        switch try TownAnswer.status(of: mount) {
         case .dead:
             do throws(Errno) {
-                try KernelMount.detachAll(of: mount)
+                return try KernelMount.detach(MountTable().signalMounts(of: mount) + [mount])
             } catch {
                 throw Failure("\(mount.town) has a dead mount that cannot be detached: \(error)")
             }
+        case .value(let status):
+            detail = status.map { " by keeper \($0.keeperPid), since \($0.mountedAt)" } ?? ""
+        case .denied: detail = mount.user.map { " by the user with id \($0)" } ?? ""
+        case .silent: detail = " and does not answer. 'pulsefs unmount --lazy \(mount.town)' detaches it"
+        case .failed(let error): detail = " and answers with an error: \(error)"
         }
-    }
-
-    /// Detaches dead mounts over directories of signal files whose main mount is gone.
-    private func detachOrphans(of town: String) throws {
-        do throws(Errno) {
-            try KernelMount.detach(MountTable().orphans(of: town))
-        } catch {
-            throw Failure("\(town) has dead mounts that cannot be detached: \(error)")
-        }
-    }
-}
-
-extension MountOptions {
-    /// The same options as arguments of `pulsefs mount`.
-    fileprivate var allArguments: [String] {
-        arguments + (log.map { ["--log", $0] } ?? []) + (foreground ? ["--foreground"] : [])
+        throw Failure("\(mount.town) is already mounted\(detail).", .alreadyMounted)
     }
 }

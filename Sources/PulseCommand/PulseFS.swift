@@ -42,8 +42,8 @@ struct PulseFS: ParsableCommand {
             Glibc.exit(failure.status.rawValue)
         } catch  where exitCode(for: error) == .validationFailure {
             // Only the message, without the parser's help and usage.
-            let message = message(for: error).split(separator: "\n").first ?? "wrong arguments"
-            printError("\(message)\(message.last?.isPunctuation == true ? "" : ".") See 'pulsefs --help'.")
+            let message = message(for: error)
+            printError("\(message)\(message.hasSuffix(".") ? "" : ".") See 'pulsefs --help'.")
             Glibc.exit(ExitStatus.usage.rawValue)
         } catch {
             exit(withError: error)
@@ -52,7 +52,7 @@ struct PulseFS: ParsableCommand {
 
     /// Prints one line for the user on standard error.
     static func printError(_ message: String) {
-        var line = "pulsefs: \(message)\n"
+        var line = "pulsefs: \(TerminalText.printable(message))\n"
         line.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
     }
 }

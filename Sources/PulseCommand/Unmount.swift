@@ -6,7 +6,6 @@ import Linux
 import SystemPackage
 import TownFS
 
-/// `pulsefs unmount`.
 struct Unmount: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Turn a town into plain files again.",
@@ -34,9 +33,15 @@ struct Unmount: ParsableCommand {
             throw Failure("\(place.path) is not mounted.", .notMounted)
         }
         let town = mount.town
-        let answer = try StatusFile.read(of: town)
-        let keeper = keeper(by: answer)
-        if keeper != nil { try writeBack(mount) }
+        let answer = try TownAnswer.status(of: mount)
+        // A pidfd; nil for a dead mount or one of another user.
+        var keeper: SharedDescriptor?
+        if case .value(let status?) = answer,
+            let pidfd = try? retryingInterrupts({ clinux_pidfd_open(status.keeperPid) })
+        {
+            keeper = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: pidfd))
+            try writeBack(mount)
+        }
         let mounts = try MountTable().signalMounts(of: mount) + [mount]
         let users = MountUsers(of: mounts)
         do throws(Errno) {
@@ -88,42 +93,31 @@ struct Unmount: ParsableCommand {
         }
     }
 
-    /// A pidfd of the keeper; nil for a dead mount or one of another user.
-    private func keeper(by answer: TownAnswer<String>) -> OwnedDescriptor? {
-        guard case .value(let text) = answer, let status = StatusFile.decode(text),
-            let descriptor = try? retryingInterrupts({ clinux_pidfd_open(status.keeperPid) })
-        else { return nil }
-        return OwnedDescriptor(takingOwnershipOf: descriptor)
-    }
-
     /// Has all documents written back before the unmount, so that no tool reads an older one in between.
     ///
     /// The request is an fsync of the main mount's root.
     private func writeBack(_ mount: MountInfo) throws {
         let path = mount.path
-        let failure: Errno?? = try within(lazy ? .seconds(1) : Self.limit) {
-            do throws(Errno) {
+        let result = try within(lazy ? .seconds(1) : Self.limit) {
+            Result { () throws(Errno) in
                 let root = try OwnedDescriptor(opening: path, in: AT_FDCWD, O_RDONLY | O_DIRECTORY)
                 _ = try retryingInterrupts { fsync(root.rawValue) }
-                return nil
-            } catch {
-                return error
             }
         }
         // The worker writes the rest when it ends.
         if lazy { return }
-        guard let failure else {
-            throw Failure("\(mount.town) does not write its documents back; --lazy does not wait.")
-        }
-        if let failure {
-            throw Failure("\(mount.town) cannot write its documents back: \(failure). --lazy unmounts all the same.")
+        switch result {
+        case .success?: return
+        case .failure(let error)?:
+            throw Failure("\(mount.town) cannot write its documents back: \(error). --lazy unmounts all the same.")
+        case nil: throw Failure("\(mount.town) does not write its documents back; --lazy does not wait.")
         }
     }
 
     /// Waits for the end of the processes.
     ///
     /// If something else keeps them, names it and returns.
-    private func wait(for keeper: borrowing OwnedDescriptor, _ users: MountUsers, of town: String) throws {
+    private func wait(for keeper: SharedDescriptor, _ users: MountUsers, of town: String) throws {
         let limit = ContinuousClock.now + Self.limit
         // `pulsefs watch` closes its files within this time after the unmount.
         let invisibleLimit = ContinuousClock.now + .seconds(3)

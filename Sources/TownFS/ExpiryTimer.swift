@@ -48,13 +48,8 @@ final class ExpiryTimer: Sendable {
     private func run() {
         while !isClosing.load(ordering: .acquiring) {
             let next = liveness.expire(limit: Self.batch)
-            let left = next.map { $0 - now() }
-            if let left, left <= .zero {
-                // There are more.
-                sleep(for: Self.pause)
-                continue
-            }
-            sleep(for: left)
+            // More may have expired already.
+            sleep(for: next.map { max($0 - now(), Self.pause) })
         }
         ended.signal()
     }
@@ -63,12 +58,9 @@ final class ExpiryTimer: Sendable {
     private func sleep(for limit: Duration?) {
         var setting = itimerspec()
         if let limit {
-            let (seconds, attoseconds) = limit.components
             // Round up: too early would mean a second round.
-            setting.it_value = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000) + 1)
-            if setting.it_value.tv_nsec == 1_000_000_000 {
-                setting.it_value = timespec(tv_sec: Int(seconds) + 1, tv_nsec: 0)
-            }
+            let (seconds, attoseconds) = (limit + .nanoseconds(1)).components
+            setting.it_value = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
         }
         timerfd_settime(timer.rawValue, 0, &setting, nil)
         var questions = [event.descriptor, timer.rawValue].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }

@@ -31,9 +31,7 @@ package final class Town: Sendable {
         package var isReadOnly = false
         /// Whether directories may be opened by file handle.
         var usesHandles = true
-        /// The delay of write-back.
-        ///
-        /// Users are promised 30 s; the rest is for a slow disk.
+        /// The delay of write-back: users are promised 30 s, and the rest is for a slow disk.
         package var writebackDelay: Duration = .seconds(20)
 
         /// Whether callers are identified by `/proc`, and not only by paths and documents.
@@ -156,27 +154,21 @@ package final class Town: Sendable {
     /// Whether other processes change the backing tree without going through the mount.
     var sharesBacking: Bool { configuration.sharesBacking || isDetached }
 
-    /// The mount is gone from the town's path.
-    ///
-    /// Readers of events would keep it alive, so the stream ends.
+    /// The mount is gone from the town's path: ends the stream of events, whose readers would keep the mount alive.
     func recordDetached() {
         detached.store(true, ordering: .relaxed)
         events.end()
     }
 
     /// Writes back every document that has changed.
-    package func writeBack() {
-        writeback.writeAll()
-    }
+    package func writeBack() { writeback.writeAll() }
 
     var now: Timestamps { clock() }
 
     /// The town root, opened before mounting.
     var root: Descriptor { backing.root }
 
-    /// Writes all documents back and stops all threads.
-    ///
-    /// The last call to a town.
+    /// Writes all documents back and stops all threads: the last call to a town.
     ///
     /// - Returns: How many documents could not be written; the log says which and why.
     package func close() -> Int {
@@ -188,9 +180,7 @@ package final class Town: Sendable {
 }
 
 extension WallTime {
-    init(_ time: Glibc.timespec) {
-        self.init(seconds: Int64(time.tv_sec), nanoseconds: Int32(time.tv_nsec))
-    }
+    init(_ time: Glibc.timespec) { self.init(seconds: Int64(time.tv_sec), nanoseconds: Int32(time.tv_nsec)) }
 
     var timespec: Glibc.timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
 }

@@ -5,25 +5,28 @@ import SystemPackage
 
 /// The file system of a mount over a whole town: `.pulse` in its root, and the tree.
 ///
-/// Decides by the range of an inode number or file handle which of the two a request is for, and nothing else.
-package final class TownFileSystem: FileSystem {
+/// Decides by the range of an inode number which of the two a request is for. They share their tables of handles.
+package final class TownFileSystem: HandleFileSystem {
     let tree: TreeFileSystem
     let pulse: PulseFileSystem
 
     /// - Parameter server: The part of `.pulse/status.json` that only the process knows.
     package init(_ town: Town, server: @escaping @Sendable () -> TownStatus.Server) throws(Errno) {
-        let signals = SignalDirectories(town: town)
+        let signals = SignalDirectory(rootOf: town)
         let tree = try TreeFileSystem(
-            town, covering: .town, root: town.root, signals: signals, hiding: PulseFileSystem.name)
+            town, covering: [], root: town.root, signals: signals, hiding: PulseFileSystem.name)
         self.tree = tree
-        pulse = PulseFileSystem(of: town, signals: signals, treeCounts: { tree.counts }, server: server)
+        pulse = PulseFileSystem(
+            of: town, signals: signals, files: tree.files, directories: tree.directories, treeCounts: { tree.counts },
+            server: server)
     }
+
+    package var files: HandleTable<OpenHandle> { tree.files }
+    package var directories: DirectoryHandles { tree.directories }
 
     package var features: Features { tree.features }
 
-    package func connected(to connection: Connection) {
-        tree.connected(to: connection)
-    }
+    package func connected(to connection: Connection) { tree.connected(to: connection) }
 
     package func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool {
         if let name, isPulse(name, in: inode) { return false }
@@ -35,8 +38,6 @@ package final class TownFileSystem: FileSystem {
     // MARK: Dispatch
 
     private func owner(of inode: InodeNumber) -> any FileSystem { PulseInodes.contains(inode) ? pulse : tree }
-
-    private func owner(of handle: FileHandle) -> any FileSystem { PulseFileSystem.owns(handle) ? pulse : tree }
 
     /// The owner of a directory in which `name` is to be created: EEXIST for `.pulse` in the root.
     private func owner(creating name: FileName, in parent: InodeNumber) throws(Errno) -> any FileSystem {
@@ -61,9 +62,7 @@ package final class TownFileSystem: FileSystem {
         return try owner(of: parent).lookup(name, in: parent, for: request)
     }
 
-    package func forget(_ inode: InodeNumber, count: UInt64) {
-        owner(of: inode).forget(inode, count: count)
-    }
+    package func forget(_ inode: InodeNumber, count: UInt64) { owner(of: inode).forget(inode, count: count) }
 
     package func mknod(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, device: dev_t, for request: Request
@@ -169,74 +168,16 @@ package final class TownFileSystem: FileSystem {
         return try owner(of: parent).create(name, in: parent, mode: mode, flags: flags, for: request)
     }
 
-    package func ioMode(of handle: FileHandle) -> OpenReply.IOMode {
-        owner(of: handle).ioMode(of: handle)
-    }
+    /// Only files of the tree allow passthrough.
+    package func ioMode(of handle: FileHandle) -> OpenReply.IOMode { tree.ioMode(of: handle) }
 
-    package func read(
-        _ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t
-    ) throws(Errno) -> Int {
-        try owner(of: handle).read(handle, into: bytes, at: offset)
-    }
-
-    package func withFile<Result>(backing handle: FileHandle, _ body: (CInt) -> Result) -> Result? {
-        owner(of: handle).withFile(backing: handle, body)
-    }
-
-    package func wait(_ read: PendingRead, on handle: FileHandle) {
-        owner(of: handle).wait(read, on: handle)
-    }
-
-    package func write(
-        _ handle: FileHandle, _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool,
-        for request: Request
-    ) throws(Errno) -> Int {
-        try owner(of: handle).write(handle, bytes, at: offset, appending: appending, for: request)
-    }
-
-    package func flush(_ handle: FileHandle, for request: Request) throws(Errno) {
-        try owner(of: handle).flush(handle, for: request)
-    }
-
-    package func release(_ handle: FileHandle) {
-        owner(of: handle).release(handle)
-    }
-
-    package func mayReleaseLater(_ handle: FileHandle) -> Bool {
-        owner(of: handle).mayReleaseLater(handle)
-    }
-
-    package func fsync(_ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno) {
-        try owner(of: handle).fsync(handle, dataOnly: dataOnly, for: request)
-    }
-
-    package func fallocate(_ handle: FileHandle, mode: CInt, offset: off_t, length: off_t) throws(Errno) {
-        try owner(of: handle).fallocate(handle, mode: mode, offset: offset, length: length)
-    }
-
-    package func lseek(_ handle: FileHandle, offset: off_t, whence: CInt) throws(Errno) -> off_t {
-        try owner(of: handle).lseek(handle, offset: offset, whence: whence)
-    }
-
-    package func copyFileRange(
-        from source: FileHandle, at sourceOffset: off_t, to target: FileHandle, at targetOffset: off_t, count: Int,
-        flags: CInt
-    ) throws(Errno) -> Int {
-        // EXDEV makes the kernel copy by reading and writing.
-        guard PulseFileSystem.owns(source) == PulseFileSystem.owns(target) else { throw .improperLink }
-        return try owner(of: source).copyFileRange(
-            from: source, at: sourceOffset, to: target, at: targetOffset, count: count, flags: flags)
-    }
+    package func release(_ handle: FileHandle) { tree.release(handle) }
 
     package func ioctl(
         _ inode: InodeNumber, _ handle: FileHandle, isDirectory: Bool, _ command: UInt32,
         _ argument: UnsafeMutableRawBufferPointer
     ) throws(Errno) {
         try owner(of: inode).ioctl(inode, handle, isDirectory: isDirectory, command, argument)
-    }
-
-    package func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32 {
-        try owner(of: handle).poll(handle, pollHandle: pollHandle)
     }
 
     // MARK: Directories
@@ -246,21 +187,10 @@ package final class TownFileSystem: FileSystem {
     }
 
     package func readdir(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, plus: Bool, into reply: inout DirectoryReply,
         for request: Request
     ) throws(Errno) {
-        try owner(of: inode).readdir(inode, handle, from: offset, into: &reply, for: request)
-    }
-
-    package func readdirplus(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        for request: Request
-    ) throws(Errno) {
-        try owner(of: inode).readdirplus(inode, handle, from: offset, into: &reply, for: request)
-    }
-
-    package func releasedir(_ handle: FileHandle) {
-        owner(of: handle).releasedir(handle)
+        try owner(of: inode).readdir(inode, handle, from: offset, plus: plus, into: &reply, for: request)
     }
 
     package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
@@ -270,9 +200,7 @@ package final class TownFileSystem: FileSystem {
 
 /// Records of other hosts that share the town: see `TreeFileSystem`.
 extension TownFileSystem: SharedRecordReceiver {
-    package func receive(_ touch: Touch, exit: Record.Exit?) {
-        tree.receive(touch, exit: exit)
-    }
+    package func receive(_ touch: Touch, exit: Record.Exit?) { tree.receive(touch, exit: exit) }
 
     package func receiveForget(_ subject: RecordSubject, stamp: HLCTimestamp, at time: WallTime) {
         tree.receiveForget(subject, stamp: stamp, at: time)

@@ -5,17 +5,17 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Thousands of damaged requests, the same ones for a seed: none may bring the session down, be answered twice, or be
-/// read past its end.
+/// Thousands of damaged requests, the same ones for a seed.
 ///
-/// `PULSEFS_FUZZ_SECONDS` makes it go on with further seeds for so long.
+/// None may end the session, be answered twice, or be read past its end. `PULSEFS_FUZZ_SECONDS` sets the time for which
+/// the tests continue with other seeds.
 @Suite struct DecoderFuzzTests {
-    /// Whole requests of every kind; what once went wrong is added here.
+    /// Valid requests of every kind, and those that once failed.
     private static let corpus: [[UInt8]] =
         Exchange.all.map { exchange in
             request(exchange.opcode.rawValue, node: exchange.node, exchange.body)
         } + [
-            // FUSE_STATX, FUSE_INTERRUPT, FUSE_FORGET, FUSE_BATCH_FORGET, and one that nobody knows.
+            // FUSE_STATX, FUSE_INTERRUPT, FUSE_FORGET, FUSE_BATCH_FORGET, and an unknown one.
             request(52, node: 7, Array(repeating: 0, count: 24)), request(36, node: 0, Array(repeating: 1, count: 8)),
             request(2, node: 7, Array(repeating: 1, count: 8)),
             request(42, node: 0, Array(repeating: 1, count: 8) + Array(repeating: 2, count: 16)),
@@ -29,7 +29,7 @@ import Testing
         } + body
     }
 
-    /// What a request must not get away with, each once found by a run of this.
+    /// Invalid requests that must be rejected, each once found by this test.
     @Test(arguments: [
         (
             "a length that is a lie", FUSE_SETXATTR, wire(fuse_setxattr_in()) { $0.size = 1 } + cString("user.x") + [1],
@@ -60,7 +60,7 @@ import Testing
         try run(seed: seed)
     }
 
-    @Test func damagedRequestsForAsLongAsAskedFor() throws {
+    @Test func damagedRequestsForAGivenTime() throws {
         guard let seconds = getenv("PULSEFS_FUZZ_SECONDS").flatMap({ Double(String(cString: $0)) }) else { return }
         let limit = ContinuousClock.now + .seconds(seconds)
         var seed = UInt64(getpid()) << 20
@@ -86,7 +86,7 @@ import Testing
                     if Self.needsReply(request) { owed.insert(unique) }
                     try kernel.send(raw: request)
                 }
-                // When this is answered, only deferred requests and interrupts are left.
+                // After this reply, only deferred requests and interrupts are left.
                 let question: UInt64 = 1
                 try kernel.send(FUSE_GETATTR, bytes(of: fuse_getattr_in()), unique: question)
                 var isAnswered = false
@@ -125,7 +125,7 @@ import Testing
             }
             while bytes.count < 40 { bytes.append(0) }
         }
-        // The kernel's header is what it is, but for a length that is wrong now and then, and a number of its own.
+        // The header is the kernel's, sometimes with a wrong length, and with a unique number.
         let opcode = bytes[4..<8]
         withUnsafeBytes(of: unique) { bytes.replaceSubrange(8..<16, with: $0) }
         let isHonest = Int.random(in: 0..<20, using: &random) > 0

@@ -4,13 +4,13 @@ import Glibc
 import Linux
 import Testing
 
-/// What nobody waits for gives way to what somebody does.
+/// RELEASE, RELEASEDIR and FORGET wait for requests with a waiting caller.
 @Suite struct DeferredReleasesTests {
-    @Test func closingGivesWayToWhoeverAsks() throws {
+    @Test func releaseWaitsForOtherRequests() throws {
         #expect(try calls(release: [5], then: .getattr, node: 1) == ["getattr", "release"])
     }
 
-    @Test func closingOfADirectoryAndForgettingGiveWay() throws {
+    @Test func releasedirAndForgetWaitForOtherRequests() throws {
         let calls = try calls(then: .getattr, node: 1) { kernel in
             try kernel.send(FUSE_RELEASEDIR, node: 5, bytes(of: fuse_release_in()), unique: 50)
             try kernel.send(FUSE_FORGET, node: 5, bytes(of: fuse_forget_in(nlookup: 1)), unique: 51)
@@ -18,25 +18,25 @@ import Testing
         #expect(calls == ["getattr", "releasedir", "forget"])
     }
 
-    @Test func closingComesBeforeTheNextOpeningOfTheFile() throws {
+    @Test func releasePrecedesTheNextOpenOfTheFile() throws {
         #expect(try calls(release: [5, 6], then: .open, node: 5) == ["release", "open", "release"])
         #expect(try calls(release: [5], then: .open, node: 6) == ["open", "release"])
     }
 
-    @Test func closingThatOthersDependOnComesAtOnce() throws {
+    @Test func releaseThatMayNotBeDeferredRunsAtOnce() throws {
         let calls = try calls(release: [5], releasingLater: false, then: .getattr, node: 1)
         #expect(calls == ["release", "getattr"])
     }
 
-    /// However many close without a pause, what they had open is not left open for long.
-    @Test func notManyClosingsAreLeft() throws {
+    /// Under a load of closes, few files stay open.
+    @Test func fewReleasesAreDeferred() throws {
         let calls = try calls(release: Array(repeating: 5, count: 100), then: .getattr, node: 1)
         #expect(calls.count == 101)
         #expect(try #require(calls.firstIndex(of: "getattr")) >= 100 - 8)
     }
 
-    /// Where closing takes long, as over a network, another thread goes on.
-    @Test func slowClosingHoldsNobodyUp() throws {
+    /// If a release takes long, as over a network, another thread serves requests.
+    @Test func slowReleaseDelaysNoRequest() throws {
         let (mayGoOn, hasBegun) = (try EventFD(), try EventFD())
         let fileSystem = RecordingFileSystem { call in
             guard call.hasPrefix("release") else { return }
@@ -51,8 +51,8 @@ import Testing
         }
     }
 
-    /// Before its name goes, a file is closed.
-    @Test(arguments: [FUSE_UNLINK, FUSE_RMDIR]) func closingComesBeforeRemoving(_ removal: fuse_opcode) throws {
+    /// A file is closed before its name is removed.
+    @Test(arguments: [FUSE_UNLINK, FUSE_RMDIR]) func releasePrecedesRemoval(_ removal: fuse_opcode) throws {
         let calls = try calls(releasingLater: true, then: .removal(removal), node: 1) { kernel in
             try kernel.send(FUSE_RELEASE, node: 5, bytes(of: fuse_release_in()), unique: 50)
         }
@@ -75,7 +75,7 @@ import Testing
         }
     }
 
-    /// Which operations a file system is asked for, in that order, when all of it waits while it answers something else.
+    /// The operations that a file system receives, in order, if all requests arrive while it serves another one.
     private func calls(
         releasingLater isLate: Bool = true, then question: Question, node: UInt64,
         _ requests: (KernelSide) throws -> Void
@@ -98,7 +98,7 @@ import Testing
                 case .open: try kernel.send(FUSE_OPEN, node: node, bytes(of: fuse_open_in()), unique: 11)
                 }
             }
-            // Who hangs up before has what is still unread thrown away.
+            // Closing the connection earlier would discard unread requests.
             while try kernel.receive().unique != 11 {}
         }
         return fileSystem.calls.dropFirst().map { String($0.prefix { $0 != " " }) }

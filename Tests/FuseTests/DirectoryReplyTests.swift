@@ -5,7 +5,7 @@ import Testing
 
 @testable import Fuse
 
-/// Listings are laid out as libfuse lays them out.
+/// The layout of listings, compared with libfuse's.
 @Suite struct DirectoryReplyTests {
     @Test(arguments: [0, 1, 7, 8, 9, 255], [false, true])
     func entriesAreLaidOutAsByLibfuse(nameLength: Int, plus: Bool) throws {

@@ -3,17 +3,17 @@ import Fuse
 import Glibc
 import Testing
 
-/// A request, what a file system is to be asked for it, and the reply.
+/// A request, the expected call of the file system, and the expected reply.
 struct Exchange: Sendable, CustomTestStringConvertible {
     let name: String
     let opcode: fuse_opcode
     var node: UInt64 = 7
     let body: [UInt8]
-    /// The line that `RecordingFileSystem` notes.
+    /// The line that `RecordingFileSystem` records.
     let call: String
-    /// The body of the reply when all goes well.
+    /// The body of a successful reply.
     var answer: [UInt8] = []
-    /// `release` and its kind have been done by the time they are answered, and cannot fail.
+    /// Whether the request can fail: a release cannot.
     var canFail = true
 
     var testDescription: String { name }
@@ -157,7 +157,7 @@ struct Exchange: Sendable, CustomTestStringConvertible {
         Exchange(
             name: "create of an unnamed file", opcode: FUSE_TMPFILE,
             body: wire(fuse_create_in()) {
-                // overlayfs leaves O_TMPFILE out.
+                // overlayfs omits O_TMPFILE.
                 $0.flags = UInt32(O_RDWR)
                 $0.mode = S_IFREG | 0o644
             } + cString("/"),
@@ -184,7 +184,7 @@ struct Exchange: Sendable, CustomTestStringConvertible {
             }, call: "read 6 at 5000000000 room 4096", answer: Array("some bytes".utf8)),
         write("write", flags: O_WRONLY, at: "5000000000"),
         write("appending write", flags: O_WRONLY | O_APPEND, at: "the end"),
-        // A page of a mapping has its place, however the file that it goes through was opened.
+        // Write-back of a mapped page has an offset, even if the file was opened with O_APPEND.
         write("appending write of a mapped page", flags: O_WRONLY | O_APPEND, isPage: true, at: "5000000000"),
         Exchange(
             name: "flush", opcode: FUSE_FLUSH, body: wire(fuse_flush_in()) { $0.fh = 6 }, call: "flush 6 \(caller)"),
@@ -217,7 +217,7 @@ struct Exchange: Sendable, CustomTestStringConvertible {
             name: "poll", opcode: FUSE_POLL, body: wire(fuse_poll_in()) { $0.fh = 6 }, call: "poll 6",
             answer: wire(fuse_poll_out()) { $0.revents = 0x45 }),
         Exchange(
-            name: "poll that would be told later", opcode: FUSE_POLL,
+            name: "poll with notification", opcode: FUSE_POLL,
             body: wire(fuse_poll_in()) { ($0.fh, $0.kh, $0.flags) = (6, 3, UInt32(FUSE_POLL_SCHEDULE_NOTIFY)) },
             call: "poll 6", answer: wire(fuse_poll_out()) { $0.revents = 0x45 }),
     ]
@@ -318,7 +318,7 @@ struct Exchange: Sendable, CustomTestStringConvertible {
         $0.open_flags = UInt32(FOPEN_DIRECT_IO | FOPEN_NOFLUSH)
     }
 
-    /// `struct fuse_dirent`: its name ends without a NUL and is filled up to a multiple of 8 bytes.
+    /// `struct fuse_dirent`: the name has no NUL and is padded to a multiple of 8 bytes.
     private static func listed(
         _ name: String, _ number: ino_t, _ mode: mode_t, _ nextOffset: off_t
     ) -> [UInt8] {

@@ -8,16 +8,16 @@ import Testing
 
 /// The kernel's end of a FUSE connection: writes requests and reads replies, in the structures of linux/fuse.h.
 final class KernelSide: Sendable {
-    /// A reply, taken apart.
+    /// A decoded reply.
     struct Reply: Hashable {
         let unique: UInt64
-        /// 0, or what the caller sees in `errno`.
+        /// 0, or the caller's `errno`.
         let errno: CInt
-        /// What follows `struct fuse_out_header`.
+        /// The bytes after `struct fuse_out_header`.
         let body: [UInt8]
     }
 
-    /// How long a reply may take before a test fails rather than hang.
+    /// The time after which a missing reply fails the test.
     private static let timeout = 20
 
     private let socket: OwnedDescriptor
@@ -73,7 +73,7 @@ final class KernelSide: Sendable {
         return reply
     }
 
-    /// Opens the conversation as a kernel that offers `flags`, and returns what was accepted.
+    /// Sends INIT as a kernel that offers `flags`, and returns what was accepted.
     @discardableResult
     func greet(
         offering flags: UInt32 = 0x3fff_ffff, _ moreFlags: UInt32 = 0, minor: UInt32 = 38
@@ -90,7 +90,7 @@ final class KernelSide: Sendable {
         return reply.body.withUnsafeBytes { $0.loadUnaligned(as: fuse_init_out.self) }
     }
 
-    /// Checks that nothing has been sent that was not read: the next message answers a request made now.
+    /// Checks that no message is unread: the next one answers a request made now.
     func expectSilence() throws {
         // An opcode that every session refuses.
         try send(rawOpcode: 4095, unique: 999_999)
@@ -99,12 +99,12 @@ final class KernelSide: Sendable {
     }
 }
 
-/// Serves a file system over a socket pair while `body` plays the kernel; then closes its end, and waits for the session.
+/// Serves a file system over a socket pair while `body` acts as the kernel; then closes its end, and waits for the session.
 ///
 /// - Parameters:
 ///   - transport: Makes the session's transport.
-///   - initRequest: The saved INIT of an earlier session, to be resumed.
-///   - whenDone: Is given the session's INIT.
+///   - initRequest: The saved INIT of an earlier session, to resume it.
+///   - whenDone: Receives the session's INIT.
 func withSession(
     serving fileSystem: any FileSystem, threads: Int = 1, isGreeted: Bool = true,
     over transport: (Connection) -> any Transport = { DevFuseTransport(over: $0) },
@@ -118,7 +118,7 @@ func withSession(
     let (near, far) = (ends[0], ends[1])
     let session = try Session(takingOwnershipOf: far, serving: fileSystem, over: transport)
     let serving = try Thread(named: "session") {
-        // Fails only when there is no thread to be had; then no reply comes, and that is what the test says.
+        // Fails only if no thread can be started. Then no reply comes, and the test fails.
         try? session.run(threads: threads, resumingFrom: initRequest)
     }
     let outcome = Result {
@@ -156,16 +156,16 @@ final class RejectingTransport: Transport {
     }
 }
 
-// MARK: - Putting requests together
+// MARK: - Encoding requests
 
-/// A C structure as it goes over the wire.
+/// A C structure in wire format.
 ///
-/// Those of linux/fuse.h have no padding but what they name.
+/// The structures of linux/fuse.h have no unnamed padding.
 func bytes<Structure: BitwiseCopyable>(of structure: Structure) -> [UInt8] {
     withUnsafeBytes(of: structure) { Array($0) }
 }
 
-/// A structure with some of its fields set, the others zero.
+/// A structure with some fields set and the others zero.
 func wire<Structure: BitwiseCopyable>(_ zero: Structure, _ set: (inout Structure) -> Void) -> [UInt8] {
     var structure = zero
     set(&structure)

@@ -4,11 +4,11 @@ import Glibc
 import SystemPackage
 import Testing
 
-/// What a session and the kernel agree on about files that the kernel reads by itself, and how openings say so.
+/// Negotiation of passthrough and of cached listings, and the flags of open replies.
 @Suite struct PassthroughReplyTests {
     private static let passthrough = UInt32(clinux_fuse_passthrough_high)
 
-    /// What of `flags2` and `max_stack_depth` is accepted, of linux/fuse.h since protocol 7.40.
+    /// `flags2` and `max_stack_depth` of the reply, fields since protocol 7.40.
     private static func accepted(_ reply: fuse_init_out) -> (moreFlags: UInt32, depth: UInt32) {
         (reply.flags2, reply.unused.0)
     }
@@ -26,7 +26,7 @@ import Testing
 
     @Test(
         arguments: [
-            // Not wanted; not offered; offered in a word that is not announced.
+            // Not wanted; not offered; offered in flags2 without FUSE_INIT_EXT.
             (Features(), 0x7fff_ffff, passthrough), (Features(passthroughDepth: 1), 0x7fff_ffff, 0),
             (Features(passthroughDepth: 1), 0x3fff_ffff, passthrough),
         ] as [(Features, UInt32, UInt32)])
@@ -39,20 +39,20 @@ import Testing
         }
     }
 
-    /// A kernel that offers it and then refuses is not asked again.
-    @Test(.enabled(if: geteuid() == 0, "it takes CAP_SYS_ADMIN")) func refusalIsForEver() throws {
+    /// A kernel that offers passthrough and then refuses a file is not asked again.
+    @Test(.enabled(if: geteuid() == 0, "it takes CAP_SYS_ADMIN")) func refusalIsPermanent() throws {
         let fileSystem = RecordingFileSystem(features: Features(passthroughDepth: 1))
         try withSession(serving: fileSystem, isGreeted: false) { kernel in
             try kernel.greet(offering: 0x7fff_ffff, Self.passthrough)
             let connection = try #require(fileSystem.connection.withLock { $0 })
-            // A socket knows no such ioctl.
+            // A socket does not have this ioctl.
             #expect(Self.refusal(by: connection) == .inappropriateIOCTLForDevice)
             #expect(!connection.supportsPassthrough)
             #expect(Self.refusal(by: connection) == .notPermitted)
         }
     }
 
-    /// What it says when it is to be lent a file; nil if it takes it.
+    /// The error of registering a backing file; nil on success.
     private static func refusal(by connection: Connection) -> Errno? {
         do throws(Errno) {
             _ = try connection.registerBackingFile(0)
@@ -68,7 +68,7 @@ import Testing
         try withSession(serving: fileSystem) { kernel in
             let isOpen = opcode == FUSE_OPEN
             let node = isOpen ? RecordingFileSystem.passthroughFile.rawValue : 7
-            let body = isOpen ? bytes(of: fuse_open_in()) : bytes(of: fuse_create_in()) + cString("lent")
+            let body = isOpen ? bytes(of: fuse_open_in()) : bytes(of: fuse_create_in()) + cString("passthrough")
             let reply = try kernel.ask(opcode, node: node, body)
             let opened = reply.body.suffix(MemoryLayout<fuse_open_out>.size).withUnsafeBytes {
                 $0.loadUnaligned(as: fuse_open_out.self)
@@ -77,11 +77,11 @@ import Testing
             #expect(opened.open_flags == UInt32(clinux_fopen_passthrough) | UInt32(FOPEN_NOFLUSH) | direct)
             // `backing_id`.
             #expect(opened.padding == 77)
-            #expect(fileSystem.calls.last == "data path of \(opened.fh)")
+            #expect(fileSystem.calls.last == "I/O mode of \(opened.fh)")
         }
     }
 
-    @Test func attributesAreInvalidatedByAMessageThatAnswersNothing() throws {
+    @Test func attributesAreInvalidatedByANotification() throws {
         let fileSystem = RecordingFileSystem()
         try withSession(serving: fileSystem) { kernel in
             let connection = try #require(fileSystem.connection.withLock { $0 })
@@ -93,7 +93,7 @@ import Testing
         }
     }
 
-    @Test func absenceMayBeBelieved() throws {
+    @Test func absenceMayBeCached() throws {
         try withSession(serving: RecordingFileSystem()) { kernel in
             let reply = try kernel.ask(FUSE_LOOKUP, node: 7, cString("absent"))
             let entry = reply.body.withUnsafeBytes { $0.loadUnaligned(as: fuse_entry_out.self) }
@@ -102,8 +102,8 @@ import Testing
         }
     }
 
-    /// The end of a listing that may be kept is a reply of no bytes; of any other, one of too few for an entry.
-    @Test func listingThatMayNotBeKeptHasAnotherEnd() throws {
+    /// A cacheable listing ends with an empty reply, any other with one too short for an entry.
+    @Test func uncacheableListingHasAnotherEnd() throws {
         try withSession(serving: RecordingFileSystem()) { kernel in
             for opcode in [FUSE_READDIR, FUSE_READDIRPLUS] {
                 let question = wire(fuse_read_in()) { ($0.offset, $0.size) = (9000, 4096) }
@@ -115,7 +115,7 @@ import Testing
         }
     }
 
-    /// Directories need no opening where all agree; the answer that says so is for the whole connection.
+    /// ENOSYS to OPENDIR turns it off for the connection, if kernel and file system support that.
     @Test(
         .enabled(if: geteuid() == 0, "it takes CAP_DAC_READ_SEARCH"),
         arguments: [
@@ -136,7 +136,7 @@ import Testing
         #expect(fileSystem.calls.contains { $0.hasPrefix("opendir") } == (errno == 0))
     }
 
-    @Test(arguments: [true, false]) func listingIsKeptWhereTheFileSystemSaysSo(isKept: Bool) throws {
+    @Test(arguments: [true, false]) func listingIsCachedIfTheFileSystemAllowsIt(isKept: Bool) throws {
         try withSession(serving: RecordingFileSystem()) { kernel in
             let node = isKept ? RecordingFileSystem.kept.rawValue : 7
             let reply = try kernel.ask(FUSE_OPENDIR, node: node, bytes(of: fuse_open_in()))

@@ -7,11 +7,11 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Reads that find nothing yet, and polls that are told later.
+/// Reads without data yet, and polls that are notified later.
 @Suite struct PendingReadTests {
     // MARK: Reads
 
-    /// Serves a file system of which every read waits.
+    /// Serves a file system on which every read waits.
     private func withWaitingReads(
         threads: Int = 1, _ body: (KernelSide, RecordingFileSystem) throws -> Void
     ) throws {
@@ -34,10 +34,10 @@ import Testing
         }
     }
 
-    @Test func readWaitsForItsAnswerAndHoldsNoThread() throws {
+    @Test func pendingReadHoldsNoThread() throws {
         try withWaitingReads { kernel, fileSystem in
             for unique in [100, 102, 104] as [UInt64] { try kernel.send(FUSE_READ, node: 7, read(), unique: unique) }
-            // The one thread there is goes on serving.
+            // The only thread continues to serve.
             try kernel.expectSilence()
             let waiting = fileSystem.waiting.withLock { $0 }
             #expect(waiting.map(\.capacity) == [64, 64, 64])
@@ -55,17 +55,17 @@ import Testing
             try kernel.expectSilence()
             let waiting = try #require(fileSystem.waiting.withLock { $0.first })
             #expect(answer(waiting, "x"))
-            let isSecond = waiting.answer { _ in preconditionFailure("asked to take what nobody gets") }
+            let isSecond = waiting.answer { _ in preconditionFailure("asked for the data of an interrupted read") }
             #expect(!isSecond)
             #expect(!waiting.fail(.ioError))
             #expect(try kernel.receive().body == Array("x".utf8))
-            // An interrupt that comes too late gets no reply.
+            // An interrupt after the reply gets none.
             try interrupt(100, in: kernel)
             try kernel.expectSilence()
         }
     }
 
-    @Test func callerThatWillNotWaitIsToldSo() throws {
+    @Test func nonblockingReadGetsEAGAIN() throws {
         try withWaitingReads { kernel, fileSystem in
             let reply = try kernel.ask(FUSE_READ, node: 7, read(flags: O_NONBLOCK))
             #expect(reply.errno == EAGAIN)
@@ -87,8 +87,8 @@ import Testing
         }
     }
 
-    /// Several threads serve, and the interrupt overtakes the request.
-    @Test func interruptThatComesFirstIsRemembered() throws {
+    /// With several threads, an interrupt may overtake its request.
+    @Test func earlyInterruptEndsTheRead() throws {
         try withWaitingReads { kernel, _ in
             try interrupt(100, in: kernel)
             try kernel.send(FUSE_READ, node: 7, read(), unique: 100)
@@ -97,7 +97,7 @@ import Testing
         }
     }
 
-    @Test func whoeverIsFirstAnswers() throws {
+    @Test func firstAnswerWins() throws {
         try withWaitingReads(threads: 2) { kernel, fileSystem in
             for round in 0..<2000 as Range<UInt64> {
                 let unique = 1000 + round * 2
@@ -109,7 +109,7 @@ import Testing
                 try interrupt(unique, in: kernel)
                 other.join()
                 var reply = try kernel.receive()
-                // An interrupt without a read is remembered, and sent back when there are too many.
+                // An interrupt without a read is kept; if there are too many, it is answered with EAGAIN.
                 while reply.unique != unique {
                     #expect(reply.errno == EAGAIN)
                     reply = try kernel.receive()
@@ -120,7 +120,7 @@ import Testing
         }
     }
 
-    @Test func readsThatWaitAtTheEndAreLetGo() throws {
+    @Test func pendingReadsEndWithTheSession() throws {
         let fileSystem = RecordingFileSystem(isEmpty: true)
         try withSession(serving: fileSystem) { kernel in
             for unique in [100, 102] as [UInt64] { try kernel.send(FUSE_READ, node: 7, read(), unique: unique) }
@@ -134,7 +134,7 @@ import Testing
 
     // MARK: Streams
 
-    @Test func openingWithoutAPositionSaysSo() throws {
+    @Test func streamIsOpenedAsNonseekable() throws {
         try withSession(serving: RecordingFileSystem()) { kernel in
             let open = wire(fuse_open_in()) { $0.flags = UInt32(O_RDONLY) }
             for inode in [RecordingFileSystem.stream, InodeNumber(rawValue: 7), RecordingFileSystem.stream] {
@@ -159,8 +159,8 @@ import Testing
         return reply.body.withUnsafeBytes { $0.loadUnaligned(as: fuse_poll_out.self).revents }
     }
 
-    /// A notification is a message that answers nothing: its code is in the place of the errno.
-    @Test func pollIsToldLater() throws {
+    /// A notification is a message with unique 0 and its code in place of the errno.
+    @Test func pollIsNotifiedLater() throws {
         let fileSystem = RecordingFileSystem()
         try withSession(serving: fileSystem) { kernel in
             #expect(try poll(kernel, handle: 0x1122_3344_5566_7788, notifies: true) == 0x45)

@@ -3,21 +3,21 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// A file system that writes down what it is asked, and gives fixed answers or one errno to everything.
+/// A file system that records its calls, and gives fixed answers, or one errno to everything.
 final class RecordingFileSystem: FileSystem {
     private let failure: Errno?
     private let isEmpty: Bool
     private let before: @Sendable (String) -> Void
     private let recorded = Mutex<[String]>([])
 
-    /// Reads that wait, in the order in which they came.
+    /// Reads that wait, in order of arrival.
     let waiting = Mutex<[PendingRead]>([])
-    /// What polls left to be raised, in the order in which they came.
+    /// The handles of polls, in order of arrival.
     let pollHandles = Mutex<[PollHandle]>([])
 
     /// - Parameters:
-    ///   - isEmpty: Whether reads find nothing yet.
-    ///   - before: Is told of each call before it is answered, on the thread that serves it.
+    ///   - isEmpty: Whether reads find no data yet.
+    ///   - before: Called before each answer, on the thread that serves the request.
     init(
         failingWith failure: Errno? = nil, isEmpty: Bool = false, features: Features = Features(),
         registeringWithDirectIO registersWithDirectIO: Bool = false, releasingLater isReleasedLater: Bool = true,
@@ -40,7 +40,7 @@ final class RecordingFileSystem: FileSystem {
         self.connection.withLock { $0 = connection }
     }
 
-    /// One line a call: the operation and its arguments.
+    /// One line for each call: the operation and its arguments.
     var calls: [String] { recorded.withLock { $0 } }
 
     private func record(_ call: String) throws(Errno) {
@@ -55,7 +55,7 @@ final class RecordingFileSystem: FileSystem {
 
     private func text(_ caller: Request) -> String { "by \(caller.user):\(caller.group)/\(caller.thread)" }
 
-    /// What may block: everything but this inode, and this name.
+    /// Requests for this inode and this name need memory only; all others may block.
     static let memoryOnly = InodeNumber(rawValue: 96)
     static let memoryOnlyName = "signal"
 
@@ -63,7 +63,7 @@ final class RecordingFileSystem: FileSystem {
         inode != Self.memoryOnly && name.map(text) != Self.memoryOnlyName
     }
 
-    /// An inode on a file system mounted inside.
+    /// An inode on another device.
     static let otherDevice = InodeNumber(rawValue: 95)
 
     func isOnRootDevice(_ inode: InodeNumber) -> Bool { inode != Self.otherDevice }
@@ -97,10 +97,10 @@ final class RecordingFileSystem: FileSystem {
         OpenReply(handle: FileHandle(rawValue: 1 << 41), ioMode: .direct, needsFlush: false)
     }
 
-    /// An inode whose openings have no position.
+    /// An inode whose open files have no position.
     static let stream = InodeNumber(rawValue: 99)
 
-    /// What readdir lists, by offset; offsets need not be dense.
+    /// The entries of every directory, by offset; offsets need not be dense.
     static let names: [(name: String, number: ino_t, mode: mode_t, nextOffset: off_t)] = [
         (".", 1, S_IFDIR, 5), ("a", 100, S_IFREG, 70), ("eight888", 101, S_IFLNK, 800),
         (String(repeating: "x", count: 255), 102, S_IFIFO, 9000),
@@ -259,18 +259,18 @@ final class RecordingFileSystem: FileSystem {
         try record(
             "create \(text(name)) in \(parent.rawValue) mode \(String(mode, radix: 8)) flags \(flags) \(text(request))")
         var opened = Self.opened
-        opened.allowsPassthrough = text(name) == "lent"
+        opened.allowsPassthrough = text(name) == "passthrough"
         return (Self.entry, opened)
     }
 
-    /// A directory whose listing may be kept.
+    /// A directory whose listing the kernel may cache.
     static let kept = InodeNumber(rawValue: 97)
 
-    /// An inode whose openings may be lent, and then go this way.
+    /// An inode whose open files allow passthrough.
     static let passthroughFile = InodeNumber(rawValue: 98)
 
     func ioMode(of handle: FileHandle) -> OpenReply.IOMode {
-        try? record("data path of \(handle.rawValue)")
+        try? record("I/O mode of \(handle.rawValue)")
         return .passthrough(Connection.BackingID(rawValue: 77), directIO: registersWithDirectIO)
     }
 
@@ -353,28 +353,17 @@ final class RecordingFileSystem: FileSystem {
     }
 
     func readdir(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, plus: Bool, into reply: inout DirectoryReply,
         for request: Request
     ) throws(Errno) {
-        try record("readdir \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
-        for entry in Self.names where entry.nextOffset > offset {
-            let isAdded = entry.name.withCString {
-                reply.add(
-                    FileName(borrowing: $0), number: entry.number, mode: entry.mode, nextOffset: entry.nextOffset)
-            }
-            guard isAdded else { return }
-        }
-        reply.end(isKept: inode == Self.kept)
-    }
-
-    func readdirplus(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        for request: Request
-    ) throws(Errno) {
-        try record("readdirplus \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
+        let operation = plus ? "readdirplus" : "readdir"
+        try record("\(operation) \(inode.rawValue) \(handle.rawValue) from \(offset) \(text(request))")
         for entry in Self.names where entry.nextOffset > offset {
             let isAdded = entry.name.withCString { name in
                 let name = FileName(borrowing: name)
+                guard plus else {
+                    return reply.add(name, number: entry.number, mode: entry.mode, nextOffset: entry.nextOffset)
+                }
                 guard reply.hasRoom(for: name) else { return false }
                 return reply.add(name, entry: Self.entry, nextOffset: entry.nextOffset)
             }

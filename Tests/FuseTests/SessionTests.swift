@@ -8,9 +8,9 @@ import Testing
 @testable import Fuse
 
 @Suite struct SessionTests {
-    // MARK: Greeting
+    // MARK: INIT
 
-    @Test func greetingAcceptsWhatIsWanted() throws {
+    @Test func initAcceptsWantedFlags() throws {
         try withSession(serving: RecordingFileSystem(), isGreeted: false) { kernel in
             let accepted = try kernel.greet()
             #expect(accepted.major == 7)
@@ -21,9 +21,9 @@ import Testing
         }
     }
 
-    /// The kernel does all locking; a write-back cache would hold touches back; a daemon that runs as root would not lose
-    /// set-id bits by writing.
-    @Test func greetingDeclinesWhatTheKernelDoesBetter() throws {
+    /// Refused: remote locking; the write-back cache, which would delay touches; set-id bits cleared by the server, because
+    /// root's writes do not clear them.
+    @Test func initRefusesFlagsThatTheKernelServesBetter() throws {
         try withSession(serving: RecordingFileSystem(), isGreeted: false) { kernel in
             let accepted = try kernel.greet()
             for flag in [FUSE_POSIX_LOCKS, FUSE_FLOCK_LOCKS, FUSE_WRITEBACK_CACHE, FUSE_HANDLE_KILLPRIV] {
@@ -32,7 +32,7 @@ import Testing
         }
     }
 
-    @Test func greetingAcceptsNothingThatWasNotOffered() throws {
+    @Test func initAcceptsOnlyOfferedFlags() throws {
         try withSession(serving: RecordingFileSystem(), isGreeted: false) { kernel in
             let accepted = try kernel.greet(offering: 0)
             #expect(accepted.flags & UInt32(FUSE_HANDLE_KILLPRIV_V2) == 0)
@@ -85,7 +85,7 @@ import Testing
         #expect(fileSystem.calls == ["forget 7 × 1", "forget 8 × \(UInt64.max)"])
     }
 
-    /// Operations that are not in the table, and opcodes that this libfuse has never heard of.
+    /// Operations that are not in the table, and opcodes that libfuse 3.14 does not know.
     @Test(arguments: [
         FUSE_GETLK.rawValue, FUSE_SETLK.rawValue, FUSE_SETLKW.rawValue, FUSE_ACCESS.rawValue, FUSE_BMAP.rawValue,
         FUSE_SYNCFS.rawValue, 53, 4094,
@@ -101,8 +101,8 @@ import Testing
         #expect(fileSystem.calls == [])
     }
 
-    /// `FUSE_STATX`, which libfuse 3.14 has not heard of either, and the session answers by itself.
-    @Test func statxTellsTheBirth() throws {
+    /// `FUSE_STATX`, which libfuse 3.14 does not know.
+    @Test func statxReportsTheBirthTime() throws {
         let fileSystem = RecordingFileSystem()
         try withSession(serving: fileSystem) { kernel in
             try kernel.send(rawOpcode: 52, node: 7, Array(repeating: 0, count: 24), unique: 42)
@@ -125,7 +125,7 @@ import Testing
         #expect(fileSystem.calls == ["getattr 7 by 1000:100/4711"])
     }
 
-    @Test func statxOfWhatIsGoneSaysSo() throws {
+    @Test func statxOfAMissingFileFails() throws {
         try withSession(serving: RecordingFileSystem(failingWith: .staleNFSFileHandle)) { kernel in
             try kernel.send(rawOpcode: 52, node: 7, Array(repeating: 0, count: 24), unique: 42)
             #expect(try kernel.receive() == KernelSide.Reply(unique: 42, errno: ESTALE, body: []))
@@ -133,7 +133,7 @@ import Testing
         }
     }
 
-    /// Without FUSE_SETXATTR_EXT the structure has its first two fields only.
+    /// Without FUSE_SETXATTR_EXT, the structure has two fields.
     @Test func olderKernelsSetxattrIsDecoded() throws {
         let fileSystem = RecordingFileSystem()
         try withSession(serving: fileSystem, isGreeted: false) { kernel in
@@ -155,8 +155,8 @@ import Testing
         #expect(fileSystem.calls == ["lookup \(name) in 1 \(Exchange.caller)"])
     }
 
-    /// A kernel that has been asked to resend its requests marks them in `unique`, and knows the reply by it.
-    @Test func uniqueIsRepliedAsItCame() throws {
+    /// The kernel marks a request that it sends again in `unique`; the reply must carry the mark.
+    @Test func uniqueIsRepliedUnchanged() throws {
         try withSession(serving: RecordingFileSystem()) { kernel in
             let unique: UInt64 = 1 << 63 | 12
             let reply = try kernel.ask(FUSE_GETATTR, bytes(of: fuse_getattr_in()), unique: unique)
@@ -177,7 +177,7 @@ import Testing
 
     @Test(arguments: [2, 4])
     func threadsAnswerAtTheSameTime(_ threads: Int) throws {
-        // No request is answered before as many are being served as there are threads.
+        // No request is answered before all threads serve one.
         let gathering = try Gathering(of: threads)
         let fileSystem = RecordingFileSystem { call in
             if call.starts(with: "lookup") { gathering.wait() }
@@ -191,7 +191,7 @@ import Testing
         #expect(gathering.isComplete)
     }
 
-    /// However many requests wait for a disk, those that need memory alone are served.
+    /// Requests that need memory only are served, however many others wait for a disk.
     @Test func requestsThatCannotBlockAreServedBesideAnyNumberOfBlockedOnes() throws {
         let mayGoOn = try EventFD()
         let entered = Atomic(0)
@@ -250,11 +250,11 @@ import Testing
         }
     }
 
-    // MARK: Replies that the kernel does not take
+    // MARK: Rejected replies
 
     /// ENOENT: the caller was killed.
     ///
-    /// After any other failure the request is still there, and is ended with EIO.
+    /// After any other error, the request still waits, and gets EIO.
     @Test(
         arguments: [
             ("lookup", ["forget 1099511627776 × 1"]), ("mknod", ["forget 1099511627776 × 1"]),
@@ -289,11 +289,11 @@ import Testing
         #expect(fileSystem.calls == [exchange.call] + expected.undone)
     }
 
-    // MARK: Taking over
+    // MARK: Taking over a connection
 
-    /// A successor repeats the negotiation from the saved request.
+    /// A successor repeats the negotiation from the saved INIT.
     ///
-    /// It replies nothing to it, and serves at once.
+    /// It sends no reply to it, and serves at once.
     @Test func sessionResumesFromASavedInit() throws {
         let saved = Mutex<[UInt8]?>(nil)
         try withSession(serving: RecordingFileSystem(), whenDone: { request in saved.withLock { $0 = request } }) { _ in
@@ -344,7 +344,7 @@ import Testing
             let session = try Session(takingOwnershipOf: ends[1], serving: RecordingFileSystem())
             try session.run(threads: 1)
         }
-        // Another test may have been given the number since; it is then no end of this pair, which has none left.
+        // Another test may have the number now. Then it is not an end of this pair, which is closed.
         var peer = ucred()
         var size = socklen_t(MemoryLayout.size(ofValue: peer))
         let isOpen = getsockopt(ends[1], SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0
@@ -357,7 +357,7 @@ import Testing
     }
 }
 
-/// A point that threads pass once all of them have come.
+/// A barrier: threads pass after all have arrived.
 private final class Gathering: Sendable {
     private let expected: Int
     private let arrived = Mutex(0)
@@ -375,7 +375,7 @@ private final class Gathering: Sendable {
             arrived += 1
             return arrived == expected
         }
-        // Each passes the word on to the next.
+        // Each wakes the next.
         if isLast || complete.wait(until: .now + .seconds(10)) { complete.signal() }
     }
 }

@@ -2,24 +2,24 @@ import Testing
 
 @testable import Fuse
 
-/// For how long a thread looks out for the next request.
+/// How long a thread busy-polls for the next request.
 @Suite struct SpinPolicyTests {
-    @Test func quickClientIsLookedOutFor() {
+    @Test func quickClientIsPolledFor() {
         let policy = SpinPolicy()
         for _ in 0..<100 { policy.recordWait(15_000) }
         let limit = policy.limit
         #expect(limit > 15_000 && limit <= SpinPolicy.longest)
     }
 
-    @Test func slowClientIsNotForLong() {
+    @Test func slowClientIsPolledForBriefly() {
         let policy = SpinPolicy()
         for _ in 0..<100 { policy.recordWait(400_000) }
         let limit = policy.limit
         #expect(limit == SpinPolicy.shortest)
     }
 
-    /// One that comes back is noticed, though nobody has looked out for it.
-    @Test func clientThatIsQuickAgainIsLookedOutForAgain() {
+    /// Waits are measured while the thread sleeps, too.
+    @Test func clientThatIsQuickAgainIsPolledForAgain() {
         let policy = SpinPolicy()
         for _ in 0..<100 { policy.recordWait(10_000_000_000) }
         for _ in 0..<20 { policy.recordWait(10_000) }
@@ -27,7 +27,7 @@ import Testing
         #expect(limit > 10_000)
     }
 
-    /// One long pause, as between two commands of a script, does not count for more than it is.
+    /// One long pause, as between two commands of a script, has little weight.
     @Test func onePauseIsForgottenSoon() {
         let policy = SpinPolicy()
         for _ in 0..<100 { policy.recordWait(10_000) }
@@ -36,11 +36,11 @@ import Testing
         #expect(limit > 0)
     }
 
-    /// Where others want the core, a thread that sleeps is woken before them, and one that looks out waits behind them.
-    @Test func coreIsLeftToOthersWhoWantIt() {
+    /// On a contended core, a sleeping thread is woken before other programs, and a polling one waits behind them.
+    @Test func contendedCoreIsNotPolledOn() {
         let policy = SpinPolicy()
         for _ in 0..<100 { policy.recordWait(10_000) }
-        // A few who yield like us.
+        // A short wait for the core: a few threads that yield, too.
         let isQuiet = policy.isContended(200_000)
         let isContended = policy.isContended(3_000_000)
         #expect(!isQuiet)
@@ -50,8 +50,8 @@ import Testing
         #expect(limits.last != 0)
     }
 
-    /// To find out costs a time slice, and so is tried less and less often while it goes on.
-    @Test func whereOthersWantTheCoreForLongThatIsFoundOutSeldom() {
+    /// Each attempt costs a time slice, so attempts become rare while the contention lasts.
+    @Test func longContentionIsTestedForSeldom() {
         let policy = SpinPolicy()
         for _ in 0..<100 { policy.recordWait(10_000) }
         var looks = 0
@@ -60,14 +60,14 @@ import Testing
             _ = policy.isContended(3_000_000)
         }
         #expect(looks < 20)
-        // And when they are gone, it is forgotten.
+        // After the contention, the pause is short again.
         for _ in 0..<100_000 where policy.limit > 0 { policy.recordUncontended() }
         _ = policy.isContended(3_000_000)
         let limits = (0..<1_000).map { _ in policy.limit }
         #expect(limits.count { $0 == 0 } == Int(SpinPolicy.fewestPaused))
     }
 
-    @Test func nobodyIsAwaitedForLongerThanTheMost() {
+    @Test func pollingNeverExceedsTheLongestTime() {
         let policy = SpinPolicy()
         for pause in stride(from: 0 as UInt64, to: 2_000_000, by: 1_000) {
             policy.recordWait(pause)

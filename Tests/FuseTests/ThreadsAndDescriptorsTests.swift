@@ -7,7 +7,7 @@ import SystemPackage
 import Testing
 
 @Suite struct OwnedDescriptorTests {
-    /// The write end of a pipe shows whether the read end is still open: poll says POLLERR when it is not.
+    /// Whether the read end of a pipe is open: if not, poll(2) of the write end reports POLLERR.
     private func isOpen(behind writeEnd: CInt) -> Bool {
         var question = pollfd(fd: writeEnd, events: 0, revents: 0)
         return poll(&question, 1, 0) == 0
@@ -99,7 +99,7 @@ import Testing
         #expect(name.withLock { $0 } == "fifteen-letters\n")
     }
 
-    @Test func bodyIsLetGoOfWhenTheThreadEnds() throws {
+    @Test func bodyIsReleasedWhenTheThreadEnds() throws {
         final class Held: Sendable {}
         weak var held: Held?
         do {

@@ -35,14 +35,14 @@ import Testing
         }
     }
 
-    @Test func moreStartWhereRequestsTakeLong() throws {
+    @Test func moreThreadsStartIfRequestsTakeLong() throws {
         try withPool(limit: 4, cores: 1) { pool in
             for client in 1...100 {
-                // A few do, as any thread waits for a core now and then.
+                // A few requests are slow, because a thread sometimes waits for a core.
                 pool.serve(from: pid_t(client), wasWaiting: true, serviceTime: client % 20 == 0 ? 3_000_000 : 10_000)
             }
             #expect(pool.threads == 1)
-            // Nearly all do: each waits for a disk.
+            // Nearly all are slow: they wait for a disk.
             #expect(
                 eventually {
                     for client in 1...100 { pool.serve(from: pid_t(client), wasWaiting: true, serviceTime: 150_000) }
@@ -52,8 +52,7 @@ import Testing
         }
     }
 
-    /// On the core of the thread that serves it, a client has asked again before that thread looks; and its closes wait
-    /// besides.
+    /// A client on the same core has sent its next request before the thread reads, and its releases wait, too.
     @Test func oneClientAloneIsServedByOneThread() throws {
         try withPool(limit: 4) { pool in
             for _ in 0..<1000 {
@@ -79,9 +78,9 @@ import Testing
         }
     }
 
-    @Test func theLastThreadOfAllIsToldAndTheOthersServeWhatItQueues() throws {
+    @Test func lastThreadServesFromMemoryAndQueuesTheRest() throws {
         try withPool(limit: 4, heldUpAfter: .milliseconds(1), othersBlock: true) { pool in
-            // Each thread that starts receives a request that blocks, until there is none left to start.
+            // Each new thread receives a request that blocks, up to the limit.
             _ = pool.pool.received(from: 1, wasWaiting: false)
             #expect(eventually { pool.blocked == 3 })
             pool.finishOwn()
@@ -90,7 +89,7 @@ import Testing
             pool.pool.enqueue(request, isForRootDevice: true)
             pool.finishOwn()
             #expect(pool.queued == [])
-            // While the others are blocked it goes on serving what cannot block.
+            // While the others are blocked, it serves requests that cannot block.
             for _ in 0..<100 {
                 #expect(pool.pool.received(from: 1, wasWaiting: true) == .memoryOnly)
                 pool.finishOwn()
@@ -116,7 +115,7 @@ import Testing
             #expect(eventually { pool.threads == 12 })
             pool.finishOwn()
             pool.unblockAll()
-            // The one that reads, and a parked one.
+            // A reading thread and a parked one.
             #expect(eventually { pool.threads == 2 && pool.pool.counts.parked == 1 })
         }
     }
@@ -150,7 +149,7 @@ import Testing
         var threads: Int { pool.counts.threads }
         /// Other threads that wait for a request.
         var readers: Int { readerCount.load(ordering: .relaxed) }
-        /// Other threads that serve one.
+        /// Other threads that serve a request.
         var blocked: Int { blockedCount.load(ordering: .relaxed) }
         var queued: [[UInt8]] { served.withLock { $0 } }
 
@@ -159,7 +158,7 @@ import Testing
             finishOwn()
         }
 
-        /// Ends the first thread's turn, and waits for the next: it always is to receive.
+        /// Ends the first thread's turn, and waits for the next, which must be to receive.
         func finishOwn() {
             guard let worker = own.withLock({ $0 }) else { return }
             guard case .receive = pool.next(worker) else {
@@ -194,7 +193,7 @@ import Testing
                         readerCount.add(1, ordering: .relaxed)
                     }
                     gate.wait()
-                    // Passed on to the next, once all are to go.
+                    // Each wakes the next, when all are unblocked.
                     if isOpen.load(ordering: .acquiring) { gate.signal() }
                     if othersBlock { blockedCount.subtract(1, ordering: .relaxed) }
                     if !othersBlock { _ = pool.received(from: 2, wasWaiting: false) }
@@ -203,7 +202,7 @@ import Testing
         }
     }
 
-    /// - Parameter heldUpAfter: Long, because on a busy machine any thread may be held up between two requests.
+    /// - Parameter heldUpAfter: Long by default: on a busy machine, any thread may be delayed between two requests.
     private func withPool(
         limit: Int, cores: Int = 8, heldUpAfter: Duration = .seconds(600), idleTime: Duration = .seconds(600),
         othersBlock: Bool = false, _ body: @escaping @Sendable (Observed) throws -> Void
@@ -228,7 +227,7 @@ import Testing
 }
 
 extension Message {
-    /// A header alone.
+    /// A request without a body.
     fileprivate static func bytes(unique: UInt64) -> [UInt8] {
         wire(fuse_in_header()) { ($0.len, $0.opcode, $0.unique) = (40, FUSE_STATFS.rawValue, unique) }
     }

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The contract of every store; `Kind` lists where one may differ.
-@Suite(.onOwnThread) struct LivenessStoreTests {
+@Suite(.onOwnThread, .timeLimit(.minutes(5))) struct LivenessStoreTests {
     enum Kind: CaseIterable, CustomTestStringConvertible {
         case inMemory, noOp, redis
 

@@ -10,7 +10,7 @@ import Testing
 @testable import LivenessRedis
 
 /// The mirror with a table and real servers, without a file system.
-@Suite(.onOwnThread, .needsRedis) struct MirrorTests {
+@Suite(.onOwnThread, .needsRedis, .timeLimit(.minutes(5))) struct MirrorTests {
     private struct Mirrored {
         let store: InMemoryLivenessStore
         let mirror: RedisMirror

@@ -8,7 +8,7 @@ import Testing
 @testable import LivenessRedis
 
 /// Error replies in the middle of a pipeline, and connections that end there.
-@Suite(.onOwnThread) struct PipelineErrorTests {
+@Suite(.onOwnThread, .timeLimit(.minutes(5))) struct PipelineErrorTests {
     private static let errors = [
         "LOADING Redis is loading the dataset in memory",
         "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",

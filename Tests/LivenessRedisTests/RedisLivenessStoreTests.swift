@@ -5,7 +5,7 @@ import Testing
 
 @testable import LivenessRedis
 
-@Suite(.onOwnThread, .needsRedis) struct RedisLivenessStoreTests {
+@Suite(.onOwnThread, .needsRedis, .timeLimit(.minutes(5))) struct RedisLivenessStoreTests {
     private let mayor: RuntimeID
     private let deacon: RuntimeID
 

@@ -3,7 +3,7 @@ import Testing
 
 @testable import LivenessRedis
 
-@Suite struct RedisReplyReaderTests {
+@Suite(.timeLimit(.minutes(5))) struct RedisReplyReaderTests {
     private let reader = RedisReplyReader()
 
     private func feed(_ text: String) throws(RedisError) {

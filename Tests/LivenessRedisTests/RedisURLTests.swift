@@ -2,7 +2,7 @@ import Testing
 
 @testable import LivenessRedis
 
-@Suite struct RedisURLTests {
+@Suite(.timeLimit(.minutes(5))) struct RedisURLTests {
     private func host(_ name: String, _ port: UInt16 = 6379) -> RedisURL.Host { .init(name: name, port: port) }
 
     @Test func hostPortAndDatabaseAreRead() throws {

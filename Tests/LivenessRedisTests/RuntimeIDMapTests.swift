@@ -4,7 +4,7 @@ import Testing
 
 @testable import LivenessRedis
 
-@Suite struct RuntimeIDMapTests {
+@Suite(.timeLimit(.minutes(5))) struct RuntimeIDMapTests {
     private let uuid = "0198C0DE-0000-7000-8000-000000000001"
 
     private func map(_ text: String) throws(RuntimeIDMap.Problem) -> RuntimeIDMap {
@@ -59,7 +59,7 @@ import Testing
     }
 }
 
-@Suite struct BackoffTests {
+@Suite(.timeLimit(.minutes(5))) struct BackoffTests {
     @Test func pausesGrowToALimitAndBeginAnew() {
         var backoff = Backoff()
         var pauses: [Duration] = []

@@ -3,7 +3,7 @@ import Testing
 
 @testable import LivenessRedis
 
-@Suite struct SharedClockTests {
+@Suite(.timeLimit(.minutes(5))) struct SharedClockTests {
     private let clock = SharedClock()
     private let wall = WallTime(seconds: 1_785_585_600)
 

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Attributes damaged and hostile touches, the same in every run: nothing traps, and every id is one of the town's.
-@Suite struct AttributionMutationTests {
+@Suite(.timeLimit(.minutes(5))) struct AttributionMutationTests {
     private static let values = [
         "mayor", "deacon", "deacon/boot", "boot", "deacon-boot", "daemon", "deacon/dogs/alpha", "gastown/witness",
         "gastown/polecats/nux", "gastown/crew/max", "gastown-crew-max", "gastown-witness", "gastown/nux", "polecat",

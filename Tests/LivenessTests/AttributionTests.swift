@@ -1,7 +1,7 @@
 import Liveness
 import Testing
 
-@Suite struct AttributionTests {
+@Suite(.timeLimit(.minutes(5))) struct AttributionTests {
     // MARK: 0, the command
 
     @Test(arguments: [
@@ -313,7 +313,7 @@ import Testing
 
 // MARK: - Sessions
 
-@Suite struct SessionNamesTests {
+@Suite(.timeLimit(.minutes(5))) struct SessionNamesTests {
     @Test(arguments: [
         "", "null", "[]", #""rigs""#, #"{"rigs":"#, "{\"rigs\":{}}\u{FEFF}", "{\"rigs\":{\"a\":{}}} x",
     ])

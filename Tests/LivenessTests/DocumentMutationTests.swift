@@ -4,7 +4,7 @@ import Testing
 @testable import Liveness
 
 /// Judges thousands of damaged documents, the same in every run, and checks invariants of the result.
-@Suite struct DocumentMutationTests {
+@Suite(.timeLimit(.minutes(5))) struct DocumentMutationTests {
     private static let corpus = [
         #"{"last_command":"gt mail send x","timestamp":"2026-08-01T11:59:59.123456789Z"}"#,
         #"{"timestamp":null,"a":[1,-2.5e+3,true,{"timestamp":false}],"TIMESTAMP":"2030-08-01T11:00:00+02:00"}"#,

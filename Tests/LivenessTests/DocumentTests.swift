@@ -1,7 +1,7 @@
 import Liveness
 import Testing
 
-@Suite struct DocumentTests {
+@Suite(.timeLimit(.minutes(5))) struct DocumentTests {
     private typealias Judgement = Document.Judgement
 
     /// Noon of 2026-08-01, UTC.

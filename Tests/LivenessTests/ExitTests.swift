@@ -4,7 +4,7 @@ import Testing
 @testable import Liveness
 
 /// The record of a runtime whose root process has exited.
-@Suite struct ExitTests {
+@Suite(.timeLimit(.minutes(5))) struct ExitTests {
     private let start = FakeClock.start
     private let wall = WallTime(seconds: 1_785_585_600)
     private let here = Origin(host: "here", path: "/gt")
@@ -128,10 +128,10 @@ import Testing
         var table = LivenessTable(isShared: true)
         var queue = MirrorQueue()
         table.touch(touch(after: .zero, by: here))
-        queue.add(.touched(.runtime(nux), try #require(table.record(of: nux))), at: start)
+        queue.add(.runtime(nux), isUrgent: false, at: start)
         _ = queue.dequeue(10, at: start)
         let ended = table.exit(nux, exit(after: .milliseconds(100)), stamp: stamp(after: .milliseconds(100), by: here))
-        queue.add(.touched(.runtime(nux), try #require(ended)), at: start + .milliseconds(100))
+        queue.add(.runtime(nux), isUrgent: ended != nil, at: start + .milliseconds(100))
         let sent = queue.dequeue(10, at: start + .milliseconds(100))
         #expect(sent.count == 1)
     }

@@ -4,7 +4,7 @@ import Testing
 @testable import Liveness
 
 /// The table's schedule of deadlines.
-@Suite struct ExpiryTests {
+@Suite(.timeLimit(.minutes(5))) struct ExpiryTests {
     private let start = FakeClock.start
 
     private func touch(

@@ -2,7 +2,7 @@ import Liveness
 import TestSupport
 import Testing
 
-@Suite struct InMemoryLivenessStoreTests {
+@Suite(.timeLimit(.minutes(5))) struct InMemoryLivenessStoreTests {
     private let clock = FakeClock()
 
     private func makeStore() -> InMemoryLivenessStore {

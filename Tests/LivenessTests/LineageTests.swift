@@ -3,7 +3,7 @@ import Testing
 @testable import Liveness
 
 /// What a process inherits from its parent.
-@Suite struct LineageTests {
+@Suite(.timeLimit(.minutes(5))) struct LineageTests {
     private func writer(_ commandLine: [String], _ environment: [IdentityClaims.Variable: String] = [:])
         -> IdentityClaims
     {

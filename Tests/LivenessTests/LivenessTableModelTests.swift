@@ -4,7 +4,7 @@ import Testing
 @testable import Liveness
 
 /// The table against a model: plain dictionaries that are searched as a whole.
-@Suite struct LivenessTableModelTests {
+@Suite(.timeLimit(.minutes(5))) struct LivenessTableModelTests {
     private static let start = FakeClock.start
     private static let epoch = WallTime(seconds: 1_785_585_600)
     private static let retention = Duration.seconds(60)

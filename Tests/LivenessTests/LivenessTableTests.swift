@@ -3,7 +3,7 @@ import Testing
 
 @testable import Liveness
 
-@Suite struct LivenessTableTests {
+@Suite(.timeLimit(.minutes(5))) struct LivenessTableTests {
     private let start = FakeClock.start
     private let path = Array(".runtime/keepalive.json".utf8)
     private let mayor: RuntimeID

@@ -4,7 +4,7 @@ import Testing
 @testable import Liveness
 
 /// Directories of ids, against a search of every runtime.
-@Suite struct RuntimeDirectoriesTests {
+@Suite(.timeLimit(.minutes(5))) struct RuntimeDirectoriesTests {
     private let start = FakeClock.start
     private let ids: [RuntimeID]
 
@@ -26,11 +26,11 @@ import Testing
         in directory: String, _ table: LivenessTable, at now: ContinuousClock.Instant
     ) -> Bool {
         var isFound = false
-        var start: String? = directory
-        while start != nil {
-            table.visitRuntimes(in: directory, from: &start, limit: 3) { _, record in
+        var next: String? = directory
+        while let start = next {
+            next = table.visitRuntimes(in: directory, from: start, limit: 3) { _, record in
                 isFound = record.isAlive(at: now)
-                return isFound ? .stop : .next
+                return !isFound
             }
         }
         return isFound

@@ -1,7 +1,7 @@
 import Liveness
 import Testing
 
-@Suite struct RuntimeIDTests {
+@Suite(.timeLimit(.minutes(5))) struct RuntimeIDTests {
     @Test(arguments: [
         "mayor", "gastown/polecats/furiosa", "deacon/dogs/n-1", "0b6f7d0e-6c2f-4a6e-9d0a-2f1f6c1f7a55", "a", ".hidden",
         "...", "a..b", "Mayor", String(repeating: "a", count: 255),

@@ -3,7 +3,7 @@ import Testing
 
 @testable import Liveness
 
-@Suite struct SharedRecordTests {
+@Suite(.timeLimit(.minutes(5))) struct SharedRecordTests {
     private let origin = Origin(host: "build 1", path: "/home/anna/gt")
     private let stamp: HLCTimestamp
 
@@ -100,7 +100,7 @@ import Testing
     }
 }
 
-@Suite struct SharedTableTests {
+@Suite(.timeLimit(.minutes(5))) struct SharedTableTests {
     private let start = FakeClock.start
     private let wall = WallTime(seconds: 1_785_585_600)
     private let here = Origin(host: "here", path: "/gt")

@@ -3,7 +3,7 @@ import Testing
 
 @testable import Liveness
 
-@Suite struct SortedDictionaryTests {
+@Suite(.timeLimit(.minutes(5))) struct SortedDictionaryTests {
     /// Growing and shrinking by turns, against a dictionary.
     @Test(arguments: [1, 2] as [UInt64])
     func agreesWithADictionary(_ seed: UInt64) {

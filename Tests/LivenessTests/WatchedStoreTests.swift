@@ -5,7 +5,7 @@ import Testing
 @testable import Liveness
 
 /// The events of a store, and its calls of the watcher.
-@Suite struct WatchedStoreTests {
+@Suite(.timeLimit(.minutes(5))) struct WatchedStoreTests {
     private final class Watcher: LivenessWatcher {
         let events = Atomic(0)
         let earlier = Atomic(0)

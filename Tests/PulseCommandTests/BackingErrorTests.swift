@@ -77,7 +77,7 @@ extension ParallelEndToEnd {
 
         /// The worker is killed while the disk is full.
         ///
-        /// The keeper cannot recover the document, and says so.
+        /// The keeper cannot recover the document, and reports that.
         @Test func recoveryOnAFullDiskGivesTheTownBack() throws {
             try withDisk { town, disk in
                 try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)

@@ -39,6 +39,7 @@ extension ParallelEndToEnd {
             Mistake("mount", "--on-expiry", "never", "TOWN", status: 64, naming: "never"),
             Mistake("mount", "--nonsense", "TOWN", status: 64, naming: "nonsense"),
             Mistake("mount", "-o", "nonsense", "TOWN", status: 64, naming: "nonsense"),
+            Mistake("mount", "-o", "=", "TOWN", status: 64, naming: "mount option"),
             Mistake("mount", "-o", "rw,ttl=x", "TOWN", status: 64, naming: "x"),
             Mistake("mount", "--log", "TOWN/none/log", "TOWN", status: 1, naming: "TOWN/none/log"),
             Mistake("unmount", "TOWN", status: 3, naming: "TOWN"),

@@ -30,7 +30,7 @@ extension EndToEnd {
             }
         }
 
-        /// What a shell prints for everything that may be cached of the files below, each on a line.
+        /// A shell's output for everything that may be cached of these files, each on a line.
         private static func view(of directory: String) -> String {
             """
             cd '\(directory)'; for f in same grow shrink new gone renamed keepalive.json
@@ -222,7 +222,7 @@ extension EndToEnd {
             }
             try withMountedTown(
                 prepare: { path in
-                    // Mounts propagate to slaves only below a shared mount.
+                    // Mounts propagate to slaves only within a shared mount.
                     try Command("mount", "--bind", parent(of: path), parent(of: path)).output()
                     try Command("mount", "--make-shared", parent(of: path)).output()
                 },

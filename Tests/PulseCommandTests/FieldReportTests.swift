@@ -271,7 +271,7 @@ extension EndToEnd {
                     run(*tmux, "new-session", "-d", "-s", "gt-nux", "-c", "/", "-e", "GT_ROLE=\(Self.nux)",
                         "gt mail inbox; sleep 1000")
                     """)
-                // In its session an agent is who its environment says,
+                // In its session, an agent's environment names it,
                 #expect(try town.becomes("alive", Self.nux))
                 #expect(try eventually { try town.runtime(Self.nux)?.rootPid != nil })
                 #expect(try town.runtime(Self.nux)?.lastCommand == "gt mail inbox")

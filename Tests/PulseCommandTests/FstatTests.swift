@@ -3,7 +3,7 @@ import Testing
 extension EndToEnd {
     /// Readers that open a signal file, take its size from fstat(2) and read, beside writers without a pause.
     @Suite(.inEachScope) struct FstatTests {
-        /// How the file is read: each makes the functions that its name says, and reports sizes and bytes by `check`.
+        /// Ways to read the file: each calls the functions in its name, and reports sizes and bytes by `check`.
         private static let readers = [
             "the same thread": """
             def read():

@@ -2,6 +2,7 @@ import FoundationEssentials
 import Glibc
 import TestSupport
 import Testing
+import TownFS
 
 @testable import PulseCommand
 
@@ -104,7 +105,7 @@ extension ParallelEndToEnd {
                 kill(status.keeperPid, SIGKILL)
                 #expect(eventually { town.processes.isEmpty })
                 let dead = try outcome(town.path)
-                #expect(dead.status == 2 && dead.errors.contains("nobody serves it"), "\(dead)")
+                #expect(dead.status == 2 && dead.errors.contains("have ended"), "\(dead)")
                 // The doctor's view of a dead mount.
                 let diagnosis = try diagnose(town)
                 #expect(diagnosis["mount"]?.level == .problem)
@@ -256,10 +257,10 @@ extension ParallelEndToEnd {
             try withMountedTown { town in
                 for id in ["gt-crew-max", "gt-crew-moe", "other"] { try town.touch(id) }
                 let words = ["pulsefs", "alive", town.path, "gt-crew-"]
-                let ids = RuntimeIDCompletion.ids(for: words, beginningWith: "gt-crew-")
+                let ids = RuntimeReport.completions(for: words, beginningWith: "gt-crew-")
                 #expect(ids == ["gt-crew-max", "gt-crew-moe"])
-                #expect(RuntimeIDCompletion.ids(for: ["pulsefs", "alive", "--json"], beginningWith: "") == [])
-                #expect(RuntimeIDCompletion.ids(for: ["pulsefs", "touch", "/nowhere", ""], beginningWith: "") == [])
+                #expect(RuntimeReport.completions(for: ["pulsefs", "alive", "--json"], beginningWith: "") == [])
+                #expect(RuntimeReport.completions(for: ["pulsefs", "touch", "/nowhere", ""], beginningWith: "") == [])
             }
         }
     }

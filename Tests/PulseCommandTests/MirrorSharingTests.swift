@@ -101,7 +101,7 @@ extension EndToEnd {
             let text = try Client.read(file, piece: 700)
             _ = try KeepaliveDocument(text)
             guard text.utf8.count == size else {
-                throw Command.Failed(description: "\(text.utf8.count) bytes, and fstat says \(size)")
+                throw Command.Failed(description: "\(text.utf8.count) bytes, and fstat reports \(size)")
             }
         }
 

@@ -21,7 +21,7 @@ extension EndToEnd {
                 #expect(try descriptors(of: worker) <= before + paths.count)
                 for file in files { #expect(try Client.read(file) == "x") }
                 for file in files { try Client.close(file) }
-                // Nothing says when the kernel has released them all.
+                // The kernel does not report when it has released them all.
                 #expect(try eventually { try descriptors(of: worker) <= before })
             }
         }

@@ -240,7 +240,7 @@ extension ParallelEndToEnd {
         }
 
         /// Writes to a file that was open in passthrough mode when it was renamed over a signal file.
-        @Test(arguments: MountMode.all) func writerGoesOnAfterTheRenameFromElsewhere(mode: MountMode) throws {
+        @Test(arguments: MountMode.all) func writerContinuesAfterARenameFromElsewhere(mode: MountMode) throws {
             try withMountedTown(options: mode.options) { town in
                 try Client.makeDirectory("\(town.path)/elsewhere")
                 let path = "\(town.path)/elsewhere/new"
@@ -310,7 +310,7 @@ extension ParallelEndToEnd {
         /// A directory becomes a signal directory while a file in it is open.
         ///
         /// A write to that file is a touch.
-        @Test(arguments: MountMode.all) func writerGoesOnAfterItsDirectoryHasBecomeOneOfSignals(mode: MountMode) throws
+        @Test(arguments: MountMode.all) func writerContinuesAfterItsDirectoryBecameOneOfSignals(mode: MountMode) throws
         {
             try withTown { town in
                 try Command("rm", "-r", "\(town.path)/daemon").output()

@@ -2,6 +2,7 @@ import Liveness
 import Testing
 
 @testable import PulseCommand
+@testable import TownFS
 
 /// The screens of `pulsefs watch`, character by character.
 @Suite struct WatchScreenTests {
@@ -11,11 +12,11 @@ import Testing
         _ id: String, _ state: String, age: Double, left: Double = 0, shows: String? = nil, command: String? = nil,
         source: String = "written", by: String? = nil, program: String? = nil, readBefore passed: Double = 0
     ) -> WatchScreen.Row {
-        let runtime = RuntimeFile(
-            id: id, state: state,
-            evidence: RuntimeFile.Evidence(
-                source: source, by: by, host: "anna", pid: program.map { _ in 4711 }, program: program),
-            ageSeconds: age, ttlLeftSeconds: left, lastCommand: command, reportedState: shows)
+        var runtime = RuntimeReport(id: id, state: state)
+        runtime.evidence = RuntimeReport.Evidence(
+            source: source, by: by, host: "anna", pid: program.map { _ in 4711 }, program: program)
+        (runtime.ageSeconds, runtime.ttlLeftSeconds) = (age, left)
+        (runtime.lastCommand, runtime.reportedState) = (command, shows)
         return WatchScreen.Row(runtime: runtime, readAt: now - .seconds(passed))
     }
 
@@ -119,10 +120,9 @@ import Testing
         var town = Self.town
         let up = MirrorStatus.Link(.up, since: WallTime(seconds: 0))
         town.mirror = MirrorStatus(
-            server: "redis://10.0.0.1:6379/0", heartbeats: up,
+            server: "redis://10.0.0.1:6379/0", townName: "gt", heartbeats: up,
             records: .init(.refused, since: WallTime(seconds: 0), reason: "NOPERM\u{1b}]0;x\u{7}"),
-            subscription: up, townName: "gt", queueLength: 0, coalesced: 0, dropped: 0, sent: 0, received: 0,
-            malformed: 0, roundTripMicroseconds: nil, runtimeIds: nil)
+            subscription: up)
         let line = town.lines(WatchScreen.Size(columns: 80, rows: 24), at: Self.now)[1]
         #expect(line.text == "mirror redis://10.0.0.1:6379/0: refused, NOPERM␛]0;x␇")
     }
@@ -159,7 +159,7 @@ import Testing
         (0, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (3600, "1h00m"), (86_399, "23h59m"),
         (86_400, "1d00h"), (8_640_000, "100d"), (-1, "0s"), (1e300, "11574074074d"), (.infinity, "11574074074d"),
     ])
-    func secondsAreSaidShortly(seconds: Double, words: String) {
+    func secondsAreShownShort(seconds: Double, words: String) {
         #expect(describe(seconds: seconds) == words)
     }
 

@@ -1,6 +1,7 @@
 import Glibc
 import TestSupport
 import Testing
+import TownFS
 
 @testable import PulseCommand
 
@@ -258,7 +259,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func pipeHearsOfAnotherMountAndNothingEndsBadly() throws {
+        @Test func pipeContinuesWithAnotherMount() throws {
             try withMountedTown("--ttl", "1h") { town in
                 let outcome = try printed(by: town) { watch in
                     try town.pulsefs("unmount", town.path).expectSuccess()

@@ -1,4 +1,3 @@
-import Glibc
 import Liveness
 import Synchronization
 
@@ -27,9 +26,7 @@ package final class FakeClock: Sendable {
     /// A clock that starts at the machine's time, for comparisons with the times of real files.
     package static func atPresent() -> FakeClock {
         _ = start
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        return FakeClock(wall: WallTime(seconds: Int64(now.tv_sec), nanoseconds: Int32(now.tv_nsec)))
+        return FakeClock(wall: .now)
     }
 
     /// Monotonic time.

@@ -76,7 +76,7 @@ import Testing
         }
     }
 
-    @Test func renameInProgressHoldsUpOnlySearchesOfWhatItMoves() throws {
+    @Test func renameInProgressDelaysOnlySearchesOfMovedFiles() throws {
         let gate = RenameGate()
         let moving = FileIdentity(device: 1, number: 1)
         let other = FileIdentity(device: 1, number: 2)

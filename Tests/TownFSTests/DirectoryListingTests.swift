@@ -251,7 +251,7 @@ import Testing
         }
     }
 
-    /// Without a handle, the kernel does not say which reader continues.
+    /// Without a handle, the request does not name the reader that continues.
     @Test(arguments: ["plain", "daemon"]) func readersOfOneDirectoryAreIndependent(_ directory: String) throws {
         let files = Dictionary(uniqueKeysWithValues: (0..<60).map { ("\(directory)/file-\($0)", "") })
         try withTown(files) { town in
@@ -382,7 +382,7 @@ import Testing
     }
 
     @Test(arguments: [("plain", true), ("daemon", false), (".pulse", false), (".pulse/runtimes", false)])
-    func listingSaysWhetherItMayBeCached(_ directory: String, _ isKept: Bool) throws {
+    func listingReportsWhetherItMayBeCached(_ directory: String, _ isKept: Bool) throws {
         for sharesBacking in [false, true] {
             try withTown(["plain/f": "", "daemon/f": ""], sharesBacking: sharesBacking) { town in
                 let inode = try town.lookup(directory).inode

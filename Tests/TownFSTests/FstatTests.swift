@@ -7,7 +7,7 @@ import Testing
 
 @testable import TownFS
 
-/// fstat(2) between an open and the read that follows, of which the kernel does not say through which open file it comes.
+/// fstat(2) between open and read: the request does not name the open file.
 @Suite struct FstatTests {
     private let keepalive = ".runtime/keepalive.json"
 
@@ -21,7 +21,7 @@ import Testing
         let handle: FileHandle
     }
 
-    /// Opens as the kernel does: answered ESTALE, it looks the name up again, twice if it leads to another inode.
+    /// Opens as the kernel does: after ESTALE it looks the name up again, twice if it leads to another inode.
     private func open(
         _ town: TestTown, _ flags: CInt = O_RDONLY, by caller: Request = .me
     ) throws(Errno) -> Opened {
@@ -30,7 +30,7 @@ import Testing
             return Opened(inode: inode, handle: try town.fileSystem.open(inode, flags: flags, for: caller).handle)
         } catch .staleNFSFileHandle {
             let other = try town.lookup(keepalive, by: caller).inode
-            // What it meets first it forgets, which may come before the second lookup or after it.
+            // The kernel forgets the first inode, before or after the second lookup.
             if Bool.random() { town.fileSystem.forget(other, count: 1) }
             let found = try town.lookup(keepalive, by: caller).inode
             return Opened(inode: found, handle: try town.fileSystem.open(found, flags: flags, for: caller).handle)
@@ -41,7 +41,7 @@ import Testing
         try town.fileSystem.getattr(file.inode, for: caller).status.st_size
     }
 
-    @Test func eachOfSeveralOpeningsOfOneProcessHasItsOwnSize() throws {
+    @Test func eachOpenFileOfOneProcessHasItsOwnSize() throws {
         try withTown { town in
             let sizes = [10, 300, 20, 300, 10, 7]
             var files: [Opened] = []
@@ -67,7 +67,7 @@ import Testing
             #expect(second.inode != first.inode)
             #expect(try town.lookup(keepalive, by: .other).inode == first.inode)
             #expect(try town.lookup(keepalive).inode == first.inode)
-            // A write to either is the file's.
+            // A write to either inode changes the file.
             let writer = try town.fileSystem.open(second.inode, flags: O_WRONLY | O_TRUNC, for: .other).handle
             try town.write(document(3), to: writer, by: .other)
             try town.close(writer, by: .other)
@@ -76,8 +76,8 @@ import Testing
         }
     }
 
-    /// Where the kernel does not look the name up, as for `/proc/self/fd`, it opens the same inode again.
-    @Test func openingThatIsTriedAgainOnTheSameInodeSucceeds() throws {
+    /// For `/proc/self/fd`, the kernel does not look the name up, and opens the same inode again.
+    @Test func openThatIsRetriedOnTheSameInodeSucceeds() throws {
         try withTown { town in
             try town.write(document(1), to: keepalive, by: .other)
             let first = try open(town)
@@ -92,14 +92,14 @@ import Testing
         }
     }
 
-    @Test func childIsToldOfTheOpeningThatItInherited() throws {
+    @Test func childSeesTheOpenFileThatItInherited() throws {
         try withTown { town in
             try town.write(document(1), to: keepalive, by: .other)
             let file = try open(town)
             try town.write(document(200), to: keepalive, by: .other)
             try withChild { child in
                 #expect(try size(town, file, by: child) == document(1).utf8.count)
-                // And it keeps them apart.
+                // Its own open file has another inode.
                 let own = try open(town, by: child)
                 #expect(own.inode != file.inode)
                 #expect(try size(town, own, by: child) == document(200).utf8.count)
@@ -110,7 +110,7 @@ import Testing
         }
     }
 
-    /// Lends a caller that is a child of this process.
+    /// Calls `body` with a request of a child process.
     private func withChild(_ body: (Request) throws -> Void) throws {
         var child: pid_t = 0
         let words: [UnsafeMutablePointer<CChar>?] = [strdup("sleep"), strdup("60"), nil]
@@ -124,7 +124,7 @@ import Testing
     }
 
     /// Threads of another pid namespace all have the number 0.
-    @Test func callersWithoutANumberAreToldApartByInodes() throws {
+    @Test func callersWithoutANumberAreDistinguishedByInodes() throws {
         try withTown { town in
             let caller = Request(user: getuid(), group: getgid(), thread: 0)
             try town.write(document(1), to: keepalive, by: .other)
@@ -138,7 +138,7 @@ import Testing
         }
     }
 
-    @Test func openingOfAThreadThatHasEndedIsItsProcesss() throws {
+    @Test func openFileOfAnEndedThreadBelongsToItsProcess() throws {
         try withTown { town in
             try town.write(document(1), to: keepalive, by: .other)
             let opened = Mutex<Opened?>(nil)
@@ -154,7 +154,7 @@ import Testing
         }
     }
 
-    @Test func readersSizeGoesBeforeThatOfADraft() throws {
+    @Test func readersSizeOverridesThatOfADraft() throws {
         try withTown { town in
             try town.write(document(1), to: keepalive)
             let reader = try open(town)
@@ -169,8 +169,8 @@ import Testing
         }
     }
 
-    /// A file that is renamed over the signal file is another inode; who has the former open is asked about that.
-    @Test func openingOfAReplacedFileKeepsItsSize() throws {
+    /// A file renamed over the signal file is another inode; a process with the old one open still gets its size.
+    @Test func openFileThatWasReplacedKeepsItsSize() throws {
         try withTown { town in
             try town.write(document(1), to: keepalive)
             let first = try open(town)
@@ -189,27 +189,46 @@ import Testing
         }
     }
 
-    // MARK: What the kernel may keep
+    // MARK: Kernel caches
 
-    @Test func nothingIsKeptWhileAReaderMeetsAWriter() throws {
+    @Test func attributesAreNotCachedWhileAReaderMeetsAWriter() throws {
         try withTown { town in
             try town.write(document(1), to: keepalive, by: .other)
             func timeout(by caller: Request = .me) throws -> Double {
                 try town.fileSystem.getattr(town.lookup(keepalive, by: caller).inode, for: caller).timeout
             }
-            #expect(try timeout() == 0)
             // The thread that wrote reads what it wrote: it is not in fstat(2) while it writes.
             #expect(try timeout(by: .other) > 0)
+            #expect(try timeout() == 0)
             let file = try open(town)
             #expect(try timeout(by: .other) == 0)
-            town.advance(by: .seconds(2))
+            town.advance(by: .milliseconds(20))
             #expect(try timeout() > 0)
             #expect(try timeout(by: .other) > 0)
             town.fileSystem.release(file.handle)
         }
     }
 
-    @Test func keptAttributesAreInvalidOnceAReaderAndAWriterMeet() {
+    /// The kernel marks cached attributes as valid before it stores the size.
+    @Test func firstReplyAfterAWriteIsNotKeptBesideAnotherReader() throws {
+        try withTown { town in
+            func timeout(by caller: Request = .me) throws -> Double {
+                try town.fileSystem.getattr(town.lookup(keepalive, by: caller).inode, for: caller).timeout
+            }
+            try town.write(document(1), to: keepalive, by: .other)
+            town.advance(by: .milliseconds(20))
+            #expect(try timeout() > 0)
+            try town.write(document(2), to: keepalive, by: .other)
+            town.advance(by: .milliseconds(20))
+            let file = try open(town)
+            #expect(try timeout(by: .other) == 0)
+            town.advance(by: .milliseconds(20))
+            #expect(try timeout(by: .other) > 0)
+            town.fileSystem.release(file.handle)
+        }
+    }
+
+    @Test func cachedAttributesAreInvalidatedOnceAReaderAndAWriterMeet() {
         let (reader, writer): (pid_t, pid_t) = (10, 20)
         let (inode, other) = (InodeNumber(rawValue: 5), InodeNumber(rawValue: 6))
         let start = ContinuousClock.now
@@ -220,18 +239,20 @@ import Testing
         #expect(!isInvalidated(inode, at: start))
         caching.sendValid(of: inode, for: 1, at: start)
         #expect(!caching.isContended(for: reader, at: start))
-        caching.recordWriter(writer, at: start)
+        caching.recordChange(by: writer, at: start)
         #expect(caching.isContended(for: reader, at: start))
         #expect(!caching.isContended(for: writer, at: start))
         #expect(!isInvalidated(other, at: start))
         #expect(isInvalidated(inode, at: start + .milliseconds(1050)))
         #expect(!isInvalidated(inode, at: start))
-        caching.recordWriter(reader, at: start)
+        caching.recordChange(by: reader, at: start)
         #expect(caching.isContended(for: writer, at: start))
         #expect(caching.isContended(for: reader, at: start))
-        #expect(!caching.isContended(for: reader, at: start + .seconds(1)))
-        // Threads of another pid namespace cannot be told apart.
-        caching.recordWriter(0, at: start + .seconds(5))
+        #expect(!caching.isContended(for: reader, at: start + .milliseconds(20)))
+        #expect(caching.isBusy(for: reader, at: start + .milliseconds(20)))
+        #expect(!caching.isBusy(for: reader, at: start + .seconds(1)))
+        // Threads of another pid namespace cannot be distinguished.
+        caching.recordChange(by: 0, at: start + .seconds(5))
         #expect(caching.isContended(for: 0, at: start + .seconds(5)))
         caching.sendValid(of: nil, for: 1, at: start)
         #expect(isInvalidated(inode, at: start))

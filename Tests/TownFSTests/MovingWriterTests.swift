@@ -24,7 +24,7 @@ import Testing
         }
     }
 
-    @Test func writerGoesOnInTheFileOfADirectoryThatMoves() throws {
+    @Test func writerContinuesInAPlainFileOfAMovedDirectory() throws {
         try withTown { town in
             try town.write(document("before", at: town.now), to: activity)
             let handle = try town.open(activity, O_WRONLY | O_TRUNC)
@@ -39,7 +39,7 @@ import Testing
         }
     }
 
-    @Test func writerGoesOnInTheSignalFileOfADirectoryThatMoves() throws {
+    @Test func writerContinuesInASignalFileOfAMovedDirectory() throws {
         try withTown(patterns: ["*/activity.json"]) { town in
             try town.write(document("before", at: town.now), to: activity)
             let handle = try town.open(activity, O_WRONLY | O_TRUNC)

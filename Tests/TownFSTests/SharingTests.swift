@@ -126,7 +126,7 @@ import Testing
     @Test func unlinkElsewhereRemovesTheFileUnlessItWasTouchedLater() throws {
         try withSharedTown { (town) throws in
             try town.write(document("here", at: town.now), to: keepalive)
-            town.town.writeback.writeNow(town.signals.root.knownFiles)
+            town.town.writeback.writeNow(town.signals.knownFiles)
             let path = RecordSubject.signal(SignalPath(bytes: Array(keepalive.utf8)))
             forget(path, at: town.now + .seconds(-1), town)
             #expect(try town.exists(keepalive))
@@ -208,13 +208,10 @@ import Testing
 /// A mirror that ignores everything.
 private struct SilentMirror: LivenessMirror {
     func stamp(_ now: WallTime) -> HLCTimestamp { HLCTimestamp(now, by: Origin(host: "here", path: "/gt")) }
-    func enqueue(_ record: Record, of subject: RecordSubject) {}
-    func enqueueForget(of subject: RecordSubject, stamp: HLCTimestamp) {}
+    func enqueue(_ subject: RecordSubject, isUrgent: Bool) {}
 
     var status: MirrorStatus {
         let link = MirrorStatus.Link(.up, since: .goZero)
-        return MirrorStatus(
-            server: "", heartbeats: link, records: link, subscription: link, townName: "gt", queueLength: 0,
-            coalesced: 0, dropped: 0, sent: 0, received: 0, malformed: 0, roundTripMicroseconds: nil, runtimeIds: nil)
+        return MirrorStatus(server: "", townName: "gt", heartbeats: link, records: link, subscription: link)
     }
 }

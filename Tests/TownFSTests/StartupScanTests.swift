@@ -32,7 +32,7 @@ import Testing
         try withTown { town in
             try town.writeBacking(document("gt", at: town.now + .seconds(-60)), to: heartbeat)
             var startupScan = StartupScan(of: town.town)
-            startupScan.run()
+            startupScan.run(in: town.root, town.signals)
             let record = try #require(try record("gt-nux", in: town))
             #expect(record.state(at: town.town.now.instant) == .alive)
             town.advance(by: .seconds(31))
@@ -47,7 +47,7 @@ import Testing
             try town.writeBacking("", to: "deacon/.deacon-heartbeat")
             try town.setBackingTime("deacon/.deacon-heartbeat", to: town.now + .seconds(500))
             var startupScan = StartupScan(of: town.town)
-            startupScan.run()
+            startupScan.run(in: town.root, town.signals)
             let (nux, deacon) = (try record("gt-nux", in: town), try record("deacon", in: town))
             #expect(nux?.touch.receivedAt == town.now + .seconds(-500))
             #expect(deacon == nil, "when that was is not to be known")

@@ -84,7 +84,7 @@ import Testing
                 ("reader", read), ("other reader", read),
                 ("remover", { if $0 % 5 == 0 { try town.unlink(path) } }),
                 ("toucher", { _ in try town.setattr(path) { $0.modified = .now } }),
-                ("write-down", { _ in town.writeback() }),
+                ("write-back", { _ in town.writeback() }),
                 ("lister", { _ in _ = try town.names("daemon") }),
             ])
             #expect(errors == [])
@@ -111,7 +111,7 @@ import Testing
                     }
                 ),
                 ("remover", { if $0 % 5 == 0 { try town.unlink(path) } }),
-                ("write-down", { _ in town.writeback() }),
+                ("write-back", { _ in town.writeback() }),
                 ("lister", { _ in _ = try town.names("daemon") }),
                 ("neighbour", { try town.write("\($0)", to: "daemon/plain") }),
             ])

@@ -61,11 +61,7 @@ extension TestTown {
         let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: room, alignment: 8)
         defer { bytes.deallocate() }
         var reply = DirectoryReply(room: bytes)
-        if withLookup {
-            try fileSystem.readdirplus(inode, handle, from: offset, into: &reply, for: .me)
-        } else {
-            try fileSystem.readdir(inode, handle, from: offset, into: &reply, for: .me)
-        }
+        try fileSystem.readdir(inode, handle, from: offset, plus: withLookup, into: &reply, for: .me)
         return body(UnsafeRawBufferPointer(rebasing: bytes[..<reply.used]))
     }
 }

@@ -15,7 +15,7 @@ import Testing
 extension TestTown {
     var features: Features { fileSystem.features }
     var nodes: NodeStore { fileSystem.tree.nodes }
-    var signals: SignalDirectories { fileSystem.tree.signals }
+    var signals: SignalDirectory { fileSystem.tree.signals }
     var listings: Listings { fileSystem.tree.directories.listings }
     /// All open files, of the tree and of `.pulse`.
     var openHandles: [OpenHandle] { fileSystem.tree.files.all + fileSystem.pulse.files.all }

@@ -1,3 +1,4 @@
+import CGNU
 import Glibc
 import SystemPackage
 
@@ -14,21 +15,20 @@ final class ChildProcess {
 
     /// Starts a program from the PATH, with no input and no blocked signal.
     ///
-    /// `environment` is added to this process's environment and overrides it. Output goes to the file `outputPath`, or
-    /// to an unnamed one. With `inOwnGroup` a terminal's ^C does not reach the program.
+    /// Output goes to the file `outputPath`, or into memory. With `inOwnGroup` a terminal's ^C does not reach the program.
     ///
     /// The corresponding C function is `posix_spawnp`.
-    init(
-        _ arguments: [String], environment: [String: String] = [:], outputPath: String? = nil, inOwnGroup: Bool = true
-    ) throws {
+    init(_ arguments: [String], outputPath: String? = nil, inOwnGroup: Bool = true) throws {
         name = arguments.joined(separator: " ")
         hasOwnGroup = inOwnGroup
-        output =
-            try outputPath.map { path in
-                try FileDescriptor.open(
-                    FilePath(path), .readWrite, options: [.create, .truncate, .closeOnExec],
-                    permissions: [.ownerReadWrite])
-            } ?? unnamedFile()
+        if let outputPath {
+            output = try FileDescriptor.open(
+                FilePath(outputPath), .readWrite, options: [.create, .truncate, .closeOnExec],
+                permissions: .ownerReadWrite)
+        } else {
+            output = FileDescriptor(rawValue: memfd_create("pulsefs-bench", UInt32(MFD_CLOEXEC)))
+            guard output.rawValue >= 0 else { throw BenchFailure("memfd_create", Errno(rawValue: errno)) }
+        }
 
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
@@ -47,11 +47,9 @@ final class ChildProcess {
             &attributes, Int16(POSIX_SPAWN_SETSIGMASK | (inOwnGroup ? POSIX_SPAWN_SETPGROUP : 0)))
 
         let argv = arguments.map { strdup($0) } + [nil]
-        let variables = inheritedEnvironment(without: environment.keys) + environment.map { "\($0)=\($1)" }
-        let envp = variables.map { strdup($0) } + [nil]
-        defer { for string in argv + envp { free(string) } }
+        defer { for string in argv { free(string) } }
         var pid: pid_t = 0
-        let code = posix_spawnp(&pid, arguments[0], &actions, &attributes, argv, envp)
+        let code = posix_spawnp(&pid, arguments[0], &actions, &attributes, argv, environ)
         self.pid = pid
         guard code == 0 else {
             waitStatus = code
@@ -91,26 +89,4 @@ final class ChildProcess {
     }
 
     func printed() throws -> [UInt8] { try readFile("/proc/self/fd/\(output.rawValue)") }
-}
-
-private func unnamedFile() throws -> FileDescriptor {
-    var path = Array("/tmp/pulsefs-bench.XXXXXX".utf8CString)
-    let descriptor = mkstemp(&path)
-    guard descriptor >= 0 else { throw BenchFailure("cannot make a file in /tmp", Errno(rawValue: errno)) }
-    unlink(path)
-    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-    return FileDescriptor(rawValue: descriptor)
-}
-
-/// This process's variables as `NAME=VALUE`, except the named ones.
-private func inheritedEnvironment(without names: some Sequence<String>) -> [String] {
-    let names = Set(names)
-    var variables: [String] = []
-    var next = environ
-    while let variable = next.pointee {
-        let text = String(cString: variable)
-        if !names.contains(String(text.prefix { $0 != "=" })) { variables.append(text) }
-        next += 1
-    }
-    return variables
 }

@@ -1,7 +1,3 @@
-import FoundationEssentials
-import Glibc
-import SystemPackage
-
 /// A line of `/proc/self/mountinfo`; reading it touches no file system, so it also works for a hung mount.
 struct Mount {
     let deviceMinor: UInt32
@@ -17,14 +13,8 @@ struct Mount {
             guard fields.count > 4, let dash = fields.firstIndex(of: "-"), fields.indices.contains(dash + 1),
                 let minor = fields[2].split(separator: ":").last.flatMap({ UInt32($0) })
             else { return nil }
-            let escapes = [#"\040"#: " ", #"\011"#: "\t", #"\012"#: "\n", #"\134"#: #"\"#]
-            var mountpoint = ""
-            var rest = fields[4]
-            while let character = rest.first {
-                let escaped = character == #"\"# ? escapes[String(rest.prefix(4))] : nil
-                mountpoint += escaped ?? String(character)
-                rest = rest.dropFirst(escaped == nil ? 1 : 4)
-            }
+            let escapes = [(#"\040"#, " "), (#"\011"#, "\t"), (#"\012"#, "\n"), (#"\134"#, #"\"#)]
+            let mountpoint = escapes.reduce(String(fields[4])) { $0.replacing($1.0, with: $1.1) }
             return Mount(deviceMinor: minor, mountpoint: mountpoint, type: String(fields[dash + 1]))
         }
     }
@@ -36,27 +26,23 @@ struct Mount {
 
     /// The type of the file system that holds a path.
     static func type(at path: String) throws -> String {
-        let holding = try all().filter { mount in
-            path == mount.mountpoint || path.hasPrefix(mount.mountpoint == "/" ? "/" : mount.mountpoint + "/")
-        }
+        let holding = try all().filter { (path + "/").hasPrefix($0.mountpoint == "/" ? "/" : $0.mountpoint + "/") }
         let longest = holding.map(\.mountpoint.utf8.count).max()
         return holding.last { $0.mountpoint.utf8.count == longest }?.type ?? "unknown"
     }
 
-    /// Fails every request in flight and detaches the mount, whatever its server does.
-    ///
-    /// An ordinary user can only abort the connection; `fusermount3` does the rest.
-    func abort() {
-        if umount2(mountpoint, Int32(MNT_FORCE | MNT_DETACH)) == 0 { return }
+    /// Fails every request in flight, which ends the servers, and detaches the mount.
+    func abort(by supervisor: Supervisor) {
         // Best effort: the caller reports the failure that led here.
         try? writeFile("/sys/fs/fuse/connections/\(deviceMinor)/abort", "1".utf8)
+        _ = try? supervisor.run(["fusermount3", "-u", "-z", mountpoint], uninterrupted: true)
     }
 }
 
 /// Runs `mount`, then `body`, then `unmount`.
 ///
-/// If unmounting fails or takes too long, the connection is aborted, the mount detached and its servers killed. A failure
-/// of `body` is thrown rather than one of unmounting.
+/// If unmounting fails or takes too long, the connection is aborted and the mount detached. A failure of `body` is thrown
+/// rather than one of unmounting.
 func withMount<Result>(
     on directory: String, by supervisor: Supervisor, mount: [String], unmount: [String], body: () throws -> Result
 ) throws -> Result {
@@ -72,42 +58,9 @@ func withMount<Result>(
     do {
         try supervisor.run(unmount, uninterrupted: true)
     } catch {
-        mounted.abort()
-        for process in try processes(withArgument: directory) { kill(process, SIGKILL) }
-        if try Mount.on(directory) != nil {
-            // Best effort: the error of the regular unmount is thrown below.
-            _ = try? supervisor.run(["fusermount3", "-u", "-z", directory], uninterrupted: true)
-        }
+        mounted.abort(by: supervisor)
         _ = try result.get()
         throw error
     }
     return try result.get()
-}
-
-/// Processes that have this path, from a scratch directory, as an argument.
-private func processes(withArgument path: String) throws -> [pid_t] {
-    try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { process in
-        // A process may end while it is looked at.
-        (try? readText("/proc/\(process)/cmdline"))?.split(separator: "\0").contains { $0 == path } ?? false
-    }
-}
-
-/// Makes a directory, and removes it with its content after `body`.
-///
-/// If something is still mounted in it, the directory stays and is named on standard error.
-func withScratchDirectory<Result>(in parent: String, body: (String) throws -> Result) throws -> Result {
-    var template = Array("\(try realPath(parent))/pulsefs-bench.XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else { throw BenchFailure("cannot make \(parent)/…", Errno(rawValue: errno)) }
-    let directory = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }  // because it is not empty
-    defer {
-        do {
-            guard try !Mount.all().contains(where: { $0.mountpoint.hasPrefix(directory + "/") }) else {
-                throw BenchFailure("something is mounted in it")
-            }
-            try FileManager.default.removeItem(atPath: directory)
-        } catch {
-            warn("\(directory) stays behind: \(error)")
-        }
-    }
-    return try body(directory)
 }

@@ -100,66 +100,17 @@ extension Report {
     }
 }
 
-/// Files that a report is written to besides standard output.
-struct ReportFiles: ParsableArguments {
-    @Option(help: ArgumentHelp("Also draw the report as an SVG.", valueName: "file"))
-    var svg: String?
-    @Option(
-        help: ArgumentHelp(
-            "Also put the Markdown into this file, between its lines '<!-- NAME -->' and '<!-- /NAME -->'.",
-            valueName: "file#name"))
-    var docs: DocumentPart?
-
-    func write(_ report: Report) throws {
-        if let svg { try writeFile(svg, BarChart(report).svg.utf8) }
-        if let docs {
-            guard let replaced = docs.replaced(in: try readText(docs.file), with: report.markdown) else {
-                throw BenchFailure("\(docs.file) has no lines '\(docs.opening)' and '\(docs.closing)'")
-            }
-            try writeFile(docs.file, replaced.utf8)
-        }
-    }
-}
-
 /// The options of a measuring subcommand that say where its report goes.
 struct ReportOutput: ParsableArguments {
-    @Flag(help: "Print the report as JSON.")
-    var json = false
     @Option(help: ArgumentHelp("Also keep the report as JSON, for 'pulsefs-bench render'.", valueName: "file"))
     var save: String?
-    @OptionGroup var files: ReportFiles
 
     /// Writes the report; then, if a step has failed, ends the program with status 1.
     func write(_ report: Report) throws {
-        let text = try report.json
-        if let save { try writeFile(save, (text + "\n").utf8) }
-        print(json ? text : report.markdown)
-        try files.write(report)
+        if let save { try writeFile(save, (try report.json + "\n").utf8) }
+        print(report.markdown)
         for failure in report.failures { warn(failure) }
         if !report.failures.isEmpty { throw ExitCode.failure }
-    }
-}
-
-/// A named part of a Markdown file, between two comments.
-struct DocumentPart: ExpressibleByArgument {
-    let file: String
-    let name: String
-
-    init?(argument: String) {
-        let parts = argument.split(separator: "#", omittingEmptySubsequences: false)
-        guard parts.count == 2, !parts[0].isEmpty, !parts[1].isEmpty else { return nil }
-        (file, name) = (String(parts[0]), String(parts[1]))
-    }
-
-    var opening: String { "<!-- \(name) -->" }
-    var closing: String { "<!-- /\(name) -->" }
-
-    /// The text with the part replaced; nil when it has no such part.
-    func replaced(in text: String, with content: String) -> String? {
-        guard let start = text.firstRange(of: opening + "\n"),
-            let end = text[start.upperBound...].firstRange(of: closing)
-        else { return nil }
-        return text[..<start.upperBound] + "\n" + content + "\n\n" + text[end.lowerBound...]
     }
 }
 

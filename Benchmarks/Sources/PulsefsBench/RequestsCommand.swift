@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 
 /// `pulsefs-bench requests`: the number of FUSE requests that each step causes.
 struct RequestsCommand: ParsableCommand {
@@ -12,17 +13,16 @@ struct RequestsCommand: ParsableCommand {
             """
     )
 
-    @OptionGroup var towns: TownOptions
     @OptionGroup var tree: TreeOptions
     @OptionGroup var output: ReportOutput
 
     func run() throws {
-        let supervisor = Supervisor(patience: .seconds(tree.patienceSeconds))
+        let supervisor = tree.towns.supervisor
         let report = try withScratchDirectory(in: tree.directory) { scratch in
             try withTraceInstance(in: scratch, supervisor: supervisor) { instance in
                 let watch = Noise.Watch()
                 let benchmark = TreeBenchmark(
-                    supervisor: supervisor, options: tree, targets: try towns.targets,
+                    supervisor: supervisor, options: tree, targets: try tree.towns.targets,
                     steps: tree.selected(TreeStep.all + TreeStep.signals), rounds: 1,
                     inputs: try TreeInputs(in: scratch, options: tree, supervisor: supervisor),
                     traceInstance: instance)
@@ -65,4 +65,72 @@ struct RequestsCommand: ParsableCommand {
             ], axis: "requests, logarithmic; shorter is better",
             failures: records.flatMap { $0.failureLines(targets) })
     }
+}
+
+/// Counts the requests that the kernel sends on one FUSE connection, with the tracepoint `fuse:fuse_request_send`.
+///
+/// FORGET does not pass through the tracepoint. Only root may use it; it exists since Linux 6.11.
+struct RequestCounter: Codable {
+    /// A tracefs instance, so that other users of tracing are not disturbed.
+    let instance: String
+    /// The minor device number of the mount.
+    let connection: UInt32
+
+    /// The opcodes whose senders do not wait for a reply.
+    static let background: Set<String> = ["RELEASE", "RELEASEDIR"]
+
+    private var event: String { "\(instance)/events/fuse/fuse_request_send" }
+
+    /// Runs `body` and returns the number of requests by opcode, such as `GETATTR`.
+    func count(_ body: () throws -> Void) throws -> [String: Int] {
+        try writeFile("\(event)/filter", "connection == \(connection)".utf8)
+        // Opening it with O_TRUNC empties the buffer.
+        try writeFile("\(instance)/trace", "\n".utf8)
+        try writeFile("\(event)/enable", "1".utf8)
+        defer { try? writeFile("\(event)/enable", "0".utf8) }
+        try body()
+        try writeFile("\(event)/enable", "0".utf8)
+        return try Self.requests(in: try readText("\(instance)/trace"))
+    }
+
+    /// Parses lines like `… fuse_request_send: connection 42 req 2 opcode 14 (FUSE_OPEN) len 48`.
+    static func requests(in trace: String) throws -> [String: Int] {
+        var counts: [String: Int] = [:]
+        for line in trace.split(separator: "\n") {
+            if line.hasPrefix("# entries-in-buffer/entries-written: ") {
+                let numbers = line.split(separator: " ")[2].split(separator: "/")
+                guard numbers.count == 2, numbers[0] == numbers[1] else {
+                    throw BenchFailure("the trace buffer was too small: \(line)")
+                }
+            } else if let opcode = line.firstRange(of: " opcode "), line.contains(" fuse_request_send: ") {
+                let rest = line[opcode.upperBound...]
+                let name = rest.split { $0 == "(" || $0 == ")" }.dropFirst().first ?? rest
+                // The kernel's list of names lacks the opcode of Linux 6.18.
+                counts[name == "0x35" ? "COPY_FILE_RANGE_64" : String(name.trimmingPrefix("FUSE_")), default: 0] += 1
+            }
+        }
+        return counts
+    }
+}
+
+/// Makes a tracefs instance for `RequestCounter` while `body` runs; `scratch` is where tracefs is mounted if need be.
+func withTraceInstance<Result>(
+    in scratch: String, supervisor: Supervisor, body: (String) throws -> Result
+) throws -> Result {
+    guard geteuid() == 0 else { throw BenchFailure("only root may count requests by the kernel's tracepoint") }
+    let mounted = try Mount.all().first { $0.type == "tracefs" }?.mountpoint
+    let tracefs = try mounted ?? makeDirectory("\(scratch)/tracing")
+    if mounted == nil { try supervisor.run(["mount", "-t", "tracefs", "none", tracefs], uninterrupted: true) }
+    defer {
+        if mounted == nil {
+            do { try supervisor.run(["umount", tracefs], uninterrupted: true) } catch { warn("\(error)") }
+        }
+    }
+    guard access("\(tracefs)/events/fuse/fuse_request_send", F_OK) == 0 else {
+        throw BenchFailure("this kernel has no tracepoint fuse:fuse_request_send")
+    }
+    let instance = try makeDirectory("\(tracefs)/instances/pulsefs-bench-\(getpid())")
+    defer { if rmdir(instance) != 0 { warn("cannot remove \(instance)") } }
+    try writeFile("\(instance)/buffer_size_kb", "16384".utf8)
+    return try body(instance)
 }

@@ -17,9 +17,7 @@ struct Percentiles {
     var median: Double { self[0.5] }
 
     /// (highest − lowest) ÷ median: the noise of a series of round medians.
-    var spread: Double {
-        median > 0 ? (self[1] - self[0]) / median : 0
-    }
+    var spread: Double { median > 0 ? (self[1] - self[0]) / median : 0 }
 }
 
 /// One operation measured in several rounds; a percentile is taken within each round, then the median over the rounds.

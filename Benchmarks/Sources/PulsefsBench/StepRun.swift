@@ -6,7 +6,14 @@ import SystemPackage
 struct StepRun: Codable {
     let name: String
     let directory: String
-    let variables: StepVariables
+    /// The directory with the inputs that all targets share.
+    let inputs: String
+    /// A directory beside the target, for a step's other output.
+    let keep: String
+    /// The searched word.
+    let pattern: String
+    /// The size of the big file, in MiB.
+    let megabytes: Int
     /// Counts the FUSE requests of the timed part; then the step is timed once only.
     var counter: RequestCounter?
 
@@ -24,6 +31,24 @@ struct StepRun: Codable {
         case failed(String)
     }
 
+    /// The file that the work prints to.
+    private var out: String { "\(keep)/out" }
+
+    /// Environment variables of the step's scripts, `$NAME` in its programs.
+    private var variables: [String: String] {
+        [
+            "SOURCE": "\(inputs)/source.git", "INPUTS": inputs, "KEEP": keep, "PATTERN": pattern,
+            "MEGABYTES": "\(megabytes)", "OUT": out,
+        ]
+    }
+
+    /// Splits a command at blanks and replaces the names of variables in it.
+    func words(of command: String) -> [String] {
+        command.split(separator: " ").map { word in
+            variables.reduce(String(word)) { $0.replacing("$\($1.key)", with: $1.value) }
+        }
+    }
+
     func result() -> Result {
         do { return .done(try perform()) } catch { return .failed("\(error)") }
     }
@@ -32,10 +57,11 @@ struct StepRun: Codable {
     private func perform() throws -> Outcome {
         guard let step = TreeStep.named(name) else { throw BenchFailure("there is no step \(name)") }
         guard chdir(directory) == 0 else { throw BenchFailure("cannot enter \(directory)", Errno(rawValue: errno)) }
+        for (name, value) in variables { setenv(name, value, 1) }
         var outcome = Outcome()
         let samples = counter == nil ? step.samples : 1
         for run in 0..<samples + (step.isWarm ? 1 : 0) {
-            try self.run(["sh", "-e", "-c", step.given], output: "\(variables.keep)/given")
+            try self.run(["sh", "-e", "-c", step.given], output: "\(keep)/given")
             var seconds = 0.0
             let requests = try counter.map { try $0.count { seconds = try time(of: step.work) } }
             if counter == nil { seconds = try time(of: step.work) }
@@ -43,8 +69,8 @@ struct StepRun: Codable {
             outcome.seconds.append(seconds)
             outcome.requests = requests ?? [:]
         }
-        try run(["sh", "-e", "-c", step.check], output: "\(variables.keep)/check")
-        outcome.check = try readText("\(variables.keep)/check")
+        try run(["sh", "-e", "-c", step.check], output: "\(keep)/check")
+        outcome.check = try readText("\(keep)/check")
         return outcome
     }
 
@@ -53,8 +79,8 @@ struct StepRun: Codable {
         let clock = ContinuousClock()
         let time =
             switch work {
-            case .program(let command): try run(variables.words(of: command), output: variables.out)
-            case .script(let script): try run(["sh", "-e", "-c", script], output: variables.out)
+            case .program(let command): try run(words(of: command), output: out)
+            case .script(let script): try run(["sh", "-e", "-c", script], output: out)
             case .mappedReads(let file, let count): try clock.measure { try readMapped(file, count: count) }
             case .touches(let file, let count):
                 try clock.measure {
@@ -68,9 +94,8 @@ struct StepRun: Codable {
     /// The time from the start of a program to its end; output goes to a file: some tools notice /dev/null and do less.
     @discardableResult
     private func run(_ arguments: [String], output: String) throws -> Duration {
-        let environment = variables.environment
         let start = ContinuousClock.now
-        let child = try ChildProcess(arguments, environment: environment, outputPath: output, inOwnGroup: false)
+        let child = try ChildProcess(arguments, outputPath: output, inOwnGroup: false)
         child.wait()
         let time = ContinuousClock.now - start
         try child.checkStatus()
@@ -91,43 +116,15 @@ struct StepRun: Codable {
         for _ in 0..<count {
             sum += Int(memory.load(fromByteOffset: Int.random(in: 0..<size, using: &random), as: UInt8.self))
         }
-        try writeFile(variables.out, "\(sum)\n".utf8)
+        try writeFile(out, "\(sum)\n".utf8)
     }
 }
 
-/// The variables of a step: environment variables of its scripts, `$NAME` in its programs.
-struct StepVariables: Codable {
-    /// The directory with the inputs that all targets share.
-    let inputs: String
-    /// A directory beside the target, for a step's other output.
-    let keep: String
-    /// The searched word.
-    let pattern: String
-    /// The size of the big file, in MiB.
-    let megabytes: Int
-
-    /// The file that the work prints to.
-    var out: String { "\(keep)/out" }
-
-    private var values: [String: String] {
-        [
-            "SOURCE": "\(inputs)/source.git", "INPUTS": inputs, "KEEP": keep, "PATTERN": pattern,
-            "MEGABYTES": "\(megabytes)", "OUT": out,
-        ]
-    }
-
-    /// The variables, and settings with which tools do the same for every user.
-    var environment: [String: String] { values.merging(Self.neutralEnvironment) { own, _ in own } }
-
-    /// Splits a command at blanks and replaces the names in it.
-    func words(of command: String) -> [String] {
-        command.split(separator: " ").map { word in
-            values.reduce(String(word)) { $0.replacing("$\($1.key)", with: $1.value) }
-        }
-    }
-
-    /// No configuration of the user or the machine, fixed commit dates, no background work.
-    static let neutralEnvironment = [
+/// Makes tools do the same for every user, in this process and its children.
+///
+/// No configuration of the user or the machine, fixed commit dates, no background work.
+func neutralizeEnvironment() {
+    let variables = [
         "LC_ALL": "C", "TZ": "UTC", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_CONFIG_COUNT": "3", "GIT_CONFIG_KEY_0": "gc.auto", "GIT_CONFIG_VALUE_0": "0",
         "GIT_CONFIG_KEY_1": "maintenance.auto", "GIT_CONFIG_VALUE_1": "false",
@@ -137,4 +134,5 @@ struct StepVariables: Codable {
         "GIT_COMMITTER_EMAIL": "bench@example.invalid", "GIT_COMMITTER_DATE": "1700000000 +0000",
         "GIT_TERMINAL_PROMPT": "0", "GIT_ADVICE": "0",
     ]
+    for (name, value) in variables { setenv(name, value, 1) }
 }

@@ -23,25 +23,20 @@ final class Supervisor {
     ///
     /// With `uninterrupted` a stop request waits: for work that must not be left half done.
     @discardableResult
-    func run(
-        _ arguments: [String], environment: [String: String] = [:], uninterrupted: Bool = false
-    ) throws -> String {
-        let child = try ChildProcess(arguments, environment: environment)
+    func run(_ arguments: [String], uninterrupted: Bool = false) throws -> String {
+        let child = try ChildProcess(arguments)
         return String(decoding: try output(of: child, uninterrupted: uninterrupted), as: UTF8.self)
     }
 
-    /// Runs a job in a child process and returns its result; `prefix` is a command that starts another, like
-    /// taskset(1).
-    func run<Result: Decodable>(
-        _ job: Job, taking time: Duration = .zero, prefix: [String] = []
-    ) throws -> Result {
-        try result(of: start(job, prefix: prefix), taking: time)
+    /// Runs a job in a child process and returns its result.
+    func run<Result: Decodable>(_ job: Job, taking time: Duration = .zero) throws -> Result {
+        try result(of: start(job), taking: time)
     }
 
     /// Starts a job that runs beside others.
-    func start(_ job: Job, prefix: [String] = []) throws -> ChildProcess {
+    func start(_ job: Job) throws -> ChildProcess {
         let json = String(decoding: try JSONEncoder().encode(job), as: UTF8.self)
-        return try ChildProcess(prefix + ["/proc/\(getpid())/exe", "child", json])
+        return try ChildProcess(["/proc/\(getpid())/exe", "child", json])
     }
 
     /// Waits for a started job.

@@ -85,7 +85,7 @@ func withTargets<Result>(
     }
 }
 
-/// The options that say how towns are mounted.
+/// The options of every subcommand that mounts towns.
 struct TownOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
@@ -100,13 +100,24 @@ struct TownOptions: ParsableArguments {
                 + "NAME@PROGRAM=OPTIONS (repeatable).",
             valueName: "variant"))
     var variant: [Variant] = []
+    @Option(help: ArgumentHelp("Where the targets are made.", valueName: "dir"))
+    var directory: String?
+    @Option(help: "Files in the tree.")
+    var files = 1_400
+    @Option(help: "How long a step may hang before the benchmark gives up.")
+    var patienceSeconds = 300.0
 
     func validate() throws {
-        let reserved = ["plain", "tmpfs", "pulsefs", "bindfs", "mergerfs", "mirrored", "unattributed"]
+        guard files > 0, patienceSeconds > 0 else {
+            throw ValidationError("--files and --patience-seconds must be above 0.")
+        }
+        let reserved = ["plain", "tmpfs", "pulsefs", "bindfs", "mergerfs"]
         guard Set(reserved + variant.map(\.name)).count == reserved.count + variant.count else {
             throw ValidationError("A variant needs a name of its own, unlike \(reserved.joined(separator: ", ")).")
         }
     }
+
+    var supervisor: Supervisor { Supervisor(patience: .seconds(patienceSeconds)) }
 
     /// The town, then its variants.
     var targets: [Target] {

@@ -7,169 +7,188 @@ struct TouchBenchmark {
     /// The first one is the town that the others are compared with.
     let places: [TouchPlace]
 
-    static let touchesInBurst = 200
-    static let burstWindow = 0.3
+    private static let touchesInBurst = 200
+    private static let burstWindow = 0.3
 
     /// Everything measured of one target; arrays have an element for each round.
     struct Results {
         var times: [TouchTimes] = []
         var torn = TornReads()
-        var oneCore: [TouchTimes] = []
         var clients: [[TouchTimes]] = []
-    }
-
-    /// A process behind the mount: KiB, and CPU time in the idle window.
-    struct ServerCost {
-        let name: String
-        let rss: Int
-        let pss: Int
-        let idleTime: Duration
     }
 
     func report() throws -> Report {
         let watch = Noise.Watch()
-        return try withFiles {
-            let status = try places.map { place in
-                place.fileSystem == "fuse.pulsefs"
-                    ? try TownStatus(
-                        of: place.directory, program: place.target.program ?? "pulsefs", supervisor: supervisor) : nil
-            }
-            let servers = try status[0].map(servers)
-            var results = places.map { _ in Results() }
-            try rotate(rounds: settings.rounds, count: places.count) { index in
-                results[index].times.append(try touchTimes(on: places[index]))
-            }
-            try rotate(rounds: settings.rounds, count: places.count) { index in
-                results[index].torn += try tornReads(on: places[index])
-            }
-            let bursts = try status[0].map { try cpuTimeAfterBursts(worker: $0.workerPid) } ?? []
-            let core = settings.oneCore && settings.town == nil ? try lastCore() : nil
-            if let core {
-                try rotate(rounds: settings.rounds, count: places.count) { index in
-                    results[index].oneCore.append(
-                        try touchTimes(on: places[index], core: core, worker: status[index]?.workerPid))
-                }
-            }
-            if settings.clients > 0 {
-                try rotate(rounds: settings.rounds, count: places.count) { index in
-                    results[index].clients.append(try clients(on: places[index]))
-                }
-            }
-            return try TouchReport(
-                settings: settings, places: places, version: status[0]?.version, results: results, core: core,
-                bursts: bursts, servers: servers ?? []
-            ).report(noise: watch.finish())
-        }
-    }
-
-    /// Makes the files on every target, and removes them after `body`.
-    private func withFiles<Result>(_ body: () throws -> Result) throws -> Result {
-        var cleanups: [[String]] = []
-        defer {
-            // Best effort, also after a stop request; the error of `body` matters more.
-            for cleanup in cleanups.reversed() { _ = try? supervisor.run(cleanup, uninterrupted: true) }
-        }
+        // Best effort, also after a stop request; another error matters more.
+        let made = places.flatMap { [$0.tree, $0.file, $0.ordinaryFile] + clientFiles(of: $0) }
+        defer { _ = try? supervisor.run(["rm", "-rf", "--"] + made, uninterrupted: true) }
         for place in places {
-            let files = [place.file, place.ordinaryFile] + (0..<settings.clients).map(place.clientFile)
-            cleanups.append(["rm", "-rf", "--", place.tree] + files)
-            let made: [String] = try supervisor.run(
-                .makeFiles(files, tree: place.tree, treeFiles: place.file == places[0].file ? settings.files : 0))
-            if !made.isEmpty {
-                cleanups.insert(["rmdir", "--"] + made.reversed(), at: cleanups.count - 1)
-            }
+            let treeFiles = place.file == places[0].file ? settings.towns.files : 0
+            let files = [place.file, place.ordinaryFile] + clientFiles(of: place)
+            let _: [String] = try supervisor.run(.makeFiles(files, tree: place.tree, treeFiles: treeFiles))
         }
-        return try body()
-    }
-
-    private func touchTimes(on place: TouchPlace) throws -> TouchTimes {
-        try supervisor.run(touchTimesJob(place))
-    }
-
-    /// With the client and all threads of the worker on one core; afterwards the worker may use all cores of this
-    /// process.
-    private func touchTimes(on place: TouchPlace, core: String, worker: pid_t?) throws -> TouchTimes {
-        let pin = { (cores: String) in
-            guard let worker else { return }
-            try supervisor.run(
-                ["taskset", "--all-tasks", "--pid", "--cpu-list", cores, "\(worker)"], uninterrupted: true)
+        let status = try TownStatus(
+            of: places[0].directory, program: places[0].target.program ?? "pulsefs", supervisor: supervisor)
+        let servers = try serversSection(status)
+        var results = places.map { _ in Results() }
+        try rotate(rounds: settings.rounds, count: places.count) { index in
+            results[index].times.append(
+                try supervisor.run(
+                    .touchTimes(
+                        file: places[index].file, ordinary: places[index].ordinaryFile, samples: settings.samples)))
         }
-        let cores = try allowedCores()
-        try pin(core)
-        let result = Result { try supervisor.run(touchTimesJob(place), prefix: ["taskset", "-c", core]) as TouchTimes }
-        try pin(cores)
-        return try result.get()
+        try rotate(rounds: settings.rounds, count: places.count) { index in
+            results[index].torn += try tornReads(on: places[index])
+        }
+        let bursts = try burstsSection(worker: status.workerPid)
+        try rotate(rounds: settings.clients > 0 ? settings.rounds : 0, count: places.count) { index in
+            results[index].clients.append(try clients(on: places[index]))
+        }
+        let simultaneous = settings.clients > 0 ? [try clientsSection(results)] : []
+        return Report(
+            title: "A touch and a read of a signal file", machine: Machine(), noise: watch.finish(),
+            introduction: [
+                "pulsefs \(status.version); \(settings.rounds) rounds, order of targets rotated; each "
+                    + "\(settings.samples) writes, reads, and opens of an ordinary file, then "
+                    + "\(number(settings.seconds)) s of one writer and one reader"
+            ], sections: try latencySections(results) + simultaneous + [bursts, servers],
+            axis: "µs, logarithmic; shorter is better")
     }
 
-    private func touchTimesJob(_ place: TouchPlace) -> Job {
-        .touchTimes(
-            file: place.file, ordinary: place.ordinaryFile, samples: settings.samples, polling: settings.polling)
-    }
+    private func clientFiles(of place: TouchPlace) -> [String] { (0..<settings.clients).map(place.clientFile) }
 
-    /// The cores of this process, as taskset(1) prints and takes them: `0-3,7`.
-    private func allowedCores() throws -> String {
-        let printed = try supervisor.run(["taskset", "--pid", "--cpu-list", "\(getpid())"])
-        return String(printed.split(separator: ":").last ?? "").filter { !$0.isWhitespace }
-    }
-
-    /// The last core usually has the fewest interrupts.
-    private func lastCore() throws -> String {
-        String(try allowedCores().split { $0 == "," || $0 == "-" }.last ?? "0")
-    }
+    // MARK: Latencies
 
     private func tornReads(on place: TouchPlace) throws -> TornReads {
-        let seconds = settings.tornSeconds
-        let writer = try supervisor.start(.writeLoop(file: place.file, seconds: seconds))
-        let reader = try supervisor.start(.readLoop(file: place.file, seconds: seconds))
-        var torn: TornReads = try supervisor.result(of: reader, taking: .seconds(seconds))
-        torn += try supervisor.result(of: writer, taking: .seconds(seconds))
+        let seconds = settings.seconds
+        let children = try [true, false].map {
+            try supervisor.start(.race(file: place.file, isWriter: $0, seconds: seconds))
+        }
+        var torn = TornReads()
+        for child in children { torn += try supervisor.result(of: child, taking: .seconds(seconds)) }
         guard torn.writes > 0, torn.reads > 0 else { throw BenchFailure("writer or reader never ran on \(place.file)") }
         return torn
     }
+
+    /// A row for each target, then the first target's times as multiples of the others'.
+    private func latencySections(_ results: [Results]) throws -> [Report.Section] {
+        let statistics = try results.map { results in
+            try [\TouchTimes.writes, \.reads, \.opens].map { operation in
+                try RoundStatistics(results.times.map { $0[keyPath: operation] })
+            }
+        }
+        let rows = places.indices.map { index in
+            let torn = results[index].torn
+            return Report.Row(
+                places[index].target.name,
+                statistics[index].flatMap {
+                    [.number($0[0.5], samples: $0.perRound(0.5)), .number($0[0.99]), .percent($0.spread)]
+                } + [
+                    Report.Cell(text: "\(percent(torn.share, digits: 2)) of \(torn.reads)", value: torn.share),
+                    .text(places[index].fileSystem),
+                ])
+        }
+        let ratios = places.indices.dropFirst().map { index in
+            Report.Row(
+                "\(places[0].target.name) ÷ \(places[index].target.name)",
+                zip(statistics[0], statistics[index]).flatMap { first, other -> [Report.Cell] in
+                    [.number(medianRatio(of: first.perRound(0.5), to: other.perRound(0.5))), .text(""), .text("")]
+                } + [.text(""), .text("")])
+        }
+        let torn = zip(places, results).map { place, results in
+            "\(place.target.name) \(results.torn.empty) empty, \(results.torn.mixed) mixed, "
+                + "beside \(results.torn.writes) writes"
+        }
+        return [
+            .init(
+                text: "µs, medians over the rounds; ± is the spread of the round medians",
+                table: .init(
+                    columns: ["write", "read", "open"].flatMap { ["\($0) p50", "p99", "±"] }
+                        + ["torn reads", "file system"],
+                    rows: rows + ratios, chartColumns: [0, 3, 6], chartsByColumn: true)),
+            .init(text: "Torn: " + torn.joined(separator: "; ")),
+        ]
+    }
+
+    // MARK: Clients
 
     /// One client for each file, all starting at the same instant.
     private func clients(on place: TouchPlace) throws -> [TouchTimes] {
         // Late enough for all of them to be ready.
         let start = ContinuousClock.now + .milliseconds(100 + 20 * settings.clients)
-        let children = try (0..<settings.clients).map { number in
-            try supervisor.start(
-                .client(
-                    file: place.clientFile(number), start: start, seconds: settings.clientSeconds,
-                    polling: settings.polling))
+        let children = try clientFiles(of: place).map {
+            try supervisor.start(.client(file: $0, start: start, seconds: settings.seconds))
         }
-        return try children.map { try supervisor.result(of: $0, taking: .seconds(settings.clientSeconds)) }
+        return try children.map { try supervisor.result(of: $0, taking: .seconds(settings.seconds)) }
     }
 
-    private func cpuTimeAfterBursts(worker: pid_t) throws -> [Double] {
-        guard settings.bursts > 0 else { return [] }
-        return try supervisor.run(
+    /// Of each client the median over the rounds; the table shows the lowest and the highest client.
+    private func clientsSection(_ results: [Results]) throws -> Report.Section {
+        func range(_ figures: [Double]) -> Report.Cell {
+            let text = "\(number(figures.min() ?? 0))–\(number(figures.max() ?? 0))"
+            return Report.Cell(text: text, value: Percentiles(figures)?.median, samples: figures)
+        }
+        let rows = try zip(places, results).map { place, results in
+            Report.Row(
+                place.target.name,
+                try [\TouchTimes.writes, \.reads].flatMap { operation in
+                    let clients = try (0..<settings.clients).map { client in
+                        try RoundStatistics(results.clients.map { $0[client][keyPath: operation] })
+                    }
+                    let worst = clients.map { $0[0.99] / $0[0.5] }.max()
+                    return [range(clients.map { $0[0.5] }), range(clients.map { $0[0.99] }), .number(worst)]
+                })
+        }
+        return .init(
+            text: "\(settings.clients) clients at once, each writing and reading a file of its own; "
+                + "lowest and highest of all clients:",
+            table: .init(
+                columns: ["write", "read"].flatMap { ["\($0) p50", "p99", "worst p99 ÷ p50"] }, rows: rows,
+                chartColumns: [0, 3], chartsByColumn: true, chartSuffix: ", \(settings.clients) clients"))
+    }
+
+    // MARK: The processes behind the mount
+
+    /// A burst for each round.
+    private func burstsSection(worker: pid_t) throws -> Report.Section {
+        let bursts: [Double] = try supervisor.run(
             .bursts(
                 file: places[0].file, touches: Self.touchesInBurst, process: worker, seconds: Self.burstWindow,
-                bursts: settings.bursts), taking: .seconds(Self.burstWindow) * settings.bursts)
+                bursts: settings.rounds), taking: .seconds(Self.burstWindow) * settings.rounds)
+        guard let times = Percentiles(bursts) else { throw BenchFailure("no burst was measured") }
+        return .init(
+            text: "CPU time of the worker from 1 ms after a burst of \(Self.touchesInBurst) touches, in "
+                + "\(number(Self.burstWindow * 1_000)) ms: median \(number(times.median)) µs, at worst "
+                + "\(number(times[1])) µs, of \(bursts.count) bursts")
     }
 
     /// Memory after a walk over the tree, then CPU time without requests.
-    private func servers(of status: TownStatus) throws -> [ServerCost] {
+    private func serversSection(_ status: TownStatus) throws -> Report.Section {
         // The size is asked for so that find(1) calls lstat for every name.
         let found = try supervisor.run(["find", places[0].tree, "-type", "f", "-size", "-1024k", "-printf", "x"])
-        guard found.utf8.count == settings.files else { throw BenchFailure("the walk found \(found.utf8.count) files") }
+        guard found.utf8.count == settings.towns.files else {
+            throw BenchFailure("the walk found \(found.utf8.count) files")
+        }
         let processes = [("keeper", status.keeperPid), ("worker", status.workerPid)]
         let memory = try processes.map { try Self.memory(of: $1) }
         let before = try processes.map { try cpuTime(of: $1) }
         try supervisor.idle(for: .seconds(settings.idleSeconds))
-        return try processes.indices.map { index in
-            ServerCost(
-                name: processes[index].0, rss: memory[index].rss, pss: memory[index].pss,
-                idleTime: try cpuTime(of: processes[index].1) - before[index])
+        let rows = try processes.indices.map { index in
+            let idleTime = try cpuTime(of: processes[index].1) - before[index]
+            return Report.Row(processes[index].0, memory[index] + [.number(idleTime / .milliseconds(1))])
         }
+        return .init(
+            text: "Memory after a walk over \(settings.towns.files) files, and CPU time in "
+                + "\(number(settings.idleSeconds)) s without requests:",
+            table: .init(columns: ["RSS KiB", "PSS KiB", "CPU ms"], rows: rows))
     }
 
     /// Resident and proportional memory in KiB, from `/proc/<pid>/smaps_rollup`.
-    private static func memory(of process: pid_t) throws -> (rss: Int, pss: Int) {
+    private static func memory(of process: pid_t) throws -> [Report.Cell] {
         let lines = try readText("/proc/\(process)/smaps_rollup").split(separator: "\n")
-        func field(_ name: String) -> Int {
-            let line = lines.first { $0.hasPrefix("\(name):") }
-            return line?.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+        return ["Rss:", "Pss:"].map { name in
+            let line = lines.first { $0.hasPrefix(name) }
+            return .count(line?.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0)
         }
-        return (field("Rss"), field("Pss"))
     }
 }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import SystemPackage
 
@@ -6,10 +7,6 @@ struct TouchTimes: Codable {
     private(set) var writes: [Double] = []
     private(set) var reads: [Double] = []
     private(set) var opens: [Double] = []
-
-    init(writes: [Double] = [], reads: [Double] = [], opens: [Double] = []) {
-        (self.writes, self.reads, self.opens) = (writes, reads, opens)
-    }
 
     /// One kind of operation after the other, by a single client.
     init(of file: GoFile, ordinary: GoFile, samples: Int) throws {
@@ -41,43 +38,36 @@ struct TouchTimes: Codable {
 struct TornReads: Codable {
     var writes = 0
     var reads = 0
+    /// Torn reads of no bytes.
     var empty = 0
-    var unparsable = 0
+    /// Torn reads of some bytes.
     var mixed = 0
 
     /// Torn reads as a share of all reads.
-    var share: Double { reads == 0 ? 0 : Double(empty + unparsable + mixed) / Double(reads) }
+    var share: Double { reads == 0 ? 0 : Double(empty + mixed) / Double(reads) }
 
     init() {}
 
-    /// The writer's part; the documents are made beforehand; each differs much in length from the one before.
-    init(writing file: GoFile, for time: Duration) throws {
+    /// One side of a race.
+    ///
+    /// The writer's documents are made beforehand; each differs much in length from the one before.
+    init(of file: GoFile, writing isWriter: Bool, for time: Duration) throws {
         let documents = (0..<128).map { CheckedDocument(number: $0, length: 1 + $0 * 739 % 2_003).bytes }
         let end = ContinuousClock.now + time
         while ContinuousClock.now < end {
-            try file.write(documents[writes % documents.count])
-            writes += 1
-        }
-    }
-
-    /// The reader's part.
-    init(reading file: GoFile, for time: Duration) throws {
-        let end = ContinuousClock.now + time
-        while ContinuousClock.now < end {
-            switch CheckedDocument.outcome(of: try file.read()) {
-            case .whole: break
-            case .empty: empty += 1
-            case .unparsable: unparsable += 1
-            case .mixed: mixed += 1
+            if isWriter {
+                try file.write(documents[writes % documents.count])
+                writes += 1
+            } else {
+                let bytes = try file.read()
+                if bytes.isEmpty { empty += 1 } else if !CheckedDocument.isWhole(bytes) { mixed += 1 }
+                reads += 1
             }
-            reads += 1
         }
     }
 
     static func += (left: inout TornReads, right: TornReads) {
-        for count in [\TornReads.writes, \.reads, \.empty, \.unparsable, \.mixed] {
-            left[keyPath: count] += right[keyPath: count]
-        }
+        for count in [\TornReads.writes, \.reads, \.empty, \.mixed] { left[keyPath: count] += right[keyPath: count] }
     }
 }
 
@@ -117,28 +107,56 @@ private func sleep(until instant: ContinuousClock.Instant) {
 }
 
 /// Makes files with a first document and a tree of small files: twenty files to a directory, ten directories to a
-/// parent, sizes from 100 bytes to 8 KiB; returns the directories made for the files, outermost first.
+/// parent, sizes from 100 bytes to 8 KiB.
 func makeTouchFiles(_ files: [String], tree: String, treeFiles: Int) throws -> [String] {
-    var made: [String] = []
     for file in files {
-        for (offset, character) in file.enumerated().dropFirst() where character == "/" {
-            let directory = String(file.prefix(offset))
-            if mkdir(directory, 0o755) == 0 {
-                made.append(directory)
-            } else if errno != EEXIST {
-                throw BenchFailure("cannot make \(directory)", Errno(rawValue: errno))
-            }
-        }
+        try FileManager.default.createDirectory(
+            atPath: FilePath(file).removingLastComponent().string, withIntermediateDirectories: true)
         try writeFile(file, CheckedDocument(number: 0).bytes)
     }
-    if treeFiles > 0 { try makeDirectory(tree) }
     for number in 0..<treeFiles {
-        let part = "\(tree)/part\(number / 200)"
-        let module = "\(part)/module\(number / 20)"
-        if number % 200 == 0 { try makeDirectory(part) }
-        if number % 20 == 0 { try makeDirectory(module) }
+        let module = "\(tree)/part\(number / 200)/module\(number / 20)"
+        if number % 20 == 0 {
+            try FileManager.default.createDirectory(atPath: module, withIntermediateDirectories: true)
+        }
         let size = 100 + (number &* 739) % 8_093
         try writeFile("\(module)/source\(number).txt", repeatElement(UInt8(ascii: "x"), count: size))
     }
-    return made
+    return files
+}
+
+/// A keepalive document with a checksum, which shows whether it was read back whole.
+///
+/// It looks like Gas Town's, with a last field that holds a checksum over all bytes before it. Consecutive documents
+/// differ in length and content, so a mixture of two is noticed.
+struct CheckedDocument {
+    let bytes: [UInt8]
+
+    /// `length` is the length of the padding in its command, in bytes.
+    ///
+    /// It has the present time as its timestamp: pulsefs would replace a future one, and the checksum would not match.
+    init(number: Int, length: Int = 16, now: Date = Date()) {
+        let timestamp = now.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
+        let letter = UInt8(ascii: "a") + UInt8(number % 26)
+        let command = String(decoding: repeatElement(letter, count: length), as: UTF8.self)
+        let head = Array(#"{"last_command":"gt bench \#(number) \#(command)","timestamp":"\#(timestamp)""#.utf8)
+        bytes = head + Self.tail(after: head[...])
+    }
+
+    /// Whether these are the bytes of one document.
+    static func isWhole(_ bytes: [UInt8]) -> Bool {
+        let headCount = bytes.count - tailCount
+        return headCount > 0 && bytes[headCount...].elementsEqual(tail(after: bytes[..<headCount]))
+    }
+
+    private static let tailCount = #","check":"0123456789abcdef"}"#.utf8.count
+
+    /// The checksum field (64-bit FNV-1a in 16 digits) and the closing brace.
+    private static func tail(after head: ArraySlice<UInt8>) -> [UInt8] {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in head { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
+        let digits = String(hash, radix: 16)
+        let padding = String(repeating: "0", count: 16 - digits.utf8.count)
+        return Array(#","check":"\#(padding)\#(digits)"}"#.utf8)
+    }
 }

@@ -3,36 +3,30 @@ import Glibc
 
 /// The options of a benchmark that does the steps of an agent's work.
 struct TreeOptions: ParsableArguments {
+    @OptionGroup var towns: TownOptions
     @Option(
         help: ArgumentHelp(
             "Do only this step (repeatable): \(TreeStep.all.map(\.name).joined(separator: ", ")).", valueName: "name"))
     var step: [String] = []
-    @Option(help: ArgumentHelp("Where the targets are made.", valueName: "dir"))
-    var directory = "/dev/shm"
     @Option(help: ArgumentHelp("A repository to work with, instead of a seeded one.", valueName: "path"))
     var repository: String?
     @Option(help: "The seed of the repository.")
     var seed: UInt64 = 1
-    @Option(help: "Files in the seeded repository.")
-    var files = 1_400
-    @Option(help: "The searched word (default: 'heartbeat', in a given repository 'return').")
-    var pattern: String?
     @Option(help: "The size of the big file, in MiB.")
     var megabytes = 256
-    @Option(help: "How long a step may take before the benchmark gives up.")
-    var patienceSeconds = 300.0
 
     func validate() throws {
-        guard files > 0, megabytes > 0, patienceSeconds > 0 else {
-            throw ValidationError("--files, --megabytes and --patience-seconds must be above 0.")
-        }
+        guard megabytes > 0 else { throw ValidationError("--megabytes must be above 0.") }
         for name in step where TreeStep.named(name) == nil { throw ValidationError("There is no step '\(name)'.") }
         for name in ["git", "sqlite3", "make", "cc", "tar"] where !isInstalled(name) {
             throw ValidationError("\(name) is needed and is not installed.")
         }
     }
 
-    var searchedWord: String { pattern ?? (repository == nil ? SeededRepository.searchedWord : "return") }
+    /// Where the targets are made.
+    var directory: String { towns.directory ?? "/dev/shm" }
+
+    var searchedWord: String { repository == nil ? SeededRepository.searchedWord : "return" }
 
     /// The selected ones of some steps.
     func selected(_ steps: [TreeStep]) -> [TreeStep] { steps.filter { step.isEmpty || step.contains($0.name) } }
@@ -108,8 +102,9 @@ struct TreeBenchmark {
                             showProgress(
                                 "round \(round + 1) of \(rounds): \(steps[step].name) on \(targets[target].name)")
                             let run = StepRun(
-                                name: steps[step].name, directory: directories[target],
-                                variables: variables(keep: keep[target]), counter: try counter(directories[target]))
+                                name: steps[step].name, directory: directories[target], inputs: inputs.directory,
+                                keep: keep[target], pattern: options.searchedWord, megabytes: options.megabytes,
+                                counter: try counter(directories[target]))
                             records[step].add(try supervisor.run(.step(run)), of: target)
                         }
                     }
@@ -117,11 +112,6 @@ struct TreeBenchmark {
             }
         }
         return records
-    }
-
-    private func variables(keep: String) -> StepVariables {
-        StepVariables(
-            inputs: inputs.directory, keep: keep, pattern: options.searchedWord, megabytes: options.megabytes)
     }
 
     private func counter(_ directory: String) throws -> RequestCounter? {

@@ -9,16 +9,14 @@ struct TreeInputs {
 
     init(in scratch: String, options: TreeOptions, supervisor: Supervisor) throws {
         directory = try makeDirectory("\(scratch)/inputs")
-        var environment = StepVariables.neutralEnvironment
-        environment["REPOSITORY"] = try options.repository.map(realPath) ?? ""
+        neutralizeEnvironment()
+        setenv("REPOSITORY", try options.repository.map(realPath) ?? "", 1)
         if options.repository == nil {
-            let repository = SeededRepository(seed: options.seed, files: options.files)
+            let repository = SeededRepository(seed: options.seed, files: options.towns.files)
             try writeFile("\(directory)/stream", repository.fastImportStream())
         }
-        let facts = try supervisor.run(
-            ["sh", "-e", "-c", "cd '\(directory)'\n\(Self.script)"], environment: environment
-        )
-        .split(whereSeparator: \.isNewline)
+        let facts = try supervisor.run(["sh", "-e", "-c", "cd '\(directory)'\n\(Self.script)"])
+            .split(whereSeparator: \.isNewline)
         guard facts.count == 4, let bytes = Double(facts[3]) else {
             throw BenchFailure("cannot describe the repository: \(facts)")
         }

@@ -1,4 +1,4 @@
-/// One step of an agent's work; its working directory is the target's; its variables are `StepVariables`.
+/// One step of an agent's work; its working directory is the target's; its variables are those of `StepRun`.
 struct TreeStep {
     let name: String
     /// A shell script, not timed: makes what the step needs and removes the results of an earlier run.

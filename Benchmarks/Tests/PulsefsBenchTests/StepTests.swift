@@ -4,11 +4,12 @@ import Testing
 
 @Suite struct StepTests {
     @Test func namesOfVariablesInAProgramAreReplaced() {
-        let variables = StepVariables(inputs: "/in puts", keep: "/keep", pattern: "word", megabytes: 8)
+        let step = StepRun(
+            name: "git clone", directory: "/", inputs: "/in puts", keep: "/keep", pattern: "word", megabytes: 8)
         #expect(
-            variables.words(of: "git clone -q file://$SOURCE clone $MEGABYTES")
+            step.words(of: "git clone -q file://$SOURCE clone $MEGABYTES")
                 == ["git", "clone", "-q", "file:///in puts/source.git", "clone", "8"])
-        #expect(variables.environment["PATTERN"] == "word" && variables.environment["LC_ALL"] == "C")
+        #expect(step.words(of: "grep $PATTERN $KEEP $OUT") == ["grep", "word", "/keep", "/keep/out"])
     }
 
     @Test func stepsHaveDistinctNamesAndAreChecked() {
@@ -25,9 +26,9 @@ import Testing
 
     @Test func mixtureOfTwoDocumentsIsNoticed() {
         let (one, other) = (CheckedDocument(number: 1, length: 9).bytes, CheckedDocument(number: 2, length: 40).bytes)
-        #expect(CheckedDocument.outcome(of: one) == .whole && CheckedDocument.outcome(of: []) == .empty)
-        #expect(CheckedDocument.outcome(of: Array(one.dropLast())) == .unparsable)
-        #expect(CheckedDocument.outcome(of: Array(one.prefix(30)) + Array(other.dropFirst(30))) == .mixed)
+        #expect(CheckedDocument.isWhole(one) && !CheckedDocument.isWhole([]))
+        #expect(!CheckedDocument.isWhole(Array(one.dropLast())))
+        #expect(!CheckedDocument.isWhole(Array(one.prefix(30)) + Array(other.dropFirst(30))))
     }
 
     @Test(arguments: [

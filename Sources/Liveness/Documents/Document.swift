@@ -26,9 +26,7 @@ public struct Document: Hashable, Sendable {
     public func hash(into hasher: inout Hasher) { hasher.combine(bytes) }
 
     /// The timestamp; nil if there is none that Go can parse.
-    public var timestamp: WallTime? {
-        string(Self.timestampField).flatMap { WallTime(rfc3339: $0.utf8) }
-    }
+    public var timestamp: WallTime? { string(Self.timestampField).flatMap { WallTime(rfc3339: $0.utf8) } }
 
     /// Whether the document may have a field of this lower-case name; much cheaper than parsing it.
     func mayHold(_ field: StaticString) -> Bool {
@@ -43,14 +41,12 @@ public struct Document: Hashable, Sendable {
     }
 
     /// The value of a top-level string field, as Go decodes it; nil if there is none.
-    public func string(_ field: String) -> String? {
-        JSONOutline(bytes)?.string(field)
-    }
+    public func string(_ field: String) -> String? { JSONOutline(bytes)?.string(field) }
 }
 
 /// How the readers of a signal file determine its age.
 public enum SignalKind: Sendable {
-    /// By the timestamp of the document in the file.
+    /// By the timestamp in the document.
     case document
     /// By the modification time of the file, which is usually empty.
     case modificationTime
@@ -87,8 +83,7 @@ extension Document {
     ///
     /// A resulting document, unless empty, can be parsed by Go, has a timestamp at most five seconds after `now`, and is
     /// judged `verbatim` if written again. Valid bytes are kept; where only the timestamp is wrong, all other bytes are.
-    /// A missing timestamp is added, because Go takes the document to be 292 years old: a town was restarted every three
-    /// minutes for it.
+    /// A missing timestamp is added, because Go takes such a document to be 292 years old.
     ///
     /// - Parameters:
     ///   - now: When the bytes were received.
@@ -136,7 +131,10 @@ extension Document {
         let timestamps = outline.members(named: timestampField).map(\.value)
         var outcome = timestamps.isEmpty ? Outcome.timestampAdded : .verbatim
         let unfit = timestamps.filter { value in
-            guard let timestamp = WallTime(json: bytes[value]), timestamp != .goZero else {
+            // Go does not decode escapes in a `time.Time`.
+            guard bytes[value.lowerBound] == UInt8(ascii: "\""),
+                let timestamp = WallTime(rfc3339: bytes[value].dropFirst().dropLast()), timestamp != .goZero
+            else {
                 if outcome == .verbatim { outcome = .timestampAdded }
                 return true
             }
@@ -178,39 +176,10 @@ extension Document {
         if line.last == UInt8(ascii: "\n") { line.removeLast() }
         if line.last == UInt8(ascii: "\r") { line.removeLast() }
         guard !line.contains(UInt8(ascii: "\n")), !line.contains(UInt8(ascii: "\r")) else { throw .severalLines }
-        let text = goEscaped(String(decoding: line, as: UTF8.self))
+        let text = String(decoding: line, as: UTF8.self).goEscaped()
         let document = #"{"\#(lastCommandField)":"\#(text)","\#(timestampField)":"\#(now.rfc3339)"}"#
         guard document.utf8.count <= maximumSize else { throw .tooLarge }
         return Document(Array(document.utf8))
-    }
-
-    /// Escaped as by Go's `json.Marshal`, without quotes.
-    private static func goEscaped(_ text: String) -> String {
-        var escaped = ""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"", "\\": escaped += "\\\(scalar)"
-            case "\u{08}": escaped += "\\b"
-            case "\t": escaped += "\\t"
-            case "\n": escaped += "\\n"
-            case "\u{0C}": escaped += "\\f"
-            case "\r": escaped += "\\r"
-            case "\0"..."\u{1F}", "<", ">", "&", "\u{2028}", "\u{2029}":
-                let digits = String(scalar.value, radix: 16)
-                escaped += "\\u" + String(repeating: "0", count: 4 - digits.utf8.count) + digits
-            default: escaped.unicodeScalars.append(scalar)
-            }
-        }
-        return escaped
-    }
-}
-
-extension WallTime {
-    /// Parses a JSON value as Go's `time.Time` does, which does not decode escapes.
-    fileprivate init?(json value: ArraySlice<UInt8>) {
-        let quote = UInt8(ascii: "\"")
-        guard value.count >= 2, value.first == quote, value.last == quote else { return nil }
-        self.init(rfc3339: value.dropFirst().dropLast())
     }
 }
 

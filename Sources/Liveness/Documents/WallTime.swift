@@ -13,7 +13,7 @@ public struct WallTime: Hashable, Comparable, Sendable {
     /// The current time.
     ///
     /// The corresponding C function is `clock_gettime` with `CLOCK_REALTIME`.
-    package static var now: WallTime {
+    public static var now: WallTime {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
         return WallTime(seconds: Int64(now.tv_sec), nanoseconds: Int32(now.tv_nsec))
@@ -76,11 +76,11 @@ extension WallTime: CustomStringConvertible {
     public var rfc3339: String {
         let (days, secondOfDay) = seconds.flooredQuotient(by: 86_400)
         let (year, month, day) = Calendar.date(daysSince1970: days)
-        var text = "\(padded(year, to: 4))-\(padded(month, to: 2))-\(padded(day, to: 2))T"
-        text += "\(padded(secondOfDay / 3600, to: 2)):\(padded(secondOfDay / 60 % 60, to: 2)):"
-        text += padded(secondOfDay % 60, to: 2)
+        var text = "\(year.padded(to: 4))-\(month.padded(to: 2))-\(day.padded(to: 2))T"
+        text += "\((secondOfDay / 3600).padded(to: 2)):\((secondOfDay / 60 % 60).padded(to: 2)):"
+        text += (secondOfDay % 60).padded(to: 2)
         if nanoseconds > 0 {
-            var fraction = padded(Int64(nanoseconds), to: 9)
+            var fraction = nanoseconds.padded(to: 9)
             while fraction.last == "0" { fraction.removeLast() }
             text += "." + fraction
         }
@@ -88,11 +88,6 @@ extension WallTime: CustomStringConvertible {
     }
 
     public var description: String { rfc3339 }
-}
-
-private func padded(_ number: Int64, to width: Int) -> String {
-    let digits = String(number.magnitude)
-    return (number < 0 ? "-" : "") + String(repeating: "0", count: max(0, width - digits.utf8.count)) + digits
 }
 
 /// Parses a timestamp from the left; methods return nil or false where Go reports an error.
@@ -106,22 +101,22 @@ private struct TimestampReader {
     }
 
     mutating func number(in range: ClosedRange<Int64>, digits: ClosedRange<Int> = 2...2) -> Int64? {
-        let text = rest.prefix(digits.upperBound).prefix { isDigit($0) }
+        let text = rest.prefix(digits.upperBound).prefix(while: \.isDigit)
         guard text.count >= digits.lowerBound else { return nil }
         rest.removeFirst(text.count)
-        let number = text.reduce(0) { $0 * 10 + digit($1) }
+        let number = text.reduce(0) { $0 * 10 + Int64($1 - UInt8(ascii: "0")) }
         return range.contains(number) ? number : nil
     }
 
     /// The nanoseconds of an optional fraction.
     mutating func fraction() -> Int64? {
         guard skip(".") || skip(",") else { return 0 }
-        let text = rest.prefix { isDigit($0) }
+        let text = rest.prefix(while: \.isDigit)
         guard !text.isEmpty else { return nil }
         rest.removeFirst(text.count)
         let nine = text.prefix(9)
         let scale = repeatElement(10, count: 9 - nine.count).reduce(1, *)
-        return nine.reduce(0) { $0 * 10 + digit($1) } * Int64(scale)
+        return nine.reduce(0) { $0 * 10 + Int64($1 - UInt8(ascii: "0")) } * Int64(scale)
     }
 
     /// The zone, as seconds east of UTC.
@@ -133,14 +128,6 @@ private struct TimestampReader {
         }
         let offset = (hours * 60 + minutes) * 60
         return isEast ? offset : -offset
-    }
-
-    private func isDigit(_ byte: UInt8) -> Bool {
-        (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
-    }
-
-    private func digit(_ byte: UInt8) -> Int64 {
-        Int64(byte - UInt8(ascii: "0"))
     }
 }
 
@@ -182,4 +169,8 @@ extension Int64 {
         let (quotient, remainder) = quotientAndRemainder(dividingBy: divisor)
         return remainder < 0 ? (quotient - 1, remainder + divisor) : (quotient, remainder)
     }
+}
+
+extension UInt8 {
+    fileprivate var isDigit: Bool { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(self) }
 }

@@ -35,14 +35,13 @@ enum Agent: Hashable {
     }
 
     private static func id(_ start: StaticString, _ name: Name = []) -> RuntimeID? {
-        guard !name.contains(UInt8(ascii: "/")) else { return nil }
-        return try? RuntimeID(bytes: Array(start) + name)
+        name.contains(UInt8(ascii: "/")) ? nil : try? RuntimeID(bytes: Array(start) + name)
     }
 
     private static func id(rig: Name, _ role: StaticString, _ name: Name = []) -> RuntimeID? {
         // A hidden directory is not a rig.
-        guard !isReserved(rig), rig.first != UInt8(ascii: "."), !rig.contains(UInt8(ascii: "/")),
-            !name.contains(UInt8(ascii: "/"))
+        guard !isReserved(rig), rig.first != UInt8(ascii: "."),
+            ![rig, name].joined().contains(UInt8(ascii: "/"))
         else { return nil }
         return try? RuntimeID(bytes: rig + Array(role) + name)
     }
@@ -76,25 +75,16 @@ extension Agent {
     }
 
     init?(address parts: [Name]) {
-        switch parts.count {
-        case 1:
-            self.init(word: parts[0])
-        case 2:
-            switch (parts[0], parts[1]) {
-            case ("deacon", "boot"): self = .boot
-            case (let rig, "witness"): self = .witness(rig: rig)
-            case (let rig, "refinery"): self = .refinery(rig: rig)
-            case (let rig, let name): self.init(worker: name, rig: rig)
-            }
-        case 3:
-            switch (parts[0], parts[1]) {
-            case ("deacon", "dogs"): self = .dog(parts[2])
-            case (let rig, "polecats"): self = .polecat(parts[2], rig: rig)
-            case (let rig, "crew"): self = .crew(parts[2], rig: rig)
-            default: return nil
-            }
-        default:
-            return nil
+        switch (parts.count, parts.first, parts.dropFirst().first, parts.last) {
+        case (1, let word?, _, _): self.init(word: word)
+        case (2, "deacon"?, "boot"?, _): self = .boot
+        case (2, let rig?, "witness"?, _): self = .witness(rig: rig)
+        case (2, let rig?, "refinery"?, _): self = .refinery(rig: rig)
+        case (2, let rig?, let name?, _): self.init(worker: name, rig: rig)
+        case (3, "deacon"?, "dogs"?, let name?): self = .dog(name)
+        case (3, let rig?, "polecats"?, let name?): self = .polecat(name, rig: rig)
+        case (3, let rig?, "crew"?, let name?): self = .crew(name, rig: rig)
+        default: return nil
         }
     }
 
@@ -110,10 +100,9 @@ extension Agent {
                 self = .witness(rig: rig)
             } else if let rig = word.dropping(suffix: "-refinery") {
                 self = .refinery(rig: rig)
-            } else if let (rig, name) = word.split(atFirst: "-crew-") {
-                self = .crew(name, rig: rig)
             } else {
-                return nil
+                guard let (rig, name) = word.split(atFirst: "-crew-") else { return nil }
+                self = .crew(name, rig: rig)
             }
         }
     }

@@ -1,5 +1,5 @@
 /// The runtime that a touch belongs to, and the evidence for it.
-public enum Attribution: Hashable, Sendable {
+public enum Attribution: Hashable, Sendable, CustomStringConvertible {
     case runtime(RuntimeID, by: Evidence)
     /// No evidence: only the signal file is touched.
     case unknown
@@ -9,7 +9,7 @@ public enum Attribution: Hashable, Sendable {
     /// The evidence, in the order in which it is checked; the first that identifies a runtime decides.
     ///
     /// `GT_SESSION` and `BEADS_AGENT_NAME` are checked last. A document that contradicts the environment outranks it.
-    public enum Evidence: Hashable, Sendable {
+    public enum Evidence: Hashable, Sendable, CustomStringConvertible {
         /// The process runs a program that is a runtime itself.
         case command
         /// The signal file belongs to one runtime.
@@ -25,6 +25,26 @@ public enum Attribution: Hashable, Sendable {
             .command, .path, .environment(.role), .environment(.beadsActor), .document, .directory,
             .environment(.session), .environment(.beadsAgentName),
         ]
+
+        /// The variable's name, or the kind of evidence.
+        public var description: String {
+            switch self {
+            case .command: "command"
+            case .path: "path"
+            case .environment(let variable): variable.rawValue
+            case .document: "document"
+            case .directory: "directory"
+            }
+        }
+    }
+
+    /// For people: `gastown/polecats/nux by GT_ROLE`.
+    public var description: String {
+        switch self {
+        case .runtime(let runtime, let evidence): "\(runtime) by \(evidence)"
+        case .unknown: "nobody"
+        case .excluded: "excluded"
+        }
     }
 
     public var runtime: RuntimeID? {
@@ -49,21 +69,20 @@ public enum Attribution: Hashable, Sendable {
         of claims: IdentityClaims, signal: [UInt8]? = nil, document: Document? = nil,
         workingDirectory: @autoclosure () -> [UInt8]? = nil, sessions: @autoclosure () -> SessionNames
     ) {
-        switch claims.program {
-        // The tmux server runs it every few seconds, with the environment of the process that started the server.
-        case .statusLine:
+        // The tmux server runs the status line every few seconds, with the environment of the process that started it.
+        if claims.program == .statusLine {
             self = .excluded
             return
-        case .daemon:
-            self = Self(Agent.daemon.runtime, by: .command) ?? .unknown
+        }
+        if claims.program == .daemon, let daemon = Agent.daemon.runtime {
+            self = .runtime(daemon, by: .command)
             return
-        case .server, .daemonChild, .other: break
         }
         let isInPlace = claims.program == .other
         let claims = claims.program == .server ? nil : claims
         let undocumented =
             Self(signal.flatMap { SessionNames.owner(of: $0, sessions()) }, by: .path)
-            ?? claims?.claim.map { .runtime($0.runtime, by: .environment($0.variable)) }
+            ?? claims?.claim
             ?? Self((isInPlace ? workingDirectory() : nil).flatMap(Agent.init(directory:))?.runtime, by: .directory)
             ?? Self(claims?.session.flatMap { sessions().runtime(of: $0) }, by: .environment(.session))
             ?? Self(claims?.beadsAgent, by: .environment(.beadsAgentName))
@@ -83,37 +102,14 @@ public enum Attribution: Hashable, Sendable {
         guard document.mayHold("actor"), let actor = document.string("actor"),
             let runtime = Agent(address: actor.utf8)?.runtime
         else { return self }
-        if case .runtime(runtime, .environment(.role)) = self { return self }
-        if case .runtime(runtime, .environment(.beadsActor)) = self { return self }
-        return .runtime(runtime, by: .document)
+        switch self {
+        case .runtime(runtime, .environment(.role)), .runtime(runtime, .environment(.beadsActor)): return self
+        default: return .runtime(runtime, by: .document)
+        }
     }
 
-    private init?(_ runtime: RuntimeID?, by evidence: Evidence) {
+    init?(_ runtime: RuntimeID?, by evidence: Evidence) {
         guard let runtime else { return nil }
         self = .runtime(runtime, by: evidence)
-    }
-}
-
-extension Attribution: CustomStringConvertible {
-    /// For people: `gastown/polecats/nux by GT_ROLE`.
-    public var description: String {
-        switch self {
-        case .runtime(let runtime, let evidence): "\(runtime) by \(evidence)"
-        case .unknown: "nobody"
-        case .excluded: "excluded"
-        }
-    }
-}
-
-extension Attribution.Evidence: CustomStringConvertible {
-    /// The variable's name, or the kind of evidence.
-    public var description: String {
-        switch self {
-        case .command: "command"
-        case .path: "path"
-        case .environment(let variable): variable.rawValue
-        case .document: "document"
-        case .directory: "directory"
-        }
     }
 }

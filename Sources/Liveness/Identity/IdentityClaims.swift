@@ -26,25 +26,21 @@ public struct IdentityClaims: Hashable, Sendable {
         case other
     }
 
-    struct Claim: Hashable {
-        let runtime: RuntimeID
-        let variable: Variable
-    }
-
     private(set) var program: Program
     /// By role or as an actor.
-    let claim: Claim?
+    let claim: Attribution?
     /// The name of the session.
     let session: RuntimeID?
     /// The agent that it works for in beads.
     let beadsAgent: RuntimeID?
 
-    /// - Parameters:
-    ///   - commandLine: The arguments, starting with the program's name.
-    ///   - environment: The variables that are set.
+    /// - Parameter commandLine: The arguments, starting with the program's name.
     public init(commandLine: [[UInt8]] = [], environment: [Variable: [UInt8]] = [:]) {
         program = Program(commandLine)
-        claim = Self.claim(in: environment)
+        claim =
+            Attribution(Self.agent(byRoleIn: environment)?.runtime, by: .environment(.role))
+            ?? Attribution(
+                environment[.beadsActor].flatMap(Agent.init(address:))?.runtime, by: .environment(.beadsActor))
         session = environment[.session].flatMap { try? RuntimeID(bytes: $0[...].trimmed) }
         beadsAgent = Self.beadsAgent(in: environment)?.runtime
     }
@@ -76,16 +72,6 @@ public struct IdentityClaims: Hashable, Sendable {
             start = end + 1
         }
         self.init(commandLine: commandLine.map(Array.init), environment: environment)
-    }
-
-    private static func claim(in environment: [Variable: [UInt8]]) -> Claim? {
-        if let runtime = agent(byRoleIn: environment)?.runtime {
-            return Claim(runtime: runtime, variable: .role)
-        }
-        if let actor = environment[.beadsActor], let runtime = Agent(address: actor)?.runtime {
-            return Claim(runtime: runtime, variable: .beadsActor)
-        }
-        return nil
     }
 
     /// Parses `GT_ROLE`: an address, or from older tools a role whose names are in other variables.

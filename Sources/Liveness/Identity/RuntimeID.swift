@@ -32,9 +32,7 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
         }
     }
 
-    public init(_ id: String) throws(Invalid) {
-        try self.init(bytes: Array(id.utf8))
-    }
+    public init(_ id: String) throws(Invalid) { try self.init(bytes: Array(id.utf8)) }
 
     public init(bytes: some Collection<UInt8>) throws(Invalid) {
         guard !bytes.isEmpty else { throw .empty }
@@ -70,10 +68,13 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
         first.description < second.description
     }
 
-    /// Whether ids, and other names in keys and paths, may contain the byte unescaped.
-    package static func isAllowed(_ byte: UInt8) -> Bool {
+    /// Whether ids, and paths in keys, may contain the byte unescaped.
+    static func isAllowed(_ byte: UInt8) -> Bool { byte == UInt8(ascii: "/") || isAllowedInName(byte) }
+
+    /// Whether a name in an id, and the name of a town or origin, may contain the byte.
+    package static func isAllowedInName(_ byte: UInt8) -> Bool {
         switch Unicode.Scalar(byte) {
-        case "A"..."Z", "a"..."z", "0"..."9", "_", ".", "/", "-": true
+        case "A"..."Z", "a"..."z", "0"..."9", "_", ".", "-": true
         default: false
         }
     }

@@ -1,12 +1,14 @@
 import DequeModule
 
-/// The changes a mirror has yet to send: the newest of each record, none more often than once a second.
+/// The subjects of changes that a mirror has yet to send, touches of each at most once a second.
 ///
 ///     add ──▶ ready ──dequeue──▶ sent, rate limited for a second ──▶ ready again if it changed meanwhile
 ///
-/// A value; time is passed in. Its size is bounded: a change without room is dropped, and `resetOverflow` then says that
-/// the whole table has to be sent once.
+/// What to send is looked up in the table when it is sent, so a late change cannot undo a later one. A value; time is
+/// passed in. Its size is bounded: a change without room is dropped, and `resetOverflow` then says that the whole table
+/// has to be sent once.
 public struct MirrorQueue: Sendable {
+    /// The state of a subject, as it is sent.
     public enum Message: Sendable {
         case touched(RecordSubject, Record)
         case forgotten(RecordSubject, HLCTimestamp)
@@ -16,26 +18,15 @@ public struct MirrorQueue: Sendable {
             case .touched(let subject, _), .forgotten(let subject, _): subject
             }
         }
-
-        var stamp: HLCTimestamp {
-            switch self {
-            case .touched(_, let record): record.stamp
-            case .forgotten(_, let stamp): stamp
-            }
-        }
-
-        /// Whether it is about a touch, rather than about an exit or a forget.
-        fileprivate var isTouch: Bool { if case .touched(_, let record) = self { record.exit == nil } else { false } }
     }
 
     private struct Entry {
-        var message: Message?
+        var isWaiting = false
+        /// Whether `ready` contains the subject.
         var isReady = false
+        var isUrgent = false
         /// When the next touch may be sent; nil if now.
         var limitedUntil: ContinuousClock.Instant?
-        /// The last stamp sent; older messages that come later are ignored while this is kept.
-        var lastSent: HLCTimestamp?
-        var keptUntil: ContinuousClock.Instant?
     }
 
     public static let defaultCapacity = 65_536
@@ -47,9 +38,9 @@ public struct MirrorQueue: Sendable {
     private var rateLimited = Deque<(subject: RecordSubject, until: ContinuousClock.Instant)>()
     private var hasOverflowed = false
 
-    /// Number of waiting changes.
+    /// Number of subjects that wait.
     public private(set) var count = 0
-    /// Number of changes replaced by a later one of the same record before they were sent.
+    /// Number of changes followed by another of the same record before they were sent.
     public private(set) var coalesced: UInt64 = 0
     /// Number of changes dropped for lack of room.
     public private(set) var dropped: UInt64 = 0
@@ -62,33 +53,24 @@ public struct MirrorQueue: Sendable {
         self.interval = interval
     }
 
-    // MARK: Filling
-
-    /// Adds a change, unless the queue has a later one of the same record: a late touch does not undo a forget.
-    ///
-    /// - Returns: Whether the queue was empty and now has a message that is due.
+    /// - Parameter isUrgent: Whether the record was ended or forgotten, and not touched: not rate limited.
+    /// - Returns: Whether the queue had nothing that is due and now has.
     @discardableResult
-    public mutating func add(_ message: Message, at now: ContinuousClock.Instant) -> Bool {
-        let subject = message.subject
+    public mutating func add(_ subject: RecordSubject, isUrgent: Bool, at now: ContinuousClock.Instant) -> Bool {
         if entries[subject] == nil {
             if entries.count >= capacity { liftLimits(at: now) }
             // A forget is not dropped in favour of touches: nothing would make up for it.
-            guard entries.count < (message.isTouch ? capacity : 2 * capacity) else {
+            guard entries.count < (isUrgent ? 2 * capacity : capacity) else {
                 dropped += 1
                 hasOverflowed = true
                 return false
             }
         }
         var entry = entries[subject] ?? Entry()
-        if let lastSent = entry.lastSent, message.stamp <= lastSent { return false }
-        if let waiting = entry.message {
-            coalesced += 1
-            guard waiting.stamp <= message.stamp else { return false }
-        } else {
-            count += 1
-        }
-        entry.message = message
-        let isDue = !entry.isReady && (entry.limitedUntil == nil || !message.isTouch)
+        if entry.isWaiting { coalesced += 1 } else { count += 1 }
+        entry.isWaiting = true
+        entry.isUrgent = isUrgent
+        let isDue = !entry.isReady && (isUrgent || entry.limitedUntil == nil)
         if isDue {
             entry.isReady = true
             ready.append(subject)
@@ -97,18 +79,15 @@ public struct MirrorQueue: Sendable {
         return isDue && ready.count == 1
     }
 
-    /// Puts messages back that may not have been delivered, unless there are later ones by now.
+    /// Puts subjects back whose state may not have been delivered.
     ///
-    /// - Parameter wereRefused: Whether they certainly were not, and so are not rate limited.
+    /// - Parameter wereRefused: Whether it certainly was not, and so is not rate limited.
     public mutating func requeue(
-        _ messages: some Sequence<Message>, wereRefused: Bool = false, at now: ContinuousClock.Instant
+        _ subjects: some Sequence<RecordSubject>, wereRefused: Bool = false, at now: ContinuousClock.Instant
     ) {
-        for message in messages {
-            if let lastSent = entries[message.subject]?.lastSent, lastSent <= message.stamp {
-                entries[message.subject]?.lastSent = nil
-            }
-            if wereRefused { entries[message.subject]?.limitedUntil = nil }
-            add(message, at: now)
+        for subject in subjects where entries[subject]?.isWaiting != true {
+            if wereRefused { entries[subject]?.limitedUntil = nil }
+            add(subject, isUrgent: false, at: now)
         }
     }
 
@@ -118,33 +97,33 @@ public struct MirrorQueue: Sendable {
         return hasOverflowed
     }
 
-    // MARK: Emptying
-
-    /// Removes up to `limit` messages that are due, longest waiting first.
+    /// Removes up to `limit` subjects that are due, longest waiting first.
     ///
     /// - Parameter isLast: Ignores the rate limit, because there will be no other call.
-    public mutating func dequeue(_ limit: Int, at now: ContinuousClock.Instant, isLast: Bool = false) -> [Message] {
+    public mutating func dequeue(
+        _ limit: Int, at now: ContinuousClock.Instant, isLast: Bool = false
+    ) -> [RecordSubject] {
         liftLimits(at: isLast ? now + interval : now)
-        var messages: [Message] = []
-        while messages.count < limit, let subject = ready.popFirst() {
-            guard var entry = entries[subject], let message = entry.message else { continue }
+        var subjects: [RecordSubject] = []
+        while subjects.count < limit, let subject = ready.popFirst() {
+            guard var entry = entries[subject] else { continue }
             entry.isReady = false
             // A touch that replaced a forget while the record is rate limited has to wait.
-            if !message.isTouch || entry.limitedUntil == nil {
-                entry.message = nil
-                entry.lastSent = message.stamp
-                entry.keptUntil = now + interval
-                if message.isTouch { entry.limitedUntil = now + interval }
-                rateLimited.append((subject, now + interval))
+            if entry.isUrgent || entry.limitedUntil == nil {
+                entry.isWaiting = false
                 count -= 1
-                messages.append(message)
+                subjects.append(subject)
+                if !entry.isUrgent {
+                    entry.limitedUntil = now + interval
+                    rateLimited.append((subject, now + interval))
+                }
             }
-            entries[subject] = entry
+            entries[subject] = entry.isWaiting || entry.limitedUntil != nil ? entry : nil
         }
-        return messages
+        return subjects
     }
 
-    /// When a message is due, as far as is known now; nil for not before the next `add`.
+    /// When a subject is due, as far as is known now; nil for not before the next `add`.
     public var due: Due? {
         if !ready.isEmpty { return .now }
         return rateLimited.first.map { .at($0.until) }
@@ -155,22 +134,17 @@ public struct MirrorQueue: Sendable {
         case at(ContinuousClock.Instant)
     }
 
-    /// Makes messages ready whose second is over, and drops the entries of records without one.
+    /// Makes subjects ready whose second is over, and drops the entries of those that do not wait.
     private mutating func liftLimits(at now: ContinuousClock.Instant) {
         while let first = rateLimited.first, first.until <= now {
             rateLimited.removeFirst()
-            guard var entry = entries[first.subject] else { continue }
-            if entry.limitedUntil == first.until { entry.limitedUntil = nil }
-            if entry.message == nil {
-                // Sent again since, it is in `rateLimited` a second time.
-                if entry.keptUntil == first.until { entries[first.subject] = nil }
-                continue
-            }
-            if !entry.isReady, entry.limitedUntil == nil {
+            guard var entry = entries[first.subject], entry.limitedUntil == first.until else { continue }
+            entry.limitedUntil = nil
+            if entry.isWaiting, !entry.isReady {
                 entry.isReady = true
                 ready.append(first.subject)
             }
-            entries[first.subject] = entry
+            entries[first.subject] = entry.isWaiting ? entry : nil
         }
     }
 }

@@ -42,22 +42,18 @@ public struct SharedRecord: Hashable, Sendable {
 
     public init(_ message: MirrorQueue.Message) {
         switch message {
+        case .forgotten(let subject, let stamp): self.init(subject: subject, stamp: stamp, event: .forgotten)
         case .touched(let subject, let record):
-            if let exit = record.exit {
-                self.init(
-                    subject: subject, stamp: record.touch.stamp,
-                    event: .exited(
-                        exit.process, silent: max(.zero, exit.at - record.touch.at), source: record.touch.source,
-                        document: record.touch.document))
-                return
-            }
-            self.init(
-                subject: subject, stamp: record.touch.stamp,
-                event: .touched(
-                    source: record.touch.source, alive: record.deadline - record.touch.at,
-                    document: record.touch.document))
-        case .forgotten(let subject, let stamp):
-            self.init(subject: subject, stamp: stamp, event: .forgotten)
+            let touch = record.touch
+            let event: Event =
+                if let exit = record.exit {
+                    .exited(
+                        exit.process, silent: max(.zero, exit.at - touch.at), source: touch.source,
+                        document: touch.document)
+                } else {
+                    .touched(source: touch.source, alive: record.deadline - touch.at, document: touch.document)
+                }
+            self.init(subject: subject, stamp: touch.stamp, event: event)
         }
     }
 
@@ -65,60 +61,46 @@ public struct SharedRecord: Hashable, Sendable {
     private static let tolerance: Duration = .seconds(300)
 
     /// Whether the stamp is not too far in the future.
-    public func isPlausible(shared: WallTime) -> Bool {
-        stamp.time - shared <= Self.tolerance
-    }
-
-    /// The time of the change by the local clock.
     ///
-    /// - Parameters:
-    ///   - shared: The current time by the shared clock.
-    ///   - wall: The current time by the local clock.
-    public func localTime(shared: WallTime, wall: WallTime) -> WallTime {
-        wall + (.zero - age(shared: shared))
-    }
+    /// - Parameter shared: The current time by the shared clock, here and below.
+    public func isPlausible(shared: WallTime) -> Bool { stamp.time - shared <= Self.tolerance }
+
+    /// The time of the change by the local clock, which now shows `wall`.
+    public func localTime(shared: WallTime, wall: WallTime) -> WallTime { wall + (.zero - age(shared: shared)) }
 
     /// Never negative, although the stamp may be ahead by the error of the clock comparison.
     private func age(shared: WallTime) -> Duration { max(.zero, shared - stamp.time) }
 
-    /// The touch by local clocks, and the exit if there is one.
-    ///
-    /// - Parameter shared: The current time by the shared clock; `wall` and `instant` are the same moment by local ones.
-    /// - Returns: Nil for a forget.
+    /// The touch by local clocks, which now show `wall` and `instant`, and the exit if there is one; nil for a forget.
     public func touch(
         shared: WallTime, wall: WallTime, instant: ContinuousClock.Instant
     ) -> (touch: Touch, exit: Record.Exit?)? {
-        let age = age(shared: shared)
         let time = localTime(shared: shared, wall: wall)
+        let at = instant - age(shared: shared)
+        var (signal, runtime): ([UInt8]?, RuntimeID?)
+        switch subject {
+        case .runtime(let id): runtime = id
+        case .signal(let path): signal = path.bytes
+        }
         switch event {
         case .forgotten: return nil
         case .touched(let source, let alive, let document):
             let touch = Touch(
-                receivedAt: time, at: instant - age, ttl: alive, document: document, source: source, stamp: stamp)
-            return (withSubject(touch), nil)
+                signal: signal, runtime: runtime, receivedAt: time, at: at, ttl: alive, document: document,
+                source: source, stamp: stamp)
+            return (touch, nil)
         case .exited(let process, let silent, let source, let document):
             let touch = Touch(
-                receivedAt: time + (.zero - silent), at: instant - age - silent, ttl: .zero, document: document,
-                source: source, stamp: stamp)
-            return (withSubject(touch), Record.Exit(of: process, noticedAt: time, at: instant - age))
+                signal: signal, runtime: runtime, receivedAt: time + (.zero - silent), at: at - silent, ttl: .zero,
+                document: document, source: source, stamp: stamp)
+            return (touch, Record.Exit(of: process, noticedAt: time, at: at))
         }
     }
-
-    private func withSubject(_ touch: Touch) -> Touch {
-        var touch = touch
-        switch subject {
-        case .runtime(let id): touch.runtime = id
-        case .signal(let path): touch.signal = path.bytes
-        }
-        return touch
-    }
-
-    // MARK: Keys
 
     /// The subject's name in Redis keys: `r:mayor`, `s:.runtime/keepalive.json`.
     public static func name(of subject: RecordSubject) -> String {
         switch subject {
-        case .runtime(let id): "r:" + id.description
+        case .runtime(let id): "r:\(id)"
         case .signal(let path): "s:" + escaped(path.bytes)
         }
     }
@@ -127,26 +109,26 @@ public struct SharedRecord: Hashable, Sendable {
 
     /// - Parameter origin: The sender.
     public func encoded(by origin: Origin) -> [UInt8] {
-        var text = "pulsefs 1\n"
+        var lines = ["pulsefs 1"]
         switch subject {
-        case .runtime(let id): text += "runtime \(id)\n"
-        case .signal(let path): text += "signal \(Self.escaped(path.bytes))\n"
+        case .runtime(let id): lines.append("runtime \(id)")
+        case .signal(let path): lines.append("signal \(Self.escaped(path.bytes))")
         }
-        var document: Document?
+        var content: Document?
         switch event {
-        case .forgotten: text += "event forgotten\n"
-        case .touched(let source, let alive, let content):
-            text += "event touched\nsource \(source.rawValue)\nalive \(max(0, alive.milliseconds))\n"
-            document = content
-        case .exited(let process, let silent, let source, let content):
-            text += "event exited\nsource \(source.rawValue)\nsilent \(max(0, silent.milliseconds))\n"
-            text += "exited \(process.pid) \(Self.escaped(Array(process.program.utf8)))\n"
-            document = content
+        case .forgotten: lines.append("event forgotten")
+        case .touched(let source, let alive, let document):
+            lines += ["event touched", "source \(source.rawValue)", "alive \(max(0, alive.milliseconds))"]
+            content = document
+        case .exited(let process, let silent, let source, let document):
+            lines += ["event exited", "source \(source.rawValue)", "silent \(max(0, silent.milliseconds))"]
+            lines.append("exited \(process.pid) \(Self.escaped(process.program.utf8))")
+            content = document
         }
-        if let document { text += "document \(document.bytes.count)\n" }
-        text +=
-            "incarnation \(bootID)\norigin \(origin.name)\nhost \(Self.escaped(Array(origin.host.utf8)))\nstamp \(stamp.time.rfc3339)\n\n"
-        return Array(text.utf8) + (document?.bytes ?? [])
+        if let content { lines.append("document \(content.bytes.count)") }
+        lines += ["incarnation \(bootID)", "origin \(origin.name)", "host \(Self.escaped(origin.host.utf8))"]
+        lines += ["stamp \(stamp.time.rfc3339)", "", ""]
+        return Array(lines.joined(separator: "\n").utf8) + (content?.bytes ?? [])
     }
 
     /// Decodes a record; nil for malformed or oversized bytes.
@@ -162,38 +144,40 @@ public struct SharedRecord: Hashable, Sendable {
         }
         guard words["pulsefs"] == "1", let name = words["origin"], Self.isName(name),
             let bootID = words["incarnation"], Self.isName(bootID),
-            let host = words["host"].flatMap(Self.unescaped), let stamp = words["stamp"],
-            let time = WallTime(rfc3339: stamp.utf8)
+            let host = words["host"].flatMap(Self.unescaped),
+            let time = words["stamp"].flatMap({ WallTime(rfc3339: $0.utf8) }), let subject = Self.subject(words),
+            let event = Self.event(words, content: bytes[end.upperBound...])
         else { return nil }
-        if let id = words["runtime"] {
-            guard let id = try? RuntimeID(id) else { return nil }
-            subject = .runtime(id)
-        } else if let path = words["signal"].flatMap(Self.unescaped), Self.isPath(path) {
-            subject = .signal(SignalPath(bytes: path))
-        } else {
-            return nil
-        }
+        self.subject = subject
+        self.event = event
         self.bootID = bootID
-        self.stamp = HLCTimestamp(time, by: Origin(name: name, host: Self.printable(host)))
+        stamp = HLCTimestamp(time, by: Origin(name: name, host: Self.printable(host)))
+    }
+
+    private static func subject(_ words: [String: String]) -> RecordSubject? {
+        if let id = words["runtime"] { return (try? RuntimeID(id)).map { .runtime($0) } }
+        guard let path = words["signal"].flatMap(unescaped), isPath(path) else { return nil }
+        return .signal(SignalPath(bytes: path))
+    }
+
+    private static func event(_ words: [String: String], content: ArraySlice<UInt8>) -> Event? {
+        if words["event"] == "forgotten" { return .forgotten }
+        var document: Document?
+        if let size = words["document"] {
+            guard Int(size) == content.count, content.count <= Document.maximumSize else { return nil }
+            document = Document(Array(content))
+        }
+        func duration(_ word: String) -> Duration? {
+            guard let count = words[word].flatMap(Int64.init), count >= 0 else { return nil }
+            return .milliseconds(count) <= Duration.maximumTTL ? .milliseconds(count) : nil
+        }
+        guard let source = words["source"].flatMap(Touch.Source.init) else { return nil }
         switch words["event"] {
-        case "forgotten": event = .forgotten
-        case let word? where word == "touched" || word == "exited":
-            let rest = bytes[end.upperBound...]
-            var document: Document?
-            if let size = words["document"] {
-                guard Int(size) == rest.count, rest.count <= Document.maximumSize else { return nil }
-                document = Document(Array(rest))
-            }
-            guard let source = words["source"].flatMap(Touch.Source.init),
-                let duration = words[word == "touched" ? "alive" : "silent"].flatMap(Int64.init),
-                (0...Self.maximumDuration).contains(duration)
-            else { return nil }
-            if word == "touched" {
-                event = .touched(source: source, alive: .milliseconds(duration), document: document)
-            } else {
-                guard let process = words["exited"].flatMap(Self.process) else { return nil }
-                event = .exited(process, silent: .milliseconds(duration), source: source, document: document)
-            }
+        case "touched":
+            return duration("alive").map { .touched(source: source, alive: $0, document: document) }
+        case "exited":
+            guard let silent = duration("silent"), let process = words["exited"].flatMap(process) else { return nil }
+            return .exited(process, silent: silent, source: source, document: document)
         default: return nil
         }
     }
@@ -209,55 +193,40 @@ public struct SharedRecord: Hashable, Sendable {
         String(decoding: bytes.map { (0x20..<0x7f).contains($0) ? $0 : UInt8(ascii: "?") }, as: UTF8.self)
     }
 
-    /// In milliseconds: 100 years, as for a ttl.
-    private static let maximumDuration: Int64 = 3_155_760_000_000
-
     private static func isName(_ name: String) -> Bool {
-        (1...255).contains(name.utf8.count)
-            && name.utf8.allSatisfy { RuntimeID.isAllowed($0) && $0 != UInt8(ascii: "/") }
+        (1...255).contains(name.utf8.count) && name.utf8.allSatisfy(RuntimeID.isAllowedInName)
     }
 
-    /// Relative to the town, without `.` and `..`.
+    /// Whether it is a path relative to the town, without `.` and `..`.
     private static func isPath(_ path: [UInt8]) -> Bool {
-        path.count <= 4096
-            && path.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).allSatisfy { name in
-                (1...255).contains(name.count) && !name.elementsEqual(".".utf8) && !name.elementsEqual("..".utf8)
-                    && !name.contains(0)
+        let names = path.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        return path.count <= RuntimeID.maximumLength && !path.contains(0)
+            && names.allSatisfy { name in
+                (1...RuntimeID.maximumNameLength).contains(name.count)
+                    && !(name.count <= 2 && name.allSatisfy { $0 == UInt8(ascii: ".") })
             }
     }
 
-    private static func escaped(_ bytes: [UInt8]) -> String {
-        var text = ""
-        for byte in bytes {
-            if RuntimeID.isAllowed(byte) {
-                text.unicodeScalars.append(Unicode.Scalar(byte))
-            } else {
-                text += (byte < 16 ? "%0" : "%") + String(byte, radix: 16)
-            }
-        }
-        return text
+    private static func escaped(_ bytes: some Sequence<UInt8>) -> String {
+        bytes.map { byte in
+            RuntimeID.isAllowed(byte) ? String(Unicode.Scalar(byte)) : "%" + byte.padded(to: 2, radix: 16)
+        }.joined()
     }
 
     private static func unescaped(_ text: String) -> [UInt8]? {
         var bytes: [UInt8] = []
         var rest = Array(text.utf8)[...]
         while let byte = rest.popFirst() {
-            if byte == UInt8(ascii: "%") {
-                guard rest.count >= 2, let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16)
-                else { return nil }
-                rest = rest.dropFirst(2)
-                bytes.append(value)
-            } else {
+            guard byte == UInt8(ascii: "%") else {
                 bytes.append(byte)
+                continue
             }
+            guard rest.count >= 2, let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) else {
+                return nil
+            }
+            rest = rest.dropFirst(2)
+            bytes.append(value)
         }
         return bytes
-    }
-}
-
-extension Duration {
-    /// Whole milliseconds, rounded down.
-    package var milliseconds: Int64 {
-        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
     }
 }

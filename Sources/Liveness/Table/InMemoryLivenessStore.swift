@@ -37,7 +37,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         }
 
         mutating func touch(_ touch: Touch) -> Bool {
-            // A touch made before the runtime's exit and told after it is no sign of life.
+            // A late touch from before the runtime's exit is no sign of life.
             let isAlive = table.touch(touch)
             if isAlive || touch.signal != nil {
                 append(LivenessEvent(touch, runtime: isAlive ? touch.runtime : nil))
@@ -106,7 +106,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     public func areAlive(_ ids: [RuntimeID]) -> [Bool]? {
-        let now = now()
+        let now = now().offset
         var answers: [Bool] = []
         answers.reserveCapacity(ids.count)
         while answers.count < ids.count {
@@ -122,15 +122,6 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     // MARK: Changes
 
-    /// Changes the state, and saves the changes together.
-    private func change<Result>(_ body: (inout State) -> Result) -> Result {
-        state.withLock { state in
-            // A lack of room loses them with this process only; the log reports it.
-            defer { _ = state.persistence?.commit() }
-            return body(&state)
-        }
-    }
-
     public func touch(_ touch: Touch) { notify(apply(touch)) }
 
     /// Touches without calling mirror and watcher, for a caller that holds a lock; `notify` must follow.
@@ -140,35 +131,31 @@ public final class InMemoryLivenessStore: LivenessStore {
         var touch = touch
         if let mirror { touch.stamp = mirror.stamp(touch.receivedAt) }
         return state.withLock { state in
-            var notification = Notification(isDeadlineEarlier: state.touch(touch))
+            let isDeadlineEarlier = state.touch(touch)
             save()
-            notification.isSaved = state.persistence?.commit() ?? false
-            guard mirror != nil else { return notification }
-            if let signal = touch.signal.map({ RecordSubject.signal(SignalPath(bytes: $0)) }) {
-                notification.records.append((signal, state.table.record(of: signal)))
-            }
-            if let id = touch.runtime { notification.records.append((.runtime(id), state.table.record(of: id))) }
-            return notification
+            let isSaved = state.persistence?.commit() ?? false
+            return Notification(
+                signal: touch.signal, runtime: touch.runtime, isDeadlineEarlier: isDeadlineEarlier, isSaved: isSaved)
         }
+    }
+
+    /// The calls of mirror and watcher that a touch requires.
+    public struct Notification: Sendable {
+        fileprivate let signal: [UInt8]?
+        fileprivate let runtime: RuntimeID?
+        fileprivate let isDeadlineEarlier: Bool
+        /// Whether the touch outlives this process.
+        public let isSaved: Bool
     }
 
     /// Calls mirror and watcher.
     public func notify(_ notification: Notification) {
-        for case (let subject, let record?) in notification.records { mirror?.enqueue(record, of: subject) }
+        if let mirror {
+            if let signal = notification.signal { mirror.enqueue(.signal(SignalPath(bytes: signal)), isUrgent: false) }
+            if let id = notification.runtime { mirror.enqueue(.runtime(id), isUrgent: false) }
+        }
         watcher?.eventsChanged()
         if notification.isDeadlineEarlier { watcher?.deadlineMovedEarlier() }
-    }
-
-    /// What mirror and watcher still have to hear of a touch.
-    public struct Notification: Sendable {
-        fileprivate var records: [(RecordSubject, Record?)] = []
-        /// Whether the touch outlives this process.
-        public fileprivate(set) var isSaved = false
-        fileprivate let isDeadlineEarlier: Bool
-
-        fileprivate init(isDeadlineEarlier: Bool) {
-            self.isDeadlineEarlier = isDeadlineEarlier
-        }
     }
 
     public func forget(signal path: [UInt8]) { forget(.signal(SignalPath(bytes: path))) }
@@ -177,16 +164,16 @@ public final class InMemoryLivenessStore: LivenessStore {
         let now = now()
         let wall = wallTime()
         let stamp = mirror?.stamp(wall) ?? HLCTimestamp(wall)
-        let forgotten = change { state in
+        change { state in
             if state.table.record(of: subject) != nil { state.appendForgotten(subject, at: wall) }
-            return state.table.forget(subject, stamp: stamp, at: now)
+            state.table.forget(subject, stamp: stamp, at: now)
+            return true
         }
-        mirror?.enqueueForget(of: subject, stamp: forgotten)
-        watcher?.eventsChanged()
+        mirror?.enqueue(subject, isUrgent: true)
     }
 
     /// Drops a signal file's record without an event, and without telling the mirror.
-    public func drop(signal path: [UInt8]) { change { $0.table.drop(signal: path) } }
+    public func drop(signal path: [UInt8]) { save { $0.table.drop(signal: path) } }
 
     /// Ends a runtime whose root process has exited.
     ///
@@ -194,15 +181,33 @@ public final class InMemoryLivenessStore: LivenessStore {
     @discardableResult
     public func exit(_ id: RuntimeID, _ exit: Record.Exit) -> Bool {
         let stamp = mirror?.stamp(exit.noticedAt) ?? HLCTimestamp(exit.noticedAt)
-        let record = change { state in
-            let record = state.table.exit(id, exit, stamp: stamp)
-            if record != nil { state.appendExit(of: id, exit) }
-            return record
+        let isChanged = change { state in
+            guard state.table.exit(id, exit, stamp: stamp) != nil else { return false }
+            state.appendExit(of: id, exit)
+            return true
         }
-        guard let record else { return false }
-        mirror?.enqueue(record, of: .runtime(id))
-        watcher?.eventsChanged()
-        return true
+        if isChanged { mirror?.enqueue(.runtime(id), isUrgent: true) }
+        return isChanged
+    }
+
+    /// Changes the table and notifies the watcher.
+    ///
+    /// - Parameter body: Returns whether it changed anything.
+    @discardableResult
+    private func change(_ body: (inout State) -> Bool) -> Bool {
+        let (isChanged, isDeadlineEarlier) = save { (body(&$0), $0.updateDeadline()) }
+        if isChanged { watcher?.eventsChanged() }
+        if isDeadlineEarlier { watcher?.deadlineMovedEarlier() }
+        return isChanged
+    }
+
+    /// Changes the state, and saves the changes together.
+    private func save<Result>(_ body: (inout State) -> Result) -> Result {
+        state.withLock { state in
+            // Without room they end with this process, which `LivenessPersistence` reports.
+            defer { _ = state.persistence?.commit() }
+            return body(&state)
+        }
     }
 
     // MARK: Queries
@@ -218,7 +223,7 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// The number of records by state; looks at each, releasing the lock in between.
     public func counts() -> LivenessTable.Counts {
-        let now = now()
+        let now = now().offset
         var counts = LivenessTable.Counts()
         inSlices(of: \.runtimes) { counts.runtimes.add($1.record.state(at: now)) }
         inSlices(of: \.signals) { counts.signals.add($1.state(at: now)) }
@@ -230,13 +235,13 @@ public final class InMemoryLivenessStore: LivenessStore {
         state.withLock { $0.table.hasRuntimes(in: directory) }
     }
 
-    /// Whether it contains a living runtime; looks at each until one is found.
+    /// Whether it contains a living runtime.
     public func hasLivingRuntimes(in directory: String) -> Bool {
-        let now = now()
+        let now = now().offset
         var isFound = false
         visitRuntimes(in: directory) { _, record in
             isFound = record.isAlive(at: now)
-            return isFound ? .stop : .next
+            return !isFound
         }
         return isFound
     }
@@ -246,7 +251,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         var runtimes: [RuntimeID] = []
         visitRuntimes(in: directory) { id, _ in
             runtimes.append(id)
-            return .next
+            return true
         }
         return runtimes
     }
@@ -261,10 +266,12 @@ public final class InMemoryLivenessStore: LivenessStore {
         return listing
     }
 
-    private func visitRuntimes(in prefix: String, _ visit: (RuntimeID, Record) -> LivenessTable.Step) {
-        var start: String? = prefix
-        while start != nil {
-            state.withLock { $0.table.visitRuntimes(in: prefix, from: &start, limit: Self.sliceSize, visit) }
+    private func visitRuntimes(in prefix: String, _ visit: (RuntimeID, Record) -> Bool) {
+        var next: String? = prefix
+        while let start = next {
+            next = state.withLock {
+                $0.table.visitRuntimes(in: prefix, from: start, limit: Self.sliceSize, visit)
+            }
         }
     }
 
@@ -294,19 +301,16 @@ public final class InMemoryLivenessStore: LivenessStore {
     ///   - save: See `apply`.
     public func receive(_ touch: Touch, exit: Record.Exit? = nil, saving save: () -> Void = {}) -> Bool {
         let now = now()
-        let (isNews, isEarlier) = change { state in
-            guard state.table.receive(touch, exit: exit, at: now) else { return (false, false) }
+        return change { state in
+            guard state.table.receive(touch, exit: exit, at: now) else { return false }
             save()
             if let exit, let id = touch.runtime {
                 state.appendExit(of: id, exit, origin: touch.stamp.origin)
             } else {
                 state.append(LivenessEvent(touch, runtime: touch.runtime, origin: touch.stamp.origin))
             }
-            return (true, state.updateDeadline())
+            return true
         }
-        if isNews { watcher?.eventsChanged() }
-        if isEarlier { watcher?.deadlineMovedEarlier() }
-        return isNews
     }
 
     /// Drops a record that another origin forgot; false if it was touched later.
@@ -317,15 +321,13 @@ public final class InMemoryLivenessStore: LivenessStore {
     ) -> Bool {
         let now = now()
         let wall = wallTime()
-        let isNews = change { state in
+        return change { state in
             let isKnown = state.table.record(of: subject) != nil
             guard state.table.receiveForget(subject, stamp: stamp, at: now) else { return false }
             save()
             if isKnown { state.appendForgotten(subject, at: wall, origin: stamp.origin) }
             return true
         }
-        if isNews { watcher?.eventsChanged() }
-        return isNews
     }
 
     /// The subjects that an origin was the last to touch or forget.
@@ -337,18 +339,13 @@ public final class InMemoryLivenessStore: LivenessStore {
         return subjects
     }
 
-    /// What an origin has to send about some subjects.
+    /// What an origin has to send about some subjects; nothing about those that another origin changed last.
     package func messages(about subjects: some Sequence<RecordSubject>, by origin: Origin) -> [MirrorQueue.Message] {
         state.withLock { state in subjects.compactMap { state.table.message(about: $0, by: origin) } }
     }
 
-    /// The current form of messages that have waited, without those that another origin has overtaken.
-    package func current(_ messages: [MirrorQueue.Message]) -> [MirrorQueue.Message] {
-        state.withLock { state in messages.compactMap { state.table.current($0) } }
-    }
-
     package func moveStamps(of origin: Origin, by change: Duration) {
-        self.change { $0.table.moveStamps(of: origin, by: change) }
+        save { $0.table.moveStamps(of: origin, by: change) }
     }
 
     // MARK: Events
@@ -377,7 +374,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         repeat {
             let slice = min(rest, Self.expirySliceSize)
             rest -= slice
-            change { state in
+            save { state in
                 for expired in state.table.removeExpirations(at: now, limit: slice) {
                     state.tally.expired += 1
                     state.tally.expiryLag = now - expired.deadline
@@ -398,8 +395,10 @@ public final class InMemoryLivenessStore: LivenessStore {
     /// - Parameter reason: Why it is down.
     public func mirrorChanged(isUp: Bool, reason: String?) {
         let event = LivenessEvent(isUp ? .mirrorUp : .mirrorDown, at: wallTime(), reason: reason)
-        change { $0.append(event) }
-        watcher?.eventsChanged()
+        change { state in
+            state.append(event)
+            return true
+        }
     }
 }
 

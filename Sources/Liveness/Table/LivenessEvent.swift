@@ -1,3 +1,5 @@
+import DequeModule
+
 /// A change of the liveness table, or of its mirror's connection.
 public struct LivenessEvent: Hashable, Sendable {
     public enum Kind: String, Sendable, CaseIterable {
@@ -41,81 +43,85 @@ public struct LivenessEvent: Hashable, Sendable {
 
     /// - Parameter runtime: The touch's, or nil where the touch proves no life.
     init(_ touch: Touch, runtime: RuntimeID?, origin: Origin? = nil) {
-        kind = .touched
-        time = touch.receivedAt
+        self.init(.touched, at: touch.receivedAt, process: touch.process, origin: origin)
         self.runtime = runtime
         signal = touch.signal
         source = touch.source
         evidence = touch.evidence
-        process = touch.process
-        self.origin = origin
     }
-
-    // MARK: As text
 
     /// A line of JSON with its line feed; invalid UTF-8 in a path becomes U+FFFD.
     public func line(number: UInt64) -> [UInt8] {
-        var line = JSONLine()
-        line.add("seq", number)
-        line.add("time", time.rfc3339)
-        line.add("event", kind.rawValue)
-        if let runtime { line.add("runtime", runtime.description) }
-        if let signal { line.add("signal", String(decoding: signal, as: UTF8.self)) }
-        if let source { line.add("source", source.rawValue) }
-        if let evidence { line.add("by", evidence.description) }
-        if let process {
-            line.add("pid", process.pid)
-            line.add("program", process.program)
-        }
-        if let origin { line.add("host", origin.host) }
-        if let reason { line.add("reason", reason) }
-        return line.bytes
+        Self.line([
+            ("seq", "\(number)"), ("time", time.rfc3339.jsonLiteral), ("event", kind.rawValue.jsonLiteral),
+            ("runtime", runtime?.description.jsonLiteral),
+            ("signal", signal.map { String(decoding: $0, as: UTF8.self).jsonLiteral }),
+            ("source", source?.rawValue.jsonLiteral), ("by", evidence?.description.jsonLiteral),
+            ("pid", process.map { "\($0.pid)" }), ("program", process?.program.jsonLiteral),
+            ("host", origin?.host.jsonLiteral), ("reason", reason?.jsonLiteral),
+        ])
     }
 
     /// The line in place of events that are no longer held.
     public static func line(ofLost numbers: ClosedRange<UInt64>, at time: WallTime) -> [UInt8] {
-        var line = JSONLine()
-        line.add("time", time.rfc3339)
-        line.add("event", "lost")
-        line.add("from", numbers.lowerBound)
-        line.add("to", numbers.upperBound)
-        return line.bytes
+        line([
+            ("time", time.rfc3339.jsonLiteral), ("event", "\"lost\""), ("from", "\(numbers.lowerBound)"),
+            ("to", "\(numbers.upperBound)"),
+        ])
+    }
+
+    private static func line(_ members: [(name: String, json: String?)]) -> [UInt8] {
+        let members = members.compactMap { name, json in json.map { "\"\(name)\":\($0)" } }
+        return Array("{\(members.joined(separator: ","))}\n".utf8)
     }
 }
 
-/// A JSON object on one line, its members in the order of `add`.
-private struct JSONLine {
-    private var text = Array("{".utf8)
+/// The last events, numbered from 1; the oldest are dropped beyond the capacity.
+///
+/// A reader keeps a number and nothing else, so a reader that goes away costs nothing.
+public struct EventLog: Sendable {
+    /// Some minutes of a busy town, in less than 2 MB.
+    public static let defaultCapacity = 16_384
 
-    var bytes: [UInt8] { text + Array("}\n".utf8) }
+    /// The number of the last event; 0 before the first.
+    public private(set) var last: UInt64 = 0
+    private var events = Deque<LivenessEvent>()
+    let capacity: Int
 
-    mutating func add(_ key: String, _ value: some FixedWidthInteger) {
-        begin(key)
-        text += "\(value)".utf8
+    public init(capacity: Int = defaultCapacity) {
+        precondition(capacity > 0, "an event log holds at least one event")
+        self.capacity = capacity
     }
 
-    mutating func add(_ key: String, _ value: String) {
-        begin(key)
-        let quote = UInt8(ascii: "\"")
-        text.append(quote)
-        for scalar in value.unicodeScalars {
-            switch scalar.value {
-            case 0x22, 0x5C:
-                text.append(UInt8(ascii: "\\"))
-                text.append(UInt8(scalar.value))
-            case 0..<0x20, 0x7F..<0xA0:
-                // A line feed would start another event, and terminals obey some control characters.
-                let byte = UInt8(scalar.value)
-                text += "\\u00".utf8
-                text += [byte >> 4, byte & 0xF].map { $0 + ($0 < 10 ? UInt8(ascii: "0") : UInt8(ascii: "a") - 10) }
-            default: text += String(scalar).utf8
-            }
-        }
-        text.append(quote)
+    /// The number of the oldest event held, or of the next one if none is.
+    public var first: UInt64 { last + 1 - UInt64(events.count) }
+
+    /// Fills an empty log.
+    mutating func restore(_ events: [LivenessEvent], last: UInt64) {
+        self.events = Deque(events)
+        self.last = last
     }
 
-    private mutating func begin(_ key: String) {
-        if text.count > 1 { text.append(UInt8(ascii: ",")) }
-        text += "\"\(key)\":".utf8
+    public mutating func append(_ event: LivenessEvent) {
+        if events.count == capacity { events.removeFirst() }
+        events.append(event)
+        last += 1
+    }
+
+    public struct Excerpt: Sendable {
+        /// Events before `first` that were asked for and are no longer held.
+        public let lost: ClosedRange<UInt64>?
+        /// The number of the first event.
+        public let first: UInt64
+        public let events: [LivenessEvent]
+    }
+
+    /// Up to `limit` events from a number on.
+    public func excerpt(from number: UInt64, limit: Int) -> Excerpt {
+        let start = max(number, first)
+        let skipped = start > last ? events.count : Int(start - first)
+        return Excerpt(
+            lost: number < start ? number...(start - 1) : nil, first: start,
+            events: Array(events.dropFirst(skipped).prefix(limit)))
     }
 }

@@ -2,16 +2,13 @@
 ///
 /// Called under the store's lock: an implementation needs no other, and must not block. Changes take effect together,
 /// by `commit`.
-public protocol LivenessPersistence: Sendable {
+package protocol LivenessPersistence: Sendable {
     /// - Parameter isExpiryPending: Whether the runtime's expiry is still to be reported, once its deadline has passed.
     func save(_ record: Record, of subject: RecordSubject, isExpiryPending: Bool)
 
     func removeRecord(of subject: RecordSubject)
 
-    /// Saves that a record was forgotten.
-    ///
-    /// - Parameter deadline: How long that is remembered.
-    func saveTombstone(_ stamp: HLCTimestamp, until deadline: ContinuousClock.Instant, of subject: RecordSubject)
+    func save(_ tombstone: LivenessTable.Tombstone, of subject: RecordSubject)
 
     func removeTombstone(of subject: RecordSubject)
 
@@ -28,19 +25,8 @@ public protocol LivenessPersistence: Sendable {
 
 /// What an earlier process saved by `LivenessPersistence`.
 package struct SavedLiveness: Sendable {
-    package struct Tombstone: Sendable {
-        package let stamp: HLCTimestamp
-        /// As an offset.
-        package let deadline: Duration
-
-        package init(stamp: HLCTimestamp, deadline: Duration) {
-            self.stamp = stamp
-            self.deadline = deadline
-        }
-    }
-
     package var records: [(subject: RecordSubject, record: Record, isExpiryPending: Bool)] = []
-    package var tombstones: [(subject: RecordSubject, tombstone: Tombstone)] = []
+    package var tombstones: [(subject: RecordSubject, tombstone: LivenessTable.Tombstone)] = []
     /// The last events with their numbers, in no order.
     package var events: [(number: UInt64, event: LivenessEvent)] = []
     package var tally = LivenessTally()
@@ -56,7 +42,7 @@ extension LivenessTable {
             restore(record, of: subject, isExpiryPending: isExpiryPending)
         }
         for (subject, tombstone) in saved.tombstones.sorted(by: { $0.subject < $1.subject }) {
-            restore(Tombstone(stamp: tombstone.stamp, deadline: tombstone.deadline), of: subject)
+            restore(tombstone, of: subject)
         }
     }
 }
@@ -72,11 +58,4 @@ extension EventLog {
         let start = isLast.lastIndex { $0 != last }.map { $0 + 1 } ?? 0
         restore(events.dropFirst(start).map(\.event), last: last)
     }
-}
-
-/// For persistence: instants as offsets from the start of the clock, which is the same in all processes of one boot.
-extension ContinuousClock.Instant {
-    package var sinceBoot: Duration { offset }
-
-    package init(sinceBoot offset: Duration) { self.init(offset: offset) }
 }

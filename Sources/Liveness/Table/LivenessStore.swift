@@ -13,8 +13,20 @@ public protocol LivenessStore: Sendable {
     /// Nil if the store cannot tell.
     func areAlive(_ ids: [RuntimeID]) -> [Bool]?
 
-    /// Removes a runtime.
     func forget(_ id: RuntimeID) throws
+}
+
+/// The store of a program without one: ignores touches and answers no query.
+public struct NoOpLivenessStore: LivenessStore {
+    public init() {}
+
+    public var isAvailable: Bool { false }
+
+    public func touch(_ id: RuntimeID, ttl: Duration) throws { try NonPositiveTTL.check(ttl) }
+
+    public func areAlive(_ ids: [RuntimeID]) -> [Bool]? { nil }
+
+    public func forget(_ id: RuntimeID) {}
 }
 
 public struct NonPositiveTTL: Error, Hashable, CustomStringConvertible {
@@ -27,17 +39,38 @@ public struct NonPositiveTTL: Error, Hashable, CustomStringConvertible {
     public var description: String { "A touch must count for longer than \(ttl)." }
 }
 
-/// The store of a program without one: ignores touches and answers no query.
-public struct NoOpLivenessStore: LivenessStore {
-    public init() {}
+/// Why a text is not a duration.
+public struct UnreadableDuration: Error, Hashable, CustomStringConvertible {
+    public let description: String
+}
 
-    public var isAvailable: Bool { false }
+extension Duration {
+    /// 100 years.
+    package static let maximumTTL: Duration = .seconds(3_155_760_000)
 
-    public func touch(_ id: RuntimeID, ttl: Duration) throws {
-        try NonPositiveTTL.check(ttl)
+    private static let nanosecondsPerUnit: [String: Int64] = [
+        "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000,
+    ]
+
+    /// Parses a whole number above 0 and a unit, `90s`, up to 100 years.
+    public init(spelled text: String) throws(UnreadableDuration) {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        guard let unit = Self.nanosecondsPerUnit[String(text.dropFirst(digits.count))], let count = Int64(digits),
+            count > 0
+        else {
+            throw UnreadableDuration(
+                description:
+                    "'\(text)' is no duration: write a whole number above 0 and a unit, as in 500ms, 90s, 5m, 1h.")
+        }
+        let (nanoseconds, overflow) = count.multipliedReportingOverflow(by: unit)
+        guard !overflow, .nanoseconds(nanoseconds) <= Self.maximumTTL else {
+            throw UnreadableDuration(description: "'\(text)' is longer than 100 years.")
+        }
+        self = .nanoseconds(nanoseconds)
     }
 
-    public func areAlive(_ ids: [RuntimeID]) -> [Bool]? { nil }
-
-    public func forget(_ id: RuntimeID) {}
+    /// Whole milliseconds, rounded down.
+    package var milliseconds: Int64 {
+        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
+    }
 }

@@ -11,7 +11,9 @@ extension LivenessTable {
     }
 
     /// False for an unknown runtime.
-    public func isAlive(_ id: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
+    public func isAlive(_ id: RuntimeID, at now: ContinuousClock.Instant) -> Bool { isAlive(id, at: now.offset) }
+
+    func isAlive(_ id: RuntimeID, at now: Duration) -> Bool {
         runtimes.index(of: id).map { runtimes.read($0) { $0.record.isAlive(at: now) } } ?? false
     }
 
@@ -45,57 +47,34 @@ extension LivenessTable {
         return .forgotten(subject, stamp)
     }
 
-    /// The current form of a message that has waited; nil if another origin has overtaken it.
-    func current(_ message: MirrorQueue.Message) -> MirrorQueue.Message? {
-        guard let origin = message.stamp.origin else { return message }
-        if case .forgotten(let subject, _) = message, record(of: subject) == nil, tombstones[subject] == nil {
-            return message
-        }
-        return self.message(about: message.subject, by: origin)
-    }
-
     // MARK: Directories of ids
+
+    /// The runtimes from a least id on.
+    private func runtimes(from start: String) -> ArraySlice<RuntimeID> {
+        runtimes.keys[runtimes.position { $0.description < start }...]
+    }
 
     /// Whether a directory of ids, which is empty or ends in a slash, contains a runtime.
     func hasRuntimes(in directory: String) -> Bool {
-        let position = runtimes.position { $0.description < directory }
-        return position < runtimes.count && runtimes.keys[position].description.hasPrefix(directory)
+        runtimes(from: directory).first?.description.hasPrefix(directory) ?? false
     }
 
-    /// What a visitor wants to see next.
-    enum Step {
-        case next, stop
-        /// The first id that does not begin with these characters.
-        case skip(String)
-    }
-
-    /// Visits runtimes whose ids begin with a prefix, in order.
+    /// Visits runtimes whose ids begin with a prefix, in order, until `visit` returns false.
     ///
     /// - Parameters:
-    ///   - start: The least id to visit; set to where to continue, or nil at the end.
+    ///   - start: The least id to visit.
     ///   - limit: Maximum number of runtimes visited.
+    /// - Returns: Where to continue; nil at the end, or if `visit` returned false.
     func visitRuntimes(
-        in prefix: String, from start: inout String?, limit: Int, _ visit: (RuntimeID, Record) -> Step
-    ) {
-        guard let first = start else { return }
-        var position = runtimes.position { $0.description < first }
-        for _ in 0..<limit {
-            guard position < runtimes.count, case let id = runtimes.keys[position], id.description.hasPrefix(prefix),
-                let index = runtimes.index(of: id)
-            else {
-                start = nil
-                return
-            }
-            switch runtimes.read(index, { visit(id, $0.record) }) {
-            case .next: position += 1
-            case .skip(let done):
-                position = runtimes.position { $0.description < done || $0.description.hasPrefix(done) }
-            case .stop:
-                start = nil
-                return
-            }
+        in prefix: String, from start: String, limit: Int, _ visit: (RuntimeID, Record) -> Bool
+    ) -> String? {
+        let ids = runtimes(from: start)
+        for id in ids.prefix(limit) {
+            guard id.description.hasPrefix(prefix), let index = runtimes.index(of: id),
+                runtimes.read(index, { visit(id, $0.record) })
+            else { return nil }
         }
-        start = position < runtimes.count ? runtimes.keys[position].description : nil
+        return ids.dropFirst(limit).first?.description
     }
 }
 
@@ -118,22 +97,26 @@ public struct RuntimeListing: Sendable {
         next = path
     }
 
-    /// Looks at up to `limit` more runtimes.
+    /// Looks at up to `limit` more runtimes; none in a directory that is known to contain a living one.
     mutating func advance(through table: LivenessTable, limit: Int, at now: ContinuousClock.Instant) {
-        var next = next
-        table.visitRuntimes(in: path, from: &next, limit: limit) { id, record in
+        guard let start = next else { return }
+        let now = now.offset
+        var afterDirectory: String?
+        let rest = table.visitRuntimes(in: path, from: start, limit: limit) { id, record in
             let isAlive = record.isAlive(at: now)
-            let rest = id.description.utf8.dropFirst(path.utf8.count)
-            guard let slash = rest.firstIndex(of: UInt8(ascii: "/")) else {
+            let name = id.description.utf8.dropFirst(path.utf8.count)
+            guard let slash = name.firstIndex(of: UInt8(ascii: "/")) else {
                 runtimes.append((id, isAlive))
-                return .next
+                return true
             }
             let directory = String(id.description[...slash])
             if directories.last?.path != directory { directories.append((directory, false)) }
-            guard isAlive else { return .next }
+            guard isAlive else { return true }
             directories[directories.count - 1].isAlive = true
-            return .skip(directory)
+            // The character after the slash in ASCII.
+            afterDirectory = String(id.description[..<slash]) + "0"
+            return false
         }
-        self.next = next
+        next = afterDirectory ?? rest
     }
 }

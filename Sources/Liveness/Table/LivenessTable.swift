@@ -13,7 +13,9 @@ import HeapModule
 public struct LivenessTable: Sendable {
     public static let defaultRetention: Duration = .seconds(24 * 60 * 60)
     private static let expectedRuntimes = 10_000
-    /// Maximum number of tombstones; without one, another origin may bring a forgotten record back.
+    /// Maximum number of tombstones, twice that with those made here.
+    ///
+    /// Without a tombstone, another origin may bring a forgotten record back.
     private static let tombstoneLimit = 65_536
     /// Tables with fewer records are not swept.
     private static let smallestSweep = 1024
@@ -24,13 +26,18 @@ public struct LivenessTable: Sendable {
         var scheduled: Duration?
     }
 
-    struct Tombstone: Sendable {
-        var stamp: HLCTimestamp
+    package struct Tombstone: Sendable {
+        package internal(set) var stamp: HLCTimestamp
         /// As an offset.
-        let deadline: Duration
+        package let deadline: Duration
+
+        package init(stamp: HLCTimestamp, deadline: Duration) {
+            self.stamp = stamp
+            self.deadline = deadline
+        }
     }
 
-    /// A runtime and a deadline it once had; touches leave it in place; it is rescheduled when it comes up.
+    /// A runtime and a deadline it once had; rescheduled when it comes up, not at each touch.
     struct Expiration: Comparable, Sendable {
         let offset: Duration
         let id: RuntimeID
@@ -75,18 +82,21 @@ public struct LivenessTable: Sendable {
         let signal = path.flatMap { signals.index(of: $0) }
         let runtime = touch.runtime.flatMap { runtimes.index(of: $0) }
         if let signal {
-            touch.stamp = touch.stamp.later(than: signals.read(signal) { $0.touch.stamp })
+            touch.stamp = touch.stamp.later(than: signals.read(signal) { $0.stamp })
         } else if isShared, let path, let tombstone = tombstones[.signal(path)] {
             touch.stamp = touch.stamp.later(than: tombstone.stamp)
         }
         if let runtime {
-            let at = touch.at
-            let last = runtimes.read(runtime) { $0.record.touch.at <= at ? $0.record.touch.stamp : nil }
+            let at = touch.offset
+            let last = runtimes.read(runtime) { $0.record.touch.offset <= at ? $0.record.stamp : nil }
             if let last { touch.stamp = touch.stamp.later(than: last) }
         } else if isShared, let id = touch.runtime, let tombstone = tombstones[.runtime(id)] {
             touch.stamp = touch.stamp.later(than: tombstone.stamp)
         }
-        return merge(touch, path: path, signal: signal, runtime: runtime, at: touch.at)
+        if let path { merge(touch, path, at: signal) }
+        let isAlive = touch.runtime.map { merge(touch, $0, at: runtime, now: touch.offset) } ?? false
+        if (path != nil && signal == nil) || (touch.runtime != nil && runtime == nil) { sweepSome(at: touch.offset) }
+        return isAlive
     }
 
     /// Merges a touch made by another origin, unless its record has a later stamp.
@@ -99,53 +109,47 @@ public struct LivenessTable: Sendable {
         _ touch: Touch, exit: Record.Exit? = nil, at now: ContinuousClock.Instant
     ) -> Bool {
         guard let subject = touch.subject, isNewer(touch.stamp, than: subject) else { return false }
-        let path = touch.signal.map { SignalPath(bytes: $0) }
-        merge(
-            touch, path: path, signal: path.flatMap { signals.index(of: $0) },
-            runtime: touch.runtime.flatMap { runtimes.index(of: $0) }, at: now)
-        if let exit, let runtime = touch.runtime.flatMap({ runtimes.index(of: $0) }) {
-            runtimes[runtime].record.end(by: exit, stamp: touch.stamp)
-            saveRuntime(at: runtime)
+        let isNew = record(of: subject) == nil
+        switch subject {
+        case .signal(let path): merge(touch, path, at: signals.index(of: path))
+        case .runtime(let id):
+            merge(touch, id, at: runtimes.index(of: id), now: now.offset)
+            if let exit, let index = runtimes.index(of: id) {
+                runtimes[index].record.end(by: exit, stamp: touch.stamp)
+                saveRuntime(at: index)
+            }
         }
+        if isNew { sweepSome(at: now.offset) }
         return true
     }
 
-    /// - Parameters:
-    ///   - signal: The index of the file's record, if there is one; `runtime` likewise.
-    ///   - now: For the expiry: a touch that is expired already is never reported as expiring.
-    @discardableResult
-    private mutating func merge(
-        _ touch: Touch, path: SignalPath?, signal: Int?, runtime: Int?, at now: ContinuousClock.Instant
-    ) -> Bool {
-        var (isAlive, isNew) = (false, false)
-        if let signal {
-            signals[signal].merge(touch)
-            saveSignal(at: signal)
-        } else if let path {
+    private mutating func merge(_ touch: Touch, _ path: SignalPath, at index: Int?) {
+        if let index {
+            signals[index].merge(touch)
+        } else {
             signals.updateValue(Record(touch), forKey: path)
-            saveSignal(at: signals.count - 1)
             removeTombstone(of: .signal(path))
-            isNew = true
         }
-        if let id = touch.runtime {
-            let deadline: Duration?
-            if let runtime {
-                runtimes[runtime].record.merge(touch)
-                isAlive = runtimes.read(runtime) { $0.record.exit == nil }
-                deadline = runtimes[runtime].schedule(at: now)
-                saveRuntime(at: runtime)
-            } else {
-                var new = Runtime(record: Record(touch))
-                deadline = new.schedule(at: now)
-                runtimes.updateValue(new, forKey: id)
-                saveRuntime(at: runtimes.count - 1)
-                removeTombstone(of: .runtime(id))
-                (isAlive, isNew) = (true, true)
-            }
-            if let deadline { addExpiration(Expiration(offset: deadline, id: id)) }
+        saveSignal(at: index ?? signals.count - 1)
+    }
+
+    /// - Parameter now: For the expiry: a touch that is expired already is never reported as expiring.
+    /// - Returns: Whether the runtime has not exited.
+    @discardableResult
+    private mutating func merge(_ touch: Touch, _ id: RuntimeID, at index: Int?, now: Duration) -> Bool {
+        let deadline: Duration?
+        if let index {
+            runtimes[index].record.merge(touch)
+            deadline = runtimes[index].schedule(at: now)
+        } else {
+            var new = Runtime(record: Record(touch))
+            deadline = new.schedule(at: now)
+            runtimes.updateValue(new, forKey: id)
+            removeTombstone(of: .runtime(id))
         }
-        if isNew { sweepSome(at: touch.at) }
-        return isAlive
+        saveRuntime(at: index ?? runtimes.count - 1)
+        if let deadline { addExpiration(Expiration(offset: deadline, id: id)) }
+        return index.map { runtimes.read($0) { $0.record.exit == nil } } ?? true
     }
 
     // MARK: Ends
@@ -157,14 +161,13 @@ public struct LivenessTable: Sendable {
     /// - Returns: The record, if that changed it.
     public mutating func exit(_ id: RuntimeID, _ exit: Record.Exit, stamp: HLCTimestamp) -> Record? {
         guard let index = runtimes.index(of: id) else { return nil }
-        var record = runtimes[index].record
-        guard record.touch.at <= exit.at, record.exit == nil,
+        let record = runtimes[index].record
+        guard record.touch.offset <= exit.offset, record.exit == nil,
             record.stamp.origin == nil || record.stamp.origin == stamp.origin
         else { return nil }
-        record.end(by: exit, stamp: stamp.later(than: record.stamp))
-        runtimes[index].record = record
+        runtimes[index].record.end(by: exit, stamp: stamp.later(than: record.stamp))
         saveRuntime(at: index)
-        return record
+        return runtimes[index].record
     }
 
     /// Drops a record and leaves a tombstone.
@@ -177,7 +180,7 @@ public struct LivenessTable: Sendable {
         _ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant
     ) -> HLCTimestamp {
         let stamp = lastStamp(of: subject).map { stamp.later(than: $0) } ?? stamp
-        remove(subject, stamp: stamp, at: now)
+        remove(subject, stamp: stamp, at: now, tombstoneLimit: 2 * Self.tombstoneLimit)
         return stamp
     }
 
@@ -188,20 +191,22 @@ public struct LivenessTable: Sendable {
         _ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant
     ) -> Bool {
         guard isNewer(stamp, than: subject) else { return false }
-        remove(subject, stamp: stamp, at: now)
+        remove(subject, stamp: stamp, at: now, tombstoneLimit: Self.tombstoneLimit)
         return true
     }
 
-    private mutating func remove(_ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant) {
+    private mutating func remove(
+        _ subject: RecordSubject, stamp: HLCTimestamp, at now: ContinuousClock.Instant, tombstoneLimit: Int
+    ) {
         switch subject {
         case .runtime(let id): runtimes.removeValue(forKey: id)
         case .signal(let path): signals.removeValue(forKey: path)
         }
         persistence?.removeRecord(of: subject)
-        guard isShared, tombstones.count < Self.tombstoneLimit || tombstones[subject] != nil else { return }
-        let deadline = now + retention
-        tombstones.updateValue(Tombstone(stamp: stamp, deadline: deadline.offset), forKey: subject)
-        persistence?.saveTombstone(stamp, until: deadline, of: subject)
+        guard isShared, tombstones.count < tombstoneLimit || tombstones[subject] != nil else { return }
+        let tombstone = Tombstone(stamp: stamp, deadline: (now + retention).offset)
+        tombstones.updateValue(tombstone, forKey: subject)
+        persistence?.save(tombstone, of: subject)
     }
 
     private mutating func removeTombstone(of subject: RecordSubject) {
@@ -212,8 +217,9 @@ public struct LivenessTable: Sendable {
 
     /// Drops a signal file's record without a tombstone: the file was renamed or replaced, not forgotten.
     public mutating func drop(signal path: [UInt8]) {
-        signals.removeValue(forKey: SignalPath(bytes: path))
-        persistence?.removeRecord(of: .signal(SignalPath(bytes: path)))
+        let path = SignalPath(bytes: path)
+        signals.removeValue(forKey: path)
+        persistence?.removeRecord(of: .signal(path))
     }
 
     // MARK: Stamps
@@ -230,9 +236,7 @@ public struct LivenessTable: Sendable {
         }
         for index in tombstones.entries.indices where tombstones[index].stamp.origin == origin {
             tombstones[index].stamp.time = tombstones[index].stamp.time + change
-            let (subject, tombstone) = tombstones.entries[index]
-            persistence?.saveTombstone(
-                tombstone.stamp, until: ContinuousClock.Instant(offset: tombstone.deadline), of: subject)
+            persistence?.save(tombstones[index], of: tombstones.entries[index].key)
         }
     }
 
@@ -252,12 +256,11 @@ public struct LivenessTable: Sendable {
     private mutating func addExpiration(_ expiration: Expiration) {
         expirations.insert(expiration)
         // Entries of forgotten runtimes stay until their deadline, which may be years away.
-        if expirations.count > 2 * runtimes.count + Self.smallestSweep {
-            expirations = Heap(
-                runtimes.entries.compactMap { entry in
-                    entry.value.scheduled.map { Expiration(offset: $0, id: entry.key) }
-                })
-        }
+        guard expirations.count > 2 * runtimes.count + Self.smallestSweep else { return }
+        expirations = Heap(
+            runtimes.entries.compactMap { entry in
+                entry.value.scheduled.map { Expiration(offset: $0, id: entry.key) }
+            })
     }
 
     /// Removes runtimes from the schedule that have expired, in the order of their deadlines.
@@ -267,17 +270,18 @@ public struct LivenessTable: Sendable {
     /// - Parameter limit: Maximum number of entries inspected. `nextExpiration` tells whether more are due.
     mutating func removeExpirations(at now: ContinuousClock.Instant, limit: Int) -> [Expiration] {
         var expired: [Expiration] = []
+        let now = now.offset
         for _ in 0..<limit {
-            guard let next = expirations.min, next.offset <= now.offset else { break }
+            guard let next = expirations.min, next.offset <= now else { break }
             expirations.removeMin()
-            guard let index = runtimes.index(of: next.id),
-                runtimes.read(index, { $0.scheduled == next.offset })
-            else { continue }
+            guard let index = runtimes.index(of: next.id), runtimes.read(index, { $0.scheduled == next.offset }) else {
+                continue
+            }
             runtimes[index].scheduled = nil
             if let later = runtimes[index].schedule(at: now) {
                 expirations.insert(Expiration(offset: later, id: next.id))
-            } else if let deadline = runtimes.read(index, { $0.record.exit == nil ? $0.record.deadline : nil }) {
-                expired.append(Expiration(offset: deadline.offset, id: next.id))
+            } else if let deadline = runtimes.read(index, { $0.record.exit == nil ? $0.record.deadlineOffset : nil }) {
+                expired.append(Expiration(offset: deadline, id: next.id))
                 saveRuntime(at: index)
             }
         }
@@ -289,16 +293,15 @@ public struct LivenessTable: Sendable {
     /// Drops all records that have been expired for the retention period.
     mutating func sweep(at now: ContinuousClock.Instant) {
         sweepPosition = (0, 0, 0)
-        sweepSome(at: now, limit: .max)
+        sweep(at: now.offset, limit: .max)
     }
 
-    /// Sweeps a few records with each new one, so that no touch waits for a sweep and no timer is needed.
-    private mutating func sweepSome(at now: ContinuousClock.Instant) {
-        guard runtimes.count + signals.count + tombstones.count > Self.smallestSweep else { return }
-        sweepSome(at: now, limit: 4)
+    /// Called with each new record, so that no touch waits long and no timer is needed.
+    private mutating func sweepSome(at now: Duration) {
+        if runtimes.count + signals.count + tombstones.count > Self.smallestSweep { sweep(at: now, limit: 4) }
     }
 
-    private mutating func sweepSome(at now: ContinuousClock.Instant, limit: Int) {
+    private mutating func sweep(at now: Duration, limit: Int) {
         let oldest = now - retention
         let persistence = persistence
         sweepPosition.runtimes = runtimes.removeValues(from: sweepPosition.runtimes, limit: limit) {
@@ -312,7 +315,7 @@ public struct LivenessTable: Sendable {
             persistence?.removeRecord(of: .signal($0))
         }
         sweepPosition.tombstones = tombstones.removeValues(from: sweepPosition.tombstones, limit: limit) {
-            $0.deadline <= now.offset
+            $0.deadline <= now
         } onRemoval: {
             persistence?.removeTombstone(of: $0)
         }
@@ -339,7 +342,7 @@ public struct LivenessTable: Sendable {
         switch subject {
         case .signal(let path): signals.updateValue(record, forKey: path)
         case .runtime(let id):
-            let deadline = record.deadline.offset
+            let deadline = record.deadlineOffset
             runtimes.updateValue(Runtime(record: record, scheduled: isExpiryPending ? deadline : nil), forKey: id)
             // Also if it has passed meanwhile: the expiry is still to be reported.
             if isExpiryPending { addExpiration(Expiration(offset: deadline, id: id)) }
@@ -353,12 +356,12 @@ public struct LivenessTable: Sendable {
 
 extension LivenessTable.Runtime {
     /// The deadline to schedule the runtime for, unless an earlier one is scheduled already.
-    fileprivate mutating func schedule(at now: ContinuousClock.Instant) -> Duration? {
+    fileprivate mutating func schedule(at now: Duration) -> Duration? {
         guard record.isAlive(at: now) else {
             scheduled = nil
             return nil
         }
-        let deadline = record.deadline.offset
+        let deadline = record.deadlineOffset
         if let scheduled, scheduled <= deadline { return nil }
         scheduled = deadline
         return deadline

@@ -14,7 +14,6 @@ public struct Record: Hashable, Sendable {
         public let process: Touch.Process
         public let noticedAt: WallTime
         public var at: ContinuousClock.Instant { ContinuousClock.Instant(offset: offset) }
-        /// The same as an offset.
         package let offset: Duration
 
         public init(of process: Touch.Process, noticedAt: WallTime, at: ContinuousClock.Instant) {
@@ -30,11 +29,7 @@ public struct Record: Hashable, Sendable {
     /// When the record expires unless it is touched again.
     ///
     /// Later than the last touch's own deadline if an earlier touch had a longer ttl.
-    public private(set) var deadline: ContinuousClock.Instant {
-        get { ContinuousClock.Instant(offset: deadlineOffset) }
-        set { deadlineOffset = newValue.offset }
-    }
-    /// The same as an offset.
+    public var deadline: ContinuousClock.Instant { ContinuousClock.Instant(offset: deadlineOffset) }
     package private(set) var deadlineOffset: Duration
 
     /// Set from the end of the root process until the next touch.
@@ -48,7 +43,7 @@ public struct Record: Hashable, Sendable {
 
     public init(_ touch: Touch) {
         self.touch = touch
-        deadlineOffset = touch.deadline.offset
+        deadlineOffset = touch.deadlineOffset
         if touch.evidence == .path { ownDocument = touch.document } else { sharedDocument = touch.document }
     }
 
@@ -66,16 +61,20 @@ public struct Record: Hashable, Sendable {
     /// The last touch's.
     public var stamp: HLCTimestamp { touch.stamp }
 
-    public func state(at now: ContinuousClock.Instant) -> State {
+    public func state(at now: ContinuousClock.Instant) -> State { state(at: now.offset) }
+
+    func state(at now: Duration) -> State {
         if exit != nil { return .exited }
-        return now < deadline ? .alive : .expired
+        return now < deadlineOffset ? .alive : .expired
     }
 
-    public func isAlive(at now: ContinuousClock.Instant) -> Bool { exit == nil && now < deadline }
+    public func isAlive(at now: ContinuousClock.Instant) -> Bool { isAlive(at: now.offset) }
+
+    func isAlive(at now: Duration) -> Bool { exit == nil && now < deadlineOffset }
 
     /// Whether the record may be dropped: it expired, and exited if it did, at `limit` or before.
-    func isObsolete(since limit: ContinuousClock.Instant) -> Bool {
-        deadline <= limit && exit.map { $0.at <= limit } ?? true
+    func isObsolete(since limit: Duration) -> Bool {
+        deadlineOffset <= limit && exit.map { $0.offset <= limit } ?? true
     }
 
     // MARK: Changes
@@ -85,11 +84,11 @@ public struct Record: Hashable, Sendable {
     /// The later stamp wins; of equal ones, the newcomer. A deadline only moves forward, except that a touch after the
     /// exit starts a new life with its own ttl. A touch from before the exit does not undo it.
     mutating func merge(_ new: Touch) {
-        if let exit, exit.at < max(touch.at, new.at) {
+        if let exit, exit.offset < max(touch.offset, new.offset) {
             self.exit = nil
-            deadline = new.deadline
+            deadlineOffset = new.deadlineOffset
         } else {
-            deadline = max(deadline, new.deadline)
+            deadlineOffset = max(deadlineOffset, new.deadlineOffset)
         }
         let isLater = new.stamp >= touch.stamp
         if let document = new.document {

@@ -16,7 +16,9 @@ public struct Touch: Hashable, Sendable {
         case activity
     }
 
-    /// The local process that made a touch; A class, because thousands of touches share one.
+    /// The local process that made a touch.
+    ///
+    /// A class, because thousands of touches share one.
     public final class Process: Hashable, Sendable {
         /// In the pid namespace of the daemon.
         public let pid: Int32
@@ -56,7 +58,6 @@ public struct Touch: Hashable, Sendable {
         get { ContinuousClock.Instant(offset: offset) }
         set { offset = newValue.offset }
     }
-    /// The same as an offset.
     package private(set) var offset: Duration
     /// How long it proves life; a lower bound.
     public var ttl: Duration
@@ -85,7 +86,8 @@ public struct Touch: Hashable, Sendable {
         self.stamp = stamp ?? HLCTimestamp(receivedAt)
     }
 
-    public var deadline: ContinuousClock.Instant { at + ttl }
+    public var deadline: ContinuousClock.Instant { ContinuousClock.Instant(offset: deadlineOffset) }
+    var deadlineOffset: Duration { offset + ttl }
 
     /// The runtime or the signal file; nil if the touch is about both or neither.
     var subject: RecordSubject? {
@@ -97,15 +99,15 @@ public struct Touch: Hashable, Sendable {
     }
 }
 
-/// Instants are stored as durations, whose size the compiler knows: values with a `ContinuousClock.Instant` are laid out
-/// and copied by functions that are looked up at run time, which doubles the cost of a touch.
+/// Instants are stored and compared as durations, whose size the compiler knows: values with a `ContinuousClock.Instant`
+/// are laid out and copied by functions that are looked up at run time, which doubles the cost of a touch.
 extension ContinuousClock.Instant {
-    /// The same in all processes of one boot.
     private static let origin = ContinuousClock().systemEpoch
 
-    var offset: Duration { self - Self.origin }
+    /// Since boot.
+    package var offset: Duration { self - Self.origin }
 
-    init(offset: Duration) {
+    package init(offset: Duration) {
         self = Self.origin + offset
     }
 }

@@ -1,8 +1,7 @@
 import ArgumentParser
 import Daemon
-import Glibc
+import TownFS
 
-/// `pulsefs doctor`.
 struct Doctor: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Check a town and its machine for problems.",
@@ -50,9 +49,52 @@ struct Doctor: ParsableCommand {
         }
     }
 
-    /// The worst: a problem is one, whatever else could not be looked at.
+    /// The worst: a problem is one, even if another check was not possible.
     static func verdict(_ findings: [Finding]) -> Finding.Level {
         let levels = Set(findings.map(\.level))
         return [.problem, .unknown, .warning].first { levels.contains($0) } ?? .ok
+    }
+}
+
+/// The result of one check of `pulsefs doctor`.
+struct Finding: Codable, Hashable, Sendable {
+    enum Level: String, Codable, Sendable {
+        case ok
+        /// Works, but may surprise.
+        case warning
+        case problem
+        /// The check was not possible.
+        case unknown
+    }
+
+    /// The name of the check, which never changes.
+    var check = ""
+    let level: Level
+    let finding: String
+    /// Nil if obvious.
+    var meaning: String?
+    var advice: String?
+
+    static func ok(_ finding: String) -> Finding {
+        Finding(level: .ok, finding: finding)
+    }
+
+    static func warning(_ finding: String, _ meaning: String, do advice: String) -> Finding {
+        Finding(level: .warning, finding: finding, meaning: meaning, advice: advice)
+    }
+
+    static func problem(_ finding: String, _ meaning: String, do advice: String) -> Finding {
+        Finding(level: .problem, finding: finding, meaning: meaning, advice: advice)
+    }
+
+    static func unknown(_ finding: String, do advice: String) -> Finding {
+        Finding(level: .unknown, finding: finding, advice: advice)
+    }
+
+    /// One printable line.
+    var line: String {
+        let words = [finding, meaning, advice].compactMap { $0 }.map { $0.hasSuffix(".") ? $0 : $0 + "." }
+        return TerminalText.printable(
+            "\(TerminalText.fitted(level.rawValue, to: 7))  \(check): \(words.joined(separator: " "))")
     }
 }

@@ -10,13 +10,12 @@ enum GitConfig {
     /// Configuration files of the system and of this user, in git's order: a later one overrides an earlier one.
     static var personalFiles: [String] {
         let home = getenv("HOME").map { String(cString: $0) }
-        let configured = getenv("XDG_CONFIG_HOME").map { String(cString: $0) }
-        let directory = configured ?? home.map { "\($0)/.config" }
-        let names = [directory.map { "\($0)/git/config" }, home.map { "\($0)/.gitconfig" }]
-        return ["/etc/gitconfig"] + names.compactMap { $0 }
+        let directory = getenv("XDG_CONFIG_HOME").map { String(cString: $0) } ?? home.map { "\($0)/.config" }
+        return ["/etc/gitconfig"]
+            + [directory.map { "\($0)/git/config" }, home.map { "\($0)/.gitconfig" }].compactMap { $0 }
     }
 
-    /// The files that set a method without effect: the last of `personalFiles` that sets one, and those of repositories.
+    /// The files that set a method without effect: the last of `personal` that sets one, and those of repositories.
     ///
     /// Included files are not read.
     ///
@@ -24,18 +23,11 @@ enum GitConfig {
     ///   - root: A path to the backing tree.
     ///   - town: The town as users name it.
     static func filesWithoutEffect(in root: String, of town: String, personal: [String] = personalFiles) -> [String] {
-        let chosen = personal.last { method(in: $0) != nil }
-        let repositories = repositories(in: root)
+        func method(_ file: String) -> String? { (try? ProcFS.text(file)).flatMap(fsyncMethod) }
+        func isWithoutEffect(_ file: String) -> Bool { method(file).map(methodsWithoutEffect.contains) ?? false }
+        let chosen = personal.last { method($0) != nil }
         return [chosen].compactMap { $0 }.filter(isWithoutEffect)
-            + repositories.filter { isWithoutEffect("\(root)\($0)/config") }.map { "\(town)\($0)/config" }
-    }
-
-    private static func isWithoutEffect(_ file: String) -> Bool {
-        method(in: file).map(methodsWithoutEffect.contains) ?? false
-    }
-
-    private static func method(in file: String) -> String? {
-        (try? ProcFS.text(file)).flatMap(fsyncMethod)
+            + repositories(in: root).filter { isWithoutEffect("\(root)\($0)/config") }.map { "\(town)\($0)/config" }
     }
 
     /// The value of `core.fsyncMethod`; nil if it is not set.
@@ -67,18 +59,15 @@ enum GitConfig {
     /// Breadth first, because repositories are near the top. Looks at `TownFacts.manyNames` names at most.
     private static func repositories(in root: String) -> [String] {
         var found: [String] = []
-        var directories = [""]
+        var directories = [""][...]
         var names = 0
-        var next = 0
-        while next < directories.count, names < TownFacts.manyNames {
-            let directory = directories[next]
-            next += 1
+        while names < TownFacts.manyNames, let directory = directories.popFirst() {
             let entries = directoryEntries(closing: opendir("\(root)\(directory)/"))
             names += entries.count
             if Set(entries.map(\.name)).isSuperset(of: ["HEAD", "config", "objects"]) {
                 found.append(directory)
             } else {
-                directories += entries.filter { $0.kind == CInt(DT_DIR) }.map { "\(directory)/\($0.name)" }
+                directories += entries.filter(\.isDirectory).map { "\(directory)/\($0.name)" }
             }
         }
         return found

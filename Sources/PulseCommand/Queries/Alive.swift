@@ -1,10 +1,10 @@
 import ArgumentParser
 import Daemon
-import Glibc
 import Linux
 import Liveness
+import SystemPackage
+import TownFS
 
-/// `pulsefs alive`.
 struct Alive: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Tell whether runtimes are alive.",
@@ -18,8 +18,8 @@ struct Alive: ParsableCommand {
     @Argument(help: .town, completion: .directory)
     var town: String
 
-    @Argument(help: .runtime, completion: .runtimes)
-    var ids: [String]
+    @Argument(help: .runtime, completion: .runtimes, transform: { try RuntimeID($0) })
+    var ids: [RuntimeID]
 
     @Flag(help: "Print a JSON object instead.")
     var json = false
@@ -28,40 +28,40 @@ struct Alive: ParsableCommand {
     private struct Report: Encodable {
         let town: String
         let allAlive: Bool
-        let runtimes: [RuntimeFile]
-    }
-
-    func validate() throws {
-        for id in ids { _ = try parseRuntimeID(id) }
+        let runtimes: [RuntimeReport]
     }
 
     func run() throws {
-        let allAlive: Bool
+        let report: Report
         do {
-            allAlive = try ask()
+            let place = try TownPath(town)
+            let mount = try place.requireMount()
+            let runtimes = try read(from: mount).get(from: mount)
+            report = Report(town: place.path, allAlive: runtimes.allSatisfy(\.isAlive), runtimes: runtimes)
+            json ? print(try JSONText.encode(report)) : show(runtimes)
         } catch {
             // Any failure: 1 would mean that a runtime is not alive.
             throw Failure("\(error)", .couldNotTell)
         }
-        if !allAlive { throw ExitCode(ExitStatus.failed.rawValue) }
+        if !report.allAlive { throw ExitCode(ExitStatus.failed.rawValue) }
     }
 
-    /// Prints the runtimes, and returns whether all are alive.
-    private func ask() throws -> Bool {
-        let place = try TownPath(town)
-        guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.") }
-        let runtimes = try RuntimeFile.read(try ids.map(parseRuntimeID), of: mount).get(from: mount)
-        let allAlive = runtimes.allSatisfy(\.isAlive)
-        if json {
-            print(try JSONText.encode(Report(town: place.path, allAlive: allAlive, runtimes: runtimes)))
-        } else {
-            show(runtimes)
+    private func read(from mount: MountInfo) throws(Errno) -> TownAnswer<[RuntimeReport]> {
+        try .ask { [ids] () throws(Errno) in
+            let directory = try OwnedDescriptor(openingPulse: "runtimes", of: mount)
+            var reports: [RuntimeReport] = []
+            for id in ids {
+                var report =
+                    try RuntimeReport.read(id, in: directory) ?? RuntimeReport(id: id.description, state: "never")
+                // Only the file has them.
+                (report.rootPid, report.document) = (nil, nil)
+                reports.append(report)
+            }
+            return reports
         }
-        return allAlive
     }
 
-    private func show(_ runtimes: [RuntimeFile]) {
-        let host = Host.name
+    private func show(_ runtimes: [RuntimeReport]) {
         let width = runtimes.map(\.id.count).max() ?? 0
         for runtime in runtimes {
             let state = TerminalText.printable(runtime.state)
@@ -71,24 +71,8 @@ struct Alive: ParsableCommand {
                 continue
             }
             line += "\(TerminalText.fitted(runtime.id, to: width))  \(describe(seconds: age)) ago"
-            if let words = runtime.evidence?.words(on: host) { line += "  \(TerminalText.printable(words))" }
+            if let words = runtime.evidence?.words(on: Host.name) { line += "  \(TerminalText.printable(words))" }
             print(line)
         }
-    }
-}
-
-extension ArgumentHelp {
-    static var town: ArgumentHelp { ArgumentHelp("The mounted directory.", valueName: "town") }
-    static var runtime: ArgumentHelp {
-        ArgumentHelp("A runtime id: mayor, gastown/polecats/furiosa, a UUID, a session.", valueName: "id")
-    }
-}
-
-/// Parses an id; throws a message for the user.
-func parseRuntimeID(_ text: String) throws -> RuntimeID {
-    do {
-        return try RuntimeID(text)
-    } catch {
-        throw ValidationError("'\(TerminalText.printable(text))' is not a runtime id. \(error)")
     }
 }

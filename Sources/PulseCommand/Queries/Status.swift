@@ -1,10 +1,9 @@
 import ArgumentParser
 import Daemon
-import Glibc
 import Liveness
+import SystemPackage
 import TownFS
 
-/// `pulsefs status`.
 struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show the state of a town.",
@@ -17,75 +16,65 @@ struct Status: ParsableCommand {
     var json = false
 
     func run() throws {
-        let place = try TownPath(town)
-        guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
-        try show(StatusFile.read(of: mount.town).get(from: mount))
-    }
-
-    private func show(_ text: String) throws {
-        if json { return print(text.trimmedAtEnd) }
-        guard let status = StatusFile.decode(text) else {
+        let mount = try TownPath(town).requireMount()
+        let text = try TownAnswer.ask { () throws(Errno) in try mount.statusText() }.get(from: mount)
+        if json { return print(text, terminator: "") }
+        guard let status: TownStatus = JSONText.decode(text) else {
             throw Failure("this version does not understand the status of \(town).", .couldNotTell)
         }
-        print(
-            """
-            town            \(status.town)
-            up              \(status.uptimeSeconds) s, since \(status.mountedAt)
-            processes       keeper \(status.keeperPid), worker \(status.workerPid), pulsefs \(status.version)
-            signal files    \(status.signalFiles.alive) alive, \(status.signalFiles.expired) expired (ttl \(status.ttlSeconds) s, on expiry \(status.onExpiry))
-            runtimes        \(status.runtimes.alive) alive, \(status.runtimes.expired) expired\(status.runtimes.exited.map { ", \($0) exited" } ?? "")
-            touches         \(status.documents.touches), \(status.documents.refused) refused, \(status.documents.fromFuture) with a clock ahead
-            to write back   \(status.documents.notWrittenDown)
-            inodes          \(status.fileSystem.inodes) known, \(status.fileSystem.openFiles) files open
-            """)
-        showNews(of: status)
+        show(status)
         if let mirror = status.mirror { show(mirror) }
     }
 
-    /// Parts that older workers do not report.
-    private func showNews(of status: TownStatus) {
-        if let covered = status.covered {
-            print(
-                "scope           signals: \(covered.isEmpty ? "no directory mounted yet" : covered.joined(separator: ", "))"
-            )
+    /// Prints nothing for a part that an older worker does not report.
+    private func line(_ title: String, _ words: String?) {
+        if let words { print(TerminalText.fitted(title, to: 15), words) }
+    }
+
+    private func show(_ status: TownStatus) {
+        let (documents, files, runtimes) = (status.documents, status.signalFiles, status.runtimes)
+        let expiry = "ttl \(status.ttlSeconds) s, on expiry \(status.onExpiry)"
+        let exited = runtimes.exited.map { ", \($0) exited" } ?? ""
+        line("town", status.town)
+        line("up", "\(status.uptimeSeconds) s, since \(status.mountedAt)")
+        line("processes", "keeper \(status.keeperPid), worker \(status.workerPid), pulsefs \(status.version)")
+        line("signal files", "\(files.alive) alive, \(files.expired) expired (\(expiry))")
+        line("runtimes", "\(runtimes.alive) alive, \(runtimes.expired) expired\(exited)")
+        line(
+            "touches", "\(documents.touches), \(documents.refused) refused, \(documents.fromFuture) with a clock ahead")
+        line("to write back", "\(documents.notWrittenDown)")
+        line("inodes", "\(status.fileSystem.inodes) known, \(status.fileSystem.openFiles) files open")
+        if let covered = status.covered?.joined(separator: ", ") {
+            line("scope", "signals: \(covered.isEmpty ? "no directory mounted yet" : covered)")
         }
-        for missing in status.uncovered ?? [] { print("not mounted     \(missing.directory): \(missing.reason)") }
+        for missing in status.uncovered ?? [] { line("not mounted", "\(missing.directory): \(missing.reason)") }
         if let activity = status.activity {
             let dropped = activity.dropped > 0 ? ", \(activity.dropped) missed" : ""
-            print("activity        \(activity.mode), \(activity.observed) touches\(dropped)")
+            line("activity", "\(activity.mode), \(activity.observed) touches\(dropped)")
         }
-        if let processes = status.rootProcesses { print("root processes  \(processes) watched") }
+        line("root processes", status.rootProcesses.map { "\($0) watched" })
         if let events = status.events {
             let lost = events.lost > 0 ? ", \(events.lost) lost to slow ones" : ""
-            print("events          \(events.lastSeq), \(events.readers) readers\(lost)")
+            line("events", "\(events.lastSeq), \(events.readers) readers\(lost)")
         }
-        if let lag = status.expiryLagSeconds { print("expiry lag      \(Int((lag * 1000).rounded())) ms") }
+        line("expiry lag", status.expiryLagSeconds.map { "\(Int(($0 * 1000).rounded())) ms" })
     }
 
     private func show(_ mirror: MirrorStatus) {
         let trip = mirror.roundTripMicroseconds.map { "\($0) µs" } ?? "not measured"
-        print(
-            """
-            mirror          \(mirror.server): \(describe(mirror.heartbeats))
-            records         as \(mirror.townName): \(describe(mirror.records))
-            others          \(mirror.received) changes received, \(mirror.malformed) malformed; \(describe(mirror.subscription))
-            queue           \(mirror.queueLength) waiting, \(mirror.sent) sent, \(mirror.coalesced) coalesced, \(mirror.dropped) dropped, round trip \(trip)
-            """)
+        let changes = "\(mirror.received) changes received, \(mirror.malformed) malformed"
+        let dropped = "\(mirror.coalesced) coalesced, \(mirror.dropped) dropped"
+        line("mirror", "\(mirror.server): \(mirror.heartbeats.words)")
+        line("records", "as \(mirror.townName): \(mirror.records.words)")
+        line("others", "\(changes); \(mirror.subscription.words)")
+        line("queue", "\(mirror.queueLength) waiting, \(mirror.sent) sent, \(dropped), round trip \(trip)")
         if let ids = mirror.runtimeIds {
-            print("runtime ids     \(ids.entries)\(ids.problem.map { "; the file cannot be used: \($0)" } ?? "")")
+            line("runtime ids", "\(ids.entries)\(ids.problem.map { "; the file cannot be used: \($0)" } ?? "")")
         }
-    }
-
-    private func describe(_ link: MirrorStatus.Link) -> String {
-        "\(link.state.rawValue) since \(link.since)\(link.reason.map { ", \($0)" } ?? "")"
     }
 }
 
-extension String {
-    /// Without trailing white space.
-    fileprivate var trimmedAtEnd: String {
-        var trimmed = self[...]
-        while trimmed.last?.isWhitespace == true { trimmed.removeLast() }
-        return String(trimmed)
-    }
+extension MirrorStatus.Link {
+    /// For example `down since 2026-11-21T22:43:51Z, connection refused`.
+    var words: String { "\(state.rawValue) since \(since)\(reason.map { ", \($0)" } ?? "")" }
 }

@@ -1,9 +1,11 @@
 import ArgumentParser
+import CLinux
 import Daemon
 import Glibc
+import Linux
+import Liveness
 import SystemPackage
 
-/// `pulsefs touch`.
 struct TouchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "touch",
@@ -16,30 +18,42 @@ struct TouchCommand: ParsableCommand {
     @Argument(help: .town, completion: .directory)
     var town: String
 
-    @Argument(help: .runtime, completion: .runtimes)
-    var id: String
+    @Argument(help: .runtime, completion: .runtimes, transform: { try RuntimeID($0) })
+    var id: RuntimeID
 
     @Option(
         help: ArgumentHelp(
             "How long the touch proves life: 500ms, 90s, 5m, 1h. By default the ttl of the mount.",
-            valueName: "duration"))
+            valueName: "duration"),
+        transform: { text in
+            _ = try Duration(spelled: text)
+            return text
+        })
     var ttl: String?
 
-    func validate() throws {
-        _ = try parseRuntimeID(id)
-        if let ttl { _ = try MountOptions.parseDuration(ttl) }
-    }
-
     func run() throws {
-        let place = try TownPath(town)
-        guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
-        let answer = try AliveDirectory.touch(try parseRuntimeID(id), ttl: ttl, of: mount)
-        if case .failed(let error) = answer { throw Failure("cannot touch \(id): \(error)") }
-        try answer.get(from: mount)
+        let mount = try TownPath(town).requireMount()
+        // An id is a file, or a directory if it is a prefix of other ids; that may change at any time. The path
+        // `gastown@/witness@/@` always means the id `gastown/witness`.
+        let path = id.description.split(separator: "/").map { "\($0)@/" }.joined() + "@"
+        let answer = try TownAnswer.ask { [ttl] () throws(Errno) in
+            // The town records the name of the thread as the program.
+            clinux_name_this_thread("pulsefs")
+            let top = try OwnedDescriptor(openingPulse: "alive", of: mount)
+            let file = try OwnedDescriptor(opening: path, in: top.rawValue, O_WRONLY | O_CREAT, mode: 0o644)
+            if let ttl {
+                let text = ttl + "\n"
+                _ = try retryingInterrupts { write(file.rawValue, text, text.utf8.count) }
+            } else {
+                _ = try retryingInterrupts { futimens(file.rawValue, nil) }
+            }
+            // The town validates at close(2).
+            guard close(file.release()) == 0 else { throw .current }
+        }
+        try answer.get(from: mount, orFail: "cannot touch \(id)")
     }
 }
 
-/// `pulsefs forget`.
 struct ForgetCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "forget",
@@ -52,18 +66,18 @@ struct ForgetCommand: ParsableCommand {
     @Argument(help: .town, completion: .directory)
     var town: String
 
-    @Argument(help: .runtime, completion: .runtimes)
-    var id: String
-
-    func validate() throws {
-        _ = try parseRuntimeID(id)
-    }
+    @Argument(help: .runtime, completion: .runtimes, transform: { try RuntimeID($0) })
+    var id: RuntimeID
 
     func run() throws {
-        let place = try TownPath(town)
-        guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
-        let answer = try AliveDirectory.forget(try parseRuntimeID(id), of: mount)
-        if case .failed(let error) = answer { throw Failure("cannot forget \(id): \(error)") }
-        try answer.get(from: mount)
+        let mount = try TownPath(town).requireMount()
+        let answer = try TownAnswer.ask { [id] () throws(Errno) in
+            // `alive` does not contain expired ones.
+            let runtimes = try OwnedDescriptor(openingPulse: "runtimes", of: mount)
+            do throws(Errno) {
+                _ = try retryingInterrupts { unlinkat(runtimes.rawValue, "\(id).json", 0) }
+            } catch .noSuchFileOrDirectory {}
+        }
+        try answer.get(from: mount, orFail: "cannot forget \(id)")
     }
 }

@@ -4,6 +4,10 @@ import Fuse
 import Glibc
 import Linux
 import SystemPackage
+import TownFS
+
+/// How long a town may take to answer.
+let answerTimeout: Duration = .seconds(5)
 
 /// The answer of a mounted town to a question.
 ///
@@ -12,44 +16,58 @@ enum TownAnswer<Value: Sendable>: Sendable {
     case value(Value)
     /// Keeper and worker are dead.
     case dead
-    /// A mount of another user.
+    /// The mount belongs to another user.
     case denied
     case failed(Errno)
     case silent
 
     static func ask(
-        within timeout: Duration = StatusFile.timeout, _ body: @escaping @Sendable () throws(Errno) -> Value
+        within timeout: Duration = answerTimeout, _ body: @escaping @Sendable () throws(Errno) -> Value
     ) throws(Errno) -> TownAnswer {
         let answer: TownAnswer? = try Linux.within(timeout) {
             do throws(Errno) {
                 return .value(try body())
+            } catch .socketNotConnected, .connectionAbort {
+                return .dead
+            } catch .permissionDenied {
+                return .denied
             } catch {
-                return TownAnswer(error)
+                return .failed(error)
             }
         }
         return answer ?? .silent
     }
 
-    private init(_ error: Errno) {
-        switch error {
-        case .socketNotConnected, .connectionAbort: self = .dead
-        case .permissionDenied: self = .denied
-        default: self = .failed(error)
-        }
-    }
-
     /// The value; throws a message for the user.
-    func get(from mount: MountInfo) throws -> Value {
+    ///
+    /// - Parameter action: What failed if the town answers with an error, such as `cannot touch mayor`.
+    func get(from mount: MountInfo, orFail action: String? = nil) throws -> Value {
         switch self {
         case .value(let value): return value
         case .dead:
             throw Failure(
-                "\(mount.town) is mounted, but nobody serves it any more. 'pulsefs mount \(mount.town)' repairs it.",
+                "\(mount.town) is mounted, but its keeper and worker have ended. 'pulsefs mount \(mount.town)' repairs it.",
                 .couldNotTell)
         case .denied: throw Failure("\(mount.town) was mounted by another user.", .couldNotTell)
-        case .failed(let error): throw Failure("\(mount.town) answers with an error: \(error)", .couldNotTell)
-        case .silent: throw Failure("\(mount.town) does not answer within \(StatusFile.timeout).", .couldNotTell)
+        case .failed(let error):
+            if let action { throw Failure("\(action): \(error)") }
+            throw Failure("\(mount.town) answers with an error: \(error)", .couldNotTell)
+        case .silent: throw Failure("\(mount.town) does not answer within \(answerTimeout).", .couldNotTell)
         }
+    }
+}
+
+extension TownAnswer<TownStatus?> {
+    /// The state of a town; its value is nil if this version cannot decode it.
+    static func status(of mount: MountInfo) throws(Errno) -> TownAnswer {
+        try .ask { () throws(Errno) in JSONText.decode(try mount.statusText()) }
+    }
+}
+
+extension MountInfo {
+    /// The text of `.pulse/status.json`.
+    func statusText() throws(Errno) -> String {
+        try OwnedDescriptor(opening: town + "/.pulse/status.json", in: AT_FDCWD, O_RDONLY).readToEnd()
     }
 }
 

@@ -5,14 +5,13 @@ import SystemPackage
 
 /// A terminal in full-screen mode.
 ///
-/// It opens the device again, so that O_NONBLOCK affects nobody else. With it, stopped output (Ctrl-S) does not keep a
-/// signal from ending the program.
+/// It opens the device again, so that O_NONBLOCK affects no other process. With it, stopped output (Ctrl-S) does not keep
+/// a signal from ending the program.
 struct Terminal: ~Copyable {
     private let device: OwnedDescriptor
     private let before: termios
     private let hasColours: Bool
     private var waiting: [UInt8] = []
-    private var shown: [[UInt8]] = []
 
     /// Whether output is buffered: wait until `descriptor` is writable, then call `flush`.
     var isWaiting: Bool { !waiting.isEmpty }
@@ -47,7 +46,6 @@ struct Terminal: ~Copyable {
         var modes = before
         modes.c_lflag &= ~tcflag_t(ICANON | ECHO)
         tcsetattr(device.rawValue, TCSADRAIN, &modes)
-        shown = []
         // Without wrapping: a character of unexpected width then affects only its line.
         write("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l\u{1b}[2J")
     }
@@ -69,44 +67,19 @@ struct Terminal: ~Copyable {
         tcsetattr(device.rawValue, TCSANOW, &modes)
     }
 
-    /// Makes the next `show` draw every line.
-    mutating func clear() {
-        shown = []
-        write("\u{1b}[0m\u{1b}[2J")
-    }
-
-    /// Draws the lines that have changed.
+    /// Draws all lines over those before.
     mutating func show(_ lines: [WatchScreen.Line]) {
-        let drawn = lines.map { Array(draw($0).utf8) }
-        var bytes: [UInt8] = []
-        for (index, line) in drawn.enumerated() where index >= shown.count || shown[index] != line {
+        var text = ""
+        for (index, line) in lines.enumerated() {
             // Erased before writing: after a full line the cursor is still on its last column.
-            bytes += Array("\u{1b}[\(index + 1);1H\u{1b}[K".utf8) + line
+            text += "\u{1b}[\(index + 1);1H\u{1b}[K"
+            for span in line {
+                let code = span.style.rawValue
+                text += hasColours && !code.isEmpty ? "\u{1b}[\(code)m\(span.text)\u{1b}[0m" : span.text
+            }
         }
-        if drawn.count < shown.count { bytes += Array("\u{1b}[\(drawn.count + 1);1H\u{1b}[J".utf8) }
-        shown = drawn
-        waiting += bytes
-        flush()
-    }
-
-    private func draw(_ line: WatchScreen.Line) -> String {
-        line.map { span in
-            guard hasColours, let code = Self.code(span.style) else { return span.text }
-            return "\u{1b}[\(code)m\(span.text)\u{1b}[0m"
-        }.joined()
-    }
-
-    /// Parameters of SGR (ECMA-48).
-    private static func code(_ style: WatchScreen.Style) -> String? {
-        switch style {
-        case .plain: nil
-        case .bold: "1"
-        case .faint: "2"
-        case .good: "32"
-        case .warning: "33"
-        case .bad: "1;31"
-        case .heading: "7"
-        }
+        if lines.count < size.rows { text += "\u{1b}[\(lines.count + 1);1H\u{1b}[J" }
+        write(text)
     }
 
     // MARK: Bytes

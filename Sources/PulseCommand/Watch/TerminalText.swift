@@ -42,10 +42,7 @@ enum TerminalText {
 
     private static func width(_ scalar: Unicode.Scalar) -> Int {
         if scalar.value < 0x300 { return 1 }
-        switch scalar.properties.generalCategory {
-        case .nonspacingMark, .enclosingMark: return 0
-        default: break
-        }
+        if [.nonspacingMark, .enclosingMark].contains(scalar.properties.generalCategory) { return 0 }
         // Korean vowels and final consonants join the syllable before them.
         if (0x1160...0x11ff).contains(scalar.value) { return 0 }
         return wide.contains { $0.contains(scalar.value) } || scalar.properties.isEmojiPresentation ? 2 : 1
@@ -73,25 +70,21 @@ enum TerminalText {
 
     /// Printable text in at most so many columns, cut with `…`.
     static func cut(_ text: String, to columns: Int, keeping side: Side = .beginning) -> String {
+        guard width(text) > columns else { return text }
         guard columns > 0 else { return "" }
-        guard side == .beginning else {
-            guard width(text) > columns else { return text }
-            var kept = text.unicodeScalars[...]
-            while width(String(kept)) >= columns { kept.removeFirst() }
-            // A combining mark without its letter.
-            while let first = kept.first, width(first) == 0 { kept.removeFirst() }
-            return "…" + String(kept)
+        // One column is for the `…`.
+        var room = columns - 1
+        func fits(_ scalar: Unicode.Scalar) -> Bool {
+            room -= width(scalar)
+            return room >= 0
         }
-        var kept = String.UnicodeScalarView()
-        var used = 0
-        // The text if it must be cut: one column is for the `…`.
-        var shortened = String.UnicodeScalarView()
-        for scalar in text.unicodeScalars {
-            used += width(scalar)
-            guard used <= columns else { return String(shortened) + "…" }
-            kept.append(scalar)
-            if used < columns { shortened = kept }
+        let scalars = text.unicodeScalars
+        switch side {
+        case .beginning: return String(scalars.prefix(while: fits)) + "…"
+        case .end:
+            // Without a combining mark that has lost its letter.
+            let kept = scalars.reversed().prefix(while: fits).reversed().drop { width($0) == 0 }
+            return kept.reduce(into: "…") { $0.unicodeScalars.append($1) }
         }
-        return text
     }
 }

@@ -4,7 +4,6 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// `pulsefs watch`.
 struct Watch: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show live which runtimes are alive.",
@@ -20,10 +19,9 @@ struct Watch: ParsableCommand {
     var json = false
 
     func run() throws {
-        let place = try TownPath(town)
-        guard let mount = place.mount else { throw Failure("\(place.path) is not mounted.", .notMounted) }
+        let mount = try TownPath(town).requireMount()
         // Fails before the alternate screen would hide the message.
-        _ = try StatusFile.read(of: mount.town).get(from: mount)
+        _ = try TownAnswer.status(of: mount).get(from: mount)
         if !json, let terminal = Terminal() {
             try showTable(of: mount.town, on: terminal)
         } else {
@@ -48,10 +46,16 @@ struct Watch: ParsableCommand {
             follower.changed.wait(until: .now)
             let seen = follower.look()
             for line in seen.lines {
-                let text = json ? String(line) : JSONText.decode(String(line)).map { (event: TownEvent) in event.line }
-                guard write(text ?? TerminalText.printable(String(line))) else { return }
+                let line = String(line)
+                let text = json ? line : TownEvent.printable(line) ?? TerminalText.printable(line)
+                do {
+                    _ = try FileDescriptor.standardOutput.writeAll((text + "\n").utf8)
+                } catch Errno.brokenPipe {
+                    return
+                } catch {
+                    throw Failure("cannot write an event: \(error)")
+                }
             }
-            if let failure = seen.failure { throw failure }
             if seen.trouble != trouble {
                 // The duration in the text changes all the time.
                 if trouble == nil || seen.trouble == nil {
@@ -62,33 +66,7 @@ struct Watch: ParsableCommand {
         }
     }
 
-    /// False if the output is closed.
-    private func write(_ line: String) -> Bool {
-        var rest = Array((line + "\n").utf8)[...]
-        while !rest.isEmpty {
-            let count = try? retryingInterrupts {
-                rest.withUnsafeBytes { Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count) }
-            }
-            guard let count, count > 0 else { return false }
-            rest = rest.dropFirst(count)
-        }
-        return true
-    }
-
     // MARK: The table
-
-    /// The action of a key or signal.
-    private enum Wish: Equatable {
-        case scroll(by: Int)
-        case redraw
-        case end
-        case stop
-        case die(signal: CInt)
-    }
-
-    /// The shortest and the longest time between two redraws.
-    private static let pause: Duration = .milliseconds(250)
-    private static let tick: Duration = .seconds(1)
 
     private func showTable(of town: String, on terminal: consuming Terminal) throws {
         // Before any thread starts, which would receive them otherwise.
@@ -97,29 +75,30 @@ struct Watch: ParsableCommand {
         try follower.start()
         var screen = WatchScreen(town: town, host: Host.name)
         var first = 0
-        var hasChanged = true
-        var drawn = ContinuousClock.now - Self.tick
+        // When the screen is drawn again: at once if something changes after `earliest`, at the latest when `due`.
+        var earliest = ContinuousClock.now
+        var due = earliest
         terminal.enter()
         while true {
             var questions = [
                 pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: terminal.descriptor, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: follower.changed.descriptor, events: Int16(hasChanged ? 0 : POLLIN), revents: 0),
+                pollfd(fd: follower.changed.descriptor, events: Int16(POLLIN), revents: 0),
             ]
             if terminal.isWaiting { questions[1].events |= Int16(POLLOUT) }
-            poll(&questions, until: drawn + (hasChanged ? Self.pause : Self.tick))
-            if questions[2].revents != 0 { hasChanged = follower.changed.wait(until: .now) }
+            poll(&questions, until: terminal.isWaiting ? nil : due)
+            if follower.changed.wait(until: .now) { due = min(due, earliest) }
             terminal.flush()
 
-            var wishes = signals.nextSignal().map { [Self.wish(signal: $0)] } ?? []
+            var actions = signals.nextSignal().map { [Action(signal: $0)] } ?? []
             if questions[1].revents & ~Int16(POLLOUT) != 0 {
-                wishes += terminal.keys().map { Self.wishes(keys: $0, page: terminal.size.rows - 4) } ?? [.end]
+                actions += terminal.keys().map { Action.list(keys: $0, page: terminal.size.rows - 4) } ?? [.end]
             }
-            for wish in wishes {
-                switch wish {
+            for action in actions {
+                switch action {
                 case .scroll(let rows):
                     first = max(0, min(first + rows, screen.lastFirst(terminal.size)))
-                case .redraw: terminal.clear()
+                case .redraw: break
                 case .end: return terminal.leave()
                 case .stop:
                     terminal.leave()
@@ -130,54 +109,17 @@ struct Watch: ParsableCommand {
                     terminal.leave()
                     Self.die(of: signal)
                 }
-                drawn = .now - Self.tick
+                due = .now
             }
 
-            guard drawn + (hasChanged ? Self.pause : Self.tick) <= .now, !terminal.isWaiting else { continue }
+            let now = ContinuousClock.now
+            guard due <= now, !terminal.isWaiting else { continue }
+            (earliest, due) = (now + .milliseconds(250), now + .seconds(1))
             let seen = follower.look()
-            drawn = .now
-            hasChanged = false
-            if let failure = seen.failure {
-                terminal.leave()
-                throw failure
-            }
             if seen.isBlank { continue }
-            (screen.rows, screen.mirror, screen.trouble) = (seen.rows, seen.mirror, seen.trouble)
-            terminal.show(screen.lines(terminal.size, at: drawn, from: first))
+            (screen.rows, screen.mirror, screen.trouble) = (Array(seen.rows.values), seen.mirror, seen.trouble)
+            terminal.show(screen.lines(terminal.size, at: now, from: first))
         }
-    }
-
-    private static func wish(signal: CInt) -> Wish {
-        switch signal {
-        case SIGWINCH: .redraw
-        case SIGTSTP: .stop
-        case SIGINT: .end
-        default: .die(signal: signal)
-        }
-    }
-
-    /// Terminals send several bytes for special keys.
-    private static func wishes(keys: [UInt8], page: Int) -> [Wish] {
-        let named: [(String, Wish)] = [
-            ("\u{1b}[A", .scroll(by: -1)), ("\u{1b}OA", .scroll(by: -1)), ("k", .scroll(by: -1)),
-            ("\u{1b}[B", .scroll(by: 1)), ("\u{1b}OB", .scroll(by: 1)), ("j", .scroll(by: 1)),
-            ("\u{1b}[5~", .scroll(by: -page)), ("b", .scroll(by: -page)),
-            ("\u{1b}[6~", .scroll(by: page)), (" ", .scroll(by: page)),
-            ("\u{1b}[H", .scroll(by: -1 << 30)), ("\u{1b}[1~", .scroll(by: -1 << 30)), ("g", .scroll(by: -1 << 30)),
-            ("\u{1b}[F", .scroll(by: 1 << 30)), ("\u{1b}[4~", .scroll(by: 1 << 30)), ("G", .scroll(by: 1 << 30)),
-            ("\u{0c}", .redraw), ("q", .end), ("Q", .end), ("\u{03}", .end),
-        ]
-        var wishes: [Wish] = []
-        var rest = keys[...]
-        while !rest.isEmpty {
-            if let (key, wish) = named.first(where: { rest.starts(with: $0.0.utf8) }) {
-                wishes.append(wish)
-                rest = rest.dropFirst(key.utf8.count)
-            } else {
-                rest = rest.dropFirst()
-            }
-        }
-        return wishes
     }
 
     /// Dies of the signal, so that the parent sees the cause.
@@ -186,8 +128,47 @@ struct Watch: ParsableCommand {
         var set = sigset_t()
         sigemptyset(&set)
         sigaddset(&set, number)
-        kill(getpid(), number)
         sigprocmask(SIG_UNBLOCK, &set, nil)
+        raise(number)
         Glibc.exit(128 + number)
+    }
+}
+
+/// What a key or signal asks for.
+private enum Action {
+    case scroll(by: Int)
+    case redraw
+    case end
+    case stop
+    case die(signal: CInt)
+
+    init(signal: CInt) {
+        switch signal {
+        case SIGWINCH: self = .redraw
+        case SIGTSTP: self = .stop
+        case SIGINT: self = .end
+        default: self = .die(signal: signal)
+        }
+    }
+
+    /// Terminals send several bytes for special keys.
+    static func list(keys: [UInt8], page: Int) -> [Action] {
+        let named: [(String, Action)] = [
+            ("\u{1b}[A", .scroll(by: -1)), ("\u{1b}OA", .scroll(by: -1)), ("k", .scroll(by: -1)),
+            ("\u{1b}[B", .scroll(by: 1)), ("\u{1b}OB", .scroll(by: 1)), ("j", .scroll(by: 1)),
+            ("\u{1b}[5~", .scroll(by: -page)), ("b", .scroll(by: -page)),
+            ("\u{1b}[6~", .scroll(by: page)), (" ", .scroll(by: page)),
+            ("\u{1b}[H", .scroll(by: -1 << 30)), ("\u{1b}[1~", .scroll(by: -1 << 30)), ("g", .scroll(by: -1 << 30)),
+            ("\u{1b}[F", .scroll(by: 1 << 30)), ("\u{1b}[4~", .scroll(by: 1 << 30)), ("G", .scroll(by: 1 << 30)),
+            ("\u{0c}", .redraw), ("q", .end), ("Q", .end), ("\u{03}", .end),
+        ]
+        var actions: [Action] = []
+        var rest = keys[...]
+        while !rest.isEmpty {
+            let match = named.first { rest.starts(with: $0.0.utf8) }
+            if let match { actions.append(match.1) }
+            rest = rest.dropFirst(match?.0.utf8.count ?? 1)
+        }
+        return actions
     }
 }

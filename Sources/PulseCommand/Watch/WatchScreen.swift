@@ -1,10 +1,11 @@
 import Liveness
+import TownFS
 
 /// The screen of `pulsefs watch`: a value that computes its lines.
 struct WatchScreen: Sendable {
     /// A runtime, and when it was read.
     struct Row: Sendable {
-        var runtime: RuntimeFile
+        var runtime: RuntimeReport
         var readAt: ContinuousClock.Instant
     }
 
@@ -13,14 +14,15 @@ struct WatchScreen: Sendable {
         var rows: Int
     }
 
-    enum Style: Sendable {
-        case plain
-        case bold
-        case faint
-        case good
-        case warning
-        case bad
-        case heading
+    /// Parameters of SGR (ECMA-48).
+    enum Style: String, Sendable {
+        case plain = ""
+        case bold = "1"
+        case faint = "2"
+        case good = "32"
+        case warning = "33"
+        case bad = "1;31"
+        case heading = "7"
     }
 
     /// A piece of a line; printable text only.
@@ -48,20 +50,29 @@ struct WatchScreen: Sendable {
     ///
     /// - Parameter first: The first row shown, if not all fit.
     func lines(_ size: Size, at now: ContinuousClock.Instant, from first: Int = 0) -> [Line] {
-        let sorted = rows.sorted { Self.comesFirst($0.runtime, $1.runtime) }
-        var lines = [heading(size.columns), subheading(size.columns)]
+        func cut(_ text: String, _ style: Style) -> Line {
+            [Span(text: TerminalText.cut(text, to: size.columns), style: style)]
+        }
+        // Problems first, then by name, so that lines stay in place.
+        let sorted = rows.sorted { (Self.rank($0.runtime), $0.runtime.id) < (Self.rank($1.runtime), $1.runtime.id) }
         let columns = columns(of: sorted, at: now, width: size.columns)
-        lines.append([Span(text: columns.heading(size.columns), style: .heading)])
-        if sorted.isEmpty {
-            let words = trouble == nil ? "no runtimes yet" : ""
-            lines.append([Span(text: TerminalText.cut(words, to: size.columns), style: .faint)])
-        }
+        let titles = columns.map { cell($0.column, $0.column.rawValue, $0.width) }.joined(separator: "  ")
+        let second = subheading
+        var lines = [
+            heading(size.columns), cut(TerminalText.printable(second.text), second.style), cut(titles, .heading),
+        ]
+        if sorted.isEmpty { lines.append(cut(trouble == nil ? "no runtimes yet" : "", .faint)) }
         let shown = Self.shown(of: sorted.count, room: size.rows - lines.count, from: first)
-        lines += sorted[shown].map { line($0, columns, at: now) }
-        let more = sorted.count - shown.count
-        if more > 0 {
-            lines.append([Span(text: TerminalText.cut("… and \(more) more", to: size.columns), style: .faint)])
+        lines += sorted[shown].map { row in
+            columns.enumerated().map { index, entry in
+                let text = cell(entry.column, self.text(entry.column, of: row, at: now), entry.width)
+                return Span(
+                    text: (index == 0 ? "" : "  ") + text,
+                    style: trouble == nil ? style(entry.column, of: row.runtime) : .faint)
+            }
         }
+        let more = sorted.count - shown.count
+        if more > 0 { lines.append(cut("… and \(more) more", .faint)) }
         return Array(lines.prefix(max(0, size.rows)))
     }
 
@@ -78,12 +89,7 @@ struct WatchScreen: Sendable {
         max(0, rows.count - max(0, size.rows - 4))
     }
 
-    /// Problems first, then by name, so that lines stay in place.
-    private static func comesFirst(_ one: RuntimeFile, _ other: RuntimeFile) -> Bool {
-        (rank(one), one.id) < (rank(other), other.id)
-    }
-
-    private static func rank(_ runtime: RuntimeFile) -> Int {
+    private static func rank(_ runtime: RuntimeReport) -> Int {
         switch (runtime.state, runtime.reportedState) {
         case ("exited", _): 0
         case ("expired", _): 1
@@ -94,12 +100,9 @@ struct WatchScreen: Sendable {
     }
 
     private func heading(_ width: Int) -> Line {
-        var counts: [(state: String, count: Int)] = []
-        for state in ["alive", "expired", "exited"] {
-            let count = rows.count { $0.runtime.state == state }
-            if count > 0 || state == "alive" { counts.append((state, count)) }
-        }
-        let tally = TerminalText.cut(counts.map { "\($0.count) \($0.state)" }.joined(separator: ", "), to: width)
+        let counts = ["alive", "expired", "exited"].map { state in (state, rows.count { $0.runtime.state == state }) }
+            .filter { $0 == "alive" || $1 > 0 }
+        let tally = TerminalText.cut(counts.map { "\($1) \($0)" }.joined(separator: ", "), to: width)
         let room = width - TerminalText.width(tally) - 2
         guard room > 0 else { return [Span(text: tally, style: .bold)] }
         return [
@@ -108,38 +111,31 @@ struct WatchScreen: Sendable {
         ]
     }
 
-    private func subheading(_ width: Int) -> Line {
-        if let trouble {
-            return [Span(text: TerminalText.cut(TerminalText.printable(trouble), to: width), style: .bad)]
-        }
-        guard let mirror else { return [Span(text: TerminalText.cut("no mirror", to: width), style: .faint)] }
+    /// The problem of the town, or the state of the mirror.
+    private var subheading: (text: String, style: Style) {
+        if let trouble { return (trouble, .bad) }
+        guard let mirror else { return ("no mirror", .faint) }
         let link = mirror.heartbeats.state == .up ? mirror.records : mirror.heartbeats
-        let words = "mirror \(mirror.server): \(link.state.rawValue)\(link.reason.map { ", \($0)" } ?? "")"
         let style: Style =
             switch link.state {
             case .up: .plain
             case .connecting: .warning
             case .down, .refused: .bad
             }
-        return [Span(text: TerminalText.cut(TerminalText.printable(words), to: width), style: style)]
+        return ("mirror \(mirror.server): \(link.state.rawValue)\(link.reason.map { ", \($0)" } ?? "")", style)
     }
 
     // MARK: Columns
 
-    private enum Column: Int, CaseIterable {
-        case state, id, age, left, shows, command, evidence
-
-        var title: String {
-            switch self {
-            case .state: "STATE"
-            case .id: "RUNTIME"
-            case .age: "AGE"
-            case .left: "LEFT"
-            case .shows: "SAYS"
-            case .command: "LAST COMMAND"
-            case .evidence: "EVIDENCE"
-            }
-        }
+    /// A column, by its title.
+    private enum Column: String, CaseIterable {
+        case state = "STATE"
+        case id = "RUNTIME"
+        case age = "AGE"
+        case left = "LEFT"
+        case reported = "SAYS"
+        case command = "LAST COMMAND"
+        case evidence = "EVIDENCE"
 
         var isNumber: Bool { self == .age || self == .left }
 
@@ -148,64 +144,53 @@ struct WatchScreen: Sendable {
         /// Numbers and states are never cut.
         func leastWidth(on width: Int) -> Int {
             switch self {
-            case .state: 7
+            case .state, .reported: 7
             case .id: max(12, width * 3 / 10)
             case .age, .left: 6
-            case .shows: 7
             case .command: 12
             case .evidence: 16
             }
         }
     }
 
-    /// The columns that fit, and their widths.
-    private struct Columns {
-        var widths: [(column: Column, width: Int)] = []
-
-        func line(_ text: (Column) -> String) -> [(column: Column, text: String)] {
-            widths.enumerated().map { index, entry in
-                let text = text(entry.column)
-                let gap = index == 0 ? "" : "  "
-                if entry.column.isNumber {
-                    let padding = String(repeating: " ", count: max(0, entry.width - TerminalText.width(text)))
-                    return (entry.column, gap + padding + TerminalText.cut(text, to: entry.width))
-                }
-                // The last component of an id tells most.
-                let side: TerminalText.Side = entry.column == .id ? .end : .beginning
-                return (entry.column, gap + TerminalText.fitted(text, to: entry.width, keeping: side))
-            }
-        }
-
-        func heading(_ width: Int) -> String {
-            TerminalText.cut(line(\.title).map(\.text).joined(), to: width)
-        }
-    }
-
-    /// As many columns as fit, from the left.
+    /// The columns that fit, from the left, and their widths.
     ///
     /// Columns that would be cut share the remaining width.
-    private func columns(of rows: [Row], at now: ContinuousClock.Instant, width: Int) -> Columns {
-        var columns = Columns()
+    private func columns(
+        of rows: [Row], at now: ContinuousClock.Instant, width: Int
+    ) -> [(column: Column, width: Int)] {
+        var columns: [(column: Column, width: Int)] = []
         var wanted: [Int] = []
         var used = -2
         for column in Column.allCases {
-            let widest = rows.reduce(column.title.count) { max($0, TerminalText.width(text(column, of: $1, at: now))) }
+            let title = column.rawValue
+            let widest = rows.reduce(title.count) { max($0, TerminalText.width(text(column, of: $1, at: now))) }
             var least = column.leastWidth(on: width)
             if !column.isNumber, column != .state { least = min(least, widest) }
             guard used + 2 + least <= width else { break }
             used += 2 + least
-            columns.widths.append((column, least))
+            columns.append((column, least))
             wanted.append(max(least, widest))
         }
-        for index in columns.widths.indices {
-            let more = min(wanted[index] - columns.widths[index].width, width - used)
-            columns.widths[index].width += more
+        for index in columns.indices {
+            let more = min(wanted[index] - columns[index].width, width - used)
+            columns[index].width += more
             used += more
         }
         return columns
     }
 
-    /// A cell: printable, not cut.
+    /// A text in the width of its column: numbers on the right.
+    private func cell(_ column: Column, _ text: String, _ width: Int) -> String {
+        if column.isNumber {
+            return String(repeating: " ", count: max(0, width - TerminalText.width(text)))
+                + TerminalText.cut(text, to: width)
+        }
+        // The last component of an id tells most.
+        return TerminalText.fitted(text, to: width, keeping: column == .id ? .end : .beginning)
+    }
+
+    /// A text for a cell: printable, not cut.
     private func text(_ column: Column, of row: Row, at now: ContinuousClock.Instant) -> String {
         let runtime = row.runtime
         let passed = max(.zero, now - row.readAt) / .seconds(1)
@@ -216,27 +201,16 @@ struct WatchScreen: Sendable {
         case .left:
             guard runtime.isAlive, let left = runtime.ttlLeftSeconds else { return "-" }
             return describe(seconds: left - passed)
-        case .shows: return TerminalText.printable(runtime.reportedState ?? "")
+        case .reported: return TerminalText.printable(runtime.reportedState ?? "")
         case .command: return TerminalText.printable(runtime.lastCommand ?? "")
         case .evidence: return TerminalText.printable(runtime.evidence?.words(on: host) ?? "")
         }
     }
 
-    private func line(_ row: Row, _ columns: Columns, at now: ContinuousClock.Instant) -> Line {
-        columns.line { text($0, of: row, at: now) }.map { column, text in
-            Span(text: text, style: trouble == nil ? style(column, of: row.runtime) : .faint)
-        }
-    }
-
-    private func style(_ column: Column, of runtime: RuntimeFile) -> Style {
+    private func style(_ column: Column, of runtime: RuntimeReport) -> Style {
         switch column {
-        case .state:
-            switch runtime.state {
-            case "alive": .good
-            case "expired": .warning
-            default: .bad
-            }
-        case .shows where runtime.reportedState == "stuck": .bad
+        case .state: runtime.isAlive ? .good : runtime.state == "expired" ? .warning : .bad
+        case .reported where runtime.reportedState == "stuck": .bad
         case .id: .bold
         case .evidence: .faint
         default: .plain

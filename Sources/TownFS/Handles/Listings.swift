@@ -5,23 +5,18 @@ import SystemPackage
 
 /// The open directories of a file system, and listings of directories that are not open.
 package final class DirectoryHandles: Sendable {
-    let opened: HandleTable<OpenDirectory>
+    let opened = HandleTable<OpenDirectory>()
     let listings = Listings()
-
-    /// - Parameter first: The first handle to give out.
-    init(from first: FileHandle = FileHandle(rawValue: 1)) {
-        opened = HandleTable(from: first)
-    }
 
     /// Adds entries to a reply until it is full.
     ///
     /// - Parameters:
     ///   - isKept: Whether the kernel may keep the listing.
     ///   - open: Opens the directory for one request, when it was not opened before.
+    ///   - lookup: Looks a name up, for READDIRPLUS (`plus`).
     func list(
-        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, into reply: inout DirectoryReply,
-        isKept: () -> Bool, open: () throws(Errno) -> OpenDirectory,
-        _ add: (OpenDirectory.Listed, inout DirectoryReply) throws(Errno) -> Bool
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, plus: Bool, into reply: inout DirectoryReply,
+        isKept: () -> Bool, open: () throws(Errno) -> OpenDirectory, lookup: (FileName) throws(Errno) -> Entry
     ) throws(Errno) {
         let directory: OpenDirectory
         if handle != .unopened {
@@ -31,7 +26,7 @@ package final class DirectoryHandles: Sendable {
         } else {
             directory = try open()
         }
-        let hasEnded = try directory.forEach(from: offset) { (entry) throws(Errno) in try add(entry, &reply) }
+        let hasEnded = try directory.forEach(from: offset) { $0.add(to: &reply, plus: plus, lookup) }
         guard handle == .unopened else {
             if hasEnded { reply.end(isKept: isKept()) }
             return
@@ -50,57 +45,29 @@ package final class DirectoryHandles: Sendable {
 /// That request has only the inode and an offset. Every offset leads to the names that follow it, so any caller may
 /// continue a listing. One that is not kept any more is read again.
 final class Listings: Sendable {
-    private struct Place: Hashable {
-        let inode: InodeNumber
-        let offset: off_t
-    }
-
     private struct Kept {
+        let inode: InodeNumber
+        /// Where a stream goes on; a whole listing goes on anywhere.
+        let offset: off_t
         let directory: OpenDirectory
-        /// The time of the last use, in uses.
-        var lastUse: UInt64
+        /// The number of entries in memory: 0 for a stream.
+        let count: Int
     }
 
     private struct State {
-        /// Streams: a descriptor serves one request at a time.
-        var streams: [Place: Kept] = [:]
-        /// Whole listings.
-        var wholes: [InodeNumber: Kept] = [:]
-        /// The number of entries in `wholes`.
-        var entries = 0
-        var uses: UInt64 = 0
+        /// Streams, least recently used first: a descriptor serves one request at a time.
+        var streams: [Kept] = []
+        /// Whole listings, least recently used first.
+        var wholes: [Kept] = []
 
-        mutating func keep(_ directory: OpenDirectory) -> Kept {
-            uses += 1
-            return Kept(directory: directory, lastUse: uses)
-        }
-
-        /// Removes the least recently used listings, while there are too many.
-        mutating func makeRoom() -> [Kept?] {
-            var dropped: [Kept?] = []
-            while streams.count > Listings.most, let oldest = streams.min(by: { $0.value.lastUse < $1.value.lastUse }) {
-                dropped.append(streams.removeValue(forKey: oldest.key))
-            }
-            while wholes.count > Listings.most || (entries > Listings.mostEntries && wholes.count > 1),
-                let oldest = wholes.min(by: { $0.value.lastUse < $1.value.lastUse })
-            {
-                dropped.append(dropWhole(of: oldest.key))
-            }
-            return dropped
-        }
-
-        mutating func dropWhole(of inode: InodeNumber) -> Kept? {
-            let dropped = wholes.removeValue(forKey: inode)
-            entries -= dropped?.directory.count ?? 0
-            return dropped
+        var hasTooManyEntries: Bool {
+            wholes.count > 1 && wholes.reduce(0) { $0 + $1.count } > Listings.mostEntries
         }
     }
 
     /// The most streams, each with a descriptor; and the most whole listings.
     static let most = 64
-    /// The most entries of whole listings, of some 100 bytes each.
-    ///
-    /// The last used one is kept in any case.
+    /// The most entries of whole listings, of some 100 bytes each; the last used one is kept in any case.
     static let mostEntries = 50_000
 
     private let state = Mutex(State())
@@ -108,20 +75,25 @@ final class Listings: Sendable {
     /// How many are kept.
     var count: Int { state.withLock { $0.streams.count + $0.wholes.count } }
 
+    // Dropped listings are released outside the lock, as they may own descriptors.
+
     /// Keeps a listing for the request that goes on at `offset`.
     func keep(_ directory: OpenDirectory, of inode: InodeNumber, at offset: off_t) {
-        // Released outside the lock: they may own descriptors.
+        let count = directory.count
+        let kept = Kept(inode: inode, offset: offset, directory: directory, count: count ?? 0)
         let dropped = state.withLock { state in
-            var dropped: [Kept?] = []
-            let kept = state.keep(directory)
-            if let count = directory.count {
-                dropped.append(state.dropWhole(of: inode))
-                state.wholes[inode] = kept
-                state.entries += count
-            } else {
-                dropped.append(state.streams.updateValue(kept, forKey: Place(inode: inode, offset: offset)))
+            if count == nil {
+                var dropped = state.streams.extract { $0.inode == inode && $0.offset == offset }
+                state.streams.append(kept)
+                if state.streams.count > Self.most { dropped.append(state.streams.removeFirst()) }
+                return dropped
             }
-            return dropped + state.makeRoom()
+            var dropped = state.wholes.extract { $0.inode == inode }
+            state.wholes.append(kept)
+            while state.wholes.count > Self.most || state.hasTooManyEntries {
+                dropped.append(state.wholes.removeFirst())
+            }
+            return dropped
         }
         withExtendedLifetime(dropped) {}
     }
@@ -129,24 +101,31 @@ final class Listings: Sendable {
     /// Finds a listing that continues at `offset`; a stream is removed from the table.
     func find(of inode: InodeNumber, at offset: off_t) -> OpenDirectory? {
         state.withLock { state in
-            if let whole = state.wholes[inode] { return whole.directory }
-            return state.streams.removeValue(forKey: Place(inode: inode, offset: offset))?.directory
+            if let whole = state.wholes.first(where: { $0.inode == inode }) { return whole.directory }
+            return state.streams.extract { $0.inode == inode && $0.offset == offset }.first?.directory
         }
     }
 
     /// Drops a whole listing, as a caller has come to its end.
     func end(of inode: InodeNumber) {
-        let dropped = state.withLock { $0.dropWhole(of: inode) }
+        let dropped = state.withLock { $0.wholes.extract { $0.inode == inode } }
         withExtendedLifetime(dropped) {}
     }
 
     /// Drops all listings of a directory.
     func forget(_ inode: InodeNumber) {
-        let dropped: [Kept?] = state.withLock { state in
-            guard !state.streams.isEmpty || !state.wholes.isEmpty else { return [] }
-            let places = state.streams.keys.filter { $0.inode == inode }
-            return [state.dropWhole(of: inode)] + places.map { state.streams.removeValue(forKey: $0) }
+        let dropped = state.withLock { state in
+            state.wholes.extract { $0.inode == inode } + state.streams.extract { $0.inode == inode }
         }
         withExtendedLifetime(dropped) {}
+    }
+}
+
+extension Array {
+    /// Removes and returns the elements that meet a condition.
+    fileprivate mutating func extract(where isExtracted: (Element) -> Bool) -> [Element] {
+        let extracted = filter(isExtracted)
+        if !extracted.isEmpty { removeAll(where: isExtracted) }
+        return extracted
     }
 }

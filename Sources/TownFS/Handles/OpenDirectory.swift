@@ -10,7 +10,7 @@ import SystemPackage
 /// An ordinary directory is streamed, with the offsets of the backing file system. One in which signal files can lie is
 /// read as a whole. Its entries and offsets are in the order of a hash of their names, as in ext4: an offset leads to
 /// the same names whatever was created or removed since.
-package final class OpenDirectory: Sendable {
+final class OpenDirectory: Sendable {
     /// One entry, as listed.
     struct Listed: Sendable {
         let name: NodeName
@@ -21,26 +21,16 @@ package final class OpenDirectory: Sendable {
         /// The offset of the next entry.
         var nextOffset: off_t = 0
 
-        init(name: NodeName, number: ino_t, kind: mode_t, nextOffset: off_t = 0) {
-            self.name = name
-            self.number = number
-            self.kind = kind
-            self.nextOffset = nextOffset
-        }
+        /// Whether it is `.` or `..`.
+        var isDots: Bool { name.isDots }
 
-        /// Adds the entry to the reply of READDIR.
-        func add(to reply: inout DirectoryReply) -> Bool {
-            name.withPointer { name in
-                reply.add(FileName(borrowing: name), number: number, mode: kind, nextOffset: nextOffset)
-            }
-        }
-
-        /// Adds the entry to the reply of READDIRPLUS, after a lookup.
+        /// Adds the entry to the reply of READDIR, or with `plus` to that of READDIRPLUS, after a lookup.
         func add(
-            to reply: inout DirectoryReply, _ lookup: (FileName) throws(Errno) -> Entry
+            to reply: inout DirectoryReply, plus: Bool, _ lookup: (FileName) throws(Errno) -> Entry
         ) -> Bool {
             name.withPointer { pointer in
                 let name = FileName(borrowing: pointer)
+                guard plus else { return reply.add(name, number: number, mode: kind, nextOffset: nextOffset) }
                 guard reply.hasRoom(for: name) else { return false }
                 let unknown = Entry.unknown(number: number, mode: kind)
                 if isDots { return reply.add(name, entry: unknown, nextOffset: nextOffset) }
@@ -54,12 +44,6 @@ package final class OpenDirectory: Sendable {
                     return reply.add(name, entry: unknown, nextOffset: nextOffset)
                 }
             }
-        }
-
-        /// Whether it is `.` or `..`.
-        var isDots: Bool {
-            let bytes = name.bytes
-            return bytes.count <= 2 && bytes.allSatisfy { $0 == UInt8(ascii: ".") }
         }
     }
 
@@ -167,11 +151,18 @@ package final class OpenDirectory: Sendable {
 
     /// 1 for `.`, 2 for `..`, and a hash of 62 bits for any other name.
     private static func place(of name: NodeName) -> off_t {
-        let bytes = name.bytes
-        if bytes.count <= 2, bytes.allSatisfy({ $0 == UInt8(ascii: ".") }) { return bytes.count }
+        if name.isDots { return name.bytes.count }
         var hasher = Hasher()
         hasher.combine(name)
         return hasher.finalize() & (1 << 62 - 1) | 4
+    }
+}
+
+extension NodeName {
+    /// Whether it is `.` or `..`.
+    fileprivate var isDots: Bool {
+        let bytes = bytes
+        return bytes.count <= 2 && bytes.allSatisfy { $0 == UInt8(ascii: ".") }
     }
 }
 
@@ -185,9 +176,7 @@ extension Entry {
     }
 }
 
-/// The entries of a backing directory, read in blocks.
-///
-/// The corresponding C function is `getdents64`.
+/// The entries of a backing directory, read in blocks (getdents64(2)).
 struct DirectoryStream: Sendable {
     private let directory: Descriptor
     /// In bytes: some hundred entries.
@@ -197,7 +186,7 @@ struct DirectoryStream: Sendable {
         self.directory = directory
     }
 
-    /// Calls `body` with each entry from `offset` on, until it answers false.
+    /// Calls `body` with each entry from `offset` on, until it returns false.
     ///
     /// The kernel lets only one thread at a time read through one open directory, and what is left of a listing is
     /// taken by one, so no two come here with one descriptor.
@@ -216,33 +205,25 @@ struct DirectoryStream: Sendable {
     }
 
     private func readBlock() throws(Errno) -> [OpenDirectory.Listed] {
-        var failure: Errno?
-        let entries = withUnsafeTemporaryAllocation(byteCount: Self.blockSize, alignment: 8) { room in
-            var entries: [OpenDirectory.Listed] = []
-            do throws(Errno) {
-                let count = try retryingInterrupts {
-                    // because a temporary allocation of more than no bytes has an address.
-                    getdents64(directory.rawValue, room.baseAddress!, room.count)
-                }
-                var position = 0
-                while position < count {
-                    // struct linux_dirent64, getdents(2): d_ino 8, d_off 8, d_reclen 2, d_type 1, d_name
-                    let record = UnsafeRawBufferPointer(rebasing: room[position...])
-                    let size = Int(record.loadUnaligned(fromByteOffset: 16, as: UInt16.self))
-                    let name = record[19..<size].prefix { $0 != 0 }
-                    entries.append(
-                        OpenDirectory.Listed(
-                            name: NodeName(name), number: record.loadUnaligned(as: ino_t.self),
-                            kind: mode_t(record[18]) << 12,
-                            nextOffset: record.loadUnaligned(fromByteOffset: 8, as: off_t.self)))
-                    position += size
-                }
-            } catch {
-                failure = error
-            }
-            return entries
+        var block = [UInt8](repeating: 0, count: Self.blockSize)
+        let count = try retryingInterrupts {
+            // because the block is not empty.
+            block.withUnsafeMutableBytes { getdents64(directory.rawValue, $0.baseAddress!, $0.count) }
         }
-        if let failure { throw failure }
+        var entries: [OpenDirectory.Listed] = []
+        block.withUnsafeBytes { block in
+            var rest = UnsafeRawBufferPointer(rebasing: block.prefix(count))
+            while !rest.isEmpty {
+                // struct linux_dirent64, getdents(2): d_ino 8, d_off 8, d_reclen 2, d_type 1, d_name
+                let size = Int(rest.loadUnaligned(fromByteOffset: 16, as: UInt16.self))
+                entries.append(
+                    OpenDirectory.Listed(
+                        name: NodeName(rest[19..<size].prefix { $0 != 0 }), number: rest.loadUnaligned(as: ino_t.self),
+                        kind: mode_t(rest[18]) << 12,
+                        nextOffset: rest.loadUnaligned(fromByteOffset: 8, as: off_t.self)))
+                rest = UnsafeRawBufferPointer(rebasing: rest[size...])
+            }
+        }
         return entries
     }
 }

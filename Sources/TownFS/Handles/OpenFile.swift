@@ -93,21 +93,15 @@ package final class OpenHandle: Sendable {
 
     var file: any OpenFile { state.withLock { $0.file } }
 
-    /// Records the mode that the kernel is told.
-    func setIOMode(_ ioMode: OpenReply.IOMode) { state.withLock { $0.ioMode = ioMode } }
-
-    /// Records the mode that the kernel is told for a backing file.
+    /// Records the mode that the kernel is told for a file.
     ///
     /// - Returns: That mode; or one in which every read and write is a request, if the handle has another file by now.
-    func setIOMode(_ ioMode: OpenReply.IOMode, for file: BackingFile) -> OpenReply.IOMode {
+    func setIOMode(_ ioMode: OpenReply.IOMode, for file: any OpenFile) -> OpenReply.IOMode {
         state.withLock { state in
             var ioMode = ioMode
             if state.file !== file {
-                if case .passthrough(let backingID, _) = ioMode {
-                    ioMode = .passthrough(backingID, directIO: true)
-                } else {
-                    ioMode = .direct
-                }
+                ioMode =
+                    if case .passthrough(let file, _) = ioMode { .passthrough(file, directIO: true) } else { .direct }
             }
             state.ioMode = ioMode
             return ioMode
@@ -150,6 +144,7 @@ package final class OpenHandle: Sendable {
 /// A file system that keeps its open files in a table: a request with a file handle goes to the open file.
 package protocol HandleFileSystem: FileSystem {
     var files: HandleTable<OpenHandle> { get }
+    var directories: DirectoryHandles { get }
 }
 
 extension HandleFileSystem {
@@ -226,21 +221,19 @@ extension HandleFileSystem {
     package func poll(_ handle: FileHandle, pollHandle: PollHandle?) throws(Errno) -> UInt32 {
         try files[handle].file.poll(pollHandle)
     }
+
+    package func releasedir(_ handle: FileHandle) { _ = directories.opened.remove(handle) }
 }
 
 /// A table from file handles to what they stand for.
 package final class HandleTable<Opened: AnyObject & Sendable>: Sendable {
     private struct State {
         var opened: [FileHandle: Opened] = [:]
-        var next: UInt64
+        /// 0 is `FileHandle.unopened`.
+        var next: UInt64 = 1
     }
 
-    private let state: Mutex<State>
-
-    /// - Parameter first: The first handle to give out.
-    init(from first: FileHandle = FileHandle(rawValue: 1)) {
-        state = Mutex(State(next: first.rawValue))
-    }
+    private let state = Mutex(State())
 
     func insert(_ opened: Opened) -> FileHandle {
         state.withLock { state in
@@ -259,9 +252,7 @@ package final class HandleTable<Opened: AnyObject & Sendable>: Sendable {
         }
     }
 
-    func remove(_ handle: FileHandle) -> Opened? {
-        state.withLock { $0.opened.removeValue(forKey: handle) }
-    }
+    func remove(_ handle: FileHandle) -> Opened? { state.withLock { $0.opened.removeValue(forKey: handle) } }
 
     var all: [Opened] { state.withLock { Array($0.opened.values) } }
 

@@ -10,7 +10,7 @@ import SystemPackage
 /// relative to the town root.
 package final class SignalMounts: Sendable {
     private let town: Town
-    private let signals: SignalDirectories
+    private let signals: SignalDirectory
     private let mounts = Mounts()
     /// The file system over `.pulse`.
     package let pulse: PulseFileSystem
@@ -31,7 +31,7 @@ package final class SignalMounts: Sendable {
     /// - Parameter server: The part of `.pulse/status.json` that only the process knows.
     package init(of town: Town, server: @escaping @Sendable () -> TownStatus.Server) {
         self.town = town
-        signals = SignalDirectories(town: town)
+        signals = SignalDirectory(rootOf: town)
         pulse = PulseFileSystem(
             of: town, signals: signals, top: .root, treeCounts: { [mounts] in mounts.counts }, server: server)
     }
@@ -47,7 +47,7 @@ package final class SignalMounts: Sendable {
         town.backing.addMountpoint(path, directory)
         do throws(Errno) {
             let fileSystem = try TreeFileSystem(
-                town, covering: .directory(path), root: town.backing.directory(at: path), signals: signals)
+                town, covering: path, root: town.backing.directory(at: path), signals: signals)
             mounts.byPath.withLock { $0[path] = fileSystem }
             return fileSystem
         } catch {
@@ -111,21 +111,5 @@ extension SignalMounts: DetachableFileSystem {
 
     package func invalidateEverything(names: Bool) {
         for fileSystem in mounts.all { fileSystem.invalidateEverything(names: names) }
-    }
-}
-
-/// The part of a town that one mount covers.
-enum SignalMount {
-    /// The whole town, with `.pulse` in its root.
-    case town
-    /// A directory that can hold signal files, by its path relative to the town root.
-    case directory([UInt8])
-
-    /// Relative to the town root.
-    var path: [UInt8] {
-        switch self {
-        case .town: []
-        case .directory(let path): path
-        }
     }
 }

@@ -41,8 +41,8 @@ extension Journal {
     }
 }
 
-extension SignalDirectories {
-    /// Restores the signal files of an earlier worker.
+extension SignalDirectory {
+    /// Restores the signal files that an earlier worker has left in the town, of which this is the root.
     ///
     /// Dirty ones are scheduled for write-back. An unlink that was interrupted is completed, so that the kernel's
     /// repeated request finds no file.
@@ -51,7 +51,7 @@ extension SignalDirectories {
         for (path, event) in journal.replay() {
             let (parent, name) = path.parentAndName
             // The patterns may have changed. The keeper will write it back.
-            guard let directory = directory(at: parent), directory.scope.matches(name.bytes) else { continue }
+            guard let directory = descendant(parent), directory.scope.matches(name.bytes) else { continue }
             switch event {
             case .content(let content):
                 parents.insert(parent)
@@ -87,7 +87,7 @@ extension SignalFile {
             state.clean = isDirty ? 0 : 1
             // It is not known what the kernel caches, and which threads are writing.
             state.caching.sendValid(of: nil, for: Self.attributeTimeout, at: now)
-            state.caching.recordWriter(0, at: now)
+            state.caching.recordChange(by: 0, at: now)
         }
     }
 

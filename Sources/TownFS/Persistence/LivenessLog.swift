@@ -54,8 +54,8 @@ final class LivenessLog: LivenessPersistence {
 
     func removeRecord(of subject: RecordSubject) { remove(subject, Kind.runtime, Kind.signal) }
 
-    func saveTombstone(_ stamp: HLCTimestamp, until deadline: ContinuousClock.Instant, of subject: RecordSubject) {
-        let room = Self.room(for: subject) + 64 + stamp.codedSize
+    func save(_ tombstone: LivenessTable.Tombstone, of subject: RecordSubject) {
+        let room = Self.room(for: subject) + 64 + tombstone.stamp.codedSize
         switch subject {
         case .runtime(let id):
             buffer.begin(Kind.runtimeTombstone, room: room)
@@ -65,8 +65,8 @@ final class LivenessLog: LivenessPersistence {
             buffer.put(path.bytes)
         }
         buffer.endKey()
-        buffer.put(deadline.sinceBoot)
-        buffer.put(stamp)
+        buffer.put(tombstone.deadline)
+        buffer.put(tombstone.stamp)
         buffer.end()
     }
 
@@ -381,7 +381,7 @@ private struct Decoder {
             guard let process = try process(&reader) else { throw ByteReader.Malformed() }
             let time = try reader.wallTime()
             exit = Record.Exit(
-                of: process, noticedAt: time, at: ContinuousClock.Instant(sinceBoot: try reader.duration()))
+                of: process, noticedAt: time, at: ContinuousClock.Instant(offset: try reader.duration()))
         }
         let own = try document(&reader)
         let shared = try document(&reader)
@@ -396,7 +396,7 @@ private struct Decoder {
 
     private mutating func touch(_ reader: inout ByteReader) throws(ByteReader.Malformed) -> Touch {
         let time = try reader.wallTime()
-        let at = ContinuousClock.Instant(sinceBoot: try reader.duration())
+        let at = ContinuousClock.Instant(offset: try reader.duration())
         let ttl = try reader.duration()
         let stamp = try stamp(&reader)
         let request = try reader.number(UInt64.self)
@@ -431,10 +431,10 @@ private struct Decoder {
         return (number, event)
     }
 
-    mutating func tombstone(_ value: UnsafeRawBufferPointer) -> SavedLiveness.Tombstone? {
+    mutating func tombstone(_ value: UnsafeRawBufferPointer) -> LivenessTable.Tombstone? {
         var reader = ByteReader(value)
         guard let deadline = try? reader.duration(), let stamp = try? stamp(&reader) else { return nil }
-        return SavedLiveness.Tombstone(stamp: stamp, deadline: deadline)
+        return LivenessTable.Tombstone(stamp: stamp, deadline: deadline)
     }
 
     func tally(_ value: UnsafeRawBufferPointer) -> LivenessTally? {

@@ -18,17 +18,11 @@ struct StartupScan {
         now = town.now
     }
 
-    /// Scans the whole town.
+    /// Scans a directory and those under it.
     ///
     /// Does not enter directories that only `**` matches, as these are all directories. Skips what cannot be read.
-    mutating func run() {
-        scan(in: town.root, path: [], scope: town.configuration.patterns.root)
-    }
-
-    /// Scans what a mount covers.
-    mutating func run(under mount: SignalMount, in root: Descriptor, _ signals: SignalDirectories) {
-        guard let directory = signals.directory(under: mount) else { return }
-        scan(in: root, path: directory.path, scope: directory.scope)
+    mutating func run(in directory: Descriptor, _ signals: SignalDirectory) {
+        scan(in: directory, path: signals.path, scope: signals.scope)
     }
 
     private mutating func scan(in directory: Descriptor, path: [UInt8], scope: SignalPatterns.Scope) {

@@ -15,9 +15,7 @@ struct ProcessFiles {
     /// Enough for the first words of a command line.
     private static let maximumCommandLineSize = 4096
 
-    /// Whether `/proc` belongs to this process's pid namespace.
-    ///
-    /// If not, its numbers are not those of requests.
+    /// Whether `/proc` belongs to this process's pid namespace; if not, its numbers are not those of requests.
     static let isOwnNamespace: Bool = withUnsafeTemporaryAllocation(of: CChar.self, capacity: 32) { room in
         let count = readlink("/proc/self", room.baseAddress!, room.count)
         return count > 0 && "\(getpid())".utf8.elementsEqual(room[..<count].lazy.map(UInt8.init(bitPattern:)))
@@ -41,9 +39,7 @@ struct ProcessFiles {
         try OwnedDescriptor(opening: "/proc/\(number)/\(name)", in: AT_FDCWD, O_RDONLY)
     }
 
-    /// The identity claims of command line and environment, and the program's name.
-    ///
-    /// Unreadable files count as empty.
+    /// The identity claims of command line and environment, and the program's name; unreadable files count as empty.
     func claims() -> (claims: IdentityClaims, program: String) {
         let commandLine = bytes(of: "cmdline", atMost: Self.maximumCommandLineSize)
         let path = commandLine.prefix { $0 != 0 }
@@ -71,8 +67,10 @@ struct ProcessFiles {
 
     /// The process (`Tgid` in proc(5)) that a thread belongs to; nil after its end.
     func process() -> pid_t? {
+        // Most callers are main threads, and reading `status` takes as long as a request.
+        if clinux_is_main_thread(number) { return number }
         // Tgid is one of the first lines.
-        Self.field("Tgid", in: bytes(of: "status", atMost: 512)).flatMap { pid_t($0) }
+        return Self.field("Tgid", in: bytes(of: "status", atMost: 512)).flatMap { pid_t($0) }
     }
 
     /// The supplementary groups (`Groups` in proc(5)), and whether CAP_FSETID is effective; nil after its end.
@@ -116,17 +114,13 @@ enum ProcessIdentity {
     }
 }
 
-/// `/proc/<pid>/stat` of a thread.
-///
-/// Field numbers are those of proc(5).
+/// `/proc/<pid>/stat` of a thread; field numbers are those of proc(5).
 struct ProcessStat: Hashable, Sendable {
     /// Identifies one program that a thread runs: execve(2) changes the memory layout.
     ///
     /// If addresses of another user's process are hidden, the name is used.
     struct Image: Hashable, Sendable {
-        /// Field 22, in clock ticks since boot.
-        ///
-        /// Distinguishes processes with the same number.
+        /// Field 22, in clock ticks since boot; distinguishes processes with the same number.
         let startTime: UInt64
         fileprivate let startCode: UInt64
         fileprivate let startStack: UInt64

@@ -22,9 +22,7 @@ struct RootProcesses: Sendable {
         var runtimes: Set<RuntimeID> = []
     }
 
-    /// A process that has ended.
-    ///
-    /// Releasing it closes the descriptor.
+    /// A process that has ended; releasing it closes the descriptor.
     struct Ended {
         let process: Process
         /// Runtimes without another root process.
@@ -43,9 +41,7 @@ struct RootProcesses: Sendable {
     /// The watched process with this number.
     func process(_ pid: pid_t) -> Process? { watched[pid]?.process }
 
-    /// Adds a process with its pidfd.
-    ///
-    /// No process with this number may be watched.
+    /// Adds a process with its pidfd; no process with this number may be watched.
     mutating func watch(_ process: Process, _ descriptor: Descriptor) {
         watched[process.pid] = Watched(process: process, descriptor: descriptor)
     }

@@ -29,11 +29,11 @@ final class DocumentAccess: Sendable {
     private static let limit: Duration = .milliseconds(100)
 
     private let backing: BackingTree
-    private let signals: SignalDirectories
+    private let signals: SignalDirectory
     private let server = geteuid()
     private let threads = HelperThreads()
 
-    init(in backing: BackingTree, _ signals: SignalDirectories) {
+    init(in backing: BackingTree, _ signals: SignalDirectory) {
         self.backing = backing
         self.signals = signals
     }

@@ -95,9 +95,7 @@ final class EventStream: Sendable {
         for reader in waiting { reader.serve() }
     }
 
-    /// Ends the thread.
-    ///
-    /// Pending reads end with the mount.
+    /// Ends the thread; pending reads end with the mount.
     func close() {
         state.withLock { $0.isClosing = true }
         notifier.events.signal()

@@ -3,15 +3,10 @@ import SystemPackage
 
 /// JSON of `.pulse` and of the command: keys in snake case, sorted and pretty-printed.
 package enum JSONText {
-    package enum Keys {
-        case inSnakeCase
-        case unchanged
-    }
-
     /// Nil if the text is not a JSON text of such a value.
-    package static func decode<Value: Decodable>(_ text: String, keys: Keys = .inSnakeCase) -> Value? {
+    package static func decode<Value: Decodable>(_ text: String) -> Value? {
         let decoder = JSONDecoder()
-        if keys == .inSnakeCase { decoder.keyDecodingStrategy = .convertFromSnakeCase }
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
         return try? decoder.decode(Value.self, from: Data(text.utf8))
     }
 

@@ -12,7 +12,7 @@ final class PulseContent: Sendable {
     private let counts: @Sendable () -> TownStatus.FileSystem
 
     init(
-        of town: Town, signals: SignalDirectories, server: @escaping @Sendable () -> TownStatus.Server,
+        of town: Town, signals: SignalDirectory, server: @escaping @Sendable () -> TownStatus.Server,
         counts: @escaping @Sendable () -> TownStatus.FileSystem
     ) {
         self.town = town

@@ -16,13 +16,8 @@ import SystemPackage
 ///
 /// It is found by name alone: no program that walks the town meets it. The content of a file is made when it is opened
 /// or its status is read. A directory exists while there is a runtime in it.
-package final class PulseFileSystem: HandleFileSystem, DirectoryFileSystem {
+package final class PulseFileSystem: HandleFileSystem {
     static let name = Array(".pulse".utf8)
-
-    /// Handles from here on are of `.pulse`; those of the tree are counted from 1.
-    private static let firstHandle = FileHandle(rawValue: 1 << 63)
-
-    static func owns(_ handle: FileHandle) -> Bool { handle.rawValue >= firstHandle.rawValue }
 
     /// See `TreeFileSystem.generation`.
     private let generation = UInt32.random(in: 1...UInt32.max)
@@ -32,29 +27,34 @@ package final class PulseFileSystem: HandleFileSystem, DirectoryFileSystem {
     private let content: PulseContent
     private let alive: AliveDirectory
     private let town: Town
-    private let signals: SignalDirectories
-    package let files = HandleTable<OpenHandle>(from: firstHandle)
-    package let directories = DirectoryHandles(from: firstHandle)
+    private let signals: SignalDirectory
+    package let files: HandleTable<OpenHandle>
+    package let directories: DirectoryHandles
 
     /// - Parameters:
     ///   - signals: All of the town: fsync(2) of `.pulse` writes their documents back.
     ///   - top: The inode of `.pulse`: the root where it is a mount of its own.
+    ///   - files, directories: Those of the tree, if it is in one mount with `.pulse`.
     ///   - treeCounts: The inodes and open files of the mounts of the town's tree.
     ///   - server: The part of `status.json` that only the process knows.
     init(
-        of town: Town, signals: SignalDirectories, top: InodeNumber = PulseInodes.top,
+        of town: Town, signals: SignalDirectory, top: InodeNumber = PulseInodes.top,
+        files: HandleTable<OpenHandle> = HandleTable(), directories: DirectoryHandles = DirectoryHandles(),
         treeCounts: @escaping @Sendable () -> TownStatus.FileSystem,
         server: @escaping @Sendable () -> TownStatus.Server
     ) {
         self.town = town
         self.signals = signals
+        self.files = files
+        self.directories = directories
         let inodes = PulseInodes(top: top)
         self.inodes = inodes
         alive = AliveDirectory(of: town)
         content = PulseContent(of: town, signals: signals, server: server) { [files] in
             var counts = treeCounts()
             counts.inodes += inodes.count
-            counts.openFiles += files.count
+            // A mount of its own has handles of its own.
+            if inodes.top == .root { counts.openFiles += files.count }
             return counts
         }
     }
@@ -314,18 +314,12 @@ package final class PulseFileSystem: HandleFileSystem, DirectoryFileSystem {
 
     // MARK: Directories
 
-    package var connection: Connection? { nil }
-
-    package func isListingKept(_ inode: InodeNumber) -> Bool { false }
-
-    package func listedEntry(
-        _ name: FileName, in parent: InodeNumber, for request: Request
-    ) throws(Errno) -> Entry { try lookup(name, in: parent, for: request) }
-
-    package func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory { try openDirectory(inode) }
+    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
+        OpenDirectoryReply(handle: directories.opened.insert(try openDirectory(inode)))
+    }
 
     /// - Throws: ENOTDIR.
-    package func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+    private func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let entries = try entries(of: node(inode)).map { name, node in
             OpenDirectory.Listed(
                 name: NodeName(Array(name.utf8)), number: node.number, kind: node.isDirectory ? S_IFDIR : S_IFREG)
@@ -346,6 +340,16 @@ package final class PulseFileSystem: HandleFileSystem, DirectoryFileSystem {
             let nodes = listing.directories.map { PulseNode.runtimes($0.0) } + listing.runtimes.map { .runtime($0.0) }
             return nodes.map { ($0.name, $0) }
         }
+    }
+
+    package func readdir(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, plus: Bool, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        try directories.list(
+            inode, handle, from: offset, plus: plus, into: &reply, isKept: { false },
+            open: { () throws(Errno) in try openDirectory(inode) },
+            lookup: { (name) throws(Errno) in try lookup(name, in: inode, for: request) })
     }
 
     /// Of `.pulse` itself: writes every document back.

@@ -3,42 +3,48 @@ import SystemPackage
 
 /// The content of `.pulse/runtimes/<id>.json`.
 ///
-/// Field names are its JSON keys, in snake case. Keys are only ever added.
-struct RuntimeReport: Encodable, Sendable {
+/// Field names are its JSON keys, in snake case. Keys are only ever added; those that an older worker does not write
+/// are nil.
+package struct RuntimeReport: Codable, Sendable {
     /// The last touch.
-    struct Evidence: Encodable, Sendable {
+    package struct Evidence: Codable, Sendable {
         /// `written`, `renamed`, `attributes`, `command` or `activity`.
-        let source: String
+        package var source: String?
         /// The evidence that named the runtime: `path`, a variable's name, `document`, `directory` or `command`.
-        let by: String?
+        package var by: String?
         /// The signal file, by its path in the town.
-        let signal: String?
+        package var signal: String?
         /// By the clock of this host, RFC 3339.
-        let receivedAt: String
+        package var receivedAt: String?
         /// The host that received it.
-        let host: String
+        package var host: String?
         /// The process that made the touch.
-        let pid: Int32?
-        let program: String?
+        package var pid: Int32?
+        package var program: String?
     }
 
-    let id: String
-    /// `alive`, `expired` or `exited`.
-    let state: String
-    let evidence: Evidence
+    package let id: String
+    /// `alive`, `expired` or `exited`; the command also says `never`, of an unknown runtime.
+    package let state: String
+    package var evidence: Evidence?
     /// Since the last touch.
-    let ageSeconds: Double
+    package var ageSeconds: Double?
     /// Until the runtime expires; 0 if it has, or has exited.
-    let ttlLeftSeconds: Double
+    package var ttlLeftSeconds: Double?
     /// When its root process ended, RFC 3339.
-    let exitedAt: String?
+    package var exitedAt: String?
     /// The root process that is watched, or that has ended.
-    let rootPid: Int32?
-    let lastCommand: String?
+    package var rootPid: Int32?
+    package var lastCommand: String?
     /// The agent's own state in its document: working, idle, exiting, stuck.
-    let reportedState: String?
+    package var reportedState: String?
     /// The last document, as it was written.
-    let document: String?
+    package var document: String?
+
+    package init(id: String, state: String) {
+        self.id = id
+        self.state = state
+    }
 
     /// - Parameters:
     ///   - host: This one, where the record was made unless it says otherwise.
@@ -50,8 +56,7 @@ struct RuntimeReport: Encodable, Sendable {
     ) {
         let touch = record.touch
         let state = record.state(at: now)
-        self.id = id.description
-        self.state = state.rawValue
+        self.init(id: id.description, state: state.rawValue)
         evidence = Evidence(
             source: touch.source.rawValue, by: touch.evidence?.description,
             signal: touch.signal.map { String(printable: $0) }, receivedAt: touch.receivedAt.rfc3339,

@@ -40,8 +40,9 @@ final class SignalDirectory: Sendable {
     }
 
     /// The town root.
-    convenience init(root scope: SignalPatterns.Scope, town: Town) {
-        self.init(NodeName([]), in: nil, scope: scope, town: town, isDetached: false)
+    convenience init(rootOf town: Town) {
+        self.init(NodeName([]), in: nil, scope: town.configuration.patterns.root, town: town, isDetached: false)
+        restore(from: town.journal, of: town)
     }
 
     private init(
@@ -85,6 +86,22 @@ final class SignalDirectory: Sendable {
         }
     }
 
+    /// The object of a directory under this one; nil if no signal file can lie in it or under it.
+    ///
+    /// - Parameter path: Relative to this directory; empty for itself.
+    func descendant(_ path: [UInt8]) -> SignalDirectory? { descendant(path) { $0.child($1) } }
+
+    /// The object of a directory under this one, if there is one.
+    private func knownDescendant(_ path: [UInt8]) -> SignalDirectory? { descendant(path) { $0.knownChild($1) } }
+
+    private func descendant(
+        _ path: [UInt8], _ child: (SignalDirectory, NodeName) -> SignalDirectory?
+    ) -> SignalDirectory? {
+        path.split(separator: UInt8(ascii: "/")).reduce(self) { directory, name in
+            directory.flatMap { child($0, NodeName(name)) }
+        }
+    }
+
     private func removeChild(_ name: NodeName, _ id: ObjectIdentifier) {
         state.withLock { state in
             guard state.children[name]?.id == id else { return }
@@ -92,6 +109,9 @@ final class SignalDirectory: Sendable {
             state.children.shrinkIfSparse()
         }
     }
+
+    /// The objects at and under a path that exist already.
+    func all(under path: [UInt8]) -> [SignalDirectory] { knownDescendant(path)?.subtree ?? [] }
 
     /// This object and the objects under it, parents first.
     var subtree: [SignalDirectory] {
@@ -146,6 +166,12 @@ final class SignalDirectory: Sendable {
     func known(_ name: NodeName) -> SignalFile? {
         state.withLock { $0.files[name] }
     }
+
+    /// The signal file of a name in a directory under this one, if there is an object for it.
+    func known(_ name: NodeName, in path: [UInt8]) -> SignalFile? { knownDescendant(path)?.known(name) }
+
+    /// The signal files known at and under a path.
+    func allFiles(under path: [UInt8]) -> [SignalFile] { all(under: path).flatMap(\.knownFiles) }
 
     /// The signal file of a name; in a detached directory, an unlinked one.
     func file(_ name: NodeName) -> SignalFile {
@@ -206,55 +232,5 @@ extension Dictionary {
     fileprivate mutating func shrinkIfSparse() {
         guard capacity > 64, count * 8 < capacity else { return }
         self = Dictionary(uniqueKeysWithValues: map { ($0.key, $0.value) })
-    }
-}
-
-/// The tree of directories in which signal files can lie; paths are relative to the town root.
-final class SignalDirectories: Sendable {
-    let root: SignalDirectory
-
-    init(town: Town) {
-        root = SignalDirectory(root: town.configuration.patterns.root, town: town)
-        restore(from: town.journal, of: town)
-    }
-
-    /// The object of the directory `name` in `parent`; nil if no signal file can lie in it or under it.
-    func directory(_ name: NodeName, in parent: SignalDirectory?) -> SignalDirectory? {
-        parent?.child(name)
-    }
-
-    /// The object of a mount's root; nil if no signal file can lie in it or under it.
-    func directory(under mount: SignalMount) -> SignalDirectory? {
-        switch mount {
-        case .town: root
-        case .directory(let path): directory(at: path)
-        }
-    }
-
-    /// The object of a directory by its path.
-    func directory(at path: [UInt8]) -> SignalDirectory? { root.descendant(path) { $0.child($1) } }
-
-    /// The object of a directory, if there is one.
-    private func known(_ path: [UInt8]) -> SignalDirectory? {
-        root.descendant(path) { $0.knownChild($1) }
-    }
-
-    /// The signal file of a name in the directory at a path, if there is an object for it.
-    func known(_ name: NodeName, in path: [UInt8]) -> SignalFile? { known(path)?.known(name) }
-
-    /// The objects at and under a path that exist already.
-    func all(under path: [UInt8]) -> [SignalDirectory] { known(path)?.subtree ?? [] }
-
-    /// The signal files known at and under a path.
-    func allFiles(under path: [UInt8]) -> [SignalFile] { all(under: path).flatMap(\.knownFiles) }
-}
-
-extension SignalDirectory {
-    fileprivate func descendant(
-        _ path: [UInt8], _ child: (SignalDirectory, NodeName) -> SignalDirectory?
-    ) -> SignalDirectory? {
-        path.split(separator: UInt8(ascii: "/")).reduce(self) { directory, name in
-            directory.flatMap { child($0, NodeName(name)) }
-        }
     }
 }

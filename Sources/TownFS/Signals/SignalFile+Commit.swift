@@ -93,7 +93,7 @@ extension SignalFile {
                 } else {
                     state.replacePresence(with: .committed(content))
                 }
-                state.caching.recordWriter(request.thread, at: now.instant)
+                state.caching.recordChange(by: request.thread, at: now.instant)
                 let notification = town.liveness.apply(
                     Touch(
                         signal: path, runtime: attribution.runtime, receivedAt: now.wall, at: now.instant,

@@ -173,7 +173,7 @@ final class SignalFile: Sendable {
                     isMeeting = state.handles.contains { other in
                         readers.contains { $0 === other } || !handles.contains { $0 === other }
                     }
-                    state.caching.recordWriter(request.thread, at: now)
+                    state.caching.recordChange(by: request.thread, at: now)
                 } else {
                     isMeeting =
                         state.caching.isContended(for: request.thread, at: now)
@@ -186,7 +186,7 @@ final class SignalFile: Sendable {
             // The opening threads may end before the first fstat.
             if handle.isWritable {
                 for reader in readers { _ = reader.process }
-            } else if state.withLock({ $0.caching.isContended(for: request.thread, at: now) }) {
+            } else if state.withLock({ $0.caching.isBusy(for: request.thread, at: now) }) {
                 _ = handle.process
             }
             return .opened(handle, invalidatesAttributes: invalidates)
@@ -272,9 +272,7 @@ final class SignalFile: Sendable {
         return handle
     }
 
-    /// Forgets an open file that was closed.
-    ///
-    /// A file that was created and never committed does not exist then.
+    /// Forgets an open file that was closed; a file that was created and never committed does not exist then.
     func deregister(_ handle: SignalOpenFile) {
         state.withLock { state in
             state.handles.removeAll { $0 === handle }

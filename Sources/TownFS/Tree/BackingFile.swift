@@ -16,10 +16,6 @@ final class BackingFile: OpenFile {
         let devices: DeviceInodeMap
     }
 
-    private struct State {
-        var opened: Descriptor?
-    }
-
     /// The descriptor of an open file: O_PATH if it is only read, else opened with the caller's flags.
     let path: Descriptor
     /// The caller's flags of open(2).
@@ -29,7 +25,7 @@ final class BackingFile: OpenFile {
     /// What it was when it was opened; nil if nothing depends on that, or it would not tell.
     private let status: FileStatus?
     private let context: Context
-    private let state: Mutex<State>
+    private let opened: Mutex<Descriptor?>
 
     /// - Parameters:
     ///   - opened: Opened with the caller's flags.
@@ -41,7 +37,7 @@ final class BackingFile: OpenFile {
         self.flags = flags
         self.user = user
         self.status = status ?? (flags & O_ACCMODE != O_RDONLY ? try? FileStatus(of: opened.rawValue) : nil)
-        state = Mutex(State(opened: opened))
+        self.opened = Mutex(opened)
     }
 
     /// To be opened for reading if need be.
@@ -51,7 +47,7 @@ final class BackingFile: OpenFile {
         self.context = context
         flags = O_RDONLY
         status = try? FileStatus(of: path.rawValue)
-        state = Mutex(State())
+        opened = Mutex(nil)
     }
 
     var isWritable: Bool { flags & O_ACCMODE != O_RDONLY }
@@ -82,12 +78,12 @@ final class BackingFile: OpenFile {
     /// A descriptor to read from and, if the flags allow it, to write to.
     var descriptor: Descriptor {
         get throws(Errno) {
-            if let opened = state.withLock({ $0.opened }) { return opened }
+            if let opened = opened.withLock({ $0 }) { return opened }
             // Of two threads that come here at once, one opens in vain.
-            let opened = try path.reopened(O_RDONLY)
-            return state.withLock { state in
-                if state.opened == nil { state.opened = opened }
-                return state.opened ?? opened
+            let reopened = try path.reopened(O_RDONLY)
+            return opened.withLock { opened in
+                opened = opened ?? reopened
+                return opened ?? reopened
             }
         }
     }
@@ -158,9 +154,7 @@ final class BackingFile: OpenFile {
 }
 
 extension Descriptor {
-    /// Reads or sets file attributes (lsattr, chattr) and project ids; ENOTTY for any other command.
-    ///
-    /// The kernel has checked who may set what.
+    /// Reads or sets file attributes (lsattr, chattr) and project ids, as the kernel has permitted; ENOTTY otherwise.
     func attributesIOCTL(_ command: UInt32, _ argument: UnsafeMutableRawBufferPointer) throws(Errno) {
         let size: Int
         switch command {

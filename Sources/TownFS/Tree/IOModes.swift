@@ -68,16 +68,12 @@ final class IOModes: Sendable {
     private let mayKeepPages: Atomic<Bool>
     private let state = Mutex(State())
 
-    init(keepsPages: Bool) {
-        mayKeepPages = Atomic(keepsPages)
-    }
+    init(keepsPages: Bool) { mayKeepPages = Atomic(keepsPages) }
 
     private var keepsPages: Bool { mayKeepPages.load(ordering: .relaxed) }
 
     /// From now on the kernel drops a file's pages at each open.
-    func stopKeepingPages() {
-        mayKeepPages.store(false, ordering: .relaxed)
-    }
+    func stopKeepingPages() { mayKeepPages.store(false, ordering: .relaxed) }
 
     /// Inodes of open backing files whose reads the kernel serves from its page cache.
     var cachedInodes: [InodeNumber] {
@@ -86,9 +82,7 @@ final class IOModes: Sendable {
         }
     }
 
-    func connect(to connection: Connection) {
-        state.withLock { $0.connection = connection }
-    }
+    func connect(to connection: Connection) { state.withLock { $0.connection = connection } }
 
     /// Whether backing files can be registered.
     var supportsPassthrough: Bool { connection?.supportsPassthrough ?? false }
@@ -150,9 +144,7 @@ final class IOModes: Sendable {
     }
 
     /// Drops the state of an inode that the kernel has forgotten, with its pages.
-    func forget(_ inode: InodeNumber) {
-        state.withLock { _ = $0.withValidPages.remove(inode) }
-    }
+    func forget(_ inode: InodeNumber) { state.withLock { _ = $0.withValidPages.remove(inode) } }
 
     /// Counts a release.
     func leave(_ inode: InodeNumber) {

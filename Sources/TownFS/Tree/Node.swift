@@ -91,9 +91,7 @@ struct Node: Sendable {
     }
 
     /// Whether this is the node of the file that was found.
-    func matches(_ found: ExtendedStatus) -> Bool {
-        found.matches(identity, born: birth)
-    }
+    func matches(_ found: ExtendedStatus) -> Bool { found.matches(identity, born: birth) }
 
     // MARK: Rare fields
 

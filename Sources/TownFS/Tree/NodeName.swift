@@ -1,8 +1,6 @@
 import Fuse
 
-/// A file name that outlives its request: its bytes and a terminating NUL.
-///
-/// Names of up to 22 bytes are stored inline.
+/// A file name that outlives its request: its bytes, inline up to 22, and a terminating NUL.
 struct NodeName: Sendable {
     private enum Storage: Sendable {
         /// Padded with NUL.
@@ -12,9 +10,7 @@ struct NodeName: Sendable {
 
     private let storage: Storage
 
-    init(_ name: FileName) {
-        self.init(UnsafeBufferPointer(start: name.pointer, count: name.bytes.count))
-    }
+    init(_ name: FileName) { self.init(name.bytes) }
 
     /// `bytes` hold no NUL.
     init(_ bytes: some Collection<UInt8>) {
@@ -24,16 +20,6 @@ struct NodeName: Sendable {
             storage = .short(short)
         } else {
             storage = .long(bytes.map(CChar.init(bitPattern:)) + [0])
-        }
-    }
-
-    private init(_ name: UnsafeBufferPointer<CChar>) {
-        if name.count < 23 {
-            var short: [23 of CChar] = .init(repeating: 0)
-            for index in name.indices { short[index] = name[index] }
-            storage = .short(short)
-        } else {
-            storage = .long(name + [0])
         }
     }
 

@@ -20,6 +20,7 @@ extension NodeStore.State {
     mutating func hasShrunk() -> Bool {
         guard peak > 1024, nodes.count * 2 < peak else { return false }
         peak = nodes.count
+        nodes.shrinkIndex()
         return true
     }
 
@@ -64,12 +65,15 @@ extension NodeStore.State {
         while next != .root, let node = nodes[next], node.lookups == 0, node.firstChild == 0 {
             nodes.unlink(next)
             nodes.remove(next)
-            if let file = node.signalFile, bySignal[ObjectIdentifier(file)] == next {
-                bySignal[ObjectIdentifier(file)] = nil
-            }
+            removeSignal(node.signalFile, of: next)
             removed.append(node)
             next = node.parent
         }
+    }
+
+    /// Gives a signal file a new inode at its next lookup, if this one is its inode.
+    mutating func removeSignal(_ file: SignalFile?, of inode: InodeNumber) {
+        if let file, bySignal[ObjectIdentifier(file)] == inode { bySignal[ObjectIdentifier(file)] = nil }
     }
 
     /// The names to walk from the nearest descriptor or export handle; none if the inode itself has a descriptor.
@@ -107,9 +111,7 @@ extension NodeStore.State {
         ring.compactMap(\.self).compactMap { dropDescriptor(of: $0) }
     }
 
-    /// Caches a descriptor.
-    ///
-    /// - Returns: The one that was evicted, to be closed outside the lock.
+    /// Caches a descriptor, and returns the one that was evicted, to be closed outside the lock.
     mutating func keep(
         _ descriptor: Descriptor, for inode: InodeNumber, identity: FileIdentity
     ) -> NodeStore.Evicted? {

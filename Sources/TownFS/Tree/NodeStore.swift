@@ -74,9 +74,7 @@ final class NodeStore: Sendable {
         return node
     }
 
-    /// Records that a shared mapping may change a file from now on.
-    ///
-    /// - Returns: False if that was recorded before.
+    /// Records that a shared mapping may change a file from now on; false if that was recorded before.
     func markMapped(of inode: InodeNumber) -> Bool {
         state.withLock { state in
             guard let node = state.nodes[inode], !node.mayBeMapped else { return false }
@@ -87,9 +85,7 @@ final class NodeStore: Sendable {
 
     // MARK: Capabilities
 
-    /// Whether a file is known to have no `security.capability`.
-    ///
-    /// The kernel asks for it before writes and chown(2).
+    /// Whether a file is known to have no `security.capability`: asked before writes and chown(2).
     func hasNoCapability(_ inode: InodeNumber) -> Bool {
         state.withLock { $0.nodes[inode]?.capability == .absent }
     }
@@ -120,9 +116,7 @@ final class NodeStore: Sendable {
         }
     }
 
-    /// All inodes that the kernel knows, and the names under which it does.
-    ///
-    /// The root has no name.
+    /// All inodes that the kernel knows, and the names under which it does; the root has none.
     var names: [(inode: InodeNumber, parent: InodeNumber, name: NodeName)] {
         state.withLock { state in
             var names: [(InodeNumber, InodeNumber, NodeName)] = []
@@ -289,9 +283,7 @@ final class NodeStore: Sendable {
         }
     }
 
-    /// Counts a lookup of a signal file as an inode other than its first.
-    ///
-    /// - Parameter known: That inode, if an earlier lookup returned it.
+    /// Counts a lookup of a signal file as an inode other than its first: `known`, if an earlier lookup returned that.
     func remember(
         separately file: SignalFile, _ known: InodeNumber?, named name: NodeName, in parent: InodeNumber
     ) -> InodeNumber {
@@ -386,14 +378,10 @@ final class NodeStore: Sendable {
     }
 
     /// The inode of a backing file, if the kernel knows it.
-    func inode(of identity: FileIdentity) -> InodeNumber? {
-        state.withLock { $0.nodes.inode(of: identity) }
-    }
+    func inode(of identity: FileIdentity) -> InodeNumber? { state.withLock { $0.nodes.inode(of: identity) } }
 
     /// The inode of a signal file, if the kernel knows it.
-    func inode(of file: SignalFile) -> InodeNumber? {
-        state.withLock { $0.bySignal[ObjectIdentifier(file)] }
-    }
+    func inode(of file: SignalFile) -> InodeNumber? { state.withLock { $0.bySignal[ObjectIdentifier(file)] } }
 
     /// Makes an inode that of a signal file.
     func assign(_ inode: InodeNumber, to file: SignalFile, named name: NodeName, in parent: InodeNumber) {
@@ -402,9 +390,7 @@ final class NodeStore: Sendable {
         state.withLock { state in
             guard let node = state.nodes[inode] else { return }
             state.nodes.unindex(inode)
-            if let former = node.signalFile, state.bySignal[ObjectIdentifier(former)] == inode {
-                state.bySignal[ObjectIdentifier(former)] = nil
-            }
+            state.removeSignal(node.signalFile, of: inode)
             dropped = node.descriptor
             state.place(inode, at: name, in: parent, signals: nil, removing: &removed)
             state.nodes[inode]?.nameKind = .signal(file)
@@ -420,7 +406,7 @@ final class NodeStore: Sendable {
         var removed: [Node] = []
         state.withLock { state in
             guard let former = state.nodes[inode]?.signalFile else { return }
-            if state.bySignal[ObjectIdentifier(former)] == inode { state.bySignal[ObjectIdentifier(former)] = nil }
+            state.removeSignal(former, of: inode)
             state.place(inode, at: name, in: parent, signals: nil, removing: &removed)
             state.nodes[inode]?.nameKind = .backing(identity)
             state.nodes.index(inode)
@@ -428,9 +414,7 @@ final class NodeStore: Sendable {
     }
 
     /// Gives a signal file a new inode at its next lookup, as the kernel has unlinked this one.
-    func detach(_ file: SignalFile) {
-        state.withLock { $0.bySignal[ObjectIdentifier(file)] = nil }
-    }
+    func detach(_ file: SignalFile) { state.withLock { $0.bySignal[ObjectIdentifier(file)] = nil } }
 
     /// A file under a directory that has moved.
     struct MovedEntry {
@@ -441,11 +425,9 @@ final class NodeStore: Sendable {
         let signals: SignalDirectory?
     }
 
-    /// Updates `Node.signals` of all known nodes under a directory that has moved.
+    /// Updates `Node.signals` of all known nodes under a directory that has moved, parents before children.
     ///
-    /// Visits the nodes under `top` only, parents before children.
-    ///
-    /// - Returns: Entries that are or were signal files, and directories that can hold some now or could before, not both.
+    /// - Returns: Entries that are or were signal files; directories that can hold some either now or could before.
     func updateSignals(under top: InodeNumber) -> (movedEntries: [MovedEntry], directories: [InodeNumber]) {
         state.withLock { state in
             var waiting = state.nodes.children(of: top)

@@ -5,47 +5,37 @@ import Glibc
 ///
 ///     inode number:  use (32 bits) │ slot (32 bits)          slot:  block │ place in the block
 ///
-/// Each reuse of a slot changes the upper half, so no inode number is given out twice. Empty blocks are freed. The
-/// index holds slots only and reads identities from the nodes.
-///
-/// A node takes `MemoryLayout<Node>.stride` bytes here, and 6 to 12 in the index.
+/// Each reuse of a slot changes the upper half, so no inode number is given out twice. A block without nodes takes little
+/// memory.
 struct NodeTable {
     private final class Block {
-        var nodes = [Node?](repeating: nil, count: NodeTable.blockSize)
+        /// Empty while no place is used.
+        var nodes: [Node?] = []
         /// The current or next use of each slot.
-        var uses: [UInt32]
+        var uses = [UInt32](repeating: 0, count: NodeTable.blockSize)
         /// Unused places.
         var free: [UInt16] = (0..<UInt16(NodeTable.blockSize)).reversed()
 
-        init(firstUse: UInt32) {
-            uses = Array(repeating: firstUse, count: NodeTable.blockSize)
+        func insert(_ node: Node, at place: Int) {
+            if nodes.isEmpty { nodes = Array(repeating: nil, count: NodeTable.blockSize) }
+            nodes[place] = node
         }
-
-        var isEmpty: Bool { free.count == NodeTable.blockSize }
-    }
-
-    private struct Shelf {
-        var block: Block?
-        /// For the next block allocated here.
-        var firstUse: UInt32 = 0
-        /// Whether it is among `roomy`.
-        var isRoomy = false
     }
 
     static let blockSize = 1024
 
-    private var shelves: [Shelf] = []
-    /// Shelves with a free place; the last one is used next.
+    private var blocks: [Block]
+    /// Blocks with a free place; the last one is used next.
     private var roomy: [Int] = []
-    /// The first shelf for `add`; those before hold fixed numbers.
-    private let firstShelf: Int
+    /// The first block for `add`; those before hold fixed numbers.
+    private let firstBlock: Int
     private(set) var count = 0
-    private var index = SlotIndex()
+    private var index: [FileIdentity: InodeNumber] = [:]
 
     /// - Parameter firstInode: The first number for `add`; smaller ones are for `insert`.
     init(firstInode: UInt64) {
-        firstShelf = (Int(firstInode) + Self.blockSize - 1) / Self.blockSize
-        shelves = Array(repeating: Shelf(), count: firstShelf)
+        firstBlock = (Int(firstInode) + Self.blockSize - 1) / Self.blockSize
+        blocks = (0..<firstBlock).map { _ in Block() }
     }
 
     // MARK: By number
@@ -67,44 +57,38 @@ struct NodeTable {
 
     /// The block and place of an existing node.
     private func find(_ inode: InodeNumber) -> (Block, Int)? {
-        let (shelf, place) = Self.position(slot: inode.slot)
-        guard shelf < shelves.count, let block = shelves[shelf].block, block.uses[place] == inode.use,
-            block.nodes[place] != nil
+        let (number, place) = Self.position(slot: inode.slot)
+        guard number < blocks.count, case let block = blocks[number], !block.nodes.isEmpty,
+            block.uses[place] == inode.use, block.nodes[place] != nil
         else { return nil }
         return (block, place)
     }
 
-    private static func position(slot: UInt32) -> (shelf: Int, place: Int) {
+    private static func position(slot: UInt32) -> (block: Int, place: Int) {
         (Int(slot) / blockSize, Int(slot) % blockSize)
     }
 
     /// Adds a node and returns its new inode number.
     mutating func add(_ node: Node) -> InodeNumber {
         if roomy.isEmpty {
-            roomy.append(shelves.count)
-            shelves.append(Shelf(isRoomy: true))
+            roomy.append(blocks.count)
+            blocks.append(Block())
         }
-        let shelf = roomy[roomy.count - 1]
-        let block = shelves[shelf].block ?? Block(firstUse: shelves[shelf].firstUse)
-        shelves[shelf].block = block
+        let number = roomy[roomy.count - 1]
+        let block = blocks[number]
         let place = Int(block.free.removeLast())
-        if block.free.isEmpty {
-            roomy.removeLast()
-            shelves[shelf].isRoomy = false
-        }
-        block.nodes[place] = node
+        if block.free.isEmpty { roomy.removeLast() }
+        block.insert(node, at: place)
         count += 1
-        return InodeNumber(slot: UInt32(shelf * Self.blockSize + place), use: block.uses[place])
+        return InodeNumber(slot: UInt32(number * Self.blockSize + place), use: block.uses[place])
     }
 
     /// Adds a node with a fixed number.
     mutating func insert(_ node: Node, as inode: InodeNumber) {
-        let (shelf, place) = Self.position(slot: inode.slot)
-        precondition(shelf < firstShelf && inode.use == 0)
-        let block = shelves[shelf].block ?? Block(firstUse: 0)
-        shelves[shelf].block = block
-        block.free.removeAll { $0 == place }
-        block.nodes[place] = node
+        let (number, place) = Self.position(slot: inode.slot)
+        precondition(number < firstBlock && inode.use == 0)
+        blocks[number].free.removeAll { $0 == place }
+        blocks[number].insert(node, at: place)
         count += 1
     }
 
@@ -114,26 +98,18 @@ struct NodeTable {
         unindex(inode)
         block.nodes[place] = nil
         count -= 1
-        let shelf = Self.position(slot: inode.slot).shelf
         // A slot without further numbers is retired.
         guard block.uses[place] < .max else { return }
         block.uses[place] += 1
         block.free.append(UInt16(place))
-        guard shelf >= firstShelf else { return }
-        if !shelves[shelf].isRoomy {
-            shelves[shelf].isRoomy = true
-            roomy.append(shelf)
-        }
-        if block.isEmpty {
-            shelves[shelf].firstUse = block.uses.max() ?? 0
-            shelves[shelf].block = nil
-        }
+        let number = Self.position(slot: inode.slot).block
+        if block.free.count == 1, number >= firstBlock { roomy.append(number) }
+        if block.free.count == Self.blockSize { block.nodes = [] }
     }
 
     /// Calls `body` with every node, in no particular order.
     func forEach(_ body: (InodeNumber, Node) -> Void) {
-        for (number, shelf) in shelves.enumerated() {
-            guard let block = shelf.block else { continue }
+        for (number, block) in blocks.enumerated() {
             for (place, node) in block.nodes.enumerated() {
                 guard let node else { continue }
                 body(InodeNumber(slot: UInt32(number * Self.blockSize + place), use: block.uses[place]), node)
@@ -177,36 +153,25 @@ struct NodeTable {
     // MARK: By identity
 
     /// The node that is indexed for an identity.
-    func inode(of identity: FileIdentity) -> InodeNumber? {
-        index.slot(of: identity, identityOf: identityOfSlot).flatMap { inode(slot: $0) }
-    }
+    func inode(of identity: FileIdentity) -> InodeNumber? { index[identity] }
 
     /// Indexes a node by its identity, in place of any other node of that identity.
     mutating func index(_ inode: InodeNumber) {
-        guard let identity = self[inode]?.identity else { return }
-        if let former = self.inode(of: identity) { unindex(former) }
-        index.insert(inode.slot, identityOf: identityOfSlot)
+        if let identity = self[inode]?.identity { index[identity] = inode }
     }
 
     /// Removes a node from the index; called before its identity changes.
     mutating func unindex(_ inode: InodeNumber) {
-        guard let identity = self[inode]?.identity, self.inode(of: identity) == inode else { return }
-        index.remove(inode.slot, identityOf: identityOfSlot)
+        if let identity = self[inode]?.identity, index[identity] == inode { index[identity] = nil }
     }
 
-    /// Reads identities while the index changes; nodes do not change meanwhile.
-    private var identityOfSlot: SlotIndex.IdentityOf {
-        let shelves = shelves
-        return { slot in
-            let (shelf, place) = Self.position(slot: slot)
-            return shelves[shelf].block?.nodes[place]?.identity
-        }
-    }
+    /// Frees the memory of an index that has become much too large.
+    mutating func shrinkIndex() { index = Dictionary(uniqueKeysWithValues: index.map { ($0, $1) }) }
 
     private func inode(slot: UInt32) -> InodeNumber? {
         guard slot != 0 else { return nil }
-        let (shelf, place) = Self.position(slot: slot)
-        return shelves[shelf].block.map { InodeNumber(slot: slot, use: $0.uses[place]) }
+        let (number, place) = Self.position(slot: slot)
+        return InodeNumber(slot: slot, use: blocks[number].uses[place])
     }
 }
 

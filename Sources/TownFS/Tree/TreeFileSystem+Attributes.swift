@@ -144,9 +144,7 @@ extension TreeFileSystem {
         throws(Errno)
     {
         let directory = try parent.descriptor
-        let opened = try file.name.withPointer { (name) throws(Errno) in
-            try OwnedDescriptor(opening: name, in: directory.rawValue, O_PATH | O_NOFOLLOW)
-        }
+        let opened = try file.name.open(in: directory.rawValue, O_PATH)
         guard try FileStatus(of: opened.rawValue).isRegularFile else { throw .staleNFSFileHandle }
         try changeOwnership(of: Descriptor(opened), changes)
     }

@@ -4,11 +4,14 @@ import Glibc
 import Linux
 import SystemPackage
 
-extension TreeFileSystem: DirectoryFileSystem {
-    package var connection: Connection? { ioModes.connection }
+extension TreeFileSystem {
+    package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
+        let opened = try openDirectory(inode)
+        return OpenDirectoryReply(handle: directories.opened.insert(opened), isListingKept: isListingKept(inode))
+    }
 
     /// A directory to be listed through one handle.
-    package func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+    private func openDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let directory = try directory(inode)
         let real = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
             try directory.descriptor.reopenedDirectory()
@@ -21,10 +24,8 @@ extension TreeFileSystem: DirectoryFileSystem {
         return OpenDirectory(streaming: real, shown: try shownNumbers(inode))
     }
 
-    /// A directory to be listed without a handle.
-    ///
-    /// If offsets differ from one opening to the next, it is read as a whole.
-    package func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+    /// A directory to be listed without a handle: read as a whole if offsets differ from one opening to the next.
+    private func listedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
         let directory = try openDirectory(inode)
         return try directory.hasLastingOffsets() ? directory : directory.snapshot()
     }
@@ -35,17 +36,27 @@ extension TreeFileSystem: DirectoryFileSystem {
         return { [devices] in devices.number($0, on: device) }
     }
 
-    /// Whether the kernel may cache a listing.
-    ///
-    /// Signal files come and go without the kernel.
-    package func isListingKept(_ inode: InodeNumber) -> Bool {
+    /// Whether the kernel may cache a listing: signal files come and go without the kernel.
+    private func isListingKept(_ inode: InodeNumber) -> Bool {
         guard !town.sharesBacking, let node = try? nodes.node(inode) else { return false }
         return node.signals?.scope.hasSignals != true && !node.isAliased
     }
 
-    package func listedEntry(
-        _ name: FileName, in parent: InodeNumber, for request: Request
-    ) throws(Errno) -> Entry { try find(name, in: parent, for: request) }
+    package func readdir(
+        _ inode: InodeNumber, _ handle: FileHandle, from offset: off_t, plus: Bool, into reply: inout DirectoryReply,
+        for request: Request
+    ) throws(Errno) {
+        do throws(Errno) {
+            try directories.list(
+                inode, handle, from: offset, plus: plus, into: &reply, isKept: { isListingKept(inode) },
+                open: { () throws(Errno) in try listedDirectory(inode) },
+                lookup: { (name) throws(Errno) in try find(name, in: inode, for: request) })
+        } catch  where handle == .unopened && (error == .staleNFSFileHandle || error == .noSuchFileOrDirectory) {
+            // Removed in the backing tree; its name may be another directory's. The next path walk looks it up again.
+            ioModes.connection?.invalidateAttributes(of: inode)
+            throw .staleNFSFileHandle
+        }
+    }
 
     package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
         let node = try nodes.node(inode)

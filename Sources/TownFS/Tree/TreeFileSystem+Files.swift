@@ -22,9 +22,7 @@ extension TreeFileSystem {
         }
     }
 
-    /// Opens a signal file.
-    ///
-    /// ESTALE makes the kernel look the name up again, which returns an inode for this open file alone.
+    /// Opens a signal file; ESTALE makes the kernel look the name up again, to get an inode for this open file alone.
     func open(
         _ file: SignalFile, on inode: InodeNumber, flags: CInt, for request: Request, in parent: ParentDirectory
     ) throws(Errno) -> SignalOpenFile {
@@ -79,13 +77,7 @@ extension TreeFileSystem {
             let renameGeneration = nodes.renameGeneration
             let opened: Descriptor
             do throws(Errno) {
-                opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
-                    let descriptor = try directory.descriptor
-                    return Descriptor(
-                        try OwnedDescriptor(
-                            opening: name.pointer, in: descriptor.rawValue,
-                            Self.backingFlags(flags) | O_CREAT | O_EXCL, mode: mode))
-                }
+                opened = try open(name.pointer, in: directory, flags, adding: O_CREAT | O_EXCL, mode: mode)
             } catch .fileExists where flags & O_EXCL == 0 {
                 // Another process created it first. The kernel has to check whether this caller may open it, and follow it
                 // if it is a symbolic link. ESTALE makes it look the name up again.
@@ -100,17 +92,22 @@ extension TreeFileSystem {
         }
     }
 
+    private func open(
+        _ name: UnsafePointer<CChar>, in directory: Directory, _ flags: CInt, adding more: CInt, mode: mode_t
+    ) throws(Errno) -> Descriptor {
+        try nodes.retryingWithFewerDescriptors { () throws(Errno) in
+            let descriptor = try directory.descriptor
+            return Descriptor(
+                try OwnedDescriptor(
+                    opening: name, in: descriptor.rawValue, Self.backingFlags(flags) | more, mode: mode))
+        }
+    }
+
     /// Creates a file without a name, `O_TMPFILE`; linkat(2) may give it one later.
     private func createUnnamed(
         in directory: Directory, mode: mode_t, flags: CInt, for request: Request
     ) throws(Errno) -> (Entry, OpenReply) {
-        let opened = try nodes.retryingWithFewerDescriptors { () throws(Errno) in
-            let descriptor = try directory.descriptor
-            return Descriptor(
-                try OwnedDescriptor(
-                    opening: ".", in: descriptor.rawValue, Self.backingFlags(flags) | (flags & O_EXCL),
-                    mode: mode))
-        }
+        let opened = try open(".", in: directory, flags, adding: flags & O_EXCL, mode: mode)
         let found = try ExtendedStatus(of: opened.rawValue)
         let inode = nodes.remember(unnamed: found, in: directory.inode, descriptor: opened)
         let entry = Entry(
@@ -135,19 +132,16 @@ extension TreeFileSystem {
         flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_APPEND | O_DIRECT | O_NOFOLLOW)
     }
 
-    /// Whether the caller only reads.
-    ///
-    /// That cannot fail once the kernel has allowed it.
+    /// Whether the caller only reads, which cannot fail once the kernel has allowed it.
     private static func onlyReads(_ flags: CInt) -> Bool {
         flags & (O_ACCMODE | O_TRUNC | O_DIRECT | clinux_noatime) == O_RDONLY
     }
 
     package func ioMode(of handle: FileHandle) -> OpenReply.IOMode {
         guard let opened = try? files[handle] else { return .direct }
-        guard let file = opened.file as? BackingFile, let node = try? nodes.node(opened.inode) else {
-            let ioMode = ioModes.enter(opened.inode)
-            opened.setIOMode(ioMode)
-            return ioMode
+        let openFile = opened.file
+        guard let file = openFile as? BackingFile, let node = try? nodes.node(opened.inode) else {
+            return opened.setIOMode(ioModes.enter(opened.inode), for: openFile)
         }
         // A file beside signal files is probably about to be renamed onto one, and later writes to it must come to us.
         // A file that may be mapped already bypasses us anyway.

@@ -35,14 +35,18 @@ extension TreeFileSystem {
                 if separateInodes.isPending(file, for: request.thread) {
                     return try separateEntry(of: file, in: directory, for: request)
                 }
-                return entry(
-                    of: file, in: directory,
-                    status: try file.status(for: request, on: nodes.inode(of: file), in: directory.location))
+                return entry(of: file, in: directory, status: try status(of: file, in: directory, for: request))
             } catch .noSuchFileOrDirectory {
                 if file.retire() { signals.drop(file) }
                 throw .noSuchFileOrDirectory
             }
         }
+    }
+
+    private func status(
+        of file: SignalFile, in directory: Directory, for request: Request
+    ) throws(Errno) -> StatusReply {
+        try file.status(for: request, on: nodes.inode(of: file), in: directory.location)
     }
 
     package func forget(_ inode: InodeNumber, count: UInt64) {
@@ -62,34 +66,33 @@ extension TreeFileSystem {
             let (file, opened) = try make(
                 NodeName(name), in: signals, of: directory, mode: mode, flags: O_WRONLY | O_EXCL, for: request)
             opened.close()
-            return entry(
-                of: file, in: directory,
-                status: try file.status(for: request, on: nodes.inode(of: file), in: directory.location))
+            return entry(of: file, in: directory, status: try status(of: file, in: directory, for: request))
         }
-        try refuseSignal(name, in: directory, for: request)
-        let backing = try directory.descriptor
         let mode = try creationMode(mode, in: directory, for: request)
-        _ = try retryingInterrupts { mknodat(backing.rawValue, name.pointer, mode, device) }
-        return try entry(ofBacking: name, in: directory)
+        return try makeBacking(name, in: directory, for: request) { mknodat($0, name.pointer, mode, device) }
     }
 
     package func mkdir(
         _ name: FileName, in parent: InodeNumber, mode: mode_t, for request: Request
     ) throws(Errno) -> Entry {
         let directory = try directory(forMaking: name, in: parent, for: request)
-        try refuseSignal(name, in: directory, for: request)
-        let backing = try directory.descriptor
-        _ = try retryingInterrupts { mkdirat(backing.rawValue, name.pointer, mode) }
-        return try entry(ofBacking: name, in: directory)
+        return try makeBacking(name, in: directory, for: request) { mkdirat($0, name.pointer, mode) }
     }
 
     package func symlink(
         to target: UnsafePointer<CChar>, named name: FileName, in parent: InodeNumber, for request: Request
     ) throws(Errno) -> Entry {
         let directory = try directory(forMaking: name, in: parent, for: request)
+        return try makeBacking(name, in: directory, for: request) { symlinkat(target, $0, name.pointer) }
+    }
+
+    /// Calls `make` with the backing directory, and looks up what it has made.
+    private func makeBacking(
+        _ name: FileName, in directory: Directory, for request: Request, _ make: (CInt) -> CInt
+    ) throws(Errno) -> Entry {
         try refuseSignal(name, in: directory, for: request)
         let backing = try directory.descriptor
-        _ = try retryingInterrupts { symlinkat(target, backing.rawValue, name.pointer) }
+        _ = try retryingInterrupts { make(backing.rawValue) }
         return try entry(ofBacking: name, in: directory)
     }
 
@@ -168,7 +171,7 @@ extension TreeFileSystem {
         guard case .signal(let signals) = try nameKind(of: name, in: directory) else { return }
         let file = signals.file(NodeName(name))
         do throws(Errno) {
-            _ = try file.status(for: request, on: nodes.inode(of: file), in: directory.location)
+            _ = try status(of: file, in: directory, for: request)
         } catch .noSuchFileOrDirectory {
             return
         }
@@ -198,7 +201,7 @@ extension TreeFileSystem {
         switch try nameKind(of: name, in: directory) {
         case .signal(let signals):
             let file = signals.file(NodeName(name))
-            _ = try file.status(for: request, on: nodes.inode(of: file), in: directory.location)
+            _ = try status(of: file, in: directory, for: request)
             throw .notDirectory
         case .backing:
             town.processes.recordActivity(request)
@@ -213,7 +216,7 @@ extension TreeFileSystem {
                 do throws(Errno) {
                     try remove()
                 } catch .directoryNotEmpty {
-                    let signals = signals.directory(NodeName(name), in: directory.signals)
+                    let signals = directory.signals?.child(NodeName(name))
                     guard let signals, signals.scope.hasSignals else { throw .directoryNotEmpty }
                     try emptyBackingDirectory(signals, name, in: directory)
                     try remove()
@@ -223,9 +226,7 @@ extension TreeFileSystem {
         }
     }
 
-    /// Removes temporary files from a backing directory that looks empty.
-    ///
-    /// ENOTEMPTY if it has signal files that were not written back.
+    /// Removes temporary files from a backing directory; ENOTEMPTY if signal files were not written back.
     func emptyBackingDirectory(_ signals: SignalDirectory, _ name: FileName, in parent: Directory) throws(Errno) {
         // Documents that were not written back, and files that are being created.
         guard !signals.holdsFiles else { throw .directoryNotEmpty }

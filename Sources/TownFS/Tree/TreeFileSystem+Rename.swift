@@ -69,10 +69,10 @@ extension TreeFileSystem {
         let replaced = try? target.status()
         let isExchange = flags & UInt32(RENAME_EXCHANGE) != 0
         // The directory takes its backing files along: documents must be in them.
-        let movedSignals = moved.isDirectory ? signals.directory(source.nodeName, in: source.directory.signals) : nil
+        let movedSignals = moved.isDirectory ? source.directory.signals?.child(source.nodeName) : nil
         if let movedSignals { try writeback(backing: movedSignals) }
         let replacedSignals =
-            replaced?.isDirectory == true ? signals.directory(target.nodeName, in: target.directory.signals) : nil
+            replaced?.isDirectory == true ? target.directory.signals?.child(target.nodeName) : nil
         if let replacedSignals {
             if isExchange {
                 try writeback(backing: replacedSignals)
@@ -123,7 +123,7 @@ extension TreeFileSystem {
 
     /// Updates the node store after a rename.
     private func move(_ moved: ExtendedStatus, to place: NameAt) {
-        let lower = moved.isDirectory ? signals.directory(place.nodeName, in: place.directory.signals) : nil
+        let lower = moved.isDirectory ? place.directory.signals?.child(place.nodeName) : nil
         nodes.move(moved.identity, to: place.nodeName, in: place.directory.inode, signals: lower)
     }
 
@@ -134,7 +134,7 @@ extension TreeFileSystem {
         _ moved: ExtendedStatus, from former: SignalDirectory?, to target: NameAt, for request: Request
     ) {
         guard moved.isDirectory, let inode = nodes.inode(of: moved.identity) else { return }
-        let current = signals.directory(target.nodeName, in: target.directory.signals)
+        let current = target.directory.signals?.child(target.nodeName)
         guard former != nil || current != nil else { return }
         let (movedEntries, directories) = nodes.updateSignals(under: inode)
         for moved in movedEntries { resolve(moved, for: request) }
@@ -153,14 +153,10 @@ extension TreeFileSystem {
         }
     }
 
-    /// Makes an inode what its name means at the new path of its directory.
-    ///
-    /// The kernel keeps using the inode.
+    /// Makes an inode, which the kernel keeps using, what its name means at the new path of its directory.
     private func resolve(_ moved: NodeStore.MovedEntry, for request: Request) {
         guard let parent = try? nodes.descriptor(of: moved.parent) else { return }
-        let real = try? moved.name.withPointer { (name) throws(Errno) in
-            try FileStatus(of: name, in: parent.rawValue)
-        }
+        let real = try? moved.name.status(in: parent.rawValue)
         // A document that could not be written back is missing.
         guard let real, real.isRegularFile else { return }
         if let signals = moved.signals, signals.scope.matches(moved.name.bytes) {
@@ -266,9 +262,7 @@ extension TreeFileSystem {
         }
     }
 
-    /// The content of an ordinary file that is about to become a signal file's.
-    ///
-    /// EINVAL if it is no document.
+    /// The content of an ordinary file that is about to become a signal file's; EINVAL if it is no document.
     private func content(ofBacking source: NameAt) throws(Errno) -> SignalFile.Content {
         do throws(Errno) {
             return try content(ofBacking: source.nodeName, in: source.descriptor)
@@ -285,8 +279,7 @@ extension TreeFileSystem {
         return SignalFile.Content(
             document: Document(try file.bytes()), modified: WallTime(status.st_mtim),
             changed: WallTime(status.st_ctim),
-            ownership: .init(mode: status.st_mode & 0o7777, user: status.st_uid, group: status.st_gid),
-            deadline: town.now.instant)
+            ownership: .init(status), deadline: town.now.instant)
     }
 
     /// Renames a signal file to an ordinary name: writes the document to that name and removes the signal file.

@@ -33,27 +33,16 @@ extension TreeFileSystem: SharedRecordReceiver {
         let (parent, name) = path.parentAndName
         do throws(Errno) {
             let real = try town.backing.directory(at: parent)
-            var directory: SignalDirectory? = signals.root
-            for name in parent.split(separator: UInt8(ascii: "/")) {
-                directory = signals.directory(NodeName(name), in: directory)
-            }
-            guard let directory, directory.scope.matches(name.bytes), try isFree(name, in: real) else { return }
+            // Another type of file may have the name.
+            guard let directory = signals.descendant(parent), directory.scope.matches(name.bytes),
+                try name.status(in: real.rawValue)?.isRegularFile != false
+            else { return }
             try directory.withFile(name) { (file) throws(Errno) in try body(file, .open(real)) }
             // The record was not accepted: no object is needed.
             if let file = directory.known(name), file.retire() { directory.drop(file) }
         } catch .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .staleNFSFileHandle {
         } catch {
             town.log.error("cannot take in what another host did to \(String(printable: path)): \(error)")
-        }
-    }
-
-    private func isFree(_ name: NodeName, in real: Descriptor) throws(Errno) -> Bool {
-        do throws(Errno) {
-            return try name.withPointer { (name) throws(Errno) in
-                try FileStatus(of: name, in: real.rawValue)
-            }.isRegularFile
-        } catch .noSuchFileOrDirectory {
-            return true
         }
     }
 }

@@ -18,7 +18,7 @@ package final class TreeFileSystem: HandleFileSystem {
 
     let town: Town
     let nodes: NodeStore
-    let signals: SignalDirectories
+    let signals: SignalDirectory
     let devices: DeviceInodeMap
     package let files = HandleTable<OpenHandle>()
     package let directories = DirectoryHandles()
@@ -33,11 +33,11 @@ package final class TreeFileSystem: HandleFileSystem {
     let aliases: AliasedDirectories
 
     /// - Parameters:
-    ///   - cover: The part of the town that the mount covers.
-    ///   - root: The root of that part, opened before the mount.
-    ///   - signals: All of the town.
+    ///   - path: The directory that the mount covers; empty for the whole town.
+    ///   - root: That directory, opened before the mount.
+    ///   - signals: The root of the town's.
     init(
-        _ town: Town, covering cover: SignalMount, root: Descriptor, signals: SignalDirectories,
+        _ town: Town, covering path: [UInt8], root: Descriptor, signals: SignalDirectory,
         hiding hiddenName: [UInt8]? = nil
     ) throws(Errno) {
         self.town = town
@@ -55,22 +55,20 @@ package final class TreeFileSystem: HandleFileSystem {
         aliases = AliasedDirectories(in: root)
         devices = DeviceInodeMap(rootDevice: identity.device, isRootLocal: kind.isLocalDisk)
         backingContext = BackingFile.Context(processes: town.processes, devices: devices)
+        let covered = signals.descendant(path)
         nodes = NodeStore(
-            root: root, identity: identity, signals: signals.directory(under: cover),
+            root: root, identity: identity, signals: covered,
             firstInode: PulseInodes.firstFree, cacheCapacity: town.configuration.descriptorCacheCapacity,
             reliesOnBirths: !kind.isOverlay,
             handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil)
         // A record that was forgotten must not come back.
-        let coverPath = cover.path
-        if town.scannedBefore.contains(coverPath) { return }
+        if town.scannedBefore.contains(path) { return }
         var startupScan = StartupScan(of: town)
-        startupScan.run(under: cover, in: root, signals)
-        town.journal.recordScan(of: coverPath)
+        if let covered { startupScan.run(in: root, covered) }
+        town.journal.recordScan(of: path)
     }
 
-    package func connected(to connection: Connection) {
-        ioModes.connect(to: connection)
-    }
+    package func connected(to connection: Connection) { ioModes.connect(to: connection) }
 
     package func mayBlock(_ inode: InodeNumber, name: FileName?) -> Bool {
         if town.isDetached { return true }
@@ -107,9 +105,7 @@ package final class TreeFileSystem: HandleFileSystem {
         case signal(SignalDirectory)
     }
 
-    /// The directory in which a request names something.
-    ///
-    /// ENOTDIR for a signal file.
+    /// The directory in which a request names something; ENOTDIR for a signal file.
     func directory(_ inode: InodeNumber) throws(Errno) -> Directory {
         let node = try nodes.node(inode)
         guard node.signalFile == nil else { throw .notDirectory }
@@ -125,9 +121,9 @@ package final class TreeFileSystem: HandleFileSystem {
         return Directory(inode: inode, location: location, signals: node.signals, isAliased: node.isAliased)
     }
 
-    /// The meaning of a name: a backing file that is no regular file is no signal file.
+    /// The meaning of a name; ENOENT for temporary files of write-back.
     ///
-    /// ENOENT for temporary files of write-back.
+    /// A backing file that is no regular file is no signal file.
     func nameKind(of name: FileName, in directory: Directory) throws(Errno) -> NameKind {
         guard let signals = directory.signals else { return .backing }
         if BackingDocument.isTemporary(name.bytes, in: signals.scope) { throw .noSuchFileOrDirectory }
@@ -158,18 +154,16 @@ package final class TreeFileSystem: HandleFileSystem {
         seenAt renameGeneration: NodeStore.RenameGeneration
     ) -> Entry {
         let status = found.status
-        let lower = status.isDirectory ? signals.directory(name, in: directory.signals) : nil
+        let lower = status.isDirectory ? directory.signals?.child(name) : nil
         let isAliased = found.isDirectory && (directory.isAliased || aliases.contains(found))
         let (inode, mayBeMapped) = nodes.remember(
             found, named: name, in: directory.inode, signals: lower, isAliased: isAliased, seenAt: renameGeneration)
-        guard !isAliased, !directory.isAliased else {
-            return Entry(
-                inode: inode, generation: generation, status: devices.shown(status), nameTimeout: 0, statusTimeout: 0)
-        }
+        let isCached = !isAliased && !directory.isAliased
         return Entry(
             inode: inode, generation: generation, status: devices.shown(status),
-            nameTimeout: nameTimeout(name, status, in: directory.signals),
-            statusTimeout: statusTimeout(status, in: directory.signals, lower: lower, mayBeMapped: mayBeMapped))
+            nameTimeout: isCached ? nameTimeout(name, status, in: directory.signals) : 0,
+            statusTimeout: isCached
+                ? statusTimeout(status, in: directory.signals, lower: lower, mayBeMapped: mayBeMapped) : 0)
     }
 
     /// How long the kernel may cache a name: not long if it may come to mean a signal file.
@@ -209,9 +203,7 @@ package final class TreeFileSystem: HandleFileSystem {
             statusTimeout: status.timeout)
     }
 
-    /// Looks a signal file up for an open that needs its own inode, and counts the lookup.
-    ///
-    /// The entry timeout is 0: the next lookup returns the first inode.
+    /// Looks a signal file up for an open that needs its own inode; the next lookup returns the first one.
     func separateEntry(
         of file: SignalFile, in directory: Directory, for request: Request
     ) throws(Errno) -> Entry {

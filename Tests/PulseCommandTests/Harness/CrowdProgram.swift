@@ -2,7 +2,7 @@ extension AgentPrograms {
     /// Many agents at once, each with four processes and a few tools.
     ///
     /// Its arguments are the file that reports completion and the number of agents. Agent number i is the polecat
-    /// `p<i>` of the rig gastown, identified as `Crowd` says. It makes 100 touches, in turn to its own heartbeat file,
+    /// `p<i>` of the rig gastown, identified as `Crowd` defines. It makes 100 touches, in turn to its own heartbeat file,
     /// to the keepalive file and, by rename, to the activity file. It appends 100 lines to a file of its own and runs
     /// `gt status-line`. Then it stays.
     static let crowd = #"""

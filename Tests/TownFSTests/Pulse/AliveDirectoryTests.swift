@@ -36,7 +36,7 @@ import Testing
     }
 
     /// bash closes a duplicate of the descriptor before it writes.
-    @Test func durationIsSaidOnce() throws {
+    @Test func durationIsWrittenOnce() throws {
         try withTown { town in
             let handle = try town.open("\(alive)/mayor", O_WRONLY | O_CREAT | O_TRUNC)
             try town.flush(handle, for: .me)

@@ -119,19 +119,11 @@ private struct JSONScanner {
     /// Go's `maxNestingDepth`.
     static let maximumDepth = 10_000
 
-    /// The tokens that may come next.
-    enum Expectation {
-        case value, valueOrClose, key, keyOrClose, commaOrClose
-    }
-
     private let bytes: [UInt8]
     private var position = 0
     /// For each open container, outermost first: whether it is an object.
     private var isObject: [Bool] = []
-
     private(set) var members: [JSONOutline.Member] = []
-    private var memberKey = 0..<0
-    private var memberValueStart = 0
 
     init(_ bytes: [UInt8]) {
         self.bytes = bytes
@@ -139,68 +131,58 @@ private struct JSONScanner {
 
     /// Whether the bytes are one JSON text; call once.
     mutating func scan() -> Bool {
-        var next = Expectation.value
+        var (key, valueStart) = (0..<0, 0)
         repeat {
+            if isObject.last == true {
+                guard let next = readKey() else { return false }
+                if isObject.count == 1 { key = next }
+            }
             skipWhiteSpace()
-            guard let following = read(next) else { return false }
-            next = following
+            if isObject.count == 1 { valueStart = position }
+            guard let isComplete = readValue() else { return false }
+            // A value may end several containers, which are values themselves.
+            while isComplete, let inObject = isObject.last {
+                if isObject.count == 1, inObject {
+                    members.append(JSONOutline.Member(key: key, value: valueStart..<position))
+                }
+                skipWhiteSpace()
+                if skip(",") { break }
+                guard skip(inObject ? "}" : "]") else { return false }
+                isObject.removeLast()
+            }
         } while !isObject.isEmpty
         skipWhiteSpace()
         return position == bytes.count
     }
 
-    /// Reads a token, and a key's colon with it; nil on a syntax error.
-    private mutating func read(_ expectation: Expectation) -> Expectation? {
-        switch expectation {
-        case .keyOrClose where skip("}"), .valueOrClose where skip("]"):
-            return closeContainer()
-        case .key, .keyOrClose:
-            return readKey() ? .value : nil
-        case .value, .valueOrClose:
-            return readValue()
-        case .commaOrClose:
-            let inObject = isObject.last == true
-            if skip(",") { return inObject ? .key : .value }
-            return skip(inObject ? "}" : "]") ? closeContainer() : nil
-        }
-    }
-
-    private mutating func readKey() -> Bool {
-        let start = position + 1
-        guard readString() else { return false }
-        if isObject.count == 1 { memberKey = start..<position - 1 }
+    /// Reads a key and its colon; nil on a syntax error.
+    private mutating func readKey() -> Range<Int>? {
         skipWhiteSpace()
-        return skip(":")
+        let start = position + 1
+        guard readString() else { return nil }
+        let key = start..<position - 1
+        skipWhiteSpace()
+        return skip(":") ? key : nil
     }
 
-    private mutating func readValue() -> Expectation? {
-        if isObject.count == 1 { memberValueStart = position }
+    /// Reads a value, or opens a container that is not empty, which is not complete then; nil on a syntax error.
+    private mutating func readValue() -> Bool? {
         switch current {
         case "{": return openContainer(isObject: true)
         case "[": return openContainer(isObject: false)
-        case "\"": return readString() ? endValue() : nil
-        case "-", .some("0"..."9"): return readNumber() ? endValue() : nil
-        default: return skip("true") || skip("false") || skip("null") ? endValue() : nil
+        case "\"": return readString() ? true : nil
+        case "-", .some("0"..."9"): return readNumber() ? true : nil
+        default: return skip("true") || skip("false") || skip("null") ? true : nil
         }
     }
 
-    private mutating func openContainer(isObject: Bool) -> Expectation? {
-        guard self.isObject.count < Self.maximumDepth else { return nil }
-        self.isObject.append(isObject)
+    private mutating func openContainer(isObject inObject: Bool) -> Bool? {
+        guard isObject.count < Self.maximumDepth else { return nil }
         position += 1
-        return isObject ? .keyOrClose : .valueOrClose
-    }
-
-    private mutating func closeContainer() -> Expectation {
-        isObject.removeLast()
-        return endValue()
-    }
-
-    private mutating func endValue() -> Expectation {
-        if isObject.count == 1, isObject[0] {
-            members.append(JSONOutline.Member(key: memberKey, value: memberValueStart..<position))
-        }
-        return .commaOrClose
+        skipWhiteSpace()
+        if skip(inObject ? "}" : "]") { return true }
+        isObject.append(inObject)
+        return false
     }
 
     private mutating func readString() -> Bool {
@@ -218,32 +200,21 @@ private struct JSONScanner {
     }
 
     private mutating func readEscape() -> Bool {
-        guard let scalar = current else { return false }
-        position += 1
-        switch scalar {
-        case "\"", "\\", "/", "b", "f", "n", "r", "t":
-            return true
-        case "u":
-            return (0..<4).allSatisfy { _ in skip { "0"..."9" ~= $0 || "a"..."f" ~= $0 || "A"..."F" ~= $0 } }
-        default:
-            return false
-        }
+        if skip(if: { "\"\\/bfnrt".unicodeScalars.contains($0) }) { return true }
+        guard skip("u") else { return false }
+        return (0..<4).allSatisfy { _ in skip { "0"..."9" ~= $0 || "a"..."f" ~= $0 || "A"..."F" ~= $0 } }
     }
 
     private mutating func readNumber() -> Bool {
         _ = skip("-")
         guard skip("0") || skipDigits() else { return false }
-        if skip(".") {
-            guard skipDigits() else { return false }
-        }
+        if skip("."), !skipDigits() { return false }
         if skip("e") || skip("E") {
             _ = skip("+") || skip("-")
-            guard skipDigits() else { return false }
+            return skipDigits()
         }
         return true
     }
-
-    // MARK: Bytes
 
     /// The next byte, as a scalar.
     private var current: Unicode.Scalar? {
@@ -262,8 +233,7 @@ private struct JSONScanner {
 
     private mutating func skip(_ text: StaticString) -> Bool {
         let end = position + text.utf8CodeUnitCount
-        guard end <= bytes.count else { return false }
-        guard text.withUTF8Buffer({ bytes[position..<end].elementsEqual($0) }) else { return false }
+        guard end <= bytes.count, text.withUTF8Buffer({ bytes[position..<end].elementsEqual($0) }) else { return false }
         position = end
         return true
     }
@@ -279,5 +249,42 @@ extension UInt8 {
     /// Space, tab, line feed or carriage return.
     var isJSONWhiteSpace: Bool {
         self == 0x20 || self == 0x09 || self == 0x0A || self == 0x0D
+    }
+}
+
+// MARK: - Writing
+
+extension String {
+    /// A JSON string.
+    ///
+    /// DEL and U+0080 to U+009F are escaped, too, because terminals obey some of them.
+    var jsonLiteral: String { "\"\(goEscaped(escapesLateControls: true))\"" }
+
+    /// The text between the quotes of a JSON string, as Go's `json.Marshal` writes it.
+    func goEscaped(escapesLateControls: Bool = false) -> String {
+        var escaped = ""
+        for scalar in unicodeScalars {
+            switch scalar {
+            case "\"", "\\": escaped += "\\\(scalar)"
+            case "\u{08}": escaped += "\\b"
+            case "\t": escaped += "\\t"
+            case "\n": escaped += "\\n"
+            case "\u{0C}": escaped += "\\f"
+            case "\r": escaped += "\\r"
+            case "\u{7F}"..."\u{9F}" where !escapesLateControls: escaped.unicodeScalars.append(scalar)
+            case "\0"..."\u{1F}", "\u{7F}"..."\u{9F}", "<", ">", "&", "\u{2028}", "\u{2029}":
+                escaped += "\\u" + scalar.value.padded(to: 4, radix: 16)
+            default: escaped.unicodeScalars.append(scalar)
+            }
+        }
+        return escaped
+    }
+}
+
+extension BinaryInteger {
+    /// At least `width` digits.
+    func padded(to width: Int, radix: Int = 10) -> String {
+        let digits = String(magnitude, radix: radix)
+        return (self < 0 ? "-" : "") + String(repeating: "0", count: Swift.max(0, width - digits.utf8.count)) + digits
     }
 }

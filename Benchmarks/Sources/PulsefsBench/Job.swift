@@ -1,20 +1,18 @@
 import ArgumentParser
 import FoundationEssentials
-import Glibc
 
 /// The work of a child process: everything that touches a measured directory.
 enum Job: Codable {
-    /// Makes signal files, ordinary files and a tree. Returns the paths of the directories made for the files.
+    /// Makes signal files, ordinary files and a tree. Returns the files.
     case makeFiles([String], tree: String, treeFiles: Int)
     /// Returns `TouchTimes`.
-    case touchTimes(file: String, ordinary: String, samples: Int, polling: Bool)
+    case touchTimes(file: String, ordinary: String, samples: Int)
     /// One of several simultaneous clients. Returns `TouchTimes`.
-    case client(file: String, start: ContinuousClock.Instant, seconds: Double, polling: Bool)
+    case client(file: String, start: ContinuousClock.Instant, seconds: Double)
     /// Returns the CPU time in µs of `process` after each burst.
     case bursts(file: String, touches: Int, process: Int32, seconds: Double, bursts: Int)
-    /// Both return `TornReads`.
-    case writeLoop(file: String, seconds: Double)
-    case readLoop(file: String, seconds: Double)
+    /// The writer or the reader of a race. Returns `TornReads`.
+    case race(file: String, isWriter: Bool, seconds: Double)
     /// Returns `StepRun.Result`.
     case step(StepRun)
 
@@ -22,17 +20,15 @@ enum Job: Codable {
         switch self {
         case .makeFiles(let files, let tree, let treeFiles):
             try makeTouchFiles(files, tree: tree, treeFiles: treeFiles)
-        case .touchTimes(let file, let ordinary, let samples, let polling):
-            try TouchTimes(of: GoFile(path: file, polling: polling), ordinary: GoFile(path: ordinary), samples: samples)
-        case .client(let file, let start, let seconds, let polling):
-            try TouchTimes(of: GoFile(path: file, polling: polling), from: start, for: .seconds(seconds))
+        case .touchTimes(let file, let ordinary, let samples):
+            try TouchTimes(of: GoFile(file), ordinary: GoFile(ordinary), samples: samples)
+        case .client(let file, let start, let seconds):
+            try TouchTimes(of: GoFile(file), from: start, for: .seconds(seconds))
         case .bursts(let file, let touches, let process, let seconds, let bursts):
             try cpuTimeAfterBursts(
-                of: touches, on: GoFile(path: file), process: process, window: .seconds(seconds), bursts: bursts)
-        case .writeLoop(let file, let seconds):
-            try TornReads(writing: GoFile(path: file), for: .seconds(seconds))
-        case .readLoop(let file, let seconds):
-            try TornReads(reading: GoFile(path: file), for: .seconds(seconds))
+                of: touches, on: GoFile(file), process: process, window: .seconds(seconds), bursts: bursts)
+        case .race(let file, let isWriter, let seconds):
+            try TornReads(of: GoFile(file), writing: isWriter, for: .seconds(seconds))
         case .step(let step):
             step.result()
         }

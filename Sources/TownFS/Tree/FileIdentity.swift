@@ -2,6 +2,7 @@ import CLinux
 import Fuse
 import Glibc
 import Linux
+import Synchronization
 import SystemPackage
 
 /// The identity of a file, independent of its names: no two files have the same at one time.
@@ -32,54 +33,42 @@ extension FileStatus {
     var isDirectory: Bool { kind == S_IFDIR }
     var isRegularFile: Bool { kind == S_IFREG }
 
-    /// The status of an open file; `O_PATH` is enough.
-    ///
-    /// The corresponding C function is `fstat`.
+    /// The status of an open file; `O_PATH` is enough (fstat(2)).
     init(of descriptor: CInt) throws(Errno) {
         self.init()
         _ = try retryingInterrupts { fstat(descriptor, &self) }
     }
 
-    /// The status of a name in a directory, without following a symbolic link.
-    ///
-    /// The corresponding C function is `fstatat`.
+    /// The status of a name in a directory, without following a symbolic link (fstatat(2)).
     init(of name: UnsafePointer<CChar>, in directory: CInt) throws(Errno) {
         self.init()
         _ = try retryingInterrupts { fstatat(directory, name, &self, AT_SYMLINK_NOFOLLOW) }
     }
 }
 
-/// Creation time of a file.
-///
-/// It differs from that of a later file with the same inode number.
+/// Creation time of a file, which differs from that of a later file with the same inode number.
 struct Birth: Hashable, Sendable {
-    let seconds: Int64
-    let nanoseconds: UInt32
+    let nanosecondsSince1970: Int64
+
+    init(nanosecondsSince1970: Int64) { self.nanosecondsSince1970 = nanosecondsSince1970 }
 
     /// Nil for times before 1678 and after 2261.
-    var nanosecondsSince1970: Int64? {
+    init?(seconds: Int64, nanoseconds: UInt32) {
         let (whole, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
         let (sum, overflowToo) = whole.addingReportingOverflow(Int64(nanoseconds))
-        return overflow || overflowToo ? nil : sum
+        guard !overflow, !overflowToo else { return nil }
+        nanosecondsSince1970 = sum
     }
 
-    init(seconds: Int64, nanoseconds: UInt32) {
-        self.seconds = seconds
-        self.nanoseconds = nanoseconds
+    var timespec: timespec {
+        let (seconds, rest) = nanosecondsSince1970.quotientAndRemainder(dividingBy: 1_000_000_000)
+        return rest < 0
+            ? Glibc.timespec(tv_sec: Int(seconds) - 1, tv_nsec: Int(rest) + 1_000_000_000)
+            : Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(rest))
     }
-
-    init(nanosecondsSince1970 count: Int64) {
-        let (seconds, rest) = count.quotientAndRemainder(dividingBy: 1_000_000_000)
-        self.init(
-            seconds: rest < 0 ? seconds - 1 : seconds, nanoseconds: UInt32(rest < 0 ? rest + 1_000_000_000 : rest))
-    }
-
-    var timespec: timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
 }
 
-/// A file's status and, if the backing file system has it, its creation time.
-///
-/// The corresponding C type is `struct statx`.
+/// A file's status and, if the backing file system has it, its creation time (statx(2)).
 struct ExtendedStatus {
     let status: FileStatus
     let birth: Birth?
@@ -103,9 +92,7 @@ struct ExtendedStatus {
         try self.init(of: name, in: directory, flags: AT_SYMLINK_NOFOLLOW)
     }
 
-    /// Whether this is the recorded file.
-    ///
-    /// Creation times are compared if both are known.
+    /// Whether this is the recorded file; creation times are compared if both are known.
     func matches(_ identity: FileIdentity?, born birth: Birth?) -> Bool {
         self.identity == identity && (birth == nil || self.birth == nil || birth == self.birth)
     }
@@ -147,5 +134,48 @@ extension FileStatus {
         st_atim = timespec(tv_sec: Int(found.stx_atime.tv_sec), tv_nsec: Int(found.stx_atime.tv_nsec))
         st_mtim = timespec(tv_sec: Int(found.stx_mtime.tv_sec), tv_nsec: Int(found.stx_mtime.tv_nsec))
         st_ctim = timespec(tv_sec: Int(found.stx_ctime.tv_sec), tv_nsec: Int(found.stx_ctime.tv_nsec))
+    }
+}
+
+/// Inode numbers of files on other file systems that are mounted inside the backing tree.
+///
+/// The FUSE mount has one device number, and programs such as tar identify a file by device and inode number. Files
+/// that are not on the root's device therefore get a device tag in the upper 16 bits of the inode number, which disk
+/// file systems leave 0. Devices are tagged 1, 2, … as they are met.
+final class DeviceInodeMap: Sendable {
+    private let root: dev_t
+    private let isRootLocal: Bool
+    private let tags = Mutex<[dev_t: UInt16]>([:])
+
+    init(rootDevice: dev_t, isRootLocal: Bool) {
+        root = rootDevice
+        self.isRootLocal = isRootLocal
+    }
+
+    /// Whether close(2) may report an error, as network file systems do; nil is an unknown device.
+    func mayFailAtClose(on device: dev_t?) -> Bool { !isRootLocal || device != root }
+
+    /// Whether a device is the root's.
+    func isRoot(_ device: dev_t) -> Bool { device == root }
+
+    /// The status as the mount shows it.
+    func shown(_ status: FileStatus) -> FileStatus {
+        guard status.st_dev != root else { return status }
+        var shown = status
+        shown.st_ino = number(status.st_ino, on: status.st_dev)
+        return shown
+    }
+
+    /// The inode number as the mount shows it.
+    func number(_ number: ino_t, on device: dev_t) -> ino_t {
+        guard device != root else { return number }
+        let tag = tags.withLock { tags in
+            if let known = tags[device] { return known }
+            // With more than 65,535 devices, numbers may coincide.
+            let next = UInt16(truncatingIfNeeded: tags.count + 1)
+            tags[device] = next
+            return next
+        }
+        return number ^ ino_t(tag) << 48
     }
 }

@@ -1,0 +1,4 @@
+// mallinfo2(3) and memfd_create(2), which Swift's Glibc module leaves out.
+#define _GNU_SOURCE
+#include <malloc.h>
+#include <sys/mman.h>
