@@ -128,6 +128,7 @@ static inline void clinux_store_release(uint64_t *word, uint64_t value) {
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 static inline uint64_t clinux_load_acquire(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+static inline void clinux_add(uint64_t *word, uint64_t count) { __atomic_fetch_add(word, count, __ATOMIC_RELAXED); }
 
 // sendmsg(2) with SCM_RIGHTS: the CMSG_* macros. One message, with a descriptor unless that is -1.
 static inline ssize_t clinux_send_message(int socket, const void *bytes, size_t count, int descriptor) {

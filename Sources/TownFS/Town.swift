@@ -89,10 +89,13 @@ package final class Town: Sendable {
     /// Receives the table's changes.
     let mirror: (any LivenessMirror)?
     let journal: Journal
+    let livenessLog: LivenessLog
+    /// The paths of the mounts for which an earlier worker has completed the startup scan.
+    let scannedBefore: Set<[UInt8]>
     let writeback: Writeback
     let events: EventStream
     let expiry: ExpiryTimer
-    let counters = Counters()
+    var counters: Counters { journal.counters }
     let rejections: RejectionLog
     let callers: CallerTable
     let processes: ProcessWatch
@@ -102,7 +105,7 @@ package final class Town: Sendable {
 
     /// - Parameters:
     ///   - root: The town root, opened before the mount covers it (`O_PATH` is enough).
-    ///   - journal: Where committed documents survive the process.
+    ///   - journal: Where the state survives the process; it is restored from what an earlier worker has left there.
     ///   - mirror: Where the table's changes are told of.
     package convenience init(
         takingOwnershipOf root: consuming OwnedDescriptor, journal: Journal, configuration: Configuration, log: Logger,
@@ -128,10 +131,13 @@ package final class Town: Sendable {
         rejections = RejectionLog(log: log)
         self.mirror = mirror
         let notifier = try TableNotifier()
+        livenessLog = LivenessLog(journal, log: log)
+        scannedBefore = journal.scanned
         liveness = InMemoryLivenessStore(
-            table: LivenessTable(isShared: mirror != nil), mirror: mirror, watcher: notifier, now: { clock().instant },
-            wallTime: { clock().wall })
-        events = try EventStream(of: liveness, notifier: notifier, wallTime: { clock().wall })
+            table: LivenessTable(isShared: mirror != nil), mirror: mirror, watcher: notifier, persistence: livenessLog,
+            restoring: livenessLog.saved(), now: { clock().instant }, wallTime: { clock().wall })
+        events = try EventStream(
+            of: liveness, notifier: notifier, counters: journal.counters, wallTime: { clock().wall })
         expiry = try ExpiryTimer(over: liveness, event: notifier.deadlines, now: { clock().instant })
         writeback = try Writeback(in: backing, delay: configuration.writebackDelay, log: log)
         callers = CallerTable(
@@ -139,7 +145,7 @@ package final class Town: Sendable {
             capacity: configuration.callerCapacity,
             ignoring: configuration.ignoredCommands, isBlind: !configuration.looksAtCallers)
         processes = try ProcessWatch(
-            callers, liveness: liveness, counters: counters, configuration: configuration, clock: clock)
+            callers, liveness: liveness, journal: journal, configuration: configuration, clock: clock)
     }
 
     /// Whether the mount is gone from the town's path, and the kernel still serves others: see `TownFileSystem.detach`.
@@ -177,64 +183,6 @@ extension WallTime {
     init(_ time: Glibc.timespec) { self.init(seconds: Int64(time.tv_sec), nanoseconds: Int32(time.tv_nsec)) }
 
     var timespec: Glibc.timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
-}
-
-/// Counts of events since the mount.
-final class Counters: Sendable {
-    private let turnedDown = Atomic<UInt64>(0)
-    private let ahead = Atomic<UInt64>(0)
-    private let exited = Atomic<UInt64>(0)
-    private let dropped = Atomic<UInt64>(0)
-    private let sources: InlineArray<8, Atomic<UInt64>> = InlineArray { _ in Atomic(0) }
-    private let attributions: InlineArray<16, Atomic<UInt64>> = InlineArray { _ in Atomic(0) }
-
-    /// Touches through signal files.
-    var touches: UInt64 {
-        Touch.Source.allCases.reduce(0) { $0 + ($1 == .activity || $1 == .command ? 0 : touches(by: $1)) }
-    }
-    /// Rejected writes.
-    var refused: UInt64 { turnedDown.load(ordering: .relaxed) }
-    /// Documents whose timestamp was ahead of the clock.
-    var fromFuture: UInt64 { ahead.load(ordering: .relaxed) }
-    /// Runtimes whose root process has ended.
-    var exits: UInt64 { exited.load(ordering: .relaxed) }
-    /// Activity that was dropped, as there was too much of it.
-    var activityDropped: UInt64 { dropped.load(ordering: .relaxed) }
-
-    func touches(by source: Touch.Source) -> UInt64 { sources[Self.index(source)].load(ordering: .relaxed) }
-
-    /// How touches through signal files were attributed: counts by evidence, `nobody`, and `excluded`.
-    var attributed: [(by: String, count: UInt64)] {
-        let words = Attribution.Evidence.all.map(\.description) + ["nobody", "excluded"]
-        return words.enumerated().map { ($1, attributions[$0].load(ordering: .relaxed)) }
-    }
-
-    func countTouch(_ source: Touch.Source) { sources[Self.index(source)].wrappingAdd(1, ordering: .relaxed) }
-    func countRefused() { turnedDown.wrappingAdd(1, ordering: .relaxed) }
-    func countFromFuture() { ahead.wrappingAdd(1, ordering: .relaxed) }
-    func countExit() { exited.wrappingAdd(1, ordering: .relaxed) }
-    func countDroppedActivity() { dropped.wrappingAdd(1, ordering: .relaxed) }
-
-    func count(_ attribution: Attribution) {
-        let all = Attribution.Evidence.all
-        let index =
-            switch attribution {
-            case .runtime(_, let evidence): all.firstIndex(of: evidence) ?? all.count
-            case .unknown: all.count
-            case .excluded: all.count + 1
-            }
-        attributions[index].wrappingAdd(1, ordering: .relaxed)
-    }
-
-    private static func index(_ source: Touch.Source) -> Int {
-        switch source {
-        case .written: 0
-        case .renamed: 1
-        case .attributes: 2
-        case .command: 3
-        case .activity: 4
-        }
-    }
 }
 
 extension String {

@@ -15,7 +15,7 @@ import Testing
         let reader: Journal
 
         init() throws {
-            let memory = try Journal.makeMemory()
+            let memory = try Journal.makeMemory(regionSize: 64 << 20)
             let second = OwnedDescriptor(
                 takingOwnershipOf: try retryingInterrupts { fcntl(memory.rawValue, F_DUPFD_CLOEXEC, 0) })
             writer = try Journal(takingOwnershipOf: memory)
@@ -38,6 +38,7 @@ import Testing
         journal.replay().mapValues { event in
             switch event {
             case .content(let content): String(decoding: content.document.bytes, as: UTF8.self)
+            case .written(let content): "written: " + String(decoding: content.document.bytes, as: UTF8.self)
             case .unlinked: "(removed)"
             case .clean: "(clean)"
             }
@@ -189,6 +190,21 @@ import Testing
         for number in 0...accepted { _ = shared.writer.append(.clean, at: path("\(number)")) }
         #expect(shared.writer.append(.content(content("{}")), at: path("after")))
         #expect(replayed(shared.reader)[path("after")] == "{}")
+    }
+
+    @Test func contentsInBackingFilesMakeRoom() throws {
+        let shared = try Shared()
+        let large = content(String(repeating: "z", count: Document.maximumSize))
+        #expect(shared.writer.append(.content(content("dirty")), at: path("dirty")))
+        var accepted = 0
+        while accepted < 2000 {
+            let path = path("\(accepted)")
+            guard shared.writer.append(.content(large), at: path) else { break }
+            #expect(shared.writer.append(.written(large), at: path))
+            accepted += 1
+        }
+        #expect(accepted == 2000)
+        #expect(replayed(shared.reader)[path("dirty")] == "dirty")
     }
 
     /// Directories may be nested deeper than PATH_MAX.

@@ -25,15 +25,11 @@ final class TestTown: Sendable {
     let fileSystem: TownFileSystem
     private let clock: FakeClock
 
-    init(
+    convenience init(
         tree: String, patterns: [String], expiry: Town.Expiry, cacheCapacity: Int, journal: Journal?,
         writebackDelay: Duration? = nil, usesHandles: Bool = true, activity: Town.Activity = .observe,
         mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false
     ) throws {
-        self.tree = tree
-        clock = .atPresent()
-        root = Descriptor(try OwnedDescriptor(opening: tree, in: AT_FDCWD, O_PATH | O_DIRECTORY))
-        self.journal = try journal ?? Journal(takingOwnershipOf: Journal.makeMemory())
         var configuration = Town.Configuration(path: tree, patterns: try SignalPatterns(patterns))
         configuration.expiry = expiry
         configuration.descriptorCacheCapacity = cacheCapacity
@@ -42,10 +38,27 @@ final class TestTown: Sendable {
         configuration.activity = activity
         configuration.sharesSignals = mirror != nil
         if let writebackDelay { configuration.writebackDelay = writebackDelay }
+        try self.init(
+            configuration, clock: .atPresent(),
+            journal: journal ?? Journal(takingOwnershipOf: Journal.makeMemory()), mirror: mirror)
+    }
+
+    private init(
+        _ configuration: Town.Configuration, clock: FakeClock, journal: Journal, mirror: (any LivenessMirror)?
+    ) throws {
+        tree = configuration.path
+        self.clock = clock
+        self.journal = journal
+        root = Descriptor(try OwnedDescriptor(opening: tree, in: AT_FDCWD, O_PATH | O_DIRECTORY))
         town = try Town(
             root: root, journal: self.journal, configuration: configuration, log: .silent, mirror: mirror,
             clock: { [clock] in Town.Timestamps(clock) })
         fileSystem = try TownFileSystem(town) { TownStatus.Server(version: "test", keeper: 1, scope: "town") }
+    }
+
+    /// The town of a worker that takes over from this one's, which serves no request from now on.
+    func successor() throws -> TestTown {
+        try TestTown(town.configuration, clock: clock, journal: Journal(sharing: journal), mirror: nil)
     }
 
     var now: WallTime { clock.wallTime }
@@ -238,14 +251,11 @@ final class TestTown: Sendable {
 
     /// The number of this process's descriptors of files in the tree.
     var descriptorCount: Int {
-        var count = 0
-        for number in 0..<4096 {
+        directoryEntries(closing: opendir("/proc/self/fd")).count { entry in
             var room = [CChar](repeating: 0, count: 4096)
-            let size = Glibc.readlink("/proc/self/fd/\(number)", &room, room.count)
-            let isInTree = room.prefix(max(0, size)).map(UInt8.init(bitPattern:)).starts(with: tree.utf8)
-            if isInTree { count += 1 }
+            let size = Glibc.readlink("/proc/self/fd/\(entry.name)", &room, room.count)
+            return room.prefix(max(0, size)).map(UInt8.init(bitPattern:)).starts(with: tree.utf8)
         }
-        return count
     }
 
     /// Writes the documents of a killed worker to their backing files, as the keeper does.

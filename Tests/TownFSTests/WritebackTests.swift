@@ -162,7 +162,7 @@ import Testing
     }
 
     @Test func fullJournalTriggersImmediateWriteback() throws {
-        let journal = try Journal(takingOwnershipOf: Journal.makeMemory())
+        let journal = try Journal(takingOwnershipOf: Journal.makeMemory(regionSize: 64 << 20))
         let large = SignalFile.Content(
             document: Document(Array(repeating: 0x20, count: Document.maximumSize)), modified: .now, changed: .now,
             ownership: .init(mode: 0o644, user: 0, group: 0), deadline: .now)

@@ -46,6 +46,11 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
         description = String(decoding: bytes, as: UTF8.self)
     }
 
+    /// An id that was valid before.
+    package init(validated bytes: UnsafeRawBufferPointer) {
+        description = String(decoding: bytes, as: UTF8.self)
+    }
+
     /// The session of a heartbeat file: `gt-nux` for `.runtime/heartbeats/gt-nux.json`, in the town or in a rig.
     ///
     /// Nil for any other path, and for a session name that is not a valid id.

@@ -18,8 +18,13 @@ public final class InMemoryLivenessStore: LivenessStore {
         var awaitedDeadline: ContinuousClock.Instant?
         let isWatched: Bool
 
+        var persistence: (any LivenessPersistence)? { table.persistence }
+
         mutating func append(_ event: @autoclosure () -> LivenessEvent) {
-            if isWatched { events.append(event()) }
+            guard isWatched else { return }
+            let event = event()
+            events.append(event)
+            persistence?.save(event, number: events.last, capacity: events.capacity)
         }
 
         /// - Returns: Whether the watcher waits for a later deadline than the next.
@@ -42,6 +47,7 @@ public final class InMemoryLivenessStore: LivenessStore {
 
         mutating func appendForgotten(_ subject: RecordSubject, at time: WallTime, origin: Origin? = nil) {
             tally.forgotten += 1
+            persistence?.save(tally)
             append(LivenessEvent(.forgotten, subject, at: time, origin: origin))
         }
 
@@ -58,13 +64,32 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// - Parameters:
     ///   - now: Called without the lock, by any thread; `wallTime` likewise.
-    public init(
+    public convenience init(
         table: LivenessTable = LivenessTable(), mirror: (any LivenessMirror)? = nil,
         watcher: (any LivenessWatcher)? = nil,
         now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now },
         wallTime: @escaping @Sendable () -> WallTime
     ) {
-        state = Mutex(State(table: table, isWatched: watcher != nil))
+        self.init(
+            table: table, mirror: mirror, watcher: watcher, persistence: nil, restoring: nil, now: now,
+            wallTime: wallTime)
+    }
+
+    /// - Parameters:
+    ///   - persistence: Where all changes are saved.
+    ///   - saved: What an earlier process has saved there: restored without events and messages.
+    package init(
+        table: LivenessTable, mirror: (any LivenessMirror)?, watcher: (any LivenessWatcher)?,
+        persistence: (any LivenessPersistence)?, restoring saved: SavedLiveness?,
+        now: @escaping @Sendable () -> ContinuousClock.Instant, wallTime: @escaping @Sendable () -> WallTime
+    ) {
+        var table = table
+        table.persistence = persistence
+        if let saved { table.restore(saved) }
+        state = Mutex(
+            State(
+                table: table, events: saved.map { EventLog($0) } ?? EventLog(), tally: saved?.tally ?? LivenessTally(),
+                isWatched: watcher != nil))
         self.mirror = mirror
         self.watcher = watcher
         self.now = now
@@ -100,11 +125,17 @@ public final class InMemoryLivenessStore: LivenessStore {
     public func touch(_ touch: Touch) { notify(apply(touch)) }
 
     /// Touches without calling mirror and watcher, for a caller that holds a lock; `notify` must follow.
-    public func apply(_ touch: Touch) -> Notification {
+    ///
+    /// - Parameter save: Saves what has to take effect together with the touch. Called under the store's lock.
+    public func apply(_ touch: Touch, saving save: () -> Void = {}) -> Notification {
         var touch = touch
         if let mirror { touch.stamp = mirror.stamp(touch.receivedAt) }
         return state.withLock { state in
-            Notification(signal: touch.signal, runtime: touch.runtime, isDeadlineEarlier: state.touch(touch))
+            let isDeadlineEarlier = state.touch(touch)
+            save()
+            let isSaved = state.persistence?.commit() ?? false
+            return Notification(
+                signal: touch.signal, runtime: touch.runtime, isDeadlineEarlier: isDeadlineEarlier, isSaved: isSaved)
         }
     }
 
@@ -113,6 +144,8 @@ public final class InMemoryLivenessStore: LivenessStore {
         fileprivate let signal: [UInt8]?
         fileprivate let runtime: RuntimeID?
         fileprivate let isDeadlineEarlier: Bool
+        /// Whether the touch outlives this process.
+        public let isSaved: Bool
     }
 
     /// Calls mirror and watcher.
@@ -140,7 +173,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     /// Drops a signal file's record without an event, and without telling the mirror.
-    public func drop(signal path: [UInt8]) { state.withLock { $0.table.drop(signal: path) } }
+    public func drop(signal path: [UInt8]) { save { $0.table.drop(signal: path) } }
 
     /// Ends a runtime whose root process has exited.
     ///
@@ -162,10 +195,19 @@ public final class InMemoryLivenessStore: LivenessStore {
     /// - Parameter body: Returns whether it changed anything.
     @discardableResult
     private func change(_ body: (inout State) -> Bool) -> Bool {
-        let (isChanged, isDeadlineEarlier) = state.withLock { (body(&$0), $0.updateDeadline()) }
+        let (isChanged, isDeadlineEarlier) = save { (body(&$0), $0.updateDeadline()) }
         if isChanged { watcher?.eventsChanged() }
         if isDeadlineEarlier { watcher?.deadlineMovedEarlier() }
         return isChanged
+    }
+
+    /// Changes the state, and saves the changes together.
+    private func save<Result>(_ body: (inout State) -> Result) -> Result {
+        state.withLock { state in
+            // Without room they end with this process, which `LivenessPersistence` reports.
+            defer { _ = state.persistence?.commit() }
+            return body(&state)
+        }
     }
 
     // MARK: Queries
@@ -254,11 +296,14 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// Merges a touch made by another origin; false if a later change is known.
     ///
-    /// - Parameter exit: The exit of the runtime since then, if it has exited.
-    public func receive(_ touch: Touch, exit: Record.Exit? = nil) -> Bool {
+    /// - Parameters:
+    ///   - exit: The exit of the runtime since then, if it has exited.
+    ///   - save: See `apply`.
+    public func receive(_ touch: Touch, exit: Record.Exit? = nil, saving save: () -> Void = {}) -> Bool {
         let now = now()
         return change { state in
             guard state.table.receive(touch, exit: exit, at: now) else { return false }
+            save()
             if let exit, let id = touch.runtime {
                 state.appendExit(of: id, exit, origin: touch.stamp.origin)
             } else {
@@ -269,12 +314,17 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     /// Drops a record that another origin forgot; false if it was touched later.
-    public func receiveForget(_ subject: RecordSubject, stamp: HLCTimestamp) -> Bool {
+    ///
+    /// - Parameter save: See `apply`.
+    public func receiveForget(
+        _ subject: RecordSubject, stamp: HLCTimestamp, saving save: () -> Void = {}
+    ) -> Bool {
         let now = now()
         let wall = wallTime()
         return change { state in
             let isKnown = state.table.record(of: subject) != nil
             guard state.table.receiveForget(subject, stamp: stamp, at: now) else { return false }
+            save()
             if isKnown { state.appendForgotten(subject, at: wall, origin: stamp.origin) }
             return true
         }
@@ -295,7 +345,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     }
 
     package func moveStamps(of origin: Origin, by change: Duration) {
-        state.withLock { $0.table.moveStamps(of: origin, by: change) }
+        save { $0.table.moveStamps(of: origin, by: change) }
     }
 
     // MARK: Events
@@ -324,10 +374,11 @@ public final class InMemoryLivenessStore: LivenessStore {
         repeat {
             let slice = min(rest, Self.expirySliceSize)
             rest -= slice
-            state.withLock { state in
+            save { state in
                 for expired in state.table.removeExpirations(at: now, limit: slice) {
                     state.tally.expired += 1
                     state.tally.expiryLag = now - expired.deadline
+                    state.persistence?.save(state.tally)
                     state.append(LivenessEvent(.expired, .runtime(expired.id), at: wall))
                     isNews = true
                 }
@@ -369,4 +420,6 @@ public struct LivenessTally: Hashable, Sendable {
     public var forgotten: UInt64 = 0
     /// Time between the deadline of the last runtime that expired and its event; nil before the first.
     public var expiryLag: Duration?
+
+    package init() {}
 }

@@ -86,7 +86,7 @@ public struct EventLog: Sendable {
     /// The number of the last event; 0 before the first.
     public private(set) var last: UInt64 = 0
     private var events = Deque<LivenessEvent>()
-    private let capacity: Int
+    let capacity: Int
 
     public init(capacity: Int = defaultCapacity) {
         precondition(capacity > 0, "an event log holds at least one event")
@@ -95,6 +95,12 @@ public struct EventLog: Sendable {
 
     /// The number of the oldest event held, or of the next one if none is.
     public var first: UInt64 { last + 1 - UInt64(events.count) }
+
+    /// Fills an empty log.
+    mutating func restore(_ events: [LivenessEvent], last: UInt64) {
+        self.events = Deque(events)
+        self.last = last
+    }
 
     public mutating func append(_ event: LivenessEvent) {
         if events.count == capacity { events.removeFirst() }

@@ -26,10 +26,15 @@ public struct LivenessTable: Sendable {
         var scheduled: Duration?
     }
 
-    struct Tombstone: Sendable {
-        var stamp: HLCTimestamp
+    package struct Tombstone: Sendable {
+        package internal(set) var stamp: HLCTimestamp
         /// As an offset.
-        let deadline: Duration
+        package let deadline: Duration
+
+        package init(stamp: HLCTimestamp, deadline: Duration) {
+            self.stamp = stamp
+            self.deadline = deadline
+        }
     }
 
     /// A runtime and a deadline it once had; rescheduled when it comes up, not at each touch.
@@ -51,6 +56,8 @@ public struct LivenessTable: Sendable {
     private(set) var expirations = Heap<Expiration>()
     private let retention: Duration
     private let isShared: Bool
+    /// Is told of each change of a record or a tombstone.
+    var persistence: (any LivenessPersistence)?
     /// Where the next incremental sweep continues.
     private var sweepPosition = (runtimes: 0, signals: 0, tombstones: 0)
 
@@ -107,7 +114,10 @@ public struct LivenessTable: Sendable {
         case .signal(let path): merge(touch, path, at: signals.index(of: path))
         case .runtime(let id):
             merge(touch, id, at: runtimes.index(of: id), now: now.offset)
-            if let exit, let index = runtimes.index(of: id) { runtimes[index].record.end(by: exit, stamp: touch.stamp) }
+            if let exit, let index = runtimes.index(of: id) {
+                runtimes[index].record.end(by: exit, stamp: touch.stamp)
+                saveRuntime(at: index)
+            }
         }
         if isNew { sweepSome(at: now.offset) }
         return true
@@ -118,8 +128,9 @@ public struct LivenessTable: Sendable {
             signals[index].merge(touch)
         } else {
             signals.updateValue(Record(touch), forKey: path)
-            if isShared { tombstones.removeValue(forKey: .signal(path)) }
+            removeTombstone(of: .signal(path))
         }
+        saveSignal(at: index ?? signals.count - 1)
     }
 
     /// - Parameter now: For the expiry: a touch that is expired already is never reported as expiring.
@@ -134,8 +145,9 @@ public struct LivenessTable: Sendable {
             var new = Runtime(record: Record(touch))
             deadline = new.schedule(at: now)
             runtimes.updateValue(new, forKey: id)
-            if isShared { tombstones.removeValue(forKey: .runtime(id)) }
+            removeTombstone(of: .runtime(id))
         }
+        saveRuntime(at: index ?? runtimes.count - 1)
         if let deadline { addExpiration(Expiration(offset: deadline, id: id)) }
         return index.map { runtimes.read($0) { $0.record.exit == nil } } ?? true
     }
@@ -154,6 +166,7 @@ public struct LivenessTable: Sendable {
             record.stamp.origin == nil || record.stamp.origin == stamp.origin
         else { return nil }
         runtimes[index].record.end(by: exit, stamp: stamp.later(than: record.stamp))
+        saveRuntime(at: index)
         return runtimes[index].record
     }
 
@@ -189,23 +202,41 @@ public struct LivenessTable: Sendable {
         case .runtime(let id): runtimes.removeValue(forKey: id)
         case .signal(let path): signals.removeValue(forKey: path)
         }
+        persistence?.removeRecord(of: subject)
         guard isShared, tombstones.count < tombstoneLimit || tombstones[subject] != nil else { return }
-        tombstones.updateValue(Tombstone(stamp: stamp, deadline: (now + retention).offset), forKey: subject)
+        let tombstone = Tombstone(stamp: stamp, deadline: (now + retention).offset)
+        tombstones.updateValue(tombstone, forKey: subject)
+        persistence?.save(tombstone, of: subject)
+    }
+
+    private mutating func removeTombstone(of subject: RecordSubject) {
+        guard isShared, tombstones.index(of: subject) != nil else { return }
+        tombstones.removeValue(forKey: subject)
+        persistence?.removeTombstone(of: subject)
     }
 
     /// Drops a signal file's record without a tombstone: the file was renamed or replaced, not forgotten.
     public mutating func drop(signal path: [UInt8]) {
-        signals.removeValue(forKey: SignalPath(bytes: path))
+        let path = SignalPath(bytes: path)
+        signals.removeValue(forKey: path)
+        persistence?.removeRecord(of: .signal(path))
     }
 
     // MARK: Stamps
 
     /// Shifts all stamps of an origin whose clock turned out to be another.
     mutating func moveStamps(of origin: Origin, by change: Duration) {
-        for index in runtimes.entries.indices { runtimes[index].record.shiftStamp(of: origin, by: change) }
-        for index in signals.entries.indices { signals[index].shiftStamp(of: origin, by: change) }
+        for index in runtimes.entries.indices {
+            runtimes[index].record.shiftStamp(of: origin, by: change)
+            saveRuntime(at: index)
+        }
+        for index in signals.entries.indices {
+            signals[index].shiftStamp(of: origin, by: change)
+            saveSignal(at: index)
+        }
         for index in tombstones.entries.indices where tombstones[index].stamp.origin == origin {
             tombstones[index].stamp.time = tombstones[index].stamp.time + change
+            persistence?.save(tombstones[index], of: tombstones.entries[index].key)
         }
     }
 
@@ -251,6 +282,7 @@ public struct LivenessTable: Sendable {
                 expirations.insert(Expiration(offset: later, id: next.id))
             } else if let deadline = runtimes.read(index, { $0.record.exit == nil ? $0.record.deadlineOffset : nil }) {
                 expired.append(Expiration(offset: deadline, id: next.id))
+                saveRuntime(at: index)
             }
         }
         return expired
@@ -271,15 +303,54 @@ public struct LivenessTable: Sendable {
 
     private mutating func sweep(at now: Duration, limit: Int) {
         let oldest = now - retention
+        let persistence = persistence
         sweepPosition.runtimes = runtimes.removeValues(from: sweepPosition.runtimes, limit: limit) {
             $0.record.isObsolete(since: oldest)
+        } onRemoval: {
+            persistence?.removeRecord(of: .runtime($0))
         }
         sweepPosition.signals = signals.removeValues(from: sweepPosition.signals, limit: limit) {
             $0.isObsolete(since: oldest)
+        } onRemoval: {
+            persistence?.removeRecord(of: .signal($0))
         }
         sweepPosition.tombstones = tombstones.removeValues(from: sweepPosition.tombstones, limit: limit) {
             $0.deadline <= now
+        } onRemoval: {
+            persistence?.removeTombstone(of: $0)
         }
+    }
+
+    // MARK: Persistence
+
+    /// - Parameter index: Of an entry of `runtimes`.
+    private func saveRuntime(at index: Int) {
+        guard let persistence else { return }
+        let id = runtimes.entries[index].key
+        runtimes.read(index) {
+            persistence.save($0.record, of: .runtime(id), isExpiryPending: $0.scheduled != nil)
+        }
+    }
+
+    private func saveSignal(at index: Int) {
+        guard let persistence else { return }
+        let path = signals.entries[index].key
+        signals.read(index) { persistence.save($0, of: .signal(path), isExpiryPending: false) }
+    }
+
+    mutating func restore(_ record: Record, of subject: RecordSubject, isExpiryPending: Bool) {
+        switch subject {
+        case .signal(let path): signals.updateValue(record, forKey: path)
+        case .runtime(let id):
+            let deadline = record.deadlineOffset
+            runtimes.updateValue(Runtime(record: record, scheduled: isExpiryPending ? deadline : nil), forKey: id)
+            // Also if it has passed meanwhile: the expiry is still to be reported.
+            if isExpiryPending { addExpiration(Expiration(offset: deadline, id: id)) }
+        }
+    }
+
+    mutating func restore(_ tombstone: Tombstone, of subject: RecordSubject) {
+        tombstones.updateValue(tombstone, forKey: subject)
     }
 }
 

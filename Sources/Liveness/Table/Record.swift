@@ -14,7 +14,7 @@ public struct Record: Hashable, Sendable {
         public let process: Touch.Process
         public let noticedAt: WallTime
         public var at: ContinuousClock.Instant { ContinuousClock.Instant(offset: offset) }
-        let offset: Duration
+        package let offset: Duration
 
         public init(of process: Touch.Process, noticedAt: WallTime, at: ContinuousClock.Instant) {
             self.process = process
@@ -30,7 +30,7 @@ public struct Record: Hashable, Sendable {
     ///
     /// Later than the last touch's own deadline if an earlier touch had a longer ttl.
     public var deadline: ContinuousClock.Instant { ContinuousClock.Instant(offset: deadlineOffset) }
-    private(set) var deadlineOffset: Duration
+    package private(set) var deadlineOffset: Duration
 
     /// Set from the end of the root process until the next touch.
     public private(set) var exit: Exit?
@@ -45,6 +45,17 @@ public struct Record: Hashable, Sendable {
         self.touch = touch
         deadlineOffset = touch.deadlineOffset
         if touch.evidence == .path { ownDocument = touch.document } else { sharedDocument = touch.document }
+    }
+
+    /// A record that was saved.
+    package init(
+        _ touch: Touch, deadlineOffset: Duration, exit: Exit?, ownDocument: Document?, sharedDocument: Document?
+    ) {
+        self.touch = touch
+        self.deadlineOffset = deadlineOffset
+        self.exit = exit
+        self.ownDocument = ownDocument
+        self.sharedDocument = sharedDocument
     }
 
     /// The last touch's.

@@ -76,7 +76,9 @@ struct SortedDictionary<Key: Hashable & Comparable & Sendable, Value: Sendable>:
     /// Removes values that match, looking at up to `limit` from a position on.
     ///
     /// - Returns: The position to continue from; 0 at the end.
-    mutating func removeValues(from start: Int, limit: Int, where isMatch: (Value) -> Bool) -> Int {
+    mutating func removeValues(
+        from start: Int, limit: Int, where isMatch: (Value) -> Bool, onRemoval: (Key) -> Void = { _ in }
+    ) -> Int {
         guard start < keys.count else { return 0 }
         let range = start..<start + min(limit, keys.count - start)
         let isEnd = range.upperBound == keys.count
@@ -84,6 +86,7 @@ struct SortedDictionary<Key: Hashable & Comparable & Sendable, Value: Sendable>:
         for key in keys[range] {
             if let index = indices[key], read(index, isMatch) {
                 _ = removeEntry(key)
+                onRemoval(key)
             } else {
                 kept.append(key)
             }

@@ -58,18 +58,20 @@ public struct Touch: Hashable, Sendable {
         get { ContinuousClock.Instant(offset: offset) }
         set { offset = newValue.offset }
     }
-    private(set) var offset: Duration
+    package private(set) var offset: Duration
     /// How long it proves life; a lower bound.
     public var ttl: Duration
     /// Orders it among all touches of the record; without an origin if it was received here.
     public var stamp: HLCTimestamp
     /// The signal file's new content; nil leaves the content as it is.
     public var document: Document?
+    /// The number of the FUSE request that made it; 0 if there is none.
+    public var request: UInt64
 
     public init(
         signal: [UInt8]? = nil, runtime: RuntimeID? = nil, receivedAt: WallTime, at: ContinuousClock.Instant,
         ttl: Duration = Touch.defaultTTL, document: Document?, source: Source, evidence: Attribution.Evidence? = nil,
-        process: Process? = nil, stamp: HLCTimestamp? = nil
+        process: Process? = nil, stamp: HLCTimestamp? = nil, request: UInt64 = 0
     ) {
         self.signal = signal
         self.runtime = runtime
@@ -80,6 +82,7 @@ public struct Touch: Hashable, Sendable {
         offset = at.offset
         self.ttl = ttl
         self.document = document
+        self.request = request
         self.stamp = stamp ?? HLCTimestamp(receivedAt)
     }
 
@@ -99,12 +102,12 @@ public struct Touch: Hashable, Sendable {
 /// Instants are stored and compared as durations, whose size the compiler knows: values with a `ContinuousClock.Instant`
 /// are laid out and copied by functions that are looked up at run time, which doubles the cost of a touch.
 extension ContinuousClock.Instant {
-    private static let origin = ContinuousClock.now
+    private static let origin = ContinuousClock().systemEpoch
 
-    /// Since some moment of this process.
-    var offset: Duration { self - Self.origin }
+    /// Since boot.
+    package var offset: Duration { self - Self.origin }
 
-    init(offset: Duration) {
+    package init(offset: Duration) {
         self = Self.origin + offset
     }
 }

@@ -40,7 +40,8 @@ final class ProcessWatch: Sendable {
 
     private let callers: CallerTable
     private let liveness: InMemoryLivenessStore
-    private let counters: Counters
+    private let journal: Journal
+    private var counters: Counters { journal.counters }
     private let mode: Town.Activity
     private let ttl: Duration
     private let clock: @Sendable () -> Town.Timestamps
@@ -51,12 +52,12 @@ final class ProcessWatch: Sendable {
     private let epoll: OwnedDescriptor
 
     init(
-        _ callers: CallerTable, liveness: InMemoryLivenessStore, counters: Counters, configuration: Town.Configuration,
+        _ callers: CallerTable, liveness: InMemoryLivenessStore, journal: Journal, configuration: Town.Configuration,
         clock: @escaping @Sendable () -> Town.Timestamps
     ) throws(Errno) {
         self.callers = callers
         self.liveness = liveness
-        self.counters = counters
+        self.journal = journal
         self.clock = clock
         mode = configuration.looksAtCallers ? configuration.activity : .off
         ttl = configuration.ttl
@@ -65,7 +66,8 @@ final class ProcessWatch: Sendable {
         epoll = OwnedDescriptor(takingOwnershipOf: try retryingInterrupts { epoll_create1(CInt(EPOLL_CLOEXEC)) })
         _ = try retryingInterrupts { clinux_epoll_add(epoll.rawValue, event.descriptor, Self.wakeupTag) }
         // Not joined: `close` waits for `hasEnded`.
-        _ = try Thread(named: "processes") { self.run() }
+        let ended = restoreRoots()
+        _ = try Thread(named: "processes") { self.run(deciding: ended) }
     }
 
     // MARK: Any thread
@@ -133,8 +135,9 @@ final class ProcessWatch: Sendable {
         }
     }
 
-    private func run() {
-        var work = Work()
+    /// - Parameter ended: Runtimes whose root process has ended while no worker ran.
+    private func run(deciding ended: [RuntimeID: RootProcesses.Process]) {
+        var work = Work(withoutRoot: ended)
         var tags = [UInt64](repeating: 0, count: 64)
         while !state.withLock({ $0.isClosing }) {
             // While the state of a runtime is open, waits until the next search may begin.
@@ -208,13 +211,21 @@ final class ProcessWatch: Sendable {
         // A zombie may have other threads: only its pidfd tells the end of the process.
         let isOver = descriptor.map { Self.hasEnded($0) } ?? false
         guard let stat, !isOver, root.thread != pid || stat.image.startTime == root.image.startTime else {
-            work.withoutRoot[runtime] = .init(pid: pid, startTime: 0, program: root.process.program)
+            let ended = RootProcesses.Process(pid: pid, startTime: 0, program: root.process.program)
+            work.withoutRoot[runtime] = ended
+            journal.saveRoot(ended, of: runtime)
             return
         }
         guard let descriptor else { return }
         let process = RootProcesses.Process(
             pid: pid, startTime: stat.image.startTime, program: root.process.program)
         if let known = state.withLock({ $0.roots.process(pid) }), known != process { end(pid, &work) }
+        watch(process, descriptor, for: runtime)
+        journal.saveRoot(process, of: runtime)
+    }
+
+    private func watch(_ process: RootProcesses.Process, _ descriptor: Descriptor, for runtime: RuntimeID) {
+        let pid = process.pid
         let isNew = state.withLock { state in
             let isNew = state.roots.process(pid) == nil
             guard !isNew || state.roots.count < Self.maximumRoots else { return false }
@@ -223,6 +234,24 @@ final class ProcessWatch: Sendable {
             return isNew
         }
         if isNew { _ = clinux_epoll_add(epoll.rawValue, descriptor.rawValue, UInt64(pid)) }
+    }
+
+    /// Watches the root processes that an earlier worker has watched.
+    ///
+    /// - Returns: Those that have ended since.
+    private func restoreRoots() -> [RuntimeID: RootProcesses.Process] {
+        var ended: [RuntimeID: RootProcesses.Process] = [:]
+        for (runtime, process) in journal.roots {
+            let opened = try? retryingInterrupts { clinux_pidfd_open(process.pid) }
+            let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
+            let stat = ProcessFiles(number: process.pid).stat()
+            if let descriptor, !Self.hasEnded(descriptor), stat?.image.startTime == process.startTime {
+                watch(process, descriptor, for: runtime)
+            } else {
+                ended[runtime] = process
+            }
+        }
+        return ended
     }
 
     private static func hasEnded(_ process: Descriptor) -> Bool {
@@ -258,6 +287,7 @@ final class ProcessWatch: Sendable {
         for (runtime, process) in withoutRoot {
             let exit = Record.Exit(of: process.described, noticedAt: now.wall, at: now.instant)
             if liveness.exit(runtime, exit) { counters.countExit() }
+            journal.removeRoot(of: runtime)
         }
     }
 

@@ -51,6 +51,10 @@ final class AliveDirectory: Sendable {
 
     init(of town: Town) {
         self.town = town
+        let saved = town.journal.log.entries(LivenessLog.Kind.aliveDirectory).keys
+        created.withLock { created in
+            for directory in saved { created.insert(String(decoding: directory, as: UTF8.self)) }
+        }
     }
 
     private var liveness: InMemoryLivenessStore { town.liveness }
@@ -160,6 +164,7 @@ final class AliveDirectory: Sendable {
         try created.withLock { (created) throws(Errno) in
             guard created.all.count < Self.maximumCreated else { throw .noSpace }
             created.insert("\(id)/")
+            _ = town.journal.log.append(LivenessLog.Kind.aliveDirectory, key: Array("\(id)/".utf8), value: [])
         }
         return node
     }
@@ -177,6 +182,7 @@ final class AliveDirectory: Sendable {
                 throw .directoryNotEmpty
             }
             created.remove(prefix)
+            town.journal.log.remove(LivenessLog.Kind.aliveDirectory, key: Array(prefix.utf8))
         }
         return node
     }
@@ -191,13 +197,15 @@ final class AliveDirectory: Sendable {
         return node
     }
 
-    /// - Parameter ttl: Nil is the town's.
-    func touch(_ id: RuntimeID, ttl: Duration? = nil, by process: Touch.Process?) {
+    /// - Parameters:
+    ///   - ttl: Nil is the town's.
+    ///   - request: The number of the FUSE request.
+    func touch(_ id: RuntimeID, ttl: Duration? = nil, by process: Touch.Process?, in request: UInt64 = 0) {
         let now = town.now
         liveness.touch(
             Touch(
                 runtime: id, receivedAt: now.wall, at: now.instant, ttl: ttl ?? town.configuration.ttl, document: nil,
-                source: .command, process: process))
+                source: .command, process: process, request: request))
         town.counters.countTouch(.command)
     }
 

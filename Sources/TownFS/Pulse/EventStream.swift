@@ -31,13 +31,15 @@ final class EventStream: Sendable {
     private let notifier: TableNotifier
     private let ended: EventFD
     private let state = Mutex(State())
-    private let lostEvents = Atomic<UInt64>(0)
+    private let counters: Counters
 
     init(
-        of liveness: InMemoryLivenessStore, notifier: TableNotifier, wallTime: @escaping @Sendable () -> WallTime
+        of liveness: InMemoryLivenessStore, notifier: TableNotifier, counters: Counters,
+        wallTime: @escaping @Sendable () -> WallTime
     ) throws(Errno) {
         self.liveness = liveness
         self.notifier = notifier
+        self.counters = counters
         self.wallTime = wallTime
         ended = try EventFD()
         // Not joined: `close` waits for `ended`.
@@ -47,9 +49,9 @@ final class EventStream: Sendable {
     var readerCount: Int { state.withLock { $0.readers } }
 
     /// The number of events that slow readers have lost.
-    var lost: UInt64 { lostEvents.load(ordering: .relaxed) }
+    var lost: UInt64 { counters.eventsLost }
 
-    fileprivate func countLost(_ count: UInt64) { lostEvents.wrappingAdd(count, ordering: .relaxed) }
+    fileprivate func countLost(_ count: UInt64) { counters.countLostEvents(count) }
 
     /// Whether a number is that of an event, or of the next one.
     func hasBegun(_ number: UInt64) -> Bool { (1...liveness.lastEvent + 1).contains(number) }

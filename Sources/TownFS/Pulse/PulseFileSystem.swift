@@ -209,12 +209,12 @@ package final class PulseFileSystem: HandleFileSystem {
             if let handle {
                 try files[handle].file.truncate(to: size, by: request)
             } else {
-                alive.touch(id, by: alive.process(of: request))
+                alive.touch(id, by: alive.process(of: request), in: request.unique)
             }
         }
         // A change of the access time alone is no touch.
         if changes.modified != nil {
-            alive.touch(id, by: alive.process(of: request))
+            alive.touch(id, by: alive.process(of: request), in: request.unique)
             alive.supersede(id)
         }
         return try getattr(inode, for: request)

@@ -42,6 +42,7 @@ final class SignalDirectory: Sendable {
     /// The town root.
     convenience init(rootOf town: Town) {
         self.init(NodeName([]), in: nil, scope: town.configuration.patterns.root, town: town, isDetached: false)
+        restore(from: town.journal, of: town)
     }
 
     private init(

@@ -65,7 +65,7 @@ extension SignalFile {
         let former = try backingContentIfNeeded(in: parent)
         let attributed = attributedCaller?.attribution ?? town.callers.attribution(of: nil, signal: path)
         let now = town.now
-        let change: (isJournaled: Bool, notification: InMemoryLivenessStore.Notification, attribution: Attribution)?
+        let change: (notification: InMemoryLivenessStore.Notification, attribution: Attribution)?
         do throws(Document.Rejection) {
             change = try state.withLock { (state) throws(Document.Rejection) in
                 let previous: Content?
@@ -83,7 +83,8 @@ extension SignalFile {
                 let attribution = isWritten ? attributed.consulting(document) : attributed
                 let content = Content(
                     document: document, modified: now.wall, changed: now.wall, ownership: ownership,
-                    deadline: now.instant + town.configuration.ttl, backingTime: previous?.backingTime)
+                    deadline: now.instant + town.configuration.ttl, backingTime: previous?.backingTime,
+                    request: request.unique)
                 if let successor {
                     // Complete before it can be found by name.
                     successor.state.withLock { $0.replacePresence(with: .committed(content)) }
@@ -97,8 +98,10 @@ extension SignalFile {
                     Touch(
                         signal: path, runtime: attribution.runtime, receivedAt: now.wall, at: now.instant,
                         ttl: town.configuration.ttl, document: document, source: source,
-                        evidence: attribution.evidence, process: attributedCaller?.caller.process))
-                return (town.journal.append(.content(content), at: path), notification, attribution)
+                        evidence: attribution.evidence, process: attributedCaller?.caller.process,
+                        request: request.unique)
+                ) { town.livenessLog.save(.content(content), at: path) }
+                return (notification, attribution)
             }
         } catch {
             throw refuse(error, by: request)
@@ -111,7 +114,9 @@ extension SignalFile {
             town.processes.recordTouch(of: runtime, by: attributedCaller.caller)
         }
         // A touch that is lost with this process must not be reported as done.
-        guard (successor ?? self).scheduleWriteback(isJournaled: change.isJournaled) else { throw .socketNotConnected }
+        guard (successor ?? self).scheduleWriteback(isJournaled: change.notification.isSaved) else {
+            throw .socketNotConnected
+        }
         return true
     }
 
@@ -202,10 +207,11 @@ extension SignalFile {
             var received = touch
             received.document = document
             received.document?.source = source(&state, ownership)
-            guard town.liveness.receive(received) else { return nil }
-            return Content(
+            let content = Content(
                 document: document, modified: received.receivedAt, changed: changed, ownership: ownership,
                 deadline: received.deadline, backingTime: backingTime)
+            let isNews = town.liveness.receive(received) { town.livenessLog.save(event(of: content), at: path) }
+            return isNews ? content : nil
         }
         return isUnlinked ? nil : ()
     }
@@ -260,9 +266,15 @@ extension SignalFile {
         let isJournaled: Bool? = state.withLock { state in
             guard let content = decide(&state) else { return nil }
             state.replacePresence(with: .committed(content))
-            return town.configuration.isReadOnly ? nil : town.journal.append(.content(content), at: path)
+            let isJournaled = town.journal.append(event(of: content), at: path)
+            return town.configuration.isReadOnly ? nil : isJournaled
         }
         if let isJournaled { scheduleWriteback(isJournaled: isJournaled) }
+    }
+
+    /// The journal's entry of a content that was not touched here.
+    private func event(of content: Content) -> Journal.Event {
+        town.configuration.isReadOnly ? .written(content) : .content(content)
     }
 
     /// Schedules a write-back, or writes at once if the journal is full or others read the backing file.

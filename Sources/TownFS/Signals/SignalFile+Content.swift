@@ -40,6 +40,8 @@ extension SignalFile {
         ///
         /// Compared for equality only, as wall clocks are set back.
         var backingTime: WallTime?
+        /// The number of the FUSE request that touched it last; 0 if there is none.
+        var request: UInt64 = 0
     }
 
     /// The content of a file that was created and not written.

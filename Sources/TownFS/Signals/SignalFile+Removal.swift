@@ -40,9 +40,13 @@ extension SignalFile {
             case .backing: if let former, max(former.modified, former.changed) > time { return nil }
             case .creating, .committed: break
             }
-            guard town.liveness.receiveForget(.signal(SignalPath(bytes: path)), stamp: stamp) else { return nil }
+            let isCreating = state.presence.isCreating
+            let isNews = town.liveness.receiveForget(.signal(SignalPath(bytes: path)), stamp: stamp) {
+                if !isCreating { town.livenessLog.save(.unlinked, at: path) }
+            }
+            guard isNews else { return nil }
             // Its creator is about to commit something later.
-            return state.presence.isCreating ? nil : unlink(&state)
+            return isCreating ? nil : unlink(&state)
         }
         guard let isWritingBack else { return }
         try removeBackingFile(in: parent, isWritingBack: isWritingBack)
@@ -142,7 +146,7 @@ extension SignalFile {
             guard succeeded, state.revision == revision else { return false }
             state.clean = revision
             if isSynced { state.synced = revision }
-            _ = town.journal.append(.clean, at: path)
+            if let content = state.presence.content { _ = town.journal.append(.written(content), at: path) }
             return true
         }
     }

@@ -66,12 +66,12 @@ package final class TreeFileSystem: HandleFileSystem {
             reliesOnBirths: !kind.isOverlay,
             handles: town.configuration.usesHandles ? ExportHandle.FileSystem(of: root) : nil,
             records: state?.nodes(), keeping: state?.descriptors)
-        if let records, !records.isNew {
-            restore(records)
-        } else if let covered {
-            var startupScan = StartupScan(of: town)
-            startupScan.run(in: root, covered)
-        }
+        if let records, !records.isNew { restore(records) }
+        // A record that was forgotten must not come back.
+        if town.scannedBefore.contains(path) { return }
+        var startupScan = StartupScan(of: town)
+        if let covered { startupScan.run(in: root, covered) }
+        town.journal.recordScan(of: path)
     }
 
     package func connected(to connection: Connection) { ioModes.connect(to: connection) }
