@@ -142,6 +142,9 @@ package struct HandleRecord: Sendable {
 
     func set(_ ioMode: OpenReply.IOMode) { store(ioMode.word, at: 32) }
 
+    /// Whether another process may go on with the handle.
+    var hasSuccessor: Bool { slot != nil }
+
     func set(position: UInt64) { store(position, at: 40) }
 
     func set(_ pollHandle: PollHandle?) { store(pollHandle?.rawValue ?? 0, at: 48) }

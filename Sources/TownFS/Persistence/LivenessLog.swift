@@ -107,7 +107,10 @@ final class LivenessLog: LivenessPersistence {
     /// Adds a change of a signal file, to take effect with the touch or forget that it belongs to.
     ///
     /// For the closures that the store calls under its lock.
-    func save(_ event: Journal.Event, at path: [UInt8]) {
+    func save(
+        _ event: Journal.Event, at path: [UInt8], and other: (inout EntryBuffer) -> Void = { _ in }
+    ) {
+        other(&buffer)
         Journal.put(event, at: path, into: &buffer)
     }
 

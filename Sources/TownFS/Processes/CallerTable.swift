@@ -149,10 +149,10 @@ final class CallerTable: Sendable {
     /// The caller of a request on a signal file, with the runtime of its touch; nil as for `caller`.
     ///
     /// - Parameter former: The last one for the same open file. The same caller keeps its attribution.
-    func attributedCaller(_ thread: pid_t, of signal: [UInt8], after former: AttributedCaller? = nil)
-        -> AttributedCaller?
-    {
-        guard let caller = caller(thread) else { return nil }
+    func attributedCaller(
+        _ thread: pid_t, of signal: [UInt8], after former: AttributedCaller? = nil, isWaiting: Bool = true
+    ) -> AttributedCaller? {
+        guard let caller = caller(thread, isWaiting: isWaiting) else { return nil }
         if let former, former.caller === caller { return former }
         return AttributedCaller(caller: caller, attribution: attribution(of: caller, signal: signal))
     }

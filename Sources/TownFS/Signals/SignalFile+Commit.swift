@@ -15,15 +15,18 @@ extension SignalFile {
     ///   - attributedCaller: The process that wrote them; nil if unknown.
     ///   - replacement: Mode and owner of a file that was renamed over this one.
     ///   - successor: A new file that takes the name; this one is unlinked then.
+    ///   - save: Adds what is to be saved together with the touch.
     /// - Returns: False if the file was unlinked: nothing is committed.
     /// - Throws: EINVAL if they are no document, EFBIG if they are too many. The last document stays.
     @discardableResult
     func commit(
         _ bytes: [UInt8], source: Touch.Source, by request: Request, as attributedCaller: AttributedCaller?,
-        in parent: ParentDirectory, replacement: Ownership? = nil, successor: SignalFile? = nil
+        in parent: ParentDirectory, replacement: Ownership? = nil, successor: SignalFile? = nil,
+        saving save: (inout EntryBuffer) -> Void = { _ in }
     ) throws(Errno) -> Bool {
         try change(
-            source, by: request, as: attributedCaller, in: parent, replacement: replacement, successor: successor
+            source, by: request, as: attributedCaller, in: parent, replacement: replacement, successor: successor,
+            saving: save
         ) { (previous, now) throws(Document.Rejection) in
             let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
             if judgement.outcome == .timestampFromFuture { town.counters.countFromFuture() }
@@ -47,9 +50,10 @@ extension SignalFile {
     ///
     /// Does nothing if there is no document: no reader meets an empty one.
     func touchKeepingDocument(
-        by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory
+        by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory,
+        saving save: (inout EntryBuffer) -> Void
     ) throws(Errno) {
-        try change(.written, by: request, as: attributedCaller, in: parent) { previous, _ in
+        try change(.written, by: request, as: attributedCaller, in: parent, saving: save) { previous, _ in
             previous.map { ($0, isWritten: false) }
         }
     }
@@ -59,7 +63,7 @@ extension SignalFile {
     @discardableResult
     private func change(
         _ source: Touch.Source, by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory,
-        replacement: Ownership? = nil, successor: SignalFile? = nil,
+        replacement: Ownership? = nil, successor: SignalFile? = nil, saving save: (inout EntryBuffer) -> Void = { _ in },
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> (Document, isWritten: Bool)?
     ) throws(Errno) -> Bool {
         let former = try backingContentIfNeeded(in: parent)
@@ -100,7 +104,7 @@ extension SignalFile {
                         ttl: town.configuration.ttl, document: document, source: source,
                         evidence: attribution.evidence, process: attributedCaller?.caller.process,
                         request: request.unique)
-                ) { town.livenessLog.save(.content(content), at: path) }
+                ) { town.livenessLog.save(.content(content), at: path, and: save) }
                 return (notification, attribution)
             }
         } catch {

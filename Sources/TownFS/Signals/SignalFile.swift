@@ -267,9 +267,22 @@ final class SignalFile: Sendable {
         register(SignalOpenFile(handle, of: self, in: parent))
     }
 
-    private func register(_ handle: SignalOpenFile) -> SignalOpenFile {
+    @discardableResult
+    func register(_ handle: SignalOpenFile) -> SignalOpenFile {
         state.withLock { $0.handles.append(handle) }
         return handle
+    }
+
+    /// Mode and owner of a file that is being created; nil for any other.
+    var ownershipWhileCreating: Ownership? {
+        state.withLock { if case .creating(let ownership) = $0.presence { ownership } else { nil } }
+    }
+
+    /// Goes on with a creation that an earlier process has begun.
+    func restoreCreation(_ ownership: Ownership) {
+        state.withLock { state in
+            if case .backing = state.presence { state.presence = .creating(ownership) }
+        }
     }
 
     /// Forgets an open file that was closed; a file that was created and never committed does not exist then.

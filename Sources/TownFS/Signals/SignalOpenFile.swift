@@ -21,6 +21,22 @@ final class SignalOpenFile: OpenFile {
         fileprivate let source: Source
         let status: FileStatus
 
+        /// Nil for a large backing file.
+        var document: [UInt8]? { if case .document(let bytes) = source { bytes } else { nil } }
+
+        /// For a successor.
+        init(document: [UInt8], status: FileStatus) {
+            source = .document(document)
+            self.status = status
+        }
+
+        /// For a successor: the backing file as it is now, which may have been replaced since.
+        init(backing file: SignalFile, status: FileStatus, in parent: ParentDirectory) throws(Errno) {
+            let directory = try parent.descriptor
+            source = .backing(Descriptor(try file.name.open(in: directory.rawValue, O_RDONLY | O_NOFOLLOW)))
+            self.status = status
+        }
+
         init(of content: SignalFile.Content, as file: SignalFile) {
             source = .document(content.document.bytes)
             status = file.status(of: content)
@@ -41,7 +57,7 @@ final class SignalOpenFile: OpenFile {
         fileprivate var isBacking: Bool { if case .backing = source { true } else { false } }
     }
 
-    private enum Verdict {
+    enum Verdict {
         case unjudged
         case committed
         /// Rejected. `atClose` if a close(2) has reported it: most writers have no descriptor left then.
@@ -53,7 +69,7 @@ final class SignalOpenFile: OpenFile {
         var isRefusedAtClose: Bool { if case .refused(_, atClose: true) = self { true } else { false } }
     }
 
-    private struct Draft {
+    struct Draft {
         var bytes: [UInt8]
         /// Whether it was written to, and not only truncated.
         var isWritten = false
@@ -82,6 +98,8 @@ final class SignalOpenFile: OpenFile {
         var hasReadToTheEnd = false
         /// Whether `adoptContent` will read a file that the kernel writes to by itself.
         var hasLeftBehind = false
+        /// Nil until it has a handle.
+        var record: HandleRecord?
     }
 
     let file: SignalFile
@@ -141,6 +159,38 @@ final class SignalOpenFile: OpenFile {
                     of: attributedCaller.caller.claims, signal: file.path, sessions: file.town.callers.sessionNames))
         }
         self.init(file, flags: former.flags, former.snapshot, by: former.request, in: parent, state)
+    }
+
+    /// For a successor.
+    convenience init(
+        restoring file: SignalFile, on inode: InodeNumber, flags: CInt, _ snapshot: Snapshot, _ draft: Draft?,
+        by request: Request, in parent: ParentDirectory
+    ) {
+        var state = State(inode: inode, draft: draft)
+        if draft != nil {
+            // The caller may be in execve(2), closing the file: then it cannot be read, and is unknown.
+            state.attributedCaller = file.town.callers.attributedCaller(
+                request.thread, of: file.path, isWaiting: false)
+        }
+        self.init(file, flags: flags, snapshot, by: request, in: parent, state)
+    }
+
+    func opened(as record: HandleRecord) {
+        guard record.hasSuccessor else { return }
+        let draft = state.withLock { state in
+            state.record = record
+            return state.draft
+        }
+        var entries = EntryBuffer()
+        Self.putOpening(
+            of: record.handle, flags: flags, request, snapshot, creating: file.ownershipWhileCreating, into: &entries)
+        if let draft { Self.put(draft, of: record.handle, into: &entries) }
+        save(entries)
+    }
+
+    private func save(_ entries: borrowing EntryBuffer) {
+        // Without room, a successor takes the file for closed.
+        if !file.town.journal.append(entries) { file.town.log.warning("no memory to save open files") }
     }
 
     /// Whether a close may commit something.
@@ -319,6 +369,11 @@ final class SignalOpenFile: OpenFile {
             draft.verdict = .unjudged
             draft.revision += 1
             state.draft = draft
+            if let record = state.record {
+                var entries = EntryBuffer()
+                Self.put(draft, of: record.handle, into: &entries)
+                save(entries)
+            }
             if let attributedCaller { state.attributedCaller = attributedCaller }
             if draft.isTooLarge { throw .fileTooLarge }
         }
@@ -343,7 +398,7 @@ final class SignalOpenFile: OpenFile {
             try judge(isLast: false)
         } catch {
             state.withLock { state in
-                if case .refused = state.draft?.verdict { state.draft?.verdict = .refused(error, atClose: true) }
+                if case .refused = state.draft?.verdict { setVerdict(.refused(error, atClose: true), &state) }
             }
             throw error
         }
@@ -360,6 +415,10 @@ final class SignalOpenFile: OpenFile {
         // There is no caller, and no reply. The rejection was counted and logged.
         try? judge(isLast: true)
         file.deregister(self)
+        guard let record = state.withLock({ $0.record }) else { return }
+        var entries = EntryBuffer()
+        Self.remove(record.handle, from: &entries)
+        save(entries)
     }
 
     /// Commits a truncated draft that was closed once, before the process that closed it looks at the file.
@@ -368,8 +427,16 @@ final class SignalOpenFile: OpenFile {
         if isTouched { try? judge(isLast: true) }
     }
 
+    private func setVerdict(_ verdict: Verdict, _ state: inout State) {
+        state.draft?.verdict = verdict
+        guard let record = state.record, let revision = state.draft?.revision else { return }
+        var entries = EntryBuffer()
+        Self.put(verdict, on: revision, of: record.handle, into: &entries)
+        save(entries)
+    }
+
     private func judge(isLast: Bool) throws(Errno) {
-        let (draft, attributedCaller) = state.withLock { ($0.draft, $0.attributedCaller) }
+        let (draft, attributedCaller, record) = state.withLock { ($0.draft, $0.attributedCaller, $0.record) }
         guard let draft else { return }
         switch draft.verdict {
         case .committed: return
@@ -383,16 +450,22 @@ final class SignalOpenFile: OpenFile {
             if draft.isTooLarge {
                 throw file.refuse(.tooLarge, by: request)
             } else if draft.bytes.isEmpty, !draft.isWritten, !isLast, file.kind == .document {
-                try file.touchKeepingDocument(by: request, as: attributedCaller, in: parent)
+                try file.touchKeepingDocument(by: request, as: attributedCaller, in: parent) { entries in
+                    if let record { Self.put(.touched, on: draft.revision, of: record.handle, into: &entries) }
+                }
                 verdict = .touched
             } else {
-                try file.commit(draft.bytes, source: .written, by: request, as: attributedCaller, in: parent)
+                try file.commit(draft.bytes, source: .written, by: request, as: attributedCaller, in: parent) { entries in
+                    if let record { Self.put(.committed, on: draft.revision, of: record.handle, into: &entries) }
+                }
             }
         } catch {
             verdict = .refused(error, atClose: false)
         }
         state.withLock { state in
-            if state.draft?.revision == draft.revision { state.draft?.verdict = verdict }
+            guard state.draft?.revision == draft.revision else { return }
+            // A commit has saved it together with the touch.
+            if case .refused = verdict { setVerdict(verdict, &state) } else { state.draft?.verdict = verdict }
         }
         if case .refused(let error, _) = verdict { throw error }
     }

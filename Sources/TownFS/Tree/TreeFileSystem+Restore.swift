@@ -9,6 +9,7 @@ extension TreeFileSystem {
             SignalFile(name: name, in: directory, town: town, isRemoved: true)
         }
         nodes.restoreDescriptors()
+        let saved = SignalOpenFile.Saved(in: town.journal.log)
         for (slot, content) in records.restored where !PulseInodes.contains(content.inode) {
             switch content.kind {
             case .directory:
@@ -20,7 +21,7 @@ extension TreeFileSystem {
                     records.remove(slot)
                     continue
                 }
-                let file = openAgain(content)
+                let file = signalFile(content, saved) ?? openAgain(content)
                 let opened = OpenHandle(content.inode, file, thread: content.thread)
                 _ = opened.setIOMode(ioMode, for: file)
                 files.restore(opened, as: content.handle, slot: slot)
@@ -29,6 +30,12 @@ extension TreeFileSystem {
                 ioModes.restore(content.inode, ioMode, file as? BackingFile, identity)
             }
         }
+    }
+
+    private func signalFile(_ content: HandleRecords.Content, _ saved: SignalOpenFile.Saved) -> SignalOpenFile? {
+        guard case .signal(let file, let parent) = try? inodeKind(content.inode) else { return nil }
+        let opened = SignalOpenFile.restored(content.handle, from: saved, of: file, on: content.inode, in: parent)
+        return opened.map { file.register($0) }
     }
 
     private func openAgain(_ content: HandleRecords.Content) -> any OpenFile {

@@ -1,0 +1,167 @@
+import Fuse
+import Glibc
+import Liveness
+import Logging
+import SystemPackage
+
+/// Open signal files in the log: what a successor needs of each, under its handle.
+///
+/// Three entries, as they change at different times: the opening with its snapshot, the draft, and the verdict on a
+/// revision of the draft. A verdict is saved together with the touch that it stands for, so that a repeated FLUSH does
+/// not touch again.
+extension SignalOpenFile {
+    enum Kind {
+        static let opening: SharedLog.Kind = 11
+        static let draft: SharedLog.Kind = 12
+        static let verdict: SharedLog.Kind = 13
+    }
+
+    private static func put(_ kind: SharedLog.Kind, of handle: FileHandle, room: Int, into entries: inout EntryBuffer) {
+        entries.begin(kind, room: 8 + room)
+        entries.put(handle.rawValue)
+        entries.endKey()
+    }
+
+    /// - Parameter creating: Mode and owner of a file that this opening has created.
+    static func putOpening(
+        of handle: FileHandle, flags: CInt, _ request: Request, _ snapshot: Snapshot, creating: SignalFile.Ownership?,
+        into entries: inout EntryBuffer
+    ) {
+        let bytes = snapshot.document
+        put(Kind.opening, of: handle, room: 256 + (bytes?.count ?? 0), into: &entries)
+        entries.put(flags)
+        entries.put(request.user)
+        entries.put(request.group)
+        entries.put(request.thread)
+        withUnsafeBytes(of: snapshot.status) { entries.put($0) }
+        entries.put(creating == nil ? 0 : 1 as UInt8)
+        entries.put(creating ?? SignalFile.Ownership(mode: 0, user: 0, group: 0))
+        entries.put(bytes == nil ? 0 : 1 as UInt8)
+        if let bytes { entries.put(bytes) }
+        entries.end()
+    }
+
+    static func put(_ draft: Draft, of handle: FileHandle, into entries: inout EntryBuffer) {
+        put(Kind.draft, of: handle, room: 16 + draft.bytes.count, into: &entries)
+        entries.put(UInt64(draft.revision))
+        entries.put(draft.isWritten ? 1 : 0 as UInt8)
+        entries.put(draft.isTooLarge ? 1 : 0 as UInt8)
+        entries.put(draft.bytes)
+        entries.end()
+    }
+
+    static func put(_ verdict: Verdict, on revision: Int, of handle: FileHandle, into entries: inout EntryBuffer) {
+        put(Kind.verdict, of: handle, room: 16, into: &entries)
+        entries.put(UInt64(revision))
+        let (code, error): (UInt8, CInt) =
+            switch verdict {
+            case .unjudged: (0, 0)
+            case .committed: (1, 0)
+            case .touched: (2, 0)
+            case .refused(let error, atClose: false): (3, error.rawValue)
+            case .refused(let error, atClose: true): (4, error.rawValue)
+            }
+        entries.put(code)
+        entries.put(error)
+        entries.end()
+    }
+
+    static func remove(_ handle: FileHandle, from entries: inout EntryBuffer) {
+        withUnsafeBytes(of: handle.rawValue.littleEndian) { key in
+            for kind in [Kind.opening, Kind.draft, Kind.verdict] { entries.remove(kind, key: key) }
+        }
+    }
+
+    // MARK: Restoring
+
+    /// All open signal files in the log, by handle.
+    struct Saved {
+        fileprivate var openings: [UInt64: [UInt8]]
+        fileprivate var drafts: [UInt64: [UInt8]]
+        fileprivate var verdicts: [UInt64: [UInt8]]
+
+        init(in log: SharedLog) {
+            func entries(_ kind: SharedLog.Kind) -> [UInt64: [UInt8]] {
+                var found: [UInt64: [UInt8]] = [:]
+                for (key, value) in log.entries(kind) where key.count == 8 {
+                    found[key.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }] = value
+                }
+                return found
+            }
+            openings = entries(Kind.opening)
+            drafts = entries(Kind.draft)
+            verdicts = entries(Kind.verdict)
+        }
+    }
+
+    /// An opening of an earlier process; nil if the log does not hold it.
+    static func restored(
+        _ handle: FileHandle, from saved: Saved, of file: SignalFile, on inode: InodeNumber, in parent: ParentDirectory
+    ) -> SignalOpenFile? {
+        guard let opening = saved.openings[handle.rawValue] else { return nil }
+        return opening.withUnsafeBytes { bytes in
+            var reader = ByteReader(bytes)
+            do throws(ByteReader.Malformed) {
+                let flags = try reader.number(CInt.self)
+                let request = Request(
+                    user: try reader.number(uid_t.self), group: try reader.number(gid_t.self),
+                    thread: try reader.number(pid_t.self))
+                let status = try reader.bytes(MemoryLayout<FileStatus>.size).loadUnaligned(as: FileStatus.self)
+                let isCreating = try reader.number(UInt8.self) == 1
+                let ownership = try reader.ownership()
+                let hasDocument = try reader.number(UInt8.self) == 1
+                let snapshot: Snapshot
+                if hasDocument {
+                    snapshot = Snapshot(document: Array(reader.rest), status: status)
+                } else if let other = try? Snapshot(backing: file, status: status, in: parent) {
+                    snapshot = other
+                } else {
+                    return nil
+                }
+                let draft = try saved.drafts[handle.rawValue].map { (draft) throws(ByteReader.Malformed) in
+                    try restored(draft, saved.verdicts[handle.rawValue])
+                }
+                if isCreating { file.restoreCreation(ownership) }
+                return SignalOpenFile(
+                    restoring: file, on: inode, flags: flags, snapshot, draft, by: request, in: parent)
+            } catch {
+                return nil
+            }
+        }
+    }
+
+    private static func restored(_ draft: [UInt8], _ verdict: [UInt8]?) throws(ByteReader.Malformed) -> Draft {
+        var draft = try read(draft) { (reader) throws(ByteReader.Malformed) in
+            let revision = Int(try reader.number(UInt64.self))
+            let isWritten = try reader.number(UInt8.self) == 1
+            let isTooLarge = try reader.number(UInt8.self) == 1
+            return Draft(
+                bytes: Array(reader.rest), isWritten: isWritten, isTooLarge: isTooLarge, revision: revision)
+        }
+        guard let verdict else { return draft }
+        let (revision, found) = try read(verdict) { (reader) throws(ByteReader.Malformed) -> (Int, Verdict) in
+            let revision = Int(try reader.number(UInt64.self))
+            let code = try reader.number(UInt8.self)
+            let error = Errno(rawValue: try reader.number(CInt.self))
+            return switch code {
+            case 1: (revision, .committed)
+            case 2: (revision, .touched)
+            case 3: (revision, .refused(error, atClose: false))
+            case 4: (revision, .refused(error, atClose: true))
+            default: (revision, .unjudged)
+            }
+        }
+        if revision == draft.revision { draft.verdict = found }
+        return draft
+    }
+
+    private static func read<Result>(
+        _ bytes: [UInt8], _ body: (inout ByteReader) throws(ByteReader.Malformed) -> Result
+    ) throws(ByteReader.Malformed) -> Result {
+        let span = bytes.span
+        return try span.withUnsafeBytes { (bytes) throws(ByteReader.Malformed) in
+            var reader = ByteReader(bytes)
+            return try body(&reader)
+        }
+    }
+}
