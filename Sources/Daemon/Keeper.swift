@@ -497,6 +497,7 @@ package struct Keeper: ~Copyable {
     private consuming func finish(_ status: Int32?, isAttached: Bool) -> ExitStatus {
         // That of an adopted worker is unknown: the end of the connection is its orderly end.
         let status = status ?? (hasConnectionEnded ? 0 : 1)
+        standby?.dismiss()
         let entry = entry
         let log = log
         if status != 0 {

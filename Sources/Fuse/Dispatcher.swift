@@ -342,7 +342,7 @@ final class Dispatcher: Sendable {
         let capacity = min(Int(input.size), Self.largestReply)
         buffers.withRoom(capacity) { room in
             do throws(Errno) {
-                let count = try fileSystem.read(handle, into: room, at: offset)
+                let count = try fileSystem.read(handle, into: room, at: offset, for: call.request())
                 reply(to: call, UnsafeRawBufferPointer(rebasing: room.prefix(count)))
             } catch .resourceTemporarilyUnavailable where CInt(bitPattern: input.flags) & O_NONBLOCK == 0 {
                 fileSystem.wait(pendingReads.add(call.header.unique, capacity: capacity), on: handle)

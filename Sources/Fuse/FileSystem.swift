@@ -126,7 +126,9 @@ public protocol FileSystem: AnyObject, Sendable {
     /// Fills `bytes` from `offset` on, and returns how many there were. Fewer than asked for is the end of the file.
     ///
     /// - Throws: EAGAIN if there are no bytes yet. A caller with O_NONBLOCK gets that errno; for others `wait` is called.
-    func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int
+    func read(
+        _ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t, for request: Request
+    ) throws(Errno) -> Int
 
     /// Lends the descriptor of the backing file if reading it is all that `read` does; else returns nil.
     func withFile<Result>(backing handle: FileHandle, _ body: (CInt) -> Result) -> Result?

@@ -21,6 +21,9 @@ public final class PendingRead: Sendable {
         self.reads = reads
     }
 
+    /// The request's number, as it was first sent.
+    public var request: UInt64 { unique & ~(1 << 63) }
+
     /// Whether the read has been answered, by whichever side.
     public var isAnswered: Bool { hasAnswer.load(ordering: .acquiring) }
 

@@ -281,7 +281,7 @@ final class RecordingFileSystem: FileSystem {
         return .passthrough(Connection.BackingID(rawValue: 77), directIO: registersWithDirectIO)
     }
 
-    func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
+    func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t, for request: Request) throws(Errno) -> Int {
         try record("read \(handle.rawValue) at \(offset) room \(bytes.count)")
         if isEmpty { throw .resourceTemporarilyUnavailable }
         let part = "some bytes".utf8.prefix(bytes.count)

@@ -42,7 +42,7 @@ extension ParallelEndToEnd {
             log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             lines = 0
             print("works", flush=True)
-            while not os.path.exists(stop):
+            while calls < 500 or not os.path.exists(stop):
                 name = f"f{choice.randrange(200)}"
                 kind = choice.randrange(11)
                 if kind == 0:

@@ -133,7 +133,7 @@ extension TestTown {
     func read(
         _ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t
     ) throws(Errno) -> Int {
-        try fileSystem.read(handle, into: bytes, at: offset)
+        try fileSystem.read(handle, into: bytes, at: offset, for: .me)
     }
 
     func write(

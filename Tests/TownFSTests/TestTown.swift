@@ -132,7 +132,7 @@ final class TestTown: Sendable {
         var bytes = [UInt8](repeating: 0, count: room)
         var span = bytes.mutableSpan
         let count = try span.withUnsafeMutableBytes { (bytes) throws(Errno) in
-            try fileSystem.read(handle, into: bytes, at: offset)
+            try fileSystem.read(handle, into: bytes, at: offset, for: .me)
         }
         return String(decoding: bytes.prefix(count), as: UTF8.self)
     }

@@ -6,10 +6,10 @@ import Synchronization
 
 /// The open files and directories in memory that outlives the process.
 ///
-/// One record of 64 bytes each:
+/// One record of 96 bytes each:
 ///
 ///     0: handle; 0 if free │ 8: inode │ 16: flags │ 20: user │ 24: thread │ 28: kind │ 32: I/O mode │ 40: position
-///     │ 48: poll handle
+///     │ 48: poll handle │ 56: position before the last read │ 64: request of the last read
 ///
 /// A kill between any two stores leaves it valid: the handle is stored last, and later changes are of one word.
 final class HandleRecords: Sendable {
@@ -17,7 +17,7 @@ final class HandleRecords: Sendable {
     static let size = headSize + capacity * recordSize
 
     private static let capacity = 1 << 20
-    private static let recordSize = 64
+    private static let recordSize = 96
     private static let headSize = 4096
 
     enum Kind: UInt32 {
@@ -39,6 +39,9 @@ final class HandleRecords: Sendable {
         var position: UInt64 = 0
         /// Whom a poll(2) waits for.
         var pollHandle: UInt64 = 0
+        /// For a read that is repeated: where it began, and its request.
+        var lastPosition: UInt64 = 0
+        var lastRead: UInt64 = 0
     }
 
     private struct State {
@@ -100,6 +103,7 @@ final class HandleRecords: Sendable {
         record.storeBytes(of: content.ioMode?.word ?? 0, toByteOffset: 32, as: UInt64.self)
         record.storeBytes(of: content.position, toByteOffset: 40, as: UInt64.self)
         record.storeBytes(of: content.pollHandle, toByteOffset: 48, as: UInt64.self)
+        record.storeBytes(of: 0, toByteOffset: 64, as: UInt64.self)
         clinux_store_release(record.assumingMemoryBound(to: UInt64.self), content.handle.rawValue)
         return slot
     }
@@ -124,7 +128,9 @@ final class HandleRecords: Sendable {
             thread: record.load(fromByteOffset: 24, as: pid_t.self), kind: kind,
             ioMode: OpenReply.IOMode(word: record.load(fromByteOffset: 32, as: UInt64.self)),
             position: record.load(fromByteOffset: 40, as: UInt64.self),
-            pollHandle: record.load(fromByteOffset: 48, as: UInt64.self))
+            pollHandle: record.load(fromByteOffset: 48, as: UInt64.self),
+            lastPosition: record.load(fromByteOffset: 56, as: UInt64.self),
+            lastRead: record.load(fromByteOffset: 64, as: UInt64.self))
     }
 }
 
@@ -146,6 +152,13 @@ package struct HandleRecord: Sendable {
     var hasSuccessor: Bool { slot != nil }
 
     func set(position: UInt64) { store(position, at: 40) }
+
+    /// Moves the position by a read, before the reply.
+    func set(position: UInt64, from last: UInt64, by request: UInt64) {
+        store(last, at: 56)
+        store(request, at: 64)
+        store(position, at: 40)
+    }
 
     func set(_ pollHandle: PollHandle?) { store(pollHandle?.rawValue ?? 0, at: 48) }
 

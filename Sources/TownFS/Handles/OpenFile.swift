@@ -29,6 +29,8 @@ package protocol OpenFile: AnyObject, Sendable {
     /// Whether RELEASE may be delayed: no later request depends on it.
     var mayReleaseLater: Bool { get }
 
+    /// Called before `read`, with the request's number, which is the same if a successor repeats it.
+    func willRead(_ request: UInt64)
     func read(into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int
     func wait(_ read: PendingRead)
     func write(
@@ -49,6 +51,7 @@ extension OpenFile {
     package var flags: CInt { O_RDONLY }
     package var user: uid_t { 0 }
     package func opened(as record: HandleRecord) {}
+    package func willRead(_ request: UInt64) {}
     package var backingDescriptor: Descriptor? { get throws(Errno) { nil } }
     package var mayReleaseLater: Bool { false }
 
@@ -182,9 +185,11 @@ extension HandleFileSystem {
     }
 
     package func read(
-        _ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t
+        _ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t, for request: Request
     ) throws(Errno) -> Int {
-        try files[handle].file.read(into: bytes, at: offset)
+        let file = try files[handle].file
+        file.willRead(request.unique)
+        return try file.read(into: bytes, at: offset)
     }
 
     package func withFile<Result>(backing handle: FileHandle, _ body: (CInt) -> Result) -> Result? {

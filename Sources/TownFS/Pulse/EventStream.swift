@@ -138,6 +138,10 @@ final class EventReader: OpenFile {
         var pollHandle: PollHandle?
         var polledAt: UInt64 = 0
         var record: HandleRecord?
+        /// The request of the read that comes next.
+        var request: UInt64 = 0
+        /// A read of an earlier process, and where it began: if it is repeated, it was not answered.
+        var repeatable: (request: UInt64, position: UInt64)?
     }
 
     private let stream: EventStream
@@ -152,6 +156,20 @@ final class EventReader: OpenFile {
         state.withLock { state in
             state.record = record
             record.set(position: state.next)
+        }
+    }
+
+    /// Takes over from an earlier process.
+    func restore(lastRead request: UInt64, from position: UInt64) {
+        state.withLock { $0.repeatable = (request, position) }
+    }
+
+    func willRead(_ request: UInt64) {
+        state.withLock { state in
+            state.request = request
+            if let repeatable = state.repeatable.take(), repeatable.request == request {
+                state.next = repeatable.position
+            }
         }
     }
 
@@ -214,6 +232,7 @@ final class EventReader: OpenFile {
             state.waiting.removeAll { $0.isAnswered }
             while hasNews(state) || hasEnded, let read = state.waiting.first {
                 state.waiting.removeFirst()
+                state.request = read.request
                 // Under the lock: another read of this handle must not get these events. The kernel takes a reply
                 // without blocking. An interrupted read takes none.
                 read.answer { (room) in copyEvents(&state, into: room) }
@@ -248,7 +267,8 @@ final class EventReader: OpenFile {
         copy(state.rest.prefix(free.count))
         state.rest = state.rest.dropFirst(room.count)
         if state.rest.isEmpty { state.rest = [] }
-        defer { state.record?.set(position: state.next) }
+        let first = state.next
+        defer { state.record?.set(position: state.next, from: first, by: state.request) }
         while !free.isEmpty {
             let excerpt = stream.liveness.events(from: state.next, limit: Self.batch)
             if let lost = excerpt.lost {

@@ -50,7 +50,7 @@ package final class PulseFileSystem: HandleFileSystem {
         self.signals = signals
         self.files = files
         self.directories = directories
-        let inodes = PulseInodes(top: top)
+        let inodes = PulseInodes(top: top, log: town.journal.log)
         self.inodes = inodes
         alive = AliveDirectory(of: town)
         content = PulseContent(of: town, signals: signals, server: server) { [files] in
@@ -264,7 +264,10 @@ package final class PulseFileSystem: HandleFileSystem {
                 let file: any OpenFile
                 do throws(Errno) {
                     switch node {
-                    case .events, .eventsFrom: file = try town.events.open(from: opened.position)
+                    case .events, .eventsFrom:
+                        let reader = try town.events.open(from: opened.position)
+                        reader.restore(lastRead: opened.lastRead, from: opened.lastPosition)
+                        file = reader
                     default: file = try openFile(of: node, flags: opened.flags & ~O_TRUNC, for: request)
                     }
                 } catch {

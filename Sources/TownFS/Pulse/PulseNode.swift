@@ -22,6 +22,33 @@ enum PulseNode: Hashable, Sendable {
     /// A directory of `alive/` by its alias, `gastown@`; in no listing.
     case alias(String)
 
+    /// One byte for the kind, and what the kind has.
+    var coded: [UInt8] {
+        switch self {
+        case .top, .status, .metrics, .events: []
+        case .eventsFrom(let number): [1] + "\(number)".utf8
+        case .runtimes(let prefix): [2] + prefix.utf8
+        case .runtime(let id): [3] + id.description.utf8
+        case .aliveDirectory(let prefix): [4] + prefix.utf8
+        case .alive(let id): [5] + id.description.utf8
+        case .alias(let prefix): [6] + prefix.utf8
+        }
+    }
+
+    /// Nil for what `coded` does not make.
+    init?(coded bytes: ArraySlice<UInt8>) {
+        let text = String(decoding: bytes.dropFirst(), as: UTF8.self)
+        switch bytes.first {
+        case 1: if let number = UInt64(text) { self = .eventsFrom(number) } else { return nil }
+        case 2: self = .runtimes(text)
+        case 3: if let id = try? RuntimeID(text) { self = .runtime(id) } else { return nil }
+        case 4: self = .aliveDirectory(text)
+        case 5: if let id = try? RuntimeID(text) { self = .alive(id) } else { return nil }
+        case 6: self = .alias(text)
+        default: return nil
+        }
+    }
+
     /// Suffix of a runtime's file.
     static let suffix = ".json"
     /// In a directory, the runtime whose id the directory has; between `events` and a number; at the end of an alias.
@@ -95,11 +122,41 @@ final class PulseInodes: Sendable {
 
     /// `.pulse` itself.
     let top: InodeNumber
+    private let log: SharedLog
     private let state = Mutex(State())
 
-    /// - Parameter top: The root where `.pulse` is a mount of its own.
-    init(top: InodeNumber) {
+    /// - Parameters:
+    ///   - top: The root where `.pulse` is a mount of its own.
+    ///   - top: The root where `.pulse` is a mount of its own.
+    ///   - log: Where a successor finds the inodes. If it holds some, this is the successor.
+    init(top: InodeNumber, log: SharedLog) {
         self.top = top
+        self.log = log
+        state.withLock { state in
+            for (key, value) in log.entries(Self.logKind) where key.count == 8 && value.count >= 8 {
+                let number = key.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
+                let lookups = value.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
+                guard let node = PulseNode(coded: value.dropFirst(8)) else { continue }
+                let inode = InodeNumber(rawValue: number)
+                state.nodes[inode] = (node, lookups)
+                // Of two with one name, the later one; the other's name was removed.
+                if state.inodes[node].map({ $0.rawValue < number }) ?? true { state.inodes[node] = inode }
+                state.next = max(state.next, number >> 32 + 1)
+            }
+        }
+    }
+
+    private static let logKind: SharedLog.Kind = 14
+
+    private func save(_ inode: InodeNumber, _ state: State) {
+        let key = withUnsafeBytes(of: inode.rawValue.littleEndian) { Array($0) }
+        guard let (node, lookups) = state.nodes[inode] else {
+            log.remove(Self.logKind, key: key)
+            return
+        }
+        let count = withUnsafeBytes(of: lookups.littleEndian) { Array($0) }
+        // Without room, a successor answers ESTALE, and the kernel looks the name up again.
+        _ = log.append(Self.logKind, key: key, value: count + node.coded)
     }
 
     /// The number of inodes that the kernel knows, except those with a fixed number.
@@ -121,12 +178,14 @@ final class PulseInodes: Sendable {
         return state.withLock { state in
             if let inode = state.inodes[node] {
                 state.nodes[inode]?.lookups += 1
+                save(inode, state)
                 return inode
             }
             let inode = InodeNumber(rawValue: state.next << 32 | Self.mark)
             state.next += 1
             state.inodes[node] = inode
             state.nodes[inode] = (node, 1)
+            save(inode, state)
             return inode
         }
     }
@@ -147,6 +206,7 @@ final class PulseInodes: Sendable {
                 state.nodes[inode] = nil
                 if state.inodes[node] == inode { state.inodes[node] = nil }
             }
+            save(inode, state)
         }
     }
 }

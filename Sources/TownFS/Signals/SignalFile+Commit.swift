@@ -66,6 +66,7 @@ extension SignalFile {
         replacement: Ownership? = nil, successor: SignalFile? = nil, saving save: (inout EntryBuffer) -> Void = { _ in },
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> (Document, isWritten: Bool)?
     ) throws(Errno) -> Bool {
+        if request.isRepeated, wasTouched(by: request) { return true }
         let former = try backingContentIfNeeded(in: parent)
         let attributed = attributedCaller?.attribution ?? town.callers.attribution(of: nil, signal: path)
         let now = town.now
