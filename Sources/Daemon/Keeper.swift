@@ -329,7 +329,8 @@ package struct Keeper: ~Copyable {
         do throws(Errno) {
             let connection = try OwnedDescriptor(duplicating: connection.rawValue)
             let detaching = DetachedMount(
-                entry, control: worker.control, connection: SharedDescriptor(connection), superblock: superblock, log: log)
+                entry, control: worker.control, connection: SharedDescriptor(connection), superblock: superblock,
+                log: log)
             _ = try Thread(named: "detach") { detaching.run() }
         } catch {
             log.error("cannot serve users of the detached mount: \(error)")
@@ -441,10 +442,12 @@ package struct Keeper: ~Copyable {
         }
     }
 
-    /// Starts a standby after one has died. If they die often, the next one is started when the worker dies.
+    /// Starts a standby after one has died.
+    ///
+    /// If they die often, the next one is started when the worker dies.
     private mutating func restartStandby() {
         guard let status = standby?.wait() else { return }
-        log.warning("the standby ended unexpectedly", metadata: ["status": "\(status ?? -1)", "town": "\(entry.town)"])
+        log.warning("the standby ended unexpectedly", metadata: ["status": "\(status)", "town": "\(entry.town)"])
         standby = nil
         let now = ContinuousClock.now
         standbyDeaths = standbyDeaths.filter { now - $0 < Self.deathPeriod } + [now]
@@ -453,7 +456,9 @@ package struct Keeper: ~Copyable {
 
     private static let deathPeriod: Duration = .seconds(60)
     /// So many deaths in `deathPeriod` end the mount.
-    private static let mostDeaths = getenv("PULSEFS_DEATHS").flatMap { Int(String(cString: $0)) } ?? 5
+    ///
+    /// Tests that kill more often raise it (`PULSEFS_DEATH_LIMIT`).
+    private static let mostDeaths = getenv("PULSEFS_DEATH_LIMIT").flatMap { Int(String(cString: $0)) } ?? 5
 
     /// Whether the kernel has ended the connection.
     private var hasConnectionEnded: Bool {

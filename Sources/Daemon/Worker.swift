@@ -89,7 +89,9 @@ package final class Worker: Sendable {
             mirror: mirror)
     }
 
-    /// Waits, as the standby, until the worker that serves has died. Exits with the keeper.
+    /// Waits, as the standby, until the worker that serves has died.
+    ///
+    /// Exits with the keeper.
     ///
     /// - Returns: What earlier workers have given the keeper to keep.
     private static func waitForDeath(of control: SharedDescriptor) -> [UInt64: SharedDescriptor] {

@@ -15,7 +15,9 @@ import SystemPackage
 ///
 /// Thread-safe.
 public final class ConnectionState: Sendable {
-    /// Size in bytes. Only pages that were written to take memory.
+    /// Size in bytes.
+    ///
+    /// Only pages that were written to take memory.
     public static let size = bankStart + bankCount * bankSize
 
     private static let initCapacity = 4096 - initStart
@@ -91,7 +93,9 @@ public final class ConnectionState: Sendable {
         initRequest(in: memory).map { Init.offersResend($0) } ?? false
     }
 
-    /// Saves the INIT request. To be called before it is answered.
+    /// Saves the INIT request.
+    ///
+    /// To be called before it is answered.
     func save(initRequest: [UInt8]) {
         precondition(initRequest.count <= Self.initCapacity)
         initRequest.withUnsafeBytes { (base + Self.initStart).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
@@ -107,7 +111,9 @@ public final class ConnectionState: Sendable {
 
     /// A record for a new thread; nil if there are none left.
     func claimRecord() -> OperationRecord? {
-        unclaimed.withLock { $0.popLast() }.map { OperationRecord(at: Self.record($0, ofBank: bank, in: base), index: $0) }
+        unclaimed.withLock { $0.popLast() }.map {
+            OperationRecord(at: Self.record($0, ofBank: bank, in: base), index: $0)
+        }
     }
 
     func release(_ record: OperationRecord) {
@@ -172,7 +178,9 @@ struct OperationRecord: Sendable {
         clinux_store_release(word, unique << 2 | Phase.executing.rawValue)
     }
 
-    /// Stores the reply that is about to be sent. One that does not fit is one of an operation that may be repeated.
+    /// Stores the reply that is about to be sent.
+    ///
+    /// One that does not fit is one of an operation that may be repeated.
     func complete(_ error: Errno?, _ body: UnsafeRawBufferPointer) {
         guard body.count <= Self.bodyCapacity, word.pointee & 3 == Phase.executing.rawValue else { return }
         base.storeBytes(of: error?.rawValue ?? 0, toByteOffset: 8, as: Int32.self)

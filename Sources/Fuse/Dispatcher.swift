@@ -620,7 +620,9 @@ final class Dispatcher: Sendable {
         }
     }
 
-    /// Runs an operation that makes a name. If it is repeated, the name may be there already.
+    /// Runs an operation that makes a name.
+    ///
+    /// If it is repeated, the name may be there already.
     ///
     /// - Parameter inode: What the name must lead to, if that is known.
     private func made(

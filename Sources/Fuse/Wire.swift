@@ -37,7 +37,9 @@ extension fuse_in_header {
 
     var isResent: Bool { unique & Self.resentBit != 0 }
 
-    /// `unique` as the request was first sent. The reply has `unique` as it was sent last.
+    /// `unique` as the request was first sent.
+    ///
+    /// The reply has `unique` as it was sent last.
     var firstUnique: UInt64 { unique & ~Self.resentBit }
 }
 

@@ -25,7 +25,8 @@ struct PulseFS: ParsableCommand {
             """,
         version: version,
         subcommands: [
-            Mount.self, Unmount.self, Upgrade.self, Status.self, Alive.self, TouchCommand.self, ForgetCommand.self, Watch.self,
+            Mount.self, Unmount.self, Upgrade.self, Status.self, Alive.self, TouchCommand.self, ForgetCommand.self,
+            Watch.self,
             Doctor.self, Manual.self, KeeperCommand.self, WorkerCommand.self,
         ]
     )

@@ -21,7 +21,8 @@ final class RecordingFileSystem: FileSystem {
     ///   - isEmpty: Whether reads find no data yet.
     ///   - before: Called before each answer, on the thread that serves the request.
     init(
-        failingWith failure: Errno? = nil, failingOnce firstFailure: Errno? = nil, isEmpty: Bool = false, features: Features = Features(),
+        failingWith failure: Errno? = nil, failingOnce firstFailure: Errno? = nil, isEmpty: Bool = false,
+        features: Features = Features(),
         registeringWithDirectIO registersWithDirectIO: Bool = false, releasingLater isReleasedLater: Bool = true,
         before: @escaping @Sendable (_ call: String) -> Void = { _ in }
     ) {
@@ -281,7 +282,9 @@ final class RecordingFileSystem: FileSystem {
         return .passthrough(Connection.BackingID(rawValue: 77), directIO: registersWithDirectIO)
     }
 
-    func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t, for request: Request) throws(Errno) -> Int {
+    func read(_ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t, for request: Request)
+        throws(Errno) -> Int
+    {
         try record("read \(handle.rawValue) at \(offset) room \(bytes.count)")
         if isEmpty { throw .resourceTemporarilyUnavailable }
         let part = "some bytes".utf8.prefix(bytes.count)

@@ -65,10 +65,12 @@ import Testing
         let other = RecordingFileSystem()
         try withSession(serving: other, isGreeted: false, state: memory.nextGeneration()) { kernel in
             _ = try kernel.receive()
-            let reply = try kernel.ask(FUSE_MKDIR, node: 1, wire(fuse_mkdir_in()) { _ in } + name("d"), unique: Self.resentBit | 42)
+            let reply = try kernel.ask(
+                FUSE_MKDIR, node: 1, wire(fuse_mkdir_in()) { _ in } + name("d"), unique: Self.resentBit | 42)
             #expect(reply == KernelSide.Reply(unique: Self.resentBit | 42, errno: 0, body: [UInt8](1...16)))
             // Another request of the same kind is a new one.
-            #expect(try kernel.ask(FUSE_MKDIR, node: 1, wire(fuse_mkdir_in()) { _ in } + name("d"), unique: 44).errno == 0)
+            #expect(
+                try kernel.ask(FUSE_MKDIR, node: 1, wire(fuse_mkdir_in()) { _ in } + name("d"), unique: 44).errno == 0)
         }
         #expect(other.calls.count { $0.hasPrefix("mkdir") } == 1)
     }
@@ -122,7 +124,9 @@ import Testing
         let other = RecordingFileSystem()
         try withSession(serving: other, isGreeted: false, state: memory.nextGeneration()) { kernel in
             _ = try kernel.receive()
-            #expect(try kernel.ask(FUSE_GETATTR, node: 1, wire(fuse_getattr_in()) { _ in }, unique: Self.resentBit | 42).errno == EIO)
+            #expect(
+                try kernel.ask(FUSE_GETATTR, node: 1, wire(fuse_getattr_in()) { _ in }, unique: Self.resentBit | 42)
+                    .errno == EIO)
             #expect(try kernel.ask(FUSE_GETATTR, node: 1, wire(fuse_getattr_in()) { _ in }, unique: 44).errno == 0)
         }
         #expect(other.calls.count == 1)

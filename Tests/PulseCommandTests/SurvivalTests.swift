@@ -3,7 +3,9 @@ import TestSupport
 import Testing
 
 extension ParallelEndToEnd {
-    /// Worker and keeper are killed while processes work in the town. No call fails.
+    /// Worker and keeper are killed while processes work in the town.
+    ///
+    /// No call fails.
     ///
     /// A sixth death in a minute ends the mount, so no test kills more than four workers.
     @Suite(

@@ -13,7 +13,9 @@ import Synchronization
 ///
 /// A kill between any two stores leaves it valid: the handle is stored last, and later changes are of one word.
 final class HandleRecords: Sendable {
-    /// In bytes. Only pages that were written to take memory.
+    /// In bytes.
+    ///
+    /// Only pages that were written to take memory.
     static let size = headSize + capacity * recordSize
 
     private static let capacity = 1 << 20
@@ -119,7 +121,9 @@ final class HandleRecords: Sendable {
 
     private static func content(of record: UnsafeMutableRawPointer) -> Content? {
         let handle = clinux_load_acquire(record.assumingMemoryBound(to: UInt64.self))
-        guard handle != 0, let kind = Kind(rawValue: record.load(fromByteOffset: 28, as: UInt32.self)) else { return nil }
+        guard handle != 0, let kind = Kind(rawValue: record.load(fromByteOffset: 28, as: UInt32.self)) else {
+            return nil
+        }
         return Content(
             handle: FileHandle(rawValue: handle),
             inode: InodeNumber(rawValue: record.load(fromByteOffset: 8, as: UInt64.self)),
@@ -134,7 +138,9 @@ final class HandleRecords: Sendable {
     }
 }
 
-/// The record of one handle. Does nothing without a successor.
+/// The record of one handle.
+///
+/// Does nothing without a successor.
 package struct HandleRecord: Sendable {
     let handle: FileHandle
     private let slot: UInt32?

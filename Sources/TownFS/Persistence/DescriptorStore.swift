@@ -32,10 +32,14 @@ package final class DescriptorStore: Sendable {
         Self.send(key, -1, to: socket.withLock { $0 }.rawValue)
     }
 
-    /// Sends to another keeper from now on. What the former one kept has to be kept again.
+    /// Sends to another keeper from now on.
+    ///
+    /// What the former one kept has to be kept again.
     package func replaceSocket(with other: SharedDescriptor) { socket.withLock { $0 = other } }
 
-    /// Takes a descriptor that an earlier worker kept. It stays kept.
+    /// Takes a descriptor that an earlier worker kept.
+    ///
+    /// It stays kept.
     func remove(_ key: UInt64) -> Descriptor? {
         guard let kept = inherited.withLock({ $0.removeValue(forKey: key) }),
             let copy = try? OwnedDescriptor(duplicating: kept.rawValue)

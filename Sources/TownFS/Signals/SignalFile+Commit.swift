@@ -63,7 +63,8 @@ extension SignalFile {
     @discardableResult
     private func change(
         _ source: Touch.Source, by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory,
-        replacement: Ownership? = nil, successor: SignalFile? = nil, saving save: (inout EntryBuffer) -> Void = { _ in },
+        replacement: Ownership? = nil, successor: SignalFile? = nil,
+        saving save: (inout EntryBuffer) -> Void = { _ in },
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> (Document, isWritten: Bool)?
     ) throws(Errno) -> Bool {
         if request.isRepeated, wasTouched(by: request) { return true }

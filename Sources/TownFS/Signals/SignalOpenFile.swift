@@ -455,7 +455,8 @@ final class SignalOpenFile: OpenFile {
                 }
                 verdict = .touched
             } else {
-                try file.commit(draft.bytes, source: .written, by: request, as: attributedCaller, in: parent) { entries in
+                try file.commit(draft.bytes, source: .written, by: request, as: attributedCaller, in: parent) {
+                    entries in
                     if let record { Self.put(.committed, on: draft.revision, of: record.handle, into: &entries) }
                 }
             }

@@ -111,7 +111,9 @@ struct Node: Sendable {
         return flags.union(rare?.fields.flags ?? [])
     }
 
-    /// A node of an earlier process. `signalFile`, `signals` and `descriptor` follow.
+    /// A node of an earlier process.
+    ///
+    /// `signalFile`, `signals` and `descriptor` follow.
     init(_ restored: NodeRecords.Restored) {
         isDirectory = restored.flags.contains(.directory)
         parent = restored.parent

@@ -15,7 +15,9 @@ import Linux
 /// flags and lookups are one word each. When the other fields change, the former ones are copied to `undo` first, and
 /// `restore` puts them back if the change was not completed. `NodeStore`'s lock allows one change at a time.
 final class NodeRecords: Sendable {
-    /// In bytes. Only pages that were written to take memory.
+    /// In bytes.
+    ///
+    /// Only pages that were written to take memory.
     static let size = recordsStart + capacity * (recordSize + longNameSize)
 
     /// The most slots that have a record.

@@ -198,7 +198,9 @@ extension TreeFileSystem {
         }
     }
 
-    /// Removes a name. If the request is repeated, the name may be gone already.
+    /// Removes a name.
+    ///
+    /// If the request is repeated, the name may be gone already.
     private func unlessDone(_ request: Request, _ remove: () throws(Errno) -> Void) throws(Errno) {
         do throws(Errno) {
             try remove()
