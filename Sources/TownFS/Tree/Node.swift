@@ -17,8 +17,6 @@ struct Node: Sendable {
     var name: NodeName { didSet { unrecorded = .all } }
     /// The kernel's lookup count, which `forget` reduces.
     var lookups: UInt64 { didSet { if unrecorded == .nothing { unrecorded = .lookups } } }
-    /// What `NodeRecords` does not hold yet.
-    var unrecorded = Unrecorded.all
     /// The slots of a doubly linked list of children, kept by `NodeTable`; 0 ends it.
     ///
     /// Children are found through their parent, so a node with children outlives the kernel's lookups.
@@ -31,6 +29,8 @@ struct Node: Sendable {
     let isDirectory: Bool
     /// Whether the file has a `security.capability` attribute.
     var capability = Capability.unknown
+    /// What `NodeRecords` does not hold yet.
+    var unrecorded = Unrecorded.all
 
     enum Capability: UInt8 {
         case unknown
