@@ -38,6 +38,9 @@ struct Status: ParsableCommand {
         line("town", status.town)
         line("up", "\(status.uptimeSeconds) s, since \(status.mountedAt)")
         line("processes", "keeper \(status.keeperPid), worker \(status.workerPid), pulsefs \(status.version)")
+        line(
+            "takeovers",
+            status.takeovers.map { $0 == 0 ? "none" : "\($0), the last one at \(status.servingSince ?? "?")" })
         line("signal files", "\(files.alive) alive, \(files.expired) expired (\(expiry))")
         line("runtimes", "\(runtimes.alive) alive, \(runtimes.expired) expired\(exited)")
         line(

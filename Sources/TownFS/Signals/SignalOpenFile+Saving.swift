@@ -27,7 +27,9 @@ extension SignalOpenFile {
         of handle: FileHandle, flags: CInt, _ request: Request, _ snapshot: Snapshot, creating: SignalFile.Ownership?,
         into entries: inout EntryBuffer
     ) {
-        let bytes = snapshot.document
+        // Nothing reads the snapshot of a file that is open for writing alone, but a change of a part of it.
+        let isOverwritten = flags & O_TRUNC != 0 && flags & O_ACCMODE == O_WRONLY
+        let bytes = isOverwritten ? [] : snapshot.document
         put(Kind.opening, of: handle, room: 256 + (bytes?.count ?? 0), into: &entries)
         entries.put(flags)
         entries.put(request.user)
@@ -66,9 +68,12 @@ extension SignalOpenFile {
         entries.end()
     }
 
-    static func remove(_ handle: FileHandle, from entries: inout EntryBuffer) {
+    static func remove(_ handle: FileHandle, hasDraft: Bool, from entries: inout EntryBuffer) {
         withUnsafeBytes(of: handle.rawValue.littleEndian) { key in
-            for kind in [Kind.opening, Kind.draft, Kind.verdict] { entries.remove(kind, key: key) }
+            entries.remove(Kind.opening, key: key)
+            guard hasDraft else { return }
+            entries.remove(Kind.draft, key: key)
+            entries.remove(Kind.verdict, key: key)
         }
     }
 

@@ -415,9 +415,10 @@ final class SignalOpenFile: OpenFile {
         // There is no caller, and no reply. The rejection was counted and logged.
         try? judge(isLast: true)
         file.deregister(self)
-        guard let record = state.withLock({ $0.record }) else { return }
+        let (record, hasDraft) = state.withLock { ($0.record, $0.draft != nil) }
+        guard let record else { return }
         var entries = EntryBuffer()
-        Self.remove(record.handle, from: &entries)
+        Self.remove(record.handle, hasDraft: hasDraft, from: &entries)
         save(entries)
     }
 
