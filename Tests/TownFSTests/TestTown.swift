@@ -251,7 +251,7 @@ final class TestTown: Sendable {
 
     /// The number of this process's descriptors of files in the tree.
     var descriptorCount: Int {
-        directoryEntries(closing: opendir("/proc/self/fd")).count { entry in
+        directoryEntries(closing: Glibc.opendir("/proc/self/fd")).count { entry in
             var room = [CChar](repeating: 0, count: 4096)
             let size = Glibc.readlink("/proc/self/fd/\(entry.name)", &room, room.count)
             return room.prefix(max(0, size)).map(UInt8.init(bitPattern:)).starts(with: tree.utf8)
