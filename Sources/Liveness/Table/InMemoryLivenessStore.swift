@@ -17,14 +17,13 @@ public final class InMemoryLivenessStore: LivenessStore {
         /// The deadline that the watcher waits for.
         var awaitedDeadline: ContinuousClock.Instant?
         let isWatched: Bool
-
-        var persistence: (any LivenessPersistence)? { table.persistence }
+        let persistence: (any LivenessPersistence)?
 
         mutating func append(_ event: @autoclosure () -> LivenessEvent) {
             guard isWatched else { return }
             let event = event()
+            persistence?.save(event, number: events.last + 1, capacity: events.capacity)
             events.append(event)
-            persistence?.save(event, number: events.last, capacity: events.capacity)
         }
 
         /// - Returns: Whether the watcher waits for a later deadline than the next.
@@ -89,7 +88,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         state = Mutex(
             State(
                 table: table, events: saved.map { EventLog($0) } ?? EventLog(), tally: saved?.tally ?? LivenessTally(),
-                isWatched: watcher != nil))
+                isWatched: watcher != nil, persistence: persistence))
         self.mirror = mirror
         self.watcher = watcher
         self.now = now

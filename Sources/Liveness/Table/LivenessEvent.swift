@@ -102,7 +102,7 @@ public struct EventLog: Sendable {
         self.last = last
     }
 
-    public mutating func append(_ event: LivenessEvent) {
+    public mutating func append(_ event: consuming LivenessEvent) {
         if events.count == capacity { events.removeFirst() }
         events.append(event)
         last += 1

@@ -116,7 +116,7 @@ public struct LivenessTable: Sendable {
             merge(touch, id, at: runtimes.index(of: id), now: now.offset)
             if let exit, let index = runtimes.index(of: id) {
                 runtimes[index].record.end(by: exit, stamp: touch.stamp)
-                saveRuntime(at: index)
+                save(id, at: index)
             }
         }
         if isNew { sweepSome(at: now.offset) }
@@ -130,7 +130,7 @@ public struct LivenessTable: Sendable {
             signals.updateValue(Record(touch), forKey: path)
             removeTombstone(of: .signal(path))
         }
-        saveSignal(at: index ?? signals.count - 1)
+        save(path, at: index ?? signals.count - 1)
     }
 
     /// - Parameter now: For the expiry: a touch that is expired already is never reported as expiring.
@@ -147,7 +147,7 @@ public struct LivenessTable: Sendable {
             runtimes.updateValue(new, forKey: id)
             removeTombstone(of: .runtime(id))
         }
-        saveRuntime(at: index ?? runtimes.count - 1)
+        save(id, at: index ?? runtimes.count - 1)
         if let deadline { addExpiration(Expiration(offset: deadline, id: id)) }
         return index.map { runtimes.read($0) { $0.record.exit == nil } } ?? true
     }
@@ -166,7 +166,7 @@ public struct LivenessTable: Sendable {
             record.stamp.origin == nil || record.stamp.origin == stamp.origin
         else { return nil }
         runtimes[index].record.end(by: exit, stamp: stamp.later(than: record.stamp))
-        saveRuntime(at: index)
+        save(id, at: index)
         return runtimes[index].record
     }
 
@@ -228,11 +228,11 @@ public struct LivenessTable: Sendable {
     mutating func moveStamps(of origin: Origin, by change: Duration) {
         for index in runtimes.entries.indices {
             runtimes[index].record.shiftStamp(of: origin, by: change)
-            saveRuntime(at: index)
+            save(runtimes.entries[index].key, at: index)
         }
         for index in signals.entries.indices {
             signals[index].shiftStamp(of: origin, by: change)
-            saveSignal(at: index)
+            save(signals.entries[index].key, at: index)
         }
         for index in tombstones.entries.indices where tombstones[index].stamp.origin == origin {
             tombstones[index].stamp.time = tombstones[index].stamp.time + change
@@ -282,7 +282,7 @@ public struct LivenessTable: Sendable {
                 expirations.insert(Expiration(offset: later, id: next.id))
             } else if let deadline = runtimes.read(index, { $0.record.exit == nil ? $0.record.deadlineOffset : nil }) {
                 expired.append(Expiration(offset: deadline, id: next.id))
-                saveRuntime(at: index)
+                save(next.id, at: index)
             }
         }
         return expired
@@ -323,18 +323,17 @@ public struct LivenessTable: Sendable {
 
     // MARK: Persistence
 
-    /// - Parameter index: Of an entry of `runtimes`.
-    private func saveRuntime(at index: Int) {
+    /// - Parameter index: Of the runtime's entry.
+    private func save(_ id: RuntimeID, at index: Int) {
         guard let persistence else { return }
-        let id = runtimes.entries[index].key
         runtimes.read(index) {
             persistence.save($0.record, of: .runtime(id), isExpiryPending: $0.scheduled != nil)
         }
     }
 
-    private func saveSignal(at index: Int) {
+    /// - Parameter index: Of the file's entry.
+    private func save(_ path: SignalPath, at index: Int) {
         guard let persistence else { return }
-        let path = signals.entries[index].key
         signals.read(index) { persistence.save($0, of: .signal(path), isExpiryPending: false) }
     }
 

@@ -24,10 +24,10 @@ struct SortedDictionary<Key: Hashable & Comparable & Sendable, Value: Sendable>:
     }
 
     /// Reads a value without copying it.
-    func read<Result>(_ index: Int, _ body: (Value) -> Result) -> Result {
+    func read<Result>(_ index: Int, _ body: (borrowing Value) -> Result) -> Result {
         entries.withUnsafeBufferPointer { entries in
             // because an index is that of an entry.
-            body(entries.baseAddress![index].value)
+            body((entries.baseAddress! + index).pointee.value)
         }
     }
 

@@ -11,8 +11,7 @@ extension Journal {
     /// It stays until it is replaced or removed: if the process has ended meanwhile, a successor notices that.
     func saveRoot(_ process: RootProcesses.Process, of runtime: RuntimeID) {
         var entries = EntryBuffer()
-        entries.begin(
-            LivenessLog.Kind.rootProcesses, room: runtime.description.utf8.count + 64 + process.program.utf8.count)
+        entries.begin(LivenessLog.Kind.rootProcesses)
         entries.put(runtime.description)
         entries.endKey()
         entries.put(process.pid)

@@ -22,6 +22,13 @@ package final class Journal: Sendable {
         case unlinked
         /// It is no longer at this path, or its content is only in its backing file.
         case clean
+
+        var content: SignalFile.Content? {
+            switch self {
+            case .content(let content), .written(let content): content
+            case .unlinked, .clean: nil
+            }
+        }
     }
 
     let log: SharedLog
@@ -124,7 +131,7 @@ package final class Journal: Sendable {
     private static func put(
         _ code: UInt8, _ content: SignalFile.Content?, at path: [UInt8], into entries: inout EntryBuffer
     ) {
-        entries.begin(LivenessLog.Kind.content, room: path.count + 128 + (content?.document.bytes.count ?? 0))
+        entries.begin(LivenessLog.Kind.content)
         entries.put(path)
         entries.endKey()
         entries.put(code)

@@ -15,7 +15,7 @@ final class LivenessLog: LivenessPersistence {
         static let signal: SharedLog.Kind = 3
         static let runtimeTombstone: SharedLog.Kind = 4
         static let signalTombstone: SharedLog.Kind = 5
-        static let event: SharedLog.Kind = 6
+        static let event = SharedLog.numberedKind
         static let tally: SharedLog.Kind = 7
         static let rootProcesses: SharedLog.Kind = 8
         static let scanned: SharedLog.Kind = 9
@@ -37,31 +37,30 @@ final class LivenessLog: LivenessPersistence {
     // MARK: Saving
 
     func save(_ record: Record, of subject: RecordSubject, isExpiryPending: Bool) {
-        let room = Self.room(for: subject) + record.codedSize
         switch subject {
         case .runtime(let id):
-            buffer.begin(Kind.runtime, room: room)
+            buffer.begin(Kind.runtime)
             buffer.put(id.description)
         case .signal(let path):
-            buffer.begin(Kind.signal, room: room)
+            buffer.begin(Kind.signal)
             buffer.put(path.bytes)
         }
         buffer.endKey()
         buffer.put(isExpiryPending ? 1 : 0 as UInt8)
         buffer.put(record)
+        if case .runtime = subject { buffer.putDocuments(of: record) }
         buffer.end()
     }
 
     func removeRecord(of subject: RecordSubject) { remove(subject, Kind.runtime, Kind.signal) }
 
     func save(_ tombstone: LivenessTable.Tombstone, of subject: RecordSubject) {
-        let room = Self.room(for: subject) + 64 + tombstone.stamp.codedSize
         switch subject {
         case .runtime(let id):
-            buffer.begin(Kind.runtimeTombstone, room: room)
+            buffer.begin(Kind.runtimeTombstone)
             buffer.put(id.description)
         case .signal(let path):
-            buffer.begin(Kind.signalTombstone, room: room)
+            buffer.begin(Kind.signalTombstone)
             buffer.put(path.bytes)
         }
         buffer.endKey()
@@ -72,13 +71,6 @@ final class LivenessLog: LivenessPersistence {
 
     func removeTombstone(of subject: RecordSubject) { remove(subject, Kind.runtimeTombstone, Kind.signalTombstone) }
 
-    private static func room(for subject: RecordSubject) -> Int {
-        switch subject {
-        case .runtime(let id): id.description.utf8.count
-        case .signal(let path): path.bytes.count
-        }
-    }
-
     private func remove(_ subject: RecordSubject, _ runtime: SharedLog.Kind, _ signal: SharedLog.Kind) {
         switch subject {
         case .runtime(let id): Array(id.description.utf8).withUnsafeBytes { buffer.remove(runtime, key: $0) }
@@ -87,7 +79,7 @@ final class LivenessLog: LivenessPersistence {
     }
 
     func save(_ event: LivenessEvent, number: UInt64, capacity: Int) {
-        buffer.begin(Kind.event, room: 32 + event.codedSize)
+        buffer.begin(Kind.event)
         buffer.put(UInt32(truncatingIfNeeded: number % UInt64(capacity)))
         buffer.endKey()
         buffer.put(number)
@@ -96,7 +88,7 @@ final class LivenessLog: LivenessPersistence {
     }
 
     func save(_ tally: LivenessTally) {
-        buffer.begin(Kind.tally, room: 64)
+        buffer.begin(Kind.tally)
         buffer.endKey()
         buffer.put(tally.expired)
         buffer.put(tally.forgotten)
@@ -134,12 +126,19 @@ final class LivenessLog: LivenessPersistence {
         journal.log.forEach(Kind.runtime) { key, value in
             guard let value else { return }
             let id = RuntimeID(validated: key)
-            decoder.record(value, of: .runtime(id)).map { saved.records.append((.runtime(id), $0, $1)) }
+            decoder.record(value).map { saved.records.append((.runtime(id), $0, $1)) }
         }
+        let contents = journal.replay()
         journal.log.forEach(Kind.signal) { key, value in
             guard let value else { return }
-            let subject = RecordSubject.signal(SignalPath(bytes: Array(key)))
-            decoder.record(value, of: subject).map { saved.records.append((subject, $0, $1)) }
+            let path = Array(key)
+            let document = contents[path]?.content.map { content in
+                var document = content.document
+                document.source = DocumentSource(path: path, ownership: content.ownership)
+                return document
+            }
+            let subject = RecordSubject.signal(SignalPath(bytes: path))
+            decoder.record(value, document: document).map { saved.records.append((subject, $0, $1)) }
         }
         journal.log.forEach(Kind.runtimeTombstone) { key, value in
             guard let value, let tombstone = decoder.tombstone(value) else { return }
@@ -175,13 +174,21 @@ extension EntryBuffer {
             put(exit.noticedAt)
             put(exit.offset)
         }
-        let (own, shared, last) = (record.ownDocument, record.sharedDocument, record.touch.document)
-        put(own)
-        put(shared)
-        let isOwn = last?.isIdentical(to: own) ?? false
-        let isShared = last?.isIdentical(to: shared) ?? false
-        put(isOwn ? 1 : isShared ? 2 : 0 as UInt8)
-        if !isOwn, !isShared { put(last) }
+    }
+
+    /// Of a runtime; a signal file's is its content.
+    fileprivate mutating func putDocuments(of record: Record) {
+        put(record.ownDocument)
+        put(record.sharedDocument)
+        // Mostly the last document is one of them.
+        if record.touch.document?.isIdentical(to: record.ownDocument) ?? false {
+            put(1 as UInt8)
+        } else if record.touch.document?.isIdentical(to: record.sharedDocument) ?? false {
+            put(2 as UInt8)
+        } else {
+            put(0 as UInt8)
+            put(record.touch.document)
+        }
     }
 
     /// Without the document.
@@ -267,32 +274,6 @@ extension EntryBuffer {
     }
 }
 
-// At least as many bytes as are put.
-
-extension Record {
-    fileprivate var codedSize: Int {
-        256 + touch.stamp.codedSize + (touch.process?.program.utf8.count ?? 0) + (touch.signal?.count ?? 0)
-            + (touch.runtime?.description.utf8.count ?? 0) + (exit?.process.program.utf8.count ?? 0)
-            + Self.codedSize(ownDocument) + Self.codedSize(sharedDocument) + Self.codedSize(touch.document)
-    }
-
-    private static func codedSize(_ document: Document?) -> Int {
-        guard let document else { return 0 }
-        return 32 + document.bytes.count + ((document.source as? DocumentSource)?.path.count ?? 0)
-    }
-}
-
-extension HLCTimestamp {
-    fileprivate var codedSize: Int { origin.map { 32 + $0.name.utf8.count + $0.host.utf8.count } ?? 32 }
-}
-
-extension LivenessEvent {
-    fileprivate var codedSize: Int {
-        128 + (process?.program.utf8.count ?? 0) + (signal?.count ?? 0) + (runtime?.description.utf8.count ?? 0)
-            + (origin.map { $0.name.utf8.count + $0.host.utf8.count } ?? 0) + (reason?.utf8.count ?? 0)
-    }
-}
-
 extension Document {
     /// Whether both are one document, without a look at all bytes.
     fileprivate func isIdentical(to other: Document?) -> Bool {
@@ -370,12 +351,15 @@ private struct Decoder {
     /// One object for each: many records share an origin.
     private var origins: [String: Origin] = [:]
 
-    mutating func record(_ value: UnsafeRawBufferPointer, of subject: RecordSubject) -> (Record, Bool)? {
+    /// - Parameter document: The document of a signal file; nil for a runtime, which has its own.
+    mutating func record(_ value: UnsafeRawBufferPointer, document: Document? = nil) -> (Record, Bool)? {
         var reader = ByteReader(value)
-        return try? record(&reader)
+        return try? record(&reader, document)
     }
 
-    private mutating func record(_ reader: inout ByteReader) throws(ByteReader.Malformed) -> (Record, Bool) {
+    private mutating func record(
+        _ reader: inout ByteReader, _ document: Document?
+    ) throws(ByteReader.Malformed) -> (Record, Bool) {
         let isExpiryPending = try reader.number(UInt8.self) == 1
         let deadline = try reader.duration()
         var touch = try touch(&reader)
@@ -386,12 +370,20 @@ private struct Decoder {
             exit = Record.Exit(
                 of: process, noticedAt: time, at: ContinuousClock.Instant(offset: try reader.duration()))
         }
-        let own = try document(&reader)
-        let shared = try document(&reader)
+        guard !reader.rest.isEmpty else {
+            touch.document = document
+            let isOwn = touch.evidence == .path
+            let record = Record(
+                touch, deadlineOffset: deadline, exit: exit, ownDocument: isOwn ? document : nil,
+                sharedDocument: isOwn ? nil : document)
+            return (record, isExpiryPending)
+        }
+        let own = try self.document(&reader)
+        let shared = try self.document(&reader)
         switch try reader.number(UInt8.self) {
         case 1: touch.document = own
         case 2: touch.document = shared
-        default: touch.document = try document(&reader)
+        default: touch.document = try self.document(&reader)
         }
         let record = Record(touch, deadlineOffset: deadline, exit: exit, ownDocument: own, sharedDocument: shared)
         return (record, isExpiryPending)

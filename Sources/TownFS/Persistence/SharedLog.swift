@@ -16,6 +16,8 @@ import Synchronization
 package final class SharedLog: Sendable {
     /// Separates the keys of several users of one log; below 128.
     package typealias Kind = UInt8
+    /// Keys of this kind are small numbers of 4 bytes, which are found faster.
+    static let numberedKind: Kind = 64
 
     private let writer: Mutex<Writer>
 
@@ -132,6 +134,8 @@ package final class SharedLog: Sendable {
         /// The same of the live ones.
         private var live = 0
         private var index = Index()
+        private var numbered = NumberedIndex()
+        private let seed = UInt64.random(in: .min ... .max)
         /// The head word as it was stored or read last.
         private var published: UInt64 = 0
         private var isLoaded = false
@@ -190,12 +194,16 @@ package final class SharedLog: Sendable {
         private mutating func recordEntry(
             of kind: Kind, _ key: UnsafeRawBufferPointer, size: Int, isRemoval: Bool
         ) {
-            let (start, hash) = (start, Self.hash(kind, key))
-            let former =
-                isRemoval
-                ? index.remove(hash: hash) { Self.has(start + Int($0), kind, key) }
-                : index.update(UInt32(used), hash: hash) { Self.has(start + Int($0), kind, key) }
-            if let former { live -= Self.size(of: start + Int(former)) }
+            if let number = Self.number(kind, key) {
+                live -= numbered.update(isRemoval ? nil : (used, size), of: number)
+            } else {
+                let (start, hash) = (start, hash(kind, key))
+                let former =
+                    isRemoval
+                    ? index.remove(hash: hash) { Self.has(start + Int($0), kind, key) }
+                    : index.update(UInt32(used), hash: hash) { Self.has(start + Int($0), kind, key) }
+                if let former { live -= Self.size(of: start + Int(former)) }
+            }
             if !isRemoval { live += size }
             used += size
         }
@@ -207,11 +215,13 @@ package final class SharedLog: Sendable {
             let former = published
             clinux_store_release(head, word)
             published = word
+            guard (word ^ former) >> 63 == 1 else { return }
+            // The next compaction writes to the region again: it keeps as much memory as it will need then.
+            let kept = max(2 * Self.compactionThreshold, 3 * live)
             let formerUsed = Int(former & (1 << 63 - 1))
-            // A small region keeps its memory, as it is written to again soon.
-            guard (word ^ former) >> 63 == 1, formerUsed > 2 * Self.compactionThreshold else { return }
+            guard formerUsed > kept + Self.compactionThreshold else { return }
             // A system call under a lock, but a rare one that only frees memory.
-            memory.free(start(of: 1 - region), regionSize)
+            memory.free(start(of: 1 - region) + kept, regionSize - kept)
         }
 
         // MARK: Compaction
@@ -230,13 +240,15 @@ package final class SharedLog: Sendable {
             guard UInt64(region) == published >> 63 else { return }
             let (source, target) = (start, memory.base + start(of: 1 - region))
             var used = 0
-            index.replaceOffsets { offset in
+            func copy(_ offset: UInt32) -> UInt32 {
                 let entry = source + Int(offset)
                 let size = Self.size(of: entry)
                 (target + used).copyMemory(from: entry, byteCount: size)
                 defer { used += size }
                 return UInt32(used)
             }
+            index.replaceOffsets(copy)
+            numbered.replaceOffsets(copy)
             region = 1 - region
             self.used = used
             live = used
@@ -258,6 +270,7 @@ package final class SharedLog: Sendable {
             published = clinux_load_acquire(head)
             region = Int(published >> 63)
             index = Index()
+            numbered = NumberedIndex()
             used = 0
             live = 0
             let valid = Int(published & (1 << 63 - 1))
@@ -274,8 +287,9 @@ package final class SharedLog: Sendable {
             while let entry = Self.entry(at: start + position, limit: used - position) {
                 defer { position += entry.size }
                 guard entry.kind == kind else { continue }
-                let last = index.offset(
-                    hash: Self.hash(kind, entry.key), isMatch: { Self.has(start + Int($0), kind, entry.key) })
+                let last =
+                    Self.number(kind, entry.key).map { numbered.offset(of: $0) }
+                    ?? index.offset(hash: hash(kind, entry.key)) { Self.has(start + Int($0), kind, entry.key) }
                 if last == UInt32(position) || last == nil && entry.value == nil { body(entry.key, entry.value) }
             }
         }
@@ -328,11 +342,33 @@ package final class SharedLog: Sendable {
             return Entry(kind: kind & ~removedBit, key: key, value: kind & removedBit == 0 ? value : nil, size: size)
         }
 
-        private static func hash(_ kind: Kind, _ key: UnsafeRawBufferPointer) -> UInt32 {
-            var hasher = Hasher()
-            hasher.combine(kind)
-            hasher.combine(bytes: key)
-            return UInt32(truncatingIfNeeded: hasher.finalize())
+        /// The number that is the key, if the kind is numbered.
+        private static func number(_ kind: Kind, _ key: UnsafeRawBufferPointer) -> Int? {
+            guard kind == SharedLog.numberedKind, key.count == 4 else { return nil }
+            let number = number(at: key.baseAddress!)  // because it is not empty.
+            return number < NumberedIndex.limit ? number : nil
+        }
+
+        /// Not to be guessed by those who choose keys.
+        private func hash(_ kind: Kind, _ key: UnsafeRawBufferPointer) -> UInt32 {
+            var hash = seed ^ UInt64(kind) ^ UInt64(key.count) << 8
+            func mix(_ word: UInt64) {
+                let product = (hash ^ word).multipliedFullWidth(by: 0x9E37_79B9_7F4A_7C15)
+                hash = product.high ^ product.low
+            }
+            var position = 0
+            while position + 8 <= key.count {
+                mix(key.loadUnaligned(fromByteOffset: position, as: UInt64.self))
+                position += 8
+            }
+            var rest: UInt64 = 0
+            while position < key.count {
+                rest = rest << 8 | UInt64(key[position])
+                position += 1
+            }
+            mix(rest)
+            mix(seed)
+            return UInt32(truncatingIfNeeded: hash)
         }
     }
 }
@@ -353,12 +389,9 @@ struct EntryBuffer: ~Copyable {
     // MARK: Adding
 
     /// Begins an entry: its key is put next.
-    ///
-    /// - Parameter room: At least the number of bytes that will be put.
-    mutating func begin(_ kind: SharedLog.Kind, room: Int) {
+    mutating func begin(_ kind: SharedLog.Kind) {
+        reserve(0)
         entry = used
-        let needed = used + SharedLog.Writer.prefixSize + room
-        if needed > bytes.count { grow(to: needed) }
         bytes.storeBytes(of: kind, toByteOffset: entry + 4, as: UInt8.self)
         used += SharedLog.Writer.prefixSize
     }
@@ -375,24 +408,32 @@ struct EntryBuffer: ~Copyable {
 
     /// Adds the removal of a key.
     mutating func remove(_ kind: SharedLog.Kind, key: UnsafeRawBufferPointer) {
-        begin(kind | SharedLog.Writer.removedBit, room: key.count)
+        begin(kind | SharedLog.Writer.removedBit)
         put(key)
         endKey()
         end()
     }
 
+    /// For fewer than `slack` bytes of numbers in a row.
     mutating func put(_ number: some FixedWidthInteger) {
         bytes.storeBytes(of: number.littleEndian, toByteOffset: used, as: type(of: number))
         used += MemoryLayout.size(ofValue: number)
     }
 
     mutating func put(_ source: UnsafeRawBufferPointer) {
-        UnsafeMutableRawBufferPointer(rebasing: bytes[used...]).copyMemory(from: source)
+        guard let start = source.baseAddress else { return }
+        reserve(source.count)
+        (bytes.baseAddress! + used).copyMemory(from: start, byteCount: source.count)  // because it is not empty.
         used += source.count
     }
 
-    private mutating func grow(to size: Int) {
-        let larger = UnsafeMutableRawBufferPointer.allocate(byteCount: max(size, 2 * bytes.count), alignment: 8)
+    /// Room for numbers beyond what is reserved.
+    private static let slack = 512
+
+    private mutating func reserve(_ count: Int) {
+        let needed = used + count + Self.slack
+        guard needed > bytes.count else { return }
+        let larger = UnsafeMutableRawBufferPointer.allocate(byteCount: max(needed, 2 * bytes.count), alignment: 8)
         larger.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[..<used]))
         bytes.deallocate()
         bytes = larger
@@ -407,6 +448,38 @@ struct EntryBuffer: ~Copyable {
             let size = 4 + Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: position, as: UInt32.self)))
             body(UnsafeRawBufferPointer(rebasing: bytes[position..<position + size]))
             position += size
+        }
+    }
+}
+
+/// The offsets and sizes of the live entries whose keys are numbers.
+private struct NumberedIndex {
+    static let limit = 1 << 20
+
+    /// Sizes (upper half), and offsets plus one; 0 is empty.
+    private var entries: [UInt64] = []
+
+    func offset(of number: Int) -> UInt32? {
+        guard number < entries.count, entries[number] != 0 else { return nil }
+        return UInt32(truncatingIfNeeded: entries[number]) - 1
+    }
+
+    /// Sets or removes the entry of a number below `limit`.
+    ///
+    /// - Returns: The size of the former one.
+    mutating func update(_ entry: (offset: Int, size: Int)?, of number: Int) -> Int {
+        if number >= entries.count {
+            entries += repeatElement(0, count: max(number + 1, 2 * entries.count) - entries.count)
+        }
+        defer { entries[number] = entry.map { UInt64($0.size) << 32 | UInt64($0.offset + 1) } ?? 0 }
+        return Int(entries[number] >> 32)
+    }
+
+    /// Calls `body` with every offset, and sets what it returns.
+    mutating func replaceOffsets(_ body: (UInt32) -> UInt32) {
+        for number in entries.indices where entries[number] != 0 {
+            let offset = body(UInt32(truncatingIfNeeded: entries[number]) - 1)
+            entries[number] = entries[number] & ~UInt64(UInt32.max) | UInt64(offset + 1)
         }
     }
 }
