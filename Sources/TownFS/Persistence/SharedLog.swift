@@ -375,7 +375,8 @@ package final class SharedLog: Sendable {
 
 /// Entries of a log that are to be appended at once, in the form that they have there.
 struct EntryBuffer: ~Copyable {
-    private var bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 8)
+    /// Small at first: malloc(3) keeps blocks of up to 1,032 bytes at hand for each thread.
+    private var bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 1000, alignment: 8)
     private var used = 0
     /// Where the entry that is being added begins.
     private var entry = 0

@@ -16,8 +16,8 @@ extension SignalOpenFile {
         static let verdict: SharedLog.Kind = 13
     }
 
-    private static func put(_ kind: SharedLog.Kind, of handle: FileHandle, room: Int, into entries: inout EntryBuffer) {
-        entries.begin(kind, room: 8 + room)
+    private static func put(_ kind: SharedLog.Kind, of handle: FileHandle, into entries: inout EntryBuffer) {
+        entries.begin(kind)
         entries.put(handle.rawValue)
         entries.endKey()
     }
@@ -30,7 +30,7 @@ extension SignalOpenFile {
         // Nothing reads the snapshot of a file that is open for writing alone, but a change of a part of it.
         let isOverwritten = flags & O_TRUNC != 0 && flags & O_ACCMODE == O_WRONLY
         let bytes = isOverwritten ? [] : snapshot.document
-        put(Kind.opening, of: handle, room: 256 + (bytes?.count ?? 0), into: &entries)
+        put(Kind.opening, of: handle, into: &entries)
         entries.put(flags)
         entries.put(request.user)
         entries.put(request.group)
@@ -44,7 +44,7 @@ extension SignalOpenFile {
     }
 
     static func put(_ draft: Draft, of handle: FileHandle, into entries: inout EntryBuffer) {
-        put(Kind.draft, of: handle, room: 16 + draft.bytes.count, into: &entries)
+        put(Kind.draft, of: handle, into: &entries)
         entries.put(UInt64(draft.revision))
         entries.put(draft.isWritten ? 1 : 0 as UInt8)
         entries.put(draft.isTooLarge ? 1 : 0 as UInt8)
@@ -53,7 +53,7 @@ extension SignalOpenFile {
     }
 
     static func put(_ verdict: Verdict, on revision: Int, of handle: FileHandle, into entries: inout EntryBuffer) {
-        put(Kind.verdict, of: handle, room: 16, into: &entries)
+        put(Kind.verdict, of: handle, into: &entries)
         entries.put(UInt64(revision))
         let (code, error): (UInt8, CInt) =
             switch verdict {
