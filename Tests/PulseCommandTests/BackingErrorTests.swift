@@ -75,7 +75,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        /// The worker is killed while the disk is full.
+        /// All workers are killed while the disk is full.
         ///
         /// The keeper cannot recover the document, and reports that.
         @Test func recoveryOnAFullDiskGivesTheTownBack() throws {
@@ -89,8 +89,8 @@ extension ParallelEndToEnd {
                         }
                     }
                 }
-                kill(try town.status().workerPid, SIGKILL)
-                #expect(eventually { !town.isMounted && town.processes.isEmpty })
+                try town.killWorkers()
+                #expect(eventually { town.processes.isEmpty })
                 #expect(town.loggedText.contains("keepalive.json"), "\(town.loggedText)")
             }
         }

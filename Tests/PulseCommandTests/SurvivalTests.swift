@@ -90,30 +90,123 @@ extension ParallelEndToEnd {
             """
 
         @Test(arguments: Victim.allCases) func noCallFails(victim: Victim) throws {
-            try withMountedTown { town in
-                let stop = "\(town.scratch.path)/stop"
-                let clients = try (1...3).map { number in
-                    var command = Command("python3", "-c", Self.client, "\(number)", stop)
-                    command.directory = town.path
-                    return try command.start()
+            try withMountedTown { town in try work(in: town, killing: victim) }
+        }
+
+        @Test(.needsRoot, .needs("setpriv")) func noCallFailsInAnOrdinaryUsersTown() throws {
+            try withMountedTown(as: .nobody) { town in try work(in: town, killing: .both) }
+        }
+
+        private func work(in town: MountedTown, killing victim: Victim) throws {
+            let stop = "\(town.scratch.path)/stop"
+            let clients = try (1...3).map { number in
+                try Command("python3", "-c", Self.client, "\(number)", stop, in: town.path, as: town.user).start()
+            }
+            #expect(eventually { clients.allSatisfy { $0.printed.hasPrefix("works\n") } })
+            for round in 0..<4 {
+                let status = try town.status()
+                let isWorker = victim == .worker || victim == .both && round % 2 == 0
+                kill(isWorker ? status.workerPid : status.keeperPid, SIGKILL)
+                let isReplaced = try eventually {
+                    let now = try town.status()
+                    return isWorker ? now.workerPid != status.workerPid : now.keeperPid != status.keeperPid
                 }
-                #expect(eventually { clients.allSatisfy { $0.printed.hasPrefix("works\n") } })
-                for round in 0..<4 {
-                    let status = try town.status()
-                    let isWorker = victim == .worker || victim == .both && round % 2 == 0
-                    kill(isWorker ? status.workerPid : status.keeperPid, SIGKILL)
-                    let isReplaced = try eventually {
-                        let now = try town.status()
-                        return isWorker ? now.workerPid != status.workerPid : now.keeperPid != status.keeperPid
-                    }
-                    #expect(isReplaced)
+                #expect(isReplaced)
+            }
+            try Client.write("", to: stop)
+            for client in clients {
+                let outcome = try client.wait()
+                let lines = outcome.output.split(separator: "\n")
+                // "works", the number of calls, and nothing that has failed.
+                #expect(outcome.status == 0 && lines.count == 2, "\(outcome)")
+            }
+        }
+
+        /// Each write is one touch and one event, and a reader of events gets each once.
+        @Test func touchesTakeEffectOnce() throws {
+            try withMountedTown { town in
+                let reader = try Command(
+                    "python3", "-c",
+                    """
+                    import json, sys
+                    events, numbers, counts = open(sys.argv[1] + "/.pulse/events", "rb", 0), [], {}
+                    print("reads", flush=True)
+                    rest = b""
+                    while "last" not in counts:
+                        *lines, rest = (rest + events.read(65536)).split(b"\\n")
+                        for event in map(json.loads, lines):
+                            numbers.append(event["seq"])
+                            name = event["signal"].split("/")[-1].split(".")[0]
+                            counts[name] = counts.get(name, 0) + 1
+                    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+                    print(counts["written"], counts["renamed"], counts["touched"])
+                    """, town.path
+                ).start()
+                #expect(eventually { reader.printed == "reads\n" })
+                let stop = "\(town.scratch.path)/stop"
+                let writer = try Command(
+                    "python3", "-c",
+                    """
+                    import os, sys
+                    town, stop = sys.argv[1:]
+                    path = lambda name: f"{town}/.runtime/heartbeats/{name}.json"
+                    def write(path, text):
+                        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                        os.write(file, text.encode())
+                        os.close(file)
+                    write(path("touched"), "{}")
+                    print("writes", flush=True)
+                    n = 0
+                    while n < 200 or not os.path.exists(stop):
+                        n += 1
+                        write(path("written"), '{"n":%d}' % n)
+                        assert '"n":%d,' % n in open(path("written")).read()
+                        write(path("renamed") + ".tmp", '{"n":%d}' % n)
+                        os.rename(path("renamed") + ".tmp", path("renamed"))
+                        os.utime(path("touched"))
+                    write(path("last"), "{}")
+                    print(n, n, n + 1)
+                    """, town.path, stop
+                ).start()
+                #expect(eventually { writer.printed == "writes\n" })
+                for _ in 0..<4 {
+                    let worker = try town.status().workerPid
+                    kill(worker, SIGKILL)
+                    #expect(try eventually { try town.status().workerPid != worker })
                 }
                 try Client.write("", to: stop)
-                for client in clients {
-                    let outcome = try client.wait()
-                    let lines = outcome.output.split(separator: "\n")
-                    #expect(lines.count == 2 && (Int(lines[1]) ?? 0) > 100, "\(outcome)")
+                let (written, read) = (try writer.wait(), try reader.wait())
+                #expect(written.status == 0 && read.status == 0, "\(written) \(read)")
+                #expect(written.output.split(separator: "\n").last == read.output.split(separator: "\n").last)
+            }
+        }
+
+        /// Another file of the program takes over keeper and worker, while a process works in the town.
+        @Test func anotherProgramTakesOver() throws {
+            try withMountedTown { town in
+                let other = "\(town.scratch.path)/other-pulsefs"
+                try Command("install", "-m", "755", BuiltProgram.path, other).output()
+                let stop = "\(town.scratch.path)/stop"
+                let client = try Command("python3", "-c", Self.client, "1", stop, in: town.path).start()
+                #expect(eventually { client.printed.hasPrefix("works\n") })
+                let status = try town.status()
+                let upgrade = try Command(other, "upgrade", town.path).run()
+                #expect(upgrade.status == 0 && upgrade.output.contains("is served by"), "\(upgrade)")
+                let now = try town.status()
+                #expect(now.workerPid != status.workerPid && now.keeperPid == status.keeperPid)
+                for pid in [now.workerPid, now.keeperPid] {
+                    #expect(try eventually { try Command("readlink", "/proc/\(pid)/exe").output() == "\(other)\n" })
                 }
+                try Client.write("", to: stop)
+                let outcome = try client.wait()
+                #expect(outcome.status == 0 && outcome.output.split(separator: "\n").count == 2, "\(outcome)")
+            }
+        }
+
+        @Test func townOfAnotherFormatIsNotUpgraded() throws {
+            try withTown { town in
+                let outcome = try town.pulsefs("upgrade", town.path)
+                #expect(outcome.status == 3 && outcome.errors.contains("is not mounted"), "\(outcome)")
             }
         }
     }

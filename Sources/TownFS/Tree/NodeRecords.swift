@@ -32,7 +32,8 @@ final class NodeRecords: Sendable {
     // each block the first use of its slots (32) and whether its memory is free (32).
     private static let slotCountStart = 0
     private static let isIncompleteStart = 8
-    private static let undoSlotStart = 16
+    /// Not private, for tests.
+    static let undoSlotStart = 16
     private static let undoStart = 64
     private static let blocksStart = 4096
     private static let recordsStart = blocksStart + (capacity / NodeTable.blockSize * 8 + 4095) / 4096 * 4096
