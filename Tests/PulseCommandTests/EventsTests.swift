@@ -275,7 +275,7 @@ extension EndToEnd {
             }
         }
 
-        enum End: String, CaseIterable, Sendable { case lazy, signal, killedWorker, killedKeeper }
+        enum End: String, CaseIterable, Sendable { case lazy, signal, killedWorkers }
 
         /// Blocked and polling readers do not delay the end of the mount, and learn of it.
         @Test(.needs("python3"), arguments: End.allCases) func readersEndWithTheMount(end: End) throws {
@@ -295,12 +295,10 @@ extension EndToEnd {
                     """, town.path, limit: .seconds(40)
                 ).start()
                 #expect(try eventually { try town.status().events?.readers == 2 && poller.printed == "polling\n" })
-                let status = try town.status()
                 switch end {
                 case .lazy: try town.pulsefs("unmount", "--lazy", town.path).expectSuccess()
-                case .signal: kill(status.keeperPid, SIGTERM)
-                case .killedWorker: kill(status.workerPid, SIGKILL)
-                case .killedKeeper: kill(status.keeperPid, SIGKILL)
+                case .signal: kill(try town.status().keeperPid, SIGTERM)
+                case .killedWorkers: try town.killWorkers()
                 }
                 #expect(eventually { !town.isMounted })
                 #expect(eventually { reader.printed.hasSuffix("read ended\n") }, "\(reader.printed)")

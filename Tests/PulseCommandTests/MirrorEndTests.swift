@@ -5,7 +5,7 @@ import Testing
 extension EndToEnd {
     /// What an ended town leaves in Redis, and what a starting town finds there.
     @Suite(.needsRedis) struct MirrorEndTests {
-        @Test(arguments: [false, true]) func keysOfADeadTownVanishAtTheirTTL(keeperDiesToo: Bool) throws {
+        @Test func keysOfADeadTownVanishAtTheirTTL() throws {
             let redis = try RedisServer.onSocket()
             try withMountedTown("--redis", redis.url, "--ttl", "4s") { town in
                 #expect(try eventually { try town.mirror.isUp })
@@ -14,14 +14,14 @@ extension EndToEnd {
                 #expect(isAlive)
                 // The server received the ttl between these times and counts it by its own clock.
                 let sent = touched.through(seen)
-                if keeperDiesToo { town.killAll() } else { try town.killWorkers() }
+                town.killAll()
                 #expect(eventually { town.processes.isEmpty })
                 let (answer, asked) = try Bracket.around { try redis.cli("PTTL", "mul:runtime:hb:max") }
                 let left = (Double(answer.dropLast()) ?? 0) / 1000
                 let expected = sent.age(at: asked).left(of: 4)
                 #expect(expected.contains(left), "\(left), \(expected)")
                 #expect(try redis.isSilent(about: "max", from: sent.end + .seconds(4)))
-                if keeperDiesToo { try town.unmount() }
+                try town.unmount()
             }
         }
 

@@ -339,7 +339,7 @@ extension EndToEnd {
             try withTown { town in
                 let keeper = try town.pulsefsCommand(["mount", "--foreground", town.path]).start()
                 #expect(eventually { (try? town.status()) != nil })
-                kill(try town.status().workerPid, SIGKILL)
+                try town.killWorkers()
                 #expect(try keeper.wait().status == 1)
             }
         }

@@ -30,34 +30,19 @@ extension EndToEnd {
             }
         }
 
-        @Test func townOfAUserIsPlainFilesAfterTheWorkersDeath() throws {
+        @Test func townOfAUserIsPlainFilesAfterTheLastWorkersDeath() throws {
             try withMountedTown(as: .nobody) { town in
                 try town.shell("echo 'gt prime' > .runtime/keepalive.json")
-                let worker = try town.status().workerPid
-                let promise = Promise(.seconds(1))
-                kill(worker, SIGKILL)
-                #expect(eventually(within: promise) { !town.isMounted })
+                try town.killWorkers()
                 #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt prime")
                 #expect(eventually { town.processes.isEmpty })
-            }
-        }
-
-        @Test func workerOfAUserEndsTheMountWhenTheKeeperDies() throws {
-            try withMountedTown(as: .nobody) { town in
-                try town.shell("echo 'gt prime' > .runtime/keepalive.json")
-                kill(try town.status().keeperPid, SIGKILL)
-                #expect(eventually { !town.isMounted && town.processes.isEmpty })
-                #expect(try KeepaliveDocument(Client.read(town.keepalive)).lastCommand == "gt prime")
             }
         }
 
         @Test func userReplacesADeadMount() throws {
             try withMountedTown(as: .nobody) { town in
                 try town.shell("echo 'gt prime' > .runtime/keepalive.json; sync . .pulse")
-                let status = try town.status()
-                kill(status.keeperPid, SIGSTOP)
-                kill(status.workerPid, SIGKILL)
-                kill(status.keeperPid, SIGKILL)
+                town.killAll()
                 #expect(eventually { town.processes.isEmpty })
                 #expect(town.isMounted)
                 try town.mount()
