@@ -121,9 +121,9 @@ package final class SharedLog: Sendable {
         /// A region of up to this size is not compacted.
         private static let compactionThreshold = 256 << 10
         /// In an entry's kind: the key was removed.
-        fileprivate static let removedBit: UInt8 = 1 << 7
+        static let removedBit: UInt8 = 1 << 7
         // size of the rest (4 bytes) │ kind (1) │ size of the key (4) │ key │ value; numbers are little-endian
-        fileprivate static let prefixSize = 9
+        static let prefixSize = 9
 
         private let memory: SharedMemory
         private let offset: Int
