@@ -210,9 +210,9 @@ final class NodeRecords: Sendable {
             let record = record(slot)
             let first = clinux_load_acquire(record.assumingMemoryBound(to: UInt64.self))
             let flags = Flags(rawValue: UInt32(truncatingIfNeeded: first))
-            let use = max(UInt32(first >> 32), firstUse)
+            let use = UInt32(first >> 32)
             guard flags.contains(.exists) else {
-                body(slot, use, nil)
+                body(slot, max(use, firstUse), nil)
                 continue
             }
             let fields = record.load(fromByteOffset: Self.fieldsStart, as: Fields.self)
