@@ -19,6 +19,8 @@ package final class Worker: Sendable {
     private let version: String
     private let mount: MountInfo?
     private let mirror: RedisMirror?
+    /// For the next keeper, too.
+    private let secret: RedisSecret?
     private let state: SharedState
     private let descriptors: DescriptorStore
     private let keeper: Mutex<(pid: pid_t, control: SharedDescriptor)>
@@ -83,7 +85,8 @@ package final class Worker: Sendable {
         if let directory { try? TownLock.served.hold(directory.rawValue) }
         let journal = try Journal(
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.journal))
-        mirror = try Self.mirror(options.mirror, of: path, log: log)
+        secret = options.mirror.inheritedSecret(Keeper.WorkerDescriptor.secret)
+        mirror = try options.mirror.configuration(of: path, secret: secret).map { try RedisMirror($0, log: log) }
         town = try Town(
             takingOwnershipOf: root, journal: journal, configuration: Self.configuration(options, of: path), log: log,
             mirror: mirror)
@@ -105,12 +108,6 @@ package final class Worker: Sendable {
             guard let descriptor else { return kept }
             kept[key] = descriptor
         }
-    }
-
-    private static func mirror(_ options: MirrorOptions, of path: String, log: Logger) throws -> RedisMirror? {
-        let secret = options.inheritedSecret(Keeper.WorkerDescriptor.secret)
-        guard let configuration = try options.configuration(of: path, secret: secret) else { return nil }
-        return try RedisMirror(configuration, log: log)
     }
 
     /// Serves until the mount ends or the keeper says so; then writes documents back and exits.
@@ -243,8 +240,7 @@ package final class Worker: Sendable {
                     town: path, options: options, connection: Keeper.WorkerDescriptor.connection,
                     root: Keeper.WorkerDescriptor.root, journal: Keeper.WorkerDescriptor.journal,
                     state: Keeper.WorkerDescriptor.state, store: ownStore,
-                    secret: options.mirror.inheritedSecret(Keeper.WorkerDescriptor.secret)?.descriptor.rawValue,
-                    channel: nil),
+                    secret: secret?.descriptor.rawValue, channel: nil),
                 control: keepersControl.rawValue, store: keepersStore.rawValue)
             descriptors.replaceSocket(with: ownStore)
             fileSystem.keepDescriptorsAgain()

@@ -188,6 +188,38 @@ extension ParallelEndToEnd {
             }
         }
 
+        /// Each new keeper and worker inherits the Redis URL, which is in no argument.
+        @Test(.needsRedis) func mirrorGoesOnWithAPassword() throws {
+            let redis = try RedisServer {
+                $0.listensOnLoopback = false
+                $0.password = "secret"
+            }
+            try withTown { town in
+                try town.mount(environment: ["PULSEFS_REDIS_URL": "unix://default:secret@\(redis.socketPath)"])
+                for (round, name) in ["anna", "bert", "carl"].enumerated() {
+                    #expect(try eventually { try town.mirror.isUp })
+                    try town.touch(name)
+                    #expect(try eventually { try redis.isAlive(name) })
+                    let before = try town.status()
+                    switch round {
+                    case 0:
+                        kill(before.keeperPid, SIGKILL)
+                        #expect(try eventually { try town.status().keeperPid != before.keeperPid })
+                    case 1:
+                        kill(before.workerPid, SIGKILL)
+                        #expect(try eventually { try town.status().workerPid != before.workerPid })
+                    default:
+                        try town.pulsefsCommand(["upgrade", town.path]).output()
+                        #expect(try town.status().workerPid != before.workerPid)
+                    }
+                }
+                #expect(try eventually { try town.mirror.isUp })
+                try town.touch("dora")
+                #expect(try eventually { try redis.isAlive("dora") })
+                try town.unmount()
+            }
+        }
+
         /// Another file of the program takes over keeper and worker, while a process works in the town.
         @Test func anotherProgramTakesOver() throws {
             try withMountedTown { town in
@@ -211,7 +243,7 @@ extension ParallelEndToEnd {
             }
         }
 
-        @Test func townOfAnotherFormatIsNotUpgraded() throws {
+        @Test func directoryThatIsNotMountedIsNotUpgraded() throws {
             try withTown { town in
                 let outcome = try town.pulsefs("upgrade", town.path)
                 #expect(outcome.status == 3 && outcome.errors.contains("is not mounted"), "\(outcome)")
