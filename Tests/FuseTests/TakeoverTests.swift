@@ -7,7 +7,7 @@ import Testing
 @testable import Fuse
 
 /// A process that serves a connection is killed, and another one goes on: both share the memory of `ConnectionState`.
-@Suite(.timeLimit(.minutes(1))) struct TakeoverTests {
+@Suite(.timeLimit(.minutes(5))) struct TakeoverTests {
     /// Zeroed memory, as the keeper provides it.
     private final class Memory: Sendable {
         // because one session at a time uses it.
