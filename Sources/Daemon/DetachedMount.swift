@@ -68,7 +68,7 @@ final class DetachedMount: Sendable {
     /// Blocks until the worker and the kernel are done.
     func run() {
         // For a mount of an ordinary user that nothing else uses, it has by now.
-        if hasEnded { return }
+        if KernelMount.hasEnded(connection.rawValue) { return }
         ControlMessage.detach.send(to: control)
         guard ControlMessage.receive(from: control.rawValue) == .detach else { return }
         let canInvalidate = mount.isPulse || superblock != nil && Kernel.version >= (6, 1)
@@ -87,12 +87,6 @@ final class DetachedMount: Sendable {
         ControlMessage.invalidate.send(to: control)
         guard ControlMessage.receive(from: control.rawValue) == .invalidate else { return }
         superblock?.close()
-        if !hasEnded { ControlMessage.share.send(to: control) }
-    }
-
-    /// Whether the kernel has ended the connection.
-    var hasEnded: Bool {
-        var questions = [pollfd(fd: connection.rawValue, events: 0, revents: 0)]
-        return poll(&questions, until: .now) && questions[0].revents & Int16(POLLERR) != 0
+        if !KernelMount.hasEnded(connection.rawValue) { ControlMessage.share.send(to: control) }
     }
 }

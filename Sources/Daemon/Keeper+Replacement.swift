@@ -14,45 +14,34 @@ extension Keeper {
 
     // MARK: Replacing the keeper
 
-    /// The descriptor numbers of a keeper that a worker has started.
-    enum AdoptionDescriptor {
-        static let connection: CInt = 3
-        static let root: CInt = 4
-        static let journal: CInt = 5
-        static let state: CInt = 6
-        static let control: CInt = 7
-        static let store: CInt = 8
-        static let workersStore: CInt = 9
-        static let secret: CInt = 10
-    }
-
     /// Becomes the keeper of a mounted town, in place of one that has died.
     ///
-    /// Takes the descriptors of `AdoptionDescriptor`.
+    /// Takes the descriptors of `InheritedDescriptor`.
     ///
     /// - Parameter worker: Its pid.
     /// - Returns: nil if the town is not mounted any more.
     package static func adopt(_ town: String, worker: pid_t, options: MountOptions, log: Logger) throws -> Keeper? {
         func take(_ number: CInt) -> OwnedDescriptor { OwnedDescriptor(takingOwnershipOf: number) }
+        // Opened before the mount is looked up: a later unmount is noticed.
+        let mountTable = try OwnedDescriptor(opening: "/proc/self/mountinfo", in: AT_FDCWD, O_RDONLY)
         guard let entry = try MountTable().town(at: town) else { return nil }
-        let secret = options.mirror.inheritedSecret(AdoptionDescriptor.secret)
-        let state = try SharedMemory(takingOwnershipOf: take(AdoptionDescriptor.state))
-        let journal = take(AdoptionDescriptor.journal)
-        let store = SharedDescriptor(take(AdoptionDescriptor.workersStore))
-        let inheritance = WorkerProcess.Inheritance(
-            town: town, options: options, connection: AdoptionDescriptor.connection, root: AdoptionDescriptor.root,
-            journal: AdoptionDescriptor.journal, state: state.descriptor, store: store,
+        let secret = options.mirror.inheritedSecret(InheritedDescriptor.secret)
+        let state = try SharedMemory(takingOwnershipOf: take(InheritedDescriptor.state))
+        let inheritance = Inheritance(
+            town: town, options: options, connection: InheritedDescriptor.connection, root: InheritedDescriptor.root,
+            journal: InheritedDescriptor.journal, state: state.descriptor,
+            workersStore: SharedDescriptor(take(InheritedDescriptor.workersStore)),
+            lock: SharedDescriptor(take(InheritedDescriptor.lock)),
             secret: secret?.descriptor.rawValue, channel: nil)
         return Keeper(
-            log: log, entry: entry, backing: BackingTree(takingOwnershipOf: take(AdoptionDescriptor.root)),
-            signalMounts: nil, journal: try Journal(takingOwnershipOf: journal), state: state,
-            connection: take(AdoptionDescriptor.connection), inheritance: inheritance, secret: secret,
-            store: take(AdoptionDescriptor.store),
+            log: log, entry: entry, backing: BackingTree(takingOwnershipOf: take(InheritedDescriptor.root)),
+            signalMounts: nil, journal: try Journal(takingOwnershipOf: take(InheritedDescriptor.journal)), state: state,
+            connection: take(InheritedDescriptor.connection), inheritance: inheritance, secret: secret,
+            store: take(InheritedDescriptor.store),
             worker: try WorkerProcess(
-                adopting: worker, control: SharedDescriptor(take(AdoptionDescriptor.control))),
-            signals: try OwnedDescriptor(blocking: signalNumbers),
-            mountTable: try OwnedDescriptor(opening: "/proc/self/mountinfo", in: AT_FDCWD, O_RDONLY),
-            superblock: Mutex(nil), probe: try Probe(), isAdopted: true)
+                adopting: worker, control: SharedDescriptor(take(InheritedDescriptor.control))),
+            signals: try OwnedDescriptor(blocking: signalNumbers), mountTable: mountTable, superblock: Mutex(nil),
+            probe: try Probe(), isAdopted: true)
     }
 
     // MARK: Replacing the worker
@@ -66,7 +55,9 @@ extension Keeper {
     mutating func replaceWorker(_ status: Int32?) -> Bool {
         let start = ContinuousClock.now
         // The end of the connection ends the worker.
-        guard status != 0, !hasConnectionEnded, SharedState.canBeTakenOver(state) else { return false }
+        guard status != 0, !KernelMount.hasEnded(connection.rawValue), SharedState.canBeTakenOver(state) else {
+            return false
+        }
         deaths = deaths.filter { start - $0 < Self.deathPeriod } + (isUpgrading ? [] : [start])
         guard deaths.count < Self.mostDeaths else {
             log.error(
@@ -85,8 +76,6 @@ extension Keeper {
             ])
         worker = successor
         if isUpgrading {
-            isUpgrading = false
-            standby = nil
             replaceProgram()
         }
         startStandby()
@@ -127,21 +116,17 @@ extension Keeper {
 
     /// Becomes the keeper of the new program, in the same process.
     ///
-    /// Returns if it cannot be executed; then this keeper goes on.
-    private borrowing func replaceProgram() {
-        typealias Number = AdoptionDescriptor
-        var descriptors: [(CInt, as: CInt)] = [
-            (connection.rawValue, Number.connection), (backing.rawRoot, Number.root),
-            (inheritance.journal, Number.journal), (state.descriptor, Number.state),
-            (worker.control.rawValue, Number.control), (store.rawValue, Number.store),
-            (inheritance.store.rawValue, Number.workersStore),
-        ]
-        if let secret { descriptors.append((secret.descriptor.rawValue, Number.secret)) }
-        ChildProcess.execute(
-            program,
-            ["pulsefs", "keeper", "--adopt", "\(worker.pid)"] + inheritance.options.arguments + ["--", entry.town],
-            descriptors: descriptors)
-        log.error("cannot execute \(program): \(Errno.current)")
+    /// If it cannot be executed, this process ends, and the new worker starts another keeper.
+    private borrowing func replaceProgram() -> Never {
+        do throws(Errno) {
+            try ChildProcess.execute(
+                program, inheritance.keeperArguments(adopting: worker.pid),
+                descriptors: inheritance.keeperDescriptors(
+                    control: worker.control.rawValue, store: store.rawValue))
+        } catch {
+            log.error("cannot execute \(program): \(error)")
+            _exit(ExitStatus.failed.rawValue)
+        }
     }
 
     /// Keeps and drops what the worker has sent.
@@ -176,10 +161,4 @@ extension Keeper {
     ///
     /// Tests that kill more often raise it (`PULSEFS_DEATH_LIMIT`).
     private static let mostDeaths = getenv("PULSEFS_DEATH_LIMIT").flatMap { Int(String(cString: $0)) } ?? 5
-
-    /// Whether the kernel has ended the connection.
-    var hasConnectionEnded: Bool {
-        var questions = [pollfd(fd: connection.rawValue, events: 0, revents: 0)]
-        return poll(&questions, until: .now) && questions[0].revents & Int16(POLLERR) != 0
-    }
 }

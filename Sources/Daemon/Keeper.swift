@@ -34,7 +34,7 @@ package struct Keeper: ~Copyable {
     let journal: Journal
     let state: SharedMemory
     let connection: OwnedDescriptor
-    let inheritance: WorkerProcess.Inheritance
+    let inheritance: Inheritance
     let secret: RedisSecret?
     /// The keeper's end of the socket of `DescriptorStore`.
     let store: OwnedDescriptor
@@ -56,22 +56,6 @@ package struct Keeper: ~Copyable {
     var program = "/proc/self/exe"
     /// Whether the worker was killed for its successor to take over.
     var isUpgrading = false
-
-    /// The descriptor numbers of the worker.
-    package enum WorkerDescriptor {
-        package static let connection: CInt = 3
-        package static let root: CInt = 4
-        static let journal: CInt = 5
-        static let control: CInt = 6
-        /// The Redis URL, with --redis-inherited.
-        static let secret: CInt = 7
-        /// Its end of a `KeeperChannel`, with --scope=signals.
-        static let channel: CInt = 8
-        /// `SharedState`.
-        static let state: CInt = 9
-        /// Its end of the socket of `DescriptorStore`.
-        static let store: CInt = 10
-    }
 
     // MARK: Starting
 
@@ -95,6 +79,9 @@ package struct Keeper: ~Copyable {
             log.warning("an earlier mount is still in use elsewhere, so caches are kept for a second only")
             options.sharedBacking = true
         }
+        let lock = SharedDescriptor(try OwnedDescriptor(opening: ".", in: root.rawValue, O_RDONLY | O_DIRECTORY))
+        // Not all file systems have locks.
+        try? TownLock.served.hold(lock.rawValue)
         let memory: OwnedDescriptor
         do throws(Errno) {
             memory = try Journal.makeMemory()
@@ -112,9 +99,9 @@ package struct Keeper: ~Copyable {
         let connection = mounted.connection
         do {
             let channels = options.scope == .signals ? try KeeperChannel.pair() : nil
-            let inheritance = WorkerProcess.Inheritance(
+            let inheritance = Inheritance(
                 town: town, options: options, connection: connection.rawValue, root: root.rawValue,
-                journal: memory.rawValue, state: state.descriptor, store: workersStore,
+                journal: memory.rawValue, state: state.descriptor, workersStore: workersStore, lock: lock,
                 secret: secret?.descriptor.rawValue,
                 channel: channels?.workers.descriptor)
             let worker = try WorkerProcess(inheritance, isStandby: false)
@@ -326,7 +313,7 @@ package struct Keeper: ~Copyable {
     ///   - isAttached: Whether the main mount may still be mounted.
     private consuming func finish(_ status: Int32?, isAttached: Bool) -> ExitStatus {
         // That of an adopted worker is unknown: the end of the connection is its orderly end.
-        let status = status ?? (hasConnectionEnded ? 0 : 1)
+        let status = status ?? (KernelMount.hasEnded(connection.rawValue) ? 0 : 1)
         standby?.dismiss()
         let entry = entry
         let log = log

@@ -60,23 +60,15 @@ package enum KeeperProcess {
 
     /// Starts a keeper in place of one that has died, from the worker.
     ///
-    /// - Parameters:
-    ///   - inheritance: What the worker has inherited.
-    ///   - control: The keeper's end of a new control socket.
-    ///   - store: The keeper's end of a new socket for `DescriptorStore`.
+    /// The parameters are those of `Inheritance.keeperDescriptors`.
     static func replace(
-        _ inheritance: WorkerProcess.Inheritance, control: CInt, store: CInt
+        _ inheritance: Inheritance, control: CInt, store: CInt
     ) throws(Errno) -> pid_t {
-        let process = try ChildProcess.spawn(
-            "/proc/self/exe",
-            ["pulsefs", "keeper", "--adopt", "\(getpid())"] + inheritance.options.arguments + ["--", inheritance.town],
-            descriptors: [
-                .null, .null, .inherited(2), .inherited(inheritance.connection), .inherited(inheritance.root),
-                .inherited(inheritance.journal), .inherited(inheritance.state), .inherited(control),
-                .inherited(store), .inherited(inheritance.store.rawValue),
-            ] + (inheritance.secret.map { [.inherited($0)] } ?? []),
-            isDetached: true, environment: ChildProcess.withoutBacktrace)
-        return process.pid
+        try ChildProcess.spawn(
+            "/proc/self/exe", inheritance.keeperArguments(adopting: getpid()),
+            descriptors: inheritance.keeperDescriptors(control: control, store: store),
+            isDetached: true, environment: ChildProcess.withoutBacktrace
+        ).pid
     }
 
     /// Is the keeper that `replace` has started.

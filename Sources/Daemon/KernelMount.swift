@@ -217,6 +217,12 @@ package enum KernelMount {
         return error == .resourceBusy
     }
 
+    /// Whether the kernel has ended a connection: its last mount is gone and no file is open, or it was aborted.
+    static func hasEnded(_ connection: CInt) -> Bool {
+        var questions = [pollfd(fd: connection, events: 0, revents: 0)]
+        return poll(&questions, until: .now) && questions[0].revents & Int16(POLLERR) != 0
+    }
+
     /// Ends the connection of a FUSE mount: every caller that waits for its server gets an error.
     ///
     /// - Throws: `noSuchFileOrDirectory` where the fusectl file system is not mounted.

@@ -3,16 +3,16 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// What a worker tells other processes by locks on the town root's backing directory.
+/// What the processes of a mount tell others by locks on the town root's backing directory.
 ///
 /// The corresponding C functions are `fcntl` with `F_OFD_SETLK` and `F_OFD_GETLK`. The byte locked is the raw value.
 package enum TownLock: off_t {
-    /// A worker runs.
+    /// A keeper, worker or standby runs: they share the open file that holds it.
     case served
-    /// Its mount is gone from the town, but other mounts of it or open files keep it serving (`DetachedMount`).
+    /// Its mount is gone from the town, but other mounts of it or open files keep its worker serving (`DetachedMount`).
     case detached
 
-    /// How long a worker that has lost its mount may take to end or to lock `detached`.
+    /// How long processes that have lost their mount may take to end or to lock `detached`.
     private static let settlingTime: Duration = .seconds(3)
 
     /// Locks for as long as the descriptor is open.
@@ -28,13 +28,24 @@ package enum TownLock: off_t {
     ///
     /// The town must not be mounted.
     package static func isDetachedMountServed(of town: String) -> Bool {
-        guard let directory = try? OwnedDescriptor(opening: town, in: AT_FDCWD, O_RDONLY | O_DIRECTORY) else {
-            return false
-        }
+        guard let directory = try? root(of: town) else { return false }
         return detached.isHeld(in: directory.rawValue)
     }
 
-    /// Whether another worker reads and writes this directory, though it is not mounted; waits for one that is ending.
+    /// Waits for processes that are ending.
+    ///
+    /// The town must not be mounted.
+    package static func waitForEnd(of town: String) {
+        guard let directory = try? root(of: town) else { return }
+        _ = isShared(directory.rawValue)
+    }
+
+    private static func root(of town: String) throws(Errno) -> OwnedDescriptor {
+        try OwnedDescriptor(opening: town, in: AT_FDCWD, O_RDONLY | O_DIRECTORY)
+    }
+
+    /// Whether another worker reads and writes this directory, though it is not mounted; waits for processes that are
+    /// ending.
     static func isShared(_ directory: CInt) -> Bool {
         let limit = ContinuousClock.now + settlingTime
         while served.isHeld(in: directory) {

@@ -27,8 +27,10 @@ package final class Worker: Sendable {
     private let log: Logger
     private let endsWithoutKeeper = Atomic(false)
     private let hasEnded = Mutex(false)
-    /// Holds the locks of `TownLock`; nil if the town root may not be read.
-    private let directory: SharedDescriptor?
+    /// Holds `TownLock.served`.
+    private let lock: SharedDescriptor
+    /// Holds `TownLock.detached`.
+    private let detachedLock = Mutex<SharedDescriptor?>(nil)
 
     /// How long write-back may delay the detach after the keeper's death.
     private static let writebackLimit: Duration = .milliseconds(500)
@@ -41,7 +43,7 @@ package final class Worker: Sendable {
     /// For a mount over `.pulse`, where only fsync waits for a disk.
     private static let pulseThreadCount = 4
 
-    /// Takes the descriptors of `Keeper.WorkerDescriptor`.
+    /// Takes the descriptors of `InheritedDescriptor`.
     ///
     /// Call it before any thread is started.
     ///
@@ -67,9 +69,9 @@ package final class Worker: Sendable {
         Self.reserveDescriptors()
         try RedisSecret.keepOutOfCores()
         let memory = try SharedMemory(
-            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.state))
+            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.state))
         var kept: [UInt64: SharedDescriptor] = [:]
-        let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.control))
+        let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.control))
         try SharedState.check(memory)
         if isStandby {
             kept = Self.waitForDeath(of: control)
@@ -77,15 +79,13 @@ package final class Worker: Sendable {
         }
         keeper = Mutex((getppid(), control))
         descriptors = DescriptorStore(
-            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.store), inheriting: kept)
+            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.store), inheriting: kept)
         state = try SharedState(memory, descriptors: descriptors)
-        let root = OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.root)
-        directory = try? SharedDescriptor(
-            OwnedDescriptor(opening: ".", in: root.rawValue, O_RDONLY | O_DIRECTORY))
-        if let directory { try? TownLock.served.hold(directory.rawValue) }
+        let root = OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.root)
+        lock = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.lock))
         let journal = try Journal(
-            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.journal))
-        secret = options.mirror.inheritedSecret(Keeper.WorkerDescriptor.secret)
+            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.journal))
+        secret = options.mirror.inheritedSecret(InheritedDescriptor.secret)
         mirror = try options.mirror.configuration(of: path, secret: secret).map { try RedisMirror($0, log: log) }
         town = try Town(
             takingOwnershipOf: root, journal: journal, configuration: Self.configuration(options, of: path), log: log,
@@ -122,7 +122,7 @@ package final class Worker: Sendable {
             return status
         }
         let session = try Session(
-            takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: fileSystem, state: state.connection())
+            takingOwnershipOf: InheritedDescriptor.connection, serving: fileSystem, state: state.connection())
         _ = try Thread(named: "control") { self.obeyKeeper(serving: fileSystem) }
         try mirror?.start(mirroring: town.liveness, receiver: fileSystem)
         try serve(session, threads: Self.threadCount)
@@ -149,15 +149,15 @@ package final class Worker: Sendable {
             status.coverage = server.withLock { $0 }?.coverage ?? ([], [])
             return status
         }
-        let session = try Session(takingOwnershipOf: Keeper.WorkerDescriptor.connection, serving: signalMounts.pulse)
+        let session = try Session(takingOwnershipOf: InheritedDescriptor.connection, serving: signalMounts.pulse)
         let channel = KeeperChannel(
-            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: Keeper.WorkerDescriptor.channel))
+            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.channel))
         let started = try SignalMountServer(of: signalMounts, over: channel, log: log)
         server.withLock { $0 = started }
         _ = try Thread(named: "control") { self.obeyKeeper(serving: signalMounts) }
         try mirror?.start(mirroring: town.liveness, receiver: signalMounts)
         let patterns = try options.patterns()
-        _ = try Thread(named: "directories") { started.run(patterns, in: Keeper.WorkerDescriptor.root) }
+        _ = try Thread(named: "directories") { started.run(patterns, in: InheritedDescriptor.root) }
         try serve(session, threads: Self.pulseThreadCount)
         signalMounts.detach()
         started.end()
@@ -181,7 +181,7 @@ package final class Worker: Sendable {
     /// Later, each doubling would wait for all cores: 10 to 16 ms in the middle of a request (`expand_fdtable` in
     /// fs/file.c). It costs 8 bytes a descriptor. With a lower limit it fails, and is not needed.
     private static func reserveDescriptors() {
-        _ = try? OwnedDescriptor(duplicating: Keeper.WorkerDescriptor.root, atLeast: 8191)
+        _ = try? OwnedDescriptor(duplicating: InheritedDescriptor.root, atLeast: 8191)
     }
 
     /// The configuration.
@@ -213,8 +213,8 @@ package final class Worker: Sendable {
                 let canExpireNames = Kernel.version >= (6, 1)
                 fileSystem.invalidateEverything(names: canExpireNames)
                 ControlMessage.invalidate.send(to: control)
-            case .share?:
-                if let directory { try? TownLock.detached.hold(directory.rawValue) }
+            // Not all file systems have locks.
+            case .share?: try? holdDetached()
             case .keepAgain?: (fileSystem as? TownFileSystem)?.keepDescriptorsAgain()
             case .finish?: end()
             case nil:
@@ -225,23 +225,32 @@ package final class Worker: Sendable {
         }
     }
 
+    /// Locks `TownLock.detached`, until this process ends.
+    private func holdDetached() throws(Errno) {
+        let directory = SharedDescriptor(
+            try OwnedDescriptor(opening: ".", in: InheritedDescriptor.root, O_RDONLY | O_DIRECTORY))
+        try TownLock.detached.hold(directory.rawValue)
+        detachedLock.withLock { $0 = directory }
+    }
+
     /// Starts another keeper after the keeper's death.
     ///
-    /// - Returns: False if this mount cannot have another one.
+    /// - Returns: False if this mount cannot have another one, or is gone.
     private func replaceKeeper(serving fileSystem: any DetachableFileSystem) -> Bool {
-        guard let fileSystem = fileSystem as? TownFileSystem, !town.isDetached else { return false }
+        guard let fileSystem = fileSystem as? TownFileSystem, let mount else { return false }
         do throws(Errno) {
+            guard try MountTable().current(mount) != nil else { return false }
             let control = try DescriptorPair.messages()
             let (keepersControl, ownControl) = (SharedDescriptor(control.0), SharedDescriptor(control.1))
             let store = try DescriptorPair.messages()
             let (keepersStore, ownStore) = (SharedDescriptor(store.0), SharedDescriptor(store.1))
+            let inheritance = Inheritance(
+                town: path, options: options, connection: InheritedDescriptor.connection,
+                root: InheritedDescriptor.root, journal: InheritedDescriptor.journal,
+                state: InheritedDescriptor.state, workersStore: ownStore, lock: lock,
+                secret: secret?.descriptor.rawValue, channel: nil)
             let pid = try KeeperProcess.replace(
-                WorkerProcess.Inheritance(
-                    town: path, options: options, connection: Keeper.WorkerDescriptor.connection,
-                    root: Keeper.WorkerDescriptor.root, journal: Keeper.WorkerDescriptor.journal,
-                    state: Keeper.WorkerDescriptor.state, store: ownStore,
-                    secret: secret?.descriptor.rawValue, channel: nil),
-                control: keepersControl.rawValue, store: keepersStore.rawValue)
+                inheritance, control: keepersControl.rawValue, store: keepersStore.rawValue)
             descriptors.replaceSocket(with: ownStore)
             fileSystem.keepDescriptorsAgain()
             keeper.withLock { $0 = (pid, ownControl) }
@@ -258,6 +267,7 @@ package final class Worker: Sendable {
     /// callers without a reply by then get an error. The long part of the write-back comes before that, and tools get
     /// to the plain files after it, so that none reads or replaces an older document.
     private func endWithoutKeeper() {
+        guard !KernelMount.hasEnded(InheritedDescriptor.connection) else { return }
         log.error("the keeper has died; ending the mount")
         endsWithoutKeeper.store(true, ordering: .releasing)
         writeBack()

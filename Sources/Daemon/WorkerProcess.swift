@@ -6,45 +6,20 @@ import TownFS
 
 /// A worker as its keeper sees it: one that serves, or a standby that can replace it.
 final class WorkerProcess: Sendable {
-    /// What all workers of a mount inherit.
-    ///
-    /// The numbers are borrowed from the keeper.
-    struct Inheritance: Sendable {
-        let town: String
-        let options: MountOptions
-        let connection: CInt
-        let root: CInt
-        let journal: CInt
-        let state: CInt
-        /// The worker's end of the socket of `DescriptorStore`.
-        let store: SharedDescriptor
-        let secret: CInt?
-        /// The worker's end of a `KeeperChannel`, with --scope=signals.
-        let channel: CInt?
-    }
-
     let control: SharedDescriptor
     private let process: ChildProcess
     private let isReady = Mutex(false)
 
     /// Starts one.
     ///
-    /// - Parameter isStandby: Whether it waits for `ControlMessage.serve`.
+    /// - Parameter isStandby: Whether it waits for `serve`.
     init(_ inheritance: Inheritance, isStandby: Bool, program: String = "/proc/self/exe") throws(Errno) {
         let sockets = try DescriptorPair.messages()
         control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.0))
         let workersEnd = OwnedDescriptor(takingOwnershipOf: sockets.1)
         process = try ChildProcess.spawn(
-            program,
-            ["pulsefs", "worker"] + inheritance.options.arguments + (isStandby ? ["--standby"] : [])
-                + ["--", inheritance.town],
-            descriptors: [
-                .null, .null, .inherited(2), .inherited(inheritance.connection), .inherited(inheritance.root),
-                .inherited(inheritance.journal), .inherited(workersEnd.rawValue),
-                inheritance.secret.map { .inherited($0) } ?? .null,
-                inheritance.channel.map { .inherited($0) } ?? .null, .inherited(inheritance.state),
-                .inherited(inheritance.store.rawValue),
-            ],
+            program, inheritance.workerArguments(isStandby: isStandby),
+            descriptors: inheritance.workerDescriptors(control: workersEnd.rawValue),
             environment: ChildProcess.withoutBacktrace)
     }
 
@@ -71,9 +46,9 @@ final class WorkerProcess: Sendable {
         }
     }
 
-    /// Ends a standby.
+    /// Ends a standby, which has nothing to lose.
     func dismiss() {
-        shutdown(control.rawValue, CInt(SHUT_RDWR))
+        kill()
         _ = wait()
     }
 

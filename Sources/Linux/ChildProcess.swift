@@ -35,18 +35,9 @@ package struct ChildProcess: ~Copyable {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
-        // Copies above the range of the child's numbers, so that no dup2 overwrites the source of a later one.
-        var sources: [SharedDescriptor] = []
-        for (number, descriptor) in descriptors.enumerated() {
-            switch descriptor {
-            case .null:
-                posix_spawn_file_actions_addopen(&actions, CInt(number), "/dev/null", O_RDWR, 0)
-            case .inherited(let ours):
-                let copy = SharedDescriptor(
-                    try OwnedDescriptor(duplicating: ours, atLeast: CInt(descriptors.count)))
-                sources.append(copy)
-                posix_spawn_file_actions_adddup2(&actions, copy.rawValue, CInt(number))
-            }
+        let copies = try copies(of: descriptors)
+        for (number, copy) in copies.enumerated() {
+            posix_spawn_file_actions_adddup2(&actions, copy.rawValue, CInt(number))
         }
         posix_spawn_file_actions_addclosefrom_np(&actions, CInt(descriptors.count))
         if isDetached { posix_spawn_file_actions_addchdir_np(&actions, "/") }
@@ -70,7 +61,7 @@ package struct ChildProcess: ~Copyable {
                 posix_spawnp(&pid, program, &actions, &attributes, arguments, environment)
             }
         }
-        withExtendedLifetime(sources) {}
+        withExtendedLifetime(copies) {}
         guard failure == 0 else { throw Errno(rawValue: failure) }
         let exited = try retryingInterrupts { clinux_pidfd_open(pid) }
         return ChildProcess(pid: pid, exited: OwnedDescriptor(takingOwnershipOf: exited))
@@ -81,15 +72,30 @@ package struct ChildProcess: ~Copyable {
         self.exited = exited
     }
 
-    /// Executes another program in this process; returns if that fails.
+    /// Executes another program in this process.
     ///
-    /// The program gets the descriptors under the given numbers, and those that are not close-on-exec.
-    package static func execute(_ program: String, _ arguments: [String], descriptors: [(CInt, as: CInt)]) {
-        // Copies above all numbers, so that no dup2 overwrites the source of a later one.
-        let copies = descriptors.map { (fcntl($0.0, F_DUPFD_CLOEXEC, 100), $0.as) }
-        for (copy, number) in copies { dup2(copy, number) }
+    /// The program gets the given descriptors, numbered from 0, and others that are not close-on-exec. If it throws, they
+    /// have replaced some of this process, which has to end then.
+    package static func execute(
+        _ program: String, _ arguments: [String], descriptors: [Descriptor]
+    ) throws(Errno) -> Never {
+        let copies = try copies(of: descriptors)
+        for (number, copy) in copies.enumerated() {
+            _ = try retryingInterrupts { dup2(copy.rawValue, CInt(number)) }
+        }
         _ = withCStrings(arguments) { execv(program, $0) }
-        for (_, number) in copies { _ = fcntl(number, F_SETFD, FD_CLOEXEC) }
+        throw .current
+    }
+
+    /// Copies above the range of the given numbers, so that no dup2 overwrites the source of a later one.
+    private static func copies(of descriptors: [Descriptor]) throws(Errno) -> [SharedDescriptor] {
+        let null = try OwnedDescriptor(opening: "/dev/null", in: AT_FDCWD, O_RDWR)
+        var copies: [SharedDescriptor] = []
+        for descriptor in descriptors {
+            let source = if case .inherited(let ours) = descriptor { ours } else { null.rawValue }
+            copies.append(SharedDescriptor(try OwnedDescriptor(duplicating: source, atLeast: CInt(descriptors.count))))
+        }
+        return copies
     }
 
     /// Any running process, which another one has started.

@@ -28,7 +28,7 @@ struct WorkerCommand: ParsableCommand {
     @Argument var town: String
 
     func run() throws {
-        guard fcntl(Keeper.WorkerDescriptor.connection, F_GETFD) != -1 else {
+        guard fcntl(InheritedDescriptor.connection, F_GETFD) != -1 else {
             throw Failure("'pulsefs mount' starts 'pulsefs worker'; do not start it by hand.", .usage)
         }
         clinux_name_this_thread(standby ? "pulsefs-standby" : "pulsefs-worker")

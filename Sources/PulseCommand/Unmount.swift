@@ -34,16 +34,20 @@ struct Unmount: ParsableCommand {
         }
         let town = mount.town
         let answer = try TownAnswer.status(of: mount)
-        // A pidfd; nil for a dead mount or one of another user.
+        // False for a dead mount or one of another user.
+        var isServed = false
+        // A pidfd; nil if the keeper has died.
         var keeper: SharedDescriptor?
-        if case .value(let status?) = answer,
-            let pidfd = try? retryingInterrupts({ clinux_pidfd_open(status.keeperPid) })
-        {
-            keeper = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: pidfd))
+        if case .value(let status?) = answer {
+            isServed = true
+            keeper = (try? retryingInterrupts { clinux_pidfd_open(status.keeperPid) }).map {
+                SharedDescriptor(OwnedDescriptor(takingOwnershipOf: $0))
+            }
             try writeBack(mount)
         }
         let mounts = try MountTable().signalMounts(of: mount) + [mount]
         let users = MountUsers(of: mounts)
+        let otherMounts = Set(users.otherMounts())
         do throws(Errno) {
             try unmount(mounts, users, of: town)
         } catch .resourceBusy {
@@ -56,8 +60,8 @@ struct Unmount: ParsableCommand {
             throw Failure("cannot unmount \(town): \(error)")
         }
         if case .silent = answer, lazy { mounts.forEach(abort) }
-        guard let keeper, !lazy else { return }
-        try wait(for: keeper, users, of: town)
+        guard isServed, !lazy else { return }
+        try wait(for: keeper, users, otherMounts, of: town)
     }
 
     /// Unmounts all mounts of a town, or none; the main one last.
@@ -117,13 +121,23 @@ struct Unmount: ParsableCommand {
     /// Waits for the end of the processes.
     ///
     /// If something else keeps them, names it and returns.
-    private func wait(for keeper: SharedDescriptor, _ users: MountUsers, of town: String) throws {
+    ///
+    /// - Parameters:
+    ///   - keeper: A pidfd; nil if it has ended.
+    ///   - otherMounts: Those before the unmount. Afterwards another mount may have got the number of the device.
+    private func wait(
+        for keeper: SharedDescriptor?, _ users: MountUsers, _ otherMounts: Set<String>, of town: String
+    ) throws {
         let limit = ContinuousClock.now + Self.limit
         // `pulsefs watch` closes its files within this time after the unmount.
         let invisibleLimit = ContinuousClock.now + .seconds(3)
         while limit > .now {
-            var question = [pollfd(fd: keeper.rawValue, events: Int16(POLLIN), revents: 0)]
-            if poll(&question, until: .now + .milliseconds(20)) { return report(users.otherMounts(), of: town) }
+            var question = [pollfd(fd: keeper?.rawValue ?? -1, events: Int16(POLLIN), revents: 0)]
+            if poll(&question, until: .now + .milliseconds(20)) || keeper == nil {
+                // The processes that a keeper which was killed has left.
+                TownLock.waitForEnd(of: town)
+                return report(users.otherMounts().filter(otherMounts.contains), of: town)
+            }
             guard TownLock.isDetachedMountServed(of: town) else { continue }
             let processes = users.processes().filter { !$0.name.hasPrefix("pulsefs") }
             let others = users.otherMounts() + processes.map(\.description)

@@ -38,6 +38,7 @@ struct Upgrade: ParsableCommand {
                 print("\(town) is served by pulsefs \(status.version) now.")
                 return
             }
+            // Nothing announces another worker; a takeover lasts some tens of milliseconds.
             usleep(10_000)
         }
         throw Failure("\(town) is still served by version \(former.version); the log says why.")

@@ -102,7 +102,7 @@ extension TownFacts {
     }
 
     private static func backingRoot(_ status: TownStatus) -> String {
-        "/proc/\(status.workerPid)/fd/\(Keeper.WorkerDescriptor.root)"
+        "/proc/\(status.workerPid)/fd/\(InheritedDescriptor.root)"
     }
 
     private mutating func examine(_ table: MountTable, _ mount: MountInfo?) {

@@ -17,8 +17,8 @@ package final class SharedState: Sendable {
         case format(UInt64)
     }
 
-    /// The version of the format of all sections.
-    package static let format = 1
+    /// The version of the format of all sections, and of what a keeper and a worker inherit.
+    package static let format = 2
 
     private static let headSize = 4096
     private static let connectionStart = headSize

@@ -1,0 +1,79 @@
+import Glibc
+import Linux
+import TownFS
+
+/// The descriptor numbers of a worker, and of a keeper that takes the place of another.
+package enum InheritedDescriptor {
+    package static let connection: CInt = 3
+    package static let root: CInt = 4
+    static let journal: CInt = 5
+    /// This process's end of the control socket.
+    static let control: CInt = 6
+    /// The Redis URL, with --redis-inherited.
+    static let secret: CInt = 7
+    /// The worker's end of a `KeeperChannel`, with --scope=signals.
+    static let channel: CInt = 8
+    /// `SharedState`.
+    static let state: CInt = 9
+    /// This process's end of the socket of `DescriptorStore`.
+    static let store: CInt = 10
+    /// Holds `TownLock.served` until the last process has ended.
+    static let lock: CInt = 11
+    /// For a keeper: the worker's end of the socket of `DescriptorStore`, for further workers.
+    static let workersStore: CInt = 12
+}
+
+/// What all processes of a mount inherit.
+///
+/// The numbers are borrowed.
+struct Inheritance: Sendable {
+    let town: String
+    let options: MountOptions
+    let connection: CInt
+    let root: CInt
+    let journal: CInt
+    let state: CInt
+    /// The worker's end of the socket of `DescriptorStore`.
+    let workersStore: SharedDescriptor
+    /// Holds `TownLock.served`.
+    let lock: SharedDescriptor
+    let secret: CInt?
+    /// The worker's end of a `KeeperChannel`, with --scope=signals.
+    let channel: CInt?
+
+    /// The arguments of a worker.
+    func workerArguments(isStandby: Bool) -> [String] {
+        ["pulsefs", "worker"] + options.arguments + (isStandby ? ["--standby"] : []) + ["--", town]
+    }
+
+    /// The descriptors of a worker, numbered as in `InheritedDescriptor`.
+    func workerDescriptors(control: CInt) -> [ChildProcess.Descriptor] {
+        descriptors(control: control, store: workersStore.rawValue)
+    }
+
+    /// The arguments of a keeper that takes the place of another.
+    func keeperArguments(adopting worker: pid_t) -> [String] {
+        ["pulsefs", "keeper", "--adopt", "\(worker)"] + options.arguments + ["--", town]
+    }
+
+    /// The descriptors of a keeper that takes the place of another, numbered as in `InheritedDescriptor`.
+    ///
+    /// - Parameters:
+    ///   - control: Its end of the worker's control socket.
+    ///   - store: Its end of the socket of `DescriptorStore`.
+    func keeperDescriptors(control: CInt, store: CInt) -> [ChildProcess.Descriptor] {
+        descriptors(control: control, store: store) + [.inherited(workersStore.rawValue)]
+    }
+
+    private func descriptors(control: CInt, store: CInt) -> [ChildProcess.Descriptor] {
+        [
+            .null, .null, .inherited(2), .inherited(connection), .inherited(root), .inherited(journal),
+            .inherited(control), .inherited(secret), .inherited(channel), .inherited(state), .inherited(store),
+            .inherited(lock.rawValue),
+        ]
+    }
+}
+
+extension ChildProcess.Descriptor {
+    fileprivate static func inherited(_ number: CInt?) -> Self { number.map { .inherited($0) } ?? .null }
+}
