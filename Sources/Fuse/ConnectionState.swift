@@ -98,6 +98,7 @@ public final class ConnectionState: Sendable {
     /// To be called before it is answered.
     func save(initRequest: [UInt8]) {
         precondition(initRequest.count <= Self.initCapacity)
+        // because a request has a header.
         initRequest.withUnsafeBytes { (base + Self.initStart).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
         clinux_store_release((base + 8).assumingMemoryBound(to: UInt64.self), UInt64(initRequest.count))
     }

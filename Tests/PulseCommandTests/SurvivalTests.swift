@@ -188,6 +188,36 @@ extension ParallelEndToEnd {
             }
         }
 
+        /// The close of a file that was renamed onto a signal file is no second touch, for a successor either.
+        @Test func renamedFileThatIsStillOpenTouchesOnce() throws {
+            try withMountedTown { town in
+                let stop = "\(town.scratch.path)/stop"
+                let writer = try Command(
+                    "python3", "-c",
+                    """
+                    import os, sys, time
+                    os.chdir(sys.argv[1])
+                    file = os.open("anna.tmp", os.O_WRONLY | os.O_CREAT)
+                    os.write(file, b"{}")
+                    os.rename("anna.tmp", "anna.json")
+                    print("renamed", flush=True)
+                    while not os.path.exists(sys.argv[2]): time.sleep(0.01)
+                    os.close(file)
+                    with open("last.json", "w") as last: last.write("{}")
+                    """, "\(town.path)/.runtime/heartbeats", stop
+                ).start()
+                #expect(eventually { writer.printed == "renamed\n" })
+                let status = try town.status()
+                kill(status.workerPid, SIGKILL)
+                #expect(try eventually { try town.status().workerPid != status.workerPid })
+                try Client.write("", to: stop)
+                #expect(try writer.wait().status == 0)
+                // RELEASE comes some time after close(2).
+                #expect(try eventually { try town.status().fileSystem.openFiles < status.fileSystem.openFiles })
+                #expect(try town.status().documents.touches == 2)
+            }
+        }
+
         /// Each new keeper and worker inherits the Redis URL, which is in no argument.
         @Test(.needsRedis) func mirrorGoesOnWithAPassword() throws {
             let redis = try RedisServer {
@@ -217,6 +247,37 @@ extension ParallelEndToEnd {
                 try town.touch("dora")
                 #expect(try eventually { try redis.isAlive("dora") })
                 try town.unmount()
+            }
+        }
+
+        /// The mount is gone before its keeper has told the worker, which ends then.
+        @Test(.needsRoot) func keeperOfAnUnmountedTownIsNotReplaced() throws {
+            try withMountedTown { town in
+                try Client.write("text", to: "\(town.path)/file")
+                let file = try Client.open("\(town.path)/file", O_RDONLY)
+                defer { try? file.close() }
+                try town.touch("max")
+                let keeper = try town.status().keeperPid
+                kill(keeper, SIGSTOP)
+                #expect(umount2(town.path, CInt(MNT_DETACH)) == 0)
+                kill(keeper, SIGKILL)
+                #expect(eventually { town.processes.isEmpty })
+                // Written back.
+                #expect(try Client.read(town.heartbeat("max")).contains("gt prime"))
+                #expect(!town.loggedText.contains("cannot"))
+            }
+        }
+
+        /// `pulsefs unmount` waits for the worker as well.
+        @Test func townIsUnmountedAfterTheKeepersDeath() throws {
+            try withTown { town in
+                for _ in 0..<5 {
+                    try town.mount()
+                    try town.touch("max")
+                    kill(try town.status().keeperPid, SIGKILL)
+                    try town.unmount()
+                    #expect(try Client.read(town.heartbeat("max")).contains("gt prime"))
+                }
             }
         }
 

@@ -152,9 +152,8 @@ final class OpenDirectory: Sendable {
     /// 1 for `.`, 2 for `..`, and a hash of 62 bits for any other name.
     private static func place(of name: NodeName) -> off_t {
         if name.isDots { return name.bytes.count }
-        // FNV-1a: the same in every process, as a successor continues listings.
-        let hash = name.bytes.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-        return off_t(hash & (1 << 62 - 1) | 4)
+        // The same in every process, as a successor continues listings.
+        return off_t(name.bytes.fnv1a & (1 << 62 - 1) | 4)
     }
 }
 

@@ -118,7 +118,7 @@ package final class OpenHandle: Sendable {
         file.opened(as: record)
     }
 
-    /// Records the mode that the kernel is told for a file.
+    /// Records the mode that the kernel is told for a file, for a successor too.
     ///
     /// - Returns: That mode; or one in which every read and write is a request, if the handle has another file by now.
     func setIOMode(_ ioMode: OpenReply.IOMode, for file: any OpenFile) -> OpenReply.IOMode {
@@ -129,6 +129,7 @@ package final class OpenHandle: Sendable {
                     if case .passthrough(let file, _) = ioMode { .passthrough(file, directIO: true) } else { .direct }
             }
             state.ioMode = ioMode
+            state.record?.set(ioMode)
             return ioMode
         }
     }
@@ -179,9 +180,9 @@ extension HandleFileSystem {
         let content = HandleRecords.Content(
             handle: .unopened, inode: inode, flags: file.flags, user: file.user, thread: request.thread)
         let opened = OpenHandle(inode, file, thread: request.thread)
-        let handle = files.insert(opened, as: content)
-        opened.setRecord(files.record(of: handle))
-        return file.openReply(handle)
+        let record = files.insert(opened, as: content)
+        opened.setRecord(record)
+        return file.openReply(record.handle)
     }
 
     package func read(
@@ -282,7 +283,7 @@ package final class HandleTable<Opened: AnyObject & Sendable>: Sendable {
     }
 
     /// - Parameter content: What a successor must know of it.
-    func insert(_ opened: Opened, as content: HandleRecords.Content? = nil) -> FileHandle {
+    func insert(_ opened: Opened, as content: HandleRecords.Content? = nil) -> HandleRecord {
         let handle = state.withLock { state in
             defer { state.next += 1 }
             return FileHandle(rawValue: state.next)
@@ -291,12 +292,14 @@ package final class HandleTable<Opened: AnyObject & Sendable>: Sendable {
         content?.handle = handle
         let slot = content.flatMap { records?.add($0) }
         state.withLock { $0.opened[handle] = Entry(opened: opened, slot: slot) }
-        return handle
+        return HandleRecord(handle: handle, slot: slot, in: records)
     }
 
     /// Puts back what an earlier process had opened.
-    func restore(_ opened: Opened, as handle: FileHandle, slot: UInt32) {
+    @discardableResult
+    func restore(_ opened: Opened, as handle: FileHandle, slot: UInt32) -> HandleRecord {
         state.withLock { $0.opened[handle] = Entry(opened: opened, slot: slot) }
+        return HandleRecord(handle: handle, slot: slot, in: records)
     }
 
     /// EBADF for a handle that was never given out, or has been released.
@@ -311,11 +314,6 @@ package final class HandleTable<Opened: AnyObject & Sendable>: Sendable {
         guard let entry = state.withLock({ $0.opened.removeValue(forKey: handle) }) else { return nil }
         if let slot = entry.slot { records?.remove(slot) }
         return entry.opened
-    }
-
-    /// The record in which a successor finds a handle.
-    func record(of handle: FileHandle) -> HandleRecord {
-        HandleRecord(handle: handle, slot: state.withLock { $0.opened[handle]?.slot }, in: records)
     }
 
     var all: [Opened] { state.withLock { $0.opened.values.map(\.opened) } }

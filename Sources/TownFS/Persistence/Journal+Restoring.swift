@@ -11,7 +11,7 @@ extension Journal {
     /// It stays until it is replaced or removed: if the process has ended meanwhile, a successor notices that.
     func saveRoot(_ process: RootProcesses.Process, of runtime: RuntimeID) {
         var entries = EntryBuffer()
-        entries.begin(LivenessLog.Kind.rootProcesses)
+        entries.begin(Kind.rootProcesses)
         entries.put(runtime.description)
         entries.endKey()
         entries.put(process.pid)
@@ -22,12 +22,12 @@ extension Journal {
     }
 
     func removeRoot(of runtime: RuntimeID) {
-        log.remove(LivenessLog.Kind.rootProcesses, key: Array(runtime.description.utf8))
+        log.remove(Kind.rootProcesses, key: Array(runtime.description.utf8))
     }
 
     var roots: [(runtime: RuntimeID, process: RootProcesses.Process)] {
         var roots: [(runtime: RuntimeID, process: RootProcesses.Process)] = []
-        log.forEach(LivenessLog.Kind.rootProcesses) { key, value in
+        log.forEach(Kind.rootProcesses) { key, value in
             guard let value else { return }
             var reader = ByteReader(value)
             guard let pid = try? reader.number(pid_t.self), let startTime = try? reader.number(UInt64.self) else {
@@ -108,12 +108,5 @@ extension SignalFile {
     /// Whether the file's last touch was made by a request, which was interrupted and is repeated.
     func wasTouched(by request: Request) -> Bool {
         request.unique != 0 && state.withLock { $0.presence.content?.request == request.unique }
-    }
-}
-
-extension Town {
-    /// Whether a runtime's last touch was made by a request, which was interrupted and is repeated.
-    func wasTouched(_ runtime: RuntimeID, by request: Request) -> Bool {
-        request.unique != 0 && liveness.record(of: runtime)?.touch.request == request.unique
     }
 }

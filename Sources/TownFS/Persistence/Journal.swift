@@ -69,6 +69,26 @@ package final class Journal: Sendable {
         try self.init(takingOwnershipOf: OwnedDescriptor(duplicating: journal.memory.descriptor))
     }
 
+    /// The kinds of entries in the log of a town.
+    enum Kind {
+        static let content: SharedLog.Kind = 1
+        static let runtime: SharedLog.Kind = 2
+        static let signal: SharedLog.Kind = 3
+        static let runtimeTombstone: SharedLog.Kind = 4
+        static let signalTombstone: SharedLog.Kind = 5
+        static let event = SharedLog.numberedKind
+        static let tally: SharedLog.Kind = 7
+        static let rootProcesses: SharedLog.Kind = 8
+        static let scanned: SharedLog.Kind = 9
+        /// Created in `.pulse/alive`.
+        static let aliveDirectory: SharedLog.Kind = 10
+        /// Of open signal files: see `SignalOpenFile.putOpening`.
+        static let opening: SharedLog.Kind = 11
+        static let draft: SharedLog.Kind = 12
+        static let verdict: SharedLog.Kind = 13
+        static let pulseInode: SharedLog.Kind = 14
+    }
+
     // MARK: Appending
 
     /// Adds an entry, which survives this process.
@@ -85,24 +105,24 @@ package final class Journal: Sendable {
         if log.append(entries) { return true }
         // Contents that are also in backing files make room.
         var paths: [[UInt8]] = []
-        log.forEach(LivenessLog.Kind.content) { path, value in
+        log.forEach(Kind.content) { path, value in
             if value?.first == EventCode.written { paths.append(Array(path)) }
         }
-        for path in paths { log.remove(LivenessLog.Kind.content, key: path) }
+        for path in paths { log.remove(Kind.content, key: path) }
         return log.append(entries)
     }
 
     /// The paths of the mounts for which a startup scan was completed.
-    var scanned: Set<[UInt8]> { Set(log.entries(LivenessLog.Kind.scanned).keys) }
+    var scanned: Set<[UInt8]> { Set(log.entries(Kind.scanned).keys) }
 
-    func recordScan(of path: [UInt8]) { _ = log.append(LivenessLog.Kind.scanned, key: path, value: []) }
+    func recordScan(of path: [UInt8]) { _ = log.append(Kind.scanned, key: path, value: []) }
 
     // MARK: Replaying
 
     /// The last event of each path; `clean` ones may be missing.
     func replay() -> [[UInt8]: Event] {
         var events: [[UInt8]: Event] = [:]
-        log.forEach(LivenessLog.Kind.content) { path, value in
+        log.forEach(Kind.content) { path, value in
             if let event = value.map(Self.decode) ?? .clean { events[Array(path)] = event }
         }
         return events
@@ -124,14 +144,14 @@ package final class Journal: Sendable {
         case .content(let content): put(EventCode.content, content, at: path, into: &entries)
         case .written(let content): put(EventCode.written, content, at: path, into: &entries)
         case .unlinked: put(EventCode.unlinked, nil, at: path, into: &entries)
-        case .clean: path.withUnsafeBytes { entries.remove(LivenessLog.Kind.content, key: $0) }
+        case .clean: path.withUnsafeBytes { entries.remove(Kind.content, key: $0) }
         }
     }
 
     private static func put(
         _ code: UInt8, _ content: SignalFile.Content?, at path: [UInt8], into entries: inout EntryBuffer
     ) {
-        entries.begin(LivenessLog.Kind.content)
+        entries.begin(Kind.content)
         entries.put(path)
         entries.endKey()
         entries.put(code)

@@ -8,21 +8,6 @@ import Synchronization
 ///
 /// A touch, its event and the content of its signal file take effect together.
 final class LivenessLog: LivenessPersistence {
-    /// The kinds of entries in the log of a town.
-    enum Kind {
-        static let content: SharedLog.Kind = 1
-        static let runtime: SharedLog.Kind = 2
-        static let signal: SharedLog.Kind = 3
-        static let runtimeTombstone: SharedLog.Kind = 4
-        static let signalTombstone: SharedLog.Kind = 5
-        static let event = SharedLog.numberedKind
-        static let tally: SharedLog.Kind = 7
-        static let rootProcesses: SharedLog.Kind = 8
-        static let scanned: SharedLog.Kind = 9
-        /// Created in `.pulse/alive`.
-        static let aliveDirectory: SharedLog.Kind = 10
-    }
-
     private let journal: Journal
     private let logger: Logger
     // because the functions of `LivenessPersistence`, and those that they call, run under the store's lock.
@@ -37,39 +22,37 @@ final class LivenessLog: LivenessPersistence {
     // MARK: Saving
 
     func save(_ record: Record, of subject: RecordSubject, isExpiryPending: Bool) {
-        switch subject {
-        case .runtime(let id):
-            buffer.begin(Kind.runtime)
-            buffer.put(id.description)
-        case .signal(let path):
-            buffer.begin(Kind.signal)
-            buffer.put(path.bytes)
-        }
-        buffer.endKey()
+        begin(subject, Journal.Kind.runtime, Journal.Kind.signal)
         buffer.put(isExpiryPending ? 1 : 0 as UInt8)
         buffer.put(record)
         if case .runtime = subject { buffer.putDocuments(of: record) }
         buffer.end()
     }
 
-    func removeRecord(of subject: RecordSubject) { remove(subject, Kind.runtime, Kind.signal) }
+    func removeRecord(of subject: RecordSubject) { remove(subject, Journal.Kind.runtime, Journal.Kind.signal) }
 
     func save(_ tombstone: LivenessTable.Tombstone, of subject: RecordSubject) {
-        switch subject {
-        case .runtime(let id):
-            buffer.begin(Kind.runtimeTombstone)
-            buffer.put(id.description)
-        case .signal(let path):
-            buffer.begin(Kind.signalTombstone)
-            buffer.put(path.bytes)
-        }
-        buffer.endKey()
+        begin(subject, Journal.Kind.runtimeTombstone, Journal.Kind.signalTombstone)
         buffer.put(tombstone.deadline)
         buffer.put(tombstone.stamp)
         buffer.end()
     }
 
-    func removeTombstone(of subject: RecordSubject) { remove(subject, Kind.runtimeTombstone, Kind.signalTombstone) }
+    func removeTombstone(of subject: RecordSubject) {
+        remove(subject, Journal.Kind.runtimeTombstone, Journal.Kind.signalTombstone)
+    }
+
+    private func begin(_ subject: RecordSubject, _ runtime: SharedLog.Kind, _ signal: SharedLog.Kind) {
+        switch subject {
+        case .runtime(let id):
+            buffer.begin(runtime)
+            buffer.put(id.description)
+        case .signal(let path):
+            buffer.begin(signal)
+            buffer.put(path.bytes)
+        }
+        buffer.endKey()
+    }
 
     private func remove(_ subject: RecordSubject, _ runtime: SharedLog.Kind, _ signal: SharedLog.Kind) {
         switch subject {
@@ -79,7 +62,7 @@ final class LivenessLog: LivenessPersistence {
     }
 
     func save(_ event: LivenessEvent, number: UInt64, capacity: Int) {
-        buffer.begin(Kind.event)
+        buffer.begin(Journal.Kind.event)
         buffer.put(UInt32(truncatingIfNeeded: number % UInt64(capacity)))
         buffer.endKey()
         buffer.put(number)
@@ -88,7 +71,7 @@ final class LivenessLog: LivenessPersistence {
     }
 
     func save(_ tally: LivenessTally) {
-        buffer.begin(Kind.tally)
+        buffer.begin(Journal.Kind.tally)
         buffer.endKey()
         buffer.put(tally.expired)
         buffer.put(tally.forgotten)
@@ -123,13 +106,13 @@ final class LivenessLog: LivenessPersistence {
     func saved() -> SavedLiveness {
         var saved = SavedLiveness()
         var decoder = LivenessDecoder()
-        journal.log.forEach(Kind.runtime) { key, value in
+        journal.log.forEach(Journal.Kind.runtime) { key, value in
             guard let value else { return }
             let id = RuntimeID(validated: key)
             decoder.record(value).map { saved.records.append((.runtime(id), $0, $1)) }
         }
         let contents = journal.replay()
-        journal.log.forEach(Kind.signal) { key, value in
+        journal.log.forEach(Journal.Kind.signal) { key, value in
             guard let value else { return }
             let path = Array(key)
             let document = contents[path]?.content.map { content in
@@ -140,19 +123,19 @@ final class LivenessLog: LivenessPersistence {
             let subject = RecordSubject.signal(SignalPath(bytes: path))
             decoder.record(value, document: document).map { saved.records.append((subject, $0, $1)) }
         }
-        journal.log.forEach(Kind.runtimeTombstone) { key, value in
+        journal.log.forEach(Journal.Kind.runtimeTombstone) { key, value in
             guard let value, let tombstone = decoder.tombstone(value) else { return }
             saved.tombstones.append((.runtime(RuntimeID(validated: key)), tombstone))
         }
-        journal.log.forEach(Kind.signalTombstone) { key, value in
+        journal.log.forEach(Journal.Kind.signalTombstone) { key, value in
             guard let value, let tombstone = decoder.tombstone(value) else { return }
             saved.tombstones.append((.signal(SignalPath(bytes: Array(key))), tombstone))
         }
-        journal.log.forEach(Kind.event) { _, value in
+        journal.log.forEach(Journal.Kind.event) { _, value in
             guard let value, let event = decoder.event(value) else { return }
             saved.events.append(event)
         }
-        journal.log.forEach(Kind.tally) { _, value in
+        journal.log.forEach(Journal.Kind.tally) { _, value in
             guard let value, let tally = decoder.tally(value) else { return }
             saved.tally = tally
         }

@@ -51,7 +51,7 @@ final class AliveDirectory: Sendable {
 
     init(of town: Town) {
         self.town = town
-        let saved = town.journal.log.entries(LivenessLog.Kind.aliveDirectory).keys
+        let saved = town.journal.log.entries(Journal.Kind.aliveDirectory).keys
         created.withLock { created in
             for directory in saved { created.insert(String(decoding: directory, as: UTF8.self)) }
         }
@@ -164,7 +164,7 @@ final class AliveDirectory: Sendable {
         try created.withLock { (created) throws(Errno) in
             guard created.all.count < Self.maximumCreated else { throw .noSpace }
             created.insert("\(id)/")
-            _ = town.journal.log.append(LivenessLog.Kind.aliveDirectory, key: Array("\(id)/".utf8), value: [])
+            _ = town.journal.log.append(Journal.Kind.aliveDirectory, key: Array("\(id)/".utf8), value: [])
         }
         return node
     }
@@ -182,7 +182,7 @@ final class AliveDirectory: Sendable {
                 throw .directoryNotEmpty
             }
             created.remove(prefix)
-            town.journal.log.remove(LivenessLog.Kind.aliveDirectory, key: Array(prefix.utf8))
+            town.journal.log.remove(Journal.Kind.aliveDirectory, key: Array(prefix.utf8))
         }
         return node
     }

@@ -274,8 +274,7 @@ package final class PulseFileSystem: HandleFileSystem {
                     continue
                 }
                 let handle = OpenHandle(opened.inode, file, thread: opened.thread)
-                files.restore(handle, as: opened.handle, slot: slot)
-                handle.setRecord(files.record(of: opened.handle))
+                handle.setRecord(files.restore(handle, as: opened.handle, slot: slot))
             }
         }
     }
@@ -357,7 +356,7 @@ package final class PulseFileSystem: HandleFileSystem {
 
     package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
         let content = HandleRecords.Content(handle: .unopened, inode: inode, kind: .directory)
-        return OpenDirectoryReply(handle: directories.opened.insert(try openDirectory(inode), as: content))
+        return OpenDirectoryReply(handle: directories.opened.insert(try openDirectory(inode), as: content).handle)
     }
 
     /// - Throws: ENOTDIR.

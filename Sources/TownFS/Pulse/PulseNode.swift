@@ -127,13 +127,12 @@ final class PulseInodes: Sendable {
 
     /// - Parameters:
     ///   - top: The root where `.pulse` is a mount of its own.
-    ///   - top: The root where `.pulse` is a mount of its own.
     ///   - log: Where a successor finds the inodes. If it holds some, this is the successor.
     init(top: InodeNumber, log: SharedLog) {
         self.top = top
         self.log = log
         state.withLock { state in
-            for (key, value) in log.entries(Self.logKind) where key.count == 8 && value.count >= 8 {
+            for (key, value) in log.entries(Journal.Kind.pulseInode) where key.count == 8 && value.count >= 8 {
                 let number = key.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
                 let lookups = value.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
                 guard let node = PulseNode(coded: value.dropFirst(8)) else { continue }
@@ -146,17 +145,15 @@ final class PulseInodes: Sendable {
         }
     }
 
-    private static let logKind: SharedLog.Kind = 14
-
     private func save(_ inode: InodeNumber, _ state: State) {
         let key = withUnsafeBytes(of: inode.rawValue.littleEndian) { Array($0) }
         guard let (node, lookups) = state.nodes[inode] else {
-            log.remove(Self.logKind, key: key)
+            log.remove(Journal.Kind.pulseInode, key: key)
             return
         }
         let count = withUnsafeBytes(of: lookups.littleEndian) { Array($0) }
         // Without room, a successor answers ESTALE, and the kernel looks the name up again.
-        _ = log.append(Self.logKind, key: key, value: count + node.coded)
+        _ = log.append(Journal.Kind.pulseInode, key: key, value: count + node.coded)
     }
 
     /// The number of inodes that the kernel knows, except those with a fixed number.

@@ -122,9 +122,6 @@ extension SignalFile {
         return status
     }
 
-    /// 48 bits of the path's FNV-1a hash in a range that disk file systems do not reach.
-    static func inodeNumber(of path: [UInt8]) -> ino_t {
-        let hash = path.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-        return 0x7075_0000_0000_0000 | ino_t(hash >> 16)
-    }
+    /// 48 bits of the path's hash in a range that disk file systems do not reach.
+    static func inodeNumber(of path: [UInt8]) -> ino_t { 0x7075_0000_0000_0000 | ino_t(path.fnv1a >> 16) }
 }

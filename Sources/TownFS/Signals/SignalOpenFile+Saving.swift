@@ -10,12 +10,6 @@ import SystemPackage
 /// revision of the draft. A verdict is saved together with the touch that it stands for, so that a repeated FLUSH does
 /// not touch again.
 extension SignalOpenFile {
-    enum Kind {
-        static let opening: SharedLog.Kind = 11
-        static let draft: SharedLog.Kind = 12
-        static let verdict: SharedLog.Kind = 13
-    }
-
     private static func put(_ kind: SharedLog.Kind, of handle: FileHandle, into entries: inout EntryBuffer) {
         entries.begin(kind)
         entries.put(handle.rawValue)
@@ -30,7 +24,7 @@ extension SignalOpenFile {
         // Nothing reads the snapshot of a file that is open for writing alone, but a change of a part of it.
         let isOverwritten = flags & O_TRUNC != 0 && flags & O_ACCMODE == O_WRONLY
         let bytes = isOverwritten ? [] : snapshot.document
-        put(Kind.opening, of: handle, into: &entries)
+        put(Journal.Kind.opening, of: handle, into: &entries)
         entries.put(flags)
         entries.put(request.user)
         entries.put(request.group)
@@ -44,7 +38,7 @@ extension SignalOpenFile {
     }
 
     static func put(_ draft: Draft, of handle: FileHandle, into entries: inout EntryBuffer) {
-        put(Kind.draft, of: handle, into: &entries)
+        put(Journal.Kind.draft, of: handle, into: &entries)
         entries.put(UInt64(draft.revision))
         entries.put(draft.isWritten ? 1 : 0 as UInt8)
         entries.put(draft.isTooLarge ? 1 : 0 as UInt8)
@@ -53,7 +47,7 @@ extension SignalOpenFile {
     }
 
     static func put(_ verdict: Verdict, on revision: Int, of handle: FileHandle, into entries: inout EntryBuffer) {
-        put(Kind.verdict, of: handle, into: &entries)
+        put(Journal.Kind.verdict, of: handle, into: &entries)
         entries.put(UInt64(revision))
         let (code, error): (UInt8, CInt) =
             switch verdict {
@@ -70,10 +64,10 @@ extension SignalOpenFile {
 
     static func remove(_ handle: FileHandle, hasDraft: Bool, from entries: inout EntryBuffer) {
         withUnsafeBytes(of: handle.rawValue.littleEndian) { key in
-            entries.remove(Kind.opening, key: key)
+            entries.remove(Journal.Kind.opening, key: key)
             guard hasDraft else { return }
-            entries.remove(Kind.draft, key: key)
-            entries.remove(Kind.verdict, key: key)
+            entries.remove(Journal.Kind.draft, key: key)
+            entries.remove(Journal.Kind.verdict, key: key)
         }
     }
 
@@ -93,9 +87,9 @@ extension SignalOpenFile {
                 }
                 return found
             }
-            openings = entries(Kind.opening)
-            drafts = entries(Kind.draft)
-            verdicts = entries(Kind.verdict)
+            openings = entries(Journal.Kind.opening)
+            drafts = entries(Journal.Kind.draft)
+            verdicts = entries(Journal.Kind.verdict)
         }
     }
 

@@ -184,7 +184,13 @@ final class SignalOpenFile: OpenFile {
         var entries = EntryBuffer()
         Self.putOpening(
             of: record.handle, flags: flags, request, snapshot, creating: file.ownershipWhileCreating, into: &entries)
-        if let draft { Self.put(draft, of: record.handle, into: &entries) }
+        if let draft {
+            Self.put(draft, of: record.handle, into: &entries)
+            // An adopted draft is the document already: a successor must not commit it at RELEASE.
+            if draft.verdict.isCommitted {
+                Self.put(draft.verdict, on: draft.revision, of: record.handle, into: &entries)
+            }
+        }
         save(entries)
     }
 

@@ -70,3 +70,8 @@ extension [UInt8] {
         return (Array(self[..<slash]), NodeName(self[index(after: slash)...]))
     }
 }
+
+extension [UInt8] {
+    /// The 64-bit FNV-1a hash, which is the same in every process.
+    var fnv1a: UInt64 { reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 } }
+}

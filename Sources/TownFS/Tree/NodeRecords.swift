@@ -61,6 +61,7 @@ final class NodeRecords: Sendable {
     init(in memory: SharedMemory, at start: Int) {
         self.memory = memory
         self.start = start
+        // because a section is not empty.
         base = memory[start, Self.size].baseAddress!
     }
 
@@ -128,6 +129,7 @@ final class NodeRecords: Sendable {
     private func isSame(
         _ fields: Fields, _ name: UnsafePointer<CChar>, _ count: Int, _ record: UnsafeMutableRawPointer, _ slot: UInt32
     ) -> Bool {
+        // because the fields are not empty.
         withUnsafeBytes(of: fields) { memcmp(record + Self.fieldsStart, $0.baseAddress!, $0.count) == 0 }
             && Int(record.load(fromByteOffset: Self.nameStart - 2, as: UInt16.self)) == count
             && memcmp(nameBytes(record, slot, count), name, count) == 0

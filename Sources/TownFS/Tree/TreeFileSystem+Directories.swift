@@ -7,9 +7,9 @@ import SystemPackage
 extension TreeFileSystem {
     package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
         let opened = try openDirectory(inode)
-        let handle = directories.opened.insert(
-            opened, as: HandleRecords.Content(handle: .unopened, inode: inode, kind: .directory))
-        return OpenDirectoryReply(handle: handle, isListingKept: isListingKept(inode))
+        let content = HandleRecords.Content(handle: .unopened, inode: inode, kind: .directory)
+        return OpenDirectoryReply(
+            handle: directories.opened.insert(opened, as: content).handle, isListingKept: isListingKept(inode))
     }
 
     /// A directory to be listed through one handle.

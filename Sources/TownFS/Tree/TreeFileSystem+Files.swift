@@ -147,12 +147,6 @@ extension TreeFileSystem {
     }
 
     package func ioMode(of handle: FileHandle) -> OpenReply.IOMode {
-        let ioMode = enterIOMode(of: handle)
-        files.record(of: handle).set(ioMode)
-        return ioMode
-    }
-
-    private func enterIOMode(of handle: FileHandle) -> OpenReply.IOMode {
         guard let opened = try? files[handle] else { return .direct }
         let openFile = opened.file
         guard let file = openFile as? BackingFile, let node = try? nodes.node(opened.inode) else {

@@ -198,10 +198,10 @@ extension TreeFileSystem {
         }
     }
 
-    /// Removes a name.
+    /// Runs an operation whose last step removes a name.
     ///
     /// If the request is repeated, the name may be gone already.
-    private func unlessDone(_ request: Request, _ remove: () throws(Errno) -> Void) throws(Errno) {
+    func unlessDone(_ request: Request, _ remove: () throws(Errno) -> Void) throws(Errno) {
         do throws(Errno) {
             try remove()
         } catch .noSuchFileOrDirectory where request.isRepeated {}

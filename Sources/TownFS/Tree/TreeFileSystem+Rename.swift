@@ -23,10 +23,14 @@ extension TreeFileSystem {
         case (_, .signal(let signals)):
             // An exchange and a whiteout are no touch.
             guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .invalidArgument }
-            try renameOntoSignal(source, target, signals, flags, for: request)
+            try unlessDone(request) { () throws(Errno) in
+                try renameOntoSignal(source, target, signals, flags, for: request)
+            }
         case (.signal(let signals), .backing):
             guard flags & ~UInt32(RENAME_NOREPLACE) == 0 else { throw .invalidArgument }
-            try renameAway(signals.file(source.nodeName), source, target, flags, for: request)
+            try unlessDone(request) { () throws(Errno) in
+                try renameAway(signals.file(source.nodeName), source, target, flags, for: request)
+            }
         }
     }
 
@@ -34,7 +38,12 @@ extension TreeFileSystem {
     private func canOnlyBeBacking(
         _ source: NameAt, _ target: NameAt, for request: Request
     ) throws(Errno) -> Bool {
-        guard try !source.status().isRegularFile else { return false }
+        do throws(Errno) {
+            guard try !source.status().isRegularFile else { return false }
+        } catch .noSuchFileOrDirectory where request.isRepeated {
+            // It has moved already.
+            return (try? target.status())?.isRegularFile == false
+        }
         do throws(Errno) {
             try refuseSignal(target.name, in: target.directory, for: request)
             return true
@@ -236,6 +245,8 @@ extension TreeFileSystem {
     }
 
     /// Commits a file that is renamed over a signal file as its new document, and gives the signal file its inode.
+    ///
+    /// Removing the source is the last step: a repeated request that finds no source has nothing left to do.
     private func renameOntoSignal(
         _ source: NameAt, _ target: NameAt, _ targetSignals: SignalDirectory, _ flags: UInt32,
         for request: Request
@@ -255,7 +266,9 @@ extension TreeFileSystem {
             sourceFile = nil
         }
         guard sourceFile == nil || sourceFile !== targetSignals.known(target.nodeName) else { return }
-        if flags & UInt32(RENAME_NOREPLACE) != 0 { try refuseSignal(target.name, in: target.directory, for: request) }
+        if flags & UInt32(RENAME_NOREPLACE) != 0, !request.isRepeated {
+            try refuseSignal(target.name, in: target.directory, for: request)
+        }
 
         let moved = sourceFile == nil ? try source.status().identity : nil
         let inode = moved.flatMap { nodes.inode(of: $0) } ?? sourceFile.flatMap { nodes.inode(of: $0) }
@@ -271,15 +284,16 @@ extension TreeFileSystem {
             nodes.detach(file)
             return successor
         }
+        if let inode {
+            adoptOpenings(of: inode, by: file, content, for: request, in: target.directory.location)
+            nodes.assign(inode, to: file, named: target.nodeName, in: target.directory.inode)
+            ioModes.connection?.invalidateAttributes(of: inode)
+        }
         if let sourceFile {
             try sourceFile.remove(in: source.directory.location)
         } else {
             _ = try retryingInterrupts { unlinkat(source.descriptor.rawValue, source.name.pointer, 0) }
         }
-        guard let inode else { return }
-        nodes.assign(inode, to: file, named: target.nodeName, in: target.directory.inode)
-        ioModes.connection?.invalidateAttributes(of: inode)
-        adoptOpenings(of: inode, by: file, content, for: request, in: target.directory.location)
     }
 
     /// Gives processes that have an ordinary file open the signal file that it has become.
@@ -315,24 +329,33 @@ extension TreeFileSystem {
     }
 
     /// Renames a signal file to an ordinary name: writes the document to that name and removes the signal file.
+    ///
+    /// A successor that finds no signal file opens its handles as those of the ordinary file.
     private func renameAway(
         _ file: SignalFile, _ source: NameAt, _ target: NameAt, _ flags: UInt32, for request: Request
     ) throws(Errno) {
         let content = try file.currentContent(in: source.directory.location)
-        if let replaced = try? target.status() {
-            guard flags & UInt32(RENAME_NOREPLACE) == 0 else { throw .fileExists }
-            guard !replaced.isDirectory else { throw .isDirectory }
-        }
-        try pinning(target.name, in: target.directory.inode, target.descriptor) { () throws(Errno) in
-            try BackingDocument.replace(
-                target.nodeName, in: target.descriptor.rawValue, with: content,
-                now: town.now.wall, flags: flags, evenIfNewer: true, staging: source.descriptor.rawValue)
-        }
         let inode = nodes.inode(of: file)
-        try file.remove(in: source.directory.location)
+        // Without an inode, the process that served a repeated request before has done this.
+        if inode != nil || !request.isRepeated {
+            // It may also have made the target.
+            let flags = request.isRepeated ? flags & ~UInt32(RENAME_NOREPLACE) : flags
+            if let replaced = try? target.status() {
+                guard flags & UInt32(RENAME_NOREPLACE) == 0 else { throw .fileExists }
+                guard !replaced.isDirectory else { throw .isDirectory }
+            }
+            try pinning(target.name, in: target.directory.inode, target.descriptor) { () throws(Errno) in
+                try BackingDocument.replace(
+                    target.nodeName, in: target.descriptor.rawValue, with: content,
+                    now: town.now.wall, flags: flags, evenIfNewer: true, staging: source.descriptor.rawValue)
+            }
+        }
         if let inode {
             nodes.assign(
                 inode, to: try target.status().identity, named: target.nodeName, in: target.directory.inode)
+        }
+        try file.remove(in: source.directory.location)
+        if let inode {
             releaseHandles(of: inode)
             ioModes.connection?.invalidateAttributes(of: inode)
         }

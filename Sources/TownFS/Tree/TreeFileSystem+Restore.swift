@@ -24,8 +24,7 @@ extension TreeFileSystem {
                 let file = signalFile(content, saved) ?? openAgain(content)
                 let opened = OpenHandle(content.inode, file, thread: content.thread)
                 _ = opened.setIOMode(ioMode, for: file)
-                files.restore(opened, as: content.handle, slot: slot)
-                opened.setRecord(files.record(of: content.handle))
+                opened.setRecord(files.restore(opened, as: content.handle, slot: slot))
                 let identity = (try? nodes.node(content.inode))?.identity
                 ioModes.restore(content.inode, ioMode, file as? BackingFile, identity)
             }
