@@ -41,7 +41,73 @@ extension Keeper {
             worker: try WorkerProcess(
                 adopting: worker, control: SharedDescriptor(take(InheritedDescriptor.control))),
             signals: try OwnedDescriptor(blocking: signalNumbers), mountTable: mountTable, superblock: Mutex(nil),
-            probe: try Probe(), isAdopted: true)
+            probe: try Probe(), keptMount: KeptMount(of: entry), isAdopted: true)
+    }
+
+    // MARK: Replacing all processes
+
+    /// Goes on with a mount whose processes have all died.
+    ///
+    /// - Parameter taken: What the service manager has kept.
+    /// - Returns: nil if there is nothing to go on with. Then the documents are in their backing files, and the mount is
+    ///   gone.
+    package static func resume(
+        _ town: String, from taken: [String: SharedDescriptor], options: MountOptions, secret: RedisSecret?, log: Logger
+    ) throws -> Keeper? {
+        let mountTable = try OwnedDescriptor(opening: "/proc/self/mountinfo", in: AT_FDCWD, O_RDONLY)
+        guard let found = KeptMount.Descriptors(taken) else { return nil }
+        let entry = try MountTable().town(at: town)
+        if let entry, !found.belong(to: entry) {
+            found.drop()
+            return nil
+        }
+        do {
+            guard let entry, !KernelMount.hasEnded(found.connection.rawValue) else {
+                throw Failure("it was unmounted")
+            }
+            return try Keeper(resuming: found, of: entry, mountTable, options, secret, log)
+        } catch {
+            log.error("cannot go on with the mount: \(error)", metadata: ["town": "\(town)"])
+            let root = try OwnedDescriptor(duplicating: found.root.rawValue)
+            let journal = try Journal(takingOwnershipOf: OwnedDescriptor(duplicating: found.journal.rawValue))
+            Recovery(in: BackingTree(takingOwnershipOf: root), journal: journal, log: log).run()
+            found.drop()
+            if let entry { try KernelMount.detach([entry]) }
+            return nil
+        }
+    }
+
+    private init(
+        resuming found: KeptMount.Descriptors, of entry: MountInfo, _ mountTable: consuming OwnedDescriptor,
+        _ options: MountOptions, _ secret: RedisSecret?, _ log: Logger
+    ) throws {
+        let state = try SharedMemory(takingOwnershipOf: OwnedDescriptor(duplicating: found.state.rawValue))
+        try SharedState.check(state)
+        guard SharedState.canBeTakenOver(state) else { throw Failure("the kernel cannot send requests again") }
+        let deaths = SharedState.recordDeath(in: state, within: Self.deathPeriod)
+        guard deaths < Self.mostDeaths else { throw Failure("the processes have died \(deaths) times") }
+        let sockets = try DescriptorPair.messages()
+        let store = OwnedDescriptor(takingOwnershipOf: sockets.0)
+        let workersStore = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.1))
+        let connection = try OwnedDescriptor(duplicating: found.connection.rawValue)
+        let root = try OwnedDescriptor(duplicating: found.root.rawValue)
+        let journal = try OwnedDescriptor(duplicating: found.journal.rawValue)
+        let lock = SharedDescriptor(try OwnedDescriptor(opening: ".", in: root.rawValue, O_RDONLY | O_DIRECTORY))
+        // Not all file systems have locks.
+        try? TownLock.served.hold(lock.rawValue)
+        let inheritance = Inheritance(
+            town: entry.town, options: options, connection: connection.rawValue, root: root.rawValue,
+            journal: journal.rawValue, state: state.descriptor, workersStore: workersStore, lock: lock,
+            secret: secret?.descriptor.rawValue, channel: nil)
+        let worker = try WorkerProcess(inheritance, isStandby: true)
+        guard worker.waitUntilReady() else { throw Failure("the worker ended") }
+        worker.serve(inheriting: found.unlinked)
+        self.init(
+            log: log, entry: entry, backing: BackingTree(takingOwnershipOf: root), signalMounts: nil,
+            journal: try Journal(takingOwnershipOf: journal), state: state, connection: connection,
+            inheritance: inheritance, secret: secret, store: store, kept: found.unlinked, worker: worker,
+            signals: try OwnedDescriptor(blocking: Self.signalNumbers), mountTable: mountTable,
+            superblock: Mutex(nil), probe: try Probe(), keptMount: KeptMount(of: entry), isAdopted: true)
     }
 
     // MARK: Replacing the worker
@@ -53,17 +119,11 @@ extension Keeper {
     /// - Parameter status: The worker's, as in `ChildProcess.wait`.
     /// - Returns: False if it cannot be replaced.
     mutating func replaceWorker(_ status: Int32?) -> Bool {
-        let start = ContinuousClock.now
         // The end of the connection ends the worker.
         guard status != 0, !KernelMount.hasEnded(connection.rawValue), SharedState.canBeTakenOver(state) else {
             return false
         }
-        deaths = deaths.filter { start - $0 < Self.deathPeriod } + (isUpgrading ? [] : [start])
-        guard deaths.count < Self.mostDeaths else {
-            log.error(
-                "the worker has died \(deaths.count) times in \(Self.deathPeriod)", metadata: ["town": "\(entry.town)"])
-            return false
-        }
+        guard isUpgrading || mayGoOnAfterDeath() else { return false }
         guard let successor = readyStandby() else { return false }
         keepDescriptors()
         successor.serve(inheriting: kept)
@@ -80,6 +140,16 @@ extension Keeper {
         }
         startStandby()
         return true
+    }
+
+    /// Records a death.
+    ///
+    /// - Returns: False if there were too many.
+    private func mayGoOnAfterDeath() -> Bool {
+        let deaths = SharedState.recordDeath(in: state, within: Self.deathPeriod)
+        if deaths < Self.mostDeaths { return true }
+        log.error("the worker has died \(deaths) times in \(Self.deathPeriod)", metadata: ["town": "\(entry.town)"])
+        return false
     }
 
     /// The standby, or one that is started now.
@@ -131,7 +201,10 @@ extension Keeper {
 
     /// Keeps and drops what the worker has sent.
     mutating func keepDescriptors() {
-        while let (key, descriptor) = DescriptorStore.receive(from: store.rawValue) { kept[key] = descriptor }
+        while let (key, descriptor) = DescriptorStore.receive(from: store.rawValue) {
+            kept[key] = descriptor
+            keptMount.noteChange()
+        }
     }
 
     mutating func startStandby() {

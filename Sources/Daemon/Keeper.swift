@@ -43,13 +43,12 @@ package struct Keeper: ~Copyable {
     var worker: WorkerProcess
     /// Nil if there is none: it could not be started, or the worker cannot be replaced.
     var standby: WorkerProcess?
-    /// When workers died, in the last minute.
-    var deaths: [ContinuousClock.Instant] = []
     var standbyDeaths: [ContinuousClock.Instant] = []
     let signals: OwnedDescriptor
     let mountTable: OwnedDescriptor
     let superblock: Mutex<FileSystemContext?>
     let probe: Probe
+    var keptMount: KeptMount
     /// Whether another keeper has mounted.
     var isAdopted = false
     /// What workers run: this program, or one that replaces it.
@@ -113,7 +112,7 @@ package struct Keeper: ~Copyable {
                 log: log, entry: entry, backing: backing, signalMounts: signalMounts,
                 journal: try Journal(takingOwnershipOf: memory), state: state, connection: connection,
                 inheritance: inheritance, secret: secret, store: store, worker: worker, signals: signals,
-                mountTable: mountTable, superblock: Mutex(superblock), probe: probe)
+                mountTable: mountTable, superblock: Mutex(superblock), probe: probe, keptMount: KeptMount(of: entry))
         } catch {
             try? KernelMount.detach([entry])
             throw Failure("cannot start the worker: \(error)")
@@ -191,6 +190,7 @@ package struct Keeper: ~Copyable {
         if isReady {
             log.warning("this keeper takes the place of another one", metadata: ["town": "\(entry.town)"])
             ControlMessage.keepAgain.send(to: worker.control)
+            keptMount.keep(inheritance)
             startStandby()
         } else if signalMounts == nil {
             probe.start(entry.path)
@@ -209,7 +209,8 @@ package struct Keeper: ~Copyable {
                 pollfd(fd: standby?.exited ?? -1, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: store.rawValue, events: Int16(POLLIN), revents: 0),
             ]
-            let isAnswered = poll(&questions, until: isReady ? nil : limit)
+            let isAnswered = poll(&questions, until: isReady ? keptMount.deadline : limit)
+            if let deadline = keptMount.deadline, deadline <= .now { keptMount.update(kept) }
             if questions[0].revents != 0 {
                 let status = worker.wait()
                 if isReady, isAttached, replaceWorker(status) { continue }
@@ -245,6 +246,7 @@ package struct Keeper: ~Copyable {
                 } else {
                     log.info("mounted", metadata: ["town": "\(entry.town)", "worker": "\(worker.pid)"])
                     ready(.success(()))
+                    if signalMounts == nil { keptMount.keep(inheritance) }
                     startStandby()
                 }
             }
@@ -333,6 +335,7 @@ package struct Keeper: ~Copyable {
         }
         // Fails if it is a mountpoint again.
         if entry.isPulse { PulseMountpoint.remove(in: backing.rawRoot) }
+        keptMount.dropAll()
         // The last descriptor of the connection: callers that wait for a reply get an error.
         _ = consume connection
         // The mount is gone; this process stays until the last document is written back.

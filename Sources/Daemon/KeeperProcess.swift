@@ -36,6 +36,7 @@ package enum KeeperProcess {
         }
         // Started through /proc/self/exe, it would be called "exe" in ps(1).
         clinux_name_this_thread("pulsefs-keeper")
+        ServiceManager.leave()
         let report = OwnedDescriptor(takingOwnershipOf: Descriptor.report)
         func send(_ outcome: Result<Void, Failure>) {
             var text = encode(outcome)
@@ -74,6 +75,8 @@ package enum KeeperProcess {
     /// Is the keeper that `replace` has started.
     package static func runAdopting(_ worker: pid_t, of town: String, options: MountOptions) throws -> Never {
         clinux_name_this_thread("pulsefs-keeper")
+        // As a service, this is its main process now.
+        ServiceManager.notify("MAINPID=\(getpid())")
         // It may have been unmounted meanwhile.
         guard let keeper = try Keeper.adopt(town, worker: worker, options: options, log: Log.logger("keeper")) else {
             Glibc.exit(ExitStatus.success.rawValue)
@@ -81,16 +84,32 @@ package enum KeeperProcess {
         Glibc.exit(keeper.run { _ in }.rawValue)
     }
 
+    /// Goes on, as the keeper, with a mount that the service manager has kept; returns if there is none.
+    package static func resume(
+        _ town: String, from taken: [String: SharedDescriptor], options: MountOptions, secret: RedisSecret?
+    ) throws {
+        guard
+            let keeper = try Keeper.resume(
+                town, from: taken, options: options, secret: secret, log: Log.logger("keeper"))
+        else { return }
+        ServiceManager.notify(serving(town))
+        let status = keeper.run { _ in }
+        ServiceManager.notify("STOPPING=1")
+        Glibc.exit(status.rawValue)
+    }
+
+    private static func serving(_ town: String) -> String { "READY=1\nSTATUS=serving \(town)" }
+
     /// Is the keeper of `pulsefs mount --foreground`.
     ///
-    /// Notifies systemd.
+    /// Notifies the service manager.
     package static func runInForeground(
         _ town: String, options: MountOptions, secret: RedisSecret?, reportFailure: (Failure) -> Void
     ) throws -> Never {
         let keeper = try Keeper.mount(over: town, options: options, secret: secret, log: Log.logger("keeper"))
         let status = keeper.run { outcome in
             switch outcome {
-            case .success: ServiceManager.notify("READY=1\nSTATUS=serving \(town)")
+            case .success: ServiceManager.notify(serving(town))
             case .failure(let failure): reportFailure(failure)
             }
         }

@@ -39,6 +39,11 @@ struct Mount: ParsableCommand {
             var command = try PulseFS.parseAsRoot(["mount"] + given + words + ["--", town])
             return try command.run()
         }
+        let secret = try options.mirror.removeSecret(for: TownPath(town).path)
+        if options.foreground {
+            let kept = ServiceManager.takeDescriptors()
+            try KeeperProcess.resume(TownPath(town).path, from: kept, options: options, secret: secret)
+        }
         let place = try TownPath(town)
         if let mount = place.mount { try replaceIfDead(mount) }
         do throws(Errno) {
@@ -57,7 +62,6 @@ struct Mount: ParsableCommand {
                 "--scope=signals sees no work outside the directories of signal files, so --activity=beat refreshes no heartbeat for it."
             )
         }
-        let secret = try options.mirror.removeSecret(for: place.path)
         if options.foreground {
             try KeeperProcess.runInForeground(place.path, options: options, secret: secret) {
                 PulseFS.printError($0.message)

@@ -21,6 +21,8 @@ package final class SharedState: Sendable {
     package static let format = 2
 
     private static let headSize = 4096
+    private static let deathsStart = 64
+    private static let deathCapacity = 8
     private static let connectionStart = headSize
     private static let nodesStart = aligned(connectionStart + ConnectionState.size)
     private static let handlesStart = aligned(nodesStart + NodeRecords.size)
@@ -85,6 +87,19 @@ package final class SharedState: Sendable {
     package func connection() -> ConnectionState {
         // because a section is not empty.
         ConnectionState(in: memory[Self.connectionStart, ConnectionState.size].baseAddress!, owner: memory)
+    }
+
+    /// Records that the processes which served have died.
+    ///
+    /// - Returns: How many times they have within a period, this one included; at most `deathCapacity`.
+    package static func recordDeath(in memory: SharedMemory, within period: Duration) -> Int {
+        let count = (memory.base + deathsStart).assumingMemoryBound(to: UInt64.self)
+        let times = (memory.base + deathsStart + 8).assumingMemoryBound(to: Int64.self)
+        let now = MountTime.now.boot
+        times[Int(count.pointee) % deathCapacity] = now
+        clinux_store_release(count, count.pointee + 1)
+        let recorded = min(Int(count.pointee), deathCapacity)
+        return (0..<recorded).count { .nanoseconds(now - times[$0]) < period }
     }
 
     /// How many workers have served the mount so far.
