@@ -59,8 +59,9 @@ extension ParallelEndToEnd {
             try withTown { town in
                 let service = try Service(of: town)
                 let stop = "\(town.scratch.path)/stop"
-                let client = try service.systemd.command(["python3", "-c", Self.client, town.path, stop], limit: .seconds(60))
-                    .start()
+                let client = try service.systemd.command(
+                    ["python3", "-c", Self.client, town.path, stop], limit: .seconds(60)
+                ).start()
                 /// Does something to the service, and expects another keeper.
                 func replaceKeeper(_ action: () throws -> Void) throws {
                     // systemd has the descriptor of the unlinked file a second after it was unlinked.
