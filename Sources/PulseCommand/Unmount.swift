@@ -139,8 +139,7 @@ struct Unmount: ParsableCommand {
                 return report(users.otherMounts().filter(otherMounts.contains), of: town)
             }
             guard TownLock.isDetachedMountServed(of: town) else { continue }
-            let processes = users.processes().filter { !$0.name.hasPrefix("pulsefs") }
-            let others = users.otherMounts() + processes.map(\.description)
+            let others = users.otherMounts().filter(otherMounts.contains)
             if !others.isEmpty { return report(others, of: town) }
             if invisibleLimit < .now { return report(["something that this user cannot see"], of: town) }
         }

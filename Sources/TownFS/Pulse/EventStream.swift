@@ -254,12 +254,16 @@ final class EventReader: OpenFile {
             free = UnsafeMutableRawBufferPointer(rebasing: free[bytes.count...])
         }
         /// Returns whether the line fitted.
+        ///
+        /// After a full reply the kernel reads on, into what is left of the caller's buffer: maybe less than a line. So
+        /// only the first line may fill the room.
         func add(_ line: [UInt8]) -> Bool {
-            if line.count <= free.count {
+            let isFirst = free.count == room.count
+            if line.count < free.count || isFirst && line.count == free.count {
                 copy(line[...])
                 return true
             }
-            guard free.count == room.count else { return false }
+            guard isFirst else { return false }
             state.rest = line.dropFirst(free.count)
             copy(line.prefix(free.count))
             return true
