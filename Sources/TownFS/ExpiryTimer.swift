@@ -7,12 +7,15 @@ import SystemPackage
 
 /// The thread that expires runtimes.
 ///
-/// It sleeps until the next deadline, or without a limit. Its clock (CLOCK_BOOTTIME) counts through suspend.
+/// While runtimes are alive it also shows the store, every few seconds, that it is served: a longer gap is a suspend or a
+/// stall. Without any it sleeps without a limit. Its clock (CLOCK_BOOTTIME) counts through suspend.
 final class ExpiryTimer: Sendable {
     /// How many records are expired under one lock: some tens of microseconds.
     private static let batch = 64
     /// The pause after that, in which touches get the lock.
     private static let pause: Duration = .microseconds(20)
+    /// The longest sleep while runtimes are alive.
+    private static let tick: Duration = .seconds(2)
 
     private let liveness: InMemoryLivenessStore
     private let event: EventFD
@@ -49,7 +52,7 @@ final class ExpiryTimer: Sendable {
         while !isClosing.load(ordering: .acquiring) {
             let next = liveness.expire(limit: Self.batch)
             // More may have expired already.
-            sleep(for: next.map { max($0 - now(), Self.pause) })
+            sleep(for: next.map { min(max($0 - now(), Self.pause), Self.tick) })
         }
         ended.signal()
     }

@@ -34,6 +34,9 @@ package final class Town: Sendable {
         /// The delay of write-back: users are promised 30 s, and the rest is for a slow disk.
         package var writebackDelay: Duration = .seconds(20)
 
+        /// After a longer time without service, no runtime is taken for silent; nil for never.
+        var stallLimit: Duration? = .seconds(5)
+
         /// Whether callers are identified by `/proc`, and not only by paths and documents.
         package var looksAtCallers = true
         /// How work on ordinary files counts.
@@ -135,7 +138,8 @@ package final class Town: Sendable {
         scannedBefore = journal.scanned
         liveness = InMemoryLivenessStore(
             table: LivenessTable(isShared: mirror != nil), mirror: mirror, watcher: notifier, persistence: livenessLog,
-            restoring: livenessLog.saved(), now: { clock().instant }, wallTime: { clock().wall })
+            restoring: livenessLog.saved(), stallLimit: configuration.stallLimit, now: { clock().instant },
+            wallTime: { clock().wall })
         events = try EventStream(
             of: liveness, notifier: notifier, counters: journal.counters, wallTime: { clock().wall })
         expiry = try ExpiryTimer(over: liveness, event: notifier.deadlines, now: { clock().instant })

@@ -218,6 +218,42 @@ extension ParallelEndToEnd {
             }
         }
 
+        /// All processes of pulsefs stand still for several ttls: the agents' silence is not theirs.
+        @Test func stoppedTownTakesNobodyForDead() throws {
+            try withAgents("--ttl", "4s") { town, ending in
+                let nux = "gastown/polecats/nux"
+                let ended = try ending.start(nux)
+                try ended.perform("beat('gt-nux')")
+                #expect(try eventually { try town.runtime(nux)?.rootPid == ended.pid })
+                let agents = try (1...2).map { number in
+                    try Command(
+                        "sh", "-c", "while echo '{}' > .runtime/heartbeats/agent$1.json; do sleep 0.1; done", "sh",
+                        "\(number)", in: town.path
+                    ).start()
+                }
+                let events = try Command("cat", "\(town.path)/.pulse/events").start()
+                #expect(eventually { (1...2).allSatisfy { events.printed.contains("agent\($0)") } })
+                let processes = town.processes
+                for process in processes { kill(process, SIGSTOP) }
+                try ended.kill()
+                // The stop has to last for more than the ttl, and for more than the limit of a stall.
+                let end = ContinuousClock.now + .seconds(10)
+                while end > .now { usleep(100_000) }
+                let promise = Promise(.seconds(1))
+                for process in processes { kill(process, SIGCONT) }
+                #expect(try town.becomes("exited", nux, within: promise))
+                #expect(eventually { events.printed.contains(#""event":"resumed""#) })
+                let resumed = try #require(events.printed.split(separator: "\n").first { $0.contains("resumed") })
+                #expect(resumed.contains(#""seconds":1"#), "\(resumed)")
+                let lines = events.printed.split(separator: "\n")
+                #expect(!lines.contains { $0.contains("expired") && $0.contains("agent") }, "\(lines)")
+                for agent in agents { agent.send(SIGKILL) }
+                // Afterwards, silence counts again.
+                #expect(try eventually { try town.status().runtimes.expired == 2 })
+                events.send(SIGKILL)
+            }
+        }
+
         /// Each new keeper and worker inherits the Redis URL, which is in no argument.
         @Test(.needsRedis) func mirrorGoesOnWithAPassword() throws {
             let redis = try RedisServer {

@@ -166,6 +166,24 @@ import Testing
         }
     }
 
+    /// No worker ran for longer than the ttl.
+    @Test func stallBeforeTheSuccessorIsNoSilence() throws {
+        try withTown(writebackDelay: .seconds(3600), stallLimit: .seconds(5)) { town in
+            let mayor = try id("mayor")
+            try town.town.liveness.touch(mayor, ttl: .seconds(90))
+            town.town.expiry.close()
+            town.advance(by: .seconds(600))
+            let successor = try town.successor()
+            defer { _ = successor.town.close() }
+            let liveness = successor.town.liveness
+            #expect(liveness.isAlive(mayor))
+            #expect(liveness.record(of: mayor)?.deadline == town.town.now.instant + .seconds(90))
+            let events = liveness.events(from: 1, limit: 10).events
+            #expect(events.map(\.kind) == [.touched, .resumed])
+            #expect(events.last?.reason == "600.000")
+        }
+    }
+
     @Test func knowsTheRequestOfTheLastTouch() throws {
         try withTown(writebackDelay: .seconds(3600)) { town in
             func request(_ number: UInt64) -> Request {

@@ -28,7 +28,7 @@ final class TestTown: Sendable {
     convenience init(
         tree: String, patterns: [String], expiry: Town.Expiry, cacheCapacity: Int, journal: Journal?,
         writebackDelay: Duration? = nil, usesHandles: Bool = true, activity: Town.Activity = .observe,
-        mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false
+        mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false, stallLimit: Duration? = nil
     ) throws {
         var configuration = Town.Configuration(path: tree, patterns: try SignalPatterns(patterns))
         configuration.expiry = expiry
@@ -37,6 +37,8 @@ final class TestTown: Sendable {
         configuration.sharesBacking = sharesBacking
         configuration.activity = activity
         configuration.sharesSignals = mirror != nil
+        // A fake clock moves in leaps.
+        configuration.stallLimit = stallLimit
         if let writebackDelay { configuration.writebackDelay = writebackDelay }
         try self.init(
             configuration, clock: .atPresent(),
@@ -281,7 +283,7 @@ func withTown(
     _ files: [String: String] = [:], patterns: [String] = SignalPatterns.defaults, expiry: Town.Expiry = .keep,
     cacheCapacity: Int = 64, journal: Journal? = nil, writebackDelay: Duration? = nil, usesHandles: Bool = true,
     activity: Town.Activity = .observe, mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false,
-    _ body: (TestTown) throws -> Void
+    stallLimit: Duration? = nil, _ body: (TestTown) throws -> Void
 ) throws {
     try withTemporaryTree { tree in
         for directory in [".runtime/heartbeats", "daemon", "deacon"] { try makeDirectories("\(tree)/\(directory)") }
@@ -295,7 +297,7 @@ func withTown(
         let town = try TestTown(
             tree: tree, patterns: patterns, expiry: expiry, cacheCapacity: cacheCapacity, journal: journal,
             writebackDelay: writebackDelay, usesHandles: usesHandles, activity: activity, mirror: mirror,
-            sharesBacking: sharesBacking)
+            sharesBacking: sharesBacking, stallLimit: stallLimit)
         defer { _ = town.town.close() }
         try body(town)
     }

@@ -16,6 +16,8 @@ public final class InMemoryLivenessStore: LivenessStore {
         var tally = LivenessTally()
         /// The deadline that the watcher waits for.
         var awaitedDeadline: ContinuousClock.Instant?
+        /// The last time that anything was served; nil before the first.
+        var lastServed: Duration?
         let isWatched: Bool
         let persistence: (any LivenessPersistence)?
 
@@ -34,6 +36,26 @@ public final class InMemoryLivenessStore: LivenessStore {
             awaitedDeadline = next
             return true
         }
+
+        /// Records that the store is served now.
+        ///
+        /// After a gap the silence of a runtime proves nothing, as its touches had nobody to receive them. All that were
+        /// alive get a full ttl from now on.
+        ///
+        /// - Returns: Those runtimes.
+        mutating func noteServing(at now: Duration, stallLimit: Duration, wallTime: () -> WallTime) -> [RuntimeID] {
+            let last = lastServed ?? now
+            guard now - last > Self.servedPrecision || lastServed == nil else { return [] }
+            lastServed = now
+            persistence?.saveServed(at: now)
+            guard now - last > stallLimit else { return [] }
+            let graced = table.extendDeadlines(aliveAt: last, from: now)
+            if !graced.isEmpty { append(LivenessEvent(resumedAfter: now - last, at: wallTime())) }
+            return graced
+        }
+
+        /// `lastServed` is changed after this time only: each change is saved.
+        private static let servedPrecision: Duration = .milliseconds(500)
 
         mutating func touch(_ touch: Touch) -> Bool {
             // A late touch from before the runtime's exit is no sign of life.
@@ -60,9 +82,10 @@ public final class InMemoryLivenessStore: LivenessStore {
     private let watcher: (any LivenessWatcher)?
     private let now: @Sendable () -> ContinuousClock.Instant
     private let wallTime: @Sendable () -> WallTime
+    private let stallLimit: Duration?
 
     /// - Parameters:
-    ///   - now: Called without the lock, by any thread; `wallTime` likewise.
+    ///   - now: Called by any thread; `wallTime` likewise.
     public convenience init(
         table: LivenessTable = LivenessTable(), mirror: (any LivenessMirror)? = nil,
         watcher: (any LivenessWatcher)? = nil,
@@ -70,16 +93,18 @@ public final class InMemoryLivenessStore: LivenessStore {
         wallTime: @escaping @Sendable () -> WallTime
     ) {
         self.init(
-            table: table, mirror: mirror, watcher: watcher, persistence: nil, restoring: nil, now: now,
-            wallTime: wallTime)
+            table: table, mirror: mirror, watcher: watcher, persistence: nil, restoring: nil, stallLimit: nil,
+            now: now, wallTime: wallTime)
     }
 
     /// - Parameters:
     ///   - persistence: Where all changes are saved.
     ///   - saved: What an earlier process has saved there: restored without events and messages.
+    ///   - stallLimit: Of two calls that are further apart than this, the second one follows a suspend or a stall; nil if
+    ///     that is not to be noticed. Somebody has to call more often while runtimes are alive.
     package init(
         table: LivenessTable, mirror: (any LivenessMirror)?, watcher: (any LivenessWatcher)?,
-        persistence: (any LivenessPersistence)?, restoring saved: SavedLiveness?,
+        persistence: (any LivenessPersistence)?, restoring saved: SavedLiveness?, stallLimit: Duration?,
         now: @escaping @Sendable () -> ContinuousClock.Instant, wallTime: @escaping @Sendable () -> WallTime
     ) {
         var table = table
@@ -88,11 +113,28 @@ public final class InMemoryLivenessStore: LivenessStore {
         state = Mutex(
             State(
                 table: table, events: saved.map { EventLog($0) } ?? EventLog(), tally: saved?.tally ?? LivenessTally(),
-                isWatched: watcher != nil, persistence: persistence))
+                lastServed: saved?.lastServed, isWatched: watcher != nil, persistence: persistence))
         self.mirror = mirror
         self.watcher = watcher
         self.now = now
         self.wallTime = wallTime
+        self.stallLimit = stallLimit
+    }
+
+    /// Runs under the lock, after a look at whether the store was served all the time.
+    private func withState<Result>(_ body: (inout State) -> Result) -> Result {
+        guard let stallLimit else { return state.withLock { body(&$0) } }
+        let now = now().offset
+        let (graced, result) = state.withLock { state in
+            let graced = state.noteServing(at: now, stallLimit: stallLimit, wallTime: wallTime)
+            if !graced.isEmpty { _ = state.persistence?.commit() }
+            return (graced, body(&state))
+        }
+        if !graced.isEmpty {
+            for id in graced { mirror?.enqueue(.runtime(id), isUrgent: false) }
+            watcher?.eventsChanged()
+        }
+        return result
     }
 
     // MARK: LivenessStore
@@ -110,7 +152,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         answers.reserveCapacity(ids.count)
         while answers.count < ids.count {
             let slice = ids[answers.count...].prefix(Self.sliceSize)
-            state.withLock { state in
+            withState { state in
                 for id in slice { answers.append(state.table.isAlive(id, at: now)) }
             }
         }
@@ -129,7 +171,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     public func apply(_ touch: Touch, saving save: () -> Void = {}) -> Notification {
         var touch = touch
         if let mirror { touch.stamp = mirror.stamp(touch.receivedAt) }
-        return state.withLock { state in
+        return withState { state in
             let isDeadlineEarlier = state.touch(touch)
             save()
             let isSaved = state.persistence?.commit() ?? false
@@ -202,7 +244,7 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// Changes the state, and saves the changes together.
     private func save<Result>(_ body: (inout State) -> Result) -> Result {
-        state.withLock { state in
+        withState { state in
             // Without room they end with this process, which `LivenessPersistence` reports.
             defer { _ = state.persistence?.commit() }
             return body(&state)
@@ -211,13 +253,13 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     // MARK: Queries
 
-    public func record(of id: RuntimeID) -> Record? { state.withLock { $0.table.record(of: id) } }
+    public func record(of id: RuntimeID) -> Record? { withState { $0.table.record(of: id) } }
 
-    public func record(ofSignal path: [UInt8]) -> Record? { state.withLock { $0.table.record(ofSignal: path) } }
+    public func record(ofSignal path: [UInt8]) -> Record? { withState { $0.table.record(ofSignal: path) } }
 
     public func isAlive(_ id: RuntimeID) -> Bool {
         let now = now()
-        return state.withLock { $0.table.isAlive(id, at: now) }
+        return withState { $0.table.isAlive(id, at: now) }
     }
 
     /// The number of records by state; looks at each, releasing the lock in between.
@@ -231,7 +273,7 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// Whether a directory of ids, which is empty or ends in a slash, contains a runtime.
     public func hasRuntimes(in directory: String) -> Bool {
-        state.withLock { $0.table.hasRuntimes(in: directory) }
+        withState { $0.table.hasRuntimes(in: directory) }
     }
 
     /// Whether it contains a living runtime.
@@ -260,7 +302,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         let now = now()
         var listing = RuntimeListing(of: directory)
         while !listing.isComplete {
-            state.withLock { listing.advance(through: $0.table, limit: Self.sliceSize, at: now) }
+            withState { listing.advance(through: $0.table, limit: Self.sliceSize, at: now) }
         }
         return listing
     }
@@ -268,7 +310,7 @@ public final class InMemoryLivenessStore: LivenessStore {
     private func visitRuntimes(in prefix: String, _ visit: (RuntimeID, Record) -> Bool) {
         var next: String? = prefix
         while let start = next {
-            next = state.withLock {
+            next = withState {
                 $0.table.visitRuntimes(in: prefix, from: start, limit: Self.sliceSize, visit)
             }
         }
@@ -281,7 +323,7 @@ public final class InMemoryLivenessStore: LivenessStore {
         var last: Key?
         var isComplete = false
         while !isComplete {
-            state.withLock { state in
+            withState { state in
                 let entries = state.table[keyPath: dictionary]
                 let keys = entries.keys(after: last, limit: Self.sliceSize)
                 for key in keys { if let index = entries.index(of: key) { entries.read(index) { visit(key, $0) } } }
@@ -340,7 +382,7 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// What an origin has to send about some subjects; nothing about those that another origin changed last.
     package func messages(about subjects: some Sequence<RecordSubject>, by origin: Origin) -> [MirrorQueue.Message] {
-        state.withLock { state in subjects.compactMap { state.table.message(about: $0, by: origin) } }
+        withState { state in subjects.compactMap { state.table.message(about: $0, by: origin) } }
     }
 
     package func moveStamps(of origin: Origin, by change: Duration) {
@@ -349,14 +391,14 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     // MARK: Events
 
-    public var tally: LivenessTally { state.withLock { $0.tally } }
+    public var tally: LivenessTally { withState { $0.tally } }
 
     /// The number of the last event; 0 before the first.
-    public var lastEvent: UInt64 { state.withLock { $0.events.last } }
+    public var lastEvent: UInt64 { withState { $0.events.last } }
 
     /// Up to `limit` events from a number on.
     public func events(from number: UInt64, limit: Int) -> EventLog.Excerpt {
-        state.withLock { $0.events.excerpt(from: number, limit: limit) }
+        withState { $0.events.excerpt(from: number, limit: limit) }
     }
 
     /// Appends an event for each runtime that has expired.

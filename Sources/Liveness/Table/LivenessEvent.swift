@@ -8,6 +8,9 @@ public struct LivenessEvent: Hashable, Sendable {
         /// The runtime's root process has ended.
         case exited
         case forgotten
+        /// Nothing was served for some time: the machine or pulsefs was suspended. The runtimes that were alive stay so
+        /// for a full ttl.
+        case resumed
         case mirrorUp = "mirror_up"
         case mirrorDown = "mirror_down"
     }
@@ -23,6 +26,7 @@ public struct LivenessEvent: Hashable, Sendable {
     public var process: Touch.Process?
     /// The origin that reported it, if another one did.
     public var origin: Origin?
+    /// Why the mirror is down; for `resumed`, the seconds without service.
     public var reason: String?
 
     public init(
@@ -39,6 +43,12 @@ public struct LivenessEvent: Hashable, Sendable {
         self.process = process
         self.origin = origin
         self.reason = reason
+    }
+
+    init(resumedAfter gap: Duration, at time: WallTime) {
+        let (seconds, attoseconds) = gap.components
+        let milliseconds = attoseconds / 1_000_000_000_000_000
+        self.init(.resumed, at: time, reason: "\(seconds).\(String(1000 + milliseconds).dropFirst())")
     }
 
     /// - Parameter runtime: The touch's, or nil where the touch proves no life.
@@ -58,7 +68,8 @@ public struct LivenessEvent: Hashable, Sendable {
             ("signal", signal.map { String(decoding: $0, as: UTF8.self).jsonLiteral }),
             ("source", source?.rawValue.jsonLiteral), ("by", evidence?.description.jsonLiteral),
             ("pid", process.map { "\($0.pid)" }), ("program", process?.program.jsonLiteral),
-            ("host", origin?.host.jsonLiteral), ("reason", reason?.jsonLiteral),
+            ("host", origin?.host.jsonLiteral), ("seconds", kind == .resumed ? reason : nil),
+            ("reason", kind == .resumed ? nil : reason?.jsonLiteral),
         ])
     }
 

@@ -17,6 +17,9 @@ package protocol LivenessPersistence: Sendable {
 
     func save(_ tally: LivenessTally)
 
+    /// Saves when the store was served last, at once; by the clock of deadlines.
+    func saveServed(at offset: Duration)
+
     /// Makes all changes since the last call take effect.
     ///
     /// - Returns: Whether there was room for them.
@@ -30,6 +33,8 @@ package struct SavedLiveness: Sendable {
     /// The last events with their numbers, in no order.
     package var events: [(number: UInt64, event: LivenessEvent)] = []
     package var tally = LivenessTally()
+    /// See `LivenessPersistence.saveServed`; nil if it was never served.
+    package var lastServed: Duration?
 
     package init() {}
 }

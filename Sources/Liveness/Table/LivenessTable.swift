@@ -288,6 +288,27 @@ public struct LivenessTable: Sendable {
         return expired
     }
 
+    /// Gives all records that were alive at `start` a full ttl from `now` on, if one of them is a runtime's.
+    ///
+    /// Looks at every record.
+    ///
+    /// - Returns: The runtimes.
+    mutating func extendDeadlines(aliveAt start: Duration, from now: Duration) -> [RuntimeID] {
+        var extended: [RuntimeID] = []
+        for index in runtimes.entries.indices where runtimes.read(index, { $0.record.isAlive(at: start) }) {
+            runtimes[index].record.extendDeadline(to: now + runtimes[index].record.touch.ttl)
+            extended.append(runtimes.entries[index].key)
+            save(runtimes.entries[index].key, at: index)
+        }
+        // Nobody calls in time if only files are alive.
+        guard !extended.isEmpty else { return [] }
+        for index in signals.entries.indices where signals.read(index, { $0.isAlive(at: start) }) {
+            signals[index].extendDeadline(to: now + signals[index].touch.ttl)
+            save(signals.entries[index].key, at: index)
+        }
+        return extended
+    }
+
     // MARK: Sweeping
 
     /// Drops all records that have been expired for the retention period.

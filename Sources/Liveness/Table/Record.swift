@@ -103,6 +103,8 @@ public struct Record: Hashable, Sendable {
         touch.document = document
     }
 
+    mutating func extendDeadline(to offset: Duration) { deadlineOffset = max(deadlineOffset, offset) }
+
     mutating func end(by exit: Exit, stamp: HLCTimestamp) {
         self.exit = exit
         touch.stamp = stamp

@@ -10,10 +10,13 @@ import TownFS
 struct TownEvent: Decodable {
     var seq: UInt64?
     var time: String?
-    /// `touched`, `expired`, `exited`, `forgotten`, `mirror_up`, `mirror_down`, `lost`, or another of a newer worker.
+    /// `touched`, `expired`, `exited`, `forgotten`, `resumed`, `mirror_up`, `mirror_down`, `lost`, or another of a newer
+    /// worker.
     var event: String
     var runtime: String?
     var reason: String?
+    /// For `resumed`: the time without service.
+    var seconds: Double?
     /// For `lost`: the first and last sequence number of events that a slow reader missed.
     var from: UInt64?
     var to: UInt64?
@@ -29,7 +32,10 @@ struct TownEvent: Decodable {
     private func line(with evidence: RuntimeReport.Evidence) -> String {
         let missed = from.flatMap { from in to.map { "events \(from) to \($0), which were not read in time" } }
         let words = [time ?? "-", TerminalText.fitted(TerminalText.printable(event), to: max(11, event.count))]
-        let details = [runtime ?? "", evidence.words(on: ""), reason ?? "", missed ?? ""].filter { !$0.isEmpty }
+        let gap = seconds.map { "after \($0) s without service" }
+        let details = [runtime ?? "", evidence.words(on: ""), reason ?? "", gap ?? "", missed ?? ""].filter {
+            !$0.isEmpty
+        }
         var line = TerminalText.printable((words + details).joined(separator: "  "))[...]
         while line.last == " " { line.removeLast() }
         return String(line)

@@ -14,6 +14,8 @@ package final class Counters: Sendable {
         static let exits = 2
         static let activityDropped = 3
         static let eventsLost = 4
+        /// In nanoseconds; 0 for nil.
+        static let lastServed = 5
         /// By `Touch.Source.code`.
         static let sources = 8
         /// By `Attribution.Evidence.all`, `unknown` and `excluded`.
@@ -44,6 +46,15 @@ package final class Counters: Sendable {
     var activityDropped: UInt64 { self[Word.activityDropped] }
     /// Events that slow readers have lost.
     var eventsLost: UInt64 { self[Word.eventsLost] }
+
+    /// See `LivenessPersistence.saveServed`.
+    var lastServed: Duration? {
+        get { self[Word.lastServed] == 0 ? nil : .nanoseconds(Int64(self[Word.lastServed])) }
+        set {
+            let (seconds, attoseconds) = (newValue ?? .zero).components
+            clinux_store_release(words + Word.lastServed, UInt64(seconds * 1_000_000_000 + attoseconds / 1_000_000_000))
+        }
+    }
 
     func touches(by source: Touch.Source) -> UInt64 { self[Word.sources + Int(source.code)] }
 

@@ -179,6 +179,7 @@ extension LivenessEvent.Kind {
         case .forgotten: 4
         case .mirrorUp: 5
         case .mirrorDown: 6
+        case .resumed: 7
         }
     }
 

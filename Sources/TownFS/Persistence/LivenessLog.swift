@@ -79,6 +79,8 @@ final class LivenessLog: LivenessPersistence {
         buffer.end()
     }
 
+    func saveServed(at offset: Duration) { journal.counters.lastServed = offset }
+
     /// Adds a change of a signal file, to take effect with the touch or forget that it belongs to.
     ///
     /// For the closures that the store calls under its lock.
@@ -105,6 +107,7 @@ final class LivenessLog: LivenessPersistence {
     /// What an earlier process has saved; skips what is malformed.
     func saved() -> SavedLiveness {
         var saved = SavedLiveness()
+        saved.lastServed = journal.counters.lastServed
         var decoder = LivenessDecoder()
         journal.log.forEach(Journal.Kind.runtime) { key, value in
             guard let value else { return }

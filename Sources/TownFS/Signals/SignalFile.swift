@@ -125,7 +125,10 @@ final class SignalFile: Sendable {
 
     /// Whether tools see the file: it has not expired, or `--on-expiry=keep` is given.
     func isShown(_ content: Content) -> Bool {
-        town.configuration.expiry == .keep || town.now.instant < content.deadline
+        if town.configuration.expiry == .keep { return true }
+        let now = town.now.instant
+        // After a stall, the record's deadline may be later.
+        return now < content.deadline || town.liveness.record(ofSignal: path)?.isAlive(at: now) == true
     }
 
     func isShown(_ status: FileStatus) -> Bool {
