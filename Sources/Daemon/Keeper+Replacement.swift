@@ -70,7 +70,10 @@ extension Keeper {
             log.error("cannot go on with the mount: \(error)", metadata: ["town": "\(town)"])
             let root = try OwnedDescriptor(duplicating: found.root.rawValue)
             let journal = try Journal(takingOwnershipOf: OwnedDescriptor(duplicating: found.journal.rawValue))
-            Recovery(in: BackingTree(takingOwnershipOf: root), journal: journal, log: log).run()
+            Recovery(
+                in: BackingTree(takingOwnershipOf: root), journal: journal, stateFile: StateDirectory.file(of: town),
+                log: log
+            ).run()
             found.drop()
             if let entry { try KernelMount.detach([entry]) }
             return nil

@@ -353,7 +353,8 @@ package struct Keeper: ~Copyable {
             log.error("no descriptors left to write documents back")
             return nil
         }
-        let recovery = Recovery(in: backing, journal: journal, log: log)
+        let recovery = Recovery(
+            in: backing, journal: journal, stateFile: StateDirectory.file(of: entry.town), log: log)
         do throws(Errno) {
             _ = try Thread(named: "recovery") {
                 recovery.run()

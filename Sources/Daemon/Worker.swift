@@ -85,11 +85,22 @@ package final class Worker: Sendable {
         lock = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.lock))
         let journal = try Journal(
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.journal))
+        if SharedState.workers(in: memory) == 0 { Self.restoreState(of: path, into: journal, log) }
         secret = options.mirror.inheritedSecret(InheritedDescriptor.secret)
         mirror = try options.mirror.configuration(of: path, secret: secret).map { try RedisMirror($0, log: log) }
         town = try Town(
             takingOwnershipOf: root, journal: journal, configuration: Self.configuration(options, of: path), log: log,
             mirror: mirror)
+    }
+
+    /// Goes on where an earlier mount of the town has ended.
+    private static func restoreState(of town: String, into journal: Journal, _ log: Logger) {
+        do throws(StateFile.Failure) {
+            guard let restored = try StateDirectory.file(of: town)?.restore(into: journal) else { return }
+            log.info("restored \(restored.runtimes) runtimes", metadata: ["saved": "\(restored.savedAt.rfc3339)"])
+        } catch {
+            log.warning("the state of an earlier mount is not restored: \(error)")
+        }
     }
 
     /// Waits, as the standby, until the worker that serves has died.
@@ -189,6 +200,7 @@ package final class Worker: Sendable {
     /// The caches leave most descriptors to clients.
     private static func configuration(_ options: MountOptions, of path: String) throws -> Town.Configuration {
         var configuration = try options.configuration(of: path)
+        configuration.stateFile = StateDirectory.file(of: path)
         var limit = rlimit()
         if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
             configuration.descriptorCacheCapacity = min(

@@ -55,6 +55,8 @@ struct Manual: ParsableCommand {
             "Exists while the runtime is alive. Touch it to touch the runtime, remove it to forget the runtime.",
         "TOWN/.pulse/events": "Events, one JSON object per line.",
         "TOWN/.pulse/metrics": "Metrics for Prometheus.",
+        "/var/lib/pulsefs":
+            "What towns that root has mounted know of their runtimes, for the next mount.",
         "/var/log/pulsefs":
             "Logs of towns that root has mounted. Those of other users are in ~/.local/state/pulsefs.",
     ]

@@ -29,6 +29,8 @@ package final class Town: Sendable {
         package var allowsIDMapping = false
         /// Whether the mount is read-only: nothing is written back.
         package var isReadOnly = false
+        /// What the next mount shall know.
+        package var stateFile: StateFile?
         /// Whether directories may be opened by file handle.
         var usesHandles = true
         /// The delay of write-back: users are promised 30 s, and the rest is for a slow disk.
@@ -93,6 +95,8 @@ package final class Town: Sendable {
     let mirror: (any LivenessMirror)?
     let journal: Journal
     let livenessLog: LivenessLog
+    /// Nil for a town without a state file.
+    private let saver: StateSaver?
     /// The paths of the mounts for which an earlier worker has completed the startup scan.
     let scannedBefore: Set<[UInt8]>
     let writeback: Writeback
@@ -134,7 +138,11 @@ package final class Town: Sendable {
         rejections = RejectionLog(log: log)
         self.mirror = mirror
         let notifier = try TableNotifier()
-        livenessLog = LivenessLog(journal, log: log)
+        let delay = configuration.writebackDelay
+        saver = try configuration.stateFile.map { (file) throws(Errno) in
+            try StateSaver(file, journal: journal, delay: delay, log: log)
+        }
+        livenessLog = LivenessLog(journal, saver: saver, log: log)
         scannedBefore = journal.scanned
         liveness = InMemoryLivenessStore(
             table: LivenessTable(isShared: mirror != nil), mirror: mirror, watcher: notifier, persistence: livenessLog,
@@ -179,6 +187,7 @@ package final class Town: Sendable {
         processes.close()
         expiry.close()
         events.close()
+        saver?.close()
         return writeback.close()
     }
 }

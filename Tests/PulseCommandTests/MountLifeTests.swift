@@ -306,6 +306,34 @@ extension EndToEnd {
             #expect(errors.withLock { $0 } == [])
         }
 
+        /// What no file in the town tells.
+        @Test(arguments: [true, false]) func nextMountKnowsTheRuntimes(_ isOrderly: Bool) throws {
+            try withAgents { town, agents in
+                let nux = "gastown/polecats/nux"
+                let agent = try agents.start(nux)
+                try agent.perform("run('gt', 'prime')")
+                #expect(try eventually { try town.runtime(nux)?.rootPid == agent.pid })
+                try town.pulsefs("touch", town.path, "mayor", "--ttl", "1h").expectSuccess()
+                try Client.write("{}", to: "\(town.path)/.runtime/heartbeats/gone.json")
+                try town.pulsefs("forget", town.path, "gone").expectSuccess()
+                try agent.kill()
+                #expect(try town.becomes("exited", nux))
+                if isOrderly {
+                    try town.unmount()
+                } else {
+                    try town.killWorkers()
+                    #expect(eventually { town.processes.isEmpty })
+                }
+                try town.mount()
+                #expect(try town.state(of: nux) == "exited")
+                #expect(try town.state(of: "mayor") == "alive")
+                #expect(try #require(try town.runtime("mayor")).ttlLeftSeconds > 600)
+                #expect(try town.runtimes() == [nux, "mayor"])
+                let doctor = try town.pulsefs("doctor", town.path).output
+                #expect(doctor.contains("2 runtimes known from the mount before"), "\(doctor)")
+            }
+        }
+
         // MARK: Foreground
 
         @Test(.needs("python3")) func foregroundNotifiesTheServiceManagerWhenReady() throws {

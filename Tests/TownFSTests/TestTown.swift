@@ -28,7 +28,8 @@ final class TestTown: Sendable {
     convenience init(
         tree: String, patterns: [String], expiry: Town.Expiry, cacheCapacity: Int, journal: Journal?,
         writebackDelay: Duration? = nil, usesHandles: Bool = true, activity: Town.Activity = .observe,
-        mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false, stallLimit: Duration? = nil
+        mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false, stallLimit: Duration? = nil,
+        stateFile: StateFile? = nil
     ) throws {
         var configuration = Town.Configuration(path: tree, patterns: try SignalPatterns(patterns))
         configuration.expiry = expiry
@@ -39,6 +40,7 @@ final class TestTown: Sendable {
         configuration.sharesSignals = mirror != nil
         // A fake clock moves in leaps.
         configuration.stallLimit = stallLimit
+        configuration.stateFile = stateFile
         if let writebackDelay { configuration.writebackDelay = writebackDelay }
         try self.init(
             configuration, clock: .atPresent(),
@@ -63,6 +65,11 @@ final class TestTown: Sendable {
         // In real time, its timer would expire runtimes that are the successor's now.
         town.expiry.close()
         return try TestTown(town.configuration, clock: clock, journal: Journal(sharing: journal), mirror: nil)
+    }
+
+    /// The town of the next mount, after this one has been closed.
+    func next(journal: Journal) throws -> TestTown {
+        try TestTown(town.configuration, clock: clock, journal: journal, mirror: nil)
     }
 
     var now: WallTime { clock.wallTime }
@@ -265,7 +272,7 @@ final class TestTown: Sendable {
     /// Writes the documents of a killed worker to their backing files, as the keeper does.
     func recover() throws {
         let root = try OwnedDescriptor(opening: tree, in: AT_FDCWD, O_PATH | O_DIRECTORY)
-        Recovery(in: BackingTree(takingOwnershipOf: root), journal: journal, log: .silent).run()
+        Recovery(in: BackingTree(takingOwnershipOf: root), journal: journal, stateFile: nil, log: .silent).run()
     }
 
     /// Writes back all documents, as before an unmount.
@@ -283,7 +290,7 @@ func withTown(
     _ files: [String: String] = [:], patterns: [String] = SignalPatterns.defaults, expiry: Town.Expiry = .keep,
     cacheCapacity: Int = 64, journal: Journal? = nil, writebackDelay: Duration? = nil, usesHandles: Bool = true,
     activity: Town.Activity = .observe, mirror: (any LivenessMirror)? = nil, sharesBacking: Bool = false,
-    stallLimit: Duration? = nil, _ body: (TestTown) throws -> Void
+    stallLimit: Duration? = nil, stateFile: StateFile? = nil, _ body: (TestTown) throws -> Void
 ) throws {
     try withTemporaryTree { tree in
         for directory in [".runtime/heartbeats", "daemon", "deacon"] { try makeDirectories("\(tree)/\(directory)") }
@@ -297,7 +304,7 @@ func withTown(
         let town = try TestTown(
             tree: tree, patterns: patterns, expiry: expiry, cacheCapacity: cacheCapacity, journal: journal,
             writebackDelay: writebackDelay, usesHandles: usesHandles, activity: activity, mirror: mirror,
-            sharesBacking: sharesBacking, stallLimit: stallLimit)
+            sharesBacking: sharesBacking, stallLimit: stallLimit, stateFile: stateFile)
         defer { _ = town.town.close() }
         try body(town)
     }

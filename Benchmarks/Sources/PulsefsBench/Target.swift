@@ -65,7 +65,8 @@ struct Target {
         let directory = try makeDirectory("\(place)/\(name)")
         guard let program else { return try body(directory) }
         let option = options.map { ["-o", $0] } ?? []
-        var mount = [program, "mount", directory, "--log", "\(directory).log"] + option
+        let state = "PULSEFS_STATE_DIRECTORY=\(directory).state"
+        var mount = ["env", state, program, "mount", directory, "--log", "\(directory).log"] + option
         var unmount = [program, "unmount", directory]
         if kind.isPeer {
             mount = [program] + option + [try makeDirectory("\(place)/\(name).backing"), directory]

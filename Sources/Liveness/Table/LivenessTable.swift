@@ -51,7 +51,9 @@ public struct LivenessTable: Sendable {
 
     private(set) var runtimes = SortedDictionary<RuntimeID, Runtime>(minimumCapacity: expectedRuntimes)
     private(set) var signals = SortedDictionary<SignalPath, Record>()
-    /// Forgotten subjects, so that late news of other origins does not bring them back; empty unless `isShared`.
+    /// Forgotten subjects, so that neither late news of other origins nor a file from before brings them back.
+    ///
+    /// Signal files are among them if `isShared`.
     private(set) var tombstones = SortedDictionary<RecordSubject, Tombstone>()
     private(set) var expirations = Heap<Expiration>()
     private let retention: Duration
@@ -203,14 +205,15 @@ public struct LivenessTable: Sendable {
         case .signal(let path): signals.removeValue(forKey: path)
         }
         persistence?.removeRecord(of: subject)
-        guard isShared, tombstones.count < tombstoneLimit || tombstones[subject] != nil else { return }
+        if !isShared, case .signal = subject { return }
+        guard tombstones.count < tombstoneLimit || tombstones[subject] != nil else { return }
         let tombstone = Tombstone(stamp: stamp, deadline: (now + retention).offset)
         tombstones.updateValue(tombstone, forKey: subject)
         persistence?.save(tombstone, of: subject)
     }
 
     private mutating func removeTombstone(of subject: RecordSubject) {
-        guard isShared, tombstones.index(of: subject) != nil else { return }
+        guard tombstones.index(of: subject) != nil else { return }
         tombstones.removeValue(forKey: subject)
         persistence?.removeTombstone(of: subject)
     }

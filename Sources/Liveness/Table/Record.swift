@@ -103,6 +103,16 @@ public struct Record: Hashable, Sendable {
         touch.document = document
     }
 
+    /// The same for another clock of deadlines, and without the request of the last touch, as of another mount.
+    package func moved(by shift: Duration) -> Record {
+        var record = self
+        record.touch.at += shift
+        record.touch.request = 0
+        record.deadlineOffset += shift
+        record.exit = exit.map { Exit(of: $0.process, noticedAt: $0.noticedAt, at: $0.at + shift) }
+        return record
+    }
+
     mutating func extendDeadline(to offset: Duration) { deadlineOffset = max(deadlineOffset, offset) }
 
     mutating func end(by exit: Exit, stamp: HLCTimestamp) {

@@ -11,7 +11,7 @@ extension TownFacts {
             "sockets": sockets, "heartbeats": heartbeats, "/dev/fuse": device, "fusermount3": fusermount3,
             "user_allow_other": allowOther, "kernel": kernelVersion, "open files": openFiles, "inotify": inotify,
             "/proc": proc, "git": git, "clock": clockRate, "documents": documents, "write-back": writeback,
-            "mirror": mirror, ".pulse": pulse, "version": version,
+            "mirror": mirror, ".pulse": pulse, "state": state, "version": version,
         ]
         return checks.compactMap { name, finding in
             var finding = finding
@@ -352,10 +352,18 @@ extension TownFacts {
             "It \(isMounted ? "is" : "would be") hidden by the mount", do: "If it is needed, unmount and rename it")
     }
 
+    /// What the mount knows of the one before it.
+    private var state: Finding? {
+        guard let restored = status?.restored else { return nil }
+        let forgotten = restored.forgotten == 0 ? "" : ", and that \(restored.forgotten) were forgotten"
+        return .ok(
+            "\(count(restored.runtimes, "runtime")) known from the mount before, as of \(restored.savedAt)\(forgotten)")
+    }
+
     private var version: Finding? {
         guard let status, status.version != PulseFS.version else { return nil }
         return .warning(
             "mounted by pulsefs \(status.version); this is \(PulseFS.version)",
-            "The town runs the version that mounted it", do: "Unmount and mount it when convenient")
+            "The town runs the version that mounted it", do: "'pulsefs upgrade \(town)' lets this one serve")
     }
 }

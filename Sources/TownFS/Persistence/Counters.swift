@@ -16,6 +16,10 @@ package final class Counters: Sendable {
         static let eventsLost = 4
         /// In nanoseconds; 0 for nil.
         static let lastServed = 5
+        static let restoredRuntimes = 6
+        static let restoredForgotten = 7
+        /// In seconds since 1970; 0 for nil.
+        static let restoredFrom = 40
         /// By `Touch.Source.code`.
         static let sources = 8
         /// By `Attribution.Evidence.all`, `unknown` and `excluded`.
@@ -46,6 +50,21 @@ package final class Counters: Sendable {
     var activityDropped: UInt64 { self[Word.activityDropped] }
     /// Events that slow readers have lost.
     var eventsLost: UInt64 { self[Word.eventsLost] }
+
+    /// What the mount has taken over from an earlier one; nil for nothing.
+    var restored: StateFile.Restored? {
+        get {
+            guard self[Word.restoredFrom] != 0 else { return nil }
+            return StateFile.Restored(
+                runtimes: Int(self[Word.restoredRuntimes]), forgotten: Int(self[Word.restoredForgotten]),
+                savedAt: WallTime(seconds: Int64(self[Word.restoredFrom])))
+        }
+        set {
+            clinux_store_release(words + Word.restoredRuntimes, UInt64(newValue?.runtimes ?? 0))
+            clinux_store_release(words + Word.restoredForgotten, UInt64(newValue?.forgotten ?? 0))
+            clinux_store_release(words + Word.restoredFrom, UInt64(newValue?.savedAt.seconds ?? 0))
+        }
+    }
 
     /// See `LivenessPersistence.saveServed`.
     var lastServed: Duration? {

@@ -70,6 +70,10 @@ struct EntryBuffer: ~Copyable {
 
     // MARK: Reading
 
+    func withUnsafeBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+        body(UnsafeRawBufferPointer(rebasing: bytes[..<used]))
+    }
+
     /// Calls `body` with each entry.
     func forEach(_ body: (UnsafeRawBufferPointer) -> Void) {
         var position = 0

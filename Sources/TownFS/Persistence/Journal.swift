@@ -205,11 +205,13 @@ package final class Journal: Sendable {
 package final class Recovery: Sendable {
     private let backing: BackingTree
     private let journal: Journal
+    private let stateFile: StateFile?
     private let log: Logger
 
-    package init(in backing: BackingTree, journal: Journal, log: Logger) {
+    package init(in backing: BackingTree, journal: Journal, stateFile: StateFile?, log: Logger) {
         self.backing = backing
         self.journal = journal
+        self.stateFile = stateFile
         self.log = log
     }
 
@@ -242,6 +244,11 @@ package final class Recovery: Sendable {
             } catch {
                 log.warning("cannot remove temporary files in \(String(printable: path)): \(error)")
             }
+        }
+        do throws(Errno) {
+            try stateFile?.save(journal)
+        } catch {
+            log.error("cannot save the state of the runtimes: \(error)")
         }
     }
 }

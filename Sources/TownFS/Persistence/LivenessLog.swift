@@ -9,13 +9,16 @@ import Synchronization
 /// A touch, its event and the content of its signal file take effect together.
 final class LivenessLog: LivenessPersistence {
     private let journal: Journal
+    private let saver: StateSaver?
     private let logger: Logger
     // because the functions of `LivenessPersistence`, and those that they call, run under the store's lock.
     private nonisolated(unsafe) var buffer = EntryBuffer()
     private nonisolated(unsafe) var hasFailed = false
 
-    init(_ journal: Journal, log: Logger) {
+    /// - Parameter saver: Is told of changes.
+    init(_ journal: Journal, saver: StateSaver? = nil, log: Logger) {
         self.journal = journal
+        self.saver = saver
         logger = log
     }
 
@@ -94,6 +97,7 @@ final class LivenessLog: LivenessPersistence {
     func commit() -> Bool {
         defer { buffer.removeAll() }
         if buffer.isEmpty { return true }
+        saver?.noteChange()
         let isComplete = journal.append(buffer)
         if !isComplete, !hasFailed {
             hasFailed = true

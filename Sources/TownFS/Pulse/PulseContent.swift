@@ -67,7 +67,10 @@ final class PulseContent: Sendable {
             activity: .init(
                 mode: configuration.activity.rawValue, observed: counters.touches(by: .activity),
                 dropped: counters.activityDropped),
-            rootProcesses: town.processes.rootCount, scope: server.scope, covered: server.coverage?.covered,
+            rootProcesses: town.processes.rootCount,
+            restored: counters.restored.map {
+                .init(runtimes: $0.runtimes, forgotten: $0.forgotten, savedAt: $0.savedAt.rfc3339)
+            }, scope: server.scope, covered: server.coverage?.covered,
             uncovered: server.coverage?.uncovered, mirror: town.mirror?.status)
     }
 }

@@ -57,6 +57,15 @@ package struct TownStatus: Codable, Sendable {
         }
     }
 
+    /// What a mount has taken over from the one before it.
+    package struct Restored: Codable, Sendable {
+        package var runtimes: Int
+        /// Runtimes that were forgotten, and are not known by older files.
+        package var forgotten: Int
+        /// RFC 3339.
+        package var savedAt: String
+    }
+
     package struct Events: Codable, Sendable {
         /// The number of the last one; 0 before the first.
         package var lastSeq: UInt64
@@ -117,6 +126,8 @@ package struct TownStatus: Codable, Sendable {
     package var activity: ActivityTally?
     /// The number of root processes that are watched.
     package var rootProcesses: Int?
+    /// What was taken over from the mount before this one; nil for nothing.
+    package var restored: Restored?
     /// `town` or `signals`.
     package var scope: String?
     /// The directories mounted over, relative to the town; nil if it is the whole town.

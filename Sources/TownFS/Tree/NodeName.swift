@@ -73,5 +73,5 @@ extension [UInt8] {
 
 extension [UInt8] {
     /// The 64-bit FNV-1a hash, which is the same in every process.
-    var fnv1a: UInt64 { reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 } }
+    package var fnv1a: UInt64 { reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 } }
 }

@@ -86,6 +86,9 @@ struct Command: Sendable {
         "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org",
         "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_AUTHOR_DATE": "1700000000 +0000",
         "GIT_COMMITTER_DATE": "1700000000 +0000",
+        // Nothing is left in /var/lib; `mount-scripts/test` removes this.
+        "PULSEFS_STATE_DIRECTORY": getenv("PULSEFS_STATE_DIRECTORY").map { String(cString: $0) }
+            ?? "/tmp/pulsefs-test-state",
     ]
 
     fileprivate var fullEnvironment: [String] {

@@ -52,7 +52,8 @@ struct MountedTown: Sendable {
     }
 
     func pulsefsCommand(_ words: [String], environment: [String: String] = [:]) -> Command {
-        let environment = ["HOME": "\(scratch.path)/home"].merging(environment) { $1 }
+        let home = "\(scratch.path)/home"
+        let environment = ["HOME": home, "PULSEFS_STATE_DIRECTORY": home].merging(environment) { $1 }
         return Command([program] + words, environment: environment, as: user)
     }
 

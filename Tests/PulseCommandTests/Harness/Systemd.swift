@@ -16,7 +16,8 @@ final class Systemd {
         let units = """
             mkdir -p "$1/pulsefs@.service.d"
             sed "s|/usr/local/bin/pulsefs|$2|" "$3/mount-scripts/pulsefs@.service" > "$1/pulsefs@.service"
-            printf '[Service]\\nStandardError=append:%s/log\\n' "$1" > "$1/pulsefs@.service.d/log.conf"
+            printf '[Service]\\nStandardError=append:%s/log\\nEnvironment=PULSEFS_STATE_DIRECTORY=%s\\n' "$1" "$1" \\
+                > "$1/pulsefs@.service.d/log.conf"
             for target in sysinit basic shutdown test; do
                 printf '[Unit]\\nDefaultDependencies=no\\n' > "$1/$target.target"
             done

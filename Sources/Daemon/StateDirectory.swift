@@ -1,0 +1,25 @@
+import Glibc
+import TownFS
+
+/// Where state files are.
+enum StateDirectory {
+    /// Replaces the default.
+    private static let variable = "PULSEFS_STATE_DIRECTORY"
+
+    /// The state file of a town: in `/var/lib/pulsefs` for root, otherwise in `$XDG_STATE_HOME` or `~/.local/state`.
+    ///
+    /// - Returns: Nil for a user without a home directory.
+    static func file(of town: String) -> StateFile? {
+        func variable(_ name: String, _ suffix: String = "/pulsefs") -> String? {
+            getenv(name).map { String(cString: $0) }.flatMap { $0.hasPrefix("/") ? $0 + suffix : nil }
+        }
+        let directory =
+            variable(Self.variable, "")
+            ?? (geteuid() == 0
+                ? "/var/lib/pulsefs" : variable("XDG_STATE_HOME") ?? variable("HOME", "/.local/state/pulsefs"))
+        // Two towns may have the same words in their paths.
+        let hash = String(Array(town.utf8).fnv1a, radix: 16)
+        let name = town.split(separator: "/").joined(separator: "-").suffix(200)
+        return directory.map { StateFile(path: "\($0)/\(name)-\(hash).state") }
+    }
+}
