@@ -32,12 +32,12 @@ package enum TownLock: off_t {
         return detached.isHeld(in: directory.rawValue)
     }
 
-    /// Waits for processes that are ending.
+    /// Whether any process of a mount of the town runs.
     ///
     /// The town must not be mounted.
-    package static func waitForEnd(of town: String) {
-        guard let directory = try? root(of: town) else { return }
-        _ = isShared(directory.rawValue)
+    package static func isServed(_ town: String) -> Bool {
+        guard let directory = try? root(of: town) else { return false }
+        return served.isHeld(in: directory.rawValue)
     }
 
     private static func root(of town: String) throws(Errno) -> OwnedDescriptor {

@@ -24,6 +24,7 @@ struct Unmount: ParsableCommand {
 
     /// How long write-back may take, and the end of the processes.
     private static let limit: Duration = .seconds(30)
+    private static let pause: Duration = .milliseconds(20)
 
     func run() throws {
         let place = try TownPath(town)
@@ -133,11 +134,12 @@ struct Unmount: ParsableCommand {
         let invisibleLimit = ContinuousClock.now + .seconds(3)
         while limit > .now {
             var question = [pollfd(fd: keeper?.rawValue ?? -1, events: Int16(POLLIN), revents: 0)]
-            if poll(&question, until: .now + .milliseconds(20)) || keeper == nil {
-                // The processes that a keeper which was killed has left.
-                TownLock.waitForEnd(of: town)
+            let hasKeeperEnded = poll(&question, until: .now + Self.pause) || keeper == nil
+            if hasKeeperEnded, !TownLock.isServed(town) {
                 return report(users.otherMounts().filter(otherMounts.contains), of: town)
             }
+            // A keeper that was killed leaves processes, and nothing announces their end.
+            if hasKeeperEnded { usleep(20_000) }
             guard TownLock.isDetachedMountServed(of: town) else { continue }
             let others = users.otherMounts().filter(otherMounts.contains)
             if !others.isEmpty { return report(others, of: town) }

@@ -396,11 +396,16 @@ enum MountMode: String, CaseIterable, CustomTestStringConvertible {
     case usual
     case withoutPassthrough = "--no-passthrough"
     case sharedBacking = "--shared-backing"
+    /// Worker and keeper are killed at random: see `Killer`.
+    case underKills
 
     /// For most calls of agents, the third is the same as the first or the second.
-    static let all = allCases
+    static let all = [MountMode.usual, .withoutPassthrough, .sharedBacking]
     static let distinct = [MountMode.usual, .withoutPassthrough]
 
-    var options: [String] { self == .usual ? [] : [rawValue] }
+    /// For long work.
+    static let works = distinct + [MountMode.underKills]
+
+    var options: [String] { self == .usual || self == .underKills ? [] : [rawValue] }
     var testDescription: String { rawValue }
 }

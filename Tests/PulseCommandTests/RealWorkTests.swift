@@ -34,9 +34,12 @@ extension ParallelEndToEnd {
                 }
                 let plain = try work("plain")
                 try Command("rm", "-rf", rig).output()
-                try town.mount(mode.options)
+                try town.mount(mode.options, environment: Killer.environment)
                 let start = Client.now - 1
-                let mounted = try work("mounted")
+                let killer = mode == .underKills ? Killer(of: town, seed: 1) : nil
+                let outcome = Result { try work("mounted") }
+                killer?.end()
+                let mounted = try outcome.get()
                 #expect(mounted.printed == plain.printed)
                 expectSameLines(mounted.tree, plain.tree)
                 let isClosed = try eventually { try town.status().fileSystem.openFiles == 0 }
@@ -112,7 +115,7 @@ extension ParallelEndToEnd {
             "GIT_CONFIG_KEY_2": "init.defaultBranch", "GIT_CONFIG_VALUE_2": "main",
         ]
 
-        @Test(.needs("git", "python3"), arguments: MountMode.distinct) func gitClonesCommitsAndCollects(mode: MountMode)
+        @Test(.needs("git", "python3"), arguments: MountMode.works) func gitClonesCommitsAndCollects(mode: MountMode)
             throws
         {
             try expectSameWork(
@@ -134,7 +137,7 @@ extension ParallelEndToEnd {
                 """, mode, unlike: ["index"], prepare: Self.makeRepository(in:))
         }
 
-        @Test(.needs("git", "python3"), arguments: MountMode.distinct) func worktreesShareABareRepository(
+        @Test(.needs("git", "python3"), arguments: MountMode.works) func worktreesShareABareRepository(
             mode: MountMode
         ) throws {
             try expectSameWork(
@@ -153,7 +156,7 @@ extension ParallelEndToEnd {
                 """, mode, unlike: ["index"], prepare: Self.makeRepository(in:))
         }
 
-        @Test(.needs("python3", "sqlite3"), arguments: MountMode.distinct) func twoProcessesShareADatabaseInWALMode(
+        @Test(.needs("python3", "sqlite3"), arguments: MountMode.works) func twoProcessesShareADatabaseInWALMode(
             mode: MountMode
         ) throws {
             try expectSameWork(
@@ -179,7 +182,7 @@ extension ParallelEndToEnd {
                 """, mode, unlike: ["beads.db"])
         }
 
-        @Test(.needs("git", "python3", "tar"), arguments: MountMode.distinct) func treesAreArchivedCopiedAndRemoved(
+        @Test(.needs("git", "python3", "tar"), arguments: MountMode.works) func treesAreArchivedCopiedAndRemoved(
             mode: MountMode
         ) throws {
             try expectSameWork(
@@ -201,7 +204,7 @@ extension ParallelEndToEnd {
                 """, mode, prepare: Self.makeRepository(in:))
         }
 
-        @Test(.needs("make", "cc"), arguments: MountMode.distinct) func programIsBuiltAndRunInPlace(mode: MountMode)
+        @Test(.needs("make", "cc"), arguments: MountMode.works) func programIsBuiltAndRunInPlace(mode: MountMode)
             throws
         {
             try expectSameWork(
@@ -217,7 +220,7 @@ extension ParallelEndToEnd {
                 """, mode)
         }
 
-        @Test(.needs("python3"), arguments: MountMode.distinct) func linesAppendedByManyProcessesAreAllThere(
+        @Test(.needs("python3"), arguments: MountMode.works) func linesAppendedByManyProcessesAreAllThere(
             mode: MountMode
         ) throws {
             try expectSameWork(
@@ -234,7 +237,7 @@ extension ParallelEndToEnd {
                 """, mode)
         }
 
-        @Test(.needs("python3"), arguments: MountMode.distinct) func fileSharedByMappingIsSeenByBoth(mode: MountMode)
+        @Test(.needs("python3"), arguments: MountMode.works) func fileSharedByMappingIsSeenByBoth(mode: MountMode)
             throws
         {
             try expectSameWork(
@@ -258,7 +261,7 @@ extension ParallelEndToEnd {
                 """, mode)
         }
 
-        @Test(.needs("python3"), arguments: MountMode.distinct) func locksAreKeptBetweenProcesses(mode: MountMode)
+        @Test(.needs("python3"), arguments: MountMode.works) func locksAreKeptBetweenProcesses(mode: MountMode)
             throws
         {
             try expectSameWork(
@@ -285,7 +288,7 @@ extension ParallelEndToEnd {
                 """, mode)
         }
 
-        @Test(.needs("python3"), arguments: MountMode.distinct) func socketsAndFifosConnectProcesses(mode: MountMode)
+        @Test(.needs("python3"), arguments: MountMode.works) func socketsAndFifosConnectProcesses(mode: MountMode)
             throws
         {
             try expectSameWork(
@@ -309,7 +312,7 @@ extension ParallelEndToEnd {
                 """, mode)
         }
 
-        @Test(.needs("inotifywait"), arguments: MountMode.distinct) func changesMadeThroughTheMountAreNoticed(
+        @Test(.needs("inotifywait"), arguments: MountMode.works) func changesMadeThroughTheMountAreNoticed(
             mode: MountMode
         ) throws {
             try expectSameWork(
@@ -459,7 +462,7 @@ extension ParallelEndToEnd {
             os.umask(umask)
             """#
 
-        @Test(.needs("python3"), arguments: MountMode.distinct) func systemCallsReturnTheSameAsOnThePlainDirectory(
+        @Test(.needs("python3"), arguments: MountMode.works) func systemCallsReturnTheSameAsOnThePlainDirectory(
             mode: MountMode
         )
             throws

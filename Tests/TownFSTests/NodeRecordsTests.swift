@@ -141,7 +141,8 @@ import Testing
         let first = HandleRecords(in: memory, at: NodeRecords.size)
         #expect(first.isNew)
         let file = HandleRecords.Content(
-            handle: FileHandle(rawValue: 7), inode: InodeNumber(rawValue: 99), flags: O_RDWR, user: 1000, thread: 42)
+            handle: FileHandle(rawValue: 7), inode: InodeNumber(rawValue: 99), flags: O_RDWR, user: 1000, thread: 42,
+            request: 5)
         let slot = try #require(first.add(file))
         let closed = try #require(first.add(file))
         first.remove(closed)

@@ -54,11 +54,14 @@ import Testing
                 try town.write(document("1", at: town.now), to: nux)
                 let runtime = try #require(town.town.liveness.record(ofSignal: Array(nux.utf8))?.touch.runtime)
                 town.town.liveness.forget(runtime)
+                try town.write(document("mine", at: town.now), to: ".runtime/heartbeats/max.json")
             } after: { town, restored in
                 let liveness = town.town.liveness
-                #expect(restored?.runtimes == 3)
+                #expect(restored?.runtimes == 4)
+                let document = try #require(liveness.record(of: id("max"))?.ownDocument)
+                #expect(String(decoding: document.bytes, as: UTF8.self).contains("mine"))
                 #expect(restored?.forgotten == 1)
-                #expect(liveness.runtimes(in: "") == [try id("ended"), try id("long"), try id("short")])
+                #expect(liveness.runtimes(in: "") == [try id("ended"), try id("long"), try id("max"), try id("short")])
                 let now = town.town.now.instant
                 for (name, ttl) in [("short", 5), ("long", 900)] {
                     let record = try #require(liveness.record(of: id(name)))

@@ -9,7 +9,7 @@ import Synchronization
 /// One record of 96 bytes each:
 ///
 ///     0: handle; 0 if free │ 8: inode │ 16: flags │ 20: user │ 24: thread │ 28: kind │ 32: I/O mode │ 40: position
-///     │ 48: poll handle │ 56: position before the last read │ 64: request of the last read
+///     │ 48: poll handle │ 56: position before the last read │ 64: request of the last read │ 72: request that opened it
 ///
 /// A kill between any two stores leaves it valid: the handle is stored last, and later changes are of one word.
 final class HandleRecords: Sendable {
@@ -35,6 +35,8 @@ final class HandleRecords: Sendable {
         var user: uid_t = 0
         /// The thread that opened it.
         var thread: pid_t = 0
+        /// The request that opened it.
+        var request: UInt64
         var kind = Kind.file
         var ioMode: OpenReply.IOMode?
         /// How far it was read, if that is not up to the kernel.
@@ -106,6 +108,7 @@ final class HandleRecords: Sendable {
         record.storeBytes(of: content.position, toByteOffset: 40, as: UInt64.self)
         record.storeBytes(of: content.pollHandle, toByteOffset: 48, as: UInt64.self)
         record.storeBytes(of: 0, toByteOffset: 64, as: UInt64.self)
+        record.storeBytes(of: content.request, toByteOffset: 72, as: UInt64.self)
         clinux_store_release(record.assumingMemoryBound(to: UInt64.self), content.handle.rawValue)
         return slot
     }
@@ -129,7 +132,8 @@ final class HandleRecords: Sendable {
             inode: InodeNumber(rawValue: record.load(fromByteOffset: 8, as: UInt64.self)),
             flags: record.load(fromByteOffset: 16, as: CInt.self),
             user: record.load(fromByteOffset: 20, as: uid_t.self),
-            thread: record.load(fromByteOffset: 24, as: pid_t.self), kind: kind,
+            thread: record.load(fromByteOffset: 24, as: pid_t.self),
+            request: record.load(fromByteOffset: 72, as: UInt64.self), kind: kind,
             ioMode: OpenReply.IOMode(word: record.load(fromByteOffset: 32, as: UInt64.self)),
             position: record.load(fromByteOffset: 40, as: UInt64.self),
             pollHandle: record.load(fromByteOffset: 48, as: UInt64.self),

@@ -40,6 +40,8 @@ package protocol OpenFile: AnyObject, Sendable {
     func flush() throws(Errno)
     /// RELEASE.
     func close()
+    /// In place of `close`, if no process got the open file.
+    func discard()
     func fsync(dataOnly: Bool) throws(Errno)
     func fallocate(mode: CInt, offset: off_t, length: off_t) throws(Errno)
     func lseek(offset: off_t, whence: CInt) throws(Errno) -> off_t
@@ -64,6 +66,7 @@ extension OpenFile {
     package func truncate(to size: off_t, by request: Request) throws(Errno) { throw .invalidArgument }
     package func flush() throws(Errno) {}
     package func close() {}
+    package func discard() { close() }
     package func fsync(dataOnly: Bool) throws(Errno) {}
 
     package func fallocate(mode: CInt, offset: off_t, length: off_t) throws(Errno) { throw .notSupported }
@@ -161,6 +164,8 @@ package final class OpenHandle: Sendable {
         return !hasLeftBehind && file.mayReleaseLater
     }
 
+    func discard() { file.discard() }
+
     func close() {
         let (file, leftBehind) = state.withLock { ($0.file, $0.leftBehind) }
         if let leftBehind { (file as? SignalOpenFile)?.adoptContent(of: leftBehind) }
@@ -172,13 +177,20 @@ package final class OpenHandle: Sendable {
 package protocol HandleFileSystem: FileSystem {
     var files: HandleTable<OpenHandle> { get }
     var directories: DirectoryHandles { get }
+
+    /// Ends an open file that no process got.
+    func discard(_ opened: OpenHandle)
 }
 
 extension HandleFileSystem {
+    package func discard(_ opened: OpenHandle) { opened.discard() }
+
     /// Puts an open file into the table.
     func reply(_ inode: InodeNumber, _ file: any OpenFile, for request: Request) -> OpenReply {
         let content = HandleRecords.Content(
-            handle: .unopened, inode: inode, flags: file.flags, user: file.user, thread: request.thread)
+            handle: .unopened, inode: inode, flags: file.flags, user: file.user, thread: request.thread,
+            request: request.unique)
+        if let unanswered = files.removeUnanswered(request) { discard(unanswered) }
         let opened = OpenHandle(inode, file, thread: request.thread)
         let record = files.insert(opened, as: content)
         opened.setRecord(record)
@@ -269,6 +281,8 @@ package final class HandleTable<Opened: AnyObject & Sendable>: Sendable {
 
     private struct State {
         var opened: [FileHandle: Entry] = [:]
+        /// What earlier processes have opened, by request: if it comes again, the kernel does not know the handle.
+        var restored: [UInt64: FileHandle] = [:]
         var next: UInt64
     }
 
@@ -297,9 +311,19 @@ package final class HandleTable<Opened: AnyObject & Sendable>: Sendable {
 
     /// Puts back what an earlier process had opened.
     @discardableResult
-    func restore(_ opened: Opened, as handle: FileHandle, slot: UInt32) -> HandleRecord {
-        state.withLock { $0.opened[handle] = Entry(opened: opened, slot: slot) }
-        return HandleRecord(handle: handle, slot: slot, in: records)
+    func restore(_ opened: Opened, as content: HandleRecords.Content, slot: UInt32) -> HandleRecord {
+        state.withLock { state in
+            state.opened[content.handle] = Entry(opened: opened, slot: slot)
+            state.restored[content.request] = content.handle
+        }
+        return HandleRecord(handle: content.handle, slot: slot, in: records)
+    }
+
+    /// Removes what an earlier process has opened for a request that it has not answered.
+    func removeUnanswered(_ request: Request) -> Opened? {
+        guard request.isRepeated, let handle = state.withLock({ $0.restored.removeValue(forKey: request.unique) })
+        else { return nil }
+        return remove(handle)
     }
 
     /// EBADF for a handle that was never given out, or has been released.

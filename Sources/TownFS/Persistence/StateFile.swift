@@ -5,9 +5,7 @@ import Linux
 import Liveness
 import SystemPackage
 
-/// What a town knows of its runtimes, in a file for the next mount: ttls, deadlines, exits, forgets, root processes.
-///
-/// Documents are not in it: they are in the signal files.
+/// What a town knows of its runtimes, in a file for the next mount: last touches, ends, forgets, root processes.
 ///
 ///     magic │ boot id │ wall time (12) │ time since boot (16) │ entries, as in `EntryBuffer` │ FNV-1a of all that (8)
 package struct StateFile: Sendable {
@@ -184,13 +182,14 @@ package struct StateFile: Sendable {
 }
 
 extension EntryBuffer {
-    /// Puts the record of a runtime, without documents.
+    /// Puts the record of a runtime.
     fileprivate mutating func put(_ record: Record, of id: RuntimeID, isExpiryPending: Bool = false) {
         begin(Journal.Kind.runtime)
         put(id.description)
         endKey()
         put(isExpiryPending ? 1 : 0 as UInt8)
         put(record)
+        putDocuments(of: record)
         end()
     }
 }

@@ -258,7 +258,7 @@ package final class PulseFileSystem: HandleFileSystem {
             switch opened.kind {
             case .directory:
                 guard let directory = try? openDirectory(opened.inode) else { continue }
-                directories.opened.restore(directory, as: opened.handle, slot: slot)
+                directories.opened.restore(directory, as: opened, slot: slot)
             case .file:
                 let request = Request(user: opened.user, group: 0, thread: opened.thread)
                 let file: any OpenFile
@@ -274,7 +274,7 @@ package final class PulseFileSystem: HandleFileSystem {
                     continue
                 }
                 let handle = OpenHandle(opened.inode, file, thread: opened.thread)
-                handle.setRecord(files.restore(handle, as: opened.handle, slot: slot))
+                handle.setRecord(files.restore(handle, as: opened, slot: slot))
             }
         }
     }
@@ -355,7 +355,9 @@ package final class PulseFileSystem: HandleFileSystem {
     // MARK: Directories
 
     package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
-        let content = HandleRecords.Content(handle: .unopened, inode: inode, kind: .directory)
+        let content = HandleRecords.Content(
+            handle: .unopened, inode: inode, request: request.unique, kind: .directory)
+        _ = directories.opened.removeUnanswered(request)
         return OpenDirectoryReply(handle: directories.opened.insert(try openDirectory(inode), as: content).handle)
     }
 

@@ -420,6 +420,10 @@ final class SignalOpenFile: OpenFile {
     func close() {
         // There is no caller, and no reply. The rejection was counted and logged.
         try? judge(isLast: true)
+        discard()
+    }
+
+    package func discard() {
         file.deregister(self)
         let (record, hasDraft) = state.withLock { ($0.record, $0.draft != nil) }
         guard let record else { return }

@@ -7,7 +7,9 @@ import SystemPackage
 extension TreeFileSystem {
     package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
         let opened = try openDirectory(inode)
-        let content = HandleRecords.Content(handle: .unopened, inode: inode, kind: .directory)
+        let content = HandleRecords.Content(
+            handle: .unopened, inode: inode, request: request.unique, kind: .directory)
+        _ = directories.opened.removeUnanswered(request)
         return OpenDirectoryReply(
             handle: directories.opened.insert(opened, as: content).handle, isListingKept: isListingKept(inode))
     }

@@ -171,6 +171,11 @@ extension TreeFileSystem {
         opened.close()
     }
 
+    package func discard(_ opened: OpenHandle) {
+        if opened.hasIOMode { ioModes.leave(opened.inode) }
+        opened.discard()
+    }
+
     package func ioctl(
         _ inode: InodeNumber, _ handle: FileHandle, isDirectory: Bool, _ command: UInt32,
         _ argument: UnsafeMutableRawBufferPointer

@@ -14,7 +14,7 @@ extension TreeFileSystem {
             switch content.kind {
             case .directory:
                 guard let directory = try? openDirectory(content.inode) else { continue }
-                directories.opened.restore(directory, as: content.handle, slot: slot)
+                directories.opened.restore(directory, as: content, slot: slot)
             case .file:
                 // The kernel was not told of it yet, and opens it again.
                 guard let ioMode = content.ioMode else {
@@ -24,7 +24,7 @@ extension TreeFileSystem {
                 let file = signalFile(content, saved) ?? openAgain(content)
                 let opened = OpenHandle(content.inode, file, thread: content.thread)
                 _ = opened.setIOMode(ioMode, for: file)
-                opened.setRecord(files.restore(opened, as: content.handle, slot: slot))
+                opened.setRecord(files.restore(opened, as: content, slot: slot))
                 let identity = (try? nodes.node(content.inode))?.identity
                 ioModes.restore(content.inode, ioMode, file as? BackingFile, identity)
             }
