@@ -82,7 +82,7 @@ let package = Package(
             dependencies: ["TownFS", "Fuse", "Liveness", "TestSupport", "Linux", "CLinux", system, logging]),
         .testTarget(
             name: "PulseCommandTests",
-            dependencies: ["PulseCommand", "Daemon", "TestSupport", "Linux", "CLinux", "CSystemCall", system]),
+            dependencies: ["PulseCommand", "Daemon", "TownFS", "TestSupport", "Linux", "CLinux", "CSystemCall", system]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -13,6 +13,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <sched.h>
@@ -51,6 +52,25 @@ static inline int clinux_renameat2(int from_directory, const char *from, int to_
 
 // pidfd_open(2): no wrapper before glibc 2.36. The descriptor is close-on-exec by the kernel's own rule.
 static inline int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0u); }
+
+// tgkill(2): sends a signal to one thread.
+static inline int clinux_send_to_thread(pid_t process, pid_t thread, int number) {
+    return (int)syscall(SYS_tgkill, process, thread, number);
+}
+
+// A signal handler: prints where the calling thread is, to standard error. backtrace(3) loads a library at its first call,
+// which a handler must not do: so call it once before.
+static inline void clinux_print_backtrace(int number) {
+    (void)number;
+    int saved = errno;
+    char line[] = "thread           0:\n";
+    char *digit = line + sizeof(line) - 4;
+    for (long rest = syscall(SYS_gettid); rest > 0; rest /= 10) *digit-- = (char)('0' + rest % 10);
+    void *frames[64];
+    if (write(STDERR_FILENO, line, sizeof(line) - 1) > 0)
+        backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
+    errno = saved;
+}
 
 // tgkill(2) with signal 0: declared by <signal.h> under _GNU_SOURCE only. Whether a thread is its process's main thread.
 static inline _Bool clinux_is_main_thread(pid_t thread) {

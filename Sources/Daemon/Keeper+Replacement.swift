@@ -155,6 +155,27 @@ extension Keeper {
         return false
     }
 
+    /// Kills a worker with threads that hang, so that the standby takes over.
+    ///
+    /// The requests that hang are carried out again, once.
+    mutating func replaceHangingWorker() {
+        let now = ContinuousClock.now
+        nextLook = now + HangWatch.interval
+        guard signalMounts == nil, SharedState.canBeTakenOver(state) else { return }
+        let worker = worker
+        let hanging = hangWatch.look(at: SharedState.executing(in: state), now: now) {
+            HangWatch.activity(of: $0, in: worker.pid)
+        }
+        guard !hanging.isEmpty else { return }
+        log.error(
+            "a request takes longer than \(HangWatch.limit), and waits for no disk; the worker is replaced",
+            metadata: ["town": "\(entry.town)", "worker": "\(worker.pid)", "threads": "\(hanging)"])
+        for thread in hanging { clinux_send_to_thread(worker.pid, thread, HangWatch.backtraceSignal) }
+        // Time to print the backtraces, as nothing tells when that is done.
+        usleep(200_000)
+        worker.kill()
+    }
+
     /// The standby, or one that is started now.
     private func readyStandby() -> WorkerProcess? {
         if let standby, standby.waitUntilReady() { return standby }

@@ -49,6 +49,9 @@ package struct Keeper: ~Copyable {
     let superblock: Mutex<FileSystemContext?>
     let probe: Probe
     var keptMount: KeptMount
+    var hangWatch = HangWatch()
+    /// When to look for hanging threads.
+    var nextLook = ContinuousClock.now + HangWatch.interval
     /// Whether another keeper has mounted.
     var isAdopted = false
     /// What workers run: this program, or one that replaces it.
@@ -209,7 +212,8 @@ package struct Keeper: ~Copyable {
                 pollfd(fd: standby?.exited ?? -1, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: store.rawValue, events: Int16(POLLIN), revents: 0),
             ]
-            let isAnswered = poll(&questions, until: isReady ? keptMount.deadline : limit)
+            let isAnswered = poll(&questions, until: isReady ? min(keptMount.deadline ?? nextLook, nextLook) : limit)
+            if isReady, isAttached, nextLook <= .now { replaceHangingWorker() }
             if let deadline = keptMount.deadline, deadline <= .now { keptMount.update(kept) }
             if questions[0].revents != 0 {
                 let status = worker.wait()
@@ -222,7 +226,7 @@ package struct Keeper: ~Copyable {
             if questions[6].revents != 0 { keepDescriptors() }
             if questions[1].revents != 0, let received = signals.nextSignal() {
                 if received.signal != Self.upgradeSignal {
-                    endOnSignal(received.signal)
+                    endOnSignal(received.signal, from: received.sender)
                 } else if received.user == 0 || received.user == geteuid() {
                     upgrade(to: received.sender)
                 }
@@ -283,8 +287,10 @@ package struct Keeper: ~Copyable {
     // MARK: Ending
 
     /// Ends the mount on a termination signal: unmounts, or detaches if it is in use.
-    private borrowing func endOnSignal(_ signal: CInt) {
-        log.info("ending", metadata: ["town": "\(entry.town)", "signal": "\(signal)"])
+    private borrowing func endOnSignal(_ signal: CInt, from sender: pid_t) {
+        log.info(
+            "ending on a signal",
+            metadata: ["town": "\(entry.town)", "signal": "\(signal)", "sender": "\(ProcFS.description(of: sender))"])
         end()
     }
 
@@ -321,6 +327,11 @@ package struct Keeper: ~Copyable {
         let log = log
         if status != 0 {
             log.error("the worker ended unexpectedly", metadata: ["status": "\(status)", "town": "\(entry.town)"])
+        } else {
+            // An unmount is in the log of the worker, with the process that had asked for a write-back.
+            let isMounted = (try? MountTable())?.current(entry) != nil
+            log.info(
+                "the connection has ended", metadata: ["town": "\(entry.town)", "by": isMounted ? "abort" : "unmount"])
         }
         // Also after an orderly end: a touch may have come during the last write-back.
         let recovery = recover(within: Self.recoveryLimit)

@@ -65,6 +65,7 @@ package final class Worker: Sendable {
             }
         }
         mount = try MountTable().town(at: path)
+        HangWatch.installBacktrace()
         Self.raiseLimits()
         Self.reserveDescriptors()
         try RedisSecret.keepOutOfCores()

@@ -110,10 +110,21 @@ public final class ConnectionState: Sendable {
         inherited.isEmpty ? nil : inherited[unique]
     }
 
-    /// A record for a new thread; nil if there are none left.
+    /// A record for a new thread, which is the caller; nil if there are none left.
     func claimRecord() -> OperationRecord? {
-        unclaimed.withLock { $0.popLast() }.map {
-            OperationRecord(at: Self.record($0, ofBank: bank, in: base), index: $0)
+        let index = unclaimed.withLock { $0.popLast() }
+        guard let index else { return nil }
+        let record = OperationRecord(at: Self.record(index, ofBank: bank, in: base), index: index)
+        record.setThread(gettid())
+        return record
+    }
+
+    /// What the threads of the process that serves are executing, for another process.
+    public static func executing(in memory: UnsafeMutableRawPointer) -> [(unique: UInt64, thread: pid_t)] {
+        let generation = generations(in: memory) - 1
+        guard generation >= 0 else { return [] }
+        return (0..<recordCount).compactMap { index in
+            OperationRecord(at: record(index, ofBank: generation % bankCount, in: memory)).executing
         }
     }
 
@@ -144,7 +155,7 @@ public final class ConnectionState: Sendable {
 ///
 ///     idle ──begin──▶ executing ──complete──▶ done ──end──▶ idle
 ///
-///     0: unique number (62 bits) and phase │ 8: errno │ 12: size of the body │ 16: attempts │ 24: body
+///     0: unique number (62 bits) and phase │ 8: errno │ 12: size of the body │ 16: attempts │ 20: thread │ 24: body
 struct OperationRecord: Sendable {
     enum Phase: UInt64 { case idle, executing, done }
 
@@ -170,6 +181,15 @@ struct OperationRecord: Sendable {
     }
 
     private var word: UnsafeMutablePointer<UInt64> { base.assumingMemoryBound(to: UInt64.self) }
+
+    func setThread(_ thread: pid_t) { base.storeBytes(of: thread, toByteOffset: 20, as: pid_t.self) }
+
+    /// The request that the thread is executing.
+    var executing: (unique: UInt64, thread: pid_t)? {
+        let word = clinux_load_acquire(word)
+        guard word & 3 == Phase.executing.rawValue else { return nil }
+        return (word >> 2, base.load(fromByteOffset: 20, as: pid_t.self))
+    }
 
     /// Begins to serve a request.
     ///

@@ -504,10 +504,10 @@ final class Dispatcher: Sendable {
 
     func fsyncdir(_ call: Call) {
         let input = call.input(as: fuse_fsync_in.self)
-        replyEmpty(to: call) { (_) throws(Errno) in
+        replyEmpty(to: call) { (request) throws(Errno) in
             try fileSystem.fsyncdir(
                 call.inode, FileHandle(rawValue: input.fh),
-                dataOnly: input.fsync_flags & UInt32(FUSE_FSYNC_FDATASYNC) != 0)
+                dataOnly: input.fsync_flags & UInt32(FUSE_FSYNC_FDATASYNC) != 0, for: request)
         }
     }
 

@@ -200,7 +200,7 @@ public protocol FileSystem: AnyObject, Sendable {
 
     func releasedir(_ handle: FileHandle)
 
-    func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno)
+    func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno)
 }
 
 extension FileSystem {

@@ -31,6 +31,9 @@ package enum ProcFS {
         (try? text("/proc/\(process)/comm"))?.split(separator: "\n").first.map(String.init)
     }
 
+    /// A process for a log.
+    package static func description(of process: pid_t) -> String { "\(process) (\(name(process) ?? "?"))" }
+
     /// When a process was started, in clock ticks since boot; nil if the process cannot be seen.
     package static func startTime(_ process: pid_t) -> UInt64? {
         // Field 22. Field 2 is the name in parentheses, which may contain anything.

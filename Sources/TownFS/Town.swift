@@ -1,3 +1,4 @@
+import Fuse
 import Glibc
 import Linux
 import Liveness
@@ -174,6 +175,11 @@ package final class Town: Sendable {
 
     /// Writes back every document that has changed.
     package func writeBack() { writeback.writeAll() }
+
+    /// Logs who asks for a write-back of all documents: before an unmount, that is who unmounts.
+    func logWriteback(for request: Request) {
+        log.info("writing all documents back", metadata: ["requestedBy": "\(ProcFS.description(of: request.thread))"])
+    }
 
     var now: Timestamps { clock() }
 

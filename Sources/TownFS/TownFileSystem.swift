@@ -206,8 +206,10 @@ package final class TownFileSystem: HandleFileSystem {
         try owner(of: inode).readdir(inode, handle, from: offset, plus: plus, into: &reply, for: request)
     }
 
-    package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
-        try owner(of: inode).fsyncdir(inode, handle, dataOnly: dataOnly)
+    package func fsyncdir(
+        _ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool, for request: Request
+    ) throws(Errno) {
+        try owner(of: inode).fsyncdir(inode, handle, dataOnly: dataOnly, for: request)
     }
 }
 

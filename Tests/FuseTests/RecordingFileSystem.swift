@@ -386,7 +386,7 @@ final class RecordingFileSystem: FileSystem {
         try? record("releasedir \(handle.rawValue)")
     }
 
-    func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
+    func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool, for request: Request) throws(Errno) {
         try record("fsyncdir \(inode.rawValue) \(handle.rawValue) \(dataOnly ? "data" : "all")")
     }
 }

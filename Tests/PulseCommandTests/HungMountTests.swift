@@ -6,6 +6,50 @@ import Testing
 extension ParallelEndToEnd {
     /// A file system inside the town hangs: its server is stopped.
     @Suite(.needs("python3")) struct HungMountTests {
+        /// A worker that takes over opens no file of the hung mount before that is needed.
+        @Test(.townScopeOnly("with --scope=signals a death ends the mounts"))
+        func takeoverWaitsForNoHungMount() throws {
+            try withTown { town in
+                let hung = try town.scratch.directory("town/hung")
+                for name in ["a", "b"] { try Client.write("content", to: "\(hung)/\(name)") }
+                try Command(BuiltProgram.path, "mount", "--no-default-signals", hung).run().expectSuccess()
+                defer { umount2("\(town.backing)/hung", CInt(MNT_DETACH)) }
+                let inner = try MountedTown.Status(Client.read("\(hung)/.pulse/status.json"))
+                let servers = [inner.keeperPid, inner.workerPid]
+                defer { for pid in servers { kill(pid, SIGCONT) } }
+                try town.mount()
+                let reader = try Command(
+                    "python3", "-c",
+                    """
+                    import os, signal, sys
+                    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+                    os.chdir(sys.argv[1])
+                    read, written = os.open("a", os.O_RDONLY), os.open("b", os.O_RDWR | os.O_APPEND)
+                    listing = os.scandir(".")
+                    first = next(listing).name
+                    print("open", flush=True)
+                    signal.sigwait([signal.SIGUSR1])
+                    assert os.read(read, 20) == b"content"
+                    os.write(written, b" and more")
+                    assert os.pread(written, 20, 0) == b"content and more"
+                    assert sorted([first] + [entry.name for entry in listing]) == ["a", "b"]
+                    """, hung
+                ).start()
+                #expect(eventually { reader.printed == "open\n" })
+                for pid in servers { kill(pid, SIGSTOP) }
+                let before = try town.status()
+                kill(before.workerPid, SIGKILL)
+                #expect(try eventually { try town.status().workerPid != before.workerPid })
+                try Client.write(KeepaliveDocument.text("gt"), to: town.keepalive)
+                #expect(try Client.read(town.keepalive) == KeepaliveDocument.text("gt"))
+                for pid in servers { kill(pid, SIGCONT) }
+                reader.send(SIGUSR1)
+                let outcome = try reader.wait()
+                #expect(outcome.status == 0, "\(outcome)")
+                try town.pulsefs("unmount", town.path).expectSuccess()
+            }
+        }
+
         /// Readers block in the worker, as many as there are files.
         @Test(.townScopeOnly("the mounts of signal directories do not cover the hung one"), arguments: [40, 200])
         func signalFilesAreServedBesideBlockedReaders(readers: Int) throws {

@@ -165,7 +165,7 @@ extension TestTown {
     func releasedir(_ handle: FileHandle) { fileSystem.releasedir(handle) }
 
     func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
-        try fileSystem.fsyncdir(inode, handle, dataOnly: dataOnly)
+        try fileSystem.fsyncdir(inode, handle, dataOnly: dataOnly, for: .me)
     }
 
     func receive(_ touch: Touch, exit: Record.Exit? = nil) { fileSystem.receive(touch, exit: exit) }

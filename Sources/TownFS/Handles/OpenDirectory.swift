@@ -50,35 +50,61 @@ final class OpenDirectory: Sendable {
     private enum Source: Sendable {
         case stream(DirectoryStream, shown: @Sendable (ino_t) -> ino_t)
         case listing(@Sendable () throws(Errno) -> [Listed])
+        case late(@Sendable () throws(Errno) -> OpenDirectory)
     }
 
     private let source: Source
     /// The entries of a listing, as last read from the start.
     private let listed = Mutex<[Listed]?>(nil)
-    /// The backing directory, if there is one.
-    let real: Descriptor?
+    private let streamed: Descriptor?
+    /// Of a late one, once it was opened.
+    private let reopened = Mutex<OpenDirectory?>(nil)
 
     /// - Parameter shown: Maps a backing inode number to `d_ino`.
     init(streaming real: Descriptor, shown: @escaping @Sendable (ino_t) -> ino_t) {
         source = .stream(DirectoryStream(real), shown: shown)
-        self.real = real
+        streamed = real
     }
 
     /// - Parameter listing: Reads all entries.
     init(real: Descriptor? = nil, listing: @escaping @Sendable () throws(Errno) -> [Listed]) {
         source = .listing(listing)
-        self.real = real
+        streamed = real
+    }
+
+    /// One that the first request opens, which may have to wait.
+    init(late open: @escaping @Sendable () throws(Errno) -> OpenDirectory) {
+        source = .late(open)
+        streamed = nil
+    }
+
+    private func reopened(_ open: () throws(Errno) -> OpenDirectory) throws(Errno) -> OpenDirectory {
+        if let known = reopened.withLock({ $0 }) { return known }
+        let opened = try open()
+        return reopened.withLock { reopened in
+            reopened = reopened ?? opened
+            return reopened ?? opened
+        }
+    }
+
+    /// The backing directory, if there is one.
+    var real: Descriptor? {
+        get throws(Errno) {
+            if case .late(let open) = source { return try reopened(open).real }
+            return streamed
+        }
     }
 
     private init(listed: [Listed]) {
         source = .listing({ () throws(Errno) in listed })
-        real = nil
+        streamed = nil
         self.listed.withLock { $0 = Self.ordered(listed) }
     }
 
     /// The entries as of now, without an open descriptor.
     func snapshot() throws(Errno) -> OpenDirectory {
         switch source {
+        case .late(let open): return try reopened(open).snapshot()
         case .listing(let list): return OpenDirectory(listed: try list())
         case .stream:
             var entries: [Listed] = []
@@ -92,8 +118,9 @@ final class OpenDirectory: Sendable {
 
     /// Whether an offset means the same in every opening.
     func hasLastingOffsets() throws(Errno) -> Bool {
-        guard case .stream = source, let real else { return false }
-        return try real.fileSystemKind.hasLastingOffsets
+        if case .late(let open) = source { return try reopened(open).hasLastingOffsets() }
+        guard case .stream = source, let streamed else { return false }
+        return try streamed.fileSystemKind.hasLastingOffsets
     }
 
     /// The number of entries read; nil for a stream.
@@ -107,6 +134,7 @@ final class OpenDirectory: Sendable {
     /// - Returns: Whether it came to the end.
     func forEach(from offset: off_t, _ body: (Listed) throws(Errno) -> Bool) throws(Errno) -> Bool {
         switch source {
+        case .late(let open): return try reopened(open).forEach(from: offset, body)
         case .stream(let stream, let shown):
             return try stream.forEach(from: offset) { (listed) throws(Errno) in
                 var entry = listed

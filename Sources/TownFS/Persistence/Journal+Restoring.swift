@@ -62,7 +62,10 @@ extension SignalDirectory {
             case .clean: break
             }
         }
-        for parent in parents { removeTemporaries(in: parent, of: town) }
+        // The directory may hang.
+        _ = try? Thread(named: "temporaries") { [parents] in
+            for parent in parents { self.removeTemporaries(in: parent, of: town) }
+        }
     }
 
     /// The worker may have died between creating a temporary file and renaming it.

@@ -107,6 +107,11 @@ package final class SharedState: Sendable {
         ConnectionState.generations(in: memory.base + connectionStart)
     }
 
+    /// What the threads of the worker are executing.
+    package static func executing(in memory: SharedMemory) -> [(unique: UInt64, thread: pid_t)] {
+        ConnectionState.executing(in: memory.base + connectionStart)
+    }
+
     /// Whether another worker can take over: the kernel can send requests again, and all nodes are here.
     package static func canBeTakenOver(_ memory: SharedMemory) -> Bool {
         ConnectionState.canBeResumed(in: memory.base + connectionStart)

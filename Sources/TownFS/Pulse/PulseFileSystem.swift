@@ -396,8 +396,11 @@ package final class PulseFileSystem: HandleFileSystem {
     }
 
     /// Of `.pulse` itself: writes every document back.
-    package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
+    package func fsyncdir(
+        _ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool, for request: Request
+    ) throws(Errno) {
         guard inode == inodes.top else { return }
+        town.logWriteback(for: request)
         if let failure = town.writeback.writeNow(signals.allFiles(under: [])) { throw failure }
     }
 

@@ -148,16 +148,16 @@ final class IOModes: Sendable {
 
     /// Counts an open of an earlier process.
     ///
-    /// - Parameter file: Nil for a file that the server reads and writes.
-    func restore(_ inode: InodeNumber, _ ioMode: OpenReply.IOMode, _ file: BackingFile?, _ identity: FileIdentity?) {
-        let writing = file?.isWritable ?? true
+    /// - Parameter identity: Nil for a signal file.
+    func restore(_ content: HandleRecords.Content, _ ioMode: OpenReply.IOMode, _ identity: FileIdentity?) {
+        let writing = identity == nil || content.flags & O_ACCMODE != O_RDONLY
         state.withLock { state in
-            guard state.join(inode, writing: writing) == nil else { return }
-            var openInode = OpenInode(backingID: nil, identity: file == nil ? nil : identity)
+            guard state.join(content.inode, writing: writing) == nil else { return }
+            var openInode = OpenInode(backingID: nil, identity: identity)
             if case .passthrough(let backingID, _) = ioMode {
-                openInode = OpenInode(backingID: backingID, user: file?.user ?? 0, identity: identity)
+                openInode = OpenInode(backingID: backingID, user: content.user, identity: identity)
             }
-            state.begin(openInode, inode, writing: writing)
+            state.begin(openInode, content.inode, writing: writing)
         }
     }
 

@@ -62,8 +62,11 @@ extension TreeFileSystem {
         }
     }
 
-    package func fsyncdir(_ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool) throws(Errno) {
+    package func fsyncdir(
+        _ inode: InodeNumber, _ handle: FileHandle, dataOnly: Bool, for request: Request
+    ) throws(Errno) {
         let node = try nodes.node(inode)
+        if inode == .root { town.logWriteback(for: request) }
         // All signal files in this directory and below.
         if let signals = node.signals {
             let files = signals.subtree.flatMap(\.knownFiles)

@@ -1,5 +1,6 @@
 import Fuse
 import Glibc
+import Synchronization
 import SystemPackage
 
 extension TreeFileSystem {
@@ -13,7 +14,7 @@ extension TreeFileSystem {
         for (slot, content) in records.restored where !PulseInodes.contains(content.inode) {
             switch content.kind {
             case .directory:
-                guard let directory = try? openDirectory(content.inode) else { continue }
+                guard let directory = try? reopenedDirectory(content.inode) else { continue }
                 directories.opened.restore(directory, as: content, slot: slot)
             case .file:
                 // The kernel was not told of it yet, and opens it again.
@@ -21,12 +22,12 @@ extension TreeFileSystem {
                     records.remove(slot)
                     continue
                 }
-                let file = signalFile(content, saved) ?? openAgain(content)
+                let file = signalFile(content, saved) ?? reopened(content)
                 let opened = OpenHandle(content.inode, file, thread: content.thread)
                 _ = opened.setIOMode(ioMode, for: file)
                 opened.setRecord(files.restore(opened, as: content, slot: slot))
                 let identity = (try? nodes.node(content.inode))?.identity
-                ioModes.restore(content.inode, ioMode, file as? BackingFile, identity)
+                ioModes.restore(content, ioMode, identity)
             }
         }
     }
@@ -35,6 +36,17 @@ extension TreeFileSystem {
         guard case .signal(let file, let parent) = try? inodeKind(content.inode) else { return nil }
         let opened = SignalOpenFile.restored(content.handle, from: saved, of: file, on: content.inode, in: parent)
         return opened.map { file.register($0) }
+    }
+
+    /// On another file system than the root's, which may hang, the first request opens it.
+    private func reopenedDirectory(_ inode: InodeNumber) throws(Errno) -> OpenDirectory {
+        guard !isOnRootDevice(inode) else { return try openDirectory(inode) }
+        return OpenDirectory { [self] () throws(Errno) in try openDirectory(inode) }
+    }
+
+    private func reopened(_ content: HandleRecords.Content) -> any OpenFile {
+        guard !isOnRootDevice(content.inode) else { return openAgain(content) }
+        return LateFile(flags: content.flags, user: content.user) { [self] in openAgain(content) }
     }
 
     private func openAgain(_ content: HandleRecords.Content) -> any OpenFile {
@@ -49,6 +61,52 @@ extension TreeFileSystem {
         } catch {
             return UnreachableFile(failure: error)
         }
+    }
+}
+
+/// An open file that the first request opens again, as that may have to wait.
+private final class LateFile: OpenFile {
+    let flags: CInt
+    let user: uid_t
+    private let open: @Sendable () -> any OpenFile
+    private let opened = Mutex<(any OpenFile)?>(nil)
+
+    init(flags: CInt, user: uid_t, open: @escaping @Sendable () -> any OpenFile) {
+        self.flags = flags
+        self.user = user
+        self.open = open
+    }
+
+    private var file: any OpenFile {
+        if let known = opened.withLock({ $0 }) { return known }
+        // Of two threads that come here at once, one opens in vain.
+        let file = open()
+        return opened.withLock { opened in
+            opened = opened ?? file
+            return opened ?? file
+        }
+    }
+
+    var backingDescriptor: Descriptor? { get throws(Errno) { try file.backingDescriptor } }
+    func openReply(_ handle: FileHandle) -> OpenReply { OpenReply(handle: handle) }
+    func read(into bytes: UnsafeMutableRawBufferPointer, at offset: off_t) throws(Errno) -> Int {
+        try file.read(into: bytes, at: offset)
+    }
+    func write(
+        _ bytes: UnsafeRawBufferPointer, at offset: off_t, appending: Bool, by request: Request
+    ) throws(Errno) -> Int {
+        try file.write(bytes, at: offset, appending: appending, by: request)
+    }
+    func truncate(to size: off_t, by request: Request) throws(Errno) { try file.truncate(to: size, by: request) }
+    func flush() throws(Errno) { try file.flush() }
+    func close() { opened.withLock { $0 }?.close() }
+    func fsync(dataOnly: Bool) throws(Errno) { try file.fsync(dataOnly: dataOnly) }
+    func fallocate(mode: CInt, offset: off_t, length: off_t) throws(Errno) {
+        try file.fallocate(mode: mode, offset: offset, length: length)
+    }
+    func lseek(offset: off_t, whence: CInt) throws(Errno) -> off_t { try file.lseek(offset: offset, whence: whence) }
+    func ioctl(_ command: UInt32, _ argument: UnsafeMutableRawBufferPointer) throws(Errno) {
+        try file.ioctl(command, argument)
     }
 }
 
