@@ -52,8 +52,14 @@ struct Inheritance: Sendable {
     }
 
     /// The arguments of a keeper that takes the place of another.
-    func keeperArguments(adopting worker: pid_t) -> [String] {
-        ["pulsefs", "keeper", "--adopt", "\(worker)"] + options.arguments + ["--", town]
+    ///
+    /// - Parameter isStarter: Whether the process is to start that keeper, and end.
+    static func keeperArguments(
+        of town: String, _ options: MountOptions, adopting worker: pid_t, isStarter: Bool = false
+    ) -> [String] {
+        ["pulsefs", "keeper", "--adopt", "\(worker)"] + (isStarter ? ["--start"] : []) + options.arguments + [
+            "--", town,
+        ]
     }
 
     /// The descriptors of a keeper that takes the place of another, numbered as in `InheritedDescriptor`.

@@ -27,6 +27,7 @@ extension Keeper {
         guard let entry = try MountTable().town(at: town) else { return nil }
         let secret = options.mirror.inheritedSecret(InheritedDescriptor.secret)
         let state = try SharedMemory(takingOwnershipOf: take(InheritedDescriptor.state))
+        SharedState.becomeKeeper(of: state)
         let inheritance = Inheritance(
             town: town, options: options, connection: InheritedDescriptor.connection, root: InheritedDescriptor.root,
             journal: InheritedDescriptor.journal, state: state.descriptor,
@@ -105,6 +106,7 @@ extension Keeper {
         let worker = try WorkerProcess(inheritance, isStandby: true)
         guard worker.waitUntilReady() else { throw Failure("the worker ended") }
         worker.serve(inheriting: found.unlinked)
+        SharedState.becomeKeeper(of: state)
         self.init(
             log: log, entry: entry, backing: BackingTree(takingOwnershipOf: root), signalMounts: nil,
             journal: try Journal(takingOwnershipOf: journal), state: state, connection: connection,
@@ -214,7 +216,7 @@ extension Keeper {
     private borrowing func replaceProgram() -> Never {
         do throws(Errno) {
             try ChildProcess.execute(
-                program, inheritance.keeperArguments(adopting: worker.pid),
+                program, Inheritance.keeperArguments(of: entry.town, inheritance.options, adopting: worker.pid),
                 descriptors: inheritance.keeperDescriptors(
                     control: worker.control.rawValue, store: store.rawValue))
         } catch {

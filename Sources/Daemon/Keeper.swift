@@ -91,6 +91,7 @@ package struct Keeper: ~Copyable {
             throw Failure("no memory for the journal: \(error). Is there a limit on file sizes (ulimit -f)?")
         }
         let state = try SharedState.make()
+        SharedState.becomeKeeper(of: state)
         let sockets = try DescriptorPair.messages()
         let store = OwnedDescriptor(takingOwnershipOf: sockets.0)
         let workersStore = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.1))

@@ -62,14 +62,28 @@ package enum KeeperProcess {
     /// Starts a keeper in place of one that has died, from the worker.
     ///
     /// The parameters are those of `Inheritance.keeperDescriptors`.
-    static func replace(
-        _ inheritance: Inheritance, control: CInt, store: CInt
-    ) throws(Errno) -> pid_t {
-        try ChildProcess.spawn(
-            "/proc/self/exe", inheritance.keeperArguments(adopting: getpid()),
+    static func replace(_ inheritance: Inheritance, control: CInt, store: CInt) throws(Errno) {
+        let starter = try ChildProcess.spawn(
+            "/proc/self/exe",
+            Inheritance.keeperArguments(
+                of: inheritance.town, inheritance.options, adopting: getpid(), isStarter: true),
             descriptors: inheritance.keeperDescriptors(control: control, store: store),
-            isDetached: true, environment: ChildProcess.withoutBacktrace
-        ).pid
+            isDetached: true, environment: ChildProcess.withoutBacktrace)
+        guard starter.wait() == 0 else { throw .noChildProcess }
+    }
+
+    /// Starts a keeper in place of one that has died, from a process that ends then.
+    ///
+    /// So the keeper gets the service manager for a parent, which does not notice the end of another process's child.
+    package static func startAdopting(_ worker: pid_t, of town: String, options: MountOptions) throws -> Never {
+        let descriptors = (InheritedDescriptor.connection...InheritedDescriptor.workersStore).map {
+            ChildProcess.Descriptor.inherited($0)
+        }
+        _ = try ChildProcess.spawn(
+            "/proc/self/exe", Inheritance.keeperArguments(of: town, options, adopting: worker),
+            descriptors: [.null, .null, .inherited(2)] + descriptors, isDetached: true,
+            environment: ChildProcess.withoutBacktrace)
+        _exit(ExitStatus.success.rawValue)
     }
 
     /// Is the keeper that `replace` has started.

@@ -20,7 +20,7 @@ package enum Log {
     ///
     /// Makes the directory of the default log.
     static func open(_ file: String?, for town: String) throws -> OwnedDescriptor {
-        if file == nil { try makeDefaultDirectory() }
+        if file == nil { FilePaths.makeDirectory(try defaultDirectory()) }
         let path = try file ?? defaultPath(for: town)
         var status = FileStatus()
         if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size > largest {
@@ -43,14 +43,6 @@ package enum Log {
         if let state = environment("XDG_STATE_HOME") { return state + "/pulsefs" }
         if let home = environment("HOME") { return home + "/.local/state/pulsefs" }
         throw Failure("HOME is not set, so there is no default log. Choose a file with --log.")
-    }
-
-    private static func makeDefaultDirectory() throws {
-        var made = ""
-        for component in try defaultDirectory().split(separator: "/") {
-            made += "/" + component
-            mkdir(made, 0o700)
-        }
     }
 
     private static func environment(_ name: String) -> String? {

@@ -23,7 +23,8 @@ package final class Worker: Sendable {
     private let secret: RedisSecret?
     private let state: SharedState
     private let descriptors: DescriptorStore
-    private let keeper: Mutex<(pid: pid_t, control: SharedDescriptor)>
+    /// This process's end of the control socket.
+    private let control: Mutex<SharedDescriptor>
     private let log: Logger
     private let endsWithoutKeeper = Atomic(false)
     private let hasEnded = Mutex(false)
@@ -78,7 +79,7 @@ package final class Worker: Sendable {
             kept = Self.waitForDeath(of: control)
             clinux_name_this_thread("pulsefs-worker")
         }
-        keeper = Mutex((getppid(), control))
+        self.control = Mutex(control)
         descriptors = DescriptorStore(
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.store), inheriting: kept)
         state = try SharedState(memory, descriptors: descriptors)
@@ -96,6 +97,7 @@ package final class Worker: Sendable {
 
     /// Goes on where an earlier mount of the town has ended.
     private static func restoreState(of town: String, into journal: Journal, _ log: Logger) {
+        StateDirectory.make()
         do throws(StateFile.Failure) {
             guard let restored = try StateDirectory.file(of: town)?.restore(into: journal) else { return }
             log.info("restored \(restored.runtimes) runtimes", metadata: ["saved": "\(restored.savedAt.rfc3339)"])
@@ -125,12 +127,13 @@ package final class Worker: Sendable {
     /// Serves until the mount ends or the keeper says so; then writes documents back and exits.
     package func run() throws -> Never {
         let status = TownStatus.Server(
-            version: version, keeper: getppid(), scope: options.scope.rawValue, mountTime: state.mountTime,
+            version: version, keeper: SharedState.keeper(in: state.memory), scope: options.scope.rawValue,
+            mountTime: state.mountTime,
             takeovers: SharedState.workers(in: state.memory))
         guard options.scope == .town else { return try runSignalMounts(status) }
         let fileSystem = try TownFileSystem(town, state: state) { [self] in
             var status = status
-            status.keeper = keeper.withLock { $0.pid }
+            status.keeper = SharedState.keeper(in: state.memory)
             return status
         }
         let session = try Session(
@@ -216,7 +219,7 @@ package final class Worker: Sendable {
     /// Carries out what the keeper says on the control socket, until it says "finish" or dies.
     private func obeyKeeper(serving fileSystem: any DetachableFileSystem) {
         while true {
-            let control = keeper.withLock { $0.control }
+            let control = control.withLock { $0 }
             switch ControlMessage.receive(from: control.rawValue) {
             case .detach?:
                 log.debug("the mount is gone; serving its other users as plain files", metadata: ["town": "\(path)"])
@@ -262,11 +265,11 @@ package final class Worker: Sendable {
                 root: InheritedDescriptor.root, journal: InheritedDescriptor.journal,
                 state: InheritedDescriptor.state, workersStore: ownStore, lock: lock,
                 secret: secret?.descriptor.rawValue, channel: nil)
-            let pid = try KeeperProcess.replace(
+            try KeeperProcess.replace(
                 inheritance, control: keepersControl.rawValue, store: keepersStore.rawValue)
             descriptors.replaceSocket(with: ownStore)
             fileSystem.keepDescriptorsAgain()
-            keeper.withLock { $0 = (pid, ownControl) }
+            self.control.withLock { $0 = ownControl }
             return true
         } catch {
             log.error("cannot start another keeper: \(error)")

@@ -17,6 +17,17 @@ package enum FilePaths {
         return String(cString: directory) + "/" + path
     }
 
+    /// Makes a directory and those above it, for this user alone.
+    ///
+    /// What is missing shows when a file in it is opened.
+    package static func makeDirectory(_ path: String) {
+        var made = ""
+        for component in path.split(separator: "/") {
+            made += "/" + component
+            mkdir(made, 0o700)
+        }
+    }
+
     /// The first file of this name in the directories of `PATH`, whether or not it may be executed.
     package static func inSearchPath(_ program: String) -> String? {
         let path = getenv("PATH").map { String(cString: $0) } ?? "/usr/bin:/bin"

@@ -23,6 +23,7 @@ package final class SharedState: Sendable {
     private static let headSize = 4096
     private static let deathsStart = 64
     private static let deathCapacity = 8
+    private static let keeperStart = 256
     private static let connectionStart = headSize
     private static let nodesStart = aligned(connectionStart + ConnectionState.size)
     private static let handlesStart = aligned(nodesStart + NodeRecords.size)
@@ -100,6 +101,16 @@ package final class SharedState: Sendable {
         clinux_store_release(count, count.pointee + 1)
         let recorded = min(Int(count.pointee), deathCapacity)
         return (0..<recorded).count { .nanoseconds(now - times[$0]) < period }
+    }
+
+    /// The pid of the keeper.
+    package static func keeper(in memory: SharedMemory) -> pid_t {
+        pid_t(truncatingIfNeeded: clinux_load_acquire((memory.base + keeperStart).assumingMemoryBound(to: UInt64.self)))
+    }
+
+    /// Records that this process is the keeper.
+    package static func becomeKeeper(of memory: SharedMemory) {
+        clinux_store_release((memory.base + keeperStart).assumingMemoryBound(to: UInt64.self), UInt64(getpid()))
     }
 
     /// How many workers have served the mount so far.

@@ -74,10 +74,8 @@ package struct StateFile: Sendable {
     }
 
     private func replace(with bytes: [UInt8]) throws(Errno) {
-        let file = FilePath(path)
         // Only one worker, and after it its keeper, writes the file of a town.
         let temporary = path + ".new"
-        makeDirectories(above: file)
         let opened = try OwnedDescriptor(opening: temporary, in: AT_FDCWD, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
         let span = bytes.span
         try span.withUnsafeBytes { (bytes) throws(Errno) in
@@ -90,15 +88,6 @@ package struct StateFile: Sendable {
         }
         _ = try retryingInterrupts { fdatasync(opened.rawValue) }
         _ = try retryingInterrupts { rename(temporary, path) }
-    }
-
-    /// What is missing shows when the file is opened.
-    private func makeDirectories(above file: FilePath) {
-        var directory = FilePath("/")
-        for component in file.removingLastComponent().components {
-            directory.append(component)
-            mkdir(directory.string, 0o700)
-        }
     }
 
     // MARK: Restoring
