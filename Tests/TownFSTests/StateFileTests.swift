@@ -16,7 +16,7 @@ import Testing
 
     /// Calls `body` with the path of a state file.
     private func withFile(_ body: (String) throws -> Void) throws {
-        try withTemporaryTree { try body("\($0)/directory/town.state") }
+        try withTemporaryTree { try body("\($0)/town.state") }
     }
 
     /// A town that ends, and the next mount of its tree.

@@ -20,7 +20,9 @@ final class Killer: Sendable {
                 var generator = SplitMix64(state: seed)
                 while !isEnding.load(ordering: .acquiring) {
                     guard let status = try? town.status() else { continue }
-                    // A request that two processes die of fails: each has time to serve what it has inherited.
+                    // A request that two workers die of fails: each has time to serve what it has inherited, on a slow
+                    // disk, too.
+                    try? Client.synchronize(directory: town.path)
                     usleep(UInt32.random(in: 100_000...400_000, using: &generator))
                     let isKeeper = Int.random(in: 0..<5, using: &generator) == 0
                     kill(isKeeper ? status.keeperPid : status.workerPid, SIGKILL)
