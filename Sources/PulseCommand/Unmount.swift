@@ -138,6 +138,8 @@ struct Unmount: ParsableCommand {
             if hasKeeperEnded, !TownLock.isServed(town) {
                 return report(users.otherMounts().filter(otherMounts.contains), of: town)
             }
+            // Mounted again: the locks cannot be seen any more.
+            if try MountTable().town(at: town) != nil { return }
             // A keeper that was killed leaves processes, and nothing announces their end.
             if hasKeeperEnded { usleep(20_000) }
             guard TownLock.isDetachedMountServed(of: town) else { continue }

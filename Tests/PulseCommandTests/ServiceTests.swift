@@ -2,8 +2,10 @@ import Glibc
 import TestSupport
 import Testing
 
-extension ParallelEndToEnd {
+extension EndToEnd {
     /// `mount-scripts/pulsefs@.service` under a real systemd.
+    ///
+    /// Its mount namespace has copies of all mounts: those of parallel tests would outlive their unmount.
     @Suite(
         .townScopeOnly("with --scope=signals a death ends the mounts"), .needsRoot,
         .needs("systemctl", "unshare", "nsenter", "python3"), .timeLimit(.minutes(5)))
