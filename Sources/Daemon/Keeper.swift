@@ -213,7 +213,8 @@ package struct Keeper: ~Copyable {
                 pollfd(fd: standby?.exited ?? -1, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: store.rawValue, events: Int16(POLLIN), revents: 0),
             ]
-            let isAnswered = poll(&questions, until: isReady ? min(keptMount.deadline ?? nextLook, nextLook) : limit)
+            let nextDeadline = [keptMount.deadline, isAttached ? nextLook : nil].compactMap(\.self).min()
+            let isAnswered = poll(&questions, until: isReady ? nextDeadline : limit)
             if isReady, isAttached, nextLook <= .now { replaceHangingWorker() }
             if let deadline = keptMount.deadline, deadline <= .now { keptMount.update(kept) }
             if questions[0].revents != 0 {
