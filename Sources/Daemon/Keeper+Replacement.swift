@@ -96,9 +96,7 @@ extension Keeper {
         let connection = try OwnedDescriptor(duplicating: found.connection.rawValue)
         let root = try OwnedDescriptor(duplicating: found.root.rawValue)
         let journal = try OwnedDescriptor(duplicating: found.journal.rawValue)
-        let lock = SharedDescriptor(try OwnedDescriptor(opening: ".", in: root.rawValue, O_RDONLY | O_DIRECTORY))
-        // Not all file systems have locks.
-        try? TownLock.served.hold(lock.rawValue)
+        let lock = try TownLock.served.hold(in: root.rawValue)
         let inheritance = Inheritance(
             town: entry.town, options: options, connection: connection.rawValue, root: root.rawValue,
             journal: journal.rawValue, state: state.descriptor, workersStore: workersStore, lock: lock,
@@ -163,12 +161,12 @@ extension Keeper {
     mutating func replaceHangingWorker() {
         let now = ContinuousClock.now
         nextLook = now + HangWatch.interval
-        guard signalMounts == nil, SharedState.canBeTakenOver(state) else { return }
+        guard signalMounts == nil else { return }
         let worker = worker
         let hanging = hangWatch.look(at: SharedState.executing(in: state), now: now) {
             HangWatch.activity(of: $0, in: worker.pid)
         }
-        guard !hanging.isEmpty else { return }
+        guard !hanging.isEmpty, SharedState.canBeTakenOver(state) else { return }
         log.error(
             "a request takes longer than \(HangWatch.limit), and waits for no disk; the worker is replaced",
             metadata: ["town": "\(entry.town)", "worker": "\(worker.pid)", "threads": "\(hanging)"])

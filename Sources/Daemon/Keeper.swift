@@ -81,9 +81,7 @@ package struct Keeper: ~Copyable {
             log.warning("an earlier mount is still in use elsewhere, so caches are kept for a second only")
             options.sharedBacking = true
         }
-        let lock = SharedDescriptor(try OwnedDescriptor(opening: ".", in: root.rawValue, O_RDONLY | O_DIRECTORY))
-        // Not all file systems have locks.
-        try? TownLock.served.hold(lock.rawValue)
+        let lock = try TownLock.served.hold(in: root.rawValue)
         let memory: OwnedDescriptor
         do throws(Errno) {
             memory = try Journal.makeMemory()

@@ -35,17 +35,13 @@ package enum Log {
 
     /// `/var/log/pulsefs/home-anna-gt.log` for root, otherwise in `$XDG_STATE_HOME` or `~/.local/state`.
     package static func defaultPath(for town: String) throws -> String {
-        try defaultDirectory() + "/" + town.split(separator: "/").joined(separator: "-").suffix(200) + ".log"
+        try defaultDirectory() + "/" + StateDirectory.fileName(of: town) + ".log"
     }
 
     private static func defaultDirectory() throws -> String {
-        if geteuid() == 0 { return "/var/log/pulsefs" }
-        if let state = environment("XDG_STATE_HOME") { return state + "/pulsefs" }
-        if let home = environment("HOME") { return home + "/.local/state/pulsefs" }
-        throw Failure("HOME is not set, so there is no default log. Choose a file with --log.")
-    }
-
-    private static func environment(_ name: String) -> String? {
-        getenv(name).map { String(cString: $0) }.flatMap { $0.hasPrefix("/") ? $0 : nil }
+        guard let directory = StateDirectory.path(forRoot: "/var/log/pulsefs") else {
+            throw Failure("HOME is not set, so there is no default log. Choose a file with --log.")
+        }
+        return directory
     }
 }

@@ -15,9 +15,15 @@ package enum TownLock: off_t {
     /// How long processes that have lost their mount may take to end or to lock `detached`.
     private static let settlingTime: Duration = .seconds(3)
 
-    /// Locks for as long as the descriptor is open.
-    func hold(_ directory: CInt) throws(Errno) {
-        _ = try retryingInterrupts { clinux_lock_byte(directory, rawValue) }
+    /// Locks for as long as the descriptor that it returns, or a copy in another process, is open.
+    ///
+    /// Does not lock on a file system without locks.
+    ///
+    /// - Parameter root: The town root.
+    func hold(in root: CInt) throws(Errno) -> SharedDescriptor {
+        let directory = try OwnedDescriptor(opening: ".", in: root, O_RDONLY | O_DIRECTORY)
+        _ = try? retryingInterrupts { clinux_lock_byte(directory.rawValue, rawValue) }
+        return SharedDescriptor(directory)
     }
 
     func isHeld(in directory: CInt) -> Bool {

@@ -30,7 +30,7 @@ package final class Worker: Sendable {
     private let hasEnded = Mutex(false)
     /// Holds `TownLock.served`.
     private let lock: SharedDescriptor
-    /// Holds `TownLock.detached`.
+    /// Holds `TownLock.detached`, until this process ends.
     private let detachedLock = Mutex<SharedDescriptor?>(nil)
 
     /// How long write-back may delay the detach after the keeper's death.
@@ -229,8 +229,8 @@ package final class Worker: Sendable {
                 let canExpireNames = Kernel.version >= (6, 1)
                 fileSystem.invalidateEverything(names: canExpireNames)
                 ControlMessage.invalidate.send(to: control)
-            // Not all file systems have locks.
-            case .share?: try? holdDetached()
+            case .share?:
+                detachedLock.withLock { $0 = try? TownLock.detached.hold(in: InheritedDescriptor.root) }
             case .keepAgain?: (fileSystem as? TownFileSystem)?.keepDescriptorsAgain()
             case .finish?: end()
             case nil:
@@ -239,14 +239,6 @@ package final class Worker: Sendable {
                 end()
             }
         }
-    }
-
-    /// Locks `TownLock.detached`, until this process ends.
-    private func holdDetached() throws(Errno) {
-        let directory = SharedDescriptor(
-            try OwnedDescriptor(opening: ".", in: InheritedDescriptor.root, O_RDONLY | O_DIRECTORY))
-        try TownLock.detached.hold(directory.rawValue)
-        detachedLock.withLock { $0 = directory }
     }
 
     /// Starts another keeper after the keeper's death.

@@ -132,16 +132,16 @@ struct Unmount: ParsableCommand {
         let limit = ContinuousClock.now + Self.limit
         // `pulsefs watch` closes its files within this time after the unmount.
         let invisibleLimit = ContinuousClock.now + .seconds(3)
+        var keeper = keeper
         while limit > .now {
             var question = [pollfd(fd: keeper?.rawValue ?? -1, events: Int16(POLLIN), revents: 0)]
-            let hasKeeperEnded = poll(&question, until: .now + Self.pause) || keeper == nil
-            if hasKeeperEnded, !TownLock.isServed(town) {
+            // Without a keeper it waits for the whole pause: nothing announces the end of what a killed one has left.
+            if poll(&question, until: .now + Self.pause) { keeper = nil }
+            if keeper == nil, !TownLock.isServed(town) {
                 return report(users.otherMounts().filter(otherMounts.contains), of: town)
             }
             // Mounted again: the locks cannot be seen any more.
             if try MountTable().town(at: town) != nil { return }
-            // A keeper that was killed leaves processes, and nothing announces their end.
-            if hasKeeperEnded { usleep(20_000) }
             guard TownLock.isDetachedMountServed(of: town) else { continue }
             let others = users.otherMounts().filter(otherMounts.contains)
             if !others.isEmpty { return report(others, of: town) }

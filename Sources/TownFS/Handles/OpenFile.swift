@@ -197,6 +197,14 @@ extension HandleFileSystem {
         return file.openReply(record.handle)
     }
 
+    /// Puts an open directory into the table.
+    func handle(of directory: OpenDirectory, _ inode: InodeNumber, for request: Request) -> FileHandle {
+        let content = HandleRecords.Content(
+            handle: .unopened, inode: inode, request: request.unique, kind: .directory)
+        _ = directories.opened.removeUnanswered(request)
+        return directories.opened.insert(directory, as: content).handle
+    }
+
     package func read(
         _ handle: FileHandle, into bytes: UnsafeMutableRawBufferPointer, at offset: off_t, for request: Request
     ) throws(Errno) -> Int {

@@ -355,10 +355,7 @@ package final class PulseFileSystem: HandleFileSystem {
     // MARK: Directories
 
     package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
-        let content = HandleRecords.Content(
-            handle: .unopened, inode: inode, request: request.unique, kind: .directory)
-        _ = directories.opened.removeUnanswered(request)
-        return OpenDirectoryReply(handle: directories.opened.insert(try openDirectory(inode), as: content).handle)
+        OpenDirectoryReply(handle: handle(of: try openDirectory(inode), inode, for: request))
     }
 
     /// - Throws: ENOTDIR.

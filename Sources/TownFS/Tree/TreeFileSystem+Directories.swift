@@ -6,12 +6,8 @@ import SystemPackage
 
 extension TreeFileSystem {
     package func opendir(_ inode: InodeNumber, for request: Request) throws(Errno) -> OpenDirectoryReply {
-        let opened = try openDirectory(inode)
-        let content = HandleRecords.Content(
-            handle: .unopened, inode: inode, request: request.unique, kind: .directory)
-        _ = directories.opened.removeUnanswered(request)
-        return OpenDirectoryReply(
-            handle: directories.opened.insert(opened, as: content).handle, isListingKept: isListingKept(inode))
+        OpenDirectoryReply(
+            handle: handle(of: try openDirectory(inode), inode, for: request), isListingKept: isListingKept(inode))
     }
 
     /// A directory to be listed through one handle.
