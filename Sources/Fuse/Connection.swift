@@ -144,9 +144,13 @@ public final class Connection: Sendable {
     }
 
     /// Blocks until there may be a request.
-    func waitForRequest() {
-        var question = pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)
-        poll(&question, 1, -1)
+    ///
+    /// - Parameter limit: When to give up: nil for never.
+    /// - Returns: False if the limit has passed.
+    @discardableResult
+    func waitForRequest(until limit: ContinuousClock.Instant? = nil) -> Bool {
+        var question = [pollfd(fd: descriptor.rawValue, events: Int16(POLLIN), revents: 0)]
+        return poll(&question, until: limit)
     }
 
     /// Sends one message: a header, and a body right after it.

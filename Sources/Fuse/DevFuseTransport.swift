@@ -69,12 +69,15 @@ final class DevFuseTransport: Transport {
                 queued.withUnsafeBytes { dispatcher.dispatch($0, &buffers) }
                 continue
             case .receive:
-                let size: Int
-                let wasWaiting: Bool
+                let received: (size: Int, wasWaiting: Bool)?
                 do throws(Errno) {
-                    (size, wasWaiting) = try receive(into: request, dispatcher.deferred, pool)
+                    received = try receive(into: request, dispatcher.deferred, pool)
                 } catch {
                     return pool.end(because: error == Errno(rawValue: ENODEV) ? nil : error)
+                }
+                guard let (size, wasWaiting) = received else {
+                    pool.waitedInVain()
+                    continue
                 }
                 bytes = UnsafeRawBufferPointer(rebasing: request[..<size])
                 let admission = pool.received(
@@ -110,12 +113,12 @@ final class DevFuseTransport: Transport {
         }
     }
 
-    /// Reads the next request, however long that takes, and runs deferred releases meanwhile.
+    /// Reads the next request, and runs deferred releases meanwhile.
     ///
-    /// - Returns: The request's size, and whether it was there already.
+    /// - Returns: The request's size, and whether it was there already: nil if none came and another thread waits, too.
     private func receive(
         into room: UnsafeMutableRawBufferPointer, _ deferred: DeferredReleases, _ pool: WorkerPool
-    ) throws(Errno) -> (size: Int, wasWaiting: Bool) {
+    ) throws(Errno) -> (size: Int, wasWaiting: Bool)? {
         if let size = try connection.receive(into: room) { return (size, true) }
         while let release = deferred.next() {
             // The last thread that is free must not wait for a disk.
@@ -128,10 +131,11 @@ final class DevFuseTransport: Transport {
         let start = Self.nanoseconds()
         defer { spinPolicy.recordWait(Self.nanoseconds() - start) }
         if let size = try spin(from: start, into: room) { return (size, false) }
-        while true {
-            connection.waitForRequest()
+        let limit = pool.idleLimit
+        while connection.waitForRequest(until: limit) {
             if let size = try connection.receive(into: room) { return (size, false) }
         }
+        return nil
     }
 
     /// Busy-polls for as long as that seems worthwhile.

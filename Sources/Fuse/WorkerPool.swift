@@ -14,7 +14,7 @@ import SystemPackage
 ///   others, and more where requests take long, as they wait for a disk rather than run;
 /// - no thread has read for a while: all are held up.
 ///
-/// Threads are started on demand up to `limit`, and end after `idleTime` without work. Requests for other devices than the
+/// Threads are started on demand up to `limit`, and park and end after `idleTime` without work. Requests for other devices than the
 /// root's are queued while half of the threads serve requests, and those that may block at all while all but one do. So
 /// a hung mount inside the tree holds up no other directory, and signal files stay available whatever hangs.
 ///
@@ -229,6 +229,20 @@ package final class WorkerPool: Sendable {
             }
         }
         return false
+    }
+
+    /// How long a thread waits for a request before it calls `waitedInVain()`: nil, for ever, if no other waits.
+    package var idleLimit: ContinuousClock.Instant? {
+        state.withLock { $0.waiting > 1 ? .now + idleTime : nil }
+    }
+
+    /// Ends a turn without a request: there are more threads than the clients need by now.
+    package func waitedInVain() {
+        state.withLock { state in
+            state.waiting -= 1
+            state.pressure = 0
+            state.slowness = 0
+        }
     }
 
     /// Does something for no client on a thread that waits for a request; if it lasts, another thread reads.

@@ -25,6 +25,8 @@ struct Unmount: ParsableCommand {
     /// How long write-back may take, and the end of the processes.
     private static let limit: Duration = .seconds(30)
     private static let pause: Duration = .milliseconds(20)
+    /// How long a use that `/proc` does not show may last: that of a path lookup, or of a process that has just ended.
+    private static let limitOfInvisibleUse: Duration = .seconds(1)
 
     func run() throws {
         let place = try TownPath(town)
@@ -49,20 +51,32 @@ struct Unmount: ParsableCommand {
         let mounts = try MountTable().signalMounts(of: mount) + [mount]
         let users = MountUsers(of: mounts)
         let otherMounts = Set(users.otherMounts())
-        do throws(Errno) {
-            try unmount(mounts, users, of: town)
-        } catch .resourceBusy {
-            let names = users.describeAll(of: mounts)
-            let list = names.isEmpty ? "something that this user cannot see" : names.joined(separator: ", ")
-            throw Failure("\(town) is in use by \(list).", .busy)
-        } catch .notPermitted {
-            throw Failure("\(town) was mounted by another user; only they and root may unmount it.")
-        } catch {
-            throw Failure("cannot unmount \(town): \(error)")
-        }
+        try unmountUnlessInUse(mounts, users, of: town)
         if case .silent = answer, lazy { mounts.forEach(abort) }
         guard isServed, !lazy else { return }
         try wait(for: keeper, users, otherMounts, of: town)
+    }
+
+    /// Unmounts a town, or says what uses it.
+    private func unmountUnlessInUse(_ mounts: [MountInfo], _ users: MountUsers, of town: String) throws {
+        let limit = ContinuousClock.now + Self.limitOfInvisibleUse
+        while true {
+            do throws(Errno) {
+                return try unmount(mounts, users, of: town)
+            } catch .resourceBusy {
+                let names = users.describeAll(of: mounts)
+                if names.isEmpty, limit > .now {
+                    usleep(20_000)
+                    continue
+                }
+                let list = names.isEmpty ? "something that this user cannot see" : names.joined(separator: ", ")
+                throw Failure("\(town) is in use by \(list).", .busy)
+            } catch .notPermitted {
+                throw Failure("\(town) was mounted by another user; only they and root may unmount it.")
+            } catch {
+                throw Failure("cannot unmount \(town): \(error)")
+            }
+        }
     }
 
     /// Unmounts all mounts of a town, or none; the main one last.

@@ -120,6 +120,19 @@ import Testing
         }
     }
 
+    /// No further request tells the pool that the clients have gone.
+    @Test func threadsEndWhenNoRequestComes() throws {
+        try withPool(limit: 4, idleTime: .milliseconds(100)) { pool in
+            #expect(
+                eventually {
+                    for client in 1...100 { pool.serve(from: pid_t(client), wasWaiting: true) }
+                    return pool.threads == 4
+                })
+            // The test's thread waits for a request, and one is parked.
+            #expect(eventually { pool.threads == 2 && pool.pool.counts.parked == 1 })
+        }
+    }
+
     @Test func allThreadsEndWithTheConnection() throws {
         try withPool(limit: 12, heldUpAfter: .milliseconds(1)) { pool in
             _ = pool.pool.received(from: 1, wasWaiting: false)
@@ -192,7 +205,11 @@ import Testing
                     } else {
                         readerCount.add(1, ordering: .relaxed)
                     }
-                    gate.wait()
+                    if !gate.wait(until: othersBlock ? nil : pool.idleLimit) {
+                        readerCount.subtract(1, ordering: .relaxed)
+                        pool.waitedInVain()
+                        continue
+                    }
                     // Each wakes the next, when all are unblocked.
                     if isOpen.load(ordering: .acquiring) { gate.signal() }
                     if othersBlock { blockedCount.subtract(1, ordering: .relaxed) }

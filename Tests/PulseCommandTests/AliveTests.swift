@@ -113,16 +113,18 @@ extension ParallelEndToEnd {
 
         /// Other users see a document only if they can read its signal file; root and the file's owner always do.
         @Test(.needsRoot, .needs("setpriv")) func documentsAreShownToThoseWhoMayReadTheSignalFile() throws {
-            try withMountedTown("--allow-other", "--signal", "*/.beat.json") { town in
+            try withMountedTown(
+                "--allow-other", "--signal", "*/.beat.json",
+                // In signals scope, files in a directory that is made later are plain until it is mounted.
+                prepare: { try Command("sh", "-euc", "cd \($0); mkdir open private closed owned grouped").output() }
+            ) { town in
                 chmod(town.scratch.path, 0o755)
                 try town.shell(
                     """
                     beat() {
                         printf '{"actor":"gastown/polecats/%s","last_command":"secret %s",%s}' $1 $1 "$2" > $1/.beat.json
                     }
-                    umask 022
                     for name in open private closed owned grouped; do
-                        mkdir $name
                         case $name in private) umask 077 ;; grouped) umask 027 ;; *) umask 022 ;; esac
                         beat $name '"state":"stuck"'
                     done
@@ -148,7 +150,8 @@ extension ParallelEndToEnd {
                     #expect(outcome.status == 0, "\(outcome)")
                     return outcome.output.split(separator: "\n").map(String.init)
                 }
-                #expect(try seen("env") == names.map { "\($0) shown" })
+                let root = try seen("env")
+                #expect(root == names.map { "\($0) shown" })
                 let nobody = try seen("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
                 #expect(nobody == ["closed hidden", "grouped hidden", "open shown", "owned shown", "private hidden"])
                 let member = try seen("setpriv", "--reuid=65532", "--regid=65534", "--groups=65533")

@@ -241,6 +241,40 @@ extension EndToEnd {
             }
         }
 
+        /// A process that has just ended, or a path lookup, uses the mount for a moment longer.
+        @Test(.needsRoot, .needs("strace", "python3")) func unmountWaitsForAUseThatNothingShows() throws {
+            try withMountedTown { town in
+                try Command(
+                    "strace", "-f", "-o", "/dev/null", "-e", "inject=umount2:error=EBUSY:when=1", BuiltProgram.path,
+                    "unmount", town.path
+                ).run().expectSuccess()
+                #expect(!town.isMounted)
+                #expect(eventually { town.processes.isEmpty })
+
+                // A file that is on its way from one process to another belongs to none.
+                try town.mount()
+                let holder = try Command(
+                    "python3", "-c",
+                    """
+                    import os, signal, socket, sys
+                    ours, theirs = socket.socketpair()
+                    file = os.open(sys.argv[1], os.O_RDONLY)
+                    socket.send_fds(ours, [b"x"], [file])
+                    os.close(file)
+                    print("sent", flush=True)
+                    signal.pause()
+                    """, "\(town.path)/daemon"
+                ).start()
+                #expect(eventually { holder.printed == "sent\n" })
+                let outcome = try town.pulsefs("unmount", town.path)
+                #expect(outcome.status == 5)
+                #expect(outcome.errors.contains("something that this user cannot see"))
+                holder.send(SIGKILL)
+                _ = try holder.wait()
+                try town.unmount()
+            }
+        }
+
         @Test func lazyUnmountDetachesABusyTown() throws {
             try withMountedTown { town in
                 let text = KeepaliveDocument.text("gt")
