@@ -150,36 +150,40 @@ static inline void clinux_store_release(uint64_t *word, uint64_t value) {
 static inline uint64_t clinux_load_acquire(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 static inline void clinux_add(uint64_t *word, uint64_t count) { __atomic_fetch_add(word, count, __ATOMIC_RELAXED); }
 
-// sendmsg(2) with SCM_RIGHTS: the CMSG_* macros. One message, with a descriptor unless that is -1.
-static inline ssize_t clinux_send_message(int socket, const void *bytes, size_t count, int descriptor) {
+// sendmsg(2) with SCM_RIGHTS: the CMSG_* macros. One message with up to CLINUX_MOST_DESCRIPTORS descriptors.
+enum { CLINUX_MOST_DESCRIPTORS = 3 };
+static inline ssize_t clinux_send_message(
+    int socket, const void *bytes, size_t count, const int *descriptors, size_t descriptor_count) {
     struct iovec part = {.iov_base = (void *)bytes, .iov_len = count};
+    size_t size = descriptor_count * sizeof(int);
     union {
         struct cmsghdr header;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+        char room[CMSG_SPACE(CLINUX_MOST_DESCRIPTORS * sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(size), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    if (descriptor != -1) {
+    if (descriptor_count > 0) {
         message.msg_control = control.room;
-        message.msg_controllen = sizeof(control.room);
-        __builtin_memcpy(CMSG_DATA(&control.header), &descriptor, sizeof(descriptor));
+        message.msg_controllen = CMSG_SPACE(size);
+        __builtin_memcpy(CMSG_DATA(&control.header), descriptors, size);
     }
     return sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
-// Its counterpart: one message, and the descriptor that came with it, close-on-exec, or -1.
-static inline ssize_t clinux_receive_message(int socket, void *bytes, size_t count, int *descriptor) {
+// Its counterpart: one message, and the descriptors that came with it, close-on-exec; -1 for each that did not.
+static inline ssize_t clinux_receive_message(
+    int socket, void *bytes, size_t count, int descriptors[CLINUX_MOST_DESCRIPTORS]) {
     struct iovec part = {.iov_base = bytes, .iov_len = count};
     union {
         struct cmsghdr header;
-        char room[CMSG_SPACE(sizeof(int))];
+        char room[CMSG_SPACE(CLINUX_MOST_DESCRIPTORS * sizeof(int))];
     } control;
     struct msghdr message = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
-    *descriptor = -1;
+    for (int i = 0; i < CLINUX_MOST_DESCRIPTORS; i++) descriptors[i] = -1;
     ssize_t received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
     struct cmsghdr *first = received < 0 ? 0 : CMSG_FIRSTHDR(&message);
     if (first != 0 && first->cmsg_level == SOL_SOCKET && first->cmsg_type == SCM_RIGHTS)
-        __builtin_memcpy(descriptor, CMSG_DATA(first), sizeof(*descriptor));
+        __builtin_memcpy(descriptors, CMSG_DATA(first), first->cmsg_len - CMSG_LEN(0));
     return received;
 }
 

@@ -36,8 +36,13 @@ struct HangWatch {
         case waiting
     }
 
-    /// Since when each request has been executing.
-    private var since: [UInt64: ContinuousClock.Instant] = [:]
+    /// A request on a thread; the requests of two mounts may have one number.
+    private struct Work: Hashable {
+        let unique: UInt64
+        let thread: pid_t
+    }
+
+    private var since: [Work: ContinuousClock.Instant] = [:]
 
     /// Looks at what the threads of a worker are executing.
     ///
@@ -48,8 +53,9 @@ struct HangWatch {
         activity: (pid_t) -> Activity
     ) -> [pid_t] {
         let known = since
-        since = Dictionary(executing.map { ($0.unique, known[$0.unique] ?? now) }) { first, _ in first }
-        let late = executing.filter { now - (since[$0.unique] ?? now) >= Self.limit }
+        let work = executing.map { Work(unique: $0.unique, thread: $0.thread) }
+        since = Dictionary(work.map { ($0, known[$0] ?? now) }) { first, _ in first }
+        let late = work.filter { now - (since[$0] ?? now) >= Self.limit }
         guard !late.isEmpty else { return [] }
         let activities = late.map { (thread: $0.thread, activity: activity($0.thread)) }
         // What waits for a lock may wait for a thread that waits for a disk.

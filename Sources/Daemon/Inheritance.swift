@@ -11,7 +11,7 @@ package enum InheritedDescriptor {
     static let control: CInt = 6
     /// The Redis URL, with --redis-inherited.
     static let secret: CInt = 7
-    /// The worker's end of a `KeeperChannel`, with --scope=signals.
+    /// This process's end of a `KeeperChannel`, with --scope=signals.
     static let channel: CInt = 8
     /// `SharedState`.
     static let state: CInt = 9
@@ -21,6 +21,8 @@ package enum InheritedDescriptor {
     static let lock: CInt = 11
     /// For a keeper: the worker's end of the socket of `DescriptorStore`, for further workers.
     static let workersStore: CInt = 12
+    /// For a keeper: the first of each `DirectoryMount`.
+    static let mounts: CInt = 13
 }
 
 /// What all processes of a mount inherit.
@@ -38,8 +40,6 @@ struct Inheritance: Sendable {
     /// Holds `TownLock.served`.
     let lock: SharedDescriptor
     let secret: CInt?
-    /// The worker's end of a `KeeperChannel`, with --scope=signals.
-    let channel: CInt?
 
     /// The arguments of a worker.
     func workerArguments(isStandby: Bool) -> [String] {
@@ -47,31 +47,37 @@ struct Inheritance: Sendable {
     }
 
     /// The descriptors of a worker, numbered as in `InheritedDescriptor`.
-    func workerDescriptors(control: CInt) -> [ChildProcess.Descriptor] {
-        descriptors(control: control, store: workersStore.rawValue)
+    func workerDescriptors(control: CInt, channel: CInt?) -> [ChildProcess.Descriptor] {
+        descriptors(control: control, channel: channel, store: workersStore.rawValue)
     }
 
     /// The arguments of a keeper that takes the place of another.
     ///
-    /// - Parameter isStarter: Whether the process is to start that keeper, and end.
+    /// - Parameters:
+    ///   - mounts: The number of mounts over directories.
+    ///   - isStarter: Whether the process is to start that keeper, and end.
     static func keeperArguments(
-        of town: String, _ options: MountOptions, adopting worker: pid_t, isStarter: Bool = false
+        of town: String, _ options: MountOptions, adopting worker: pid_t, mounts: Int, isStarter: Bool = false
     ) -> [String] {
-        ["pulsefs", "keeper", "--adopt", "\(worker)"] + (isStarter ? ["--start"] : []) + options.arguments + [
-            "--", town,
-        ]
+        ["pulsefs", "keeper", "--adopt", "\(worker)", "--mounts", "\(mounts)"] + (isStarter ? ["--start"] : [])
+            + options.arguments + ["--", town]
     }
 
     /// The descriptors of a keeper that takes the place of another, numbered as in `InheritedDescriptor`.
     ///
     /// - Parameters:
     ///   - control: Its end of the worker's control socket.
+    ///   - channel: Its end of the `KeeperChannel`.
     ///   - store: Its end of the socket of `DescriptorStore`.
-    func keeperDescriptors(control: CInt, store: CInt) -> [ChildProcess.Descriptor] {
-        descriptors(control: control, store: store) + [.inherited(workersStore.rawValue)]
+    ///   - mounts: Those over directories.
+    func keeperDescriptors(
+        control: CInt, channel: CInt?, store: CInt, mounts: [DirectoryMount]
+    ) -> [ChildProcess.Descriptor] {
+        descriptors(control: control, channel: channel, store: store) + [.inherited(workersStore.rawValue)]
+            + mounts.flatMap(\.descriptors).map { .inherited($0) }
     }
 
-    private func descriptors(control: CInt, store: CInt) -> [ChildProcess.Descriptor] {
+    private func descriptors(control: CInt, channel: CInt?, store: CInt) -> [ChildProcess.Descriptor] {
         [
             .null, .null, .inherited(2), .inherited(connection), .inherited(root), .inherited(journal),
             .inherited(control), .inherited(secret), .inherited(channel), .inherited(state), .inherited(store),

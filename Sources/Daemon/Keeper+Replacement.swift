@@ -18,9 +18,13 @@ extension Keeper {
     ///
     /// Takes the descriptors of `InheritedDescriptor`.
     ///
-    /// - Parameter worker: Its pid.
+    /// - Parameters:
+    ///   - worker: Its pid.
+    ///   - mounts: The number of mounts over directories.
     /// - Returns: nil if the town is not mounted any more.
-    package static func adopt(_ town: String, worker: pid_t, options: MountOptions, log: Logger) throws -> Keeper? {
+    package static func adopt(
+        _ town: String, worker: pid_t, mounts: Int, options: MountOptions, log: Logger
+    ) throws -> Keeper? {
         func take(_ number: CInt) -> OwnedDescriptor { OwnedDescriptor(takingOwnershipOf: number) }
         // Opened before the mount is looked up: a later unmount is noticed.
         let mountTable = try OwnedDescriptor(opening: "/proc/self/mountinfo", in: AT_FDCWD, O_RDONLY)
@@ -33,16 +37,34 @@ extension Keeper {
             journal: InheritedDescriptor.journal, state: state.descriptor,
             workersStore: SharedDescriptor(take(InheritedDescriptor.workersStore)),
             lock: SharedDescriptor(take(InheritedDescriptor.lock)),
-            secret: secret?.descriptor.rawValue, channel: nil)
+            secret: secret?.descriptor.rawValue)
+        let backing = BackingTree(takingOwnershipOf: take(InheritedDescriptor.root))
+        let directories = try (0..<CInt(mounts)).map { index in
+            let first = InheritedDescriptor.mounts + index * DirectoryMount.descriptorCount
+            return try DirectoryMount((first..<first + DirectoryMount.descriptorCount).map { SharedDescriptor($0) })
+        }
+        let signalMounts = try adopt(directories, of: entry, options, backing, log)
+        let channel = signalMounts.map { _ in KeeperChannel(takingOwnershipOf: take(InheritedDescriptor.channel)) }
         return Keeper(
-            log: log, entry: entry, backing: BackingTree(takingOwnershipOf: take(InheritedDescriptor.root)),
-            signalMounts: nil, journal: try Journal(takingOwnershipOf: take(InheritedDescriptor.journal)), state: state,
+            log: log, entry: entry, backing: backing, signalMounts: signalMounts,
+            journal: try Journal(takingOwnershipOf: take(InheritedDescriptor.journal)), state: state,
             connection: take(InheritedDescriptor.connection), inheritance: inheritance, secret: secret,
             store: take(InheritedDescriptor.store),
             worker: try WorkerProcess(
-                adopting: worker, control: SharedDescriptor(take(InheritedDescriptor.control))),
+                adopting: worker, control: SharedDescriptor(take(InheritedDescriptor.control)), channel: channel),
             signals: try OwnedDescriptor(blocking: signalNumbers), mountTable: mountTable, superblock: Mutex(nil),
             probe: try Probe(), keptMount: KeptMount(of: entry), isAdopted: true)
+    }
+
+    /// - Returns: nil unless it is with --scope=signals.
+    private static func adopt(
+        _ directories: [DirectoryMount], of entry: MountInfo, _ options: MountOptions, _ backing: BackingTree,
+        _ log: Logger
+    ) throws -> KeeperMounts? {
+        guard options.scope == .signals else { return nil }
+        let mounts = KeeperMounts(of: entry.town, options: options, backing: backing, log: log)
+        try mounts.adopt(directories, main: entry)
+        return mounts
     }
 
     // MARK: Replacing all processes
@@ -100,13 +122,16 @@ extension Keeper {
         let inheritance = Inheritance(
             town: entry.town, options: options, connection: connection.rawValue, root: root.rawValue,
             journal: journal.rawValue, state: state.descriptor, workersStore: workersStore, lock: lock,
-            secret: secret?.descriptor.rawValue, channel: nil)
+            secret: secret?.descriptor.rawValue)
+        let backing = BackingTree(takingOwnershipOf: root)
+        let signalMounts = try Self.adopt(
+            found.directories.filter { SharedState.canBeTakenOver($0.state) }, of: entry, options, backing, log)
         let worker = try WorkerProcess(inheritance, isStandby: true)
         guard worker.waitUntilReady() else { throw Failure("the worker ended") }
-        worker.serve(inheriting: found.unlinked)
+        worker.serve(inheriting: found.unlinked, signalMounts?.all ?? [])
         SharedState.becomeKeeper(of: state)
         self.init(
-            log: log, entry: entry, backing: BackingTree(takingOwnershipOf: root), signalMounts: nil,
+            log: log, entry: entry, backing: backing, signalMounts: signalMounts,
             journal: try Journal(takingOwnershipOf: journal), state: state, connection: connection,
             inheritance: inheritance, secret: secret, store: store, kept: found.unlinked, worker: worker,
             signals: try OwnedDescriptor(blocking: Self.signalNumbers), mountTable: mountTable,
@@ -129,7 +154,8 @@ extension Keeper {
         guard isUpgrading || mayGoOnAfterDeath() else { return false }
         guard let successor = readyStandby() else { return false }
         keepDescriptors()
-        successor.serve(inheriting: kept)
+        if let channel = worker.channel { signalMounts?.recordDeath(of: channel) }
+        successor.serve(inheriting: kept, signalMounts?.all ?? [])
         log.log(
             level: isUpgrading ? .info : .error,
             isUpgrading ? "another program serves" : "the worker ended unexpectedly; another one takes over",
@@ -138,9 +164,8 @@ extension Keeper {
                 "worker": "\(successor.pid)",
             ])
         worker = successor
-        if isUpgrading {
-            replaceProgram()
-        }
+        channelHasEnded = false
+        if isUpgrading { replaceProgram() }
         startStandby()
         return true
     }
@@ -161,9 +186,9 @@ extension Keeper {
     mutating func replaceHangingWorker() {
         let now = ContinuousClock.now
         nextLook = now + HangWatch.interval
-        guard signalMounts == nil else { return }
         let worker = worker
-        let hanging = hangWatch.look(at: SharedState.executing(in: state), now: now) {
+        let executing = SharedState.executing(in: state) + (signalMounts?.executing ?? [])
+        let hanging = hangWatch.look(at: executing, now: now) {
             HangWatch.activity(of: $0, in: worker.pid)
         }
         guard !hanging.isEmpty, SharedState.canBeTakenOver(state) else { return }
@@ -190,7 +215,7 @@ extension Keeper {
     /// Its worker checks first that it can read the state. Then it takes over as from a worker that has died.
     mutating func upgrade(to sender: pid_t) {
         do throws(Errno) {
-            guard signalMounts == nil, SharedState.canBeTakenOver(state) else { throw .notSupported }
+            guard SharedState.canBeTakenOver(state) else { throw .notSupported }
             let other = try ProcFS.link("/proc/\(sender)/exe")
             let successor = try WorkerProcess(inheritance, isStandby: true, program: other)
             guard successor.waitUntilReady() else {
@@ -214,9 +239,12 @@ extension Keeper {
     private borrowing func replaceProgram() -> Never {
         do throws(Errno) {
             try ChildProcess.execute(
-                program, Inheritance.keeperArguments(of: entry.town, inheritance.options, adopting: worker.pid),
+                program,
+                Inheritance.keeperArguments(
+                    of: entry.town, inheritance.options, adopting: worker.pid, mounts: signalMounts?.all.count ?? 0),
                 descriptors: inheritance.keeperDescriptors(
-                    control: worker.control.rawValue, store: store.rawValue))
+                    control: worker.control.rawValue, channel: worker.channel?.descriptor, store: store.rawValue,
+                    mounts: signalMounts?.all ?? []))
         } catch {
             log.error("cannot execute \(program): \(error)")
             _exit(ExitStatus.failed.rawValue)
@@ -233,7 +261,7 @@ extension Keeper {
 
     mutating func startStandby() {
         standby = nil
-        guard SharedState.canBeTakenOver(state), signalMounts == nil else { return }
+        guard SharedState.canBeTakenOver(state) else { return }
         do throws(Errno) {
             standby = try WorkerProcess(inheritance, isStandby: true, program: program)
         } catch {

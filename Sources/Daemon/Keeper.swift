@@ -15,7 +15,7 @@ import TownFS
 ///        │ └── memory: the journal, and the state that a successor needs
 ///        └──── control socket of each: `ControlMessage`; its end tells that the keeper is dead
 ///
-/// It unmounts if the worker cannot be replaced: before Linux 6.9, with `--scope=signals`, or after too many deaths.
+/// It unmounts if the worker cannot be replaced: before Linux 6.9, or after too many deaths.
 ///
 /// With `--scope=signals` the main mount lies over `.pulse`, and `KeeperMounts` has the others.
 ///
@@ -39,7 +39,7 @@ package struct Keeper: ~Copyable {
     /// The keeper's end of the socket of `DescriptorStore`.
     let store: OwnedDescriptor
     /// What workers have given it to keep, by key.
-    var kept: [UInt64: SharedDescriptor] = [:]
+    var kept: [DescriptorStore.Key: SharedDescriptor] = [:]
     var worker: WorkerProcess
     /// Nil if there is none: it could not be started, or the worker cannot be replaced.
     var standby: WorkerProcess?
@@ -52,6 +52,8 @@ package struct Keeper: ~Copyable {
     var hangWatch = HangWatch()
     /// When to look for hanging threads.
     var nextLook = ContinuousClock.now + HangWatch.interval
+    /// Whether the worker has closed its end of `WorkerProcess.channel`.
+    var channelHasEnded = false
     /// Whether another keeper has mounted.
     var isAdopted = false
     /// What workers run: this program, or one that replaces it.
@@ -99,17 +101,15 @@ package struct Keeper: ~Copyable {
         let (entry, superblock) = (mounted.entry, mounted.superblock)
         let connection = mounted.connection
         do {
-            let channels = options.scope == .signals ? try KeeperChannel.pair() : nil
             let inheritance = Inheritance(
                 town: town, options: options, connection: connection.rawValue, root: root.rawValue,
                 journal: memory.rawValue, state: state.descriptor, workersStore: workersStore, lock: lock,
-                secret: secret?.descriptor.rawValue,
-                channel: channels?.workers.descriptor)
+                secret: secret?.descriptor.rawValue)
             let worker = try WorkerProcess(inheritance, isStandby: false)
             let backing = BackingTree(takingOwnershipOf: root)
-            let signalMounts = channels.map {
-                KeeperMounts(of: town, options: options, backing: backing, channel: $0.keepers, log: log)
-            }
+            let signalMounts =
+                options.scope == .signals
+                ? KeeperMounts(of: town, options: options, backing: backing, log: log) : nil
             return Keeper(
                 log: log, entry: entry, backing: backing, signalMounts: signalMounts,
                 journal: try Journal(takingOwnershipOf: memory), state: state, connection: connection,
@@ -197,7 +197,6 @@ package struct Keeper: ~Copyable {
         } else if signalMounts == nil {
             probe.start(entry.path)
         }
-        var hasChannel = signalMounts != nil
         var isAttached = true
         let limit = ContinuousClock.now + Self.answerLimit
         while true {
@@ -205,7 +204,7 @@ package struct Keeper: ~Copyable {
                 pollfd(fd: worker.exited, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: isReady ? -1 : probe.answered.descriptor, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: hasChannel ? signalMounts?.descriptor ?? -1 : -1, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: channelHasEnded ? -1 : worker.channel?.descriptor ?? -1, events: Int16(POLLIN), revents: 0),
                 // Any change of the mount table: proc(5), "/proc/PID/mounts".
                 pollfd(fd: isAttached ? mountTable.rawValue : -1, events: Int16(POLLPRI), revents: 0),
                 pollfd(fd: standby?.exited ?? -1, events: Int16(POLLIN), revents: 0),
@@ -214,7 +213,9 @@ package struct Keeper: ~Copyable {
             let nextDeadline = [keptMount.deadline, isAttached ? nextLook : nil].compactMap(\.self).min()
             let isAnswered = poll(&questions, until: isReady ? nextDeadline : limit)
             if isReady, isAttached, nextLook <= .now { replaceHangingWorker() }
-            if let deadline = keptMount.deadline, deadline <= .now { keptMount.update(kept) }
+            if let deadline = keptMount.deadline, deadline <= .now {
+                keptMount.update(kept, signalMounts?.all ?? [])
+            }
             if questions[0].revents != 0 {
                 let status = worker.wait()
                 if isReady, isAttached, replaceWorker(status) { continue }
@@ -231,15 +232,16 @@ package struct Keeper: ~Copyable {
                     upgrade(to: received.sender)
                 }
             }
-            if questions[3].revents != 0, let signalMounts {
-                switch signalMounts.receive() {
+            if questions[3].revents != 0, let signalMounts, let channel = worker.channel {
+                keptMount.noteChange()
+                switch signalMounts.receive(from: channel) {
                 case .nothing: break
                 case .ready: probe.start(entry.path)
                 case .failed(let failure):
                     ready(.failure(failure))
                     isReady = true
                     end()
-                case .hasEnded: hasChannel = false
+                case .hasEnded: channelHasEnded = true
                 }
             }
             if questions[2].revents != 0 {
@@ -250,7 +252,7 @@ package struct Keeper: ~Copyable {
                 } else {
                     log.info("mounted", metadata: ["town": "\(entry.town)", "worker": "\(worker.pid)"])
                     ready(.success(()))
-                    if signalMounts == nil { keptMount.keep(inheritance) }
+                    keptMount.keep(inheritance)
                     startStandby()
                 }
             }

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Linux
 import SystemPackage
@@ -23,16 +22,20 @@ final class KeeperChannel: Sendable {
 
     /// From the keeper.
     private enum Answer: UInt8 {
-        /// With the connection, after a request to mount.
+        /// After a request to mount, with the connection and the state.
         case done
         /// The text is the reason.
         case refused
+        /// A mount that an earlier worker has served, with the descriptors of `DirectoryMount`.
+        case inherited
+        /// There are no more of these.
+        case noMore
     }
 
     private struct Message {
         let kind: UInt8
         let text: [UInt8]
-        let descriptor: SharedDescriptor?
+        let descriptors: [SharedDescriptor]
     }
 
     private static let maximumSize = 64 << 10
@@ -52,7 +55,7 @@ final class KeeperChannel: Sendable {
         )
     }
 
-    /// For poll(2).
+    /// For poll(2), and for another process.
     var descriptor: CInt { socket.rawValue }
 
     // MARK: In the worker
@@ -61,22 +64,46 @@ final class KeeperChannel: Sendable {
         try send(request.rawValue, text)
     }
 
-    /// Has the keeper mount on a directory, and waits for the connection.
+    /// Why the keeper did not mount a directory.
+    enum Refusal: Error {
+        case refused(String)
+        /// The keeper has died.
+        case keeperEnded
+    }
+
+    /// Has the keeper mount on a directory, and waits for that.
     ///
     /// - Parameter directory: Open.
-    func mount(_ path: [UInt8], _ directory: CInt) throws -> SharedDescriptor {
-        try send(Request.mount.rawValue, path, with: directory)
-        guard let answer = try receive() else { throw Failure("the keeper has ended") }
-        guard answer.kind == Answer.done.rawValue, let connection = answer.descriptor else {
-            throw Failure(String(decoding: answer.text, as: UTF8.self))
+    func mount(_ path: [UInt8], _ directory: SharedDescriptor) throws(Refusal) -> DirectoryMount {
+        do throws(Errno) {
+            try send(Request.mount.rawValue, path, with: [directory.rawValue])
+        } catch {
+            throw .keeperEnded
         }
-        return connection
+        guard let answer = try? receive() else { throw .keeperEnded }
+        guard answer.kind == Answer.done.rawValue,
+            let mount = try? DirectoryMount([directory] + answer.descriptors)
+        else { throw .refused(String(decoding: answer.text, as: UTF8.self)) }
+        return mount
     }
 
     /// Has the keeper unmount a directory, and waits: until then the directory's new path leads into the mount, too.
-    func unmount(_ path: [UInt8]) throws(Errno) {
-        try send(.unmount, path)
-        _ = try receive()
+    ///
+    /// - Throws: `keeperEnded`.
+    func unmount(_ path: [UInt8]) throws(Refusal) {
+        guard (try? send(.unmount, path)) != nil, let answer = try? receive(), answer.kind == Answer.done.rawValue
+        else {
+            throw .keeperEnded
+        }
+    }
+
+    /// The mounts that an earlier worker has served.
+    func inheritedMounts() throws(Errno) -> [DirectoryMount] {
+        var mounts: [DirectoryMount] = []
+        while let message = try receive(), message.kind == Answer.inherited.rawValue {
+            mounts.append(try DirectoryMount(message.descriptors))
+        }
+        return mounts
     }
 
     // MARK: In the keeper
@@ -84,35 +111,35 @@ final class KeeperChannel: Sendable {
     /// The next request, its text, and the directory that came with it; nil at the end.
     func request() throws(Errno) -> (Request, text: [UInt8], directory: SharedDescriptor?)? {
         guard let message = try receive(), let request = Request(rawValue: message.kind) else { return nil }
-        return (request, message.text, message.descriptor)
+        return (request, message.text, message.descriptors.first)
     }
 
-    /// - Parameter connection: -1 after a request to unmount.
-    func confirm(with connection: CInt = -1) throws(Errno) {
-        try send(Answer.done.rawValue, [], with: connection)
+    /// - Parameter mount: After a request to mount.
+    func confirm(_ mount: DirectoryMount? = nil) throws(Errno) {
+        let descriptors = mount.map { Array($0.descriptors.dropFirst()) } ?? []
+        try send(Answer.done.rawValue, [], with: descriptors)
     }
 
     func refuse(_ reason: String) throws(Errno) {
         try send(Answer.refused.rawValue, Array(reason.utf8))
     }
 
+    /// Tells a worker what earlier ones have served.
+    func send(inherited mounts: [DirectoryMount]) throws(Errno) {
+        for mount in mounts { try send(Answer.inherited.rawValue, [], with: mount.descriptors) }
+        try send(Answer.noMore.rawValue, [])
+    }
+
     // MARK: Messages
 
-    private func send(_ kind: UInt8, _ text: [UInt8], with descriptor: CInt = -1) throws(Errno) {
-        let bytes = [kind] + text
-        _ = try retryingInterrupts {
-            clinux_send_message(socket.rawValue, bytes, min(bytes.count, Self.maximumSize), descriptor)
-        }
+    private func send(_ kind: UInt8, _ text: [UInt8], with descriptors: [CInt] = []) throws(Errno) {
+        try sendMessage(Array(([kind] + text).prefix(Self.maximumSize)), with: descriptors, to: socket.rawValue)
     }
 
     /// Nil at the end.
     private func receive() throws(Errno) -> Message? {
-        var bytes = [UInt8](repeating: 0, count: Self.maximumSize)
-        var descriptor: CInt = -1
-        let count = try retryingInterrupts {
-            clinux_receive_message(socket.rawValue, &bytes, bytes.count, &descriptor)
-        }
-        let received = descriptor == -1 ? nil : SharedDescriptor(OwnedDescriptor(takingOwnershipOf: descriptor))
-        return count == 0 ? nil : Message(kind: bytes[0], text: Array(bytes[1..<count]), descriptor: received)
+        let (bytes, descriptors) = try receiveMessage(ofAtMost: Self.maximumSize, from: socket.rawValue)
+        guard let kind = bytes.first else { return nil }
+        return Message(kind: kind, text: Array(bytes.dropFirst()), descriptors: descriptors)
     }
 }

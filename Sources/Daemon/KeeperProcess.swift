@@ -62,12 +62,15 @@ package enum KeeperProcess {
     /// Starts a keeper in place of one that has died, from the worker.
     ///
     /// The parameters are those of `Inheritance.keeperDescriptors`.
-    static func replace(_ inheritance: Inheritance, control: CInt, store: CInt) throws(Errno) {
+    static func replace(
+        _ inheritance: Inheritance, control: CInt, channel: CInt?, store: CInt, mounts: [DirectoryMount]
+    ) throws(Errno) {
         let starter = try ChildProcess.spawn(
             "/proc/self/exe",
             Inheritance.keeperArguments(
-                of: inheritance.town, inheritance.options, adopting: getpid(), isStarter: true),
-            descriptors: inheritance.keeperDescriptors(control: control, store: store),
+                of: inheritance.town, inheritance.options, adopting: getpid(), mounts: mounts.count, isStarter: true),
+            descriptors: inheritance.keeperDescriptors(
+                control: control, channel: channel, store: store, mounts: mounts),
             isDetached: true, environment: ChildProcess.withoutBacktrace)
         guard starter.wait() == 0 else { throw .noChildProcess }
     }
@@ -75,26 +78,30 @@ package enum KeeperProcess {
     /// Starts a keeper in place of one that has died, from a process that ends then.
     ///
     /// So the keeper gets the service manager for a parent, which does not notice the end of another process's child.
-    package static func startAdopting(_ worker: pid_t, of town: String, options: MountOptions) throws -> Never {
-        let descriptors = (InheritedDescriptor.connection...InheritedDescriptor.workersStore).map {
-            ChildProcess.Descriptor.inherited($0)
-        }
+    package static func startAdopting(
+        _ worker: pid_t, of town: String, mounts: Int, options: MountOptions
+    ) throws -> Never {
+        let end = InheritedDescriptor.mounts + CInt(mounts) * DirectoryMount.descriptorCount
+        let descriptors = (InheritedDescriptor.connection..<end).map { ChildProcess.Descriptor.inherited($0) }
         _ = try ChildProcess.spawn(
-            "/proc/self/exe", Inheritance.keeperArguments(of: town, options, adopting: worker),
+            "/proc/self/exe", Inheritance.keeperArguments(of: town, options, adopting: worker, mounts: mounts),
             descriptors: [.null, .null, .inherited(2)] + descriptors, isDetached: true,
             environment: ChildProcess.withoutBacktrace)
         _exit(ExitStatus.success.rawValue)
     }
 
     /// Is the keeper that `replace` has started.
-    package static func runAdopting(_ worker: pid_t, of town: String, options: MountOptions) throws -> Never {
+    package static func runAdopting(
+        _ worker: pid_t, of town: String, mounts: Int, options: MountOptions
+    ) throws -> Never {
         clinux_name_this_thread("pulsefs-keeper")
         // As a service, this is its main process now.
         ServiceManager.notify("MAINPID=\(getpid())")
         // It may have been unmounted meanwhile.
-        guard let keeper = try Keeper.adopt(town, worker: worker, options: options, log: Log.logger("keeper")) else {
-            Glibc.exit(ExitStatus.success.rawValue)
-        }
+        guard
+            let keeper = try Keeper.adopt(
+                town, worker: worker, mounts: mounts, options: options, log: Log.logger("keeper"))
+        else { Glibc.exit(ExitStatus.success.rawValue) }
         Glibc.exit(keeper.run { _ in }.rawValue)
     }
 

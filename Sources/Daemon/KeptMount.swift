@@ -11,13 +11,27 @@ struct KeptMount {
         static let journal = "journal"
         static let state = "state"
         static let unlinked = "unlinked-"
+        static let directory = "directory-"
+
+        static func unlinked(_ key: DescriptorStore.Key) -> String { "\(unlinked)\(key.mount)-\(key.inode)" }
+
+        /// One of the descriptors of a `DirectoryMount`.
+        static func directory(_ mount: UInt64, _ index: Int) -> String { "\(directory)\(mount)-\(index)" }
+
+        /// The numbers of such a name.
+        static func numbers(_ name: String, after prefix: String) -> (UInt64, UInt64)? {
+            let parts = name.dropFirst(prefix.count).split(separator: "-").compactMap { UInt64($0) }
+            return name.hasPrefix(prefix) && parts.count == 2 ? (parts[0], parts[1]) : nil
+        }
     }
 
     private static let delay: Duration = .seconds(1)
 
     /// The connection's name tells it from that of another mount of the town.
     private let connection: String
-    private var unlinked: Set<UInt64> = []
+    private var unlinked: Set<DescriptorStore.Key> = []
+    /// Mounts over directories, by number.
+    private var directories: Set<UInt64> = []
     /// When `update` is to be called; nil if nothing has changed.
     private(set) var deadline: ContinuousClock.Instant?
 
@@ -44,19 +58,35 @@ struct KeptMount {
 
     /// Sends what has changed.
     ///
-    /// - Parameter kept: What the worker has given the keeper to keep, by key.
-    mutating func update(_ kept: [UInt64: SharedDescriptor]) {
+    /// - Parameters:
+    ///   - kept: What the worker has given the keeper to keep, by key.
+    ///   - mounts: The mounts over directories.
+    mutating func update(_ kept: [DescriptorStore.Key: SharedDescriptor], _ mounts: [DirectoryMount]) {
         deadline = nil
-        for key in unlinked where kept[key] == nil { ServiceManager.drop("\(Name.unlinked)\(key)") }
+        for key in unlinked where kept[key] == nil { ServiceManager.drop(Name.unlinked(key)) }
         for (key, descriptor) in kept where !unlinked.contains(key) {
-            ServiceManager.keep(descriptor.rawValue, as: "\(Name.unlinked)\(key)")
+            ServiceManager.keep(descriptor.rawValue, as: Name.unlinked(key))
         }
         unlinked = Set(kept.keys)
+        let current = Set(mounts.map(\.number))
+        for number in directories.subtracting(current) { Self.directoryNames(number).forEach(ServiceManager.drop) }
+        for mount in mounts where !directories.contains(mount.number) {
+            for (name, descriptor) in zip(Self.directoryNames(mount.number), mount.descriptors) {
+                ServiceManager.keep(descriptor, as: name)
+            }
+        }
+        directories = current
+    }
+
+    private static func directoryNames(_ mount: UInt64) -> [String] {
+        (0..<Int(DirectoryMount.descriptorCount)).map { Name.directory(mount, $0) }
     }
 
     /// Has the service manager drop everything, because the mount ends.
     func dropAll() {
-        let names = [connection, Name.root, Name.journal, Name.state] + unlinked.map { "\(Name.unlinked)\($0)" }
+        let names =
+            [connection, Name.root, Name.journal, Name.state] + unlinked.map(Name.unlinked)
+            + directories.flatMap(Self.directoryNames)
         names.forEach(ServiceManager.drop)
     }
 
@@ -67,7 +97,9 @@ struct KeptMount {
         let journal: SharedDescriptor
         let state: SharedDescriptor
         /// By the keys of `DescriptorStore`.
-        let unlinked: [UInt64: SharedDescriptor]
+        let unlinked: [DescriptorStore.Key: SharedDescriptor]
+        /// The mounts over directories.
+        let directories: [DirectoryMount]
         private let names: [String]
 
         /// - Returns: nil if some are missing.
@@ -77,11 +109,19 @@ struct KeptMount {
             else { return nil }
             self.connection = connection.value
             (self.root, self.journal, self.state) = (root, journal, state)
-            var unlinked: [UInt64: SharedDescriptor] = [:]
-            for (name, descriptor) in taken where name.hasPrefix(Name.unlinked) {
-                if let key = UInt64(name.dropFirst(Name.unlinked.count)) { unlinked[key] = descriptor }
+            var unlinked: [DescriptorStore.Key: SharedDescriptor] = [:]
+            var numbers: Set<UInt64> = []
+            for (name, descriptor) in taken {
+                if let (mount, inode) = Name.numbers(name, after: Name.unlinked) {
+                    unlinked[DescriptorStore.Key(mount: mount, inode: inode)] = descriptor
+                } else if let (mount, _) = Name.numbers(name, after: Name.directory) {
+                    numbers.insert(mount)
+                }
             }
             self.unlinked = unlinked
+            directories = numbers.compactMap { number in
+                try? DirectoryMount(KeptMount.directoryNames(number).compactMap { taken[$0] })
+            }
             names = Array(taken.keys)
         }
 

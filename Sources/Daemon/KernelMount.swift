@@ -93,11 +93,10 @@ package enum KernelMount {
             throw Failure("cannot run fusermount3: \(error)")
         }
         guard outcome.status == 0 else { throw Failure("cannot mount on \(path): \(outcome.errors)") }
-        var byte: UInt8 = 0
-        var received: CInt = -1
-        _ = clinux_receive_message(ours.rawValue, &byte, 1, &received)
-        guard received >= 0 else { throw Failure("fusermount3 mounted \(path) but returned no descriptor.") }
-        let connection = OwnedDescriptor(takingOwnershipOf: received)
+        guard let received = try? receiveMessage(ofAtMost: 1, from: ours.rawValue).descriptors.first else {
+            throw Failure("fusermount3 mounted \(path) but returned no descriptor.")
+        }
+        let connection = try OwnedDescriptor(duplicating: received.rawValue)
         guard let entry = try MountTable().pulsefs(at: path) else {
             _ = try? runFusermount(["-u", "-z", "--", path])
             throw Failure("\(path) was mounted, but is not in the mount table; was it renamed?")

@@ -20,8 +20,8 @@ package enum ServiceManager {
     ///
     /// Does nothing if it is not present.
     ///
-    /// - Parameter descriptor: Sent with the message; -1 for none.
-    static func notify(_ state: String, descriptor: CInt = -1) {
+    /// - Parameter descriptors: Sent with the message.
+    static func notify(_ state: String, with descriptors: [CInt] = []) {
         guard let path = getenv(socketVariable).map({ String(cString: $0) }), let first = path.first else { return }
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
@@ -38,7 +38,7 @@ package enum ServiceManager {
             address.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(socket.rawValue, $0, size) == 0 }
         }
         guard isConnected else { return }
-        _ = try? retryingInterrupts { clinux_send_message(socket.rawValue, state, state.utf8.count, descriptor) }
+        try? sendMessage(Array(state.utf8), with: descriptors, to: socket.rawValue)
     }
 
     // MARK: Descriptors
@@ -46,7 +46,7 @@ package enum ServiceManager {
     /// Has it keep a descriptor, for the time after all processes of the service have died.
     static func keep(_ descriptor: CInt, as name: String) {
         // Without FDPOLL=0 it refuses descriptors that poll(2) does not accept: those with O_PATH.
-        notify("FDSTORE=1\nFDPOLL=0\nFDNAME=\(name)", descriptor: descriptor)
+        notify("FDSTORE=1\nFDPOLL=0\nFDNAME=\(name)", with: [descriptor])
     }
 
     static func drop(_ name: String) { notify("FDSTOREREMOVE=1\nFDNAME=\(name)") }

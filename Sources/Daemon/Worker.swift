@@ -23,6 +23,11 @@ package final class Worker: Sendable {
     private let secret: RedisSecret?
     private let state: SharedState
     private let descriptors: DescriptorStore
+    /// The mounts over directories that an earlier worker has served.
+    private let inheritedMounts: [DirectoryMount]
+    /// With --scope=signals.
+    private let channel: KeeperChannel?
+    private let signalMountServer = Mutex<SignalMountServer?>(nil)
     /// This process's end of the control socket.
     private let control: Mutex<SharedDescriptor>
     private let log: Logger
@@ -72,13 +77,20 @@ package final class Worker: Sendable {
         try RedisSecret.keepOutOfCores()
         let memory = try SharedMemory(
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.state))
-        var kept: [UInt64: SharedDescriptor] = [:]
+        var kept: [DescriptorStore.Key: SharedDescriptor] = [:]
         let control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.control))
         try SharedState.check(memory)
+        let channel =
+            options.scope == .signals
+            ? KeeperChannel(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.channel)) : nil
         if isStandby {
             kept = Self.waitForDeath(of: control)
             clinux_name_this_thread("pulsefs-worker")
+            inheritedMounts = try channel?.inheritedMounts() ?? []
+        } else {
+            inheritedMounts = []
         }
+        self.channel = channel
         self.control = Mutex(control)
         descriptors = DescriptorStore(
             takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.store), inheriting: kept)
@@ -111,10 +123,9 @@ package final class Worker: Sendable {
     /// Exits with the keeper.
     ///
     /// - Returns: What earlier workers have given the keeper to keep.
-    private static func waitForDeath(of control: SharedDescriptor) -> [UInt64: SharedDescriptor] {
-        // Ready.
-        DescriptorStore.send(0, -1, to: control.rawValue)
-        var kept: [UInt64: SharedDescriptor] = [:]
+    private static func waitForDeath(of control: SharedDescriptor) -> [DescriptorStore.Key: SharedDescriptor] {
+        DescriptorStore.send(DescriptorStore.signal, nil, to: control.rawValue)
+        var kept: [DescriptorStore.Key: SharedDescriptor] = [:]
         while true {
             guard let (key, descriptor) = DescriptorStore.receiveNext(from: control.rawValue) else {
                 _exit(ExitStatus.success.rawValue)
@@ -130,7 +141,7 @@ package final class Worker: Sendable {
             version: version, keeper: SharedState.keeper(in: state.memory), scope: options.scope.rawValue,
             mountTime: state.mountTime,
             takeovers: SharedState.workers(in: state.memory))
-        guard options.scope == .town else { return try runSignalMounts(status) }
+        if let channel { return try runSignalMounts(status, over: channel) }
         let fileSystem = try TownFileSystem(town, state: state) { [self] in
             var status = status
             status.keeper = SharedState.keeper(in: state.memory)
@@ -157,18 +168,20 @@ package final class Worker: Sendable {
     }
 
     /// Serves `.pulse`, and directories that the keeper mounts for us, until `.pulse` is unmounted.
-    private func runSignalMounts(_ status: TownStatus.Server) throws -> Never {
-        let server = Mutex<SignalMountServer?>(nil)
-        let signalMounts = SignalMounts(of: town) {
+    private func runSignalMounts(_ status: TownStatus.Server, over channel: KeeperChannel) throws -> Never {
+        let mountpoints = inheritedMounts.map { (path: $0.path, directory: $0.directory) }
+        let signalMounts = try SignalMounts(of: town, state: state, over: mountpoints) { [self] in
             var status = status
-            status.coverage = server.withLock { $0 }?.coverage ?? ([], [])
+            status.keeper = SharedState.keeper(in: state.memory)
+            status.coverage = signalMountServer.withLock { $0 }?.coverage ?? ([], [])
             return status
         }
-        let session = try Session(takingOwnershipOf: InheritedDescriptor.connection, serving: signalMounts.pulse)
-        let channel = KeeperChannel(
-            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.channel))
-        let started = try SignalMountServer(of: signalMounts, over: channel, log: log)
-        server.withLock { $0 = started }
+        let session = try Session(
+            takingOwnershipOf: InheritedDescriptor.connection, serving: signalMounts.pulse,
+            state: state.connection())
+        let started = try SignalMountServer(of: signalMounts, keeping: descriptors, over: channel, log: log)
+        signalMountServer.withLock { $0 = started }
+        started.adopt(inheritedMounts)
         _ = try Thread(named: "control") { self.obeyKeeper(serving: signalMounts) }
         try mirror?.start(mirroring: town.liveness, receiver: signalMounts)
         let patterns = try options.patterns()
@@ -231,7 +244,7 @@ package final class Worker: Sendable {
                 ControlMessage.invalidate.send(to: control)
             case .share?:
                 detachedLock.withLock { $0 = try? TownLock.detached.hold(in: InheritedDescriptor.root) }
-            case .keepAgain?: (fileSystem as? TownFileSystem)?.keepDescriptorsAgain()
+            case .keepAgain?: fileSystem.keepDescriptorsAgain()
             case .finish?: end()
             case nil:
                 if replaceKeeper(serving: fileSystem) { continue }
@@ -245,9 +258,11 @@ package final class Worker: Sendable {
     ///
     /// - Returns: False if this mount cannot have another one, or is gone.
     private func replaceKeeper(serving fileSystem: any DetachableFileSystem) -> Bool {
-        guard let fileSystem = fileSystem as? TownFileSystem, let mount else { return false }
+        guard let mount else { return false }
         do throws(Errno) {
             guard try MountTable().current(mount) != nil else { return false }
+            let server = signalMountServer.withLock { $0 }
+            let channels = try server.map { _ throws(Errno) in try KeeperChannel.pair() }
             let control = try DescriptorPair.messages()
             let (keepersControl, ownControl) = (SharedDescriptor(control.0), SharedDescriptor(control.1))
             let store = try DescriptorPair.messages()
@@ -256,11 +271,13 @@ package final class Worker: Sendable {
                 town: path, options: options, connection: InheritedDescriptor.connection,
                 root: InheritedDescriptor.root, journal: InheritedDescriptor.journal,
                 state: InheritedDescriptor.state, workersStore: ownStore, lock: lock,
-                secret: secret?.descriptor.rawValue, channel: nil)
+                secret: secret?.descriptor.rawValue)
             try KeeperProcess.replace(
-                inheritance, control: keepersControl.rawValue, store: keepersStore.rawValue)
+                inheritance, control: keepersControl.rawValue, channel: channels?.keepers.descriptor,
+                store: keepersStore.rawValue, mounts: server?.mounts ?? [])
             descriptors.replaceSocket(with: ownStore)
             fileSystem.keepDescriptorsAgain()
+            if let channels { server?.replaceChannel(with: channels.workers) }
             self.control.withLock { $0 = ownControl }
             return true
         } catch {

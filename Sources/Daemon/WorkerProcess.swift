@@ -7,6 +7,8 @@ import TownFS
 /// A worker as its keeper sees it: one that serves, or a standby that can replace it.
 final class WorkerProcess: Sendable {
     let control: SharedDescriptor
+    /// With --scope=signals.
+    let channel: KeeperChannel?
     private let process: ChildProcess
     private let isReady = Mutex(false)
 
@@ -17,18 +19,25 @@ final class WorkerProcess: Sendable {
         let sockets = try DescriptorPair.messages()
         control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.0))
         let workersEnd = OwnedDescriptor(takingOwnershipOf: sockets.1)
+        let channels = inheritance.options.scope == .signals ? try KeeperChannel.pair() : nil
+        channel = channels?.keepers
         process = try ChildProcess.spawn(
             program, inheritance.workerArguments(isStandby: isStandby),
-            descriptors: inheritance.workerDescriptors(control: workersEnd.rawValue),
+            descriptors: inheritance.workerDescriptors(
+                control: workersEnd.rawValue, channel: channels?.workers.descriptor),
             environment: ChildProcess.withoutBacktrace)
+        withExtendedLifetime(channels) {}
     }
 
     /// A worker that an earlier keeper has started.
     ///
-    /// - Parameter control: This keeper's end of the control socket.
+    /// - Parameters:
+    ///   - control: This keeper's end of the control socket.
+    ///   - channel: With --scope=signals.
     /// - Throws: ESRCH if it has ended.
-    init(adopting pid: pid_t, control: SharedDescriptor) throws(Errno) {
+    init(adopting pid: pid_t, control: SharedDescriptor, channel: KeeperChannel?) throws(Errno) {
         self.control = control
+        self.channel = channel
         process = try ChildProcess(adopting: pid)
     }
 
@@ -54,10 +63,14 @@ final class WorkerProcess: Sendable {
 
     /// Has a standby take over.
     ///
-    /// - Parameter kept: What earlier workers have given the keeper to keep.
-    func serve(inheriting kept: [UInt64: SharedDescriptor]) {
+    /// - Parameters:
+    ///   - kept: What earlier workers have given the keeper to keep.
+    ///   - mounts: The mounts over directories that they have served.
+    func serve(inheriting kept: [DescriptorStore.Key: SharedDescriptor], _ mounts: [DirectoryMount] = []) {
         for (key, descriptor) in kept { DescriptorStore.send(key, descriptor.rawValue, to: control.rawValue) }
-        DescriptorStore.send(0, -1, to: control.rawValue)
+        DescriptorStore.send(DescriptorStore.signal, nil, to: control.rawValue)
+        // Fails only if it has died, which is noticed in another way.
+        try? channel?.send(inherited: mounts)
     }
 
     /// Waits for the end and reaps the process; see `ChildProcess.wait`.

@@ -10,12 +10,13 @@ struct KeeperCommand: ParsableCommand {
 
     @OptionGroup var options: MountOptions
     @Option(help: "The pid of a worker whose keeper has died.") var adopt: Int32?
+    @Option(help: "How many mounts over directories it has handed over.") var mounts = 0
     @Flag(help: "Start that keeper in another process, and end.") var start = false
     @Argument var town: String
 
     func run() throws {
-        if let adopt, start { try KeeperProcess.startAdopting(adopt, of: town, options: options) }
-        if let adopt { try KeeperProcess.runAdopting(adopt, of: town, options: options) }
+        if let adopt, start { try KeeperProcess.startAdopting(adopt, of: town, mounts: mounts, options: options) }
+        if let adopt { try KeeperProcess.runAdopting(adopt, of: town, mounts: mounts, options: options) }
         try KeeperProcess.run(town, options: options)
     }
 }

@@ -24,7 +24,7 @@ struct Upgrade: ParsableCommand {
         guard let former = try TownAnswer.status(of: mount).get(from: mount) else {
             throw Failure("this version does not understand the status of \(town).", .couldNotTell)
         }
-        guard former.scope == MountScope.town.rawValue, former.stateFormat == SharedState.format else {
+        guard former.stateFormat == SharedState.format else {
             throw Failure(
                 "version \(PulseFS.version) cannot take over \(town) from version \(former.version): unmount it, and "
                     + "mount it again.")

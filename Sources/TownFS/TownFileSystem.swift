@@ -23,18 +23,14 @@ package final class TownFileSystem: HandleFileSystem {
             handles: records)
         self.tree = tree
         pulse = PulseFileSystem(
-            of: town, signals: signals, files: tree.files, directories: tree.directories, treeCounts: { tree.counts },
-            server: server)
-        if let records { pulse.restore(records) }
+            of: town, signals: signals, generation: tree.generation, records: records, files: tree.files,
+            directories: tree.directories, treeCounts: { tree.counts }, server: server)
     }
 
     package var files: HandleTable<OpenHandle> { tree.files }
     package var directories: DirectoryHandles { tree.directories }
 
     package var features: Features { tree.features }
-
-    /// The keeper has died, and another one has taken its place.
-    package func keepDescriptorsAgain() { tree.nodes.keepAgain() }
 
     package func connected(to connection: Connection) {
         tree.connected(to: connection)

@@ -128,8 +128,8 @@ import Testing
                     for client in 1...100 { pool.serve(from: pid_t(client), wasWaiting: true) }
                     return pool.threads == 4
                 })
-            // The test's thread waits for a request, and one is parked.
-            #expect(eventually { pool.threads == 2 && pool.pool.counts.parked == 1 })
+            // The test's thread waits for a request, and perhaps another one that began to wait while this one served.
+            #expect(eventually { pool.threads <= 3 && pool.pool.counts.parked == 1 })
         }
     }
 

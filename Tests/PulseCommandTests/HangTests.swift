@@ -66,7 +66,7 @@ extension ParallelEndToEnd {
         #if arch(x86_64)
             /// Waiting for a hung disk is no hang; looping is.
             @Test(
-                .townScopeOnly("with --scope=signals no worker is replaced"), .needsRoot,
+                .townScopeOnly("the mounts of signal directories do not cover the hung one"), .needsRoot,
                 .needs("python3"))
             func loopingWorkerIsReplacedAndAWaitingOneIsNot() throws {
                 try withTown { town in

@@ -7,7 +7,7 @@ extension ParallelEndToEnd {
     /// A file system inside the town hangs: its server is stopped.
     @Suite(.needs("python3")) struct HungMountTests {
         /// A worker that takes over opens no file of the hung mount before that is needed.
-        @Test(.townScopeOnly("with --scope=signals a death ends the mounts"))
+        @Test(.townScopeOnly("the mounts of signal directories do not cover the hung one"))
         func takeoverWaitsForNoHungMount() throws {
             try withTown { town in
                 let hung = try town.scratch.directory("town/hung")

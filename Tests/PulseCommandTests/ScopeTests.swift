@@ -102,20 +102,94 @@ extension ParallelEndToEnd {
             try withSignalMounts("--signal", Self.polecats) { town in
                 let path = "gastown/polecats/nux/.runtime"
                 try make(path, in: town.path)
-                let isMounted = eventually { mountpoints(of: town).contains(path) }
-                #expect(isMounted)
+                #expect(eventually { mountpoints(of: town).contains(path) })
                 #expect(try eventually { try town.status().covered?.contains(path) == true })
-                let text = KeepaliveDocument.text("gt")
-                let file = "\(town.path)/\(path)/keepalive.json"
-                try Client.write(text, to: file)
+                try Client.write(KeepaliveDocument.text("gt"), to: "\(town.path)/\(path)/keepalive.json")
                 #expect(try town.status().documents.touches == 1)
-                // After a kill, the document is written back there, too.
-                kill(try town.status().workerPid, SIGKILL)
-                #expect(eventually { !town.isMounted && town.processes.isEmpty })
-                #expect(try Client.read(file) == text)
-                #expect(!Client.exists("\(town.path)/.pulse"))
             }
         }
+
+        // MARK: Deaths
+
+        @Test func documentsAreWrittenBackInAllDirectoriesWhenTheMountEnds() throws {
+            try TownScope.$current.withValue(.signals) {
+                try withTown { town in
+                    let path = "gastown/polecats/nux/.runtime"
+                    try make(path, in: town.path)
+                    try town.mount(["--signal", Self.polecats], environment: ["PULSEFS_DEATH_LIMIT": "1"])
+                    let text = KeepaliveDocument.text("gt")
+                    let files = [town.keepalive, "\(town.path)/\(path)/keepalive.json"]
+                    for file in files { try Client.write(text, to: file) }
+                    kill(try town.status().workerPid, SIGKILL)
+                    #expect(eventually { !town.isMounted && town.processes.isEmpty })
+                    for file in files { #expect(try Client.read(file) == text) }
+                    #expect(!Client.exists("\(town.path)/.pulse"))
+                }
+            }
+        }
+
+        /// Another worker and another keeper know what was mounted at any time before.
+        @Test func allDirectoriesAreServedAfterDeaths() throws {
+            try withSignalMounts("--signal", Self.polecats) { town in
+                let names = ["nux", "ace", "max", "joe"]
+                var open: [(file: FileDescriptor, name: String)] = []
+                defer { for (file, _) in open { try? file.close() } }
+                for (round, name) in names.enumerated() {
+                    let path = "gastown/polecats/\(name)/.runtime"
+                    try make(path, in: town.path)
+                    #expect(try eventually { try town.status().covered?.contains(path) == true })
+                    let directory = "\(town.path)/\(path)"
+                    try Client.write(KeepaliveDocument.text(name), to: "\(directory)/keepalive.json")
+                    open.append((try Client.open("\(directory)/keepalive.json", O_RDONLY), name))
+                    try Client.write(name, to: "\(directory)/unlinked")
+                    open.append((try Client.open("\(directory)/unlinked", O_RDWR), name))
+                    try Client.unlink("\(directory)/unlinked")
+
+                    let before = try town.status()
+                    kill(round % 2 == 0 ? before.workerPid : before.keeperPid, SIGKILL)
+                    let isReplaced = try eventually {
+                        let now = try town.status()
+                        return now.workerPid != before.workerPid || now.keeperPid != before.keeperPid
+                    }
+                    #expect(isReplaced)
+                    #expect(try town.status().covered == before.covered)
+                    #expect(try town.status().uncovered == [])
+                    for (file, name) in open {
+                        try file.seek(offset: 0, from: .start)
+                        #expect(try Client.read(file).contains(name))
+                    }
+                    for name in names.prefix(round + 1) {
+                        let file = "\(town.path)/gastown/polecats/\(name)/.runtime/keepalive.json"
+                        #expect(try KeepaliveDocument(Client.read(file)).lastCommand == name)
+                        try Client.write(KeepaliveDocument.text(name), to: file)
+                    }
+                }
+                #expect(try town.status().documents.touches == 4 + 1 + 2 + 3 + 4)
+            }
+        }
+
+        /// A directory leaves its path while no worker looks.
+        @Test func directoryThatMovesBetweenTwoWorkersIsMountedAnew() throws {
+            try withSignalMounts(
+                "--signal", Self.polecats, prepare: { try make("gastown/polecats/nux/.runtime", in: $0) }
+            ) { town in
+                let (before, after) = ("\(town.path)/gastown/polecats/nux", "\(town.path)/gastown/polecats/ace")
+                let text = KeepaliveDocument.text("gt")
+                try Client.write(text, to: "\(before)/.runtime/keepalive.json")
+                let worker = try town.status().workerPid
+                kill(worker, SIGSTOP)
+                try Client.rename(before, to: after)
+                kill(worker, SIGKILL)
+                let covered = [".runtime", "daemon", "deacon", "gastown/polecats/ace/.runtime"]
+                #expect(try eventually { try town.status().covered == covered })
+                #expect(mountpoints(of: town) == [".pulse"] + covered)
+                #expect(try Client.read("\(after)/.runtime/keepalive.json") == text)
+                try Client.write(text, to: "\(after)/.runtime/keepalive.json")
+                #expect(try town.status().documents.touches == 2)
+            }
+        }
+
+        // MARK: More changes
 
         @Test func documentsFromBeforeADirectoryIsMountedAreKnown() throws {
             try withSignalMounts(
@@ -219,16 +293,6 @@ extension ParallelEndToEnd {
                 #expect(try town.status().documents.touches == 2)
                 let doctor = try town.pulsefs("doctor", town.path)
                 #expect(doctor.status == 1 && doctor.output.contains("daemon"), "\(doctor)")
-            }
-        }
-
-        @Test func workerEndsTheMountInOrderWhenTheKeeperDies() throws {
-            try withSignalMounts { town in
-                let text = KeepaliveDocument.text("gt")
-                try Client.write(text, to: town.keepalive)
-                kill(try town.status().keeperPid, SIGKILL)
-                #expect(eventually { !town.isMounted && town.processes.isEmpty })
-                #expect(try Client.read(town.keepalive) == text)
             }
         }
 

@@ -1,4 +1,5 @@
 import Glibc
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -8,9 +9,7 @@ extension ParallelEndToEnd {
     /// No call fails.
     ///
     /// A sixth death in a minute ends the mount, so no test kills more than four workers.
-    @Suite(
-        .townScopeOnly("with --scope=signals a death ends the mounts"), .needs("python3"), .timeLimit(.minutes(5)))
-    struct SurvivalTests {
+    @Suite(.inEachScope, .needs("python3"), .timeLimit(.minutes(5))) struct SurvivalTests {
         enum Victim: String, CaseIterable, Sendable {
             case worker, keeper
             /// Keeper and worker in turn.
@@ -98,10 +97,16 @@ extension ParallelEndToEnd {
             try withMountedTown(as: .nobody) { town in try work(in: town, killing: .both) }
         }
 
+        /// A directory in a mount.
+        private func workplace(in town: MountedTown) -> String {
+            TownScope.current == .town ? town.path : "\(town.path)/.runtime"
+        }
+
         private func work(in town: MountedTown, killing victim: Victim) throws {
             let stop = "\(town.scratch.path)/stop"
             let clients = try (1...3).map { number in
-                try Command("python3", "-c", Self.client, "\(number)", stop, in: town.path, as: town.user).start()
+                try Command("python3", "-c", Self.client, "\(number)", stop, in: workplace(in: town), as: town.user)
+                    .start()
             }
             #expect(eventually { clients.allSatisfy { $0.printed.hasPrefix("works\n") } })
             for round in 0..<4 {
@@ -185,6 +190,26 @@ extension ParallelEndToEnd {
                 let read = try reader.wait()
                 #expect(read.status == 0, "\(read)")
                 #expect(written.output.split(separator: "\n").last == read.output.split(separator: "\n").last)
+            }
+        }
+
+        /// The kernel compares the generation of an inode that it has open with that of a later lookup.
+        @Test func openFilesOfPulseOutliveLookups() throws {
+            try withMountedTown { town in
+                let pulse = "\(town.path)/.pulse"
+                let events = try Client.open("\(pulse)/events", O_RDONLY)
+                defer { try? events.close() }
+                let directory = try Client.open(pulse, O_RDONLY | O_DIRECTORY)
+                defer { try? directory.close() }
+                let worker = try town.status().workerPid
+                kill(worker, SIGKILL)
+                #expect(try eventually { try town.status().workerPid != worker })
+                for name in ["events", "alive", "runtimes"] { _ = try FileStatus("\(pulse)/\(name)") }
+                try town.touch("max")
+                var bytes = [UInt8](repeating: 0, count: 4096)
+                let count = try bytes.withUnsafeMutableBytes { try events.read(into: $0) }
+                #expect(String(decoding: bytes.prefix(count), as: UTF8.self).contains("touched"))
+                #expect(faccessat(directory.rawValue, "alive/max", F_OK, 0) == 0)
             }
         }
 
@@ -287,7 +312,7 @@ extension ParallelEndToEnd {
         }
 
         /// The mount is gone before its keeper has told the worker, which ends then.
-        @Test(.needsRoot) func keeperOfAnUnmountedTownIsNotReplaced() throws {
+        @Test(.needsRoot, .townScopeOnly("unmounts the town")) func keeperOfAnUnmountedTownIsNotReplaced() throws {
             try withMountedTown { town in
                 try Client.write("text", to: "\(town.path)/file")
                 let file = try Client.open("\(town.path)/file", O_RDONLY)
@@ -323,7 +348,7 @@ extension ParallelEndToEnd {
                 let other = "\(town.scratch.path)/other-pulsefs"
                 try Command("install", "-m", "755", BuiltProgram.path, other).output()
                 let stop = "\(town.scratch.path)/stop"
-                let client = try Command("python3", "-c", Self.client, "1", stop, in: town.path).start()
+                let client = try Command("python3", "-c", Self.client, "1", stop, in: workplace(in: town)).start()
                 #expect(eventually { client.printed.hasPrefix("works\n") })
                 let status = try town.status()
                 let upgrade = try Command(other, "upgrade", town.path).run()

@@ -164,24 +164,25 @@ import Testing
 
     /// The keeper's side of descriptors of files without a name.
     @Test func descriptorsAreKeptUntilDropped() throws {
+        let (five, six) = (DescriptorStore.Key(mount: 1, inode: 5), DescriptorStore.Key(mount: 1, inode: 6))
         let sockets = try DescriptorPair.messages()
         let keeper = OwnedDescriptor(takingOwnershipOf: sockets.0)
         let store = DescriptorStore(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: sockets.1), inheriting: [:])
         let file = Descriptor(try OwnedDescriptor(opening: "/proc/self/exe", in: AT_FDCWD, O_PATH))
-        store.keep(file, as: 5)
-        store.drop(6)
+        store.keep(file, as: five)
+        store.drop(six)
         let kept = try #require(DescriptorStore.receive(from: keeper.rawValue))
-        #expect(kept.key == 5)
+        #expect(kept.key == five)
         let descriptor = try #require(kept.descriptor)
         #expect(try FileStatus(of: descriptor.rawValue).st_ino == FileStatus(of: file.rawValue).st_ino)
         let dropped = try #require(DescriptorStore.receive(from: keeper.rawValue))
-        #expect(dropped.key == 6 && dropped.descriptor == nil)
+        #expect(dropped.key == six && dropped.descriptor == nil)
         #expect(DescriptorStore.receive(from: keeper.rawValue) == nil)
         let other = try DescriptorPair.messages()
         let successor = DescriptorStore(
-            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: other.0), inheriting: [5: descriptor])
+            takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: other.0), inheriting: [five: descriptor])
         _ = OwnedDescriptor(takingOwnershipOf: other.1)
-        #expect(successor.remove(5) != nil)
-        #expect(successor.remove(5) == nil)
+        #expect(successor.remove(five) != nil)
+        #expect(successor.remove(five) == nil)
     }
 }

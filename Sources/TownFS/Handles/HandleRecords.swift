@@ -54,6 +54,8 @@ final class HandleRecords: Sendable {
         var free: [UInt32] = []
     }
 
+    /// See `SharedState.mount`.
+    private let mount: UInt64
     private let memory: SharedMemory
     // because `memory` keeps it mapped; a record is written to by the owner of its handle, and each word at once.
     private nonisolated(unsafe) let base: UnsafeMutableRawPointer
@@ -66,8 +68,9 @@ final class HandleRecords: Sendable {
     let firstHandle: UInt64
 
     /// - Parameter start: The offset of `size` bytes: all zero for a new mount.
-    init(in memory: SharedMemory, at start: Int) {
+    init(in memory: SharedMemory, at start: Int, mount: UInt64 = 0) {
         self.memory = memory
+        self.mount = mount
         // because a section is not empty.
         base = memory[start, Self.size].baseAddress!
         let count = Int(clinux_load_acquire(base.assumingMemoryBound(to: UInt64.self)))
@@ -83,6 +86,9 @@ final class HandleRecords: Sendable {
         clinux_store_release(processes, processes.pointee + 1)
         state.withLock { $0 = State(count: count, free: free) }
     }
+
+    /// What other state of a handle is saved under.
+    func key(of handle: FileHandle) -> HandleKey { HandleKey(mount: mount, handle: handle.rawValue) }
 
     private func record(_ slot: UInt32) -> UnsafeMutableRawPointer {
         base + Self.headSize + Int(slot) * Self.recordSize
@@ -142,6 +148,12 @@ final class HandleRecords: Sendable {
     }
 }
 
+/// A handle in the log of a town, whose mounts number their handles alike.
+struct HandleKey: Hashable {
+    let mount: UInt64
+    let handle: UInt64
+}
+
 /// The record of one handle.
 ///
 /// Does nothing without a successor.
@@ -156,10 +168,10 @@ package struct HandleRecord: Sendable {
         self.records = records
     }
 
-    func set(_ ioMode: OpenReply.IOMode) { store(ioMode.word, at: 32) }
+    /// What other state of the handle is saved under; nil without a successor.
+    var key: HandleKey? { slot == nil ? nil : records?.key(of: handle) }
 
-    /// Whether another process may go on with the handle.
-    var hasSuccessor: Bool { slot != nil }
+    func set(_ ioMode: OpenReply.IOMode) { store(ioMode.word, at: 32) }
 
     func set(position: UInt64) { store(position, at: 40) }
 

@@ -3,7 +3,7 @@ import Glibc
 import Linux
 import SystemPackage
 
-/// A file system that goes on serving after its mount is gone from the town's path.
+/// A file system that goes on serving after its mount is gone from the town's path, or its keeper has died.
 ///
 /// A bind mount, another mount namespace or open files may keep the kernel asking. Their users share the directory with
 /// processes that work in the plain files or in a later mount.
@@ -22,15 +22,22 @@ package protocol DetachableFileSystem: Sendable {
     /// - Parameter names: Whether cached names are invalidated, too. That needs Linux 6.1; earlier kernels would unmount
     ///   what is mounted on a name, and make working directories unreachable.
     func invalidateEverything(names: Bool)
+
+    /// The keeper has died, and another one has taken its place: it is to hold what the former one held.
+    func keepDescriptorsAgain()
 }
 
 extension TownFileSystem: DetachableFileSystem {
     package func detach() { tree.detach() }
 
     package func invalidateEverything(names: Bool) { tree.invalidateEverything(names: names) }
+
+    package func keepDescriptorsAgain() { tree.keepDescriptorsAgain() }
 }
 
 extension TreeFileSystem: DetachableFileSystem {
+    package func keepDescriptorsAgain() { nodes.keepAgain() }
+
     /// How often the kernel drops the pages of open files of a detached mount, in microseconds.
     private static let pageLifetime: UInt32 = 500_000
 

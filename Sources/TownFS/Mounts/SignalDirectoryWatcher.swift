@@ -132,6 +132,11 @@ package struct SignalDirectoryWatcher: ~Copyable {
         }
     }
 
+    /// Takes a directory for found, because it is mounted already.
+    package mutating func remember(_ path: [UInt8]) {
+        found.insert(path)
+    }
+
     /// Forgets a directory that could not be mounted or is unmounted, so that it can be found again.
     package mutating func forget(_ path: [UInt8]) {
         found.remove(path)

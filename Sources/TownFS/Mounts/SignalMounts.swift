@@ -28,26 +28,41 @@ package final class SignalMounts: Sendable {
         }
     }
 
-    /// - Parameter server: The part of `.pulse/status.json` that only the process knows.
-    package init(of town: Town, server: @escaping @Sendable () -> TownStatus.Server) {
+    /// - Parameters:
+    ///   - state: Where a successor finds what is open in `.pulse`.
+    ///   - mountpoints: The directories that a predecessor served, opened before they were mounted on.
+    ///   - server: The part of `.pulse/status.json` that only the process knows.
+    package init(
+        of town: Town, state: SharedState, over mountpoints: [(path: [UInt8], directory: SharedDescriptor)],
+        server: @escaping @Sendable () -> TownStatus.Server
+    ) throws(Errno) {
         self.town = town
+        // Before the signal files are restored, which must not ask the kernel for what this process does not serve yet.
+        for (path, directory) in mountpoints {
+            town.backing.addMountpoint(path, try OwnedDescriptor(duplicating: directory.rawValue))
+        }
         signals = SignalDirectory(rootOf: town)
+        let records = state.handles()
         pulse = PulseFileSystem(
-            of: town, signals: signals, top: .root, treeCounts: { [mounts] in mounts.counts }, server: server)
+            of: town, signals: signals, top: .root, generation: state.inodeGeneration, records: records,
+            files: HandleTable(records: records), directories: DirectoryHandles(records: records),
+            treeCounts: { [mounts] in mounts.counts }, server: server)
     }
 
-    /// Makes the file system of a directory that has just been mounted on, and reads its signal files.
+    /// Makes the file system of a directory that is mounted on, and reads its signal files.
     ///
     /// - Parameters:
     ///   - path: Relative to the town root.
     ///   - directory: Opened before mounting.
+    ///   - state: Where a successor finds what it needs. If it holds some, this is the successor.
     package func add(
-        _ path: [UInt8], takingOwnershipOf directory: consuming OwnedDescriptor
+        _ path: [UInt8], _ directory: SharedDescriptor, state: SharedState
     ) throws(Errno) -> TreeFileSystem {
-        town.backing.addMountpoint(path, directory)
+        town.backing.addMountpoint(path, try OwnedDescriptor(duplicating: directory.rawValue))
         do throws(Errno) {
             let fileSystem = try TreeFileSystem(
-                town, covering: path, root: town.backing.directory(at: path), signals: signals)
+                town, covering: path, root: town.backing.directory(at: path), signals: signals, state: state,
+                handles: state.handles())
             mounts.byPath.withLock { $0[path] = fileSystem }
             return fileSystem
         } catch {
@@ -111,5 +126,9 @@ extension SignalMounts: DetachableFileSystem {
 
     package func invalidateEverything(names: Bool) {
         for fileSystem in mounts.all { fileSystem.invalidateEverything(names: names) }
+    }
+
+    package func keepDescriptorsAgain() {
+        for fileSystem in mounts.all { fileSystem.keepDescriptorsAgain() }
     }
 }

@@ -1,4 +1,4 @@
-import CLinux
+import Fuse
 import Glibc
 import Linux
 import Synchronization
@@ -11,25 +11,50 @@ import SystemPackage
 /// The worker sends each descriptor with a key, and later the key alone. Messages that the keeper has not read survive
 /// the worker.
 package final class DescriptorStore: Sendable {
+    /// A file of a mount; mounts number their inodes alike.
+    package struct Key: Hashable, Sendable {
+        /// See `SharedState.mount`.
+        package let mount: UInt64
+        package let inode: UInt64
+
+        package init(mount: UInt64, inode: UInt64) {
+            self.mount = mount
+            self.inode = inode
+        }
+
+        fileprivate var bytes: [UInt8] {
+            [mount, inode].flatMap { number in withUnsafeBytes(of: number.littleEndian) { Array($0) } }
+        }
+
+        /// Nil for other bytes.
+        fileprivate init?(_ bytes: [UInt8]) {
+            guard bytes.count == 16 else { return nil }
+            let numbers = bytes.withUnsafeBytes { bytes in
+                [0, 8].map { UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: $0, as: UInt64.self)) }
+            }
+            self.init(mount: numbers[0], inode: numbers[1])
+        }
+    }
+
     /// What an earlier worker kept, by key.
-    private let inherited: Mutex<[UInt64: SharedDescriptor]>
+    private let inherited: Mutex<[Key: SharedDescriptor]>
     private let socket: Mutex<SharedDescriptor>
 
     /// - Parameter socket: The worker's end of a socket pair that keeps message boundaries.
     package init(
-        takingOwnershipOf socket: consuming OwnedDescriptor, inheriting inherited: [UInt64: SharedDescriptor]
+        takingOwnershipOf socket: consuming OwnedDescriptor, inheriting inherited: [Key: SharedDescriptor]
     ) {
         self.socket = Mutex(SharedDescriptor(socket))
         self.inherited = Mutex(inherited)
     }
 
     /// Keeps a descriptor until `drop`.
-    func keep(_ descriptor: Descriptor, as key: UInt64) {
+    func keep(_ descriptor: Descriptor, as key: Key) {
         Self.send(key, descriptor.rawValue, to: socket.withLock { $0 }.rawValue)
     }
 
-    func drop(_ key: UInt64) {
-        Self.send(key, -1, to: socket.withLock { $0 }.rawValue)
+    func drop(_ key: Key) {
+        Self.send(key, nil, to: socket.withLock { $0 }.rawValue)
     }
 
     /// Sends to another keeper from now on.
@@ -40,7 +65,7 @@ package final class DescriptorStore: Sendable {
     /// Takes a descriptor that an earlier worker kept.
     ///
     /// It stays kept.
-    func remove(_ key: UInt64) -> Descriptor? {
+    func remove(_ key: Key) -> Descriptor? {
         guard let kept = inherited.withLock({ $0.removeValue(forKey: key) }),
             let copy = try? OwnedDescriptor(duplicating: kept.rawValue)
         else { return nil }
@@ -49,32 +74,46 @@ package final class DescriptorStore: Sendable {
 
     // MARK: Messages
 
-    /// Sends a key, and a descriptor unless that is -1.
+    /// Sends a key, and perhaps a descriptor.
     ///
     /// Fails only if the other process is dead, which its owner learns in another way.
-    package static func send(_ key: UInt64, _ descriptor: CInt, to socket: CInt) {
-        _ = withUnsafeBytes(of: key.littleEndian) { bytes in
-            try? retryingInterrupts { clinux_send_message(socket, bytes.baseAddress, bytes.count, descriptor) }
-        }
+    package static func send(_ key: Key, _ descriptor: CInt?, to socket: CInt) {
+        try? sendMessage(key.bytes, with: descriptor.map { [$0] } ?? [], to: socket)
     }
 
     /// Receives a message without waiting; nil if there is none.
     ///
     /// - Returns: A key, and the descriptor to keep; without one the key is to be dropped.
-    package static func receive(from socket: CInt) -> (key: UInt64, descriptor: SharedDescriptor?)? {
+    package static func receive(from socket: CInt) -> (key: Key, descriptor: SharedDescriptor?)? {
         var question = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
         guard poll(&question, 1, 0) == 1, question.revents & Int16(POLLIN) != 0 else { return nil }
         return receiveNext(from: socket)
     }
 
     /// Waits for a message; nil at the end.
-    package static func receiveNext(from socket: CInt) -> (key: UInt64, descriptor: SharedDescriptor?)? {
-        var key: UInt64 = 0
-        var descriptor: CInt = -1
-        let count = try? retryingInterrupts {
-            clinux_receive_message(socket, &key, MemoryLayout.size(ofValue: key), &descriptor)
+    package static func receiveNext(from socket: CInt) -> (key: Key, descriptor: SharedDescriptor?)? {
+        guard let message = try? receiveMessage(ofAtMost: 16, from: socket), let key = Key(message.bytes) else {
+            return nil
         }
-        let received = descriptor == -1 ? nil : SharedDescriptor(OwnedDescriptor(takingOwnershipOf: descriptor))
-        return count == MemoryLayout.size(ofValue: key) ? (UInt64(littleEndian: key), received) : nil
+        return (key, message.descriptors.first)
     }
+
+    /// Says, in place of a key, that a standby is ready, or that it shall take over.
+    package static let signal = Key(mount: .max, inode: 0)
+}
+
+/// The descriptors of one mount in a `DescriptorStore`.
+struct KeptDescriptors: Sendable {
+    let store: DescriptorStore
+    let mount: UInt64
+
+    private func key(_ inode: InodeNumber) -> DescriptorStore.Key {
+        DescriptorStore.Key(mount: mount, inode: inode.rawValue)
+    }
+
+    func keep(_ descriptor: Descriptor, of inode: InodeNumber) { store.keep(descriptor, as: key(inode)) }
+
+    func drop(_ inode: InodeNumber) { store.drop(key(inode)) }
+
+    func remove(_ inode: InodeNumber) -> Descriptor? { store.remove(key(inode)) }
 }

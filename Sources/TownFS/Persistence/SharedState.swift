@@ -18,12 +18,17 @@ package final class SharedState: Sendable {
     }
 
     /// The version of the format of all sections, and of what a keeper and a worker inherit.
-    package static let format = 2
+    package static let format = 3
 
-    private static let headSize = 4096
+    // The head: format, inode generation (8), mount time (16), number of the mount (32), its kernel id (40), deaths,
+    // keeper, and the size and bytes of the path.
+    private static let headSize = 8192
+    private static let mountStart = 32
+    private static let mountIDStart = 40
     private static let deathsStart = 64
     private static let deathCapacity = 8
     private static let keeperStart = 256
+    private static let pathStart = 512
     private static let connectionStart = headSize
     private static let nodesStart = aligned(connectionStart + ConnectionState.size)
     private static let handlesStart = aligned(nodesStart + NodeRecords.size)
@@ -32,7 +37,8 @@ package final class SharedState: Sendable {
     private static func aligned(_ offset: Int) -> Int { (offset + 4095) / 4096 * 4096 }
 
     package let memory: SharedMemory
-    let descriptors: DescriptorStore?
+    /// The descriptors that the keeper holds for a successor.
+    let descriptors: KeptDescriptors?
     /// Tells the inode numbers of one mount from those of another, which start at the same number.
     let inodeGeneration: UInt32
     package let mountTime: MountTime
@@ -61,8 +67,16 @@ package final class SharedState: Sendable {
     }
 
     /// Creates the state of a new mount, in the keeper.
-    package static func make() throws(Errno) -> SharedMemory {
+    ///
+    /// - Parameters:
+    ///   - mount: Tells the mounts of a town apart; never used again.
+    ///   - path: What the mount covers, relative to the town root.
+    package static func make(mount: UInt64 = 0, path: [UInt8] = []) throws(Errno) -> SharedMemory {
+        guard path.count <= headSize - pathStart - 8 else { throw .fileNameTooLong }
         let memory = try SharedMemory(named: "pulsefs-state", size: size)
+        memory.base.storeBytes(of: mount, toByteOffset: mountStart, as: UInt64.self)
+        memory.base.storeBytes(of: UInt64(path.count), toByteOffset: pathStart, as: UInt64.self)
+        UnsafeMutableRawBufferPointer(start: memory.base + pathStart + 8, count: path.count).copyBytes(from: path)
         memory.base.storeBytes(of: UInt32.random(in: 1...UInt32.max), toByteOffset: 8, as: UInt32.self)
         memory.base.storeBytes(of: MountTime.now, toByteOffset: 16, as: MountTime.self)
         clinux_store_release(memory.base.assumingMemoryBound(to: UInt64.self), UInt64(format))
@@ -73,7 +87,7 @@ package final class SharedState: Sendable {
     package init(_ memory: SharedMemory, descriptors: DescriptorStore? = nil) throws {
         try Self.check(memory)
         self.memory = memory
-        self.descriptors = descriptors
+        self.descriptors = descriptors.map { KeptDescriptors(store: $0, mount: Self.mount(of: memory)) }
         inodeGeneration = memory.base.load(fromByteOffset: 8, as: UInt32.self)
         mountTime = memory.base.load(fromByteOffset: 16, as: MountTime.self)
     }
@@ -82,6 +96,27 @@ package final class SharedState: Sendable {
     package static func check(_ memory: SharedMemory) throws {
         let found = clinux_load_acquire(memory.base.assumingMemoryBound(to: UInt64.self))
         guard found == UInt64(format), memory.size == size else { throw Incompatibility.format(found) }
+    }
+
+    /// Tells the mounts of a town apart.
+    package static func mount(of memory: SharedMemory) -> UInt64 {
+        memory.base.load(fromByteOffset: mountStart, as: UInt64.self)
+    }
+
+    /// The kernel's id of the mount; 0 if it was not recorded.
+    package static func mountID(of memory: SharedMemory) -> Int {
+        Int(clinux_load_acquire((memory.base + mountIDStart).assumingMemoryBound(to: UInt64.self)))
+    }
+
+    package static func set(mountID: Int, of memory: SharedMemory) {
+        clinux_store_release((memory.base + mountIDStart).assumingMemoryBound(to: UInt64.self), UInt64(mountID))
+    }
+
+    /// What the mount covers, relative to the town root.
+    package static func path(of memory: SharedMemory) -> [UInt8] {
+        let size = memory.base.load(fromByteOffset: pathStart, as: UInt64.self)
+        let start = memory.base + pathStart + 8
+        return Array(UnsafeRawBufferPointer(start: start, count: min(Int(size), headSize - pathStart - 8)))
     }
 
     /// The state of the connection, for the process that serves it next.
@@ -131,5 +166,7 @@ package final class SharedState: Sendable {
 
     func nodes() -> NodeRecords { NodeRecords(in: memory, at: Self.nodesStart) }
 
-    func handles() -> HandleRecords { HandleRecords(in: memory, at: Self.handlesStart) }
+    func handles() -> HandleRecords {
+        HandleRecords(in: memory, at: Self.handlesStart, mount: Self.mount(of: memory))
+    }
 }

@@ -21,7 +21,7 @@ package final class PulseFileSystem: HandleFileSystem {
     static let name = Array(".pulse".utf8)
 
     /// See `TreeFileSystem.generation`.
-    private let generation = UInt32.random(in: 1...UInt32.max)
+    private let generation: UInt32
     private let user = getuid()
     private let group = getgid()
     private let inodes: PulseInodes
@@ -37,17 +37,19 @@ package final class PulseFileSystem: HandleFileSystem {
     /// - Parameters:
     ///   - signals: All of the town: fsync(2) of `.pulse` writes their documents back.
     ///   - top: The inode of `.pulse`: the root where it is a mount of its own.
+    ///   - records: Where a successor finds open files. If they hold some, this is the successor.
     ///   - files, directories: Those of the tree, if it is in one mount with `.pulse`.
     ///   - treeCounts: The inodes and open files of the mounts of the town's tree.
     ///   - server: The part of `status.json` that only the process knows.
     init(
-        of town: Town, signals: SignalDirectory, top: InodeNumber = PulseInodes.top,
-        files: HandleTable<OpenHandle> = HandleTable(), directories: DirectoryHandles = DirectoryHandles(),
+        of town: Town, signals: SignalDirectory, top: InodeNumber = PulseInodes.top, generation: UInt32,
+        records: HandleRecords?, files: HandleTable<OpenHandle>, directories: DirectoryHandles,
         treeCounts: @escaping @Sendable () -> TownStatus.FileSystem,
         server: @escaping @Sendable () -> TownStatus.Server
     ) {
         self.town = town
         self.signals = signals
+        self.generation = generation
         self.files = files
         self.directories = directories
         let inodes = PulseInodes(top: top, log: town.journal.log)
@@ -60,6 +62,7 @@ package final class PulseFileSystem: HandleFileSystem {
             if inodes.top == .root { counts.openFiles += files.count }
             return counts
         }
+        if let records { restore(records) }
     }
 
     /// For a mount of `.pulse` alone.
@@ -251,9 +254,9 @@ package final class PulseFileSystem: HandleFileSystem {
     }
 
     /// Takes over what an earlier process had open.
-    func restore(_ records: HandleRecords) {
+    private func restore(_ records: HandleRecords) {
         restoredPolls.withLock { $0 = records.restored.map(\.content.pollHandle).filter { $0 != 0 } }
-        for (slot, opened) in records.restored where PulseInodes.contains(opened.inode) {
+        for (slot, opened) in records.restored where inodes.top == .root || PulseInodes.contains(opened.inode) {
             guard let node = try? node(opened.inode) else { continue }
             switch opened.kind {
             case .directory:

@@ -4,21 +4,22 @@ import Liveness
 import Logging
 import SystemPackage
 
-/// Open signal files in the log: what a successor needs of each, under its handle.
+/// Open signal files in the log: what a successor needs of each, under its `HandleKey`.
 ///
 /// Three entries, as they change at different times: the opening with its snapshot, the draft, and the verdict on a
 /// revision of the draft. A verdict is saved together with the touch that it stands for, so that a repeated FLUSH does
 /// not touch again.
 extension SignalOpenFile {
-    private static func put(_ kind: SharedLog.Kind, of handle: FileHandle, into entries: inout EntryBuffer) {
+    private static func put(_ kind: SharedLog.Kind, of handle: HandleKey, into entries: inout EntryBuffer) {
         entries.begin(kind)
-        entries.put(handle.rawValue)
+        entries.put(handle.mount)
+        entries.put(handle.handle)
         entries.endKey()
     }
 
     /// - Parameter creating: Mode and owner of a file that this opening has created.
     static func putOpening(
-        of handle: FileHandle, flags: CInt, _ request: Request, _ snapshot: Snapshot, creating: SignalFile.Ownership?,
+        of handle: HandleKey, flags: CInt, _ request: Request, _ snapshot: Snapshot, creating: SignalFile.Ownership?,
         into entries: inout EntryBuffer
     ) {
         // Nothing reads the snapshot of a file that is open for writing alone, but a change of a part of it.
@@ -37,7 +38,7 @@ extension SignalOpenFile {
         entries.end()
     }
 
-    static func put(_ draft: Draft, of handle: FileHandle, into entries: inout EntryBuffer) {
+    static func put(_ draft: Draft, of handle: HandleKey, into entries: inout EntryBuffer) {
         put(Journal.Kind.draft, of: handle, into: &entries)
         entries.put(UInt64(draft.revision))
         entries.put(draft.isWritten ? 1 : 0 as UInt8)
@@ -46,7 +47,7 @@ extension SignalOpenFile {
         entries.end()
     }
 
-    static func put(_ verdict: Verdict, on revision: Int, of handle: FileHandle, into entries: inout EntryBuffer) {
+    static func put(_ verdict: Verdict, on revision: Int, of handle: HandleKey, into entries: inout EntryBuffer) {
         put(Journal.Kind.verdict, of: handle, into: &entries)
         entries.put(UInt64(revision))
         let (code, error): (UInt8, CInt) =
@@ -62,8 +63,8 @@ extension SignalOpenFile {
         entries.end()
     }
 
-    static func remove(_ handle: FileHandle, hasDraft: Bool, from entries: inout EntryBuffer) {
-        withUnsafeBytes(of: handle.rawValue.littleEndian) { key in
+    static func remove(_ handle: HandleKey, hasDraft: Bool, from entries: inout EntryBuffer) {
+        withUnsafeBytes(of: (handle.mount.littleEndian, handle.handle.littleEndian)) { key in
             entries.remove(Journal.Kind.opening, key: key)
             guard hasDraft else { return }
             entries.remove(Journal.Kind.draft, key: key)
@@ -75,15 +76,15 @@ extension SignalOpenFile {
 
     /// All open signal files in the log, by handle.
     struct Saved {
-        fileprivate var openings: [UInt64: [UInt8]]
-        fileprivate var drafts: [UInt64: [UInt8]]
-        fileprivate var verdicts: [UInt64: [UInt8]]
+        fileprivate var openings: [HandleKey: [UInt8]]
+        fileprivate var drafts: [HandleKey: [UInt8]]
+        fileprivate var verdicts: [HandleKey: [UInt8]]
 
         init(in log: SharedLog) {
-            func entries(_ kind: SharedLog.Kind) -> [UInt64: [UInt8]] {
-                var found: [UInt64: [UInt8]] = [:]
-                for (key, value) in log.entries(kind) where key.count == 8 {
-                    found[key.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }] = value
+            func entries(_ kind: SharedLog.Kind) -> [HandleKey: [UInt8]] {
+                var found: [HandleKey: [UInt8]] = [:]
+                for (key, value) in log.entries(kind) {
+                    if let key = HandleKey(key) { found[key] = value }
                 }
                 return found
             }
@@ -95,9 +96,9 @@ extension SignalOpenFile {
 
     /// An opening of an earlier process; nil if the log does not hold it.
     static func restored(
-        _ handle: FileHandle, from saved: Saved, of file: SignalFile, on inode: InodeNumber, in parent: ParentDirectory
+        _ handle: HandleKey, from saved: Saved, of file: SignalFile, on inode: InodeNumber, in parent: ParentDirectory
     ) -> SignalOpenFile? {
-        guard let opening = saved.openings[handle.rawValue] else { return nil }
+        guard let opening = saved.openings[handle] else { return nil }
         return opening.withUnsafeBytes { bytes in
             var reader = ByteReader(bytes)
             do throws(ByteReader.Malformed) {
@@ -117,8 +118,8 @@ extension SignalOpenFile {
                 } else {
                     return nil
                 }
-                let draft = try saved.drafts[handle.rawValue].map { (draft) throws(ByteReader.Malformed) in
-                    try restored(draft, saved.verdicts[handle.rawValue])
+                let draft = try saved.drafts[handle].map { (draft) throws(ByteReader.Malformed) in
+                    try restored(draft, saved.verdicts[handle])
                 }
                 if isCreating { file.restoreCreation(ownership) }
                 return SignalOpenFile(
@@ -161,6 +162,19 @@ extension SignalOpenFile {
         return try span.withUnsafeBytes { (bytes) throws(ByteReader.Malformed) in
             var reader = ByteReader(bytes)
             return try body(&reader)
+        }
+    }
+}
+
+extension HandleKey {
+    /// Nil for other bytes.
+    fileprivate init?(_ bytes: [UInt8]) {
+        guard bytes.count == 16 else { return nil }
+        (mount, handle) = bytes.withUnsafeBytes { bytes in
+            (
+                UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self)),
+                UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+            )
         }
     }
 }

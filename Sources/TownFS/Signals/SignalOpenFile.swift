@@ -99,7 +99,7 @@ final class SignalOpenFile: OpenFile {
         /// Whether `adoptContent` will read a file that the kernel writes to by itself.
         var hasLeftBehind = false
         /// Nil until it has a handle.
-        var record: HandleRecord?
+        var key: HandleKey?
     }
 
     let file: SignalFile
@@ -176,19 +176,19 @@ final class SignalOpenFile: OpenFile {
     }
 
     func opened(as record: HandleRecord) {
-        guard record.hasSuccessor else { return }
+        guard let key = record.key else { return }
         let draft = state.withLock { state in
-            state.record = record
+            state.key = key
             return state.draft
         }
         var entries = EntryBuffer()
         Self.putOpening(
-            of: record.handle, flags: flags, request, snapshot, creating: file.ownershipWhileCreating, into: &entries)
+            of: key, flags: flags, request, snapshot, creating: file.ownershipWhileCreating, into: &entries)
         if let draft {
-            Self.put(draft, of: record.handle, into: &entries)
+            Self.put(draft, of: key, into: &entries)
             // An adopted draft is the document already: a successor must not commit it at RELEASE.
             if draft.verdict.isCommitted {
-                Self.put(draft.verdict, on: draft.revision, of: record.handle, into: &entries)
+                Self.put(draft.verdict, on: draft.revision, of: key, into: &entries)
             }
         }
         save(entries)
@@ -375,9 +375,9 @@ final class SignalOpenFile: OpenFile {
             draft.verdict = .unjudged
             draft.revision += 1
             state.draft = draft
-            if let record = state.record {
+            if let key = state.key {
                 var entries = EntryBuffer()
-                Self.put(draft, of: record.handle, into: &entries)
+                Self.put(draft, of: key, into: &entries)
                 save(entries)
             }
             if let attributedCaller { state.attributedCaller = attributedCaller }
@@ -425,10 +425,10 @@ final class SignalOpenFile: OpenFile {
 
     package func discard() {
         file.deregister(self)
-        let (record, hasDraft) = state.withLock { ($0.record, $0.draft != nil) }
-        guard let record else { return }
+        let (key, hasDraft) = state.withLock { ($0.key, $0.draft != nil) }
+        guard let key else { return }
         var entries = EntryBuffer()
-        Self.remove(record.handle, hasDraft: hasDraft, from: &entries)
+        Self.remove(key, hasDraft: hasDraft, from: &entries)
         save(entries)
     }
 
@@ -440,14 +440,14 @@ final class SignalOpenFile: OpenFile {
 
     private func setVerdict(_ verdict: Verdict, _ state: inout State) {
         state.draft?.verdict = verdict
-        guard let record = state.record, let revision = state.draft?.revision else { return }
+        guard let key = state.key, let revision = state.draft?.revision else { return }
         var entries = EntryBuffer()
-        Self.put(verdict, on: revision, of: record.handle, into: &entries)
+        Self.put(verdict, on: revision, of: key, into: &entries)
         save(entries)
     }
 
     private func judge(isLast: Bool) throws(Errno) {
-        let (draft, attributedCaller, record) = state.withLock { ($0.draft, $0.attributedCaller, $0.record) }
+        let (draft, attributedCaller, key) = state.withLock { ($0.draft, $0.attributedCaller, $0.key) }
         guard let draft else { return }
         switch draft.verdict {
         case .committed: return
@@ -462,13 +462,13 @@ final class SignalOpenFile: OpenFile {
                 throw file.refuse(.tooLarge, by: request)
             } else if draft.bytes.isEmpty, !draft.isWritten, !isLast, file.kind == .document {
                 try file.touchKeepingDocument(by: request, as: attributedCaller, in: parent) { entries in
-                    if let record { Self.put(.touched, on: draft.revision, of: record.handle, into: &entries) }
+                    if let key { Self.put(.touched, on: draft.revision, of: key, into: &entries) }
                 }
                 verdict = .touched
             } else {
                 try file.commit(draft.bytes, source: .written, by: request, as: attributedCaller, in: parent) {
                     entries in
-                    if let record { Self.put(.committed, on: draft.revision, of: record.handle, into: &entries) }
+                    if let key { Self.put(.committed, on: draft.revision, of: key, into: &entries) }
                 }
             }
         } catch {

@@ -37,7 +37,7 @@ final class NodeStore: Sendable {
     private let state: Mutex<State>
 
     /// Nil if there will be no successor.
-    private let kept: DescriptorStore?
+    private let kept: KeptDescriptors?
 
     /// Nil if export handles cannot be opened.
     private let handles: ExportHandle.FileSystem?
@@ -59,7 +59,7 @@ final class NodeStore: Sendable {
     init(
         root: Descriptor, identity: FileIdentity, signals: SignalDirectory?, firstInode: UInt64, cacheCapacity: Int,
         reliesOnBirths: Bool = true, handles: ExportHandle.FileSystem? = nil, records: NodeRecords? = nil,
-        keeping kept: DescriptorStore? = nil
+        keeping kept: KeptDescriptors? = nil
     ) {
         self.handles = handles
         self.kept = kept
@@ -129,7 +129,7 @@ final class NodeStore: Sendable {
             var pinned: [InodeNumber] = []
             state.nodes.forEach { inode, node in if node.isPinned, inode != .root { pinned.append(inode) } }
             for inode in pinned {
-                guard let descriptor = kept.remove(inode.rawValue) else { continue }
+                guard let descriptor = kept.remove(inode) else { continue }
                 state.nodes[inode]?.descriptor = descriptor
                 state.nodes[inode]?.isKept = true
             }
@@ -145,7 +145,7 @@ final class NodeStore: Sendable {
             }
             return descriptors
         }
-        for (inode, descriptor) in descriptors { kept?.keep(descriptor, as: inode.rawValue) }
+        for (inode, descriptor) in descriptors { kept?.keep(descriptor, of: inode) }
     }
 
     /// Has the keeper hold the descriptor of an unlinked file for a successor.
@@ -158,7 +158,7 @@ final class NodeStore: Sendable {
             state.nodes[inode]?.isKept = true
             return descriptor
         }
-        if let descriptor { kept.keep(descriptor, as: inode.rawValue) }
+        if let descriptor { kept.keep(descriptor, of: inode) }
     }
 
     // MARK: Capabilities
@@ -389,7 +389,7 @@ final class NodeStore: Sendable {
             state.removeIfUnused(inode, into: &removed)
             return (lookups == 0, state.hasShrunk(), lookups == 0 && node.isKept)
         }
-        if isKept { kept?.drop(inode.rawValue) }
+        if isKept { kept?.drop(inode) }
         // The C library keeps freed memory otherwise.
         if hasShrunk { malloc_trim(0) }
         return isForgotten

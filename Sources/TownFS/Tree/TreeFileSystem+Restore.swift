@@ -22,7 +22,7 @@ extension TreeFileSystem {
                     records.remove(slot)
                     continue
                 }
-                let file = signalFile(content, saved) ?? reopened(content)
+                let file = signalFile(content, records.key(of: content.handle), saved) ?? reopened(content)
                 let opened = OpenHandle(content.inode, file, thread: content.thread)
                 _ = opened.setIOMode(ioMode, for: file)
                 opened.setRecord(files.restore(opened, as: content, slot: slot))
@@ -32,9 +32,11 @@ extension TreeFileSystem {
         }
     }
 
-    private func signalFile(_ content: HandleRecords.Content, _ saved: SignalOpenFile.Saved) -> SignalOpenFile? {
+    private func signalFile(
+        _ content: HandleRecords.Content, _ key: HandleKey, _ saved: SignalOpenFile.Saved
+    ) -> SignalOpenFile? {
         guard case .signal(let file, let parent) = try? inodeKind(content.inode) else { return nil }
-        let opened = SignalOpenFile.restored(content.handle, from: saved, of: file, on: content.inode, in: parent)
+        let opened = SignalOpenFile.restored(key, from: saved, of: file, on: content.inode, in: parent)
         return opened.map { file.register($0) }
     }
 

@@ -16,13 +16,14 @@ final class Systemd {
         let units = """
             mkdir -p "$1/pulsefs@.service.d"
             sed "s|/usr/local/bin/pulsefs|$2|" "$3/mount-scripts/pulsefs@.service" > "$1/pulsefs@.service"
-            printf '[Service]\\nStandardError=append:%s/log\\nEnvironment=PULSEFS_STATE_DIRECTORY=%s\\n' "$1" "$1" \\
-                > "$1/pulsefs@.service.d/log.conf"
+            printf '[Service]\\nStandardError=append:%s/log\\nEnvironment=PULSEFS_STATE_DIRECTORY=%s "PULSEFS_OPTIONS=%s"\\n' \\
+                "$1" "$1" "$4" > "$1/pulsefs@.service.d/log.conf"
             for target in sysinit basic shutdown test; do
                 printf '[Unit]\\nDefaultDependencies=no\\n' > "$1/$target.target"
             done
             """
-        try Command("sh", "-euc", units, "sh", scratch, BuiltProgram.path, BuiltProgram.sources).output()
+        let options = TownScope.current.options.joined(separator: " ")
+        try Command("sh", "-euc", units, "sh", scratch, BuiltProgram.path, BuiltProgram.sources, options).output()
         let script = """
             mount --make-rprivate /
             mount -t tmpfs none /run

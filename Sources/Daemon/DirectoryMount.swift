@@ -1,0 +1,42 @@
+import Glibc
+import Linux
+import SystemPackage
+import TownFS
+
+/// A mount over a directory of signal files: what its keeper and its worker have of it.
+struct DirectoryMount: Sendable {
+    /// Opened before it was mounted on.
+    let directory: SharedDescriptor
+    let connection: SharedDescriptor
+    /// A `SharedState`.
+    let state: SharedMemory
+
+    init(directory: SharedDescriptor, connection: SharedDescriptor, state: SharedMemory) {
+        self.directory = directory
+        self.connection = connection
+        self.state = state
+    }
+
+    /// See `SharedState.mount`.
+    var number: UInt64 { SharedState.mount(of: state) }
+
+    /// Relative to the town root.
+    var path: [UInt8] { SharedState.path(of: state) }
+
+    // MARK: Passing it to another process
+
+    /// As many as `descriptors` has.
+    static let descriptorCount: CInt = 3
+
+    /// What another process needs of it, in the order of `init(_:)`.
+    var descriptors: [CInt] { [directory.rawValue, connection.rawValue, state.descriptor] }
+
+    /// - Throws: EINVAL if some are missing.
+    init(_ descriptors: [SharedDescriptor]) throws(Errno) {
+        guard descriptors.count == Int(Self.descriptorCount) else { throw .invalidArgument }
+        self.init(
+            directory: descriptors[0], connection: descriptors[1],
+            state: try SharedMemory(
+                takingOwnershipOf: OwnedDescriptor(duplicating: descriptors[2].rawValue)))
+    }
+}
