@@ -13,7 +13,7 @@ struct KeptMount {
         static let unlinked = "unlinked-"
         static let directory = "directory-"
 
-        static func unlinked(_ key: DescriptorStore.Key) -> String { "\(unlinked)\(key.mount)-\(key.inode)" }
+        static func unlinked(_ key: DescriptorStore.Key) -> String { "\(unlinked)\(key.mount)-\(key.number)" }
 
         /// One of the descriptors of a `DirectoryMount`.
         static func directory(_ mount: UInt64, _ index: Int) -> String { "\(directory)\(mount)-\(index)" }
@@ -112,8 +112,8 @@ struct KeptMount {
             var unlinked: [DescriptorStore.Key: SharedDescriptor] = [:]
             var numbers: Set<UInt64> = []
             for (name, descriptor) in taken {
-                if let (mount, inode) = Name.numbers(name, after: Name.unlinked) {
-                    unlinked[DescriptorStore.Key(mount: mount, inode: inode)] = descriptor
+                if let (mount, number) = Name.numbers(name, after: Name.unlinked) {
+                    unlinked[DescriptorStore.Key(mount: mount, number: number)] = descriptor
                 } else if let (mount, _) = Name.numbers(name, after: Name.directory) {
                     numbers.insert(mount)
                 }

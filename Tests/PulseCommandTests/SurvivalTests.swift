@@ -97,6 +97,40 @@ extension ParallelEndToEnd {
             try withMountedTown(as: .nobody) { town in try work(in: town, killing: .both) }
         }
 
+        /// Git makes its objects with such a mode.
+        @Test(.needsRoot, .needs("setpriv")) func fileWhoseModeForbidsToOpenItGoesOn() throws {
+            try withMountedTown(as: .nobody) { town in
+                let client = try Command(
+                    "python3", "-c",
+                    """
+                    import os, signal
+                    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+                    made = os.open("object", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o444)
+                    locked = os.open("locked", os.O_RDWR | os.O_CREAT)
+                    os.fchmod(locked, 0)
+                    for number in range(4):
+                        for file in made, locked: os.pwrite(file, b"%d" % number, 0)
+                        print(number, flush=True)
+                        signal.sigwait([signal.SIGUSR1])
+                        for file in made, locked: assert os.pread(file, 9, 0) == b"%d" % number
+                    """, in: workplace(in: town), as: town.user
+                ).start()
+                for round in 0..<4 {
+                    #expect(eventually { client.printed.hasSuffix("\(round)\n") })
+                    let before = try town.status()
+                    kill(round % 2 == 0 ? before.workerPid : before.keeperPid, SIGKILL)
+                    let isReplaced = try eventually {
+                        let now = try town.status()
+                        return now.workerPid != before.workerPid || now.keeperPid != before.keeperPid
+                    }
+                    #expect(isReplaced)
+                    client.send(SIGUSR1)
+                }
+                let outcome = try client.wait()
+                #expect(outcome.status == 0, "\(outcome)")
+            }
+        }
+
         /// A directory in a mount.
         private func workplace(in town: MountedTown) -> String {
             TownScope.current == .town ? town.path : "\(town.path)/.runtime"

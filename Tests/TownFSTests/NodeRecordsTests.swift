@@ -164,7 +164,7 @@ import Testing
 
     /// The keeper's side of descriptors of files without a name.
     @Test func descriptorsAreKeptUntilDropped() throws {
-        let (five, six) = (DescriptorStore.Key(mount: 1, inode: 5), DescriptorStore.Key(mount: 1, inode: 6))
+        let (five, six) = (DescriptorStore.Key(mount: 1, number: 5), DescriptorStore.Key(mount: 1, number: 6))
         let sockets = try DescriptorPair.messages()
         let keeper = OwnedDescriptor(takingOwnershipOf: sockets.0)
         let store = DescriptorStore(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: sockets.1), inheriting: [:])

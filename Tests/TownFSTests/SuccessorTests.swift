@@ -184,22 +184,25 @@ import Testing
         }
     }
 
-    @Test func knowsTheRequestOfTheLastTouch() throws {
+    /// Also of one that another touch has followed, whose writer was answered.
+    @Test func knowsWhichRequestsHaveTouched() throws {
         try withTown(writebackDelay: .seconds(3600)) { town in
             func request(_ number: UInt64) -> Request {
                 Request(user: getuid(), group: getgid(), thread: gettid(), unique: number)
             }
+            try town.write(document("1", at: town.now), to: activity, by: request(76))
             try town.write(document("1", at: town.now), to: activity, by: request(78))
             try town.write(document("2", at: town.now), to: keepalive, by: request(80))
             let successor = try town.successor()
             defer { _ = successor.town.close() }
             let file = try #require(
                 successor.signals.known(NodeName(Array("activity.json".utf8)), in: Array("daemon".utf8)))
-            #expect(file.wasTouched(by: request(78)))
-            #expect(!file.wasTouched(by: request(80)))
-            #expect(!file.wasTouched(by: request(0)))
+            for (number, hasTouched) in [(76, true), (78, true), (80, false), (0, false)] as [(UInt64, Bool)] {
+                #expect(file.wasTouched(by: request(number)) == hasTouched)
+            }
             try successor.write(document("3", at: town.now), to: activity, by: request(82))
-            #expect(!file.wasTouched(by: request(78)))
+            #expect(file.wasTouched(by: request(78)))
+            #expect(file.wasTouched(by: request(82)))
         }
     }
 

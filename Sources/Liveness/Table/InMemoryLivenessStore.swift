@@ -396,6 +396,11 @@ public final class InMemoryLivenessStore: LivenessStore {
     /// The number of the last event; 0 before the first.
     public var lastEvent: UInt64 { withState { $0.events.last } }
 
+    /// Whether one of the last events is the touch of a signal file by a request; not 0.
+    public func hasTouch(of signal: [UInt8], by request: UInt64) -> Bool {
+        withState { $0.events.hasTouch(of: signal, by: request) }
+    }
+
     /// Up to `limit` events from a number on.
     public func events(from number: UInt64, limit: Int) -> EventLog.Excerpt {
         withState { $0.events.excerpt(from: number, limit: limit) }

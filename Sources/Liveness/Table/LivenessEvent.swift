@@ -26,6 +26,8 @@ public struct LivenessEvent: Hashable, Sendable {
     public var process: Touch.Process?
     /// The origin that reported it, if another one did.
     public var origin: Origin?
+    /// The number of the FUSE request that touched; 0 if there is none.
+    public var request: UInt64 = 0
     /// Why the mirror is down; for `resumed`, the seconds without service.
     public var reason: String?
 
@@ -58,6 +60,7 @@ public struct LivenessEvent: Hashable, Sendable {
         signal = touch.signal
         source = touch.source
         evidence = touch.evidence
+        request = touch.request
     }
 
     /// A line of JSON with its line feed; invalid UTF-8 in a path becomes U+FFFD.
@@ -125,6 +128,11 @@ public struct EventLog: Sendable {
         /// The number of the first event.
         public let first: UInt64
         public let events: [LivenessEvent]
+    }
+
+    /// Whether one of the events is the touch of a signal file by a request.
+    func hasTouch(of signal: [UInt8], by request: UInt64) -> Bool {
+        events.contains { $0.request == request && $0.signal == signal }
     }
 
     /// Up to `limit` events from a number on.

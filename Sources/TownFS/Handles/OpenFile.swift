@@ -112,6 +112,9 @@ package final class OpenHandle: Sendable {
 
     var file: any OpenFile { state.withLock { $0.file } }
 
+    /// Nil until it is in the table.
+    var handle: FileHandle? { state.withLock { $0.record?.handle } }
+
     /// Sets the record in which a successor finds the handle.
     func setRecord(_ record: HandleRecord) {
         let file = state.withLock { state in
@@ -349,6 +352,10 @@ package final class HandleTable<Opened: AnyObject & Sendable>: Sendable {
     }
 
     var all: [Opened] { state.withLock { $0.opened.values.map(\.opened) } }
+
+    var entries: [(handle: FileHandle, opened: Opened)] {
+        state.withLock { $0.opened.map { ($0, $1.opened) } }
+    }
 
     var count: Int { state.withLock { $0.opened.count } }
 }

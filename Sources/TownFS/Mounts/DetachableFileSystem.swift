@@ -36,7 +36,10 @@ extension TownFileSystem: DetachableFileSystem {
 }
 
 extension TreeFileSystem: DetachableFileSystem {
-    package func keepDescriptorsAgain() { nodes.keepAgain() }
+    package func keepDescriptorsAgain() {
+        nodes.keepAgain()
+        keptHandles.keepAgain()
+    }
 
     /// How often the kernel drops the pages of open files of a detached mount, in microseconds.
     private static let pageLifetime: UInt32 = 500_000

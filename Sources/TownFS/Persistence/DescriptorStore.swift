@@ -4,26 +4,28 @@ import Linux
 import Synchronization
 import SystemPackage
 
-/// Descriptors that the keeper holds for a successor: of files that no name leads to any more.
+/// Descriptors that the keeper holds for a successor, which could not open the files again: no name leads to them any
+/// more, or their mode forbids it.
 ///
 /// The kernel keeps an unlinked file while a process has it open. With the worker's descriptor it would be gone.
 ///
 /// The worker sends each descriptor with a key, and later the key alone. Messages that the keeper has not read survive
 /// the worker.
 package final class DescriptorStore: Sendable {
-    /// A file of a mount; mounts number their inodes alike.
+    /// A file of a mount; mounts number their inodes and handles alike.
     package struct Key: Hashable, Sendable {
         /// See `SharedState.mount`.
         package let mount: UInt64
-        package let inode: UInt64
+        /// Of an inode; of a handle with the highest bit set.
+        package let number: UInt64
 
-        package init(mount: UInt64, inode: UInt64) {
+        package init(mount: UInt64, number: UInt64) {
             self.mount = mount
-            self.inode = inode
+            self.number = number
         }
 
         fileprivate var bytes: [UInt8] {
-            [mount, inode].flatMap { number in withUnsafeBytes(of: number.littleEndian) { Array($0) } }
+            [mount, number].flatMap { number in withUnsafeBytes(of: number.littleEndian) { Array($0) } }
         }
 
         /// Nil for other bytes.
@@ -32,7 +34,7 @@ package final class DescriptorStore: Sendable {
             let numbers = bytes.withUnsafeBytes { bytes in
                 [0, 8].map { UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: $0, as: UInt64.self)) }
             }
-            self.init(mount: numbers[0], inode: numbers[1])
+            self.init(mount: numbers[0], number: numbers[1])
         }
     }
 
@@ -99,7 +101,7 @@ package final class DescriptorStore: Sendable {
     }
 
     /// Says, in place of a key, that a standby is ready, or that it shall take over.
-    package static let signal = Key(mount: .max, inode: 0)
+    package static let signal = Key(mount: .max, number: 0)
 }
 
 /// The descriptors of one mount in a `DescriptorStore`.
@@ -108,7 +110,11 @@ struct KeptDescriptors: Sendable {
     let mount: UInt64
 
     private func key(_ inode: InodeNumber) -> DescriptorStore.Key {
-        DescriptorStore.Key(mount: mount, inode: inode.rawValue)
+        DescriptorStore.Key(mount: mount, number: inode.rawValue)
+    }
+
+    private func key(_ handle: FileHandle) -> DescriptorStore.Key {
+        DescriptorStore.Key(mount: mount, number: handle.rawValue | 1 << 63)
     }
 
     func keep(_ descriptor: Descriptor, of inode: InodeNumber) { store.keep(descriptor, as: key(inode)) }
@@ -116,4 +122,10 @@ struct KeptDescriptors: Sendable {
     func drop(_ inode: InodeNumber) { store.drop(key(inode)) }
 
     func remove(_ inode: InodeNumber) -> Descriptor? { store.remove(key(inode)) }
+
+    func keep(_ descriptor: Descriptor, of handle: FileHandle) { store.keep(descriptor, as: key(handle)) }
+
+    func drop(_ handle: FileHandle) { store.drop(key(handle)) }
+
+    func remove(_ handle: FileHandle) -> Descriptor? { store.remove(key(handle)) }
 }

@@ -108,8 +108,12 @@ extension SignalFile {
         _ = town.journal.append(.clean, at: path)
     }
 
-    /// Whether the file's last touch was made by a request, which was interrupted and is repeated.
+    /// Whether a request has touched the file, which was interrupted and is repeated.
+    ///
+    /// Another one may have touched it since.
     func wasTouched(by request: Request) -> Bool {
-        request.unique != 0 && state.withLock { $0.presence.content?.request == request.unique }
+        guard request.unique != 0 else { return false }
+        return state.withLock { $0.presence.content?.request == request.unique }
+            || town.liveness.hasTouch(of: path, by: request.unique)
     }
 }

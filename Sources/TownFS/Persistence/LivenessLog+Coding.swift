@@ -58,6 +58,7 @@ extension EntryBuffer {
         put(event.signal)
         put(event.runtime?.description)
         put(event.origin)
+        put(event.request)
         put(event.reason)
     }
 
@@ -267,6 +268,7 @@ struct LivenessDecoder {
         event.signal = try reader.sized().map { Array($0) }
         event.runtime = try reader.sized().map { RuntimeID(validated: $0) }
         event.origin = try origin(&reader)
+        event.request = try reader.number(UInt64.self)
         event.reason = try reader.sized().map { String(decoding: $0, as: UTF8.self) }
         return (number, event)
     }

@@ -86,11 +86,20 @@ extension TreeFileSystem {
         _ inode: InodeNumber, _ changes: StatusChanges, handle: FileHandle?, for request: Request
     ) throws(Errno) {
         let file = try descriptor(of: inode)
+        if let mode = changes.mode { keepOpenFiles(of: inode, before: mode) }
         try changeOwnership(of: file, changes)
         if let size = changes.size { try truncate(file, to: size, handle: handle, for: request) }
         if changes.accessed != nil || changes.modified != nil {
             let times = [timespec(changes.accessed), timespec(changes.modified)]
             _ = try retryingInterrupts { utimensat(file.rawValue, "", times, AT_EMPTY_PATH) }
+        }
+    }
+
+    /// Has the keeper hold what a successor could not open with a new mode.
+    private func keepOpenFiles(of inode: InodeNumber, before mode: mode_t) {
+        guard mode & (S_IRUSR | S_IWUSR) != S_IRUSR | S_IWUSR, !keptHandles.isUnnecessary else { return }
+        for (handle, opened) in files.entries where opened.inode == inode {
+            if let file = opened.file as? BackingFile { keptHandles.keep(file, of: handle, mode: mode) }
         }
     }
 

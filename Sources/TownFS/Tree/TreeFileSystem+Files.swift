@@ -85,7 +85,7 @@ extension TreeFileSystem {
                 // Made by this call, before the process that served it was killed.
                 let path = try OwnedDescriptor(
                     opening: name.pointer, in: directory.descriptor.rawValue, O_PATH | O_NOFOLLOW)
-                opened = try Self.reopen(Descriptor(path), flags & ~O_TRUNC)
+                opened = try Self.reopenCreated(Descriptor(path), flags & ~O_TRUNC)
             } catch .fileExists where flags & O_EXCL == 0 {
                 // Another process created it first. The kernel has to check whether this caller may open it, and follow it
                 // if it is a symbolic link. ESTALE makes it look the name up again.
@@ -96,7 +96,21 @@ extension TreeFileSystem {
             nodes.markCreated(entry.inode)
             let file = BackingFile(
                 opened, flags: flags, user: request.user, status: found.status, in: backingContext)
-            return (entry, reply(entry.inode, file, for: request))
+            let reply = reply(entry.inode, file, for: request)
+            keptHandles.keep(file, of: reply.handle, mode: found.status.st_mode)
+            return (entry, reply)
+        }
+    }
+
+    /// Opens a file that was just created with a mode that may forbid that.
+    private static func reopenCreated(_ file: Descriptor, _ flags: CInt) throws(Errno) -> Descriptor {
+        do throws(Errno) {
+            return try reopen(file, flags)
+        } catch .permissionDenied {
+            let mode = try FileStatus(of: file.rawValue).st_mode & 0o7777
+            _ = try file.callByPath { chmod($0, mode | S_IRUSR | S_IWUSR) }
+            defer { _ = try? file.callByPath { chmod($0, mode) } }
+            return try reopen(file, flags)
         }
     }
 
@@ -122,7 +136,9 @@ extension TreeFileSystem {
         let entry = Entry(
             inode: inode, generation: generation, status: devices.shown(found.status), nameTimeout: 0, statusTimeout: 0)
         let file = BackingFile(opened, flags: flags, user: request.user, status: found.status, in: backingContext)
-        return (entry, reply(inode, file, for: request))
+        let reply = reply(inode, file, for: request)
+        keptHandles.keep(file, of: reply.handle, mode: found.status.st_mode)
+        return (entry, reply)
     }
 
     static func reopen(_ file: Descriptor, _ flags: CInt) throws(Errno) -> Descriptor {
@@ -167,11 +183,13 @@ extension TreeFileSystem {
 
     package func release(_ handle: FileHandle) {
         guard let opened = files.remove(handle) else { return }
+        keptHandles.drop(handle)
         if opened.hasIOMode { ioModes.leave(opened.inode) }
         opened.close()
     }
 
     package func discard(_ opened: OpenHandle) {
+        if let handle = opened.handle { keptHandles.drop(handle) }
         if opened.hasIOMode { ioModes.leave(opened.inode) }
         opened.discard()
     }

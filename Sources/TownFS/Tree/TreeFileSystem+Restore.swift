@@ -52,6 +52,9 @@ extension TreeFileSystem {
     }
 
     private func openAgain(_ content: HandleRecords.Content) -> any OpenFile {
+        if let opened = keptHandles.take(content.handle) {
+            return BackingFile(opened, flags: content.flags, user: content.user, in: backingContext)
+        }
         do throws(Errno) {
             let path = try nodes.descriptor(of: content.inode)
             if Self.onlyReads(content.flags) {

@@ -23,6 +23,7 @@ package final class TreeFileSystem: HandleFileSystem {
     package let files: HandleTable<OpenHandle>
     package let directories: DirectoryHandles
     let ioModes: IOModes
+    let keptHandles: KeptHandles
     let backingContext: BackingFile.Context
     /// A name that no listing of the root shows.
     let hiddenName: [UInt8]?
@@ -47,6 +48,7 @@ package final class TreeFileSystem: HandleFileSystem {
         generation = state?.inodeGeneration ?? .random(in: 1...UInt32.max)
         files = HandleTable(records: records)
         directories = DirectoryHandles(records: records)
+        keptHandles = KeptHandles(in: state?.descriptors)
         let kind = try root.fileSystemKind
         features = Features(
             isExclusive: !town.configuration.sharesBacking,
