@@ -344,6 +344,11 @@ static inline int clinux_lock_byte(int descriptor, off_t byte) {
     struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
     return fcntl(descriptor, F_OFD_SETLK, &lock);
 }
+// The same for writing; waits for other locks if `waits`.
+static inline int clinux_take_byte(int descriptor, off_t byte, int waits) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    return fcntl(descriptor, waits ? F_OFD_SETLKW : F_OFD_SETLK, &lock);
+}
 // Whether somebody else holds a lock of the byte: 1 or 0; -1 on failure.
 static inline int clinux_is_byte_locked(int descriptor, off_t byte) {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};

@@ -25,6 +25,11 @@ struct DirectoryMount: Sendable {
 
     // MARK: Passing it to another process
 
+    /// Its key in what a standby is given.
+    var key: DescriptorStore.Key { Self.key(number) }
+
+    static func key(_ number: UInt64) -> DescriptorStore.Key { DescriptorStore.Key(mount: number, number: .max) }
+
     /// As many as `descriptors` has.
     static let descriptorCount: CInt = 3
 

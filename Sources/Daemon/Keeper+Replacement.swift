@@ -21,7 +21,7 @@ extension Keeper {
     /// - Parameters:
     ///   - worker: Its pid.
     ///   - mounts: The number of mounts over directories.
-    /// - Returns: nil if the town is not mounted any more.
+    /// - Returns: nil if the town is not mounted any more, or the worker has died and a standby has taken its place.
     package static func adopt(
         _ town: String, worker: pid_t, mounts: Int, options: MountOptions, log: Logger
     ) throws -> Keeper? {
@@ -31,6 +31,12 @@ extension Keeper {
         guard let entry = try MountTable().town(at: town) else { return nil }
         let secret = options.mirror.inheritedSecret(InheritedDescriptor.secret)
         let state = try SharedMemory(takingOwnershipOf: take(InheritedDescriptor.state))
+        let role = try Role.keeper.take(in: state)
+        let adopted = try ChildProcess(adopting: worker)
+        if adopted.hasEnded, try Role.worker.takeIfFree(in: state) == nil {
+            log.info("another worker serves already, and starts a keeper of its own", metadata: ["town": "\(town)"])
+            return nil
+        }
         SharedState.becomeKeeper(of: state)
         let inheritance = Inheritance(
             town: town, options: options, connection: InheritedDescriptor.connection, root: InheritedDescriptor.root,
@@ -53,7 +59,7 @@ extension Keeper {
             worker: try WorkerProcess(
                 adopting: worker, control: SharedDescriptor(take(InheritedDescriptor.control)), channel: channel),
             signals: try OwnedDescriptor(blocking: signalNumbers), mountTable: mountTable, superblock: Mutex(nil),
-            probe: try Probe(), keptMount: KeptMount(of: entry), isAdopted: true)
+            probe: try Probe(), keptMount: KeptMount(of: entry), role: role, isAdopted: true)
     }
 
     /// - Returns: nil unless it is with --scope=signals.
@@ -110,8 +116,10 @@ extension Keeper {
         let state = try SharedMemory(takingOwnershipOf: OwnedDescriptor(duplicating: found.state.rawValue))
         try SharedState.check(state)
         guard SharedState.canBeTakenOver(state) else { throw Failure("the kernel cannot send requests again") }
-        let deaths = SharedState.recordDeath(in: state, within: Self.deathPeriod)
-        guard deaths < Self.mostDeaths else { throw Failure("the processes have died \(deaths) times") }
+        let role = try Role.keeper.take(in: state)
+        SharedState.becomeKeeper(of: state)
+        let deaths = SharedState.recordDeath(in: state, within: DeathLimit.period)
+        guard deaths < DeathLimit.count else { throw Failure("the processes have died \(deaths) times") }
         let sockets = try DescriptorPair.messages()
         let store = OwnedDescriptor(takingOwnershipOf: sockets.0)
         let workersStore = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.1))
@@ -128,14 +136,15 @@ extension Keeper {
             found.directories.filter { SharedState.canBeTakenOver($0.state) }, of: entry, options, backing, log)
         let worker = try WorkerProcess(inheritance, isStandby: true)
         guard worker.waitUntilReady() else { throw Failure("the worker ended") }
-        worker.serve(inheriting: found.unlinked, signalMounts?.all ?? [])
-        SharedState.becomeKeeper(of: state)
+        for (key, descriptor) in found.unlinked { _ = worker.hand(key, [descriptor.rawValue]) }
+        for mount in signalMounts?.all ?? [] { _ = worker.hand(mount.key, mount.descriptors) }
+        worker.serve()
         self.init(
             log: log, entry: entry, backing: backing, signalMounts: signalMounts,
             journal: try Journal(takingOwnershipOf: journal), state: state, connection: connection,
             inheritance: inheritance, secret: secret, store: store, kept: found.unlinked, worker: worker,
             signals: try OwnedDescriptor(blocking: Self.signalNumbers), mountTable: mountTable,
-            superblock: Mutex(nil), probe: try Probe(), keptMount: KeptMount(of: entry), isAdopted: true)
+            superblock: Mutex(nil), probe: try Probe(), keptMount: KeptMount(of: entry), role: role, isAdopted: true)
     }
 
     // MARK: Replacing the worker
@@ -153,9 +162,11 @@ extension Keeper {
         }
         guard isUpgrading || mayGoOnAfterDeath() else { return false }
         guard let successor = readyStandby() else { return false }
+        standby = successor
         keepDescriptors()
         if let channel = worker.channel { signalMounts?.recordDeath(of: channel) }
-        successor.serve(inheriting: kept, signalMounts?.all ?? [])
+        updateStandby()
+        successor.serve()
         log.log(
             level: isUpgrading ? .info : .error,
             isUpgrading ? "another program serves" : "the worker ended unexpectedly; another one takes over",
@@ -174,9 +185,9 @@ extension Keeper {
     ///
     /// - Returns: False if there were too many.
     private func mayGoOnAfterDeath() -> Bool {
-        let deaths = SharedState.recordDeath(in: state, within: Self.deathPeriod)
-        if deaths < Self.mostDeaths { return true }
-        log.error("the worker has died \(deaths) times in \(Self.deathPeriod)", metadata: ["town": "\(entry.town)"])
+        let deaths = SharedState.recordDeath(in: state, within: DeathLimit.period)
+        if deaths < DeathLimit.count { return true }
+        log.error("the worker has died \(deaths) times in \(DeathLimit.period)", metadata: ["town": "\(entry.town)"])
         return false
     }
 
@@ -202,10 +213,10 @@ extension Keeper {
     }
 
     /// The standby, or one that is started now.
-    private func readyStandby() -> WorkerProcess? {
+    private mutating func readyStandby() -> WorkerProcess? {
         if let standby, standby.waitUntilReady() { return standby }
-        guard let other = try? WorkerProcess(inheritance, isStandby: true, program: program) else { return nil }
-        return other.waitUntilReady() ? other : nil
+        startStandby()
+        return standby.flatMap { $0.waitUntilReady() ? $0 : nil }
     }
 
     // MARK: Upgrading
@@ -224,7 +235,7 @@ extension Keeper {
             }
             log.info("upgrading", metadata: ["town": "\(entry.town)", "program": "\(other)"])
             standby?.dismiss()
-            standby = successor
+            prepare(successor)
             program = other
             isUpgrading = true
             worker.kill()
@@ -253,20 +264,50 @@ extension Keeper {
 
     /// Keeps and drops what the worker has sent.
     mutating func keepDescriptors() {
-        while let (key, descriptor) = DescriptorStore.receive(from: store.rawValue) {
-            kept[key] = descriptor
-            keptMount.noteChange()
+        var changed: Set<DescriptorStore.Key> = []
+        while let (key, descriptors) = DescriptorStore.receive(from: store.rawValue) {
+            kept[key] = descriptors.first
+            changed.insert(key)
         }
+        if changed.isEmpty { return }
+        keptMount.noteChange()
+        for key in changed { hand(key, kept[key].map { [$0] } ?? []) }
     }
 
     mutating func startStandby() {
         standby = nil
         guard SharedState.canBeTakenOver(state) else { return }
         do throws(Errno) {
-            standby = try WorkerProcess(inheritance, isStandby: true, program: program)
+            prepare(try WorkerProcess(inheritance, isStandby: true, program: program))
         } catch {
             log.warning("cannot start a standby: \(error)", metadata: ["town": "\(entry.town)"])
         }
+    }
+
+    /// Gives a standby all that it needs, so that it can go on if keeper and worker die at once.
+    private mutating func prepare(_ other: WorkerProcess) {
+        standby = other
+        handedMounts = []
+        for (key, descriptor) in kept { hand(key, [descriptor]) }
+        updateStandby()
+    }
+
+    private mutating func hand(_ key: DescriptorStore.Key, _ descriptors: [SharedDescriptor]) {
+        guard let standby, !standby.hand(key, descriptors.map(\.rawValue)) else { return }
+        log.warning("the standby does not read, and is replaced", metadata: ["town": "\(entry.town)"])
+        standby.kill()
+    }
+
+    /// Tells the standby which directories are mounted.
+    mutating func updateStandby() {
+        guard let signalMounts else { return }
+        let mounts = signalMounts.all
+        let current = Set(mounts.map(\.number))
+        for number in handedMounts.subtracting(current) { _ = standby?.hand(DirectoryMount.key(number), []) }
+        for mount in mounts where !handedMounts.contains(mount.number) {
+            _ = standby?.hand(mount.key, mount.descriptors)
+        }
+        handedMounts = current
     }
 
     /// Starts a standby after one has died.
@@ -277,13 +318,14 @@ extension Keeper {
         log.warning("the standby ended unexpectedly", metadata: ["status": "\(status)", "town": "\(entry.town)"])
         standby = nil
         let now = ContinuousClock.now
-        standbyDeaths = standbyDeaths.filter { now - $0 < Self.deathPeriod } + [now]
-        if standbyDeaths.count < Self.mostDeaths { startStandby() }
+        standbyDeaths = standbyDeaths.filter { now - $0 < DeathLimit.period } + [now]
+        if standbyDeaths.count < DeathLimit.count { startStandby() }
     }
+}
 
-    private static let deathPeriod: Duration = .seconds(60)
-    /// So many deaths in `deathPeriod` end the mount.
-    ///
+/// So many deaths in a period end the mount.
+enum DeathLimit {
+    static let period: Duration = .seconds(60)
     /// Tests that kill more often raise it (`PULSEFS_DEATH_LIMIT`).
-    private static let mostDeaths = getenv("PULSEFS_DEATH_LIMIT").flatMap { Int(String(cString: $0)) } ?? 5
+    static let count = getenv("PULSEFS_DEATH_LIMIT").flatMap { Int(String(cString: $0)) } ?? 5
 }

@@ -49,6 +49,9 @@ package struct Keeper: ~Copyable {
     let superblock: Mutex<FileSystemContext?>
     let probe: Probe
     var keptMount: KeptMount
+    let role: Role.Held
+    /// The numbers of the mounts over directories that the standby has.
+    var handedMounts: Set<UInt64> = []
     var hangWatch = HangWatch()
     /// When to look for hanging threads.
     var nextLook = ContinuousClock.now + HangWatch.interval
@@ -91,6 +94,7 @@ package struct Keeper: ~Copyable {
             throw Failure("no memory for the journal: \(error). Is there a limit on file sizes (ulimit -f)?")
         }
         let state = try SharedState.make()
+        let role = try Role.keeper.take(in: state)
         SharedState.becomeKeeper(of: state)
         let sockets = try DescriptorPair.messages()
         let store = OwnedDescriptor(takingOwnershipOf: sockets.0)
@@ -114,7 +118,8 @@ package struct Keeper: ~Copyable {
                 log: log, entry: entry, backing: backing, signalMounts: signalMounts,
                 journal: try Journal(takingOwnershipOf: memory), state: state, connection: connection,
                 inheritance: inheritance, secret: secret, store: store, worker: worker, signals: signals,
-                mountTable: mountTable, superblock: Mutex(superblock), probe: probe, keptMount: KeptMount(of: entry))
+                mountTable: mountTable, superblock: Mutex(superblock), probe: probe, keptMount: KeptMount(of: entry),
+                role: role)
         } catch {
             try? KernelMount.detach([entry])
             throw Failure("cannot start the worker: \(error)")
@@ -234,6 +239,7 @@ package struct Keeper: ~Copyable {
             }
             if questions[3].revents != 0, let signalMounts, let channel = worker.channel {
                 keptMount.noteChange()
+                defer { updateStandby() }
                 switch signalMounts.receive(from: channel) {
                 case .nothing: break
                 case .ready: probe.start(entry.path)

@@ -26,10 +26,6 @@ final class KeeperChannel: Sendable {
         case done
         /// The text is the reason.
         case refused
-        /// A mount that an earlier worker has served, with the descriptors of `DirectoryMount`.
-        case inherited
-        /// There are no more of these.
-        case noMore
     }
 
     private struct Message {
@@ -97,15 +93,6 @@ final class KeeperChannel: Sendable {
         }
     }
 
-    /// The mounts that an earlier worker has served.
-    func inheritedMounts() throws(Errno) -> [DirectoryMount] {
-        var mounts: [DirectoryMount] = []
-        while let message = try receive(), message.kind == Answer.inherited.rawValue {
-            mounts.append(try DirectoryMount(message.descriptors))
-        }
-        return mounts
-    }
-
     // MARK: In the keeper
 
     /// The next request, its text, and the directory that came with it; nil at the end.
@@ -122,12 +109,6 @@ final class KeeperChannel: Sendable {
 
     func refuse(_ reason: String) throws(Errno) {
         try send(Answer.refused.rawValue, Array(reason.utf8))
-    }
-
-    /// Tells a worker what earlier ones have served.
-    func send(inherited mounts: [DirectoryMount]) throws(Errno) {
-        for mount in mounts { try send(Answer.inherited.rawValue, [], with: mount.descriptors) }
-        try send(Answer.noMore.rawValue, [])
     }
 
     // MARK: Messages

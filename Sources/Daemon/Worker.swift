@@ -22,6 +22,11 @@ package final class Worker: Sendable {
     /// For the next keeper, too.
     private let secret: RedisSecret?
     private let state: SharedState
+    private let role: Role.Held
+    /// Until it starts a keeper, if it was the standby when keeper and worker have died.
+    private let keeperRole = Mutex<Role.Held?>(nil)
+    /// Whether the processes have died too often to go on.
+    private let mustEnd: Bool
     private let descriptors: DescriptorStore
     /// The mounts over directories that an earlier worker has served.
     private let inheritedMounts: [DirectoryMount]
@@ -83,13 +88,20 @@ package final class Worker: Sendable {
         let channel =
             options.scope == .signals
             ? KeeperChannel(takingOwnershipOf: OwnedDescriptor(takingOwnershipOf: InheritedDescriptor.channel)) : nil
+        var mounts: [UInt64: DirectoryMount] = [:]
         if isStandby {
-            kept = Self.waitForDeath(of: control)
+            keeperRole.withLock { $0 = Self.waitForDeath(in: memory, control, &kept, &mounts) }
             clinux_name_this_thread("pulsefs-worker")
-            inheritedMounts = try channel?.inheritedMounts() ?? []
-        } else {
-            inheritedMounts = []
         }
+        // Until all threads of the one that served have ended.
+        role = try Role.worker.take(in: memory)
+        if keeperRole.withLock({ $0 != nil }) {
+            log.error("keeper and worker have died; the standby goes on", metadata: ["town": "\(path)"])
+        }
+        mustEnd =
+            keeperRole.withLock { $0 != nil }
+            && SharedState.recordDeath(in: memory, within: DeathLimit.period) >= DeathLimit.count
+        inheritedMounts = Array(mounts.values)
         self.channel = channel
         self.control = Mutex(control)
         descriptors = DescriptorStore(
@@ -120,19 +132,38 @@ package final class Worker: Sendable {
 
     /// Waits, as the standby, until the worker that serves has died.
     ///
-    /// Exits with the keeper.
+    /// If the keeper dies, the worker starts another keeper, and this process exits. If both have died, it goes on.
     ///
-    /// - Returns: What earlier workers have given the keeper to keep.
-    private static func waitForDeath(of control: SharedDescriptor) -> [DescriptorStore.Key: SharedDescriptor] {
-        DescriptorStore.send(DescriptorStore.signal, nil, to: control.rawValue)
-        var kept: [DescriptorStore.Key: SharedDescriptor] = [:]
-        while true {
-            guard let (key, descriptor) = DescriptorStore.receiveNext(from: control.rawValue) else {
-                _exit(ExitStatus.success.rawValue)
+    /// - Parameters:
+    ///   - kept: Receives what earlier workers have given the keeper to keep.
+    ///   - mounts: Receives the mounts over directories that they have served, by number.
+    /// - Returns: The keeper's role if both have died.
+    private static func waitForDeath(
+        in state: SharedMemory, _ control: SharedDescriptor, _ kept: inout [DescriptorStore.Key: SharedDescriptor],
+        _ mounts: inout [UInt64: DirectoryMount]
+    ) -> Role.Held? {
+        let keeper = SharedState.keeper(in: state)
+        DescriptorStore.send(DescriptorStore.signal, [], to: control.rawValue)
+        while let (key, descriptors) = DescriptorStore.receiveNext(from: control.rawValue) {
+            if key == DescriptorStore.signal { return nil }
+            if key == DirectoryMount.key(key.mount) {
+                mounts[key.mount] = try? DirectoryMount(descriptors)
+            } else {
+                kept[key] = descriptors.first
             }
-            guard let descriptor else { return kept }
-            kept[key] = descriptor
         }
+        // Until the worker has started another keeper, or the mount has ended.
+        while SharedState.keeper(in: state) == keeper, !KernelMount.hasEnded(InheritedDescriptor.connection),
+            SharedState.canBeTakenOver(state)
+        {
+            // First the keeper's: nobody who has that finds the worker's taken for a moment only. The former keeper has it
+            // until the last of its descriptors is closed.
+            if let keeperRole = try? Role.keeper.takeIfFree(in: state) {
+                if (try? Role.worker.takeIfFree(in: state)) ?? nil != nil { return keeperRole }
+            }
+            usleep(1_000)
+        }
+        _exit(ExitStatus.success.rawValue)
     }
 
     /// Serves until the mount ends or the keeper says so; then writes documents back and exits.
@@ -258,7 +289,7 @@ package final class Worker: Sendable {
     ///
     /// - Returns: False if this mount cannot have another one, or is gone.
     private func replaceKeeper(serving fileSystem: any DetachableFileSystem) -> Bool {
-        guard let mount else { return false }
+        guard let mount, !mustEnd else { return false }
         do throws(Errno) {
             guard try MountTable().current(mount) != nil else { return false }
             let server = signalMountServer.withLock { $0 }
@@ -272,6 +303,7 @@ package final class Worker: Sendable {
                 root: InheritedDescriptor.root, journal: InheritedDescriptor.journal,
                 state: InheritedDescriptor.state, workersStore: ownStore, lock: lock,
                 secret: secret?.descriptor.rawValue)
+            keeperRole.withLock { $0 = nil }
             try KeeperProcess.replace(
                 inheritance, control: keepersControl.rawValue, channel: channels?.keepers.descriptor,
                 store: keepersStore.rawValue, mounts: server?.mounts ?? [])

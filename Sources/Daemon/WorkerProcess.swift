@@ -12,12 +12,17 @@ final class WorkerProcess: Sendable {
     private let process: ChildProcess
     private let isReady = Mutex(false)
 
+    /// How long a process may not read, in seconds: a stopped one must not stop the keeper.
+    private static let sendLimit = 5
+
     /// Starts one.
     ///
     /// - Parameter isStandby: Whether it waits for `serve`.
     init(_ inheritance: Inheritance, isStandby: Bool, program: String = "/proc/self/exe") throws(Errno) {
         let sockets = try DescriptorPair.messages()
         control = SharedDescriptor(OwnedDescriptor(takingOwnershipOf: sockets.0))
+        var limit = timeval(tv_sec: Self.sendLimit, tv_usec: 0)
+        setsockopt(sockets.0, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout.size(ofValue: limit)))
         let workersEnd = OwnedDescriptor(takingOwnershipOf: sockets.1)
         let channels = inheritance.options.scope == .signals ? try KeeperChannel.pair() : nil
         channel = channels?.keepers
@@ -34,7 +39,6 @@ final class WorkerProcess: Sendable {
     /// - Parameters:
     ///   - control: This keeper's end of the control socket.
     ///   - channel: With --scope=signals.
-    /// - Throws: ESRCH if it has ended.
     init(adopting pid: pid_t, control: SharedDescriptor, channel: KeeperChannel?) throws(Errno) {
         self.control = control
         self.channel = channel
@@ -61,17 +65,16 @@ final class WorkerProcess: Sendable {
         _ = wait()
     }
 
-    /// Has a standby take over.
+    /// Gives a standby what it needs to take over, or takes it back.
     ///
-    /// - Parameters:
-    ///   - kept: What earlier workers have given the keeper to keep.
-    ///   - mounts: The mounts over directories that they have served.
-    func serve(inheriting kept: [DescriptorStore.Key: SharedDescriptor], _ mounts: [DirectoryMount] = []) {
-        for (key, descriptor) in kept { DescriptorStore.send(key, descriptor.rawValue, to: control.rawValue) }
-        DescriptorStore.send(DescriptorStore.signal, nil, to: control.rawValue)
-        // Fails only if it has died, which is noticed in another way.
-        try? channel?.send(inherited: mounts)
+    /// - Parameter descriptors: None to take it back.
+    /// - Returns: False if it is dead, or does not read.
+    func hand(_ key: DescriptorStore.Key, _ descriptors: [CInt]) -> Bool {
+        DescriptorStore.send(key, descriptors, to: control.rawValue)
     }
+
+    /// Has a standby take over.
+    func serve() { _ = hand(DescriptorStore.signal, []) }
 
     /// Waits for the end and reaps the process; see `ChildProcess.wait`.
     func wait() -> Int32? { process.wait() }

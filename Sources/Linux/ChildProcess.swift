@@ -98,12 +98,15 @@ package struct ChildProcess: ~Copyable {
         return copies
     }
 
-    /// Any running process, which another one has started.
-    ///
-    /// - Throws: ESRCH if it has ended.
+    /// A process that another one has started, and that may have ended.
     package init(adopting pid: pid_t) throws(Errno) {
-        self.init(
-            pid: pid, exited: OwnedDescriptor(takingOwnershipOf: try retryingInterrupts { clinux_pidfd_open(pid) }))
+        let exited: CInt
+        do throws(Errno) {
+            exited = try retryingInterrupts { clinux_pidfd_open(pid) }
+        } catch .noSuchProcess {
+            exited = try retryingInterrupts { eventfd(1, CInt(EFD_CLOEXEC)) }
+        }
+        self.init(pid: pid, exited: OwnedDescriptor(takingOwnershipOf: exited))
     }
 
     /// Waits for the end and reaps the process.
@@ -123,6 +126,11 @@ package struct ChildProcess: ~Copyable {
         }
         let signal = status & 0x7f
         return signal == 0 ? (status >> 8) & 0xff : 128 + signal
+    }
+
+    package var hasEnded: Bool {
+        var questions = [pollfd(fd: exited.rawValue, events: Int16(POLLIN), revents: 0)]
+        return poll(&questions, until: .now)
     }
 
     package func send(_ signal: CInt) { kill(pid, signal) }

@@ -29,18 +29,34 @@ struct Upgrade: ParsableCommand {
                 "version \(PulseFS.version) cannot take over \(town) from version \(former.version): unmount it, and "
                     + "mount it again.")
         }
-        guard kill(former.keeperPid, Keeper.upgradeSignal) == 0 else {
+        var keeper = former.keeperPid
+        guard kill(keeper, Keeper.upgradeSignal) == 0 || errno == ESRCH else {
             throw Failure("\(town) was mounted by another user; only they and root may upgrade it.")
         }
         let limit = ContinuousClock.now + Self.limit
         while ContinuousClock.now < limit {
-            if let status = try TownAnswer.status(of: mount).get(from: mount), status.workerPid != former.workerPid {
-                print("\(town) is served by pulsefs \(status.version) now.")
-                return
+            if let status = try TownAnswer.status(of: mount).get(from: mount) {
+                if status.workerPid != former.workerPid, Self.isThisProgram(status.workerPid) {
+                    print("\(town) is served by pulsefs \(status.version) now.")
+                    return
+                }
+                if status.keeperPid != keeper {
+                    // The former one has died before it got to that.
+                    keeper = status.keeperPid
+                    kill(keeper, Keeper.upgradeSignal)
+                }
             }
             // Nothing announces another worker; a takeover lasts some tens of milliseconds.
             usleep(10_000)
         }
         throw Failure("\(town) is still served by version \(former.version); the log says why.")
+    }
+
+    /// Whether a process runs this program, and not another worker in place of one that has died.
+    private static func isThisProgram(_ pid: pid_t) -> Bool {
+        guard let other = try? ProcFS.link("/proc/\(pid)/exe"), let own = try? ProcFS.link("/proc/self/exe") else {
+            return false
+        }
+        return other == own
     }
 }

@@ -14,6 +14,8 @@ extension ParallelEndToEnd {
             case worker, keeper
             /// Keeper and worker in turn.
             case both
+            /// Keeper and worker at once: the standby goes on.
+            case pair
         }
 
         /// Works in a directory of its own until a file appears; prints a dot for every 50 calls, and what has failed.
@@ -148,11 +150,15 @@ extension ParallelEndToEnd {
                 let printed = clients.map(\.printed.count)
                 #expect(eventually { zip(clients, printed).allSatisfy { $0.printed.count > $1 + 4 } })
                 let status = try town.status()
-                let isWorker = victim == .worker || victim == .both && round % 2 == 0
-                kill(isWorker ? status.workerPid : status.keeperPid, SIGKILL)
+                let hitsWorker = victim == .worker || victim == .pair || victim == .both && round % 2 == 0
+                let hitsKeeper = victim == .pair || !hitsWorker
+                if victim == .pair { #expect(eventually { unlinkedFilesOfStandby(of: town) == clients.count }) }
+                if hitsKeeper { kill(status.keeperPid, SIGKILL) }
+                if hitsWorker { kill(status.workerPid, SIGKILL) }
                 let isReplaced = try eventually {
                     let now = try town.status()
-                    return isWorker ? now.workerPid != status.workerPid : now.keeperPid != status.keeperPid
+                    return (!hitsWorker || now.workerPid != status.workerPid)
+                        && (!hitsKeeper || now.keeperPid != status.keeperPid)
                 }
                 #expect(isReplaced)
             }
@@ -162,6 +168,15 @@ extension ParallelEndToEnd {
                 #expect(outcome.status == 0 && outcome.output.hasSuffix("done\n"), "\(outcome)")
                 #expect(!outcome.output.contains("failed"), "\(outcome)")
             }
+        }
+
+        /// How many of the clients' unlinked files the standby can go on with.
+        private func unlinkedFilesOfStandby(of town: MountedTown) -> Int {
+            let standby = town.processes.first { pid in
+                (try? Client.read("/proc/\(pid)/comm")) == "pulsefs-standby\n"
+            }
+            guard let standby, let files = try? Client.names(in: "/proc/\(standby)/fd") else { return 0 }
+            return files.count { Client.link("/proc/\(standby)/fd/\($0)").contains("/unlinked") }
         }
 
         /// Each write is one touch and one event, and a reader of events gets each once.

@@ -173,10 +173,10 @@ import Testing
         store.drop(six)
         let kept = try #require(DescriptorStore.receive(from: keeper.rawValue))
         #expect(kept.key == five)
-        let descriptor = try #require(kept.descriptor)
+        let descriptor = try #require(kept.descriptors.first)
         #expect(try FileStatus(of: descriptor.rawValue).st_ino == FileStatus(of: file.rawValue).st_ino)
         let dropped = try #require(DescriptorStore.receive(from: keeper.rawValue))
-        #expect(dropped.key == six && dropped.descriptor == nil)
+        #expect(dropped.key == six && dropped.descriptors.isEmpty)
         #expect(DescriptorStore.receive(from: keeper.rawValue) == nil)
         let other = try DescriptorPair.messages()
         let successor = DescriptorStore(

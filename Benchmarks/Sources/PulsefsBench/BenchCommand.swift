@@ -8,8 +8,8 @@ struct BenchCommand: ParsableCommand {
         commandName: "pulsefs-bench",
         abstract: "Measures pulsefs beside plain directories and other FUSE file systems, in one run.",
         subcommands: [
-            TouchCommand.self, TreeCommand.self, RequestsCommand.self, TableCommand.self, RenderCommand.self,
-            ChildCommand.self,
+            TouchCommand.self, TreeCommand.self, RequestsCommand.self, TableCommand.self, SurviveCommand.self,
+            RenderCommand.self, ChildCommand.self,
         ]
     )
 }

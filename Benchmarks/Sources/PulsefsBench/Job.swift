@@ -13,6 +13,14 @@ enum Job: Codable {
     case bursts(file: String, touches: Int, process: Int32, seconds: Double, bursts: Int)
     /// The writer or the reader of a race. Returns `TornReads`.
     case race(file: String, isWriter: Bool, seconds: Double)
+    /// Returns the count.
+    case touch(file: String, count: Int)
+    /// Returns `SurvivalWork`.
+    case survive(directory: String, signal: String, stop: String, seed: UInt64)
+    /// Returns `EventCounts`.
+    case readEvents(of: String, until: String)
+    /// Returns `RealWork`.
+    case realWork(directory: String, stop: String?, rounds: Int?)
     /// Returns `StepRun.Result`.
     case step(StepRun)
 
@@ -29,6 +37,17 @@ enum Job: Codable {
                 of: touches, on: GoFile(file), process: process, window: .seconds(seconds), bursts: bursts)
         case .race(let file, let isWriter, let seconds):
             try TornReads(of: GoFile(file), writing: isWriter, for: .seconds(seconds))
+        case .touch(let file, let count):
+            try (0..<count).reduce(0) { done, _ in
+                try GoFile(file).write(Array("{}".utf8))
+                return done + 1
+            }
+        case .survive(let directory, let signal, let stop, let seed):
+            try SurvivalWork(in: directory, signal: signal, until: stop, seed: seed)
+        case .readEvents(let town, let last):
+            try EventCounts(of: town, until: last)
+        case .realWork(let directory, let stop, let rounds):
+            try RealWork(in: directory, until: stop, rounds: rounds)
         case .step(let step):
             step.result()
         }

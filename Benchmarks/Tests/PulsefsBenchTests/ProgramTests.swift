@@ -38,6 +38,18 @@ struct ProgramTests {
         }
     }
 
+    @Test func nothingFailsWhateverDies() throws {
+        try withScratchDirectory(in: "/var/tmp") { place in
+            let printed = try bench(
+                "survive", "--kills", "6", "--victim", "worker", "--victim", "keeper", "--victim", "upgrade", "--clients",
+                "2", "--warm-up-seconds", "1", "--interval", "0.5", "--directory", place, "--pulsefs",
+                PulsefsProgram.path)
+            #expect(printed.contains("| deaths                          |       0 |           6 |"), "\(printed)")
+            #expect(printed.contains("| failed calls                    |       0 |           0 |"), "\(printed)")
+            #expect(try FileManager.default.contentsOfDirectory(atPath: place) == [])
+        }
+    }
+
     @Test(.enabled(if: PulsefsProgram.hasTracepoint, "needs the tracepoint fuse:fuse_request_send"))
     func requestsOfATouchAreCounted() throws {
         try withScratchDirectory(in: "/var/tmp") { place in

@@ -52,11 +52,11 @@ package final class DescriptorStore: Sendable {
 
     /// Keeps a descriptor until `drop`.
     func keep(_ descriptor: Descriptor, as key: Key) {
-        Self.send(key, descriptor.rawValue, to: socket.withLock { $0 }.rawValue)
+        Self.send(key, [descriptor.rawValue], to: socket.withLock { $0 }.rawValue)
     }
 
     func drop(_ key: Key) {
-        Self.send(key, nil, to: socket.withLock { $0 }.rawValue)
+        Self.send(key, [], to: socket.withLock { $0 }.rawValue)
     }
 
     /// Sends to another keeper from now on.
@@ -76,28 +76,27 @@ package final class DescriptorStore: Sendable {
 
     // MARK: Messages
 
-    /// Sends a key, and perhaps a descriptor.
+    /// Sends a key, and the descriptors to keep; without any, the key is to be dropped.
     ///
-    /// Fails only if the other process is dead, which its owner learns in another way.
-    package static func send(_ key: Key, _ descriptor: CInt?, to socket: CInt) {
-        try? sendMessage(key.bytes, with: descriptor.map { [$0] } ?? [], to: socket)
+    /// - Returns: False if the other process is dead, or does not read.
+    @discardableResult
+    package static func send(_ key: Key, _ descriptors: [CInt], to socket: CInt) -> Bool {
+        (try? sendMessage(key.bytes, with: descriptors, to: socket)) != nil
     }
 
     /// Receives a message without waiting; nil if there is none.
-    ///
-    /// - Returns: A key, and the descriptor to keep; without one the key is to be dropped.
-    package static func receive(from socket: CInt) -> (key: Key, descriptor: SharedDescriptor?)? {
+    package static func receive(from socket: CInt) -> (key: Key, descriptors: [SharedDescriptor])? {
         var question = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
         guard poll(&question, 1, 0) == 1, question.revents & Int16(POLLIN) != 0 else { return nil }
         return receiveNext(from: socket)
     }
 
     /// Waits for a message; nil at the end.
-    package static func receiveNext(from socket: CInt) -> (key: Key, descriptor: SharedDescriptor?)? {
+    package static func receiveNext(from socket: CInt) -> (key: Key, descriptors: [SharedDescriptor])? {
         guard let message = try? receiveMessage(ofAtMost: 16, from: socket), let key = Key(message.bytes) else {
             return nil
         }
-        return (key, message.descriptors.first)
+        return (key, message.descriptors)
     }
 
     /// Says, in place of a key, that a standby is ready, or that it shall take over.

@@ -146,10 +146,13 @@ enum Client {
     }
 
     /// Whether `directory` is the working directory of a process.
-    static func isProcess(_ pid: pid_t, in directory: String) -> Bool {
+    static func isProcess(_ pid: pid_t, in directory: String) -> Bool { link("/proc/\(pid)/cwd") == directory }
+
+    /// The target of a symbolic link; empty if there is none.
+    static func link(_ path: String) -> String {
         var target = [CChar](repeating: 0, count: Int(PATH_MAX))
-        let count = readlink("/proc/\(pid)/cwd", &target, target.count)
-        return String(decoding: target.prefix(max(0, count)).map(UInt8.init(bitPattern:)), as: UTF8.self) == directory
+        let count = readlink(path, &target, target.count)
+        return String(decoding: target.prefix(max(0, count)).map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 
     static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
