@@ -23,6 +23,12 @@ struct DirectoryMount: Sendable {
     /// Relative to the town root.
     var path: [UInt8] { SharedState.path(of: state) }
 
+    /// Whether another worker can go on with it, or begin with it: INIT has been saved, or nobody has read it.
+    var canBeServed: Bool {
+        var questions = [pollfd(fd: connection.rawValue, events: Int16(POLLIN), revents: 0)]
+        return SharedState.canBeTakenOver(state) || poll(&questions, until: .now)
+    }
+
     // MARK: Passing it to another process
 
     /// Its key in what a standby is given.
@@ -39,9 +45,9 @@ struct DirectoryMount: Sendable {
     /// - Throws: EINVAL if some are missing.
     init(_ descriptors: [SharedDescriptor]) throws(Errno) {
         guard descriptors.count == Int(Self.descriptorCount) else { throw .invalidArgument }
-        self.init(
-            directory: descriptors[0], connection: descriptors[1],
-            state: try SharedMemory(
-                takingOwnershipOf: OwnedDescriptor(duplicating: descriptors[2].rawValue)))
+        let (directory, connection, memory) = (descriptors[0], descriptors[1], descriptors[2])
+        let copy = try OwnedDescriptor(duplicating: memory.rawValue)
+        withExtendedLifetime(memory) {}
+        self.init(directory: directory, connection: connection, state: try SharedMemory(takingOwnershipOf: copy))
     }
 }

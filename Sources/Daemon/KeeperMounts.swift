@@ -69,7 +69,7 @@ final class KeeperMounts {
         while poll(&question, until: .now) {
             if case .hasEnded = receive(from: channel, mayMount: false) { break }
         }
-        for (path, (entry, mount)) in mounts where !SharedState.canBeTakenOver(mount.state) {
+        for (path, (entry, mount)) in mounts where !mount.canBeServed {
             mounts[path] = nil
             detach([entry])
             backing.removeMountpoint(path)
@@ -119,6 +119,9 @@ final class KeeperMounts {
 
     private func mount(_ path: [UInt8], _ directory: SharedDescriptor) throws -> DirectoryMount {
         let place = "\(town)/\(String(decoding: path, as: UTF8.self))"
+        // Asking the kernel about one of our own mounts would wait for the worker, which waits for this answer.
+        let found = ProcFS.location(ofLink: "/proc/self/fd/\(directory.rawValue)")?.mount
+        if entries.contains(where: { UInt64($0.id) == found }) { throw Failure("\(place) is in a mount already") }
         lastNumber += 1
         let state = try SharedState.make(mount: lastNumber, path: path)
         let mounted = try KernelMount.mount(on: place, root: directory.rawValue, options: options, source: town)

@@ -97,6 +97,7 @@ package enum KernelMount {
             throw Failure("fusermount3 mounted \(path) but returned no descriptor.")
         }
         let connection = try OwnedDescriptor(duplicating: received.rawValue)
+        withExtendedLifetime(received) {}
         guard let entry = try MountTable().pulsefs(at: path) else {
             _ = try? runFusermount(["-u", "-z", "--", path])
             throw Failure("\(path) was mounted, but is not in the mount table; was it renamed?")

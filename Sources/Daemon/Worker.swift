@@ -146,10 +146,18 @@ package final class Worker: Sendable {
         DescriptorStore.send(DescriptorStore.signal, [], to: control.rawValue)
         while let (key, descriptors) = DescriptorStore.receiveNext(from: control.rawValue) {
             if key == DescriptorStore.signal { return nil }
-            if key == DirectoryMount.key(key.mount) {
-                mounts[key.mount] = try? DirectoryMount(descriptors)
-            } else {
+            if key != DirectoryMount.key(key.mount) {
                 kept[key] = descriptors.first
+            } else if descriptors.isEmpty {
+                mounts[key.mount] = nil
+            } else {
+                do throws(Errno) {
+                    mounts[key.mount] = try DirectoryMount(descriptors)
+                } catch {
+                    // The keeper starts another standby.
+                    Log.logger("standby").error("cannot take over a directory: \(error)")
+                    _exit(ExitStatus.failed.rawValue)
+                }
             }
         }
         // Until the worker has started another keeper, or the mount has ended.
