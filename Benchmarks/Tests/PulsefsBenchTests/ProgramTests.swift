@@ -41,7 +41,8 @@ struct ProgramTests {
     @Test func nothingFailsWhateverDies() throws {
         try withScratchDirectory(in: "/var/tmp") { place in
             let printed = try bench(
-                "survive", "--kills", "6", "--victim", "worker", "--victim", "keeper", "--victim", "upgrade", "--clients",
+                "survive", "--kills", "6", "--victim", "worker", "--victim", "keeper", "--victim", "upgrade",
+                "--clients",
                 "2", "--warm-up-seconds", "1", "--interval", "0.5", "--directory", place, "--pulsefs",
                 PulsefsProgram.path)
             #expect(printed.contains("| deaths                          |       0 |           6 |"), "\(printed)")
