@@ -104,11 +104,12 @@ final class SignalMountServer: Sendable {
             for path in state.withLock({ $0.adopted }) { search.remember(path) }
             endMovedMounts(&search)
             search.search(for: self)
+            // Another keeper than the first one needs neither.
             if let (path, problem) = state.withLock({ $0.unmounted.first { !$0.value.isDenied } }) {
                 let directory = path.isEmpty ? "the town root" : Self.text(path)
-                try keeper.send(.failed, Array("\(directory): \(problem.reason)".utf8))
+                try? keeper.send(.failed, Array("\(directory): \(problem.reason)".utf8))
             } else {
-                try keeper.send(.ready)
+                try? keeper.send(.ready)
             }
             while true {
                 cleanUp(&search)

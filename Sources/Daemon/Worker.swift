@@ -95,12 +95,12 @@ package final class Worker: Sendable {
         }
         // Until all threads of the one that served have ended.
         role = try Role.worker.take(in: memory)
-        if keeperRole.withLock({ $0 != nil }) {
+        let isOnItsOwn = keeperRole.withLock { $0 != nil }
+        if isOnItsOwn {
             log.error("keeper and worker have died; the standby goes on", metadata: ["town": "\(path)"])
         }
         mustEnd =
-            keeperRole.withLock { $0 != nil }
-            && SharedState.recordDeath(in: memory, within: DeathLimit.period) >= DeathLimit.count
+            isOnItsOwn && SharedState.recordDeath(in: memory, within: DeathLimit.period) >= DeathLimit.count
         inheritedMounts = Array(mounts.values)
         self.channel = channel
         self.control = Mutex(control)

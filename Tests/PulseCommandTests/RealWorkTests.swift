@@ -34,11 +34,16 @@ extension ParallelEndToEnd {
                 }
                 let plain = try work("plain")
                 try Command("rm", "-rf", rig).output()
-                try town.mount(mode.options, environment: Killer.environment)
+                let redis = mode == .underKills && RedisServer.isInstalled ? try RedisServer() : nil
+                var environment = Killer.environment
+                environment["PULSEFS_REDIS_URL"] = redis.map { "unix://\($0.socketPath)" }
+                try town.mount(mode.options, environment: environment)
                 let start = Client.now - 1
-                let killer = mode == .underKills ? Killer(of: town, seed: 1) : nil
+                let killer = mode == .underKills ? Killer(of: town, redis, seed: 1) : nil
+                let crowd = mode == .underKills && geteuid() == 0 ? try NamespaceCrowd(beside: town) : nil
                 let outcome = Result { try work("mounted") }
                 killer?.end()
+                try crowd?.end()
                 let mounted = try outcome.get()
                 #expect(mounted.printed == plain.printed)
                 expectSameLines(mounted.tree, plain.tree)

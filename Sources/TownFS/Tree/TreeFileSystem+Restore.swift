@@ -10,7 +10,8 @@ extension TreeFileSystem {
             SignalFile(name: name, in: directory, town: town, isRemoved: true)
         }
         nodes.restoreDescriptors()
-        let saved = SignalOpenFile.Saved(in: town.journal.log)
+        // Reading it takes milliseconds, and most mounts have no signal file open.
+        lazy var saved = SignalOpenFile.Saved(in: town.journal.log)
         for (slot, content) in records.restored where !PulseInodes.contains(content.inode) {
             switch content.kind {
             case .directory:
@@ -22,7 +23,7 @@ extension TreeFileSystem {
                     records.remove(slot)
                     continue
                 }
-                let file = signalFile(content, records.key(of: content.handle), saved) ?? reopened(content)
+                let file = signalFile(content, records.key(of: content.handle), saved: { saved }) ?? reopened(content)
                 let opened = OpenHandle(content.inode, file, thread: content.thread)
                 _ = opened.setIOMode(ioMode, for: file)
                 opened.setRecord(files.restore(opened, as: content, slot: slot))
@@ -33,10 +34,10 @@ extension TreeFileSystem {
     }
 
     private func signalFile(
-        _ content: HandleRecords.Content, _ key: HandleKey, _ saved: SignalOpenFile.Saved
+        _ content: HandleRecords.Content, _ key: HandleKey, saved: () -> SignalOpenFile.Saved
     ) -> SignalOpenFile? {
         guard case .signal(let file, let parent) = try? inodeKind(content.inode) else { return nil }
-        let opened = SignalOpenFile.restored(key, from: saved, of: file, on: content.inode, in: parent)
+        let opened = SignalOpenFile.restored(key, from: saved(), of: file, on: content.inode, in: parent)
         return opened.map { file.register($0) }
     }
 
