@@ -99,6 +99,9 @@ extension Keeper {
             log.error("cannot go on with the mount: \(error)", metadata: ["town": "\(town)"])
             let root = try OwnedDescriptor(duplicating: found.root.rawValue)
             let journal = try Journal(takingOwnershipOf: OwnedDescriptor(duplicating: found.journal.rawValue))
+            // The dead mounts over directories would be in the way.
+            let table = try MountTable()
+            try KernelMount.detach(entry.map { table.signalMounts(of: $0) } ?? table.orphans(of: town))
             Recovery(
                 in: BackingTree(takingOwnershipOf: root), journal: journal, stateFile: StateDirectory.file(of: town),
                 log: log

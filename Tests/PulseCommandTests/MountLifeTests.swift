@@ -340,6 +340,28 @@ extension EndToEnd {
             #expect(errors.withLock { $0 } == [])
         }
 
+        /// In a mount namespace, a copy of a town's mount ends with the namespace.
+        @Test(.needsRoot, .needs("unshare")) func townsInOtherNamespacesEndNoMount() throws {
+            try withTown(limit: .seconds(120)) { town in
+                try town.mount(environment: Killer.environment)
+                let crowd = try NamespaceCrowd(beside: town)
+                let killer = Killer(of: town, nil, seed: 2)
+                var touches = 0
+                let hasMet = try eventually(within: .seconds(60)) {
+                    try Client.write(#"{"touch":\#(touches)}"#, to: town.heartbeat("max"))
+                    touches += 1
+                    return crowd.count >= 10
+                }
+                #expect(hasMet)
+                killer.end()
+                try crowd.end()
+                #expect(town.isMounted)
+                #expect(try town.status().documents.touches == touches)
+                #expect(!town.loggedText.contains("the connection has ended"), "\(town.loggedText)")
+                try town.unmount()
+            }
+        }
+
         /// What no file in the town tells.
         @Test(arguments: [true, false]) func nextMountKnowsTheRuntimes(_ isOrderly: Bool) throws {
             try withAgents { town, agents in

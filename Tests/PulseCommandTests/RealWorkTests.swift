@@ -40,10 +40,8 @@ extension ParallelEndToEnd {
                 try town.mount(mode.options, environment: environment)
                 let start = Client.now - 1
                 let killer = mode == .underKills ? Killer(of: town, redis, seed: 1) : nil
-                let crowd = mode == .underKills && geteuid() == 0 ? try NamespaceCrowd(beside: town) : nil
                 let outcome = Result { try work("mounted") }
                 killer?.end()
-                try crowd?.end()
                 let mounted = try outcome.get()
                 #expect(mounted.printed == plain.printed)
                 expectSameLines(mounted.tree, plain.tree)

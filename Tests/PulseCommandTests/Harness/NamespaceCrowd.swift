@@ -1,7 +1,9 @@
 import TestSupport
 import Testing
 
-/// Mounts and unmounts another town in one mount namespace after the other, each of which has a copy of a town's mount.
+/// Mounts and unmounts another town in one mount namespace after the other.
+///
+/// Each has copies of all mounts, which stay mounted there: not for tests that run beside others.
 struct NamespaceCrowd: ~Copyable {
     private let command: RunningCommand
     private let stop: String
@@ -20,6 +22,7 @@ struct NamespaceCrowd: ~Copyable {
                     echo "{}" > "$1/.runtime/keepalive.json"
                     grep -q worker_pid "$1/.pulse/status.json"
                     "$2" unmount "$1"' sh "$other" "$program"
+                echo
             done
             """
         command = try Command(
@@ -27,6 +30,9 @@ struct NamespaceCrowd: ~Copyable {
             environment: ["PULSEFS_STATE_DIRECTORY": "\(town.scratch.path)/crowd-state"], limit: .seconds(180)
         ).start()
     }
+
+    /// How many towns have been unmounted.
+    var count: Int { command.printed.count }
 
     /// Returns when the last one is unmounted.
     func end() throws {
