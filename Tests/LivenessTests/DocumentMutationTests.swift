@@ -44,20 +44,20 @@ import Testing
     private func check(_ bytes: [UInt8]) {
         let now = WallTime(seconds: 1_785_585_600)
         let label = Comment(rawValue: String(decoding: bytes, as: UTF8.self))
-        guard let judgement = try? Document.judge(bytes, receivedAt: now, previous: nil, kind: .document) else {
+        guard let judgement = try? Document.judge(bytes, receivedAt: now, previous: nil, isEmptyAllowed: false) else {
             return
         }
         let document = judgement.document
 
         #expect((judgement.outcome == .verbatim) == (document.bytes == bytes), label)
         // The result is valid if written back.
-        let again = try? Document.judge(document.bytes, receivedAt: now, previous: nil, kind: .document)
+        let again = try? Document.judge(document.bytes, receivedAt: now, previous: nil, isEmptyAllowed: false)
         #expect(again == Document.Judgement(document: document, outcome: .verbatim), label)
         // It has a timestamp for Go that is not in the future.
         let timestamp = document.string("timestamp").flatMap { WallTime(rfc3339: $0.utf8) }
         #expect(timestamp.map { $0 != .goZero && $0 - now <= .seconds(5) } == true, label)
         // A refreshed document differs only in its timestamps.
-        let refreshed = try? Document.refreshed(document, at: now, kind: .document)
+        let refreshed = try? Document.refreshed(document, at: now, isEmptyAllowed: false)
         #expect(refreshed?.string("timestamp") == now.rfc3339, label)
         #expect(refreshed?.string("last_command") == document.string("last_command"), label)
     }

@@ -8,10 +8,11 @@ import Testing
     private let now = WallTime(seconds: 1_785_585_600)
 
     private func judge(
-        _ text: String, previous: String? = nil, kind: SignalKind = .document
+        _ text: String, previous: String? = nil, isEmptyAllowed: Bool = false
     ) throws(Document.Rejection) -> (text: String, outcome: Document.Outcome) {
         let previous = previous.map { Document(Array($0.utf8)) }
-        let judgement = try Document.judge(Array(text.utf8), receivedAt: now, previous: previous, kind: kind)
+        let judgement = try Document.judge(
+            Array(text.utf8), receivedAt: now, previous: previous, isEmptyAllowed: isEmptyAllowed)
         return (String(decoding: judgement.document.bytes, as: UTF8.self), judgement.outcome)
     }
 
@@ -101,24 +102,24 @@ import Testing
         let previous = "{\"last_command\":\"gt prime\", \"timestamp\":\"2026-08-01T11:00:00Z\"}\n"
         let result = "{\"last_command\":\"gt prime\", \"timestamp\":\"2026-08-01T12:00:00Z\"}\n"
         #expect(try judge(nothing, previous: previous) == (result, .empty))
-        #expect(try judge(nothing, previous: previous, kind: .modificationTime) == (result, .empty))
+        #expect(try judge(nothing, previous: previous, isEmptyAllowed: true) == (result, .empty))
     }
 
     @Test(arguments: [nil, "", "{", "[]", "gt prime", #"{"a":1} x"#])
-    func emptyWriteWithoutObjectDependsOnTheKind(_ previous: String?) throws {
+    func emptyWriteWithoutObjectIsEmptyIfThatIsAllowed(_ previous: String?) throws {
         #expect(try judge("", previous: previous) == (#"{"timestamp":"2026-08-01T12:00:00Z"}"#, .empty))
-        #expect(try judge("", previous: previous, kind: .modificationTime) == ("", .empty))
+        #expect(try judge("", previous: previous, isEmptyAllowed: true) == ("", .empty))
     }
 
     @Test func refreshedDocumentHasEveryTimestampReplaced() throws {
         let previous = Document(Array(#"{"timestamp":null,"a":1,"Timestamp":"2026-08-01T11:00:00Z"}"#.utf8))
-        let refreshed = try Document.refreshed(previous, at: now, kind: .document)
+        let refreshed = try Document.refreshed(previous, at: now, isEmptyAllowed: false)
         let result = #"{"timestamp":"2026-08-01T12:00:00Z","a":1,"Timestamp":"2026-08-01T12:00:00Z"}"#
         #expect(refreshed == Document(Array(result.utf8)))
     }
 
     @Test func refreshedDocumentWithoutTimestampGetsOne() throws {
-        let refreshed = try Document.refreshed(Document(Array(#"{"a":1}"#.utf8)), at: now, kind: .modificationTime)
+        let refreshed = try Document.refreshed(Document(Array(#"{"a":1}"#.utf8)), at: now, isEmptyAllowed: true)
         #expect(refreshed == Document(Array(#"{"a":1,"timestamp":"2026-08-01T12:00:00Z"}"#.utf8)))
     }
 
@@ -160,7 +161,7 @@ import Testing
     ])
     func invalidUTF8IsRefused(_ bytes: [UInt8]) {
         #expect(throws: Document.Rejection.invalidUTF8) {
-            try Document.judge(bytes, receivedAt: now, previous: nil, kind: .document)
+            try Document.judge(bytes, receivedAt: now, previous: nil, isEmptyAllowed: false)
         }
     }
 
@@ -232,13 +233,5 @@ import Testing
     func rejectionIsOneSentence(_ rejection: Document.Rejection) {
         #expect(rejection.description.hasPrefix("The document "))
         #expect(rejection.description.hasSuffix("."))
-    }
-
-    @Test(arguments: [
-        ("keepalive.json", SignalKind.document), (".json", .document), (".deacon-heartbeat", .modificationTime),
-        ("keepalive.JSON", .modificationTime), ("json", .modificationTime), ("", .modificationTime),
-    ])
-    func nameTellsTheKindOfSignal(_ name: String, _ kind: SignalKind) {
-        #expect(SignalKind(fileName: name.utf8) == kind)
     }
 }

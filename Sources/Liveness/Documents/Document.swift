@@ -44,19 +44,6 @@ public struct Document: Hashable, Sendable {
     public func string(_ field: String) -> String? { JSONOutline(bytes)?.string(field) }
 }
 
-/// How the readers of a signal file determine its age.
-public enum SignalKind: Sendable {
-    /// By the timestamp in the document.
-    case document
-    /// By the modification time of the file, which is usually empty.
-    case modificationTime
-
-    /// `document` for names that end in `.json`.
-    public init(fileName: some BidirectionalCollection<UInt8>) {
-        self = fileName.suffix(5).elementsEqual(".json".utf8) ? .document : .modificationTime
-    }
-}
-
 // MARK: - Judging writes
 
 extension Document {
@@ -88,15 +75,15 @@ extension Document {
     /// - Parameters:
     ///   - now: When the bytes were received.
     ///   - previous: The current document, which an empty write refreshes.
-    ///   - kind: The result of an empty write without a previous document.
+    ///   - isEmptyAllowed: Whether the result of an empty write without a previous document is empty.
     public static func judge(
-        _ bytes: [UInt8], receivedAt now: WallTime, previous: Document?, kind: SignalKind
+        _ bytes: [UInt8], receivedAt now: WallTime, previous: Document?, isEmptyAllowed: Bool
     ) throws(Rejection) -> Judgement {
         guard bytes.count <= maximumSize else { throw .tooLarge }
         guard !bytes.contains(0) else { throw .containsNUL }
         guard (try? UTF8Span(validating: bytes.span)) != nil else { throw .invalidUTF8 }
         guard let first = bytes.first(where: { !$0.isJSONWhiteSpace }) else {
-            return Judgement(document: try refreshed(previous, at: now, kind: kind), outcome: .empty)
+            return Judgement(document: try refreshed(previous, at: now, isEmptyAllowed: isEmptyAllowed), outcome: .empty)
         }
         if let outline = JSONOutline(bytes) {
             guard outline.isObject else { throw .notAnObject }
@@ -109,19 +96,16 @@ extension Document {
 
     /// The document after a `touch`: its timestamp becomes `now`, all else stays.
     ///
-    /// Without an object to keep, a `document` file gets one with a timestamp alone; other files stay empty. Throws
-    /// `tooLarge` if the new timestamp does not fit.
+    /// Without an object to keep, it becomes one with a timestamp alone, or empty if that is allowed. Throws `tooLarge` if
+    /// the new timestamp does not fit.
     public static func refreshed(
-        _ previous: Document?, at now: WallTime, kind: SignalKind
+        _ previous: Document?, at now: WallTime, isEmptyAllowed: Bool
     ) throws(Rejection) -> Document {
         if let bytes = previous?.bytes, let outline = JSONOutline(bytes), outline.isObject {
             let values = outline.members(named: timestampField).map(\.value)
             return try Document(bytes, outline, timestampsAt: values, changedTo: now)
         }
-        return switch kind {
-        case .document: Document(Array(#"{"\#(timestampField)":"\#(now.rfc3339)"}"#.utf8))
-        case .modificationTime: Document()
-        }
+        return isEmptyAllowed ? Document() : Document(Array(#"{"\#(timestampField)":"\#(now.rfc3339)"}"#.utf8))
     }
 
     private static func judge(

@@ -19,7 +19,7 @@ struct JSONOutline {
     /// Where to insert another member: after the last one, or after the opening brace.
     let insertionPoint: Int
 
-    private let bytes: [UInt8]
+    let bytes: [UInt8]
 
     /// Nil unless the bytes are one JSON text.
     init?(_ bytes: [UInt8]) {

@@ -76,7 +76,7 @@ final class SignalFile: Sendable {
         let name = name.bytes
         path = directory.path(of: name)
         number = Self.inodeNumber(of: path)
-        kind = SignalKind(fileName: name)
+        kind = XX
         hasOwner = SessionNames.owner(of: path, SessionNames()) != nil
     }
 
