@@ -90,8 +90,9 @@ package struct MountOptions: ParsableArguments {
     package func validate() throws {
         _ = try patterns()
         if scope == .signals {
-            if signalPatterns.isEmpty { throw ValidationError("--scope=signals needs a signal pattern.") }
-            for pattern in signalPatterns {
+            let patterns = try signals().map(\.pattern)
+            if patterns.isEmpty { throw ValidationError("--scope=signals needs a signal pattern.") }
+            for pattern in patterns {
                 guard let objection = SignalPatterns.objectionToCovering(pattern) else { continue }
                 throw ValidationError("--scope=signals cannot use the signal pattern '\(pattern)': \(objection).")
             }
@@ -104,11 +105,20 @@ package struct MountOptions: ParsableArguments {
         }
     }
 
-    private var signalPatterns: [String] { (noDefaultSignals ? [] : SignalPatterns.defaults) + signal }
+    private func signals() throws -> [Signal] {
+        // Those of the command line come first: the first rule that matches a path decides.
+        try signal.map { text in
+            do throws(Signal.Invalid) {
+                return try Signal(text)
+            } catch {
+                throw ValidationError("The signal '\(text)' cannot be used: \(error).")
+            }
+        } + (noDefaultSignals ? [] : Preset.gasTown.signals)
+    }
 
     func patterns() throws -> SignalPatterns {
-        do {
-            return try SignalPatterns(signalPatterns)
+        do throws(SignalPatterns.Invalid) {
+            return try SignalPatterns(try signals())
         } catch {
             throw ValidationError("\(error)")
         }

@@ -22,13 +22,18 @@ final class ExpiryTimer: Sendable {
     private let ended: EventFD
     private let timer: OwnedDescriptor
     private let now: @Sendable () -> ContinuousClock.Instant
+    private let isRunning: @Sendable (RuntimeID) -> Bool
     private let isClosing = Atomic(false)
 
-    /// - Parameter event: Signalled when the next deadline is earlier than before.
+    /// - Parameters:
+    ///   - event: Signalled when the next deadline is earlier than before.
+    ///   - isRunning: Whether the process runs that a runtime is held by.
     init(
-        over liveness: InMemoryLivenessStore, event: EventFD, now: @escaping @Sendable () -> ContinuousClock.Instant
+        over liveness: InMemoryLivenessStore, event: EventFD, now: @escaping @Sendable () -> ContinuousClock.Instant,
+        isRunning: @escaping @Sendable (RuntimeID) -> Bool
     ) throws(Errno) {
         self.liveness = liveness
+        self.isRunning = isRunning
         self.event = event
         self.now = now
         ended = try EventFD()
@@ -50,7 +55,7 @@ final class ExpiryTimer: Sendable {
 
     private func run() {
         while !isClosing.load(ordering: .acquiring) {
-            let next = liveness.expire(limit: Self.batch)
+            let next = liveness.expire(limit: Self.batch, isRunning: isRunning)
             // More may have expired already.
             sleep(for: next.map { min(max($0 - now(), Self.pause), Self.tick) })
         }

@@ -48,6 +48,10 @@ package final class Town: Sendable {
         package var ignoredCommands: Set<String> = []
         /// The size of the caller cache; each entry has an open descriptor.
         package var callerCapacity = 1024
+        /// How processes name their runtime.
+        package var identities = IdentityRules.gasTown
+        /// A younger process is a tool: its end proves nothing about an agent.
+        package var minimumAgentAge: Duration = .seconds(30)
 
         /// Whether signal files change only through the kernel, so that it may cache them.
         var isExclusive: Bool { expiry == .keep && !sharesSignals }
@@ -151,14 +155,16 @@ package final class Town: Sendable {
             wallTime: { clock().wall })
         events = try EventStream(
             of: liveness, notifier: notifier, counters: journal.counters, wallTime: { clock().wall })
-        expiry = try ExpiryTimer(over: liveness, event: notifier.deadlines, now: { clock().instant })
         writeback = try Writeback(in: backing, delay: configuration.writebackDelay, log: log)
         callers = CallerTable(
-            in: configuration.path, sessions: TownSessions(in: backing, log: log),
+            in: configuration.path, sessions: TownSessions(in: backing, log: log), rules: configuration.identities,
             capacity: configuration.callerCapacity,
             ignoring: configuration.ignoredCommands, isBlind: !configuration.looksAtCallers)
         processes = try ProcessWatch(
             callers, liveness: liveness, journal: journal, configuration: configuration, clock: clock)
+        expiry = try ExpiryTimer(
+            over: liveness, event: notifier.deadlines, now: { clock().instant },
+            isRunning: { [processes] in processes.isRunning($0) })
     }
 
     /// Whether the mount is gone from the town's path, and the kernel still serves others: see `TownFileSystem.detach`.

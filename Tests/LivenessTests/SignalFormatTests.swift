@@ -112,12 +112,12 @@ import Testing
         let text = #"{"pid":4711,"procStart":"98765","name":"worker-1","Name":"other"}"#
         let judgement = try judge(text, as: "x;kind=json;id=name;pid=pid;start=procStart")
         #expect(judgement.runtime == (try RuntimeID("worker-1")))
-        #expect(judgement.process == SignalFormat.NamedProcess(pid: 4711, startTime: 98765))
+        #expect(try format("x;kind=json;id=name;pid=pid;start=procStart").process(in: Array(text.utf8)) == SignalFormat.NamedProcess(pid: 4711, startTime: 98765))
     }
 
     @Test(arguments: ["{}", #"{"pid":0}"#, #"{"pid":-1}"#, #"{"pid":"x"}"#, #"{"pid":99999999999}"#, #"{"pid":null}"#])
     func processThatCannotExistIsNoProcess(_ text: String) throws {
-        #expect(try judge(text, as: "x;kind=json;pid=pid").process == nil)
+        #expect(try format("x;kind=json;pid=pid").process(in: Array(text.utf8)) == nil)
     }
 }
 

@@ -1,6 +1,8 @@
 /// The runtime that a touch belongs to, and the evidence for it.
 public enum Attribution: Hashable, Sendable, CustomStringConvertible {
     case runtime(RuntimeID, by: Evidence)
+    /// A process of another runtime touched for this one: the file is touched, and it is no sign of this one's life.
+    case onBehalf(of: RuntimeID, by: Evidence, writer: RuntimeID)
     /// No evidence: only the signal file is touched.
     case unknown
     /// The process never proves life, whatever its environment or document says.
@@ -21,9 +23,11 @@ public enum Attribution: Hashable, Sendable, CustomStringConvertible {
         case directory
 
         /// All evidence, in the order in which it is checked.
+        ///
+        /// Without the variables of presets, which are checked after `GT_ROLE`.
         public static let all: [Evidence] = [
-            .command, .path, .environment(.role), .environment(.beadsActor), .document, .directory,
-            .environment(.session), .environment(.beadsAgentName),
+            .command, .path, .environment(.role), .environment(.beadsActor), .environment(.formerBeadsActor), .document,
+            .directory, .environment(.session), .environment(.beadsAgentName),
         ]
 
         /// The variable's name, or the kind of evidence.
@@ -42,36 +46,51 @@ public enum Attribution: Hashable, Sendable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .runtime(let runtime, let evidence): "\(runtime) by \(evidence)"
+        case .onBehalf(let runtime, let evidence, let writer): "\(runtime) by \(evidence), written by \(writer)"
         case .unknown: "nobody"
         case .excluded: "excluded"
         }
     }
 
     public var runtime: RuntimeID? {
-        if case .runtime(let runtime, _) = self { runtime } else { nil }
+        switch self {
+        case .runtime(let runtime, _), .onBehalf(let runtime, _, _): runtime
+        case .unknown, .excluded: nil
+        }
     }
 
     public var evidence: Evidence? {
-        if case .runtime(_, let evidence) = self { evidence } else { nil }
+        switch self {
+        case .runtime(_, let evidence), .onBehalf(_, let evidence, _): evidence
+        case .unknown, .excluded: nil
+        }
     }
+
+    /// The runtime whose process touched for another one; nil for a runtime's own touch.
+    public var writer: RuntimeID? { if case .onBehalf(_, _, let writer) = self { writer } else { nil } }
 
     /// Attributes a touch, or a process where there is neither signal file nor document.
     ///
     /// Accepts any bytes; a spelling that Gas Town does not use identifies no runtime.
     ///
     /// - Parameters:
-    ///   - signal: The signal file's path in the town.
-    ///   - document: The bytes written to it.
+    ///   - owner: The runtime that the signal file belongs to by its path.
     ///   - workingDirectory: Relative to the town, as in `/proc/<pid>/cwd`; nil if outside or unknown. Evaluated only if
     ///     neither path nor environment identifies a runtime.
     ///   - sessions: Evaluated only if there is a session name to resolve.
     public init(
-        of claims: IdentityClaims, signal: [UInt8]? = nil, document: Document? = nil,
-        workingDirectory: @autoclosure () -> [UInt8]? = nil, sessions: @autoclosure () -> SessionNames
+        of claims: IdentityClaims, owner: RuntimeID? = nil, workingDirectory: @autoclosure () -> [UInt8]? = nil,
+        sessions: @autoclosure () -> SessionNames
     ) {
-        // The tmux server runs the status line every few seconds, with the environment of the process that started it.
-        if claims.program == .statusLine {
+        // A status line runs every few seconds, with the environment of the process that started it.
+        guard claims.program != .helper else {
             self = .excluded
+            return
+        }
+        if let owner {
+            let writer = claims.identity(sessions)
+            self = writer.map { $0 == owner } ?? true
+                ? .runtime(owner, by: .path) : .onBehalf(of: owner, by: .path, writer: writer ?? owner)
             return
         }
         if claims.program == .daemon, let daemon = Agent.daemon.runtime {
@@ -80,36 +99,40 @@ public enum Attribution: Hashable, Sendable, CustomStringConvertible {
         }
         let isInPlace = claims.program == .other
         let claims = claims.program == .server ? nil : claims
-        let undocumented =
-            Self(signal.flatMap { SessionNames.owner(of: $0, sessions()) }, by: .path)
-            ?? claims?.claim
+        self =
+            claims?.claim
             ?? Self((isInPlace ? workingDirectory() : nil).flatMap(Agent.init(directory:))?.runtime, by: .directory)
             ?? Self(claims?.session.flatMap { sessions().runtime(of: $0) }, by: .environment(.session))
             ?? Self(claims?.beadsAgent, by: .environment(.beadsAgentName))
             ?? .unknown
-        self = document.map(undocumented.consulting) ?? undocumented
     }
 
-    /// The attribution with the document taken into account.
+    /// The attribution with the runtime that the content names.
     ///
-    /// An environment that the document contradicts belongs to another agent and leaked through a parent process
-    /// (gastown 2d16602cc); the document outranks it.
-    public func consulting(_ document: Document) -> Attribution {
+    /// An environment that the content contradicts belongs to another agent: its process writes on behalf of the one
+    /// that is named, or the environment leaked through a parent process (gastown 2d16602cc).
+    public func consulting(_ named: RuntimeID?) -> Attribution {
+        guard let named else { return self }
         switch self {
-        case .excluded, .runtime(_, .command), .runtime(_, .path), .runtime(_, .document): return self
-        case .unknown, .runtime(_, .directory), .runtime(_, .environment): break
-        }
-        guard document.mayHold("actor"), let actor = document.string("actor"),
-            let runtime = Agent(address: actor.utf8)?.runtime
-        else { return self }
-        switch self {
-        case .runtime(runtime, .environment(.role)), .runtime(runtime, .environment(.beadsActor)): return self
-        default: return .runtime(runtime, by: .document)
+        case .excluded, .onBehalf, .runtime(_, .path), .runtime(_, .document): return self
+        case .unknown, .runtime(_, .directory): return .runtime(named, by: .document)
+        case .runtime(let writer, let evidence) where writer == named:
+            return evidence.outranksDocument ? self : .runtime(named, by: .document)
+        case .runtime(let writer, _): return .onBehalf(of: named, by: .document, writer: writer)
         }
     }
 
     init?(_ runtime: RuntimeID?, by evidence: Evidence) {
         guard let runtime else { return nil }
         self = .runtime(runtime, by: evidence)
+    }
+}
+
+extension Attribution.Evidence {
+    fileprivate var outranksDocument: Bool {
+        switch self {
+        case .environment(.session), .environment(.beadsAgentName), .directory, .document: false
+        case .command, .path, .environment: true
+        }
     }
 }

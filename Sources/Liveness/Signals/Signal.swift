@@ -55,6 +55,14 @@ public struct Signal: Hashable, Sendable {
         guard fields.start == nil || fields.pid != nil else { throw .startWithoutProcess }
     }
 
+    /// Of kind `document`, with the town's ttl.
+    public init(document pattern: String) {
+        self.pattern = pattern
+        kind = .document
+        excluded = []
+        fields = .none
+    }
+
     /// Parses the text form.
     public init(_ text: String) throws(Invalid) {
         // A pattern cannot hold a semicolon outside brackets, and nobody needs one inside.

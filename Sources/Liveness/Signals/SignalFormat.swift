@@ -29,8 +29,6 @@ public struct SignalFormat: Hashable, Sendable {
         public var idleUntil: WallTime?
         /// The id that the content names.
         public var runtime: RuntimeID?
-        /// The agent's process that the content names.
-        public var process: NamedProcess?
 
         /// How long a touch proves life: its ttl, or until the end of an announced silence of at most an hour.
         ///
@@ -71,7 +69,10 @@ public struct SignalFormat: Hashable, Sendable {
             var judgement = Judgement(document: judged.document, aliveAt: now)
             judgement.isWritten = judged.outcome != .empty
             judgement.isFromFuture = judged.outcome == .timestampFromFuture
-            if judgement.isWritten { judgement.idleUntil = judged.document.idleUntil }
+            if judgement.isWritten {
+                judgement.idleUntil = judged.document.idleUntil
+                judgement.runtime = judged.document.actor
+            }
             return judgement
         case .json:
             guard bytes.count <= Document.maximumSize else { throw .tooLarge }
@@ -81,6 +82,14 @@ public struct SignalFormat: Hashable, Sendable {
             guard bytes.count <= Document.maximumSize else { throw .tooLarge }
             return Judgement(document: Document(bytes), aliveAt: now)
         }
+    }
+
+    /// The process that a JSON document names; nil if none can be named, and for bytes that `judge` rejects.
+    public func process(in bytes: [UInt8]) -> NamedProcess? {
+        guard kind == .json, let field = fields.pid, bytes.count <= Document.maximumSize,
+            let outline = JSONOutline(bytes), let pid = outline.text(field).flatMap({ Int32($0) }), pid > 0
+        else { return nil }
+        return NamedProcess(pid: pid, startTime: fields.start.flatMap { outline.text($0) }.flatMap { UInt64($0) })
     }
 
     /// The content after its times were set.
@@ -113,10 +122,6 @@ public struct SignalFormat: Hashable, Sendable {
         }
         judgement.idleUntil = document.idleUntil
         judgement.runtime = fields.id.flatMap { outline.text($0) }.flatMap { try? RuntimeID($0) }
-        if let pid = fields.pid.flatMap({ outline.text($0) }).flatMap({ Int32($0) }), pid > 0 {
-            let start = fields.start.flatMap { outline.text($0) }.flatMap { UInt64($0) }
-            judgement.process = NamedProcess(pid: pid, startTime: start)
-        }
         return judgement
     }
 }
@@ -129,6 +134,12 @@ extension Document {
             time != .goZero
         else { return nil }
         return time
+    }
+
+    /// The agent of a Gas Town that the document names.
+    var actor: RuntimeID? {
+        guard mayHold("actor") else { return nil }
+        return string("actor").flatMap { Agent(address: $0.utf8)?.runtime }
     }
 
     /// A top-level string or number, under exactly this name; for people.

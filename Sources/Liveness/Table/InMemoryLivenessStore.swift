@@ -63,7 +63,16 @@ public final class InMemoryLivenessStore: LivenessStore {
             if isAlive || touch.signal != nil {
                 append(LivenessEvent(touch, runtime: isAlive ? touch.runtime : nil))
             }
+            appendContests()
             return updateDeadline()
+        }
+
+        mutating func appendContests() {
+            guard !table.contested.isEmpty else { return }
+            for id in table.takeContested() {
+                guard let record = table.record(of: id), let rival = record.rival else { continue }
+                append(LivenessEvent(contested: id, by: record.touch, and: rival))
+            }
         }
 
         mutating func appendForgotten(_ subject: RecordSubject, at time: WallTime, origin: Origin? = nil) {
@@ -176,7 +185,7 @@ public final class InMemoryLivenessStore: LivenessStore {
             save()
             let isSaved = state.persistence?.commit() ?? false
             return Notification(
-                signal: touch.signal, runtime: touch.runtime, isDeadlineEarlier: isDeadlineEarlier, isSaved: isSaved)
+                signal: touch.signal, runtime: touch.writer == nil ? touch.runtime : nil, isDeadlineEarlier: isDeadlineEarlier, isSaved: isSaved)
         }
     }
 
@@ -229,6 +238,16 @@ public final class InMemoryLivenessStore: LivenessStore {
         }
         if isChanged { mirror?.enqueue(.runtime(id), isUrgent: true) }
         return isChanged
+    }
+
+    /// Notes another agent with the same id as a runtime.
+    public func contest(_ id: RuntimeID, by process: Touch.Process, at moment: ContinuousClock.Instant) {
+        let wall = wallTime()
+        change { state in
+            state.table.setRival(Record.Rival(process, of: nil, at: .init(wall, offset: moment.offset)), of: id)
+            defer { state.appendContests() }
+            return !state.table.contested.isEmpty
+        }
     }
 
     /// Changes the table and notifies the watcher.
@@ -350,6 +369,7 @@ public final class InMemoryLivenessStore: LivenessStore {
             } else {
                 state.append(LivenessEvent(touch, runtime: touch.runtime, origin: touch.stamp.origin))
             }
+            state.appendContests()
             return true
         }
     }
@@ -408,15 +428,20 @@ public final class InMemoryLivenessStore: LivenessStore {
 
     /// Appends an event for each runtime that has expired.
     ///
-    /// - Parameter limit: Maximum number of deadlines inspected. The lock is released after every few.
+    /// - Parameters:
+    ///   - limit: Maximum number of deadlines inspected. The lock is released after every few.
+    ///   - isRunning: Whether the process runs that a runtime is held by. Called without the lock.
     /// - Returns: The next deadline, which may have passed; nil if the watcher need not call until it is notified.
-    public func expire(limit: Int) -> ContinuousClock.Instant? {
+    public func expire(
+        limit: Int, isRunning: (RuntimeID) -> Bool = { _ in false }
+    ) -> ContinuousClock.Instant? {
         guard watcher != nil else { return nil }
         let now = now()
         let wall = wallTime()
         var rest = limit
         var isNews = false
         var next: ContinuousClock.Instant?
+        var held: [RuntimeID] = []
         repeat {
             let slice = min(rest, Self.expirySliceSize)
             rest -= slice
@@ -428,8 +453,19 @@ public final class InMemoryLivenessStore: LivenessStore {
                     state.append(LivenessEvent(.expired, .runtime(expired.id), at: wall))
                     isNews = true
                 }
+                held = state.table.takeHeldBeyondDeadline()
                 state.awaitedDeadline = state.table.nextExpiration
                 next = state.awaitedDeadline
+            }
+            if !held.isEmpty {
+                let running = held.map(isRunning)
+                save { state in
+                    for (id, isRunning) in zip(held, running) {
+                        state.table.renewHold(of: id, isRunning: isRunning, at: now.offset)
+                    }
+                    state.awaitedDeadline = state.table.nextExpiration
+                    next = state.awaitedDeadline
+                }
             }
         } while rest > 0 && next.map { $0 <= now } ?? false
         if isNews { watcher?.eventsChanged() }

@@ -11,6 +11,8 @@ public struct LivenessEvent: Hashable, Sendable {
         /// Nothing was served for some time: the machine or pulsefs was suspended. The runtimes that were alive stay so
         /// for a full ttl.
         case resumed
+        /// Another agent touches under the same id.
+        case contested
         case mirrorUp = "mirror_up"
         case mirrorDown = "mirror_down"
     }
@@ -26,6 +28,12 @@ public struct LivenessEvent: Hashable, Sendable {
     public var process: Touch.Process?
     /// The origin that reported it, if another one did.
     public var origin: Origin?
+    /// The runtime for which another one's process touched; `runtime` is nil then.
+    public var beneficiary: RuntimeID?
+    /// The runtime whose process touched for another one.
+    public var writer: RuntimeID?
+    /// For `contested`: the other agent.
+    public var rival: Record.Rival?
     /// The number of the FUSE request that touched; 0 if there is none.
     public var request: UInt64 = 0
     /// Why the mirror is down; for `resumed`, the seconds without service.
@@ -57,10 +65,21 @@ public struct LivenessEvent: Hashable, Sendable {
     init(_ touch: Touch, runtime: RuntimeID?, origin: Origin? = nil) {
         self.init(.touched, at: touch.receivedAt, process: touch.process, origin: origin)
         self.runtime = runtime
+        if touch.writer != nil {
+            beneficiary = touch.runtime
+            writer = touch.writer
+        }
         signal = touch.signal
         source = touch.source
         evidence = touch.evidence
         request = touch.request
+    }
+
+    init(contested id: RuntimeID, by touch: Touch, and rival: Record.Rival) {
+        self.init(
+            .contested, .runtime(id), at: max(touch.receivedAt, rival.moment.wall), process: touch.process,
+            origin: touch.stamp.origin)
+        self.rival = rival
     }
 
     /// A line of JSON with its line feed; invalid UTF-8 in a path becomes U+FFFD.
@@ -71,7 +90,10 @@ public struct LivenessEvent: Hashable, Sendable {
             ("signal", signal.map { String(decoding: $0, as: UTF8.self).jsonLiteral }),
             ("source", source?.rawValue.jsonLiteral), ("by", evidence?.description.jsonLiteral),
             ("pid", process.map { "\($0.pid)" }), ("program", process?.program.jsonLiteral),
-            ("host", origin?.host.jsonLiteral), ("seconds", kind == .resumed ? reason : nil),
+            ("host", origin?.host.jsonLiteral), ("on_behalf_of", beneficiary?.description.jsonLiteral),
+            ("written_by", writer?.description.jsonLiteral), ("other_pid", rival?.process.map { "\($0.pid)" }),
+            ("other_program", rival?.process?.program.jsonLiteral),
+            ("other_host", rival?.origin?.host.jsonLiteral), ("seconds", kind == .resumed ? reason : nil),
             ("reason", kind == .resumed ? nil : reason?.jsonLiteral),
         ])
     }

@@ -22,12 +22,14 @@ extension LivenessTable {
             public private(set) var alive = 0
             public private(set) var expired = 0
             public private(set) var exited = 0
+            public private(set) var never = 0
 
             mutating func add(_ state: Record.State) {
                 switch state {
                 case .alive: alive += 1
                 case .expired: expired += 1
                 case .exited: exited += 1
+                case .never: never += 1
                 }
             }
         }
@@ -41,7 +43,8 @@ extension LivenessTable {
     /// What an origin has to send about a subject; nil if another origin changed it last.
     func message(about subject: RecordSubject, by origin: Origin) -> MirrorQueue.Message? {
         if let record = record(of: subject) {
-            return record.stamp.origin == origin ? .touched(subject, record) : nil
+            // A touch for another runtime is no news of that one's life.
+            return record.stamp.origin == origin && record.touch.writer == nil ? .touched(subject, record) : nil
         }
         guard let stamp = tombstones[subject]?.stamp, stamp.origin == origin else { return nil }
         return .forgotten(subject, stamp)

@@ -76,7 +76,7 @@ public struct LivenessTable: Sendable {
     /// The touch's stamp moves past the records' last stamps if need be, except that a runtime's record keeps a touch
     /// that was made later.
     ///
-    /// - Returns: Whether a runtime was touched that has not exited since.
+    /// - Returns: Whether it is a sign of life of a runtime that has not exited since.
     @discardableResult
     public mutating func touch(_ touch: Touch) -> Bool {
         var touch = touch
@@ -126,6 +126,10 @@ public struct LivenessTable: Sendable {
     }
 
     private mutating func merge(_ touch: Touch, _ path: SignalPath, at index: Int?) {
+        // Whoever wrote it, the file is touched.
+        var touch = touch
+        touch.writer = nil
+        touch.isHeld = false
         if let index {
             signals[index].merge(touch)
         } else {
@@ -136,12 +140,16 @@ public struct LivenessTable: Sendable {
     }
 
     /// - Parameter now: For the expiry: a touch that is expired already is never reported as expiring.
-    /// - Returns: Whether the runtime has not exited.
+    /// - Returns: Whether the runtime gave a sign of life and has not exited.
     @discardableResult
     private mutating func merge(_ touch: Touch, _ id: RuntimeID, at index: Int?, now: Duration) -> Bool {
         let deadline: Duration?
         if let index {
+            let former = runtimes[index].record.rival
             runtimes[index].record.merge(touch)
+            if let rival = runtimes[index].record.rival, rival != former, former.map({ isNews(rival, after: $0) }) ?? true {
+                contested.append(id)
+            }
             deadline = runtimes[index].schedule(at: now)
         } else {
             var new = Runtime(record: Record(touch))
@@ -151,7 +159,7 @@ public struct LivenessTable: Sendable {
         }
         save(id, at: index ?? runtimes.count - 1)
         if let deadline { addExpiration(Expiration(offset: deadline, id: id)) }
-        return index.map { runtimes.read($0) { $0.record.exit == nil } } ?? true
+        return touch.writer == nil && index.map { runtimes.read($0) { $0.record.exit == nil } } ?? true
     }
 
     // MARK: Ends
@@ -281,14 +289,65 @@ public struct LivenessTable: Sendable {
                 continue
             }
             runtimes[index].scheduled = nil
+            if runtimes.read(index, { $0.record.isHeld && $0.record.deadlineOffset <= now && $0.record.exit == nil }) {
+                heldBeyondDeadline.append(next.id)
+                continue
+            }
             if let later = runtimes[index].schedule(at: now) {
                 expirations.insert(Expiration(offset: later, id: next.id))
-            } else if let deadline = runtimes.read(index, { $0.record.exit == nil ? $0.record.deadlineOffset : nil }) {
+            } else if let deadline = runtimes.read(index, { entry in
+                entry.record.state(at: now) == .expired ? entry.record.deadlineOffset : nil
+            }) {
                 expired.append(Expiration(offset: deadline, id: next.id))
                 save(next.id, at: index)
             }
         }
         return expired
+    }
+
+    /// Runtimes that are held by their process and whose deadline has passed; they stay alive until that is looked at.
+    private(set) var heldBeyondDeadline: [RuntimeID] = []
+
+    mutating func takeHeldBeyondDeadline() -> [RuntimeID] {
+        defer { heldBeyondDeadline = [] }
+        return heldBeyondDeadline
+    }
+
+    /// Extends a held runtime's deadline by its ttl, as its process runs, or ends the hold.
+    mutating func renewHold(of id: RuntimeID, isRunning: Bool, at now: Duration) {
+        guard let index = runtimes.index(of: id) else { return }
+        let record = runtimes[index].record
+        // It may have been touched or released meanwhile.
+        guard record.isHeld, record.exit == nil, record.deadlineOffset <= now else { return }
+        let deadline = isRunning ? now + record.touch.ttl : now
+        runtimes[index].record.extendDeadline(to: deadline)
+        if !isRunning { runtimes[index].record.releaseHold() }
+        runtimes[index].scheduled = deadline
+        addExpiration(Expiration(offset: deadline, id: id))
+        save(id, at: index)
+    }
+
+    /// Runtimes whose record has a new rival since the last `takeContested`.
+    private(set) var contested: [RuntimeID] = []
+
+    mutating func takeContested() -> [RuntimeID] {
+        defer { contested = [] }
+        return contested
+    }
+
+    /// Notes another agent with the same id.
+    mutating func setRival(_ rival: Record.Rival, of id: RuntimeID) {
+        guard let index = runtimes.index(of: id) else { return }
+        let former = runtimes[index].record.rival
+        runtimes[index].record.rival = rival
+        if former.map({ isNews(rival, after: $0) }) ?? true { contested.append(id) }
+        save(id, at: index)
+    }
+
+    /// Whether a contest is to be reported: with another rival, or the first for an hour.
+    private func isNews(_ rival: Record.Rival, after former: Record.Rival) -> Bool {
+        rival.origin != former.origin || rival.process != former.process
+            || rival.moment.offset - former.moment.offset > .seconds(3600)
     }
 
     /// Gives all records that were alive at `start` a full ttl from `now` on, if one of them is a runtime's.

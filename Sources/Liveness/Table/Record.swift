@@ -7,6 +7,84 @@ public struct Record: Hashable, Sendable {
         case expired
         /// The runtime's root process has ended and no touch came since.
         case exited
+        /// Others have touched for the runtime. It gave no sign of life itself.
+        case never
+    }
+
+    /// A moment by both clocks.
+    public struct Moment: Hashable, Sendable {
+        public let wall: WallTime
+        package let offset: Duration
+        public var instant: ContinuousClock.Instant { ContinuousClock.Instant(offset: offset) }
+
+        package init(_ wall: WallTime, offset: Duration) {
+            self.wall = wall
+            self.offset = offset
+        }
+
+        init(of touch: Touch) { self.init(touch.receivedAt, offset: touch.offset) }
+
+        func moved(by shift: Duration) -> Moment { Moment(wall, offset: offset + shift) }
+    }
+
+    /// What tells an agent that is alive from one that makes progress: when it last did what.
+    public struct Clocks: Hashable, Sendable {
+        /// A written touch of its own.
+        public package(set) var beat: Moment?
+        /// Files changed by the agent or by processes younger than the ttl.
+        public package(set) var work: Moment?
+        /// Files changed by older processes.
+        public package(set) var backgroundWork: Moment?
+
+        package init() {}
+
+        /// Notes a touch, unless a later one was noted.
+        mutating func note(_ touch: Touch) {
+            let field: WritableKeyPath<Clocks, Moment?> =
+                switch touch.source {
+                case .activity: \.work
+                case .background: \.backgroundWork
+                case .written, .renamed, .attributes, .command: \.beat
+                }
+            if self[keyPath: field].map({ $0.offset > touch.offset }) ?? false { return }
+            self[keyPath: field] = Moment(of: touch)
+        }
+
+        fileprivate func moved(by shift: Duration) -> Clocks {
+            var clocks = self
+            clocks.beat = beat?.moved(by: shift)
+            clocks.work = work?.moved(by: shift)
+            clocks.backgroundWork = backgroundWork?.moved(by: shift)
+            return clocks
+        }
+    }
+
+    /// The last touch by another runtime's process.
+    public struct OnBehalf: Hashable, Sendable {
+        public let writer: RuntimeID
+        public let process: Touch.Process?
+        public let moment: Moment
+
+        package init(by writer: RuntimeID, process: Touch.Process?, at moment: Moment) {
+            self.writer = writer
+            self.process = process
+            self.moment = moment
+        }
+    }
+
+    /// A process that touches as a runtime that another process is: two agents have one id.
+    public struct Rival: Hashable, Sendable {
+        /// Nil for one of another host that did not tell.
+        public let process: Touch.Process?
+        /// Nil for this host.
+        public let origin: Origin?
+        public let moment: Moment
+
+        package init(_ process: Touch.Process?, of origin: Origin?, at moment: Moment) {
+            self.process = process
+            self.origin = origin
+            self.moment = moment
+        }
     }
 
     /// The end of a runtime's root process.
@@ -41,9 +119,35 @@ public struct Record: Hashable, Sendable {
     /// The last document of a file with many writers, such as the keepalive.
     public private(set) var sharedDocument: Document?
 
+    /// Of a runtime only.
+    public package(set) var clocks = Clocks()
+
+    /// Of a runtime only.
+    public package(set) var onBehalf: OnBehalf?
+
+    /// Of a runtime only: another agent with the same id; the last one that was noticed.
+    public package(set) var rival: Rival?
+
+    /// The origin that touched before the last touch's origin did, and when.
+    private var formerOrigin: FormerOrigin?
+
+    private struct FormerOrigin: Hashable, Sendable {
+        let origin: Origin?
+        let offset: Duration
+    }
+
+    /// Whether the runtime is alive as long as its process runs, and the deadline only tells when to look.
+    public package(set) var isHeld = false
+
     public init(_ touch: Touch) {
         self.touch = touch
         deadlineOffset = touch.deadlineOffset
+        if let writer = touch.writer {
+            onBehalf = OnBehalf(by: writer, process: touch.process, at: Moment(of: touch))
+        } else {
+            clocks.note(touch)
+            isHeld = touch.isHeld
+        }
         if touch.evidence == .path { ownDocument = touch.document } else { sharedDocument = touch.document }
     }
 
@@ -65,16 +169,17 @@ public struct Record: Hashable, Sendable {
 
     func state(at now: Duration) -> State {
         if exit != nil { return .exited }
-        return now < deadlineOffset ? .alive : .expired
+        if touch.writer != nil { return .never }
+        return now < deadlineOffset || isHeld ? .alive : .expired
     }
 
     public func isAlive(at now: ContinuousClock.Instant) -> Bool { isAlive(at: now.offset) }
 
-    func isAlive(at now: Duration) -> Bool { exit == nil && now < deadlineOffset }
+    func isAlive(at now: Duration) -> Bool { state(at: now) == .alive }
 
     /// Whether the record may be dropped: it expired, and exited if it did, at `limit` or before.
     func isObsolete(since limit: Duration) -> Bool {
-        deadlineOffset <= limit && exit.map { $0.offset <= limit } ?? true
+        deadlineOffset <= limit && !isHeld && exit.map { $0.offset <= limit } ?? true
     }
 
     // MARK: Changes
@@ -84,13 +189,41 @@ public struct Record: Hashable, Sendable {
     /// The later stamp wins; of equal ones, the newcomer. A deadline only moves forward, except that a touch after the
     /// exit starts a new life with its own ttl. A touch from before the exit does not undo it.
     mutating func merge(_ new: Touch) {
-        if let exit, exit.offset < max(touch.offset, new.offset) {
+        let isLater = new.stamp >= touch.stamp
+        if let writer = new.writer {
+            mergeDocument(of: new, isLater: isLater)
+            if onBehalf.map({ $0.moment.offset <= new.offset }) ?? true {
+                onBehalf = OnBehalf(by: writer, process: new.process, at: Moment(of: new))
+            }
+            // Until it gives a sign of life, the last touch on its behalf is all there is.
+            guard touch.writer != nil, isLater else { return }
+            let document = touch.document
+            touch = new
+            touch.document = document
+            deadlineOffset = max(deadlineOffset, new.deadlineOffset)
+            return
+        }
+        if touch.writer != nil {
+            // Its first sign of life.
+            deadlineOffset = new.deadlineOffset
+        } else if let exit, exit.offset < max(touch.offset, new.offset) {
             self.exit = nil
             deadlineOffset = new.deadlineOffset
         } else {
             deadlineOffset = max(deadlineOffset, new.deadlineOffset)
         }
-        let isLater = new.stamp >= touch.stamp
+        clocks.note(new)
+        if !new.source.isWork { isHeld = new.isHeld }
+        noteOrigin(of: new)
+        mergeDocument(of: new, isLater: isLater)
+        guard isLater || touch.writer != nil else { return }
+        let document = touch.document
+        touch = new
+        touch.document = document
+    }
+
+    /// - Parameter isLater: Whether it is the last touch.
+    private mutating func mergeDocument(of new: Touch, isLater: Bool) {
         if let document = new.document {
             if new.evidence == .path {
                 if isLater || ownDocument == nil { ownDocument = document }
@@ -98,10 +231,20 @@ public struct Record: Hashable, Sendable {
                 sharedDocument = document
             }
         }
-        let document = isLater ? new.document ?? touch.document : touch.document ?? new.document
-        if isLater { touch = new }
-        touch.document = document
+        touch.document = isLater ? new.document ?? touch.document : touch.document ?? new.document
     }
+
+    /// Notices that two hosts touch in turns.
+    private mutating func noteOrigin(of new: Touch) {
+        let (last, origin) = (touch.stamp.origin, new.stamp.origin)
+        guard origin != last else { return }
+        if let formerOrigin, formerOrigin.origin == origin, new.offset - formerOrigin.offset < new.ttl {
+            rival = Rival(touch.process, of: last, at: Moment(of: touch))
+        }
+        formerOrigin = FormerOrigin(origin: last, offset: touch.offset)
+    }
+
+    mutating func releaseHold() { isHeld = false }
 
     /// The same for another clock of deadlines, and without the request of the last touch, as of another mount.
     package func moved(by shift: Duration) -> Record {
@@ -110,6 +253,11 @@ public struct Record: Hashable, Sendable {
         record.touch.request = 0
         record.deadlineOffset += shift
         record.exit = exit.map { Exit(of: $0.process, noticedAt: $0.noticedAt, at: $0.at + shift) }
+        record.clocks = clocks.moved(by: shift)
+        record.onBehalf = onBehalf.map {
+            OnBehalf(by: $0.writer, process: $0.process, at: $0.moment.moved(by: shift))
+        }
+        record.rival = rival.map { Rival($0.process, of: $0.origin, at: $0.moment.moved(by: shift)) }
         return record
     }
 

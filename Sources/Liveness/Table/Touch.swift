@@ -12,8 +12,12 @@ public struct Touch: Hashable, Sendable {
         case attributes
         /// A request to pulsefs itself, by command or by the store's `touch`.
         case command
-        /// Work on ordinary files of the town.
+        /// Work on ordinary files of the town, by the agent or by a process younger than the ttl.
         case activity
+        /// The same by an older process, such as a dev server: it may go on although the agent does not.
+        case background
+
+        var isWork: Bool { self == .activity || self == .background }
     }
 
     /// The local process that made a touch.
@@ -49,6 +53,8 @@ public struct Touch: Hashable, Sendable {
     public var source: Source
     /// What identified the runtime; nil if the caller named it, or if another origin did.
     public var evidence: Attribution.Evidence?
+    /// The runtime whose process touched for another one; nil for a runtime's own sign of life.
+    public var writer: RuntimeID?
     public var process: Process?
     /// When it was received, for the deadline.
     ///
@@ -67,17 +73,20 @@ public struct Touch: Hashable, Sendable {
     public var document: Document?
     /// The number of the FUSE request that made it; 0 if there is none.
     public var request: UInt64
+    /// Whether the runtime's process is known: then it lives as long as that runs, and the ttl only tells when to look.
+    public var isHeld = false
 
     public init(
         signal: [UInt8]? = nil, runtime: RuntimeID? = nil, receivedAt: WallTime, at: ContinuousClock.Instant,
         ttl: Duration = Touch.defaultTTL, document: Document?, source: Source, evidence: Attribution.Evidence? = nil,
-        process: Process? = nil, stamp: HLCTimestamp? = nil, request: UInt64 = 0
+        writer: RuntimeID? = nil, process: Process? = nil, stamp: HLCTimestamp? = nil, request: UInt64 = 0
     ) {
         self.signal = signal
         self.runtime = runtime
         self.receivedAt = receivedAt
         self.source = source
         self.evidence = evidence
+        self.writer = writer
         self.process = process
         offset = at.offset
         self.ttl = ttl

@@ -22,7 +22,7 @@ package final class Counters: Sendable {
         static let restoredFrom = 40
         /// By `Touch.Source.code`.
         static let sources = 8
-        /// By `Attribution.Evidence.all`, `unknown` and `excluded`.
+        /// By `Attribution.Evidence.all`, a preset's variable, `unknown`, `excluded` and `onBehalf`.
         static let attributions = 16
     }
 
@@ -38,7 +38,7 @@ package final class Counters: Sendable {
 
     /// Touches through signal files.
     var touches: UInt64 {
-        Touch.Source.allCases.reduce(0) { $0 + ($1 == .activity || $1 == .command ? 0 : touches(by: $1)) }
+        Touch.Source.allCases.reduce(0) { $0 + ([.activity, .background, .command].contains($1) ? 0 : touches(by: $1)) }
     }
     /// Rejected writes.
     var refused: UInt64 { self[Word.refused] }
@@ -77,9 +77,10 @@ package final class Counters: Sendable {
 
     func touches(by source: Touch.Source) -> UInt64 { self[Word.sources + Int(source.code)] }
 
-    /// How touches through signal files were attributed: counts by evidence, `nobody`, and `excluded`.
+    /// How touches through signal files were attributed: counts by evidence, `nobody`, `excluded` and
+    /// `on_behalf`.
     var attributed: [(by: String, count: UInt64)] {
-        let words = Attribution.Evidence.all.map(\.description) + ["nobody", "excluded"]
+        let words = Attribution.Evidence.all.map(\.description) + ["variable", "nobody", "excluded", "on_behalf"]
         return words.enumerated().map { ($1, self[Word.attributions + $0]) }
     }
 
@@ -94,9 +95,11 @@ package final class Counters: Sendable {
         let all = Attribution.Evidence.all
         let index =
             switch attribution {
+            // A variable that a preset names is in no list.
             case .runtime(_, let evidence): all.firstIndex(of: evidence) ?? all.count
-            case .unknown: all.count
-            case .excluded: all.count + 1
+            case .unknown: all.count + 1
+            case .excluded: all.count + 2
+            case .onBehalf: all.count + 3
             }
         add(1, to: Word.attributions + index)
     }

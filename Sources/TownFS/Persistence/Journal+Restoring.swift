@@ -9,13 +9,16 @@ extension Journal {
     /// Saves which process is watched for a runtime.
     ///
     /// It stays until it is replaced or removed: if the process has ended meanwhile, a successor notices that.
-    func saveRoot(_ process: RootProcesses.Process, of runtime: RuntimeID) {
+    ///
+    /// - Parameter isNamed: Whether the runtime's document names it.
+    func saveRoot(_ process: RootProcesses.Process, of runtime: RuntimeID, isNamed: Bool) {
         var entries = EntryBuffer()
         entries.begin(Kind.rootProcesses)
         entries.put(runtime.description)
         entries.endKey()
         entries.put(process.pid)
         entries.put(process.startTime)
+        entries.put(isNamed ? 1 : 0 as UInt8)
         entries.put(process.program)
         entries.end()
         _ = append(entries)
@@ -25,16 +28,17 @@ extension Journal {
         log.remove(Kind.rootProcesses, key: Array(runtime.description.utf8))
     }
 
-    var roots: [(runtime: RuntimeID, process: RootProcesses.Process)] {
-        var roots: [(runtime: RuntimeID, process: RootProcesses.Process)] = []
+    var roots: [(runtime: RuntimeID, process: RootProcesses.Process, isNamed: Bool)] {
+        var roots: [(runtime: RuntimeID, process: RootProcesses.Process, isNamed: Bool)] = []
         log.forEach(Kind.rootProcesses) { key, value in
             guard let value else { return }
             var reader = ByteReader(value)
-            guard let pid = try? reader.number(pid_t.self), let startTime = try? reader.number(UInt64.self) else {
-                return
-            }
+            guard let pid = try? reader.number(pid_t.self), let startTime = try? reader.number(UInt64.self),
+                let isNamed = try? reader.number(UInt8.self)
+            else { return }
             let program = String(decoding: reader.rest, as: UTF8.self)
-            roots.append((RuntimeID(validated: key), .init(pid: pid, startTime: startTime, program: program)))
+            let process = RootProcesses.Process(pid: pid, startTime: startTime, program: program)
+            roots.append((RuntimeID(validated: key), process, isNamed == 1))
         }
         return roots
     }

@@ -22,6 +22,14 @@ extension EntryBuffer {
 
     /// Of a runtime; a signal file's is its content.
     mutating func putDocuments(of record: Record) {
+        put(record.isHeld ? 1 : 0 as UInt8)
+        for moment in [record.clocks.beat, record.clocks.work, record.clocks.backgroundWork] { put(moment) }
+        put(record.onBehalf?.writer.description)
+        if let onBehalf = record.onBehalf {
+            put(onBehalf.process)
+            put(Optional(onBehalf.moment))
+        }
+        put(record.rival)
         put(record.ownDocument)
         put(record.sharedDocument)
         // Mostly the last document is one of them.
@@ -35,6 +43,28 @@ extension EntryBuffer {
         }
     }
 
+    private mutating func put(_ moment: Record.Moment?) {
+        put(moment == nil ? 0 : 1 as UInt8)
+        guard let moment else { return }
+        put(moment.wall)
+        put(moment.instant.offset)
+    }
+
+    private mutating func put(_ rival: Record.Rival?) {
+        put(rival == nil ? 0 : 1 as UInt8)
+        guard let rival else { return }
+        put(rival.process)
+        put(rival.origin)
+        put(Optional(rival.moment))
+    }
+
+    private mutating func put(_ evidence: Attribution.Evidence?) {
+        put(evidence?.code ?? 0)
+        if case .environment(let variable)? = evidence, evidence?.code == Attribution.Evidence.variableCode {
+            put(Optional(variable.rawValue))
+        }
+    }
+
     /// Without the document.
     private mutating func put(_ touch: Touch) {
         put(touch.receivedAt)
@@ -43,7 +73,8 @@ extension EntryBuffer {
         put(touch.stamp)
         put(touch.request)
         put(touch.source.code)
-        put(touch.evidence?.code ?? 0)
+        put(touch.evidence)
+        put(touch.writer?.description)
         put(touch.process)
         put(touch.signal)
         put(touch.runtime?.description)
@@ -53,11 +84,14 @@ extension EntryBuffer {
         put(event.kind.code)
         put(event.time)
         put(event.source?.code ?? 0)
-        put(event.evidence?.code ?? 0)
+        put(event.evidence)
         put(event.process)
         put(event.signal)
         put(event.runtime?.description)
         put(event.origin)
+        put(event.beneficiary?.description)
+        put(event.writer?.description)
+        put(event.rival)
         put(event.request)
         put(event.reason)
     }
@@ -140,6 +174,7 @@ extension Touch.Source {
         case .attributes: 3
         case .command: 4
         case .activity: 5
+        case .background: 6
         }
     }
 
@@ -150,6 +185,9 @@ extension Touch.Source {
 }
 
 extension Attribution.Evidence {
+    /// Of a preset's variable, whose name follows.
+    fileprivate static let variableCode: UInt8 = 10
+
     var code: UInt8 {
         switch self {
         case .command: 1
@@ -157,11 +195,11 @@ extension Attribution.Evidence {
         case .document: 3
         case .directory: 4
         case .environment(.role): 5
-        case .environment(.beadsActor): 6
+        case .environment(.formerBeadsActor): 6
         case .environment(.session): 7
         case .environment(.beadsAgentName): 8
-        // No evidence by themselves.
-        case .environment: 0
+        case .environment(.beadsActor): 9
+        case .environment: Self.variableCode
         }
     }
 
@@ -181,6 +219,7 @@ extension LivenessEvent.Kind {
         case .mirrorUp: 5
         case .mirrorDown: 6
         case .resumed: 7
+        case .contested: 8
         }
     }
 
@@ -224,6 +263,18 @@ struct LivenessDecoder {
                 sharedDocument: isOwn ? nil : document)
             return (record, isExpiryPending)
         }
+        let isHeld = try reader.number(UInt8.self) == 1
+        var clocks = Record.Clocks()
+        clocks.beat = try moment(&reader)
+        clocks.work = try moment(&reader)
+        clocks.backgroundWork = try moment(&reader)
+        var onBehalf: Record.OnBehalf?
+        if let writer = try reader.sized().map({ RuntimeID(validated: $0) }) {
+            let process = try process(&reader)
+            guard let moment = try moment(&reader) else { throw ByteReader.Malformed() }
+            onBehalf = Record.OnBehalf(by: writer, process: process, at: moment)
+        }
+        let rival = try rival(&reader)
         let own = try self.document(&reader)
         let shared = try self.document(&reader)
         switch try reader.number(UInt8.self) {
@@ -231,8 +282,30 @@ struct LivenessDecoder {
         case 2: touch.document = shared
         default: touch.document = try self.document(&reader)
         }
-        let record = Record(touch, deadlineOffset: deadline, exit: exit, ownDocument: own, sharedDocument: shared)
+        var record = Record(touch, deadlineOffset: deadline, exit: exit, ownDocument: own, sharedDocument: shared)
+        (record.isHeld, record.clocks, record.onBehalf, record.rival) = (isHeld, clocks, onBehalf, rival)
         return (record, isExpiryPending)
+    }
+
+    private func moment(_ reader: inout ByteReader) throws(ByteReader.Malformed) -> Record.Moment? {
+        guard try reader.number(UInt8.self) == 1 else { return nil }
+        let wall = try reader.wallTime()
+        return Record.Moment(wall, offset: try reader.duration())
+    }
+
+    private mutating func rival(_ reader: inout ByteReader) throws(ByteReader.Malformed) -> Record.Rival? {
+        guard try reader.number(UInt8.self) == 1 else { return nil }
+        let process = try process(&reader)
+        let origin = try origin(&reader)
+        guard let moment = try moment(&reader) else { throw ByteReader.Malformed() }
+        return Record.Rival(process, of: origin, at: moment)
+    }
+
+    private func evidence(_ reader: inout ByteReader) throws(ByteReader.Malformed) -> Attribution.Evidence? {
+        let code = try reader.number(UInt8.self)
+        guard code == Attribution.Evidence.variableCode else { return Attribution.Evidence(code: code) }
+        let name = try reader.sized().map { String(decoding: $0, as: UTF8.self) }
+        return name.map { .environment(IdentityClaims.Variable(rawValue: $0)) }
     }
 
     private mutating func touch(_ reader: inout ByteReader) throws(ByteReader.Malformed) -> Touch {
@@ -242,13 +315,14 @@ struct LivenessDecoder {
         let stamp = try stamp(&reader)
         let request = try reader.number(UInt64.self)
         guard let source = Touch.Source(code: try reader.number(UInt8.self)) else { throw ByteReader.Malformed() }
-        let evidence = Attribution.Evidence(code: try reader.number(UInt8.self))
+        let evidence = try evidence(&reader)
+        let writer = try reader.sized().map { RuntimeID(validated: $0) }
         let process = try process(&reader)
         let signal = try reader.sized().map { Array($0) }
         let runtime = try reader.sized().map { RuntimeID(validated: $0) }
         return Touch(
             signal: signal, runtime: runtime, receivedAt: time, at: at, ttl: ttl, document: nil, source: source,
-            evidence: evidence, process: process, stamp: stamp, request: request)
+            evidence: evidence, writer: writer, process: process, stamp: stamp, request: request)
     }
 
     mutating func event(_ value: UnsafeRawBufferPointer) -> (number: UInt64, event: LivenessEvent)? {
@@ -263,11 +337,14 @@ struct LivenessDecoder {
         guard let kind = LivenessEvent.Kind(code: try reader.number(UInt8.self)) else { throw ByteReader.Malformed() }
         var event = LivenessEvent(kind, at: try reader.wallTime())
         event.source = Touch.Source(code: try reader.number(UInt8.self))
-        event.evidence = Attribution.Evidence(code: try reader.number(UInt8.self))
+        event.evidence = try evidence(&reader)
         event.process = try process(&reader)
         event.signal = try reader.sized().map { Array($0) }
         event.runtime = try reader.sized().map { RuntimeID(validated: $0) }
         event.origin = try origin(&reader)
+        event.beneficiary = try reader.sized().map { RuntimeID(validated: $0) }
+        event.writer = try reader.sized().map { RuntimeID(validated: $0) }
+        event.rival = try rival(&reader)
         event.request = try reader.number(UInt64.self)
         event.reason = try reader.sized().map { String(decoding: $0, as: UTF8.self) }
         return (number, event)

@@ -18,7 +18,7 @@ package final class SharedState: Sendable {
     }
 
     /// The version of the format of all sections, and of what a keeper and a worker inherit.
-    package static let format = 3
+    package static let format = 4
 
     // The head: format, inode generation (8), mount time (16), number of the mount (32), its kernel id (40), deaths,
     // keeper, and the size and bytes of the path.

@@ -26,7 +26,7 @@ struct StartupScan {
     }
 
     private mutating func scan(in directory: Descriptor, path: [UInt8], scope: SignalPatterns.Scope) {
-        var names: [NodeName] = []
+        var files: [(name: NodeName, rule: SignalPatterns.Match)] = []
         var directories: [(name: NodeName, scope: SignalPatterns.Scope)] = []
         var remaining = remaining
         _ = try? DirectoryStream(directory.reopened(O_RDONLY | O_DIRECTORY)).forEach(from: 0) { entry in
@@ -36,35 +36,48 @@ struct StartupScan {
                 if !town.configuration.isReadOnly { try? entry.name.unlink(in: directory.rawValue) }
                 return remaining > 0
             }
-            if scope.matches(name) { names.append(entry.name) }
+            if let rule = scope.match(name) { files.append((entry.name, rule)) }
             let lower = scope.entering(name, passingStars: false)
             if !entry.isDots, !lower.isEmpty { directories.append((entry.name, lower)) }
             return remaining > 0
         }
         self.remaining = remaining
-        for name in names { read(name, in: directory, path: path) }
+        for (name, rule) in files { read(name, rule, in: directory, path: path) }
         for (name, scope) in directories where self.remaining > 0 {
             guard let opened = try? Descriptor(name.openDirectory(in: directory.rawValue)) else { continue }
             scan(in: opened, path: path.appending(component: name.bytes), scope: scope)
         }
     }
 
-    private func read(_ name: NodeName, in directory: Descriptor, path: [UInt8]) {
+    private func read(_ name: NodeName, _ rule: SignalPatterns.Match, in directory: Descriptor, path: [UInt8]) {
         guard let file = try? BackingDocument.open(name, in: directory.rawValue), let bytes = try? file.bytes() else {
             return
         }
         let path = path.appending(component: name.bytes)
         var document = Document(bytes)
         document.source = DocumentSource(path: path, ownership: SignalFile.Ownership(file.status))
-        let attribution = Attribution(
-            of: IdentityClaims(), signal: path, document: document, sessions: town.callers.sessionNames)
-        guard case .runtime(let runtime, let evidence) = attribution else { return }
+        let format = SignalFormat(rule.signal, fileName: name.bytes)
+        let ttl = rule.signal.ttl ?? town.configuration.ttl
         let modified = WallTime(file.status.st_mtim)
+        let judgement = try? format.judge(bytes, receivedAt: modified, previous: nil)
+        let attribution = Attribution(
+            of: IdentityClaims(), owner: rule.runtime ?? town.callers.owner(of: path),
+            sessions: town.callers.sessionNames
+        ).consulting(judgement?.runtime)
+        guard case .runtime(let runtime, let evidence) = attribution else { return }
+        let timestamp = format.kind == .document ? document.timestamp : judgement?.aliveAt
         // A time in the future is wrong. If both are, the file says nothing.
-        guard let written = [document.timestamp ?? modified, modified].first(where: { $0 <= now.wall }) else { return }
-        _ = town.liveness.receive(
-            Touch(
-                runtime: runtime, receivedAt: written, at: now.instant - (now.wall - written),
-                ttl: town.configuration.ttl, document: document, source: .written, evidence: evidence))
+        guard let written = [timestamp ?? modified, modified].first(where: { $0 <= now.wall }) else { return }
+        let process = format.process(in: bytes).map {
+            town.processes.examine($0, writtenBy: nil, at: modified)
+        }
+        var touch = Touch(
+            runtime: runtime, receivedAt: written, at: now.instant - (now.wall - written),
+            ttl: judgement?.ttl(ttl, receivedAt: written) ?? ttl, document: document, source: .written,
+            evidence: evidence)
+        if case .running = process { touch.isHeld = true }
+        _ = town.liveness.receive(touch)
+        // It may have ended before the mount: it is `exited` from the first look.
+        if let process { town.processes.watch(process, for: runtime) }
     }
 }

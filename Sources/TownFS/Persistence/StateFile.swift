@@ -24,7 +24,7 @@ package struct StateFile: Sendable {
         package var savedAt = WallTime(seconds: 0)
     }
 
-    private static let magic = Array("pulsefs state 1\n".utf8)
+    private static let magic = Array("pulsefs state 2\n".utf8)
     private static let headSize = magic.count + 36 + 12 + 16
     private static let kinds = [Journal.Kind.runtime, Journal.Kind.runtimeTombstone, Journal.Kind.rootProcesses]
 

@@ -12,10 +12,11 @@ final class CallerTable: Sendable {
     private let callers = Mutex<[pid_t: ProcessInfo]>([:])
     private let town: [UInt8]
     private let sessions: TownSessions
+    private let rules: IdentityRules
     private let capacity: Int
     private let ignored: Set<String>
     private let isBlind: Bool
-    private let reader = ProcessReader()
+    private let reader: ProcessReader
     private let read: @Sendable ([pid_t]) -> [ProcessInfo.Snapshot]
 
     private struct Searched {
@@ -28,15 +29,20 @@ final class CallerTable: Sendable {
 
     /// - Parameters:
     ///   - town: The town root's path, as working directories begin.
+    ///   - rules: How processes name their runtime.
     ///   - capacity: Maximum number of cached callers, each with an open descriptor.
     ///   - ignored: Names of programs whose file operations are no sign of life.
     ///   - isBlind: Disables all reads of `/proc`.
     ///   - read: Reads processes for a search; nil for a `ProcessReader`.
     init(
-        in town: String, sessions: TownSessions, capacity: Int, ignoring ignored: Set<String>, isBlind: Bool = false,
+        in town: String, sessions: TownSessions, rules: IdentityRules = .gasTown, capacity: Int,
+        ignoring ignored: Set<String>, isBlind: Bool = false,
         read: (@Sendable ([pid_t]) -> [ProcessInfo.Snapshot])? = nil
     ) {
-        self.read = read ?? { [reader] in reader.read($0) }
+        let reader = ProcessReader(rules: rules)
+        self.reader = reader
+        self.rules = rules
+        self.read = read ?? { reader.read($0) }
         self.isBlind = isBlind || !ProcessFiles.isOwnNamespace
         self.town = Array(town.utf8)
         self.sessions = sessions
@@ -133,28 +139,35 @@ final class CallerTable: Sendable {
 
     // MARK: Attribution
 
-    /// The runtime of a touch, without considering the document; without a signal file, the runtime that a process
-    /// claims to be.
-    func attribution(of caller: ProcessInfo?, signal: [UInt8]? = nil) -> Attribution {
-        attribution(of: caller?.claims ?? IdentityClaims(), thread: caller?.thread, signal: signal)
+    /// The runtime of a touch, without considering the document; without an owner, the runtime that a process claims to
+    /// be.
+    ///
+    /// - Parameter owner: The runtime that the signal file belongs to by its path.
+    func attribution(of caller: ProcessInfo?, owner: RuntimeID? = nil) -> Attribution {
+        attribution(of: caller?.claims ?? IdentityClaims(), thread: caller?.thread, owner: owner)
     }
 
-    private func attribution(of claims: IdentityClaims, thread: pid_t?, signal: [UInt8]? = nil) -> Attribution {
+    private func attribution(of claims: IdentityClaims, thread: pid_t?, owner: RuntimeID? = nil) -> Attribution {
         Attribution(
-            of: claims, signal: signal,
-            workingDirectory: thread.flatMap { ProcessFiles(number: $0).workingDirectory(in: town) },
+            of: claims, owner: owner,
+            // Only Gas Town has a directory for each agent.
+            workingDirectory: rules.isGasTown
+                ? thread.flatMap { ProcessFiles(number: $0).workingDirectory(in: town) } : nil,
             sessions: sessions.names)
     }
 
     /// The caller of a request on a signal file, with the runtime of its touch; nil as for `caller`.
     ///
-    /// - Parameter former: The last one for the same open file. The same caller keeps its attribution.
+    /// - Parameters:
+    ///   - owner: The runtime that the signal file belongs to by its path.
+    ///   - former: The last one for the same open file. The same caller keeps its attribution.
     func attributedCaller(
-        _ thread: pid_t, of signal: [UInt8], after former: AttributedCaller? = nil, isWaiting: Bool = true
+        _ thread: pid_t, owner: @autoclosure () -> RuntimeID?, after former: AttributedCaller? = nil,
+        isWaiting: Bool = true
     ) -> AttributedCaller? {
         guard let caller = caller(thread, isWaiting: isWaiting) else { return nil }
         if let former, former.caller === caller { return former }
-        return AttributedCaller(caller: caller, attribution: attribution(of: caller, signal: signal))
+        return AttributedCaller(caller: caller, attribution: attribution(of: caller, owner: owner()))
     }
 
     var sessionNames: SessionNames { sessions.names }

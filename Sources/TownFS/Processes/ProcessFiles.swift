@@ -40,12 +40,13 @@ struct ProcessFiles {
     }
 
     /// The identity claims of command line and environment, and the program's name; unreadable files count as empty.
-    func claims() -> (claims: IdentityClaims, program: String) {
+    func claims(_ rules: IdentityRules) -> (claims: IdentityClaims, program: String) {
         let commandLine = bytes(of: "cmdline", atMost: Self.maximumCommandLineSize)
         let path = commandLine.prefix { $0 != 0 }
         let name = path[(path.lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? 0)...]
         return (
-            IdentityClaims(cmdline: commandLine, environ: bytes(of: "environ", atMost: Self.maximumEnvironmentSize)),
+            IdentityClaims(
+                cmdline: commandLine, environ: bytes(of: "environ", atMost: Self.maximumEnvironmentSize), rules: rules),
             String(decoding: name, as: UTF8.self)
         )
     }
@@ -103,6 +104,18 @@ struct ProcessFiles {
     }
 }
 
+/// Clock ticks of `/proc/<pid>/stat`.
+enum ClockTicks {
+    private static let perSecond = max(1, sysconf(Int32(_SC_CLK_TCK)))
+
+    static func duration(_ ticks: UInt64) -> Duration {
+        .nanoseconds(Int64(clamping: ticks).multipliedReportingOverflow(by: Int64(1_000_000_000 / perSecond)).partialValue)
+    }
+
+    /// How long a process has run that started so many ticks after the boot.
+    static func age(since startTime: UInt64) -> Duration { max(.zero, ContinuousClock.now.offset - duration(startTime)) }
+}
+
 enum ProcessIdentity {
     /// Whether two threads are of one process.
     ///
@@ -141,6 +154,10 @@ struct ProcessStat: Hashable, Sendable {
     /// The program's name, at most 15 bytes.
     let program: String
     let isZombie: Bool
+    /// Whether it is stopped by a signal or a debugger.
+    let isStopped: Bool
+    /// User and system time, in clock ticks.
+    let processorTime: UInt64
     /// Number of threads in the process.
     let threads: Int
 
@@ -158,6 +175,7 @@ struct ProcessStat: Hashable, Sendable {
         var field = 2
         var value: UInt64 = 0
         var parent: pid_t = 0
+        var processorTime: UInt64 = 0
         var startTime: UInt64 = 0
         var startCode: UInt64 = 0
         var startStack: UInt64 = 0
@@ -166,6 +184,7 @@ struct ProcessStat: Hashable, Sendable {
         for byte in text[(close + 1)...] {
             if byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\n") {
                 switch field {
+                case 14, 15: processorTime &+= value
                 case 4: parent = pid_t(truncatingIfNeeded: value)
                 case 20: threads = value
                 case 22: startTime = value
@@ -185,7 +204,9 @@ struct ProcessStat: Hashable, Sendable {
         guard field > 28 else { return nil }
         self.parent = parent
         self.threads = Int(clamping: threads)
+        self.processorTime = processorTime
         isZombie = "ZXx".utf8.contains(state)
+        isStopped = "Tt".utf8.contains(state)
         image = Image(
             startTime: startTime, startCode: startCode, startStack: startStack,
             name: startStack <= 1 ? program : "", isWithoutMemory: startStack == 0)

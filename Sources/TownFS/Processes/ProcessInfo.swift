@@ -56,12 +56,12 @@ final class ProcessInfo: Sendable {
         fileprivate let file: Descriptor
 
         /// Nil if there is no such thread or it cannot be read.
-        init?(of thread: pid_t) {
+        init?(of thread: pid_t, _ rules: IdentityRules) {
             let files = ProcessFiles(number: thread)
             guard let file = try? Descriptor(files.open("stat")) else { return nil }
             while true {
                 guard let before = ProcessFiles.stat(file.rawValue), let process = files.process() else { return nil }
-                let (claims, name) = files.claims()
+                let (claims, name) = files.claims(rules)
                 // After an execve(2) in between, the files may be of different programs.
                 guard let after = ProcessFiles.stat(file.rawValue) else { return nil }
                 guard before.image == after.image else { continue }
@@ -76,6 +76,12 @@ final class ProcessInfo: Sendable {
                 return
             }
         }
+    }
+
+    /// How long its process has run.
+    var age: Duration {
+        if process.pid == thread { return ClockTicks.age(since: image.startTime) }
+        return ProcessFiles(number: process.pid).stat().map { ClockTicks.age(since: $0.image.startTime) } ?? .zero
     }
 
     /// Whether this is its first touch of the runtime in this second.

@@ -21,13 +21,19 @@ final class ProcessReader: Sendable {
 
     private let blocked = Mutex<Set<pid_t>>([])
     private let threads = HelperThreads()
+    fileprivate let rules: IdentityRules
+
+    /// - Parameter rules: How processes name their runtime.
+    init(rules: IdentityRules) {
+        self.rules = rules
+    }
 
     /// Nil if there is no such thread or it cannot be read in time.
     ///
     /// - Parameter isWaiting: Whether the thread waits for the reply to its request.
     func read(_ thread: pid_t, isWaiting: Bool) -> ProcessInfo.Snapshot? {
         guard let stat = ProcessFiles(number: thread).stat() else { return nil }
-        if isWaiting, stat.threads == 1, !Self.mayShareMemory(stat) { return ProcessInfo.Snapshot(of: thread) }
+        if isWaiting, stat.threads == 1, !Self.mayShareMemory(stat) { return ProcessInfo.Snapshot(of: thread, rules) }
         return read([thread], timeout: Self.timeout).first
     }
 
@@ -80,7 +86,7 @@ final class ProcessReader: Sendable {
 
         private func run() {
             for process in processes {
-                let reading = ProcessInfo.Snapshot(of: process)
+                let reading = ProcessInfo.Snapshot(of: process, reader.rules)
                 let isAbandoned = state.withLock { state in
                     if let reading { state.readings.append(reading) }
                     state.count += 1

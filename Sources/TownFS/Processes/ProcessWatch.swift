@@ -43,7 +43,9 @@ final class ProcessWatch: Sendable {
     private let journal: Journal
     private var counters: Counters { journal.counters }
     private let mode: Town.Activity
+    private let looksAtCallers: Bool
     private let ttl: Duration
+    private let minimumAgentAge: Duration
     private let clock: @Sendable () -> Town.Timestamps
     private let activity = ActivityFilter()
     private let state = Mutex(State())
@@ -60,7 +62,9 @@ final class ProcessWatch: Sendable {
         self.journal = journal
         self.clock = clock
         mode = configuration.looksAtCallers ? configuration.activity : .off
+        looksAtCallers = configuration.looksAtCallers
         ttl = configuration.ttl
+        minimumAgentAge = configuration.minimumAgentAge
         event = try EventFD()
         hasEnded = try EventFD()
         epoll = OwnedDescriptor(takingOwnershipOf: try retryingInterrupts { epoll_create1(CInt(EPOLL_CLOEXEC)) })
@@ -105,6 +109,87 @@ final class ProcessWatch: Sendable {
 
     var rootCount: Int { state.withLock { $0.roots.count } }
 
+    /// The root process of a runtime, as it is now.
+    struct RootState: Sendable {
+        let pid: pid_t
+        /// Whether it is stopped, or a zombie with threads.
+        let isStopped: Bool
+        /// Processor time since the runtime's last beat or work; nil if that is not known.
+        let processorTime: Duration?
+        /// Whether the runtime's document names it.
+        let isNamed: Bool
+    }
+
+    /// Nil if none is watched.
+    func rootState(of runtime: RuntimeID) -> RootState? {
+        guard let pid = root(of: runtime), let stat = ProcessFiles(number: pid).stat() else { return nil }
+        return state.withLock { state in
+            RootState(
+                pid: pid, isStopped: stat.isStopped || stat.isZombie,
+                processorTime: state.roots.processorTime(stat.processorTime, of: pid, for: runtime),
+                isNamed: state.roots.named.contains(runtime))
+        }
+    }
+
+    /// Whether the process runs that a runtime is held by: it is there and not stopped.
+    func isRunning(_ runtime: RuntimeID) -> Bool { rootState(of: runtime).map { !$0.isStopped } ?? false }
+
+    // MARK: Processes named in documents
+
+    /// What a process that a document names does.
+    enum NamedProcessState: Sendable {
+        case running(RootProcesses.Process, Descriptor)
+        /// It has ended, or another process has its number.
+        case ended(Touch.Process)
+        /// Its number is of another pid namespace, or processes are not examined.
+        case unknown
+    }
+
+    /// - Parameters:
+    ///   - request: Of the writer of the document; nil at the mount.
+    ///   - time: When the document was written.
+    func examine(
+        _ named: SignalFormat.NamedProcess, writtenBy request: Request?, at time: WallTime = .now
+    ) -> NamedProcessState {
+        // A writer of another pid namespace has no number here, and writes numbers of its own.
+        guard looksAtCallers, ProcessFiles.isOwnNamespace, request?.thread != 0 else { return .unknown }
+        let files = ProcessFiles(number: named.pid)
+        let opened = try? retryingInterrupts { clinux_pidfd_open(named.pid) }
+        let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
+        let ended = NamedProcessState.ended(Touch.Process(pid: named.pid, program: ""))
+        guard let stat = files.stat() else { return ended }
+        if let startTime = named.startTime {
+            guard stat.image.startTime == startTime else { return ended }
+        } else {
+            // Clock ticks and the times of files are coarse.
+            let started = clock().wall + (.zero - ClockTicks.age(since: stat.image.startTime))
+            guard started - time < .seconds(2) else { return ended }
+        }
+        guard let descriptor else { return .unknown }
+        guard !Self.hasEnded(descriptor) else { return ended }
+        let process = RootProcesses.Process(
+            pid: named.pid, startTime: stat.image.startTime, program: stat.program)
+        return .running(process, descriptor)
+    }
+
+    /// Makes a named process the runtime's root process, or ends a runtime whose process has ended.
+    func watch(_ named: NamedProcessState, for runtime: RuntimeID) {
+        switch named {
+        case .unknown: return
+        case .ended(let process): exit(runtime, process, at: clock())
+        case .running(let process, let descriptor):
+            let former = watch(process, descriptor, for: runtime, isNamed: true)
+            journal.saveRoot(process, of: runtime, isNamed: true)
+            withExtendedLifetime(former) {}
+        }
+    }
+
+    private func exit(_ runtime: RuntimeID, _ process: Touch.Process, at now: Town.Timestamps) {
+        let exit = Record.Exit(of: process, noticedAt: now.wall, at: now.instant)
+        if liveness.exit(runtime, exit) { counters.countExit() }
+        journal.removeRoot(of: runtime)
+    }
+
     /// Ends the thread and waits for its end.
     func close() {
         state.withLock { $0.isClosing = true }
@@ -119,19 +204,37 @@ final class ProcessWatch: Sendable {
     /// State of the thread.
     private struct Work {
         /// The last activity touch of each runtime.
-        var touched: [RuntimeID: ContinuousClock.Instant] = [:]
+        var touched: [Activity: ContinuousClock.Instant] = [:]
         /// Runtimes whose last root process has ended, with that process.
         var withoutRoot: [RuntimeID: RootProcesses.Process] = [:]
+        /// The last root process, old enough to be an agent, of runtimes that had another process when it ended.
+        var formerAgents: [RuntimeID: RootProcesses.Process] = [:]
+        /// The root process of each runtime's last beat.
+        var beats: [RuntimeID: Beat] = [:]
         var pace = SearchPace()
 
+        struct Beat {
+            let root: pid_t
+            let process: Touch.Process
+            let at: ContinuousClock.Instant
+        }
+
         /// Whether a runtime's next activity touch is due; records it as done.
-        mutating func beginTouch(_ runtime: RuntimeID, at now: ContinuousClock.Instant) -> Bool {
-            if let last = touched[runtime], now - last < ProcessWatch.interval { return false }
+        mutating func beginTouch(
+            _ runtime: RuntimeID, isBackground: Bool, at now: ContinuousClock.Instant
+        ) -> Bool {
+            let key = Activity(runtime: runtime, isBackground: isBackground)
+            if let last = touched[key], now - last < ProcessWatch.interval { return false }
             if touched.count >= ProcessWatch.queueCapacity {
                 touched = touched.filter { now - $0.value < ProcessWatch.interval }
             }
-            touched[runtime] = now
+            touched[key] = now
             return true
+        }
+
+        struct Activity: Hashable {
+            let runtime: RuntimeID
+            let isBackground: Bool
         }
     }
 
@@ -161,21 +264,59 @@ final class ProcessWatch: Sendable {
 
     private func apply(_ event: Event, _ work: inout Work) {
         switch event {
-        case .touch(let caller, let runtime): watchRoot(of: runtime, from: caller, &work)
+        case .touch(let caller, let runtime):
+            noteBeat(of: runtime, by: caller, &work)
+            watchRoot(of: runtime, from: caller, &work)
+            noteProcessorTime(of: runtime)
         case .activity(let thread, let parent):
             guard let caller = activeProcess(thread, parent: parent), !caller.isIgnored,
                 case .runtime(let runtime, let evidence) = callers.attribution(of: caller)
             else { return }
+            watchRoot(of: runtime, from: caller, &work)
             let now = clock()
-            if work.beginTouch(runtime, at: now.instant) {
-                counters.countTouch(.activity)
+            let root = rootState(of: runtime)
+            let isBackground = isBackground(caller, root)
+            // An agent that is stopped does not live on in its dev server.
+            if isBackground, root?.isStopped == true { return }
+            if work.beginTouch(runtime, isBackground: isBackground, at: now.instant) {
+                counters.countTouch(isBackground ? .background : .activity)
                 liveness.touch(
                     Touch(
                         runtime: runtime, receivedAt: now.wall, at: now.instant, ttl: ttl,
-                        document: nil, source: .activity, evidence: evidence, process: caller.process))
+                        document: nil, source: isBackground ? .background : .activity, evidence: evidence,
+                        process: caller.process))
+                if !isBackground { noteProcessorTime(of: runtime) }
             }
-            watchRoot(of: runtime, from: caller, &work)
         }
+    }
+
+    /// Whether a caller is neither the agent nor younger than the ttl.
+    ///
+    /// An agent that a shell has started is a child of the root process.
+    private func isBackground(_ caller: ProcessInfo, _ root: RootState?) -> Bool {
+        guard let root, caller.process.pid != root.pid, caller.age > ttl else { return false }
+        guard caller.parent == root.pid, !root.isStopped else { return true }
+        return !(ProcessFiles(number: root.pid).stat().map { Self.shells.contains($0.program) } ?? false)
+    }
+
+    private static let shells: Set<String> = ["sh", "bash", "dash", "zsh", "fish", "ksh", "timeout"]
+
+    private func noteProcessorTime(of runtime: RuntimeID) {
+        guard let pid = root(of: runtime), let stat = ProcessFiles(number: pid).stat() else { return }
+        state.withLock { $0.roots.noteProcessorTime(stat.processorTime, of: pid, for: runtime) }
+    }
+
+    /// Notices that two agents beat under one id: both run, and both are too old to be tools.
+    private func noteBeat(of runtime: RuntimeID, by caller: ProcessInfo, _ work: inout Work) {
+        guard let root = topmost(of: runtime, above: caller), root.age >= minimumAgentAge else { return }
+        let now = clock().instant
+        let last = work.beats.updateValue(
+            Work.Beat(root: root.process.pid, process: root.process, at: now), forKey: runtime)
+        if work.beats.count > Self.queueCapacity { work.beats = work.beats.filter { now - $0.value.at < ttl } }
+        guard let last, last.root != root.process.pid, now - last.at < ttl,
+            state.withLock({ $0.roots.process(last.root) }) != nil
+        else { return }
+        liveness.contest(runtime, by: last.process, at: now)
     }
 
     /// The process of a thread or, if it has ended, its parent, which was alive then.
@@ -191,7 +332,13 @@ final class ProcessWatch: Sendable {
     ///
     /// Does nothing if the caller does not claim it, as when a person writes a runtime's heartbeat.
     private func watchRoot(of runtime: RuntimeID, from caller: ProcessInfo, _ work: inout Work) {
-        guard root(of: runtime) == nil, callers.attribution(of: caller).runtime == runtime else { return }
+        guard root(of: runtime) == nil, let root = topmost(of: runtime, above: caller) else { return }
+        watch(root, for: runtime, &work)
+    }
+
+    /// The topmost ancestor of a caller, or the caller, that claims to be the runtime; nil if the caller does not.
+    private func topmost(of runtime: RuntimeID, above caller: ProcessInfo) -> ProcessInfo? {
+        guard callers.attribution(of: caller).runtime == runtime else { return nil }
         var root = caller
         var parent = caller.parent
         for _ in 0..<CallerTable.maximumAncestors where parent > 1 {
@@ -199,7 +346,7 @@ final class ProcessWatch: Sendable {
             if !ancestor.isIgnored, callers.attribution(of: ancestor).runtime == runtime { root = ancestor }
             parent = ancestor.parent
         }
-        watch(root, for: runtime, &work)
+        return root
     }
 
     private func watch(_ root: ProcessInfo, for runtime: RuntimeID, _ work: inout Work) {
@@ -211,9 +358,9 @@ final class ProcessWatch: Sendable {
         // A zombie may have other threads: only its pidfd tells the end of the process.
         let isOver = descriptor.map { Self.hasEnded($0) } ?? false
         guard let stat, !isOver, root.thread != pid || stat.image.startTime == root.image.startTime else {
-            let ended = RootProcesses.Process(pid: pid, startTime: 0, program: root.process.program)
-            work.withoutRoot[runtime] = ended
-            journal.saveRoot(ended, of: runtime)
+            let ended = RootProcesses.Process(
+                pid: pid, startTime: root.image.startTime, program: root.process.program)
+            if endRoot(ended, of: runtime, &work) { journal.saveRoot(ended, of: runtime, isNamed: false) }
             return
         }
         guard let descriptor else { return }
@@ -221,19 +368,29 @@ final class ProcessWatch: Sendable {
             pid: pid, startTime: stat.image.startTime, program: root.process.program)
         if let known = state.withLock({ $0.roots.process(pid) }), known != process { end(pid, &work) }
         watch(process, descriptor, for: runtime)
-        journal.saveRoot(process, of: runtime)
+        journal.saveRoot(process, of: runtime, isNamed: false)
     }
 
-    private func watch(_ process: RootProcesses.Process, _ descriptor: Descriptor, for runtime: RuntimeID) {
+    /// - Parameter isNamed: Whether the runtime's document names it; then it is the only root.
+    /// - Returns: Descriptors to close: of processes that are watched no more.
+    @discardableResult
+    private func watch(
+        _ process: RootProcesses.Process, _ descriptor: Descriptor, for runtime: RuntimeID, isNamed: Bool = false
+    ) -> [Descriptor] {
         let pid = process.pid
-        let isNew = state.withLock { state in
+        let (isNew, former) = state.withLock { state -> (Bool, [Descriptor]) in
+            // A process that was watched under this number has ended, and the thread has not seen it yet.
             let isNew = state.roots.process(pid) == nil
-            guard !isNew || state.roots.count < Self.maximumRoots else { return false }
+            guard !isNew || state.roots.count < Self.maximumRoots else { return (false, []) }
             if isNew { state.roots.watch(process, descriptor) }
-            state.roots.add(runtime, to: pid)
-            return isNew
+            guard isNamed else {
+                state.roots.add(runtime, to: pid)
+                return (isNew, [])
+            }
+            return (isNew, state.roots.name(runtime, pid).compactMap { state.roots.remove($0) })
         }
         if isNew { _ = clinux_epoll_add(epoll.rawValue, descriptor.rawValue, UInt64(pid)) }
+        return former
     }
 
     /// Watches the root processes that an earlier worker has watched.
@@ -241,12 +398,14 @@ final class ProcessWatch: Sendable {
     /// - Returns: Those that have ended since.
     private func restoreRoots() -> [RuntimeID: RootProcesses.Process] {
         var ended: [RuntimeID: RootProcesses.Process] = [:]
-        for (runtime, process) in journal.roots {
+        for (runtime, process, isNamed) in journal.roots {
             let opened = try? retryingInterrupts { clinux_pidfd_open(process.pid) }
             let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
             let stat = ProcessFiles(number: process.pid).stat()
             if let descriptor, !Self.hasEnded(descriptor), stat?.image.startTime == process.startTime {
-                watch(process, descriptor, for: runtime)
+                watch(process, descriptor, for: runtime, isNamed: isNamed)
+            } else if isNamed {
+                exit(runtime, process.described, at: clock())
             } else {
                 ended[runtime] = process
             }
@@ -262,13 +421,39 @@ final class ProcessWatch: Sendable {
     /// Handles the end of a watched process.
     private func end(_ pid: pid_t, _ work: inout Work) {
         guard let ended = state.withLock({ $0.roots.end(pid) }) else { return }
-        for runtime in ended.runtimes { work.withoutRoot[runtime] = ended.process }
+        for runtime in ended.runtimes {
+            if ended.naming.contains(runtime) {
+                // Whatever the file says.
+                exit(runtime, ended.process.described, at: clock())
+            } else if !endRoot(ended.process, of: runtime, &work) {
+                journal.removeRoot(of: runtime)
+            }
+        }
+    }
+
+    /// Handles the end of a runtime's last root process.
+    ///
+    /// A young process is a tool, such as a heartbeat from cron: its end proves nothing, unless an agent has ended before.
+    ///
+    /// - Returns: Whether the state of the runtime is to be decided.
+    private func endRoot(_ process: RootProcesses.Process, of runtime: RuntimeID, _ work: inout Work) -> Bool {
+        let isAgent = process.age >= minimumAgentAge
+        guard let agent = isAgent ? process : work.formerAgents[runtime] else { return false }
+        work.withoutRoot[runtime] = agent
+        return true
     }
 
     /// Decides whether runtimes whose root process has ended have another process or have exited.
     private func decide(_ work: inout Work) {
+        let undecided = work.withoutRoot
+        defer {
+            // Tools may outlive their agent: when the last of them ends, the runtime has exited.
+            for (runtime, agent) in undecided where work.withoutRoot[runtime] == nil {
+                work.formerAgents[runtime] = root(of: runtime) == nil ? nil : agent
+            }
+        }
         // A request may have found another root process since.
-        var withoutRoot = work.withoutRoot.filter { root(of: $0.key) == nil }
+        var withoutRoot = undecided.filter { root(of: $0.key) == nil }
         work.withoutRoot = [:]
         for caller in callers.cached(claiming: { withoutRoot[$0] != nil }) {
             watchRoot(of: caller, &work, in: &withoutRoot)
@@ -284,11 +469,7 @@ final class ProcessWatch: Sendable {
             return
         }
         work.pace.ended(from: start, to: .now)
-        for (runtime, process) in withoutRoot {
-            let exit = Record.Exit(of: process.described, noticedAt: now.wall, at: now.instant)
-            if liveness.exit(runtime, exit) { counters.countExit() }
-            journal.removeRoot(of: runtime)
-        }
+        for (runtime, process) in withoutRoot { exit(runtime, process.described, at: now) }
     }
 
     /// Watches the root process above a process that was found, if it is of a runtime without one.

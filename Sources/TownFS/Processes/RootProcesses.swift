@@ -13,6 +13,9 @@ struct RootProcesses: Sendable {
         let startTime: UInt64
         let program: String
 
+        /// How long it has run, or would have.
+        var age: Duration { ClockTicks.age(since: startTime) }
+
         var described: Touch.Process { Touch.Process(pid: pid, program: program) }
     }
 
@@ -27,11 +30,17 @@ struct RootProcesses: Sendable {
         let process: Process
         /// Runtimes without another root process.
         let runtimes: [RuntimeID]
+        /// Those of them whose document named the process.
+        let naming: Set<RuntimeID>
         fileprivate let descriptor: Descriptor
     }
 
     private var watched: [pid_t: Watched] = [:]
     private var roots: [RuntimeID: Set<pid_t>] = [:]
+    /// Runtimes whose only root process is the one that their document names.
+    private(set) var named: Set<RuntimeID> = []
+    /// Processor time of the root process at the runtime's last beat or work, in clock ticks.
+    private var processorTimes: [RuntimeID: (pid: pid_t, ticks: UInt64)] = [:]
 
     var count: Int { watched.count }
 
@@ -52,6 +61,39 @@ struct RootProcesses: Sendable {
         roots[runtime, default: []].insert(pid)
     }
 
+    /// Makes a watched process the only root of a runtime, as its document says.
+    ///
+    /// - Returns: Processes that are no root of any runtime any more.
+    mutating func name(_ runtime: RuntimeID, _ pid: pid_t) -> [pid_t] {
+        let former = (roots[runtime] ?? []).subtracting([pid])
+        roots[runtime] = [pid]
+        watched[pid]?.runtimes.insert(runtime)
+        named.insert(runtime)
+        for other in former { watched[other]?.runtimes.remove(runtime) }
+        return former.filter { watched[$0]?.runtimes.isEmpty == true }
+    }
+
+    /// Forgets a process that is no root of any runtime.
+    mutating func remove(_ pid: pid_t) -> Descriptor? {
+        guard watched[pid]?.runtimes.isEmpty == true else { return nil }
+        return watched.removeValue(forKey: pid)?.descriptor
+    }
+
+    /// Other root processes of a runtime.
+    func others(of runtime: RuntimeID, than pid: pid_t) -> [Process] {
+        (roots[runtime] ?? []).filter { $0 != pid }.compactMap { watched[$0]?.process }
+    }
+
+    mutating func noteProcessorTime(_ ticks: UInt64, of pid: pid_t, for runtime: RuntimeID) {
+        processorTimes[runtime] = (pid, ticks)
+    }
+
+    /// Processor time of a root process since the runtime's last beat or work; nil if that is not known.
+    func processorTime(_ ticks: UInt64, of pid: pid_t, for runtime: RuntimeID) -> Duration? {
+        guard let noted = processorTimes[runtime], noted.pid == pid, noted.ticks <= ticks else { return nil }
+        return ClockTicks.duration(ticks - noted.ticks)
+    }
+
     /// Removes a process that has ended.
     mutating func end(_ pid: pid_t) -> Ended? {
         guard let ended = watched.removeValue(forKey: pid) else { return nil }
@@ -59,9 +101,14 @@ struct RootProcesses: Sendable {
             roots[runtime]?.remove(pid)
             guard roots[runtime]?.isEmpty == true else { return false }
             roots[runtime] = nil
+            processorTimes[runtime] = nil
             return true
         }
-        return Ended(process: ended.process, runtimes: Array(runtimesWithoutRoot), descriptor: ended.descriptor)
+        let naming = named.intersection(runtimesWithoutRoot)
+        named.subtract(naming)
+        return Ended(
+            process: ended.process, runtimes: Array(runtimesWithoutRoot), naming: naming,
+            descriptor: ended.descriptor)
     }
 }
 

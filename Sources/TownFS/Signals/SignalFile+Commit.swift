@@ -24,52 +24,48 @@ extension SignalFile {
         in parent: ParentDirectory, replacement: Ownership? = nil, successor: SignalFile? = nil,
         saving save: (inout EntryBuffer) -> Void = { _ in }
     ) throws(Errno) -> Bool {
-        try change(
-            source, by: request, as: attributedCaller, in: parent, replacement: replacement, successor: successor,
-            saving: save
+        // Looked at before the lock, as that reads `/proc`.
+        let process = format.process(in: bytes).map { town.processes.examine($0, writtenBy: request) }
+        return try change(
+            source, by: request, as: attributedCaller, in: parent, naming: process, replacement: replacement,
+            successor: successor, saving: save
         ) { (previous, now) throws(Document.Rejection) in
-            let judgement = try Document.judge(bytes, receivedAt: now, previous: previous, kind: kind)
-            if judgement.outcome == .timestampFromFuture { town.counters.countFromFuture() }
-            return (judgement.document, isWritten: judgement.outcome != .empty)
+            try format.judge(bytes, receivedAt: now, previous: previous)
         }
     }
 
-    /// Commits a change of the file's times, which is a touch: only the timestamp in the document changes.
+    /// Commits a change of the file's times, which is a touch: of a document, only the timestamp changes.
     ///
     /// Does nothing for a file that is being created and was written to: its close is a touch.
-    func touch(by request: Request, in parent: ParentDirectory) throws(Errno) {
-        if isBeingCreated, state.withLock({ $0.handles }).contains(where: \.hasBeenWritten) { return }
-        let attributedCaller = town.callers.attributedCaller(request.thread, of: path)
-        try change(.attributes, by: request, as: attributedCaller, in: parent) {
-            (previous, now) throws(Document.Rejection) in
-            (try Document.refreshed(previous, at: now, kind: kind), isWritten: false)
-        }
-    }
-
-    /// Commits an empty draft as a touch and keeps the document, as more may be written through another descriptor.
     ///
-    /// Does nothing if there is no document: no reader meets an empty one.
-    func touchKeepingDocument(
-        by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory,
-        saving save: (inout EntryBuffer) -> Void
-    ) throws(Errno) {
-        try change(.written, by: request, as: attributedCaller, in: parent, saving: save) { previous, _ in
-            previous.map { ($0, isWritten: false) }
+    /// - Parameter modified: The new time; nil for now.
+    func touch(modified: WallTime?, by request: Request, in parent: ParentDirectory) throws(Errno) {
+        let handles = state.withLock { $0.handles }
+        if isBeingCreated, handles.contains(where: \.hasBeenWritten) { return }
+        try change(.attributes, by: request, as: attributedCaller(request.thread), in: parent, modified: modified) {
+            (previous, now) throws(Document.Rejection) in
+            try format.refreshed(previous, at: now, modified: modified)
         }
+        // touch(1) sets the times of the file that it has created and not written to.
+        for handle in handles where handle.thread == request.thread { handle.supersede() }
     }
 
-    /// - Parameter judge: Returns the new document, and whether the caller wrote it; nil for no change.
+    /// - Parameters:
+    ///   - process: The state of the process that the content names.
+    ///   - modified: The modification time that the caller sets.
+    ///   - judge: Returns the new content and what it tells.
     /// - Returns: Whether there was a change.
     @discardableResult
     private func change(
         _ source: Touch.Source, by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory,
+        naming process: ProcessWatch.NamedProcessState? = nil, modified: WallTime? = nil,
         replacement: Ownership? = nil, successor: SignalFile? = nil,
         saving save: (inout EntryBuffer) -> Void = { _ in },
-        _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> (Document, isWritten: Bool)?
+        _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> SignalFormat.Judgement
     ) throws(Errno) -> Bool {
         if request.isRepeated, wasTouched(by: request) { return true }
         let former = try backingContentIfNeeded(in: parent)
-        let attributed = attributedCaller?.attribution ?? town.callers.attribution(of: nil, signal: path)
+        let attributed = attributedCaller?.attribution ?? town.callers.attribution(of: nil, owner: owner)
         let now = town.now
         let change: (notification: InMemoryLivenessStore.Notification, attribution: Attribution)?
         do throws(Document.Rejection) {
@@ -83,14 +79,21 @@ extension SignalFile {
                 case .backing: (previous, ownership) = (former, former?.ownership ?? .ordinary(of: request))
                 }
                 if let replacement { ownership = replacement }
-                guard let (judged, isWritten) = try judge(previous?.document, now.wall) else { return nil }
-                var document = judged
+                let judgement = try judge(previous?.document, now.wall)
+                if judgement.isFromFuture { town.counters.countFromFuture() }
+                var document = judgement.document
                 document.source = self.source(&state, ownership)
-                let attribution = isWritten ? attributed.consulting(document) : attributed
+                let attribution = attributed.consulting(judgement.runtime)
+                var touch = Touch(
+                    signal: path, runtime: attribution.runtime, receivedAt: now.wall,
+                    at: now.instant - (now.wall - judgement.aliveAt), ttl: judgement.ttl(ttl, receivedAt: now.wall),
+                    document: document, source: source, evidence: attribution.evidence, writer: attribution.writer,
+                    process: attributedCaller?.caller.process, request: request.unique)
+                if case .running = process { touch.isHeld = true }
                 let content = Content(
-                    document: document, modified: now.wall, changed: now.wall, ownership: ownership,
-                    deadline: now.instant + town.configuration.ttl, backingTime: previous?.backingTime,
-                    request: request.unique)
+                    document: document, modified: format.kind == .mtime ? modified ?? now.wall : now.wall,
+                    changed: now.wall, ownership: ownership, deadline: touch.deadline,
+                    backingTime: previous?.backingTime, request: request.unique)
                 if let successor {
                     // Complete before it can be found by name.
                     successor.state.withLock { $0.replacePresence(with: .committed(content)) }
@@ -100,13 +103,9 @@ extension SignalFile {
                     state.replacePresence(with: .committed(content))
                 }
                 state.caching.recordChange(by: request.thread, at: now.instant)
-                let notification = town.liveness.apply(
-                    Touch(
-                        signal: path, runtime: attribution.runtime, receivedAt: now.wall, at: now.instant,
-                        ttl: town.configuration.ttl, document: document, source: source,
-                        evidence: attribution.evidence, process: attributedCaller?.caller.process,
-                        request: request.unique)
-                ) { town.livenessLog.save(.content(content), at: path, and: save) }
+                let notification = town.liveness.apply(touch) {
+                    town.livenessLog.save(.content(content), at: path, and: save)
+                }
                 return (notification, attribution)
             }
         } catch {
@@ -116,7 +115,12 @@ extension SignalFile {
         town.liveness.notify(change.notification)
         town.counters.countTouch(source)
         town.counters.count(change.attribution)
-        if let attributedCaller, let runtime = change.attribution.runtime {
+        if let runtime = change.attribution.runtime, let process {
+            town.processes.watch(process, for: runtime)
+        }
+        if change.attribution.writer != nil {
+            town.processes.recordActivity(request)
+        } else if let attributedCaller, let runtime = change.attribution.runtime {
             town.processes.recordTouch(of: runtime, by: attributedCaller.caller)
         }
         // A touch that is lost with this process must not be reported as done.
@@ -155,9 +159,9 @@ extension SignalFile {
     ///
     /// The result is committed and written back: what tools have read is still there after an unmount or a crash.
     func refreshFromTouches(in parent: ParentDirectory) throws(Errno) {
-        guard refreshesOnActivity, let owner = town.callers.owner(of: path),
+        guard refreshesOnActivity, let owner,
             let record = town.liveness.record(of: owner),
-            record.exit == nil
+            record.exit == nil, record.touch.writer == nil
         else { return }
         let former = try backingContentIfNeeded(in: parent)
         let time = record.touch.receivedAt
@@ -165,7 +169,7 @@ extension SignalFile {
         commitWithoutTouch { state in
             guard var content = state.presence.isBacking ? former : state.presence.content, time > content.modified,
                 content.document.timestamp.map({ $0 < time }) ?? true,
-                let document = try? Document.refreshed(content.document, at: time, kind: kind)
+                let document = (try? format.refreshed(content.document, at: time))?.document
             else { return nil }
             content.document = document
             content.modified = time
@@ -184,7 +188,7 @@ extension SignalFile {
     /// - Returns: Nil if the file was unlinked meanwhile.
     func receive(_ touch: Touch, in parent: ParentDirectory) throws(Errno) -> Void? {
         let judgement = touch.document.flatMap { document in
-            try? Document.judge(document.bytes, receivedAt: touch.receivedAt, previous: nil, kind: kind)
+            try? format.judge(document.bytes, receivedAt: touch.receivedAt, previous: nil)
         }
         guard let document = judgement?.document else { return () }
         let former = try backingContentIfNeeded(in: parent)

@@ -60,7 +60,11 @@ final class SignalFile: Sendable {
     let directory: SignalDirectory
     /// `st_ino`: a hash of the path, the same in every mount.
     let number: ino_t
-    let kind: SignalKind
+    let format: SignalFormat
+    /// How long a touch proves life.
+    let ttl: Duration
+    /// The runtime that `{id}` of its pattern names.
+    private let namedOwner: RuntimeID?
     /// Whether its path names the runtime that it belongs to.
     let hasOwner: Bool
     let town: Town
@@ -76,8 +80,23 @@ final class SignalFile: Sendable {
         let name = name.bytes
         path = directory.path(of: name)
         number = Self.inodeNumber(of: path)
-        kind = XX
-        hasOwner = SessionNames.owner(of: path, SessionNames()) != nil
+        // In a removed directory nothing matches.
+        let match = directory.scope.match(name)
+        let signal = match?.signal
+        format = SignalFormat(signal ?? Signal(document: ""), fileName: name)
+        ttl = signal?.ttl ?? town.configuration.ttl
+        namedOwner = match?.runtime
+        hasOwner = namedOwner != nil || SessionNames.owner(of: path, SessionNames()) != nil
+    }
+
+    /// The runtime that its path names, whichever process writes it; nil if it has many writers.
+    var owner: RuntimeID? { hasOwner ? namedOwner ?? town.callers.owner(of: path) : nil }
+
+    /// The caller of a request on the file, with the runtime of its touch; see `CallerTable`.
+    func attributedCaller(
+        _ thread: pid_t, after former: AttributedCaller? = nil, isWaiting: Bool = true
+    ) -> AttributedCaller? {
+        town.callers.attributedCaller(thread, owner: owner, after: former, isWaiting: isWaiting)
     }
 
     // MARK: State
@@ -132,7 +151,7 @@ final class SignalFile: Sendable {
     }
 
     func isShown(_ status: FileStatus) -> Bool {
-        town.configuration.expiry == .keep || town.now.wall - WallTime(status.st_mtim) < town.configuration.ttl
+        town.configuration.expiry == .keep || town.now.wall - WallTime(status.st_mtim) < ttl
     }
 
     // MARK: Opening

@@ -52,9 +52,8 @@ extension SignalOpenFile {
         entries.put(UInt64(revision))
         let (code, error): (UInt8, CInt) =
             switch verdict {
-            case .unjudged: (0, 0)
+            case .unjudged, .flushed: (0, 0)
             case .committed: (1, 0)
-            case .touched: (2, 0)
             case .refused(let error, atClose: false): (3, error.rawValue)
             case .refused(let error, atClose: true): (4, error.rawValue)
             }
@@ -145,7 +144,6 @@ extension SignalOpenFile {
             let error = Errno(rawValue: try reader.number(CInt.self))
             return switch code {
             case 1: (revision, .committed)
-            case 2: (revision, .touched)
             case 3: (revision, .refused(error, atClose: false))
             case 4: (revision, .refused(error, atClose: true))
             default: (revision, .unjudged)

@@ -62,8 +62,9 @@ final class SignalOpenFile: OpenFile {
         case committed
         /// Rejected. `atClose` if a close(2) has reported it: most writers have no descriptor left then.
         case refused(Errno, atClose: Bool)
-        /// Truncated, closed once and committed as a touch. More may be written through another descriptor.
-        case touched
+        /// Truncated and closed once. More may be written through another descriptor: a shell closes a duplicate before it
+        /// writes. Committed at RELEASE.
+        case flushed
 
         var isCommitted: Bool { if case .committed = self { true } else { false } }
         var isRefusedAtClose: Bool { if case .refused(_, atClose: true) = self { true } else { false } }
@@ -134,7 +135,7 @@ final class SignalOpenFile: OpenFile {
         var state = State(inode: inode)
         if flags & O_TRUNC != 0, flags & O_ACCMODE != O_RDONLY {
             state.draft = Draft(bytes: [])
-            state.attributedCaller = file.town.callers.attributedCaller(request.thread, of: file.path)
+            state.attributedCaller = file.attributedCaller(request.thread)
         }
         self.init(file, flags: flags, snapshot, by: request, in: parent, state)
     }
@@ -156,7 +157,7 @@ final class SignalOpenFile: OpenFile {
             AttributedCaller(
                 caller: attributedCaller.caller,
                 attribution: Attribution(
-                    of: attributedCaller.caller.claims, signal: file.path, sessions: file.town.callers.sessionNames))
+                    of: attributedCaller.caller.claims, owner: file.owner, sessions: file.town.callers.sessionNames))
         }
         self.init(file, flags: former.flags, former.snapshot, by: former.request, in: parent, state)
     }
@@ -169,8 +170,7 @@ final class SignalOpenFile: OpenFile {
         var state = State(inode: inode, draft: draft)
         if draft != nil {
             // The caller may be in execve(2), closing the file: then it cannot be read, and is unknown.
-            state.attributedCaller = file.town.callers.attributedCaller(
-                request.thread, of: file.path, isWaiting: false)
+            state.attributedCaller = file.attributedCaller(request.thread, isWaiting: false)
         }
         self.init(file, flags: flags, snapshot, by: request, in: parent, state)
     }
@@ -354,7 +354,7 @@ final class SignalOpenFile: OpenFile {
 
     /// The process whose touch a change of the draft will be.
     private func attributedCaller(_ request: Request) -> AttributedCaller? {
-        file.town.callers.attributedCaller(request.thread, of: file.path, after: state.withLock { $0.attributedCaller })
+        file.attributedCaller(request.thread, after: state.withLock { $0.attributedCaller })
     }
 
     private func change(
@@ -434,8 +434,16 @@ final class SignalOpenFile: OpenFile {
 
     /// Commits a truncated draft that was closed once, before the process that closed it looks at the file.
     func commitFlushed() {
-        let isTouched = state.withLock { if case .touched = $0.draft?.verdict { true } else { false } }
-        if isTouched { try? judge(isLast: true) }
+        let isFlushed = state.withLock { if case .flushed = $0.draft?.verdict { true } else { false } }
+        if isFlushed { try? judge(isLast: true) }
+    }
+
+    /// Drops a truncated draft that was not written to, as its caller has touched the file by its times.
+    func supersede() {
+        state.withLock { state in
+            guard let draft = state.draft, draft.bytes.isEmpty, !draft.isWritten else { return }
+            setVerdict(.committed, &state)
+        }
     }
 
     private func setVerdict(_ verdict: Verdict, _ state: inout State) {
@@ -452,19 +460,14 @@ final class SignalOpenFile: OpenFile {
         switch draft.verdict {
         case .committed: return
         case .refused(let error, _): throw error
-        case .touched where !isLast: return
-        case .touched, .unjudged: break
+        case .flushed where !isLast: return
+        case .flushed, .unjudged: break
         }
         var verdict = Verdict.committed
         do throws(Errno) {
-            // `echo x > FILE` closes a duplicate of the descriptor before it writes.
-            if draft.isTooLarge {
-                throw file.refuse(.tooLarge, by: request)
-            } else if draft.bytes.isEmpty, !draft.isWritten, !isLast, file.kind == .document {
-                try file.touchKeepingDocument(by: request, as: attributedCaller, in: parent) { entries in
-                    if let key { Self.put(.touched, on: draft.revision, of: key, into: &entries) }
-                }
-                verdict = .touched
+            if draft.isTooLarge { throw file.refuse(.tooLarge, by: request) }
+            if draft.bytes.isEmpty, !draft.isWritten, !isLast {
+                verdict = .flushed
             } else {
                 try file.commit(draft.bytes, source: .written, by: request, as: attributedCaller, in: parent) {
                     entries in

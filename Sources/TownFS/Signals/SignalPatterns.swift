@@ -1,9 +1,12 @@
+import Liveness
+
 /// The patterns of paths that make files signal files.
 ///
 /// A pattern is a path relative to the town root. Each component is a shell pattern: `*` matches any bytes, `?` one,
 /// `[a-z_]` one of a set and `[!a-z]` one of the others; a leading dot must be written out. A component `**` matches any
 /// number of directories, also none, but no hidden one. Names are bytes: `?` is a byte of UTF-8. There is no escape
-/// character; `[*]` matches a star.
+/// character; `[*]` matches a star. `{id}` in one component matches one or more bytes, which are the id of the runtime that
+/// the file belongs to.
 ///
 /// No path is matched as a whole. Each directory of the file system has a `Scope`, made from its parent's at lookup. For
 /// nearly every directory it is empty: nothing in it or under it can be a signal file.
@@ -12,26 +15,47 @@
 ///     town/daemon/     entering       activity.json
 ///     town/src/        entering       (empty)
 package struct SignalPatterns: Sendable {
-    /// The signal files of Gas Town.
-    package static let defaults = [
-        ".runtime/keepalive.json",
-        "daemon/activity.json",
-        ".runtime/heartbeats/*.json",
-        "deacon/heartbeat.json",
-        "deacon/.deacon-heartbeat",
-    ]
+    /// A `Signal` with its patterns compiled.
+    fileprivate final class Rule: Hashable, Sendable {
+        let signal: Signal
+        private let excluded: [Glob]
+
+        init(_ signal: Signal) throws(Invalid) {
+            self.signal = signal
+            var excluded: [Glob] = []
+            for pattern in signal.excluded {
+                do throws(Invalid.Reason) {
+                    guard !pattern.isEmpty else { throw .empty }
+                    guard !pattern.contains("/") else { throw .excludedPath }
+                    let glob = try Glob(Array(pattern.utf8))
+                    guard !glob.hasID else { throw .braces }
+                    excluded.append(glob)
+                } catch {
+                    throw Invalid(pattern: pattern, reason: error)
+                }
+            }
+            self.excluded = excluded
+        }
+
+        func excludes(_ name: some Collection<UInt8>) -> Bool { excluded.contains { $0.matches(name) } }
+
+        static func == (first: Rule, second: Rule) -> Bool { first === second }
+
+        func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(self)) }
+    }
 
     /// The scope of the town root.
     package let root: Scope
     /// The last component of each pattern.
     private let lastNames: [Glob]
 
-    package init(_ patterns: [String]) throws(Invalid) {
+    /// - Parameter signals: The first one that matches a path decides.
+    package init(_ signals: [Signal]) throws(Invalid) {
         var root = Scope()
         var lastNames: [Glob] = []
-        for pattern in patterns {
-            let components = try Self.components(of: pattern)
-            root.add(components[...])
+        for signal in signals {
+            let components = try Self.components(of: signal.pattern)
+            root.add(Scope.Remainder(rule: try Rule(signal), components: components[...]))
             if case .name(let glob) = components.last, !lastNames.contains(glob) { lastNames.append(glob) }
         }
         self.root = root
@@ -43,17 +67,41 @@ package struct SignalPatterns: Sendable {
         lastNames.contains { $0.matches(name) }
     }
 
+    /// The rule of a signal file, by its path relative to the town; nil for any other file.
+    package func match(path: [UInt8]) -> Match? {
+        let names = path.split(separator: UInt8(ascii: "/"))
+        guard let last = names.last else { return nil }
+        return names.dropLast().reduce(root) { $0.entering($1) }.match(last)
+    }
+
+    /// The rule of a signal file.
+    package struct Match: Sendable {
+        package let signal: Signal
+        /// The bytes that `{id}` stands for.
+        let id: ArraySlice<UInt8>?
+
+        /// The runtime that the path names; nil if there is no `{id}`, or if its bytes are no valid id.
+        package var runtime: RuntimeID? { id.flatMap { try? RuntimeID(bytes: $0) } }
+    }
+
     /// The rests of the patterns to be matched in one directory.
     package struct Scope: Hashable, Sendable {
+        fileprivate struct Remainder: Hashable, Sendable {
+            let rule: Rule
+            var components: ArraySlice<Component>
+            /// What `{id}` has matched in a directory's name.
+            var id: ArraySlice<UInt8>?
+        }
+
         /// A pattern with `**` may have several.
-        private var remainders: [ArraySlice<Component>] = []
+        private var remainders: [Remainder] = []
 
         fileprivate init() {}
 
         package var isEmpty: Bool { remainders.isEmpty }
 
         /// Whether an entry of this directory itself can be a signal file.
-        package var hasSignals: Bool { remainders.contains { $0.count == 1 } }
+        package var hasSignals: Bool { remainders.contains { $0.components.count == 1 } }
 
         /// The scope of a directory in this one.
         ///
@@ -61,9 +109,13 @@ package struct SignalPatterns: Sendable {
         package func entering(_ name: some Collection<UInt8>, passingStars: Bool = true) -> Scope {
             var child = Scope()
             for remainder in remainders {
-                switch remainder.first {
+                switch remainder.components.first {
                 case .directories where passingStars && !name.isHidden: child.add(remainder)
-                case .name(let glob) where remainder.count > 1 && glob.matches(name): child.add(remainder.dropFirst())
+                case .name(let glob) where remainder.components.count > 1 && glob.matches(name):
+                    var rest = remainder
+                    rest.components.removeFirst()
+                    rest.id = remainder.id ?? glob.id(in: name)
+                    child.add(rest)
                 default: break
                 }
             }
@@ -72,18 +124,33 @@ package struct SignalPatterns: Sendable {
         }
 
         /// Whether an entry of this name in this directory is a signal file.
-        package func matches(_ name: some Collection<UInt8>) -> Bool {
-            remainders.contains { remainder in
-                guard remainder.count == 1, case .name(let glob) = remainder.first else { return false }
-                return glob.matches(name)
+        package func matches(_ name: some Collection<UInt8>) -> Bool { remainder(matching: name) != nil }
+
+        /// The rule of the entry of this name in this directory; nil if that is no signal file.
+        package func match(_ name: some Collection<UInt8>) -> Match? {
+            guard let remainder = remainder(matching: name), case .name(let glob) = remainder.components.first else {
+                return nil
+            }
+            return Match(signal: remainder.rule.signal, id: remainder.id ?? glob.id(in: name))
+        }
+
+        private func remainder(matching name: some Collection<UInt8>) -> Remainder? {
+            remainders.first { remainder in
+                guard remainder.components.count == 1, case .name(let glob) = remainder.components.first else {
+                    return false
+                }
+                return glob.matches(name) && !remainder.rule.excludes(name)
             }
         }
 
         /// Adds a remainder, and that with `**` matching no directory.
-        fileprivate mutating func add(_ remainder: ArraySlice<Component>) {
+        fileprivate mutating func add(_ remainder: Remainder) {
             guard !remainders.contains(remainder) else { return }
             remainders.append(remainder)
-            if remainder.first == .directories { add(remainder.dropFirst()) }
+            guard remainder.components.first == .directories else { return }
+            var rest = remainder
+            rest.components.removeFirst()
+            add(rest)
         }
     }
 
@@ -117,6 +184,9 @@ extension SignalPatterns {
             case starsAtEnd = "it must name files, so must not end with **"
             case openBracket = "a [ is not closed"
             case backwardRange = "a range in brackets runs backwards"
+            case braces = "a { or } is only for {id}, once; write [{] for the character"
+            case starBesideID = "a name with {id} must not have a * beside it"
+            case excludedPath = "what is excluded is a file's name, so must not have a slash"
         }
 
         package let pattern: String
@@ -151,6 +221,7 @@ extension SignalPatterns {
             }
         }
         guard components.last != .directories else { throw invalid(.starsAtEnd) }
+        guard components.count(where: \.hasID) <= 1 else { throw invalid(.braces) }
         return components
     }
 }
@@ -159,6 +230,8 @@ private enum Component: Hashable {
     /// `**`
     case directories
     case name(Glob)
+
+    var hasID: Bool { if case .name(let glob) = self { glob.hasID } else { false } }
 }
 
 /// The pattern of one name.
@@ -166,6 +239,8 @@ private struct Glob: Hashable {
     private enum Part: Hashable {
         /// `*`
         case anyBytes
+        /// `{id}`: one or more bytes.
+        case id
         /// A byte, `?` or `[…]`.
         case oneOf(ByteSet)
     }
@@ -182,13 +257,27 @@ private struct Glob: Hashable {
             case "*":
                 guard rest.first != UInt8(ascii: "*") else { throw .starsInName }
                 parts.append(.anyBytes)
+            case "{":
+                guard rest.starts(with: "id}".utf8), !parts.contains(.id) else { throw .braces }
+                rest.removeFirst(3)
+                parts.append(.id)
+            case "}": throw .braces
             case "?": parts.append(.oneOf(ByteSet(0...UInt8.max)))
             case "[": parts.append(.oneOf(try Self.bracket(&rest)))
             default: parts.append(.oneOf(ByteSet(byte...byte)))
             }
         }
+        guard !parts.contains(.id) || !parts.contains(.anyBytes) else { throw .starBesideID }
         self.parts = parts
         matchesHidden = text.isHidden
+    }
+
+    var hasID: Bool { parts.contains(.id) }
+
+    /// The bytes of a matching name that `{id}` stands for; nil without `{id}`.
+    func id(in name: some Collection<UInt8>) -> ArraySlice<UInt8>? {
+        // All other parts are one byte long.
+        parts.firstIndex(of: .id).map { Array(name)[$0..<(name.count - (parts.count - 1 - $0))] }
     }
 
     /// Reads a set up to its closing bracket; a `]` at its start, or a `-` at either end, is a member.
@@ -216,6 +305,10 @@ private struct Glob: Hashable {
     /// Takes at most the product of both lengths: after a mismatch only the last star is extended by one byte.
     func matches<Name: Collection<UInt8>>(_ name: Name) -> Bool {
         guard matchesHidden || !name.isHidden else { return false }
+        if let id = parts.firstIndex(of: .id) {
+            return name.count >= parts.count && Self.match(parts[..<id], name.prefix(id))
+                && Self.match(parts[(id + 1)...], name.suffix(parts.count - 1 - id))
+        }
         var part = 0
         var position = name.startIndex
         var star: (part: Int, end: Name.Index)?
@@ -235,6 +328,13 @@ private struct Glob: Hashable {
             }
         }
         return parts[part...].allSatisfy { $0 == .anyBytes }
+    }
+
+    /// Whether parts of one byte each match as many bytes.
+    private static func match(_ parts: ArraySlice<Part>, _ bytes: some Collection<UInt8>) -> Bool {
+        zip(parts, bytes).allSatisfy { part, byte in
+            if case .oneOf(let set) = part { set.contains(byte) } else { false }
+        }
     }
 }
 

@@ -2,6 +2,7 @@ import CLinux
 import Fuse
 import Glibc
 import Linux
+import Liveness
 import SystemPackage
 
 extension TreeFileSystem {
@@ -145,7 +146,11 @@ extension TreeFileSystem {
             try truncate(inode, of: file, in: parent, to: size, handle: handle, for: request)
         }
         // The time of access alone is no sign of life.
-        if changes.modified != nil { try file.touch(by: request, in: parent) }
+        if let modified = changes.modified {
+            var given: WallTime?
+            if case .at(let time) = modified { given = WallTime(time) }
+            try file.touch(modified: given, by: request, in: parent)
+        }
     }
 
     /// Changes mode and owner of the backing file, if no content carries them.

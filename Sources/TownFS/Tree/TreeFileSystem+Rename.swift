@@ -277,7 +277,7 @@ extension TreeFileSystem {
             let successor = isOther ? SignalFile(name: file.name, in: targetSignals, town: town) : nil
             let isCommitted = try file.commit(
                 content.document.bytes, source: .renamed, by: request,
-                as: town.callers.attributedCaller(request.thread, of: file.path),
+                as: file.attributedCaller(request.thread),
                 in: target.directory.location, replacement: content.ownership, successor: successor)
             guard isCommitted else { return nil }
             guard let successor else { return file }
