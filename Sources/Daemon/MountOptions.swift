@@ -117,8 +117,9 @@ package struct MountOptions: ParsableArguments {
     }
 
     func patterns() throws -> SignalPatterns {
+        let signals = try signals()
         do throws(SignalPatterns.Invalid) {
-            return try SignalPatterns(try signals())
+            return try SignalPatterns(signals)
         } catch {
             throw ValidationError("\(error)")
         }
