@@ -53,6 +53,12 @@ package struct MountOptions: ParsableArguments {
             valueName: "name"))
     package var ignoreCommand: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "A younger process is a tool, not an agent: its end proves nothing. 0s: none is.", valueName: "duration"),
+        transform: { $0 == "0s" ? .zero : try Duration(spelled: $0) })
+    package var minAgentAge: Duration = .seconds(30)
+
     @Flag(
         help:
             "Other processes change files of the town without going through the mount: cache nothing for more than a second, and write documents back within a second."
@@ -131,6 +137,7 @@ package struct MountOptions: ParsableArguments {
         configuration.expiry = onExpiry
         configuration.looksAtCallers = !noAttribution
         configuration.activity = activity
+        configuration.minimumAgentAge = minAgentAge
         configuration.ignoredCommands = Town.Configuration.commonIndexers.union(ignoreCommand)
         configuration.host = Host.name
         configuration.sharesSignals = mirror.share
@@ -155,6 +162,9 @@ package struct MountOptions: ParsableArguments {
         if noAttribution { arguments.append("--no-attribution") }
         if activity != .observe { arguments += ["--activity", activity.rawValue] }
         for name in ignoreCommand { arguments += ["--ignore-command", name] }
+        if minAgentAge != .seconds(30) {
+            arguments += ["--min-agent-age", minAgentAge == .zero ? "0s" : "\(minAgentAge.milliseconds)ms"]
+        }
         if noDefaultSignals { arguments.append("--no-default-signals") }
         if sharedBacking { arguments.append("--shared-backing") }
         if noPassthrough { arguments.append("--no-passthrough") }

@@ -20,12 +20,17 @@ final class ProcessWatch: Sendable {
         case activity(pid_t, parent: pid_t)
         /// A process touched a runtime.
         case touch(ProcessInfo, RuntimeID)
+        /// A process of a silent runtime was found.
+        case found(ProcessInfo, RuntimeID)
     }
 
     private struct State {
         var queue: [Event] = []
         var isClosing = false
         var roots = RootProcesses()
+        /// What the last search for processes of silent runtimes has found, and when it began.
+        var found: [RuntimeID: ProcessInfo] = [:]
+        var lastSearch: ContinuousClock.Instant?
     }
 
     private static let queueCapacity = 4096
@@ -129,6 +134,50 @@ final class ProcessWatch: Sendable {
                 processorTime: state.roots.processorTime(stat.processorTime, of: pid, for: runtime),
                 isNamed: state.roots.named.contains(runtime))
         }
+    }
+
+    func processorTime(of runtime: RuntimeID) -> Duration? { rootState(of: runtime)?.processorTime }
+
+    /// A process of a runtime that is not alive: its root process, or one that a search in `/proc` finds.
+    ///
+    /// Searches at most once a second. Asking is no sign of life.
+    func process(of runtime: RuntimeID) -> (state: RootState, age: Duration)? {
+        if root(of: runtime) == nil {
+            guard looksAtCallers, let found = searchForNewProcesses()[runtime] else { return nil }
+            enqueue(.found(found, runtime))
+            let stat = ProcessFiles(number: found.process.pid).stat()
+            guard let stat, !stat.isZombie else { return nil }
+            let root = RootState(
+                pid: found.process.pid, isStopped: stat.isStopped, processorTime: nil, isNamed: false)
+            return (root, ClockTicks.age(since: stat.image.startTime))
+        }
+        guard let root = rootState(of: runtime), let stat = ProcessFiles(number: root.pid).stat() else { return nil }
+        return (root, ClockTicks.age(since: stat.image.startTime))
+    }
+
+    private func searchForNewProcesses() -> [RuntimeID: ProcessInfo] {
+        let now = ContinuousClock.now
+        let (isDue, known) = state.withLock { state in
+            let isDue = state.lastSearch.map { now - $0 >= Self.interval } ?? true
+            if isDue { state.lastSearch = now }
+            return (isDue, state.found)
+        }
+        guard isDue else { return known }
+        let processes = directoryEntries(closing: opendir("/proc")).compactMap { pid_t($0.name) }
+        var found: [RuntimeID: ProcessInfo] = [:]
+        for caller in callers.processes(processes, claiming: { _ in true }) where !caller.isIgnored {
+            guard let runtime = callers.attribution(of: caller).runtime else { continue }
+            // The oldest process is the topmost one.
+            if let other = found[runtime], other.image.startTime <= caller.image.startTime { continue }
+            found[runtime] = caller
+        }
+        let former = state.withLock { state in
+            defer { state.found = found }
+            return state.found
+        }
+        // Released outside the lock, as that closes descriptors.
+        withExtendedLifetime(former) {}
+        return found
     }
 
     /// Whether the process runs that a runtime is held by: it is there and not stopped.
@@ -268,6 +317,7 @@ final class ProcessWatch: Sendable {
             noteBeat(of: runtime, by: caller, &work)
             watchRoot(of: runtime, from: caller, &work)
             noteProcessorTime(of: runtime)
+        case .found(let process, let runtime): watchRoot(of: runtime, from: process, &work)
         case .activity(let thread, let parent):
             guard let caller = activeProcess(thread, parent: parent), !caller.isIgnored,
                 case .runtime(let runtime, let evidence) = callers.attribution(of: caller)
