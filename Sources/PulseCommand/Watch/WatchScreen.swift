@@ -135,11 +135,14 @@ struct WatchScreen: Sendable {
         case left = "LEFT"
         case reported = "SAYS"
         case command = "LAST COMMAND"
+        case evidence = "EVIDENCE"
         case beat = "BEAT"
         case work = "WORK"
         case background = "BACKGR"
         case cpu = "CPU"
-        case evidence = "EVIDENCE"
+
+        /// Shown if nothing else is cut for them.
+        static let clocks: [Column] = [.beat, .work, .background, .cpu]
 
         var isNumber: Bool {
             switch self {
@@ -171,7 +174,7 @@ struct WatchScreen: Sendable {
         var columns: [(column: Column, width: Int)] = []
         var wanted: [Int] = []
         var used = -2
-        for column in Column.allCases {
+        for column in Column.allCases where !Column.clocks.contains(column) {
             let title = column.rawValue
             let widest = rows.reduce(title.count) { max($0, TerminalText.width(text(column, of: $1, at: now))) }
             var least = column.leastWidth(on: width)
@@ -186,6 +189,8 @@ struct WatchScreen: Sendable {
             columns[index].width += more
             used += more
         }
+        let clocks = Column.clocks.map { ($0, $0.leastWidth(on: width)) }
+        if used + clocks.reduce(0, { $0 + 2 + $1.1 }) <= width { columns += clocks }
         return columns
     }
 

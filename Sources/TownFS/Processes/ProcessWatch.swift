@@ -28,9 +28,6 @@ final class ProcessWatch: Sendable {
         var queue: [Event] = []
         var isClosing = false
         var roots = RootProcesses()
-        /// What the last search for processes of silent runtimes has found, and when it began.
-        var found: [RuntimeID: ProcessInfo] = [:]
-        var lastSearch: ContinuousClock.Instant?
     }
 
     private static let queueCapacity = 4096
@@ -53,6 +50,7 @@ final class ProcessWatch: Sendable {
     private let minimumAgentAge: Duration
     private let clock: @Sendable () -> Town.Timestamps
     private let activity = ActivityFilter()
+    private let search: ProcessSearch
     private let state = Mutex(State())
     private let event: EventFD
     private let hasEnded: EventFD
@@ -63,6 +61,7 @@ final class ProcessWatch: Sendable {
         clock: @escaping @Sendable () -> Town.Timestamps
     ) throws(Errno) {
         self.callers = callers
+        search = ProcessSearch(callers)
         self.liveness = liveness
         self.journal = journal
         self.clock = clock
@@ -143,10 +142,10 @@ final class ProcessWatch: Sendable {
     /// Searches at most once a second. Asking is no sign of life.
     func process(of runtime: RuntimeID) -> (state: RootState, age: Duration)? {
         if root(of: runtime) == nil {
-            guard looksAtCallers, let found = searchForNewProcesses()[runtime] else { return nil }
+            guard looksAtCallers, let found = search.process(of: runtime),
+                let stat = ProcessFiles(number: found.process.pid).stat()
+            else { return nil }
             enqueue(.found(found, runtime))
-            let stat = ProcessFiles(number: found.process.pid).stat()
-            guard let stat, !stat.isZombie else { return nil }
             let root = RootState(
                 pid: found.process.pid, isStopped: stat.isStopped, processorTime: nil, isNamed: false)
             return (root, ClockTicks.age(since: stat.image.startTime))
@@ -155,70 +154,20 @@ final class ProcessWatch: Sendable {
         return (root, ClockTicks.age(since: stat.image.startTime))
     }
 
-    private func searchForNewProcesses() -> [RuntimeID: ProcessInfo] {
-        let now = ContinuousClock.now
-        let (isDue, known) = state.withLock { state in
-            let isDue = state.lastSearch.map { now - $0 >= Self.interval } ?? true
-            if isDue { state.lastSearch = now }
-            return (isDue, state.found)
-        }
-        guard isDue else { return known }
-        let processes = directoryEntries(closing: opendir("/proc")).compactMap { pid_t($0.name) }
-        var found: [RuntimeID: ProcessInfo] = [:]
-        for caller in callers.processes(processes, claiming: { _ in true }) where !caller.isIgnored {
-            guard let runtime = callers.attribution(of: caller).runtime else { continue }
-            // The oldest process is the topmost one.
-            if let other = found[runtime], other.image.startTime <= caller.image.startTime { continue }
-            found[runtime] = caller
-        }
-        let former = state.withLock { state in
-            defer { state.found = found }
-            return state.found
-        }
-        // Released outside the lock, as that closes descriptors.
-        withExtendedLifetime(former) {}
-        return found
-    }
-
     /// Whether the process runs that a runtime is held by: it is there and not stopped.
     func isRunning(_ runtime: RuntimeID) -> Bool { rootState(of: runtime).map { !$0.isStopped } ?? false }
 
     // MARK: Processes named in documents
 
-    /// What a process that a document names does.
-    enum NamedProcessState: Sendable {
-        case running(RootProcesses.Process, Descriptor)
-        /// It has ended, or another process has its number.
-        case ended(Touch.Process)
-        /// Its number is of another pid namespace, or processes are not examined.
-        case unknown
-    }
-
     /// - Parameters:
     ///   - request: Of the writer of the document; nil at the mount.
     ///   - time: When the document was written.
     func examine(
-        _ named: SignalFormat.NamedProcess, writtenBy request: Request?, at time: WallTime = .now
+        _ named: SignalFormat.NamedProcess, writtenBy request: Request?, at time: WallTime
     ) -> NamedProcessState {
         // A writer of another pid namespace has no number here, and writes numbers of its own.
         guard looksAtCallers, ProcessFiles.isOwnNamespace, request?.thread != 0 else { return .unknown }
-        let files = ProcessFiles(number: named.pid)
-        let opened = try? retryingInterrupts { clinux_pidfd_open(named.pid) }
-        let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
-        let ended = NamedProcessState.ended(Touch.Process(pid: named.pid, program: ""))
-        guard let stat = files.stat() else { return ended }
-        if let startTime = named.startTime {
-            guard stat.image.startTime == startTime else { return ended }
-        } else {
-            // Clock ticks and the times of files are coarse.
-            let started = clock().wall + (.zero - ClockTicks.age(since: stat.image.startTime))
-            guard started - time < .seconds(2) else { return ended }
-        }
-        guard let descriptor else { return .unknown }
-        guard !Self.hasEnded(descriptor) else { return ended }
-        let process = RootProcesses.Process(
-            pid: named.pid, startTime: stat.image.startTime, program: stat.program)
-        return .running(process, descriptor)
+        return NamedProcessState(of: named, at: time, now: clock().wall)
     }
 
     /// Makes a named process the runtime's root process, or ends a runtime whose process has ended.
@@ -406,7 +355,7 @@ final class ProcessWatch: Sendable {
         let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
         let stat = ProcessFiles(number: pid).stat()
         // A zombie may have other threads: only its pidfd tells the end of the process.
-        let isOver = descriptor.map { Self.hasEnded($0) } ?? false
+        let isOver = descriptor?.hasEnded ?? false
         guard let stat, !isOver, root.thread != pid || stat.image.startTime == root.image.startTime else {
             let ended = RootProcesses.Process(
                 pid: pid, startTime: root.image.startTime, program: root.process.program)
@@ -452,7 +401,7 @@ final class ProcessWatch: Sendable {
             let opened = try? retryingInterrupts { clinux_pidfd_open(process.pid) }
             let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
             let stat = ProcessFiles(number: process.pid).stat()
-            if let descriptor, !Self.hasEnded(descriptor), stat?.image.startTime == process.startTime {
+            if let descriptor, !descriptor.hasEnded, stat?.image.startTime == process.startTime {
                 watch(process, descriptor, for: runtime, isNamed: isNamed)
             } else if isNamed {
                 exit(runtime, process.described, at: clock())
@@ -464,11 +413,6 @@ final class ProcessWatch: Sendable {
             }
         }
         return ended
-    }
-
-    private static func hasEnded(_ process: Descriptor) -> Bool {
-        var question = [pollfd(fd: process.rawValue, events: Int16(POLLIN), revents: 0)]
-        return poll(&question, until: .now)
     }
 
     /// Handles the end of a watched process.

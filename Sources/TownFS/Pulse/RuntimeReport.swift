@@ -111,7 +111,8 @@ package struct RuntimeReport: Codable, Sendable {
         }
         evidence = Evidence(
             source: touch.source.rawValue, by: touch.evidence?.description,
-            writtenBy: touch.writer?.description, signal: touch.signal.map { String(printable: $0) }, receivedAt: touch.receivedAt.rfc3339,
+            writtenBy: touch.writer?.description, signal: touch.signal.map { String(printable: $0) },
+            receivedAt: touch.receivedAt.rfc3339,
             host: touch.stamp.origin?.host ?? host, pid: touch.process?.pid, program: touch.process?.program)
         clocks = Clocks(
             beat: record.clocks.beat.map(moment), work: record.clocks.work.map(moment),
