@@ -41,7 +41,7 @@ public struct IdentityClaims: Hashable, Sendable {
             Attribution(Self.agent(byRoleIn: environment)?.runtime, by: .environment(.role))
             ?? Attribution(
                 environment[.beadsActor].flatMap(Agent.init(address:))?.runtime, by: .environment(.beadsActor))
-        session = environment[.session].flatMap { try? RuntimeID(bytes: $0[...].trimmed) }
+        session = environment[.session].flatMap { RuntimeID(session: $0[...].trimmed) }
         beadsAgent = Self.beadsAgent(in: environment)?.runtime
     }
 
