@@ -71,7 +71,9 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
     // Swift's operators on strings take `é` and `e` with an accent for the same.
 
     public static func == (one: RuntimeID, other: RuntimeID) -> Bool {
-        one.description.hasSameBytes(as: other.description)
+        // Strings of ASCII are compared fastest so; no string of other characters equals one of as many bytes.
+        one.description.utf8.count == other.description.utf8.count && one.description == other.description
+            && (one.description.isASCII || one.description.hasSameBytes(as: other.description))
     }
 
     public static func < (first: RuntimeID, second: RuntimeID) -> Bool {
@@ -114,6 +116,9 @@ public struct RuntimeID: Hashable, Comparable, Sendable, CustomStringConvertible
 // MARK: - Text as bytes
 
 extension String {
+    /// In constant time if it is.
+    fileprivate var isASCII: Bool { utf8.count == utf16.count }
+
     private func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
         utf8.withContiguousStorageIfAvailable { body(UnsafeRawBufferPointer($0)) }
             ?? Array(utf8).withUnsafeBytes(body)
@@ -131,7 +136,8 @@ extension String {
 
     /// Whether it comes first in the order of the bytes, which is that of the Unicode scalars.
     package func hasBytes(before other: String) -> Bool {
-        withBytes { one in
+        if isASCII, other.isASCII { return self < other }
+        return withBytes { one in
             other.withBytes { other in
                 let order = Self.common(one, other).map { memcmp($0, $1, $2) } ?? 0
                 return order != 0 ? order < 0 : one.count < other.count
