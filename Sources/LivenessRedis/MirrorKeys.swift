@@ -5,7 +5,7 @@ import Liveness
 /// Besides Multica's keys (`HeartbeatKeys`):
 ///
 /// pulsefs:<town>:<origin>:r:<id>      record of a runtime, written by its origin alone
-/// pulsefs:<town>:<origin>:s:<path>    record of a signal file
+/// pulsefs:<town>:<origin>:s:<path>    record of a signal file; both escaped, see `SharedRecord`
 /// pulsefs:<town>:index                sorted set of their names by expiry time, because KEYS is not allowed
 /// pulsefs:<town>:changes              channel on which each record is published
 struct MirrorKeys: Sendable {
@@ -21,6 +21,9 @@ struct MirrorKeys: Sendable {
         family = "pulsefs:\(configuration.townName):"
         origin = configuration.origin
     }
+
+    /// Whether the heartbeat of an id would be one of the other keys, with a prefix such as `pulsefs:`.
+    func isReserved(_ id: String) -> Bool { (heartbeats.prefix + id).utf8.starts(with: family.utf8) }
 
     /// Sets a heartbeat for the rest of the record's life; nil when that is over.
     func heartbeat(_ record: Record, of id: String, at now: ContinuousClock.Instant) -> RedisCommand? {
@@ -82,7 +85,7 @@ struct MirrorKeys: Sendable {
     var isIndexed: RedisCommand { RedisCommand("EXISTS", index) }
 }
 
-/// Multica's keys, which exist while a runtime is alive.
+/// Multica's keys, which exist while a runtime is alive: a prefix and the id, as it is.
 struct HeartbeatKeys: Sendable {
     let prefix: String
 
@@ -95,8 +98,8 @@ struct HeartbeatKeys: Sendable {
 
     func forget(_ id: String) -> RedisCommand { RedisCommand("DEL", prefix + id) }
 
-    /// Changes nothing, but is refused where writes are: no runtime's id has a colon.
-    var probe: RedisCommand { RedisCommand("DEL", prefix + ":probe") }
+    /// Changes nothing, but is refused where writes are: no runtime's id has a control character.
+    var probe: RedisCommand { RedisCommand("DEL", prefix + "\tprobe") }
 
     /// The arguments of SET: whole seconds, or else milliseconds, rounded up, and at most a century.
     ///

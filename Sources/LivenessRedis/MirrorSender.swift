@@ -223,6 +223,7 @@ struct MirrorSender {
     private func heartbeat(_ message: MirrorQueue.Message, at now: ContinuousClock.Instant) -> RedisCommand? {
         guard case .runtime(let id) = message.subject else { return nil }
         let name = ids?.map[id] ?? id.description
+        guard !keys.isReserved(name) else { return nil }
         // Since the end of a runtime that was ended or forgotten.
         let age: Duration
         switch message {

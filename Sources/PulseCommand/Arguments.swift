@@ -34,7 +34,7 @@ struct TownPath {
 extension ArgumentHelp {
     static var town: ArgumentHelp { ArgumentHelp("The mounted directory.", valueName: "town") }
     static var runtime: ArgumentHelp {
-        ArgumentHelp("A runtime id: mayor, gastown/polecats/furiosa, a UUID, a session.", valueName: "id")
+        ArgumentHelp("A runtime id: mayor, gastown/polecats/furiosa, a UUID, a session, any name.", valueName: "id")
     }
 }
 
@@ -48,6 +48,8 @@ extension CompletionKind {
 extension RuntimeReport {
     /// The ids that a town knows; empty if it does not answer.
     ///
+    /// Without ids that hold anything special to a shell: bash evaluates `$(…)` in the words that it is offered.
+    ///
     /// - Parameter words: `pulsefs alive TOWN ID…`, with options anywhere.
     static func completions(for words: [String], beginningWith prefix: String) -> [String] {
         // The first are the program and the subcommand.
@@ -58,6 +60,9 @@ extension RuntimeReport {
             try ids(in: OwnedDescriptor(openingPulse: "runtimes", of: mount))
         }
         guard case .value(let ids)? = answer else { return [] }
-        return ids.map(\.description).filter { $0.hasPrefix(prefix) }
+        return ids.map(\.description).filter { id in
+            id.hasBytes(atStart: prefix)
+                && id.utf8.allSatisfy { $0 == UInt8(ascii: "/") || RuntimeID.isAllowedInName($0) }
+        }
     }
 }

@@ -182,6 +182,27 @@ import Testing
         #expect(try server.calls(of: "zrevrangebyscore") == reads)
     }
 
+    @Test func idsOfAnyTextReachOtherOrigins() throws {
+        let server = try RedisServer()
+        let one = try Mirrored(server)
+        let other = try Mirrored(server, path: "/elsewhere")
+        defer {
+            one.mirror.close(within: .seconds(1))
+            other.mirror.close(within: .seconds(1))
+        }
+        let ids = try ["/home/x y", "e\u{301}", "\u{E9}", "100%: \"a\"", ":probe", "a//b/"].map { try RuntimeID($0) }
+        eventually("it listens") { other.mirror.status.subscription.state == .up }
+        for id in ids { try one.touch(id.description) }
+        for id in ids {
+            try eventually("\(id) has a heartbeat") { try left(id.description, server) > 0 }
+            eventually("\(id) arrives") { other.store.isAlive(id) }
+        }
+        #expect(other.mirror.status.malformed == 0)
+        one.store.forget(ids[0])
+        eventually("it is forgotten") { other.store.record(of: ids[0]) == nil }
+        try eventually("its heartbeat is deleted") { try left(ids[0].description, server) == -2 }
+    }
+
     @Test func originsOfAnotherTownSeeNothing() throws {
         let server = try RedisServer()
         let one = try Mirrored(server)

@@ -19,7 +19,7 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "[]", "{", "{\"a\": 1}", "{\"a\": null}", "{\"../a\": \"UUID\"}", "{\"\": \"UUID\"}", "{\"a\": \"\"}",
+        "", "[]", "{", "{\"a\": 1}", "{\"a\": null}", "{\" \": \"UUID\"}", "{\"\": \"UUID\"}", "{\"a\": \"\"}",
         "{\"a\": \"0198\"}", "{\"a\": \"UUID\", \"b\": \"UUID\"}",
     ])
     func invalidMapIsReported(_ text: String) {

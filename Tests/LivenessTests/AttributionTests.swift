@@ -46,8 +46,8 @@ import Testing
         // An unknown prefix.
         Case(signal: ".runtime/heartbeats/xx-nux.json", is: "xx-nux by path"),
         Case(signal: ".runtime/heartbeats/nux.json", is: "nux by path"),
-        Case(signal: ".runtime/heartbeats/gt nux.json", is: "nobody"),
-        Case(signal: ".runtime/heartbeats/...json", is: "nobody"),
+        Case(signal: ".runtime/heartbeats/gt nux.json", is: "gt nux by path"),
+        Case(signal: ".runtime/heartbeats/...json", is: ".. by path"),
         Case(signal: "gastown/deacon/heartbeat.json", is: "nobody"),
         Case(signal: "deacon/heartbeat.json.tmp", is: "nobody"),
         Case(signal: ".runtime/keepalive.json", is: "nobody"),
@@ -254,7 +254,7 @@ import Testing
         Case([.session: "gt-nux"], signal: ".runtime/heartbeats/gt-nux.json", is: "gastown/polecats/nux by path"),
         // A directory is weaker evidence than a path.
         Case(signal: ".runtime/heartbeats/gt-nux.json", in: "mayor", is: "gastown/polecats/nux by path"),
-        Case([.role: "mayor"], signal: ".runtime/heartbeats/gt nux.json", is: "mayor by GT_ROLE"),
+        Case([.role: "mayor"], signal: ".runtime/heartbeats/gt\nnux.json", is: "mayor by GT_ROLE"),
         // 2 before 3
         Case([.role: "gastown/nux", .formerBeadsActor: "daemon"], is: "gastown/polecats/nux by GT_ROLE"),
         Case([.role: "polecat", .formerBeadsActor: "gastown/polecats/nux"], is: "gastown/polecats/nux by BD_ACTOR"),
@@ -382,6 +382,18 @@ import Testing
             names.runtime(of: try RuntimeID(session))?.description
         }
         #expect(runtimes == [nil, "ab/polecats/n", "A/polecats/n", nil, "c/polecats/n"])
+    }
+
+    /// A prefix may be any text, and a session as well.
+    @Test func sessionThatGastownDoesNotMakeIsNoAgent() throws {
+        let text = #"{"rigs":{"gastown":{"beads":{"prefix":"gt"}},"k":{"beads":{"prefix":"K"}}}}"#
+        let names = try #require(SessionNames(rigsDocument: Array(text.utf8)))
+        for session in ["gt-a b", "gt-müller", "gt-crew-a%b", "hq-dog-a b", "\u{212A}-nux", "gt-nux/"] {
+            #expect(names.runtime(of: try RuntimeID(session)) == nil, "\(session)")
+            guard !session.contains("/") else { continue }
+            let owner = SessionNames.owner(of: Array(".runtime/heartbeats/\(session).json".utf8), names)
+            #expect(owner == (try RuntimeID(session)))
+        }
     }
 
     @Test(arguments: ["mayor", "deacon", "..", ".hidden", "a/b", "a b", "", "müller"])

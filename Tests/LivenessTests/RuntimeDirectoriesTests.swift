@@ -73,6 +73,53 @@ import Testing
         }
     }
 
+    /// Every directory that a path leads through lists the next name, and each id is in one directory.
+    @Test(arguments: [1, 2, 3, 4] as [UInt64])
+    func idsOfAnyTextAreListedWhereTheirPathsLead(_ seed: UInt64) throws {
+        var random = SplitMix64(state: seed)
+        var table = LivenessTable()
+        var ids: [RuntimeID] = try [
+            "a/", "a/b", "a//", "a//b", "/", "//", "/a", "a/\u{301}", "a/\u{301}/b", "a\u{301}/b", "á/b",
+        ]
+        .map { try RuntimeID($0) }
+        ids += (0..<300).compactMap { _ in try? RuntimeID(RuntimeIDTests.oddText(&random)) }
+        for id in ids { table.touch(touch(id, at: start, ttl: .seconds(Bool.random(using: &random) ? 90 : 1))) }
+        let now = start + .seconds(10)
+        var listed: [RuntimeID] = []
+        var directories: Set<RuntimeDirectory> = [.top]
+        var rest = [RuntimeDirectory.top]
+        while let directory = rest.popLast() {
+            var listing = RuntimeListing(of: directory.prefix)
+            while !listing.isComplete { listing.advance(through: table, limit: 3, at: now) }
+            #expect(table.hasRuntimes(in: directory.prefix))
+            for (path, isAlive) in listing.directories {
+                let child = RuntimeDirectory(validated: path)
+                let isNew = directories.insert(child).inserted
+                #expect(isNew && child.mayContainIDs && directory.child(towards: path + "x") == child)
+                #expect(hasLivingRuntimes(in: path, table, at: now) == isAlive)
+                rest.append(child)
+            }
+            for (id, isAlive) in listing.runtimes {
+                #expect(table.isAlive(id, at: now) == isAlive)
+                #expect(try directory.id(named: id.names[id.names.count - 1]) == id)
+            }
+            listed += listing.runtimes.map(\.id)
+        }
+        #expect(listed.sorted() == Set(ids).sorted())
+        #expect(!table.hasRuntimes(in: "a\u{301}x/") && !table.hasRuntimes(in: "e\u{301}x/"))
+    }
+
+    @Test func directoryOfOneFormOfALetterDoesNotContainTheOther() throws {
+        var table = LivenessTable()
+        for id in ["e\u{301}/x", "b/", "c"] { table.touch(touch(try RuntimeID(id), at: start, ttl: .seconds(90))) }
+        #expect(table.hasRuntimes(in: "e\u{301}/"))
+        #expect(!table.hasRuntimes(in: "\u{E9}/"))
+        #expect(!table.hasRuntimes(in: "b/"))
+        #expect(!table.hasRuntimes(in: "aaaa/"))
+        #expect(!hasLivingRuntimes(in: "b/", table, at: start))
+        #expect(table.record(of: try RuntimeID("\u{E9}/x")) == nil)
+    }
+
     @Test(arguments: [1, 2, 3, 4] as [UInt64])
     func listingHasEverythingThatExistsThroughout(_ seed: UInt64) throws {
         var random = SplitMix64(state: seed)

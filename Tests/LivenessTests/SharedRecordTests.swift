@@ -14,6 +14,9 @@ import Testing
     private func subjects() throws -> [RecordSubject] {
         [
             .runtime(try RuntimeID("gastown/polecats/furiosa")),
+            .runtime(try RuntimeID(" 100% /e\u{301}: x ")),
+            .runtime(
+                try RuntimeID(Array(repeating: String(repeating: "é", count: 127), count: 16).joined(separator: "/"))),
             .signal(SignalPath(bytes: Array(".runtime/keepalive.json".utf8))),
             .signal(SignalPath(bytes: Array("a b%\n\u{e9}/x.json".utf8) + [0xff])),
         ]
@@ -48,6 +51,23 @@ import Testing
         }
     }
 
+    /// A peer of an earlier version takes no other bytes, and escapes none.
+    @Test func idOfOtherBytesIsEscaped() throws {
+        let id = try RuntimeID("/a b%\u{E9}")
+        let record = SharedRecord(subject: .runtime(id), stamp: stamp, event: .forgotten)
+        let lines = String(decoding: record.encoded(by: origin), as: UTF8.self).split(separator: "\n")
+        #expect(lines.contains("runtime /a%20b%25%c3%a9"))
+        #expect(SharedRecord.name(of: .runtime(id)) == "r:/a%20b%25%c3%a9")
+        let plain = try RuntimeID("gastown/polecats/n_u-x.1")
+        #expect(SharedRecord.name(of: .runtime(plain)) == "r:gastown/polecats/n_u-x.1")
+        let old =
+            "pulsefs 1\nruntime gastown/polecats/n_u-x.1\nevent forgotten\nincarnation 1\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n"
+        #expect(SharedRecord(Array(old.utf8))?.subject == .runtime(plain))
+        for bad in ["a%", "a%0a", "%ff", "%20", "%e2%80%ae"] {
+            #expect(SharedRecord(Array(old.replacing("gastown/polecats/n_u-x.1", with: bad).utf8)) == nil, "\(bad)")
+        }
+    }
+
     @Test func unknownWordsAreIgnored() throws {
         let record = SharedRecord(subject: try subjects()[0], stamp: stamp, event: .forgotten)
         let text = String(decoding: record.encoded(by: origin), as: UTF8.self)
@@ -58,7 +78,7 @@ import Testing
     @Test(arguments: [
         "", "\n\n", "pulsefs 1\n\n",
         "pulsefs 2\nruntime a\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
-        "pulsefs 1\nruntime ../a\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
+        "pulsefs 1\nruntime a%0ab\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
         "pulsefs 1\nsignal /etc/passwd\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
         "pulsefs 1\nsignal a/../b\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",
         "pulsefs 1\nsignal a%00b\nevent forgotten\norigin a\nhost a\nstamp 2026-01-01T00:00:00Z\n\n",

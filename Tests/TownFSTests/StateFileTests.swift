@@ -74,6 +74,22 @@ import Testing
         }
     }
 
+    @Test func idsOfAnyTextOutliveTheMount() throws {
+        let ids = try ["/home/x y", "\u{E9}", "e\u{301}", "a//b/", "..", "100%@", "gastown/polecats/nux"].map(id)
+        try withFile { path in
+            try remount(path) { town in
+                for id in ids { try town.town.liveness.touch(id, ttl: .seconds(900)) }
+                try town.town.liveness.touch(id("gone for good"), ttl: .seconds(900))
+                town.town.liveness.forget(try id("gone for good"))
+            } after: { town, restored in
+                #expect(restored?.runtimes == ids.count && restored?.forgotten == 1)
+                #expect(town.town.liveness.runtimes(in: "") == ids.sorted())
+                let isFound = try town.exists(".pulse/alive/%2Fhome/x y")
+                #expect(isFound)
+            }
+        }
+    }
+
     /// A file that was written after the forget counts.
     @Test func forgottenRuntimeComesBackWithANewFile() throws {
         try withFile { path in

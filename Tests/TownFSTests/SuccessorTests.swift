@@ -47,6 +47,29 @@ import Testing
         return answers
     }
 
+    @Test func inodesOfOddNamesAreTakenOver() throws {
+        try withTown { town in
+            let paths = [
+                "alive/%2Fhome/x", "alive/e\u{301}", "runtimes/%2Fhome/x.json", "runtimes/e\u{301}.json",
+                "alive/made up/%2F", "alive/e\u{301}@",
+            ]
+            try town.mkdir(".pulse/alive/made up")
+            for id in ["/home/x", "e\u{301}", "\u{E9}", "made up//"] {
+                try town.town.liveness.touch(RuntimeID(id), ttl: .seconds(900))
+            }
+            var known: [String: Entry] = [:]
+            for path in paths { known[path] = try town.lookup(".pulse/\(path)") }
+            let successor = try town.successor()
+            for path in paths {
+                let entry = try #require(known[path])
+                #expect(try successor.getattr(entry.inode, for: .me).status.st_ino == entry.status.st_ino, "\(path)")
+                #expect(try successor.lookup(".pulse/\(path)").inode == entry.inode, "\(path)")
+            }
+            successor.town.liveness.forget(try id("made up//"))
+            #expect(try successor.names(".pulse/alive/made up") == [])
+        }
+    }
+
     private func expectSame(_ one: [String: String], _ other: [String: String]) {
         for key in Set(one.keys).union(other.keys) { #expect(one[key] == other[key], "\(key)") }
     }

@@ -86,8 +86,8 @@ final class TestTown: Sendable {
     /// Looks up a path, one component at a time; each counts as a lookup.
     func lookup(_ path: String, by caller: Request = .me) throws(Errno) -> Entry {
         var entry = Entry(inode: .root, status: FileStatus(), nameTimeout: 0, statusTimeout: 0)
-        for name in path.split(separator: "/") {
-            entry = try self.lookup(Array(name.utf8), in: entry.inode, by: caller)
+        for name in path.utf8.split(separator: UInt8(ascii: "/")) {
+            entry = try self.lookup(Array(name), in: entry.inode, by: caller)
         }
         return entry
     }
@@ -107,9 +107,9 @@ final class TestTown: Sendable {
 
     /// The parent directory and the last component of a path.
     private func place(_ path: String) throws(Errno) -> (parent: InodeNumber, name: [UInt8]) {
-        let names = path.split(separator: "/")
-        let parent = try lookup(names.dropLast().joined(separator: "/")).inode
-        return (parent, Array((names.last ?? "").utf8))
+        let names = path.utf8.split(separator: UInt8(ascii: "/"))
+        let parent = try lookup(names.dropLast().map { String(Substring($0)) }.joined(separator: "/")).inode
+        return (parent, names.last.map { Array($0) } ?? [])
     }
 
     // MARK: Open files

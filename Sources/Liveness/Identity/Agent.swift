@@ -1,7 +1,8 @@
 /// An agent of a Gas Town, by its role.
 ///
 /// Parsed from an address (`gastown/nux`, `gastown-witness`), a working directory, or a session name (`SessionNames`).
-/// Names are not validated before `runtime`.
+/// Names are not validated before `runtime`. They are narrower than those in other ids: `[A-Za-z0-9_.-]`. So a person's
+/// name is no agent.
 enum Agent: Hashable {
     typealias Name = ArraySlice<UInt8>
 
@@ -34,16 +35,22 @@ enum Agent: Hashable {
         self = .polecat(name, rig: rig)
     }
 
-    private static func id(_ start: StaticString, _ name: Name = []) -> RuntimeID? {
-        name.contains(UInt8(ascii: "/")) ? nil : try? RuntimeID(bytes: Array(start) + name)
+    private static func id(_ start: StaticString, _ name: Name? = nil) -> RuntimeID? {
+        guard name.map(isName) ?? true else { return nil }
+        return try? RuntimeID(bytes: Array(start) + (name ?? []))
     }
 
-    private static func id(rig: Name, _ role: StaticString, _ name: Name = []) -> RuntimeID? {
+    private static func id(rig: Name, _ role: StaticString, _ name: Name? = nil) -> RuntimeID? {
         // A hidden directory is not a rig.
-        guard !isReserved(rig), rig.first != UInt8(ascii: "."),
-            ![rig, name].joined().contains(UInt8(ascii: "/"))
-        else { return nil }
-        return try? RuntimeID(bytes: rig + Array(role) + name)
+        guard !isReserved(rig), rig.first != UInt8(ascii: "."), isName(rig), name.map(isName) ?? true else {
+            return nil
+        }
+        return try? RuntimeID(bytes: rig + Array(role) + (name ?? []))
+    }
+
+    /// Whether an agent or a rig may have the name.
+    private static func isName(_ name: Name) -> Bool {
+        !name.isEmpty && name.allSatisfy(RuntimeID.isAllowedInName) && !("." ~= name) && !(".." ~= name)
     }
 
     /// Whether a name has a meaning of its own in place of a rig's or a worker's.

@@ -61,7 +61,7 @@ public struct IdentityClaims: Hashable, Sendable {
             Attribution(role, by: .environment(.role))
             ?? Self.named(by: rules.variables, in: environment)
             ?? (rules.isGasTown ? Self.actor(in: environment) : nil)
-        session = rules.isGasTown ? environment[.session].flatMap { try? RuntimeID(bytes: $0[...].trimmed) } : nil
+        session = rules.isGasTown ? environment[.session].flatMap { RuntimeID(session: $0[...].trimmed) } : nil
         beadsAgent = rules.isGasTown ? Self.beadsAgent(in: environment)?.runtime : nil
     }
 

@@ -42,8 +42,8 @@ public struct SessionNames: Hashable, Sendable {
     /// The agent that runs in a session, by the longest matching prefix; nil if there is none.
     public func runtime(of session: RuntimeID) -> RuntimeID? {
         let name = session.description
-        // Bounds the lookups, one for each dash.
-        guard name.utf8.count <= RuntimeID.maximumNameLength else { return nil }
+        // The length bounds the lookups, one for each dash.
+        guard name.utf8.count <= RuntimeID.maximumNameLength, RuntimeID.isSession(name.utf8) else { return nil }
         let bytes = Array(name.utf8)
         if let agent = Agent(townSession: bytes[...]) { return agent.runtime }
         for dash in bytes.indices.reversed() where bytes[dash] == UInt8(ascii: "-") {
@@ -52,6 +52,18 @@ public struct SessionNames: Hashable, Sendable {
             }
         }
         return nil
+    }
+}
+
+extension RuntimeID {
+    /// The name of a session as Gas Town makes it; nil for any other text, which may be a secret.
+    init?(session: ArraySlice<UInt8>) {
+        guard Self.isSession(session) else { return nil }
+        try? self.init(bytes: session)
+    }
+
+    fileprivate static func isSession(_ name: some Sequence<UInt8>) -> Bool {
+        name.allSatisfy { $0 == UInt8(ascii: "/") || isAllowedInName($0) }
     }
 }
 

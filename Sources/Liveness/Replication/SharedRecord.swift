@@ -17,8 +17,9 @@
 ///
 /// `alive` is the time to live after the stamp, in milliseconds. `incarnation` is the boot id. The record of an exit has
 /// `exited` with pid and program instead, and `silent`, the milliseconds from the last touch to the exit. A signal
-/// file's record has `signal` with its path instead of `runtime`. Bytes of paths, hosts and programs other than
-/// `[A-Za-z0-9_./-]` are written as `%XX`. Decoders ignore unknown words.
+/// file's record has `signal` with its path instead of `runtime`. Bytes of ids, paths, hosts and programs other than
+/// `[A-Za-z0-9_./-]` are written as `%xx`. Decoders ignore unknown words, and whole records of runtimes whose ids they do
+/// not allow.
 public struct SharedRecord: Hashable, Sendable {
     public enum Event: Hashable, Sendable {
         case touched(source: Touch.Source, alive: Duration, document: Document?)
@@ -97,10 +98,10 @@ public struct SharedRecord: Hashable, Sendable {
         }
     }
 
-    /// The subject's name in Redis keys: `r:mayor`, `s:.runtime/keepalive.json`.
+    /// The subject's name in Redis keys: `r:mayor`, `s:.runtime/keepalive.json`; escaped as above.
     public static func name(of subject: RecordSubject) -> String {
         switch subject {
-        case .runtime(let id): "r:\(id)"
+        case .runtime(let id): "r:" + escaped(id.description.utf8)
         case .signal(let path): "s:" + escaped(path.bytes)
         }
     }
@@ -111,7 +112,7 @@ public struct SharedRecord: Hashable, Sendable {
     public func encoded(by origin: Origin) -> [UInt8] {
         var lines = ["pulsefs 1"]
         switch subject {
-        case .runtime(let id): lines.append("runtime \(id)")
+        case .runtime(let id): lines.append("runtime \(Self.escaped(id.description.utf8))")
         case .signal(let path): lines.append("signal \(Self.escaped(path.bytes))")
         }
         var content: Document?
@@ -155,7 +156,9 @@ public struct SharedRecord: Hashable, Sendable {
     }
 
     private static func subject(_ words: [String: String]) -> RecordSubject? {
-        if let id = words["runtime"] { return (try? RuntimeID(id)).map { .runtime($0) } }
+        if let word = words["runtime"] {
+            return unescaped(word).flatMap { try? RuntimeID(bytes: $0) }.map { .runtime($0) }
+        }
         guard let path = words["signal"].flatMap(unescaped), isPath(path) else { return nil }
         return .signal(SignalPath(bytes: path))
     }
@@ -209,7 +212,8 @@ public struct SharedRecord: Hashable, Sendable {
 
     private static func escaped(_ bytes: some Sequence<UInt8>) -> String {
         bytes.map { byte in
-            RuntimeID.isAllowed(byte) ? String(Unicode.Scalar(byte)) : "%" + byte.padded(to: 2, radix: 16)
+            byte == UInt8(ascii: "/") || RuntimeID.isAllowedInName(byte)
+                ? String(Unicode.Scalar(byte)) : "%" + byte.padded(to: 2, radix: 16)
         }.joined()
     }
 

@@ -52,19 +52,30 @@ extension LivenessTable {
 
     // MARK: Directories of ids
 
+    // All text is compared as bytes.
+
     /// The runtimes from a least id on.
     private func runtimes(from start: String) -> ArraySlice<RuntimeID> {
-        runtimes.keys[runtimes.position { $0.description < start }...]
+        runtimes.keys[runtimes.position { $0.description.hasBytes(before: start) }...]
+    }
+
+    /// Whether an id lies in a directory: `a/` itself, with a slash at its end, does not lie in `a/`.
+    private static func contains(_ directory: String, _ id: RuntimeID) -> Bool {
+        directory.isEmpty || id.description.utf8.count > directory.utf8.count
     }
 
     /// Whether a directory of ids, which is empty or ends in a slash, contains a runtime.
     func hasRuntimes(in directory: String) -> Bool {
-        runtimes(from: directory).first?.description.hasPrefix(directory) ?? false
+        // The first one may be `a/`.
+        runtimes(from: directory).prefix(2).contains {
+            Self.contains(directory, $0) && $0.description.hasBytes(atStart: directory)
+        }
     }
 
     /// Visits runtimes whose ids begin with a prefix, in order, until `visit` returns false.
     ///
     /// - Parameters:
+    ///   - prefix: The ids are longer.
     ///   - start: The least id to visit.
     ///   - limit: Maximum number of runtimes visited.
     /// - Returns: Where to continue; nil at the end, or if `visit` returned false.
@@ -73,8 +84,8 @@ extension LivenessTable {
     ) -> String? {
         let ids = runtimes(from: start)
         for id in ids.prefix(limit) {
-            guard id.description.hasPrefix(prefix), let index = runtimes.index(of: id),
-                runtimes.read(index, { visit(id, $0.record) })
+            guard id.description.hasBytes(atStart: prefix), let index = runtimes.index(of: id),
+                !Self.contains(prefix, id) || runtimes.read(index, { visit(id, $0.record) })
             else { return nil }
         }
         return ids.dropFirst(limit).first?.description
@@ -83,7 +94,8 @@ extension LivenessTable {
 
 /// The content of a directory of ids, collected a part at a time.
 ///
-/// Contains everything that exists throughout; what comes or goes meanwhile may be missing.
+/// Contains everything that exists throughout; what comes or goes meanwhile may be missing. `RuntimeDirectory` tells
+/// which slashes of an id separate directories.
 public struct RuntimeListing: Sendable {
     /// Empty, or ending in a slash.
     public let path: String
@@ -108,12 +120,12 @@ public struct RuntimeListing: Sendable {
         let rest = table.visitRuntimes(in: path, from: start, limit: limit) { id, record in
             let isAlive = record.isAlive(at: now)
             let name = id.description.utf8.dropFirst(path.utf8.count)
-            guard let slash = name.firstIndex(of: UInt8(ascii: "/")) else {
+            guard let slash = RuntimeDirectory.separator(in: name) else {
                 runtimes.append((id, isAlive))
                 return true
             }
-            let directory = String(id.description[...slash])
-            if directories.last?.path != directory { directories.append((directory, false)) }
+            let directory = String(id.description[..<id.description.utf8.index(after: slash)])
+            if !(directories.last?.path.hasSameBytes(as: directory) ?? false) { directories.append((directory, false)) }
             guard isAlive else { return true }
             directories[directories.count - 1].isAlive = true
             // The character after the slash in ASCII.

@@ -63,15 +63,16 @@ struct Alive: ParsableCommand {
     }
 
     private func show(_ runtimes: [RuntimeReport]) {
-        let width = runtimes.map(\.id.count).max() ?? 0
-        for runtime in runtimes {
+        let ids = runtimes.map { TerminalText.printable($0.id) }
+        let width = ids.map(TerminalText.width).max() ?? 0
+        for (runtime, id) in zip(runtimes, ids) {
             let state = TerminalText.printable(runtime.state)
             var line = "\(TerminalText.fitted(state, to: max(7, state.count)))  "
             guard runtime.ageSeconds != nil || runtime.evidence != nil else {
-                print(line + TerminalText.printable(runtime.id))
+                print(line + id)
                 continue
             }
-            line += TerminalText.fitted(TerminalText.printable(runtime.id), to: width)
+            line += TerminalText.fitted(id, to: width)
             if let age = runtime.ageSeconds { line += "  \(describe(seconds: age)) ago" }
             if let words = runtime.evidence?.words(on: Host.name) { line += "  \(TerminalText.printable(words))" }
             print(line)

@@ -16,7 +16,7 @@ extension RuntimeReport {
     /// - Parameter directory: `.pulse/runtimes`.
     static func read(_ id: RuntimeID, in directory: borrowing OwnedDescriptor) throws(Errno) -> RuntimeReport? {
         do throws(Errno) {
-            let file = try OwnedDescriptor(opening: "\(id).json", in: directory.rawValue, O_RDONLY)
+            let file = try OwnedDescriptor(openingLong: id.reportPath, in: directory.rawValue, O_RDONLY)
             guard let report: RuntimeReport = JSONText.decode(try file.readToEnd()) else { throw .badMessage }
             return report
         } catch .noSuchFileOrDirectory, .notDirectory, .staleNFSFileHandle {
@@ -30,20 +30,20 @@ extension RuntimeReport {
     static func ids(in directory: borrowing OwnedDescriptor) throws(Errno) -> [RuntimeID] {
         var ids: [RuntimeID] = []
         // Ends: ids have at most 4,096 bytes.
-        var prefixes = [""]
-        while let prefix = prefixes.popLast() {
+        var places = [RuntimeDirectory.top]
+        while let place = places.popLast() {
             let opened: OwnedDescriptor
+            let path = (["."] + place.reportNames).joined(separator: "/")
             do throws(Errno) {
-                opened = try OwnedDescriptor(opening: "./\(prefix)", in: directory.rawValue, O_RDONLY | O_DIRECTORY)
+                opened = try OwnedDescriptor(openingLong: path, in: directory.rawValue, O_RDONLY | O_DIRECTORY)
             } catch .noSuchFileOrDirectory, .notDirectory, .staleNFSFileHandle {
                 continue
             }
             guard let stream = fdopendir(opened.release()) else { throw .current }
             for entry in directoryEntries(closing: stream) {
-                let name = prefix + entry.name
                 if entry.isDirectory {
-                    prefixes.append(name + "/")
-                } else if name.hasSuffix(".json"), let id = try? RuntimeID(String(name.dropLast(".json".count))) {
+                    if let directory = place.directory(ofReports: entry.name) { places.append(directory) }
+                } else if let id = place.id(ofReport: entry.name) {
                     ids.append(id)
                 }
             }

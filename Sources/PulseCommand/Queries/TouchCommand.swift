@@ -35,12 +35,12 @@ struct TouchCommand: ParsableCommand {
         let mount = try TownPath(town).requireMount()
         // An id is a file, or a directory if it is a prefix of other ids; that may change at any time. The path
         // `gastown@/witness@/@` always means the id `gastown/witness`.
-        let path = id.description.split(separator: "/").map { "\($0)@/" }.joined() + "@"
+        let path = id.names.map { "\($0)@/" }.joined() + "@"
         let answer = try TownAnswer.ask { [ttl] () throws(Errno) in
             // The town records the name of the thread as the program.
             clinux_name_this_thread("pulsefs")
             let top = try OwnedDescriptor(openingPulse: "alive", of: mount)
-            let file = try OwnedDescriptor(opening: path, in: top.rawValue, O_WRONLY | O_CREAT, mode: 0o644)
+            let file = try OwnedDescriptor(openingLong: path, in: top.rawValue, O_WRONLY | O_CREAT, mode: 0o644)
             if let ttl {
                 let text = ttl + "\n"
                 _ = try retryingInterrupts { write(file.rawValue, text, text.utf8.count) }
@@ -75,7 +75,9 @@ struct ForgetCommand: ParsableCommand {
             // `alive` does not contain expired ones.
             let runtimes = try OwnedDescriptor(openingPulse: "runtimes", of: mount)
             do throws(Errno) {
-                _ = try retryingInterrupts { unlinkat(runtimes.rawValue, "\(id).json", 0) }
+                try withShortPath(id.reportPath, in: runtimes.rawValue) { (path, directory) throws(Errno) in
+                    _ = try retryingInterrupts { unlinkat(directory, path, 0) }
+                }
             } catch .noSuchFileOrDirectory {}
         }
         try answer.get(from: mount, orFail: "cannot forget \(id)")

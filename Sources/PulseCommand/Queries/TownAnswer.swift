@@ -86,3 +86,28 @@ extension OwnedDescriptor {
         self = directory
     }
 }
+
+// MARK: - Long paths
+
+/// Calls `body` with a path and the directory that it is relative to; opens directories on the way to a path that no
+/// system call takes, as that of an id may be.
+func withShortPath<Result>(
+    _ path: String, in directory: CInt, _ body: (String, CInt) throws(Errno) -> Result
+) throws(Errno) -> Result {
+    let bytes = Array(path.utf8)
+    guard bytes.count >= Int(PATH_MAX), let slash = bytes.prefix(Int(PATH_MAX) - 1).lastIndex(of: UInt8(ascii: "/"))
+    else { return try body(path, directory) }
+    let start = String(decoding: bytes[..<slash], as: UTF8.self)
+    let next = try OwnedDescriptor(opening: start, in: directory, O_PATH | O_DIRECTORY)
+    return try withShortPath(String(decoding: bytes[(slash + 1)...], as: UTF8.self), in: next.rawValue, body)
+}
+
+extension OwnedDescriptor {
+    /// Opens a path of any length.
+    init(openingLong path: String, in directory: CInt, _ flags: CInt, mode: mode_t = 0) throws(Errno) {
+        let descriptor = try withShortPath(path, in: directory) { (path, directory) throws(Errno) in
+            try OwnedDescriptor(opening: path, in: directory, flags, mode: mode).release()
+        }
+        self.init(takingOwnershipOf: descriptor)
+    }
+}

@@ -54,7 +54,10 @@ struct WatchScreen: Sendable {
             [Span(text: TerminalText.cut(text, to: size.columns), style: style)]
         }
         // Problems first, then by name, so that lines stay in place.
-        let sorted = rows.sorted { (Self.rank($0.runtime), $0.runtime.id) < (Self.rank($1.runtime), $1.runtime.id) }
+        let sorted = rows.sorted { one, other in
+            let (first, second) = (Self.rank(one.runtime), Self.rank(other.runtime))
+            return first != second ? first < second : one.runtime.id.hasBytes(before: other.runtime.id)
+        }
         let columns = columns(of: sorted, at: now, width: size.columns)
         let titles = columns.map { cell($0.column, $0.column.rawValue, $0.width) }.joined(separator: "  ")
         let second = subheading

@@ -11,9 +11,9 @@ import SystemPackage
 ///     alive/deacon/boot
 ///     alive/gastown@/polecats@/@        `gastown/polecats`, whatever else exists
 ///
-/// A directory exists while a runtime in it is alive, or once it was created. So an id is a file or a directory,
-/// depending on other ids. Its alias, with an `@` at the end, always is a directory: a program can touch an id without
-/// looking.
+/// Ids that cannot be paths are encoded, see `RuntimeDirectory`. A directory exists while a runtime in it is alive, or
+/// once it was created. So an id is a file or a directory, depending on other ids. Its alias, with an `@` at the end,
+/// always is a directory: a program can touch an id without looking.
 final class AliveDirectory: Sendable {
     /// The maximum number of created directories; each is kept until it is removed.
     private static let maximumCreated = 4096
@@ -23,28 +23,27 @@ final class AliveDirectory: Sendable {
     /// By the thread that opened them.
     private let opened = Mutex<[pid_t: [AliveOpenFile]]>([:])
 
-    /// Directories that were created, by prefix.
+    /// Directories that were created.
     private struct CreatedDirectories {
-        private(set) var all: Set<String> = []
-        /// Their number at and under each prefix.
-        private var counts: [String: Int] = [:]
+        private(set) var all: Set<RuntimeDirectory> = []
+        /// Their number at and under each directory.
+        private var counts: [RuntimeDirectory: Int] = [:]
 
-        func isAny(at prefix: String) -> Bool { counts[prefix] != nil }
+        func isAny(at directory: RuntimeDirectory) -> Bool { counts[directory] != nil }
 
-        mutating func insert(_ directory: String) {
+        mutating func insert(_ directory: RuntimeDirectory) {
             if all.insert(directory).inserted { add(1, directory) }
         }
 
-        mutating func remove(_ directory: String) {
+        mutating func remove(_ directory: RuntimeDirectory) {
             if all.remove(directory) != nil { add(-1, directory) }
         }
 
         /// Counts at `a/` and `a/b/` for `a/b/`.
-        private mutating func add(_ change: Int, _ directory: String) {
-            for end in directory.indices where directory[end] == "/" {
-                let prefix = String(directory[...end])
-                let count = counts[prefix, default: 0] + change
-                counts[prefix] = count > 0 ? count : nil
+        private mutating func add(_ change: Int, _ directory: RuntimeDirectory) {
+            for directory in directory.lineage {
+                let count = counts[directory, default: 0] + change
+                counts[directory] = count > 0 ? count : nil
             }
         }
     }
@@ -53,7 +52,9 @@ final class AliveDirectory: Sendable {
         self.town = town
         let saved = town.journal.log.entries(Journal.Kind.aliveDirectory).keys
         created.withLock { created in
-            for directory in saved { created.insert(String(decoding: directory, as: UTF8.self)) }
+            for directory in saved {
+                created.insert(RuntimeDirectory(validated: String(decoding: directory, as: UTF8.self)))
+            }
         }
     }
 
@@ -65,16 +66,18 @@ final class AliveDirectory: Sendable {
     ///
     /// - Throws: ENOENT, ENAMETOOLONG.
     func node(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
+        if case .aliveDirectory(let place) = parent, let directory = try? place.directory(named: name),
+            directory.mayContainIDs, exists(.aliveDirectory(directory))
+        {
+            return .aliveDirectory(directory)
+        }
         let node: PulseNode
         do throws(Errno) {
             node = try named(name, in: parent)
         } catch .invalidArgument {
             throw .noSuchFileOrDirectory
         }
-        guard case .alive(let id) = node else { return node }
-        let directory = PulseNode.aliveDirectory("\(id)/")
-        if name != String(PulseNode.at), exists(directory) { return directory }
-        guard liveness.isAlive(id) else { throw .noSuchFileOrDirectory }
+        guard exists(node) else { throw .noSuchFileOrDirectory }
         return node
     }
 
@@ -82,89 +85,105 @@ final class AliveDirectory: Sendable {
     ///
     /// - Throws: EINVAL for a name that is neither, ENAMETOOLONG.
     func named(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
-        let prefix: String
-        switch parent {
-        case .aliveDirectory(let ids), .alias(let ids): prefix = ids
-        default: throw .invalidArgument
+        let place = try ids(in: parent)
+        if name == PulseNode.at {
+            guard let id = place.id else { throw .invalidArgument }
+            return .alive(id)
         }
-        if name == String(PulseNode.at) { return .alive(try id(String(prefix.dropLast()))) }
-        if name.last == PulseNode.at { return .alias("\(try id(prefix + name.dropLast()))/") }
+        if name.hasBytes(atEnd: PulseNode.at) {
+            return .alias(
+                try valid { () throws(RuntimeID.Invalid) in
+                    try place.directory(named: String(name.unicodeScalars.dropLast()))
+                })
+        }
         // An alias contains aliases only.
         if case .alias = parent { throw .invalidArgument }
-        return .alive(try id(prefix + name))
+        return .alive(try valid { () throws(RuntimeID.Invalid) in try place.id(named: name) })
     }
 
-    private func id(_ text: String) throws(Errno) -> RuntimeID {
-        do {
-            return try RuntimeID(text)
-        } catch .tooLong, .nameTooLong {
+    private func ids(in node: PulseNode) throws(Errno) -> RuntimeDirectory {
+        switch node {
+        case .aliveDirectory(let ids), .alias(let ids): return ids
+        default: throw .invalidArgument
+        }
+    }
+
+    private func valid<Value>(_ named: () throws(RuntimeID.Invalid) -> Value?) throws(Errno) -> Value {
+        let value: Value?
+        do throws(RuntimeID.Invalid) {
+            value = try named()
+        } catch .tooLong, .nameTooLong, .encodedNameTooLong {
             throw .fileNameTooLong
         } catch {
             throw .invalidArgument
         }
+        guard let value else { throw .invalidArgument }
+        return value
     }
 
     func exists(_ node: PulseNode) -> Bool {
         switch node {
         case .alive(let id): return liveness.isAlive(id)
-        case .alias, .aliveDirectory(""): return true
-        case .aliveDirectory(let prefix):
-            if created.withLock({ $0.isAny(at: prefix) }) { return true }
-            return liveness.hasRuntimes(in: prefix) && isAnyAlive(prefix)
+        case .alias, .aliveDirectory(.top): return true
+        case .aliveDirectory(let directory):
+            if created.withLock({ $0.isAny(at: directory) }) { return true }
+            return liveness.hasRuntimes(in: directory.prefix) && isAnyAlive(directory)
         default: return false
         }
     }
 
     /// Whether the runtime of that id, or one under it, is alive.
-    private func isAnyAlive(_ prefix: String) -> Bool {
-        livingRuntime(prefix) != nil || liveness.hasLivingRuntimes(in: prefix)
+    private func isAnyAlive(_ directory: RuntimeDirectory) -> Bool {
+        livingRuntime(directory) != nil || liveness.hasLivingRuntimes(in: directory.prefix)
     }
 
     /// The runtime whose id a directory has, if it is alive.
-    private func livingRuntime(_ prefix: String) -> RuntimeID? {
-        guard let id = try? RuntimeID(String(prefix.dropLast())), liveness.isAlive(id) else { return nil }
+    private func livingRuntime(_ directory: RuntimeDirectory) -> RuntimeID? {
+        guard let id = directory.id, liveness.isAlive(id) else { return nil }
         return id
     }
 
     /// The content of a directory.
-    func entries(of directory: PulseNode) -> [(name: String, node: PulseNode)] {
-        let prefix: String
-        var names: [String: PulseNode] = [:]
-        switch directory {
+    func entries(of node: PulseNode) -> [(name: String, node: PulseNode)] {
+        let place: RuntimeDirectory
+        var files: [PulseNode] = []
+        var directories: Set<RuntimeDirectory> = []
+        switch node {
         case .aliveDirectory(let ids):
-            prefix = ids
-            let listing = liveness.listing(of: prefix)
+            place = ids
+            let listing = liveness.listing(of: place.prefix)
+            let known = listing.directories.map { (RuntimeDirectory(validated: $0.path), $0.isAlive) }
+            directories = Set(known.lazy.filter { $1 }.map { $0.0 })
+            for directory in created.withLock({ $0.all }) {
+                if let child = place.child(towards: directory.prefix + "x") { directories.insert(child) }
+            }
+            let others = Set(known.lazy.filter { !$1 }.map { $0.0 })
             for (id, isAlive) in listing.runtimes where isAlive {
-                names[String(id.description.dropFirst(prefix.count))] = .alive(id)
+                // A directory that contains ids exists while its own is alive.
+                let directory = RuntimeDirectory(validated: "\(id)/")
+                if others.contains(directory) { directories.insert(directory) }
+                if !directories.contains(directory) { files.append(.alive(id)) }
             }
-            for (path, isAlive) in listing.directories {
-                let name = String(path.dropFirst(prefix.count).dropLast())
-                if isAlive || names[name] != nil { names[name] = .aliveDirectory(path) }
-            }
-            for directory in created.withLock({ $0.all.filter { $0.hasPrefix(prefix) && $0 != prefix } }) {
-                let name = String(directory.dropFirst(prefix.count).prefix { $0 != "/" })
-                names[name] = .aliveDirectory("\(prefix)\(name)/")
-            }
-        case .alias(let ids): prefix = ids
+        case .alias(let ids): place = ids
         default: return []
         }
-        if let own = livingRuntime(prefix) { names[String(PulseNode.at)] = .alive(own) }
-        return names.map { ($0.key, $0.value) }
+        let entries = (files + directories.map { .aliveDirectory($0) }).map { (name: $0.name, node: $0) }
+        return entries + (livingRuntime(place).map { [(PulseNode.at, .alive($0))] } ?? [])
     }
 
     // MARK: Changes
 
     /// - Throws: EEXIST, EINVAL, ENAMETOOLONG, ENOSPC.
     func makeDirectory(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
-        guard case .alive(let id) = try named(name, in: parent), name != String(PulseNode.at),
-            case .aliveDirectory = parent
-        else { throw .invalidArgument }
-        let node = PulseNode.aliveDirectory("\(id)/")
-        guard !liveness.isAlive(id), !exists(node) else { throw .fileExists }
+        guard case .aliveDirectory(let place) = parent else { throw .invalidArgument }
+        let directory = try valid { () throws(RuntimeID.Invalid) in try place.directory(named: name) }
+        guard directory.mayContainIDs else { throw .invalidArgument }
+        let node = PulseNode.aliveDirectory(directory)
+        guard livingRuntime(directory) == nil, !exists(node) else { throw .fileExists }
         try created.withLock { (created) throws(Errno) in
             guard created.all.count < Self.maximumCreated else { throw .noSpace }
-            created.insert("\(id)/")
-            _ = town.journal.log.append(Journal.Kind.aliveDirectory, key: Array("\(id)/".utf8), value: [])
+            created.insert(directory)
+            _ = town.journal.log.append(Journal.Kind.aliveDirectory, key: Array(directory.prefix.utf8), value: [])
         }
         return node
     }
@@ -172,17 +191,17 @@ final class AliveDirectory: Sendable {
     /// - Throws: ENOTEMPTY while a runtime in it is alive; ENOENT, ENOTDIR, EPERM for an alias.
     func removeDirectory(_ name: String, in parent: PulseNode) throws(Errno) -> PulseNode {
         let node = try node(name, in: parent)
-        guard case .aliveDirectory(let prefix) = node else {
+        guard case .aliveDirectory(let directory) = node else {
             if case .alias = node { throw .notPermitted }
             throw .notDirectory
         }
-        guard !isAnyAlive(prefix) else { throw .directoryNotEmpty }
+        guard !isAnyAlive(directory) else { throw .directoryNotEmpty }
         try created.withLock { (created) throws(Errno) in
-            guard !created.all.contains(where: { $0.hasPrefix(prefix) && $0 != prefix }) else {
+            guard !created.all.contains(where: { directory.child(towards: $0.prefix + "x") != nil }) else {
                 throw .directoryNotEmpty
             }
-            created.remove(prefix)
-            town.journal.log.remove(Journal.Kind.aliveDirectory, key: Array(prefix.utf8))
+            created.remove(directory)
+            town.journal.log.remove(Journal.Kind.aliveDirectory, key: Array(directory.prefix.utf8))
         }
         return node
     }
@@ -239,11 +258,11 @@ final class AliveDirectory: Sendable {
         for file in opened.withLock({ $0.values.flatMap { $0 } }) where file.id == id { file.supersede() }
     }
 
-    /// The runtime whose id a node has; nil for the top directory.
+    /// The runtime whose id a node has; nil for the top directory, and one whose name is no id.
     static func id(of node: PulseNode) -> RuntimeID? {
         switch node {
         case .alive(let id): id
-        case .aliveDirectory(let prefix), .alias(let prefix): try? RuntimeID(String(prefix.dropLast()))
+        case .aliveDirectory(let directory), .alias(let directory): directory.id
         default: nil
         }
     }

@@ -12,6 +12,7 @@ import SystemPackage
 ///     .pulse/metrics                                    the same, for Prometheus
 ///     .pulse/runtimes/mayor.json
 ///     .pulse/runtimes/gastown/polecats/furiosa.json     a runtime id with slashes lies in directories
+///     .pulse/runtimes/%2Fhome/x.json                    one that cannot be a path is encoded, see `RuntimeDirectory`
 ///     .pulse/alive/mayor                                exists while it is alive, see `AliveDirectory`
 ///     .pulse/events                                     see `EventStream`
 ///
@@ -127,22 +128,19 @@ package final class PulseFileSystem: HandleFileSystem {
         case .status, .metrics, .events, .eventsFrom, .runtime, .alive: throw .notDirectory
         case .aliveDirectory, .alias: return try alive.node(name, in: parent)
         case .top:
-            let known: [PulseNode] = [.status, .metrics, .events, .runtimes(""), .aliveDirectory("")]
+            let known: [PulseNode] = [.status, .metrics, .events, .runtimes(.top), .aliveDirectory(.top)]
             if let node = known.first(where: { $0.name == name }) { return node }
             let prefix = "\(PulseNode.events.name)\(PulseNode.at)"
             guard name.hasPrefix(prefix), let number = UInt64(name.dropFirst(prefix.count)),
                 PulseNode.eventsFrom(number).name == name, town.events.hasBegun(number)
             else { throw .noSuchFileOrDirectory }
             return .eventsFrom(number)
-        case .runtimes(let prefix):
-            if name.hasSuffix(PulseNode.suffix),
-                let id = try? RuntimeID(prefix + name.dropLast(PulseNode.suffix.utf8.count)),
-                liveness.record(of: id) != nil
-            {
-                return .runtime(id)
+        case .runtimes(let directory):
+            if let id = directory.id(ofReport: name), liveness.record(of: id) != nil { return .runtime(id) }
+            guard let child = directory.directory(ofReports: name), liveness.hasRuntimes(in: child.prefix) else {
+                throw .noSuchFileOrDirectory
             }
-            guard liveness.hasRuntimes(in: prefix + name + "/") else { throw .noSuchFileOrDirectory }
-            return .runtimes(prefix + name + "/")
+            return .runtimes(child)
         }
     }
 
@@ -183,8 +181,8 @@ package final class PulseFileSystem: HandleFileSystem {
         status.st_nlink = node.isDirectory ? 2 : 1
         switch node {
         case .top: break
-        case .runtimes(let prefix):
-            guard prefix.isEmpty || liveness.hasRuntimes(in: prefix) else { throw .staleNFSFileHandle }
+        case .runtimes(let directory):
+            guard directory == .top || liveness.hasRuntimes(in: directory.prefix) else { throw .staleNFSFileHandle }
         case .aliveDirectory, .alias:
             guard alive.exists(node) else { throw .staleNFSFileHandle }
         // Events have no end, and no size, as a pipe has none.
@@ -377,10 +375,12 @@ package final class PulseFileSystem: HandleFileSystem {
         case .top:
             // A mount of its own is listed in the town root. A program that walks the town finds nothing in it.
             if inodes.top == .root { return [] }
-            return [.aliveDirectory(""), .events, .metrics, .runtimes(""), .status].map { ($0.name, $0) }
-        case .runtimes(let prefix):
-            let listing = liveness.listing(of: prefix)
-            let nodes = listing.directories.map { PulseNode.runtimes($0.0) } + listing.runtimes.map { .runtime($0.0) }
+            return [.aliveDirectory(.top), .events, .metrics, .runtimes(.top), .status].map { ($0.name, $0) }
+        case .runtimes(let directory):
+            let listing = liveness.listing(of: directory.prefix)
+            let nodes =
+                listing.directories.map { PulseNode.runtimes(RuntimeDirectory(validated: $0.path)) }
+                + listing.runtimes.map { .runtime($0.id) }
             return nodes.map { ($0.name, $0) }
         }
     }
@@ -442,6 +442,6 @@ package final class PulseFileSystem: HandleFileSystem {
 }
 
 extension FileName {
-    /// All names in `.pulse` are UTF-8; any other name becomes one that does not exist.
-    fileprivate var text: String { String(decoding: bytes, as: UTF8.self) }
+    /// All names in `.pulse` are UTF-8; any other name becomes one that does not exist, as none contains a NUL.
+    fileprivate var text: String { String(validating: bytes, as: UTF8.self) ?? "\0" }
 }

@@ -13,25 +13,25 @@ enum PulseNode: Hashable, Sendable {
     case events
     /// Events from a number on; in no listing.
     case eventsFrom(UInt64)
-    /// A directory of `runtimes/`, by the common prefix of the ids in it: empty, or ending in a slash.
-    case runtimes(String)
+    /// A directory of `runtimes/`.
+    case runtimes(RuntimeDirectory)
     case runtime(RuntimeID)
-    /// A directory of `alive/`, likewise.
-    case aliveDirectory(String)
+    /// A directory of `alive/`.
+    case aliveDirectory(RuntimeDirectory)
     case alive(RuntimeID)
     /// A directory of `alive/` by its alias, `gastown@`; in no listing.
-    case alias(String)
+    case alias(RuntimeDirectory)
 
-    /// One byte for the kind, and what the kind has.
+    /// One byte for the kind, and what the kind has, not encoded.
     var coded: [UInt8] {
         switch self {
         case .top, .status, .metrics, .events: []
         case .eventsFrom(let number): [1] + "\(number)".utf8
-        case .runtimes(let prefix): [2] + prefix.utf8
+        case .runtimes(let directory): [2] + directory.prefix.utf8
         case .runtime(let id): [3] + id.description.utf8
-        case .aliveDirectory(let prefix): [4] + prefix.utf8
+        case .aliveDirectory(let directory): [4] + directory.prefix.utf8
         case .alive(let id): [5] + id.description.utf8
-        case .alias(let prefix): [6] + prefix.utf8
+        case .alias(let directory): [6] + directory.prefix.utf8
         }
     }
 
@@ -40,11 +40,11 @@ enum PulseNode: Hashable, Sendable {
         let text = String(decoding: bytes.dropFirst(), as: UTF8.self)
         switch bytes.first {
         case 1: if let number = UInt64(text) { self = .eventsFrom(number) } else { return nil }
-        case 2: self = .runtimes(text)
+        case 2: self = .runtimes(RuntimeDirectory(validated: text))
         case 3: if let id = try? RuntimeID(text) { self = .runtime(id) } else { return nil }
-        case 4: self = .aliveDirectory(text)
+        case 4: self = .aliveDirectory(RuntimeDirectory(validated: text))
         case 5: if let id = try? RuntimeID(text) { self = .alive(id) } else { return nil }
-        case 6: self = .alias(text)
+        case 6: self = .alias(RuntimeDirectory(validated: text))
         default: return nil
         }
     }
@@ -52,7 +52,7 @@ enum PulseNode: Hashable, Sendable {
     /// Suffix of a runtime's file.
     static let suffix = ".json"
     /// In a directory, the runtime whose id the directory has; between `events` and a number; at the end of an alias.
-    static let at: Character = "@"
+    static let at = "@"
 
     var isDirectory: Bool {
         switch self {
@@ -72,6 +72,8 @@ enum PulseNode: Hashable, Sendable {
     }
 
     /// Relative to `.pulse`; the same in every mount.
+    ///
+    /// See `RuntimeDirectory` for the names.
     var path: String {
         switch self {
         case .top: ""
@@ -79,19 +81,64 @@ enum PulseNode: Hashable, Sendable {
         case .metrics: "metrics"
         case .events: "events"
         case .eventsFrom(let number): "events\(Self.at)\(number)"
-        case .runtimes(let prefix): "runtimes/\(prefix)"
-        case .runtime(let id): "runtimes/\(id)\(Self.suffix)"
-        case .aliveDirectory(let prefix): "alive/\(prefix)"
-        case .alive(let id): "alive/\(id)"
-        case .alias(let prefix): "alive/\(prefix)\(Self.at)"
+        case .runtimes(let directory): "runtimes/\(directory.reportNames.map { $0 + "/" }.joined())"
+        case .runtime(let id): "runtimes/\(id.reportPath)"
+        case .aliveDirectory(let directory): "alive/\(directory.names.map { $0 + "/" }.joined())"
+        case .alive(let id): "alive/\(id.names.joined(separator: "/"))"
+        case .alias(let directory): "alive/\(directory.names.map { $0 + "/" }.joined())\(Self.at)"
         }
     }
 
     /// The last component of its path.
-    var name: String { path.split(separator: "/").last.map(String.init) ?? "" }
+    var name: String {
+        // A character may begin with a slash.
+        path.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) } ?? ""
+    }
 
     /// `st_ino`: above the numbers of disk file systems and signal files, with a hash of the path.
     var number: ino_t { 0x7070_0000_0000_0000 | SignalFile.inodeNumber(of: Array(path.utf8)) & 0xffff_ffff_ffff }
+}
+
+// MARK: - Names in `runtimes`
+
+extension RuntimeID {
+    /// Its file's path in `.pulse/runtimes`.
+    package var reportPath: String {
+        let names = names
+        return (names.dropLast().map(\.asReportDirectory) + [names[names.count - 1] + PulseNode.suffix])
+            .joined(separator: "/")
+    }
+}
+
+extension RuntimeDirectory {
+    /// The names that lead to it in `.pulse/runtimes`.
+    package var reportNames: [String] { names.map(\.asReportDirectory) }
+
+    /// The id whose file has a name; nil if none has.
+    package func id(ofReport name: String) -> RuntimeID? {
+        guard name.hasBytes(atEnd: PulseNode.suffix) else { return nil }
+        return try? id(named: String(name.unicodeScalars.dropLast(PulseNode.suffix.utf8.count)))
+    }
+
+    /// The directory of `.pulse/runtimes` with a name; nil if none can have it.
+    package func directory(ofReports name: String) -> RuntimeDirectory? {
+        guard !name.hasBytes(atEnd: PulseNode.suffix) else { return nil }
+        let isHidden = name.hasBytes(atEnd: String.hiddenSuffix)
+        let name =
+            isHidden
+            ? String(name.unicodeScalars.dropLast(String.hiddenSuffix.utf8.count)) + PulseNode.suffix : name
+        return try? directory(named: name)
+    }
+}
+
+extension String {
+    /// `.json` at the end of a directory's name: `x.json` is the file of `x`.
+    fileprivate static let hiddenSuffix = "%2Ejson"
+
+    fileprivate var asReportDirectory: String {
+        guard hasBytes(atEnd: PulseNode.suffix) else { return self }
+        return String(unicodeScalars.dropLast(PulseNode.suffix.utf8.count)) + Self.hiddenSuffix
+    }
 }
 
 /// The inode numbers of `.pulse`.
@@ -110,7 +157,7 @@ final class PulseInodes: Sendable {
     static let firstFree: UInt64 = 1024
 
     /// The nodes with the numbers from `top` on.
-    private static let fixed: [PulseNode] = [.top, .status, .runtimes(""), .aliveDirectory(""), .events, .metrics]
+    private static let fixed: [PulseNode] = [.top, .status, .runtimes(.top), .aliveDirectory(.top), .events, .metrics]
 
     /// The lower half of each number that is given out here; `NodeTable` gives out no such number.
     private static let mark: UInt64 = 0xffff_ffff

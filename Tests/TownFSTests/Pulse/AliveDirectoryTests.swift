@@ -2,6 +2,7 @@ import Fuse
 import Glibc
 import Liveness
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import TownFS
@@ -240,13 +241,158 @@ import Testing
 
     // MARK: Invalid names
 
-    @Test(arguments: ["a b", "a\nb", "\u{7F}", "é", "a:b", "*", "\\", " "])
+    @Test(arguments: ["a\nb", "\u{7F}", "\u{202E}a", "%", "a%2", "%41", "%2f", "a%2Fb", "%2e%2e", "100%", "%0A", "%20"])
     func nameThatIsNoIdsIsRefused(_ name: String) throws {
         try withTown { town in
             #expect(throws: Errno.noSuchFileOrDirectory) { try town.lookup("\(alive)/\(name)") }
             #expect(throws: Errno.invalidArgument) { try town.write("", to: "\(alive)/\(name)") }
             #expect(throws: Errno.invalidArgument) { try town.mkdir("\(alive)/\(name)") }
             #expect(town.town.liveness.lastEvent == 0)
+        }
+    }
+
+    // MARK: Ids of any text
+
+    /// Ids, and their paths in `alive` and `runtimes`.
+    private static let odd = [
+        ("Jane's agent", "Jane's agent", "Jane's agent.json"), ("müller", "müller", "müller.json"),
+        ("100%", "100%25", "100%25.json"), ("bob@", "bob%40", "bob%40.json"), ("a@b", "a@b", "a@b.json"),
+        ("/home/x/agent", "%2Fhome/x/agent", "%2Fhome/x/agent.json"), ("a//b/", "a/%2Fb%2F", "a/%2Fb%2F.json"),
+        ("..", "%2E%2E", "%2E%2E.json"), ("../c/.", "%2E%2E/c/%2E", "%2E%2E/c/%2E.json"), ("/", "%2F", "%2F.json"),
+        ("x.json", "x.json", "x.json.json"), ("y.json/z", "y.json/z", "y%2Ejson/z.json"),
+        ("\u{301}/\u{301}", "\u{301}/\u{301}", "\u{301}/\u{301}.json"), (" /x", " /x", " /x.json"),
+        ("\u{600}", "\u{600}", "\u{600}.json"), ("\u{FFFD}", "\u{FFFD}", "\u{FFFD}.json"),
+        ("q\\:*?\"<>|", "q\\:*?\"<>|", "q\\:*?\"<>|.json"),
+    ]
+
+    @Test(arguments: odd) func idHasItsFiles(_ id: String, _ path: String, _ report: String) throws {
+        try withTown { town in
+            // mkdir -p
+            var directory = alive
+            for name in path.utf8.split(separator: UInt8(ascii: "/")).dropLast() {
+                directory += "/" + String(Substring(name))
+                try town.mkdir(directory)
+            }
+            try town.write("", to: "\(alive)/\(path)")
+            #expect(town.town.liveness.runtimes(in: "") == [try RuntimeID(id)])
+            #expect(try town.stat("\(alive)/\(path)").isRegularFile)
+            #expect(try town.read(".pulse/runtimes/\(report)").utf8.elementsEqual(town.read("\(alive)/\(path)").utf8))
+            #expect(try PulsePaths.all(of: town, "runtimes") == [report])
+            #expect(try PulsePaths.all(of: town, "alive") == [path])
+            try town.unlink("\(alive)/\(path)")
+            #expect(try !isAlive(id, in: town))
+
+            // As `pulsefs touch` and `pulsefs forget` do.
+            let names = try RuntimeID(id).names
+            try town.write("30m\n", to: "\(alive)/\(names.map { $0 + "@/" }.joined())@")
+            #expect(try ttlLeft(id, in: town) == .seconds(1800))
+            #expect(try RuntimeID(id).reportPath == report)
+            try town.unlink(".pulse/runtimes/\(report)")
+            #expect(town.town.liveness.runtimes(in: "") == [])
+            #expect(try !town.exists(".pulse/runtimes/\(report)"))
+        }
+    }
+
+    @Test func idsThatLookAlikeAreDistinct() throws {
+        try withTown { town in
+            let ids = [
+                "\u{E9}", "e\u{301}", "\u{E9}/a", "e\u{301}/a", "x", "x.json", "x.json/y", "x/", "x//", "x/y", "/x",
+                "//x", "K",
+                "\u{212A}", "\u{FFFD}", "a@", "a@/@", "%", "%25", "%2525",
+            ]
+            for id in ids { try town.town.liveness.touch(RuntimeID(id), ttl: .seconds(90)) }
+            let reports = try PulsePaths.all(of: town, "runtimes")
+            let expected = try ids.map { try RuntimeID($0).reportPath }
+            #expect(Set(reports.map { Array($0.utf8) }) == Set(expected.map { Array($0.utf8) }))
+            #expect(reports.count == ids.count)
+            #expect(try PulsePaths.all(of: town, "alive").count == ids.count)
+            var numbers: Set<ino_t> = []
+            for report in reports { numbers.insert(try town.stat(".pulse/runtimes/\(report)").st_ino) }
+            #expect(numbers.count == ids.count)
+            try town.unlink("\(alive)/e\u{301}/@")
+            #expect(try isAlive("\u{E9}", in: town))
+            #expect(try !isAlive("e\u{301}", in: town))
+            #expect(try town.names("\(alive)/e\u{301}") == ["a"])
+        }
+    }
+
+    @Test func directoriesOfOddNamesStay() throws {
+        try withTown { town in
+            for name in [" ", "%2Fhome", "%2Fhome/\u{301}", "\u{E9}", "e\u{301}", "d.json", "d.json/%2Fe"] {
+                try town.mkdir("\(alive)/\(name)")
+            }
+            #expect(throws: Errno.fileExists) { try town.mkdir("\(alive)/\u{E9}") }
+            #expect(try town.names(alive).count == 5)
+            #expect(try town.names("\(alive)/%2Fhome").map { Array($0.utf8) } == [Array("\u{301}".utf8)])
+            #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("\(alive)/%2Fhome") }
+            #expect(throws: Errno.directoryNotEmpty) { try town.rmdir("\(alive)/d.json") }
+            for name in ["d.json/%2Fe", "d.json", "%2Fhome/\u{301}", "%2Fhome", "e\u{301}"] {
+                try town.rmdir("\(alive)/\(name)")
+            }
+            #expect(try town.names(alive).map { Array($0.utf8) } == [" ", "\u{E9}"].map { Array($0.utf8) })
+            // No id lies in these.
+            for name in ["a%2F", "%2F", "%2F%2F", "@", "a@"] {
+                #expect(throws: Errno.invalidArgument, "\(name)") { try town.mkdir("\(alive)/\(name)") }
+            }
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.write("", to: "\(alive)/a%2F@/b@/@") }
+        }
+    }
+
+    @Test func nameThatIsNotUTF8IsNoOther() throws {
+        try withTown { town in
+            try town.town.liveness.touch(RuntimeID("\u{FFFD}"), ttl: .seconds(90))
+            let parent = try town.lookup(alive).inode
+            #expect(try town.exists("\(alive)/\u{FFFD}"))
+            #expect(throws: Errno.noSuchFileOrDirectory) { try town.lookup([0xFF], in: parent) }
+            _ = try [0xFF].asFileName { (name) throws(Errno) in
+                #expect(throws: Errno.invalidArgument) {
+                    try town.mknod(name, in: parent, mode: S_IFREG | 0o644, device: 0, for: .me)
+                }
+            }
+        }
+    }
+
+    @Test func encodedNameIsNoLongerThanAFileName() throws {
+        try withTown { town in
+            let most = String(repeating: "%25", count: 85)
+            try town.write("", to: "\(alive)/\(most)")
+            #expect(try isAlive(String(repeating: "%", count: 85), in: town))
+            #expect(throws: Errno.fileNameTooLong) { try town.write("", to: "\(alive)/\(most)%25") }
+            #expect(throws: Errno.fileNameTooLong) { try town.lookup("\(alive)/\(most)%25") }
+            #expect(throws: Errno.fileNameTooLong) { try town.mkdir("\(alive)/\(most)%25") }
+        }
+    }
+
+    /// A walk finds each runtime where its id says, and removing what it finds forgets them all.
+    @Test(arguments: [1, 2, 3] as [UInt64]) func walkFindsAndForgetsAllIds(_ seed: UInt64) throws {
+        var random = SplitMix64(state: seed)
+        let pieces = ["/", "/", ".", "%", "@", "a", " ", "é", "e\u{301}", "\u{301}", ".json", "K", "\u{212A}"]
+        let ids = Set(
+            (0..<400).compactMap { _ -> RuntimeID? in
+                let count = Int.random(in: 1...6, using: &random)
+                return try? RuntimeID((0..<count).compactMap { _ in pieces.randomElement(using: &random) }.joined())
+            })
+        try withTown { town in
+            for id in ids.shuffled(using: &random) {
+                try town.write("", to: "\(alive)/\(id.names.map { $0 + "@/" }.joined())@")
+                #expect(town.town.liveness.isAlive(id))
+            }
+            #expect(Set(town.town.liveness.runtimes(in: "")) == ids)
+            let reports = try PulsePaths.all(of: town, "runtimes").map { Array($0.utf8) }
+            #expect(reports.count == ids.count && Set(reports) == Set(ids.map { Array($0.reportPath.utf8) }))
+            let paths = try PulsePaths.all(of: town, "alive")
+            let own = ids.map { Array($0.names.joined(separator: "/").utf8) }
+            let found = paths.map { path in Array(path.hasBytes(atEnd: "/@") ? path.utf8.dropLast(2) : path.utf8[...]) }
+            #expect(found.count == ids.count && Set(found) == Set(own))
+            for path in paths {
+                // A directory that holds nothing else is gone with the last one.
+                let place = String(path.unicodeScalars.dropLast(2))
+                let isOwn = try path.hasBytes(atEnd: "/@") && !town.stat("\(alive)/\(place)").isDirectory
+                let name = isOwn ? place : path
+                try town.unlink("\(alive)/\(name)")
+            }
+            #expect(town.town.liveness.runtimes(in: "") == [])
+            #expect(try town.names(alive) == [])
         }
     }
 
@@ -291,5 +437,24 @@ import Testing
             }
             #expect(try town.names(alive) == ["mayor", "x"])
         }
+    }
+}
+
+/// The files of a directory of `.pulse`, by their paths in it.
+enum PulsePaths {
+    static func all(of town: TestTown, _ directory: String) throws -> [String] {
+        var paths: [String] = []
+        var rest = [""]
+        while let prefix = rest.popLast() {
+            for name in try town.names(".pulse/\(directory)/\(prefix)") {
+                let path = prefix + name
+                if try town.stat(".pulse/\(directory)/\(path)").isDirectory {
+                    rest.append(path + "/")
+                } else {
+                    paths.append(path)
+                }
+            }
+        }
+        return paths
     }
 }

@@ -124,6 +124,24 @@ import Testing
         }
     }
 
+    @Test func idsOfAnyTextAreQuoted() throws {
+        try withTown { town in
+            for id in ["a \"b\" \\", "e\u{301}", "\u{E9}", "<&>\u{301}"] { try touch(id, in: town) }
+            let lines = try town.read(".pulse/events@1")
+            #expect(lines.contains(#""runtime":"a \"b\" \\","#))
+            #expect(Array(lines.utf8).firstRange(of: Array("\"runtime\":\"e\u{301}\",".utf8)) != nil)
+            #expect(lines.contains(#""runtime":"\u003c\u0026\u003e"# + "\u{301}\","))
+            let metrics = Array(try town.read(".pulse/metrics").utf8)
+            for label in [#""a \"b\" \\""#, "\"e\u{301}\"", "\"\u{E9}\"", "\"<&>\u{301}\""] {
+                #expect(
+                    metrics.firstRange(of: Array("pulsefs_runtime_alive{runtime=\(label)} 1\n".utf8)) != nil, "\(label)"
+                )
+            }
+            let report = try town.read(".pulse/alive/a \"b\" \\")
+            #expect(report.contains(#""id" : "a \"b\" \\""#))
+        }
+    }
+
     @Test func metricsListAllValues() throws {
         try withTown { town in
             try touch("gastown/polecats/nux", in: town)
