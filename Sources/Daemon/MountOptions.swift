@@ -26,6 +26,14 @@ package struct MountOptions: ParsableArguments {
             valueName: "glob"))
     package var signal: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "What is known of a tool: its signal files, and how its processes are named. A built-in preset ('pulsefs preset list') or a file, instead of the preset gastown. Repeatable; the first signal that matches a file decides.",
+            valueName: "preset"),
+        completion: .list(BuiltInPreset.all.map(\.name)),
+        transform: { try PresetSource.preset($0) })
+    package var preset: [Preset] = []
+
     @Flag(help: "Use only the signal files given with --signal, not those of Gas Town.")
     package var noDefaultSignals = false
 
@@ -52,6 +60,12 @@ package struct MountOptions: ParsableArguments {
             "The name of a program whose work on files does not count as activity, such as an indexer. Repeatable.",
             valueName: "name"))
     package var ignoreCommand: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "A younger process is a tool, not an agent: its end proves nothing. 0s: none is.", valueName: "duration"),
+        transform: { $0 == "0s" ? .zero : try Duration(spelled: $0) })
+    package var minAgentAge: Duration = .seconds(30)
 
     @Flag(
         help:
@@ -105,6 +119,14 @@ package struct MountOptions: ParsableArguments {
         }
     }
 
+    /// Those given, otherwise Gas Town's.
+    private func presets() throws -> [Preset] {
+        guard preset.isEmpty else { return preset }
+        var standard = try BuiltInPreset.standard.preset
+        if noDefaultSignals { standard.signals = [] }
+        return [standard]
+    }
+
     private func signals() throws -> [Signal] {
         // Those of the command line come first: the first rule that matches a path decides.
         try signal.map { text in
@@ -113,12 +135,13 @@ package struct MountOptions: ParsableArguments {
             } catch {
                 throw ValidationError("The signal '\(text)' cannot be used: \(error).")
             }
-        } + (noDefaultSignals ? [] : Preset.gasTown.signals)
+        } + presets().flatMap(\.signals)
     }
 
     func patterns() throws -> SignalPatterns {
+        let signals = try signals()
         do throws(SignalPatterns.Invalid) {
-            return try SignalPatterns(try signals())
+            return try SignalPatterns(signals)
         } catch {
             throw ValidationError("\(error)")
         }
@@ -126,10 +149,12 @@ package struct MountOptions: ParsableArguments {
 
     func configuration(of town: String) throws -> Town.Configuration {
         var configuration = Town.Configuration(path: town, patterns: try patterns())
+        configuration.identities = IdentityRules(try presets())
         configuration.ttl = ttl
         configuration.expiry = onExpiry
         configuration.looksAtCallers = !noAttribution
         configuration.activity = activity
+        configuration.minimumAgentAge = minAgentAge
         configuration.ignoredCommands = Town.Configuration.commonIndexers.union(ignoreCommand)
         configuration.host = Host.name
         configuration.sharesSignals = mirror.share
@@ -145,15 +170,14 @@ package struct MountOptions: ParsableArguments {
 
     /// The same options as arguments of the worker.
     package var arguments: [String] {
-        // 100 years fit into an Int64.
-        let (seconds, attoseconds) = ttl.components
-        let nanoseconds = seconds * 1_000_000_000 + attoseconds / 1_000_000_000
-        var arguments = ["--ttl", "\(nanoseconds)ns", "--on-expiry", onExpiry.rawValue]
+        var arguments = ["--ttl", ttl.spelled, "--on-expiry", onExpiry.rawValue]
         if scope != .town { arguments += ["--scope", scope.rawValue] }
         for glob in signal { arguments += ["--signal", glob] }
+        for preset in preset { arguments += ["--preset", PresetText.compact(preset)] }
         if noAttribution { arguments.append("--no-attribution") }
         if activity != .observe { arguments += ["--activity", activity.rawValue] }
         for name in ignoreCommand { arguments += ["--ignore-command", name] }
+        if minAgentAge != .seconds(30) { arguments += ["--min-agent-age", minAgentAge.spelled] }
         if noDefaultSignals { arguments.append("--no-default-signals") }
         if sharedBacking { arguments.append("--shared-backing") }
         if noPassthrough { arguments.append("--no-passthrough") }
@@ -172,9 +196,9 @@ package struct MountOptions: ParsableArguments {
 
     /// Our own options, with `=` where there is a value.
     private static let known = [
-        "ttl=", "scope=", "signal=", "no-default-signals", "on-expiry=", "no-attribution", "activity=",
-        "ignore-command=", "allow-other", "log=", "shared-backing", "no-passthrough", "foreground", "redis=",
-        "redis-file=", "redis-ca=", "redis-prefix=", "town-name=", "share", "runtime-ids=",
+        "ttl=", "scope=", "signal=", "preset=", "no-default-signals", "on-expiry=", "no-attribution", "activity=",
+        "ignore-command=", "min-agent-age=", "allow-other", "log=", "shared-backing", "no-passthrough", "foreground",
+        "redis=", "redis-file=", "redis-ca=", "redis-prefix=", "town-name=", "share", "runtime-ids=",
     ]
 
     /// Converts the words of `-o` to long options: `ttl=90s` to `--ttl 90s`.
