@@ -7,7 +7,19 @@ import Testing
     @Test(arguments: [
         Case(command: "gt status-line --session=gt-nux", [.role: "gastown/polecats/nux"], is: "excluded"),
         Case(command: "/usr/local/bin/gt status-line", in: "mayor", is: "excluded"),
-        Case(command: "gt --verbose status-line", [.beadsActor: "mayor"], is: "excluded"),
+        Case(command: "gt --verbose status-line", [.formerBeadsActor: "mayor"], is: "excluded"),
+        Case(command: "gt nudge-poller gt-nux", [.role: "mayor"], is: "excluded"),
+        Case(command: "gt agent-log --follow", [.role: "mayor"], in: "mayor", is: "excluded"),
+        Case(
+            command: "/opt/town nudge-poller x", [.role: "mayor", .init(rawValue: "GT_COMMAND"): "/opt/town"],
+            is: "excluded"),
+        Case(
+            command: "town nudge-poller x", [.role: "mayor", .init(rawValue: "GT_COMMAND"): "/opt/town"],
+            is: "excluded"),
+        Case(
+            command: "town daemon run", [.role: "mayor", .init(rawValue: "GT_COMMAND"): "town"],
+            is: "daemon by command"),
+        Case(command: "town nudge-poller x", [.role: "mayor"], is: "mayor by GT_ROLE"),
         Case(command: "gt daemon run", is: "daemon by command"),
         Case(command: "/root/go/bin/gt daemon run", [.role: "mayor"], in: "mayor", is: "daemon by command"),
         Case(command: "gt daemon start", [.role: "mayor"], is: "mayor by GT_ROLE"),
@@ -112,7 +124,7 @@ import Testing
         ("polecat", nil), ("unknown", nil), ("gastown-nux", nil), ("", nil),
     ])
     func actorIsReadAlikeInEnvironmentAndDocument(_ actor: String, _ runtime: String?) {
-        Case([.beadsActor: actor], is: runtime.map { "\($0) by BD_ACTOR" } ?? "nobody").check()
+        Case([.formerBeadsActor: actor], is: runtime.map { "\($0) by BD_ACTOR" } ?? "nobody").check()
         let document = #"{"last_command":"bd ready","actor":"\#(actor)"}"#
         Case(document: document, is: runtime.map { "\($0) by document" } ?? "nobody").check()
     }
@@ -230,24 +242,43 @@ import Testing
     @Test(arguments: [
         // 0 before 1
         Case(command: "gt status-line", signal: ".runtime/heartbeats/gt-nux.json", is: "excluded"),
-        Case(command: "gt daemon run", signal: "deacon/heartbeat.json", is: "daemon by command"),
+        Case(
+            command: "gt daemon run", signal: "deacon/heartbeat.json", is: "deacon by path, written by daemon"),
         // 1 before 2
-        Case([.role: "mayor"], signal: "deacon/heartbeat.json", is: "deacon by path"),
-        Case([.role: "mayor"], signal: ".runtime/heartbeats/gt-nux.json", is: "gastown/polecats/nux by path"),
-        Case([.role: "mayor"], signal: ".runtime/heartbeats/xx-nux.json", is: "xx-nux by path"),
+        Case([.role: "mayor"], signal: "deacon/heartbeat.json", is: "deacon by path, written by mayor"),
+        Case(
+            [.role: "mayor"], signal: ".runtime/heartbeats/gt-nux.json",
+            is: "gastown/polecats/nux by path, written by mayor"),
+        Case([.role: "mayor"], signal: ".runtime/heartbeats/xx-nux.json", is: "xx-nux by path, written by mayor"),
+        Case([.role: "gastown/nux"], signal: ".runtime/heartbeats/gt-nux.json", is: "gastown/polecats/nux by path"),
+        Case([.session: "gt-nux"], signal: ".runtime/heartbeats/gt-nux.json", is: "gastown/polecats/nux by path"),
+        // A directory is weaker evidence than a path.
+        Case(signal: ".runtime/heartbeats/gt-nux.json", in: "mayor", is: "gastown/polecats/nux by path"),
         Case([.role: "mayor"], signal: ".runtime/heartbeats/gt nux.json", is: "mayor by GT_ROLE"),
         // 2 before 3
-        Case([.role: "gastown/nux", .beadsActor: "daemon"], is: "gastown/polecats/nux by GT_ROLE"),
-        Case([.role: "polecat", .beadsActor: "gastown/polecats/nux"], is: "gastown/polecats/nux by BD_ACTOR"),
-        Case([.role: "daemon/plugin", .beadsActor: "daemon"], is: "daemon by BD_ACTOR"),
-        Case([.role: "boot", .beadsActor: "deacon-boot"], is: "deacon/boot by GT_ROLE"),
+        Case([.role: "gastown/nux", .formerBeadsActor: "daemon"], is: "gastown/polecats/nux by GT_ROLE"),
+        Case([.role: "polecat", .formerBeadsActor: "gastown/polecats/nux"], is: "gastown/polecats/nux by BD_ACTOR"),
+        Case([.role: "daemon/plugin", .formerBeadsActor: "daemon"], is: "daemon by BD_ACTOR"),
+        Case([.role: "boot", .formerBeadsActor: "deacon-boot"], is: "deacon/boot by GT_ROLE"),
+        // Within 3: the newer name first.
+        Case([.beadsActor: "mayor", .formerBeadsActor: "daemon"], is: "mayor by BEADS_ACTOR"),
+        Case([.beadsActor: "Jane Doe", .formerBeadsActor: "daemon"], is: "daemon by BD_ACTOR"),
+        // Gas City's, after Gas Town's role.
+        Case([.role: "mayor", Variables.alias: "a"], is: "mayor by GT_ROLE"),
+        Case([Variables.alias: "a", Variables.agent: "b", .beadsActor: "mayor"], is: "a by GC_ALIAS"),
+        Case([Variables.agent: "b", Variables.session: "c"], is: "b by GC_AGENT"),
+        Case([Variables.session: "c"], is: "c by GC_SESSION_NAME"),
+        Case([Variables.alias: " ", Variables.session: "c"], is: "c by GC_SESSION_NAME"),
         // 3 before 4
-        Case([.beadsActor: "gastown/crew/max"], document: #"{"actor":"mayor"}"#, is: "mayor by document"),
-        Case([.beadsActor: "mayor"], document: #"{"actor":"mayor"}"#, is: "mayor by BD_ACTOR"),
-        Case([.beadsActor: "gastown/crew/max"], document: #"{"actor":"jane"}"#, is: "gastown/crew/max by BD_ACTOR"),
-        Case([.role: "mayor"], document: #"{"\u0061ctor":"deacon"}"#, is: "deacon by document"),
-        Case([.role: "mayor"], document: #"{"ACTOR":"deacon"}"#, is: "deacon by document"),
-        Case([.beadsActor: "Jane Doe"], document: #"{"actor":"mayor"}"#, is: "mayor by document"),
+        Case(
+            [.formerBeadsActor: "gastown/crew/max"], document: #"{"actor":"mayor"}"#,
+            is: "mayor by document, written by gastown/crew/max"),
+        Case([.formerBeadsActor: "mayor"], document: #"{"actor":"mayor"}"#, is: "mayor by BD_ACTOR"),
+        Case(
+            [.formerBeadsActor: "gastown/crew/max"], document: #"{"actor":"jane"}"#, is: "gastown/crew/max by BD_ACTOR"),
+        Case([.role: "mayor"], document: #"{"\u0061ctor":"deacon"}"#, is: "deacon by document, written by mayor"),
+        Case([.role: "mayor"], document: #"{"ACTOR":"deacon"}"#, is: "deacon by document, written by mayor"),
+        Case([.formerBeadsActor: "Jane Doe"], document: #"{"actor":"mayor"}"#, is: "mayor by document"),
         // 4 before 5
         Case(document: #"{"actor":"mayor"}"#, in: "gastown/crew/max", is: "mayor by document"),
         Case(document: #"{"actor":"jane"}"#, in: "gastown/crew/max", is: "gastown/crew/max by directory"),
@@ -265,7 +296,8 @@ import Testing
         Case(
             command: "gt mail send x",
             [
-                .role: "gastown/polecats/nux", .rig: "gastown", .polecat: "nux", .beadsActor: "gastown/polecats/nux",
+                .role: "gastown/polecats/nux", .rig: "gastown", .polecat: "nux",
+                .formerBeadsActor: "gastown/polecats/nux",
                 .session: "gt-nux", .beadsAgentName: "gastown/nux",
             ],
             signal: ".runtime/keepalive.json", document: #"{"last_command":"gt mail send x"}"#,
@@ -283,7 +315,7 @@ import Testing
 
     @Test func writerIsReadFromTheTextsInProc() {
         let environ = "PATH=/bin\0GT_ROLE=polecat\0GT_RIG=gastown\0GT_ROLE=mayor\0GT_ROLEX=x\0GT_POLECAT=nux\0=\0\0x"
-        let writer = IdentityClaims(cmdline: Array("gt\0mail\0\0".utf8), environ: Array(environ.utf8))
+        let writer = IdentityClaims(cmdline: Array("gt\0mail\0\0".utf8), environ: Array(environ.utf8), rules: .gasTown)
         #expect("\(Attribution(of: writer, sessions: Case.sessions))" == "gastown/polecats/nux by GT_ROLE")
     }
 
@@ -292,21 +324,21 @@ import Testing
         ("gt\0daemon\0run", "daemon by command"), ("gt daemon run\0", "nobody"), ("\0\0", "nobody"), ("", "nobody"),
     ])
     func commandIsReadFromTheTextInProc(_ cmdline: String, _ result: String) {
-        let writer = IdentityClaims(cmdline: Array(cmdline.utf8), environ: [])
+        let writer = IdentityClaims(cmdline: Array(cmdline.utf8), environ: [], rules: .gasTown)
         #expect("\(Attribution(of: writer, sessions: Case.sessions))" == result)
     }
 
     @Test func rootOfTheTownIsNoIdentity() {
         let environ = "GT_ROOT=/town/gastown/crew/max\0GT_TOWN_ROOT=mayor\0"
-        let writer = IdentityClaims(cmdline: [], environ: Array(environ.utf8))
+        let writer = IdentityClaims(cmdline: [], environ: Array(environ.utf8), rules: .gasTown)
         #expect(Attribution(of: writer, sessions: Case.sessions) == .unknown)
     }
 
     @Test func writerKeepsNothingOfTheEnvironmentButIDs() {
         let secret = "sk-very/secret key"
         let environ =
-            IdentityClaims.Variable.allCases.map { "\($0.rawValue)=\(secret)\0" }.joined() + "API_KEY=\(secret)\0"
-        let writer = IdentityClaims(cmdline: [], environ: Array(environ.utf8))
+            IdentityClaims.Variable.gasTown.map { "\($0.rawValue)=\(secret)\0" }.joined() + "API_KEY=\(secret)\0"
+        let writer = IdentityClaims(cmdline: [], environ: Array(environ.utf8), rules: .gasTown)
         #expect(writer == IdentityClaims())
     }
 }
@@ -362,6 +394,13 @@ import Testing
     }
 }
 
+/// Variables of Gas City.
+private enum Variables {
+    static let alias = IdentityClaims.Variable(rawValue: "GC_ALIAS")
+    static let agent = IdentityClaims.Variable(rawValue: "GC_AGENT")
+    static let session = IdentityClaims.Variable(rawValue: "GC_SESSION_NAME")
+}
+
 // MARK: - A case
 
 /// A touch and its expected attribution.
@@ -398,8 +437,10 @@ struct Case: Sendable, CustomTestStringConvertible {
 
     var attribution: Attribution {
         Attribution(
-            of: IdentityClaims(commandLine: command, environment: environment), signal: signal,
-            document: document.map { Document($0) }, workingDirectory: directory, sessions: Self.sessions)
+            of: IdentityClaims(commandLine: command, environment: environment),
+            owner: signal.flatMap { SessionNames.owner(of: $0, Self.sessions) }, workingDirectory: directory,
+            sessions: Self.sessions
+        ).consulting(document.flatMap { Document($0).actor })
     }
 
     func check() {

@@ -95,12 +95,13 @@ import Testing
         event.evidence = .environment(.role)
         event.process = Touch.Process(pid: 41, program: "gt")
         event.origin = Origin(name: "x.1", host: "build1")
-        event.reason = "none"
         #expect(
             text(event)
                 == #"{"seq":7,"time":"1970-01-01T00:00:00Z","event":"touched","runtime":"gastown/polecats/nux","#
                 + #""signal":".runtime/keepalive.json","source":"written","by":"GT_ROLE","pid":41,"program":"gt","#
-                + #""host":"build1","reason":"none"}"# + "\n")
+                + #""host":"build1"}"# + "\n")
+        let down = LivenessEvent(.mirrorDown, at: WallTime(seconds: 0), reason: "none")
+        #expect(text(down) == #"{"seq":7,"time":"1970-01-01T00:00:00Z","event":"mirror_down","reason":"none"}"# + "\n")
     }
 
     @Test func lostLineHasNoNumberOfItsOwn() {

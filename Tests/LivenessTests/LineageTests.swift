@@ -15,10 +15,8 @@ import Testing
         of writer: IdentityClaims, document: String? = nil, in directory: String? = nil
     ) -> String {
         Attribution(
-            of: writer, signal: Array(".runtime/keepalive.json".utf8),
-            document: document.map { Document(Array($0.utf8)) }, workingDirectory: directory.map { Array($0.utf8) },
-            sessions: SessionNames()
-        ).description
+            of: writer, workingDirectory: directory.map { Array($0.utf8) }, sessions: SessionNames()
+        ).consulting(document.flatMap { Document(Array($0.utf8)).actor }).description
     }
 
     @Test func childrenOfTheStatusLineIdentifyNoRuntime() {

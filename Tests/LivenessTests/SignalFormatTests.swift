@@ -70,7 +70,7 @@ import Testing
     // MARK: Dates
 
     @Test(arguments: [
-        ("\"2026-08-01T11:59:00Z\"", -60), ("1785585540", -60), ("1785585540.5", -59), ("1785585540000", -60),
+        ("\"2026-08-01T11:59:00Z\"", -60), ("1785585540", -60), ("1785585540.5", -60), ("1785585540000", -60),
         ("\"1785585540\"", -60),
         // Not ahead by more than clocks differ.
         ("\"2026-08-01T12:00:04Z\"", 0),
@@ -112,7 +112,9 @@ import Testing
         let text = #"{"pid":4711,"procStart":"98765","name":"worker-1","Name":"other"}"#
         let judgement = try judge(text, as: "x;kind=json;id=name;pid=pid;start=procStart")
         #expect(judgement.runtime == (try RuntimeID("worker-1")))
-        #expect(try format("x;kind=json;id=name;pid=pid;start=procStart").process(in: Array(text.utf8)) == SignalFormat.NamedProcess(pid: 4711, startTime: 98765))
+        #expect(
+            try format("x;kind=json;id=name;pid=pid;start=procStart").process(in: Array(text.utf8))
+                == SignalFormat.NamedProcess(pid: 4711, startTime: 98765))
     }
 
     @Test(arguments: ["{}", #"{"pid":0}"#, #"{"pid":-1}"#, #"{"pid":"x"}"#, #"{"pid":99999999999}"#, #"{"pid":null}"#])
@@ -123,7 +125,8 @@ import Testing
 
 @Suite(.timeLimit(.minutes(5))) struct SignalTests {
     @Test func textHasPatternKindAndOptions() throws {
-        let signal = try Signal("state/{id}/heartbeat.json;kind=json;ttl=5h;timestamp=last_heartbeat;exclude=a;exclude=b")
+        let signal = try Signal(
+            "state/{id}/heartbeat.json;kind=json;ttl=5h;timestamp=last_heartbeat;exclude=a;exclude=b")
         #expect(signal.pattern == "state/{id}/heartbeat.json")
         #expect(signal.kind == .json)
         #expect(signal.ttl == .seconds(18000))

@@ -92,7 +92,7 @@ import Testing
         #expect(root.entering("src".utf8).entering("daemon".utf8).isEmpty)
         #expect(root.entering("daemon".utf8).entering("activity.json".utf8).isEmpty)
         #expect(!root.entering("daemon".utf8).isEmpty)
-        #expect(try SignalPatterns([]).root.isEmpty)
+        #expect(try SignalPatterns([String]()).root.isEmpty)
     }
 
     @Test func scopeUnderStarsIsBounded() throws {

@@ -279,7 +279,7 @@ import Testing
                 program: "sh")
             let mayor = try id("mayor")
             try town.town.liveness.touch(mayor, ttl: .seconds(90))
-            town.journal.saveRoot(process, of: mayor)
+            town.journal.saveRoot(process, of: mayor, isNamed: false)
             let successor = try town.successor()
             defer { _ = successor.town.close() }
             #expect(successor.town.processes.root(of: mayor) == child.pid)
@@ -297,7 +297,8 @@ import Testing
             let stat = try #require(ProcessFiles(number: child.pid).stat())
             let startTime = isNumberInUse ? stat.image.startTime - 1 : stat.image.startTime
             if !isNumberInUse { child.end() }
-            town.journal.saveRoot(.init(pid: child.pid, startTime: startTime, program: "claude"), of: mayor)
+            town.journal.saveRoot(
+                .init(pid: child.pid, startTime: startTime, program: "claude"), of: mayor, isNamed: false)
             let successor = try town.successor()
             defer { _ = successor.town.close() }
             #expect(eventually { successor.town.liveness.record(of: mayor)?.exit?.process.program == "claude" })

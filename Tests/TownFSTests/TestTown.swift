@@ -32,6 +32,8 @@ final class TestTown: Sendable {
         stateFile: StateFile? = nil
     ) throws {
         var configuration = Town.Configuration(path: tree, patterns: try SignalPatterns(patterns))
+        // Processes of tests are young.
+        configuration.minimumAgentAge = .zero
         configuration.expiry = expiry
         configuration.descriptorCacheCapacity = cacheCapacity
         configuration.usesHandles = usesHandles
@@ -307,6 +309,15 @@ func withTown(
             sharesBacking: sharesBacking, stallLimit: stallLimit, stateFile: stateFile)
         defer { _ = town.town.close() }
         try body(town)
+    }
+}
+
+extension SignalPatterns {
+    /// The patterns of Gas Town.
+    static let defaults = Preset.gasTown.signals.map(\.pattern)
+
+    init(_ texts: [String]) throws {
+        try self.init(try texts.map { try Signal($0) })
     }
 }
 

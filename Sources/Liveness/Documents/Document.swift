@@ -34,8 +34,8 @@ public struct Document: Hashable, Sendable {
         if bytes.contains(UInt8(ascii: "\\")) { return true }
         return field.withUTF8Buffer { field in
             bytes.indices.dropLast(field.count - 1).contains { start in
-                bytes[start] | 0x20 == field[0]
-                    && field.indices.allSatisfy { bytes[start + $0] | 0x20 == field[$0] }
+                bytes[start] | 0x20 == field[0] | 0x20
+                    && field.indices.allSatisfy { bytes[start + $0] | 0x20 == field[$0] | 0x20 }
             }
         }
     }

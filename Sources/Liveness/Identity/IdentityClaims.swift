@@ -25,7 +25,7 @@ public struct IdentityClaims: Hashable, Sendable {
         public static let beadsAgentName = Variable(rawValue: "BEADS_AGENT_NAME")
 
         /// Those of Gas Town.
-        static let gasTown: [Variable] = [
+        public static let gasTown: [Variable] = [
             .role, .rig, .polecat, .crew, .dogName, .beadsActor, .formerBeadsActor, .session, .beadsAgentName,
         ]
     }

@@ -137,7 +137,7 @@ extension Document {
     }
 
     /// The agent of a Gas Town that the document names.
-    var actor: RuntimeID? {
+    public var actor: RuntimeID? {
         guard mayHold("actor") else { return nil }
         return string("actor").flatMap { Agent(address: $0.utf8)?.runtime }
     }

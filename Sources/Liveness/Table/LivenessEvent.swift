@@ -28,16 +28,56 @@ public struct LivenessEvent: Hashable, Sendable {
     public var process: Touch.Process?
     /// The origin that reported it, if another one did.
     public var origin: Origin?
+    /// What few events have, so that the others are small.
+    private final class Rarity: Hashable, Sendable {
+        let beneficiary: RuntimeID?
+        let writer: RuntimeID?
+        let rival: Record.Rival?
+        let reason: String?
+
+        init(
+            _ beneficiary: RuntimeID? = nil, _ writer: RuntimeID? = nil, _ rival: Record.Rival? = nil,
+            reason: String? = nil
+        ) {
+            self.beneficiary = beneficiary
+            self.writer = writer
+            self.rival = rival
+            self.reason = reason
+        }
+
+        static func == (first: Rarity, second: Rarity) -> Bool {
+            (first.beneficiary, first.writer, first.rival, first.reason)
+                == (second.beneficiary, second.writer, second.rival, second.reason)
+        }
+
+        func hash(into hasher: inout Hasher) {
+            hasher.combine(beneficiary)
+            hasher.combine(writer)
+            hasher.combine(rival)
+            hasher.combine(reason)
+        }
+    }
+
+    private var rarity: Rarity?
+
     /// The runtime for which another one's process touched; `runtime` is nil then.
-    public var beneficiary: RuntimeID?
+    public var beneficiary: RuntimeID? { rarity?.beneficiary }
     /// The runtime whose process touched for another one.
-    public var writer: RuntimeID?
+    public var writer: RuntimeID? { rarity?.writer }
     /// For `contested`: the other agent.
-    public var rival: Record.Rival?
+    public var rival: Record.Rival? { rarity?.rival }
+    /// Why the mirror is down; for `resumed`, the seconds without service.
+    public var reason: String? { rarity?.reason }
+
+    package mutating func setRarity(
+        beneficiary: RuntimeID?, writer: RuntimeID?, rival: Record.Rival?, reason: String?
+    ) {
+        let isEmpty = beneficiary == nil && writer == nil && rival == nil && reason == nil
+        rarity = isEmpty ? nil : Rarity(beneficiary, writer, rival, reason: reason)
+    }
+
     /// The number of the FUSE request that touched; 0 if there is none.
     public var request: UInt64 = 0
-    /// Why the mirror is down; for `resumed`, the seconds without service.
-    public var reason: String?
 
     public init(
         _ kind: Kind, _ subject: RecordSubject? = nil, at time: WallTime, process: Touch.Process? = nil,
@@ -52,7 +92,7 @@ public struct LivenessEvent: Hashable, Sendable {
         }
         self.process = process
         self.origin = origin
-        self.reason = reason
+        if let reason { rarity = Rarity(reason: reason) }
     }
 
     init(resumedAfter gap: Duration, at time: WallTime) {
@@ -65,10 +105,7 @@ public struct LivenessEvent: Hashable, Sendable {
     init(_ touch: Touch, runtime: RuntimeID?, origin: Origin? = nil) {
         self.init(.touched, at: touch.receivedAt, process: touch.process, origin: origin)
         self.runtime = runtime
-        if touch.writer != nil {
-            beneficiary = touch.runtime
-            writer = touch.writer
-        }
+        if let writer = touch.writer { rarity = Rarity(touch.runtime, writer) }
         signal = touch.signal
         source = touch.source
         evidence = touch.evidence
@@ -79,7 +116,7 @@ public struct LivenessEvent: Hashable, Sendable {
         self.init(
             .contested, .runtime(id), at: max(touch.receivedAt, rival.moment.wall), process: touch.process,
             origin: touch.stamp.origin)
-        self.rival = rival
+        rarity = Rarity(nil, nil, rival)
     }
 
     /// A line of JSON with its line feed; invalid UTF-8 in a path becomes U+FFFD.

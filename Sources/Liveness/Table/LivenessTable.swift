@@ -147,12 +147,14 @@ public struct LivenessTable: Sendable {
         if let index {
             let former = runtimes[index].record.rival
             runtimes[index].record.merge(touch)
+            runtimes[index].record.note(touch)
             if let rival = runtimes[index].record.rival, rival != former, former.map({ isNews(rival, after: $0) }) ?? true {
                 contested.append(id)
             }
             deadline = runtimes[index].schedule(at: now)
         } else {
             var new = Runtime(record: Record(touch))
+            new.record.note(touch)
             deadline = new.schedule(at: now)
             runtimes.updateValue(new, forKey: id)
             removeTombstone(of: .runtime(id))

@@ -119,21 +119,54 @@ public struct Record: Hashable, Sendable {
     /// The last document of a file with many writers, such as the keepalive.
     public private(set) var sharedDocument: Document?
 
-    /// Of a runtime only.
+    /// Of a runtime only; see `note`.
     public package(set) var clocks = Clocks()
 
-    /// Of a runtime only.
-    public package(set) var onBehalf: OnBehalf?
+    /// What few records have, so that the others are small.
+    private final class Rarity: Hashable, Sendable {
+        let onBehalf: OnBehalf?
+        let rival: Rival?
+        let formerOrigin: FormerOrigin?
 
-    /// Of a runtime only: another agent with the same id; the last one that was noticed.
-    public package(set) var rival: Rival?
+        init(_ onBehalf: OnBehalf?, _ rival: Rival?, _ formerOrigin: FormerOrigin?) {
+            self.onBehalf = onBehalf
+            self.rival = rival
+            self.formerOrigin = formerOrigin
+        }
+
+        static func == (first: Rarity, second: Rarity) -> Bool {
+            first.onBehalf == second.onBehalf && first.rival == second.rival
+        }
+
+        func hash(into hasher: inout Hasher) {
+            hasher.combine(onBehalf)
+            hasher.combine(rival)
+        }
+    }
+
+    private var rarity: Rarity?
+
+    /// The last touch by another runtime's process.
+    public package(set) var onBehalf: OnBehalf? {
+        get { rarity?.onBehalf }
+        set { setRarity(newValue, rival, rarity?.formerOrigin) }
+    }
+
+    /// Another agent with the same id; the last one that was noticed.
+    public package(set) var rival: Rival? {
+        get { rarity?.rival }
+        set { setRarity(onBehalf, newValue, rarity?.formerOrigin) }
+    }
 
     /// The origin that touched before the last touch's origin did, and when.
-    private var formerOrigin: FormerOrigin?
-
     private struct FormerOrigin: Hashable, Sendable {
         let origin: Origin?
         let offset: Duration
+    }
+
+    private mutating func setRarity(_ onBehalf: OnBehalf?, _ rival: Rival?, _ formerOrigin: FormerOrigin?) {
+        let isEmpty = onBehalf == nil && rival == nil && formerOrigin == nil
+        rarity = isEmpty ? nil : Rarity(onBehalf, rival, formerOrigin)
     }
 
     /// Whether the runtime is alive as long as its process runs, and the deadline only tells when to look.
@@ -145,7 +178,6 @@ public struct Record: Hashable, Sendable {
         if let writer = touch.writer {
             onBehalf = OnBehalf(by: writer, process: touch.process, at: Moment(of: touch))
         } else {
-            clocks.note(touch)
             isHeld = touch.isHeld
         }
         if touch.evidence == .path { ownDocument = touch.document } else { sharedDocument = touch.document }
@@ -212,7 +244,6 @@ public struct Record: Hashable, Sendable {
         } else {
             deadlineOffset = max(deadlineOffset, new.deadlineOffset)
         }
-        clocks.note(new)
         if !new.source.isWork { isHeld = new.isHeld }
         noteOrigin(of: new)
         mergeDocument(of: new, isLater: isLater)
@@ -238,10 +269,16 @@ public struct Record: Hashable, Sendable {
     private mutating func noteOrigin(of new: Touch) {
         let (last, origin) = (touch.stamp.origin, new.stamp.origin)
         guard origin != last else { return }
-        if let formerOrigin, formerOrigin.origin == origin, new.offset - formerOrigin.offset < new.ttl {
+        var rival = rival
+        if let former = rarity?.formerOrigin, former.origin == origin, new.offset - former.offset < new.ttl {
             rival = Rival(touch.process, of: last, at: Moment(of: touch))
         }
-        formerOrigin = FormerOrigin(origin: last, offset: touch.offset)
+        setRarity(onBehalf, rival, FormerOrigin(origin: last, offset: touch.offset))
+    }
+
+    /// Notes a touch of the runtime in its clocks.
+    mutating func note(_ touch: Touch) {
+        if touch.writer == nil { clocks.note(touch) }
     }
 
     mutating func releaseHold() { isHeld = false }
@@ -254,10 +291,9 @@ public struct Record: Hashable, Sendable {
         record.deadlineOffset += shift
         record.exit = exit.map { Exit(of: $0.process, noticedAt: $0.noticedAt, at: $0.at + shift) }
         record.clocks = clocks.moved(by: shift)
-        record.onBehalf = onBehalf.map {
-            OnBehalf(by: $0.writer, process: $0.process, at: $0.moment.moved(by: shift))
-        }
-        record.rival = rival.map { Rival($0.process, of: $0.origin, at: $0.moment.moved(by: shift)) }
+        record.setRarity(
+            onBehalf.map { OnBehalf(by: $0.writer, process: $0.process, at: $0.moment.moved(by: shift)) },
+            rival.map { Rival($0.process, of: $0.origin, at: $0.moment.moved(by: shift)) }, nil)
         return record
     }
 

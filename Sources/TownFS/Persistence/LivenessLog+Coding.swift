@@ -342,11 +342,13 @@ struct LivenessDecoder {
         event.signal = try reader.sized().map { Array($0) }
         event.runtime = try reader.sized().map { RuntimeID(validated: $0) }
         event.origin = try origin(&reader)
-        event.beneficiary = try reader.sized().map { RuntimeID(validated: $0) }
-        event.writer = try reader.sized().map { RuntimeID(validated: $0) }
-        event.rival = try rival(&reader)
+        let beneficiary = try reader.sized().map { RuntimeID(validated: $0) }
+        let writer = try reader.sized().map { RuntimeID(validated: $0) }
+        let rival = try rival(&reader)
         event.request = try reader.number(UInt64.self)
-        event.reason = try reader.sized().map { String(decoding: $0, as: UTF8.self) }
+        event.setRarity(
+            beneficiary: beneficiary, writer: writer, rival: rival,
+            reason: try reader.sized().map { String(decoding: $0, as: UTF8.self) })
         return (number, event)
     }
 

@@ -406,8 +406,11 @@ final class ProcessWatch: Sendable {
                 watch(process, descriptor, for: runtime, isNamed: isNamed)
             } else if isNamed {
                 exit(runtime, process.described, at: clock())
-            } else {
+            } else if process.age >= minimumAgentAge {
                 ended[runtime] = process
+            } else {
+                // A tool: see `endRoot`.
+                journal.removeRoot(of: runtime)
             }
         }
         return ended

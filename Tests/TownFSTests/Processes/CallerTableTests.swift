@@ -127,7 +127,7 @@ import Testing
                 return reads.sorted()
             }
         }
-        let reader = ProcessReader()
+        let reader = ProcessReader(rules: .gasTown)
         try withTable(read: { processes in
             reads.withLock { $0 += processes }
             return reader.read(processes)
