@@ -126,7 +126,7 @@ private struct Parser {
         let start = position
         position += 1
         switch next {
-        case "/": while let byte = next, byte != "\n" { position += 1 }
+        case "/": while next != nil, !isAtEndOfLine { position += 1 }
         case "*":
             position += 1
             while let byte = next {
@@ -139,6 +139,12 @@ private struct Parser {
             throw problem("The comment that begins here is not closed with */.", at: start)
         default: throw problem("A comment begins with // or /*.", at: start)
         }
+    }
+
+    /// Whether a comment ends here: JSON5 counts the line and paragraph separators, U+2028 and U+2029.
+    private var isAtEndOfLine: Bool {
+        next == "\n" || next == "\r" || bytes[position...].starts(with: [0xE2, 0x80, 0xA8])
+            || bytes[position...].starts(with: [0xE2, 0x80, 0xA9])
     }
 
     // MARK: Values
@@ -303,7 +309,7 @@ private struct Parser {
     private mutating func escapedUnit(from start: Int) throws(Problem) -> UInt32 {
         let digits = bytes[position...].dropFirst().prefix(4)
         let text = String(decoding: digits, as: UTF8.self)
-        guard next == "u", text.utf8.count == 4, !text.hasPrefix("+"), let unit = UInt32(text, radix: 16)
+        guard next == "u", text.utf8.count == 4, text.allSatisfy(\.isHexDigit), let unit = UInt32(text, radix: 16)
         else { throw problem("An escape with u needs four hexadecimal digits: \\u00e4.", at: start) }
         position += 5
         return unit
