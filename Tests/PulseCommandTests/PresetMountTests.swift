@@ -74,7 +74,7 @@ extension ParallelEndToEnd {
         static let mistakes: [(options: [String], names: String)] = [
             (["--preset", "nope"], "Built in are gastown"),
             (["--preset", "/nope"], "No such file"),
-            (["--preset", "FILE"], "1:12: A preset has no 'foo'"),
+            (["--preset", "FILE"], "1:13: A preset has no 'foo'"),
             (["-o", "preset=FILE"], "1 more: 'pulsefs preset check'"),
             (["--preset", "{"], "the text:1:1: The object"),
             (["--preset", "/"], "directory"),
@@ -152,7 +152,7 @@ extension ParallelEndToEnd {
                 start=$(cut -d ' ' -f 22 /proc/$PPID/stat)
                 printf '{"pid":%d,"procStart":"%s","sessionId":"x","status":"busy","updatedAt":1}' $PPID "$start" \
                     > sessions/1.json
-                grep -q updatedAt...1 sessions/1.json
+                grep -q updatedAt..1 sessions/1.json
                 echo '{"session_id":"y"}' > sessions/pid-2.json
                 """, "1"
             ),
