@@ -15,11 +15,13 @@ struct PulseFS: ParsableCommand {
             signal files, with which tools tell each other that they are alive. pulsefs keeps these in memory: no reader \
             ever sees half a document, and every touch has a time to live.
 
-              pulsefs mount ~/town                        mount pulsefs over ~/town
-              echo 'hello' > ~/town/.runtime/keepalive.json
-              cat ~/town/.runtime/keepalive.json          the last document, always whole
-              cat ~/town/.pulse/status.json               the state of the town
-              pulsefs unmount ~/town                      plain files again, nothing lost
+              mkdir -p ~/town/.runtime/heartbeats
+              pulsefs mount ~/town                        # mount pulsefs over ~/town
+              echo '{"state":"working"}' > ~/town/.runtime/heartbeats/gt-nux.json
+              cat ~/town/.runtime/heartbeats/gt-nux.json  # the last document, always whole
+              pulsefs alive ~/town gt-nux                 # who is alive
+              cat ~/town/.pulse/status.json               # the state of the town
+              pulsefs unmount ~/town                      # plain files again, nothing lost
 
             \(ExitStatus.overview)
             """,

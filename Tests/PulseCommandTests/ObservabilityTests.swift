@@ -19,8 +19,10 @@ import Testing
         "pulsefs_mirror_dropped_total", "pulsefs_mirror_malformed_total", "pulsefs_mirror_queue_length",
         "pulsefs_mirror_received_total", "pulsefs_mirror_round_trip_seconds", "pulsefs_mirror_sent_total",
         "pulsefs_mirror_up", "pulsefs_open_files", "pulsefs_refused_writes_total", "pulsefs_root_processes",
-        "pulsefs_runtime_age_seconds", "pulsefs_runtime_alive", "pulsefs_runtime_exits_total",
-        "pulsefs_runtime_expirations_total", "pulsefs_runtimes", "pulsefs_runtimes_listed", "pulsefs_signal_files",
+        "pulsefs_runtime_age_seconds", "pulsefs_runtime_alive", "pulsefs_runtime_background_work_age_seconds",
+        "pulsefs_runtime_beat_age_seconds", "pulsefs_runtime_contested_age_seconds", "pulsefs_runtime_cpu_seconds",
+        "pulsefs_runtime_exited", "pulsefs_runtime_exits_total", "pulsefs_runtime_expirations_total",
+        "pulsefs_runtime_work_age_seconds", "pulsefs_runtimes", "pulsefs_runtimes_listed", "pulsefs_signal_files",
         "pulsefs_touches_total", "pulsefs_ttl_seconds", "pulsefs_uptime_seconds",
     ]
 

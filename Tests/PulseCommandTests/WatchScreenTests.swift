@@ -66,6 +66,21 @@ import Testing
                 """)
     }
 
+    @Test func veryWideTerminalShowsTheClocks() {
+        var town = Self.town
+        var clocks = RuntimeReport.Clocks()
+        clocks.beat = .init(at: "", ageSeconds: 75)
+        clocks.backgroundWork = .init(at: "", ageSeconds: 2)
+        clocks.cpuSeconds = 0.4
+        town.rows = [town.rows[0]]
+        town.rows[0].runtime.clocks = clocks
+        #expect(
+            Self.screen(town, 130, 5).split(separator: "\n").suffix(2).joined(separator: "\n") == """
+                STATE    RUNTIME                                     AGE    LEFT  SAYS     LAST COMMAND   EVIDENCE              BEAT    WORK  BACKGR     CPU
+                alive    mayor                                        0s   1m29s  working  gt mail check  written, by GT_ROLE  1m15s       -      2s      0s
+                """)
+    }
+
     @Test func narrowTerminalKeepsTheImportantColumns() {
         #expect(
             Self.screen(Self.town, 40, 10) == """

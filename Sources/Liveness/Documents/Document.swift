@@ -83,7 +83,8 @@ extension Document {
         guard !bytes.contains(0) else { throw .containsNUL }
         guard (try? UTF8Span(validating: bytes.span)) != nil else { throw .invalidUTF8 }
         guard let first = bytes.first(where: { !$0.isJSONWhiteSpace }) else {
-            return Judgement(document: try refreshed(previous, at: now, isEmptyAllowed: isEmptyAllowed), outcome: .empty)
+            return Judgement(
+                document: try refreshed(previous, at: now, isEmptyAllowed: isEmptyAllowed), outcome: .empty)
         }
         if let outline = JSONOutline(bytes) {
             guard outline.isObject else { throw .notAnObject }

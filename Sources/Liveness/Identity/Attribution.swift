@@ -88,9 +88,11 @@ public enum Attribution: Hashable, Sendable, CustomStringConvertible {
             return
         }
         if let owner {
-            let writer = claims.identity(sessions)
-            self = writer.map { $0 == owner } ?? true
-                ? .runtime(owner, by: .path) : .onBehalf(of: owner, by: .path, writer: writer ?? owner)
+            if let writer = claims.identity(sessions), writer != owner {
+                self = .onBehalf(of: owner, by: .path, writer: writer)
+            } else {
+                self = .runtime(owner, by: .path)
+            }
             return
         }
         if claims.program == .daemon, let daemon = Agent.daemon.runtime {

@@ -118,10 +118,10 @@ public struct SharedRecord: Hashable, Sendable {
         switch event {
         case .forgotten: lines.append("event forgotten")
         case .touched(let source, let alive, let document):
-            lines += ["event touched", "source \(source.rawValue)", "alive \(max(0, alive.milliseconds))"]
+            lines += ["event touched", "source \(source.shared)", "alive \(max(0, alive.milliseconds))"]
             content = document
         case .exited(let process, let silent, let source, let document):
-            lines += ["event exited", "source \(source.rawValue)", "silent \(max(0, silent.milliseconds))"]
+            lines += ["event exited", "source \(source.shared)", "silent \(max(0, silent.milliseconds))"]
             lines.append("exited \(process.pid) \(Self.escaped(process.program.utf8))")
             content = document
         }
@@ -229,4 +229,9 @@ public struct SharedRecord: Hashable, Sendable {
         }
         return bytes
     }
+}
+
+extension Touch.Source {
+    /// In a shared record: a decoder drops a record with a source that it does not know.
+    fileprivate var shared: String { self == .background ? Touch.Source.activity.rawValue : rawValue }
 }

@@ -30,14 +30,12 @@ public struct SignalFormat: Hashable, Sendable {
         /// The id that the content names.
         public var runtime: RuntimeID?
 
-        /// How long a touch proves life: its ttl, or until the end of an announced silence of at most an hour.
+        /// How long the writer announced to be silent, counted from `aliveAt`; nil for no announcement.
         ///
-        /// - Parameters:
-        ///   - ttl: Of the signal file.
-        ///   - now: The time of receipt.
-        public func ttl(_ ttl: Duration, receivedAt now: WallTime) -> Duration {
-            guard let idleUntil, idleUntil > now else { return ttl }
-            return max(ttl, min(idleUntil, now + SignalFormat.maximumIdleTime) - aliveAt)
+        /// - Parameter now: The time of receipt. At most an hour from then counts.
+        public func announcedTTL(receivedAt now: WallTime) -> Duration? {
+            guard let idleUntil, idleUntil > now else { return nil }
+            return min(idleUntil, now + SignalFormat.maximumIdleTime) - aliveAt
         }
     }
 

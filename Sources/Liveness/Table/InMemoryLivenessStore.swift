@@ -185,7 +185,8 @@ public final class InMemoryLivenessStore: LivenessStore {
             save()
             let isSaved = state.persistence?.commit() ?? false
             return Notification(
-                signal: touch.signal, runtime: touch.writer == nil ? touch.runtime : nil, isDeadlineEarlier: isDeadlineEarlier, isSaved: isSaved)
+                signal: touch.signal, runtime: touch.writer == nil ? touch.runtime : nil,
+                isDeadlineEarlier: isDeadlineEarlier, isSaved: isSaved)
         }
     }
 

@@ -148,7 +148,9 @@ public struct LivenessTable: Sendable {
             let former = runtimes[index].record.rival
             runtimes[index].record.merge(touch)
             runtimes[index].record.note(touch)
-            if let rival = runtimes[index].record.rival, rival != former, former.map({ isNews(rival, after: $0) }) ?? true {
+            if let rival = runtimes[index].record.rival, rival != former,
+                former.map({ isNews(rival, after: $0) }) ?? true
+            {
                 contested.append(id)
             }
             deadline = runtimes[index].schedule(at: now)
@@ -297,9 +299,12 @@ public struct LivenessTable: Sendable {
             }
             if let later = runtimes[index].schedule(at: now) {
                 expirations.insert(Expiration(offset: later, id: next.id))
-            } else if let deadline = runtimes.read(index, { entry in
-                entry.record.state(at: now) == .expired ? entry.record.deadlineOffset : nil
-            }) {
+            } else if let deadline = runtimes.read(
+                index,
+                { entry in
+                    entry.record.state(at: now) == .expired ? entry.record.deadlineOffset : nil
+                })
+            {
                 expired.append(Expiration(offset: deadline, id: next.id))
                 save(next.id, at: index)
             }
@@ -346,10 +351,9 @@ public struct LivenessTable: Sendable {
         save(id, at: index)
     }
 
-    /// Whether a contest is to be reported: with another rival, or the first for an hour.
+    /// Whether a contest is to be reported: the first for an hour.
     private func isNews(_ rival: Record.Rival, after former: Record.Rival) -> Bool {
-        rival.origin != former.origin || rival.process != former.process
-            || rival.moment.offset - former.moment.offset > .seconds(3600)
+        rival.moment.offset - former.moment.offset > .seconds(3600)
     }
 
     /// Gives all records that were alive at `start` a full ttl from `now` on, if one of them is a runtime's.

@@ -106,9 +106,12 @@ public struct Record: Hashable, Sendable {
 
     /// When the record expires unless it is touched again.
     ///
-    /// Later than the last touch's own deadline if an earlier touch had a longer ttl.
+    /// Later than the last touch's own deadline if an earlier touch had a longer ttl, or if the agent announced to be silent
+    /// until then.
     public var deadline: ContinuousClock.Instant { ContinuousClock.Instant(offset: deadlineOffset) }
     package private(set) var deadlineOffset: Duration
+    /// The same without announcements.
+    package private(set) var plainDeadlineOffset: Duration
 
     /// Set from the end of the root process until the next touch.
     public private(set) var exit: Exit?
@@ -174,7 +177,8 @@ public struct Record: Hashable, Sendable {
 
     public init(_ touch: Touch) {
         self.touch = touch
-        deadlineOffset = touch.deadlineOffset
+        plainDeadlineOffset = touch.deadlineOffset
+        deadlineOffset = max(touch.deadlineOffset, touch.announcedOffset)
         if let writer = touch.writer {
             onBehalf = OnBehalf(by: writer, process: touch.process, at: Moment(of: touch))
         } else {
@@ -185,10 +189,12 @@ public struct Record: Hashable, Sendable {
 
     /// A record that was saved.
     package init(
-        _ touch: Touch, deadlineOffset: Duration, exit: Exit?, ownDocument: Document?, sharedDocument: Document?
+        _ touch: Touch, deadlineOffset: Duration, plainDeadlineOffset: Duration, exit: Exit?, ownDocument: Document?,
+        sharedDocument: Document?
     ) {
         self.touch = touch
         self.deadlineOffset = deadlineOffset
+        self.plainDeadlineOffset = plainDeadlineOffset
         self.exit = exit
         self.ownDocument = ownDocument
         self.sharedDocument = sharedDocument
@@ -219,7 +225,8 @@ public struct Record: Hashable, Sendable {
     /// Merges a touch, which need not be the latest: threads may overtake each other between clock and table.
     ///
     /// The later stamp wins; of equal ones, the newcomer. A deadline only moves forward, except that a touch after the
-    /// exit starts a new life with its own ttl. A touch from before the exit does not undo it.
+    /// exit starts a new life with its own ttl, and that a beat ends an announced silence. A touch from before the exit
+    /// does not undo it.
     mutating func merge(_ new: Touch) {
         let isLater = new.stamp >= touch.stamp
         if let writer = new.writer {
@@ -232,19 +239,22 @@ public struct Record: Hashable, Sendable {
             let document = touch.document
             touch = new
             touch.document = document
-            deadlineOffset = max(deadlineOffset, new.deadlineOffset)
+            plainDeadlineOffset = max(plainDeadlineOffset, new.deadlineOffset)
+            deadlineOffset = plainDeadlineOffset
             return
         }
-        if touch.writer != nil {
-            // Its first sign of life.
-            deadlineOffset = new.deadlineOffset
-        } else if let exit, exit.offset < max(touch.offset, new.offset) {
+        var isNewLife = touch.writer != nil
+        if let exit, exit.offset < max(touch.offset, new.offset) {
             self.exit = nil
-            deadlineOffset = new.deadlineOffset
-        } else {
-            deadlineOffset = max(deadlineOffset, new.deadlineOffset)
+            isNewLife = true
         }
-        if !new.source.isWork { isHeld = new.isHeld }
+        plainDeadlineOffset = isNewLife ? new.deadlineOffset : max(plainDeadlineOffset, new.deadlineOffset)
+        if isNewLife || isLater && !new.source.isWork {
+            deadlineOffset = max(plainDeadlineOffset, new.announcedOffset)
+        } else {
+            deadlineOffset = max(deadlineOffset, plainDeadlineOffset)
+        }
+        if new.isHeld { isHeld = true }
         noteOrigin(of: new)
         mergeDocument(of: new, isLater: isLater)
         guard isLater || touch.writer != nil else { return }
@@ -289,6 +299,7 @@ public struct Record: Hashable, Sendable {
         record.touch.at += shift
         record.touch.request = 0
         record.deadlineOffset += shift
+        record.plainDeadlineOffset += shift
         record.exit = exit.map { Exit(of: $0.process, noticedAt: $0.noticedAt, at: $0.at + shift) }
         record.clocks = clocks.moved(by: shift)
         record.setRarity(
@@ -297,10 +308,14 @@ public struct Record: Hashable, Sendable {
         return record
     }
 
-    mutating func extendDeadline(to offset: Duration) { deadlineOffset = max(deadlineOffset, offset) }
+    mutating func extendDeadline(to offset: Duration) {
+        plainDeadlineOffset = max(plainDeadlineOffset, offset)
+        deadlineOffset = max(deadlineOffset, offset)
+    }
 
     mutating func end(by exit: Exit, stamp: HLCTimestamp) {
         self.exit = exit
+        isHeld = false
         touch.stamp = stamp
     }
 

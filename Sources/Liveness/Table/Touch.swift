@@ -67,6 +67,8 @@ public struct Touch: Hashable, Sendable {
     package private(set) var offset: Duration
     /// How long it proves life; a lower bound.
     public var ttl: Duration
+    /// A longer time for which the writer announced to be silent; until its next beat.
+    public var announcedTTL: Duration?
     /// Orders it among all touches of the record; without an origin if it was received here.
     public var stamp: HLCTimestamp
     /// The signal file's new content; nil leaves the content as it is.
@@ -97,6 +99,8 @@ public struct Touch: Hashable, Sendable {
 
     public var deadline: ContinuousClock.Instant { ContinuousClock.Instant(offset: deadlineOffset) }
     var deadlineOffset: Duration { offset + ttl }
+    /// The end of the announced silence; otherwise the deadline.
+    var announcedOffset: Duration { offset + (announcedTTL ?? ttl) }
 
     /// The runtime or the signal file; nil if the touch is about both or neither.
     var subject: RecordSubject? {

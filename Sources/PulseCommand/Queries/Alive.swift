@@ -10,7 +10,8 @@ struct Alive: ParsableCommand {
         abstract: "Tell whether runtimes are alive.",
         discussion: """
             One line for each runtime: state, id, time since the last touch, and its source. A runtime is alive, expired \
-            (its ttl has passed), exited (its process has ended) or never (unknown to the town).
+            (its ttl has passed), exited (its process has ended) or never (unknown to the town, or without a sign of \
+            life of its own). --json adds the four clocks: beat, work, background_work and cpu_seconds.
 
             Exit status: 0 all are alive, 1 not all, 2 could not tell or not mounted.
             """)
@@ -66,11 +67,12 @@ struct Alive: ParsableCommand {
         for runtime in runtimes {
             let state = TerminalText.printable(runtime.state)
             var line = "\(TerminalText.fitted(state, to: max(7, state.count)))  "
-            guard let age = runtime.ageSeconds else {
-                print(line + runtime.id)
+            guard runtime.ageSeconds != nil || runtime.evidence != nil else {
+                print(line + TerminalText.printable(runtime.id))
                 continue
             }
-            line += "\(TerminalText.fitted(runtime.id, to: width))  \(describe(seconds: age)) ago"
+            line += TerminalText.fitted(TerminalText.printable(runtime.id), to: width)
+            if let age = runtime.ageSeconds { line += "  \(describe(seconds: age)) ago" }
             if let words = runtime.evidence?.words(on: Host.name) { line += "  \(TerminalText.printable(words))" }
             print(line)
         }

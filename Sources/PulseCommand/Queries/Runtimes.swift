@@ -60,6 +60,7 @@ extension RuntimeReport.Evidence {
         var words: [String] = []
         if let source { words.append([source, signal].compactMap { $0 }.joined(separator: " ")) }
         if let by { words.append("by \(by)") }
+        if let writtenBy { words.append("written by \(writtenBy)") }
         if let program { words.append(pid.map { "\(program) \($0)" } ?? program) }
         if let place = self.host, place != host { words.append("on \(place)") }
         return words.joined(separator: ", ")

@@ -42,7 +42,8 @@ struct Status: ParsableCommand {
             "takeovers",
             status.takeovers.map { $0 == 0 ? "none" : "\($0), the last one at \(status.servingSince ?? "?")" })
         line("signal files", "\(files.alive) alive, \(files.expired) expired (\(expiry))")
-        line("runtimes", "\(runtimes.alive) alive, \(runtimes.expired) expired\(exited)")
+        let never = runtimes.never.map { $0 > 0 ? ", \($0) never" : "" } ?? ""
+        line("runtimes", "\(runtimes.alive) alive, \(runtimes.expired) expired\(exited)\(never)")
         line(
             "touches", "\(documents.touches), \(documents.refused) refused, \(documents.fromFuture) with a clock ahead")
         line("to write back", "\(documents.notWrittenDown)")

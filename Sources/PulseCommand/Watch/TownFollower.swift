@@ -10,10 +10,16 @@ import TownFS
 struct TownEvent: Decodable {
     var seq: UInt64?
     var time: String?
-    /// `touched`, `expired`, `exited`, `forgotten`, `resumed`, `mirror_up`, `mirror_down`, `lost`, or another of a newer
+    /// `touched`, `expired`, `exited`, `forgotten`, `resumed`, `contested`, `mirror_up`, `mirror_down`, `lost`, or another of a newer
     /// worker.
     var event: String
     var runtime: String?
+    /// The runtime for which another one touched.
+    var onBehalfOf: String?
+    /// For `contested`: the other agent.
+    var otherPid: Int32?
+    var otherProgram: String?
+    var otherHost: String?
     var reason: String?
     /// For `resumed`: the time without service.
     var seconds: Double?
@@ -33,9 +39,11 @@ struct TownEvent: Decodable {
         let missed = from.flatMap { from in to.map { "events \(from) to \($0), which were not read in time" } }
         let words = [time ?? "-", TerminalText.fitted(TerminalText.printable(event), to: max(11, event.count))]
         let gap = seconds.map { "after \($0) s without service" }
-        let details = [runtime ?? "", evidence.words(on: ""), reason ?? "", gap ?? "", missed ?? ""].filter {
-            !$0.isEmpty
-        }
+        let other = [otherProgram, otherPid.map { "\($0)" }, otherHost.map { "on \($0)" }].compactMap { $0 }
+        let details = [
+            runtime ?? "", onBehalfOf.map { "on behalf of \($0)" } ?? "", evidence.words(on: ""), 
+            other.isEmpty ? "" : "and " + other.joined(separator: " "), reason ?? "", gap ?? "", missed ?? "",
+        ].filter { !$0.isEmpty }
         var line = TerminalText.printable((words + details).joined(separator: "  "))[...]
         while line.last == " " { line.removeLast() }
         return String(line)
@@ -201,7 +209,8 @@ final class TownFollower: Sendable {
                 for line in lines {
                     guard let event: TownEvent = JSONText.decode(String(line)) else { continue }
                     if event.event == "lost" { stale.everything = true }
-                    if let id = event.runtime.flatMap({ try? RuntimeID($0) }) { stale.runtimes.insert(id) }
+                    let about = event.runtime ?? event.onBehalfOf
+                    if let id = about.flatMap({ try? RuntimeID($0) }) { stale.runtimes.insert(id) }
                 }
             }
         }

@@ -100,7 +100,7 @@ struct WatchScreen: Sendable {
     }
 
     private func heading(_ width: Int) -> Line {
-        let counts = ["alive", "expired", "exited"].map { state in (state, rows.count { $0.runtime.state == state }) }
+        let counts = ["alive", "expired", "exited", "never"].map { state in (state, rows.count { $0.runtime.state == state }) }
             .filter { $0 == "alive" || $1 > 0 }
         let tally = TerminalText.cut(counts.map { "\($1) \($0)" }.joined(separator: ", "), to: width)
         let room = width - TerminalText.width(tally) - 2
@@ -136,8 +136,20 @@ struct WatchScreen: Sendable {
         case reported = "SAYS"
         case command = "LAST COMMAND"
         case evidence = "EVIDENCE"
+        case beat = "BEAT"
+        case work = "WORK"
+        case background = "BACKGR"
+        case cpu = "CPU"
 
-        var isNumber: Bool { self == .age || self == .left }
+        /// Shown if nothing else is cut for them.
+        static let clocks: [Column] = [.beat, .work, .background, .cpu]
+
+        var isNumber: Bool {
+            switch self {
+            case .age, .left, .beat, .work, .background, .cpu: true
+            case .state, .id, .reported, .command, .evidence: false
+            }
+        }
 
         /// A narrower column is left out.
         ///
@@ -146,7 +158,7 @@ struct WatchScreen: Sendable {
             switch self {
             case .state, .reported: 7
             case .id: max(12, width * 3 / 10)
-            case .age, .left: 6
+            case .age, .left, .beat, .work, .background, .cpu: 6
             case .command: 12
             case .evidence: 16
             }
@@ -162,7 +174,7 @@ struct WatchScreen: Sendable {
         var columns: [(column: Column, width: Int)] = []
         var wanted: [Int] = []
         var used = -2
-        for column in Column.allCases {
+        for column in Column.allCases where !Column.clocks.contains(column) {
             let title = column.rawValue
             let widest = rows.reduce(title.count) { max($0, TerminalText.width(text(column, of: $1, at: now))) }
             var least = column.leastWidth(on: width)
@@ -177,6 +189,8 @@ struct WatchScreen: Sendable {
             columns[index].width += more
             used += more
         }
+        let clocks = Column.clocks.map { ($0, $0.leastWidth(on: width)) }
+        if used + clocks.reduce(0, { $0 + 2 + $1.1 }) <= width { columns += clocks }
         return columns
     }
 
@@ -194,6 +208,9 @@ struct WatchScreen: Sendable {
     private func text(_ column: Column, of row: Row, at now: ContinuousClock.Instant) -> String {
         let runtime = row.runtime
         let passed = max(.zero, now - row.readAt) / .seconds(1)
+        func age(_ moment: RuntimeReport.Moment?) -> String {
+            moment.map { describe(seconds: $0.ageSeconds + passed) } ?? "-"
+        }
         switch column {
         case .state: return TerminalText.printable(runtime.state)
         case .id: return TerminalText.printable(runtime.id)
@@ -203,13 +220,17 @@ struct WatchScreen: Sendable {
             return describe(seconds: left - passed)
         case .reported: return TerminalText.printable(runtime.reportedState ?? "")
         case .command: return TerminalText.printable(runtime.lastCommand ?? "")
+        case .beat: return age(runtime.clocks?.beat)
+        case .work: return age(runtime.clocks?.work)
+        case .background: return age(runtime.clocks?.backgroundWork)
+        case .cpu: return runtime.clocks?.cpuSeconds.map { describe(seconds: $0) } ?? "-"
         case .evidence: return TerminalText.printable(runtime.evidence?.words(on: host) ?? "")
         }
     }
 
     private func style(_ column: Column, of runtime: RuntimeReport) -> Style {
         switch column {
-        case .state: runtime.isAlive ? .good : runtime.state == "expired" ? .warning : .bad
+        case .state: runtime.isAlive ? .good : ["expired", "never"].contains(runtime.state) ? .warning : .bad
         case .reported where runtime.reportedState == "stuck": .bad
         case .id: .bold
         case .evidence: .faint

@@ -38,7 +38,9 @@ package final class Counters: Sendable {
 
     /// Touches through signal files.
     var touches: UInt64 {
-        Touch.Source.allCases.reduce(0) { $0 + ([.activity, .background, .command].contains($1) ? 0 : touches(by: $1)) }
+        Touch.Source.allCases.reduce(0) {
+            $0 + ([.activity, .background, .command].contains($1) ? 0 : touches(by: $1))
+        }
     }
     /// Rejected writes.
     var refused: UInt64 { self[Word.refused] }

@@ -23,6 +23,7 @@ extension EntryBuffer {
     /// Of a runtime; a signal file's is its content.
     mutating func putDocuments(of record: Record) {
         put(record.isHeld ? 1 : 0 as UInt8)
+        put(record.plainDeadlineOffset)
         for moment in [record.clocks.beat, record.clocks.work, record.clocks.backgroundWork] { put(moment) }
         put(record.onBehalf?.writer.description)
         if let onBehalf = record.onBehalf {
@@ -259,11 +260,13 @@ struct LivenessDecoder {
             touch.document = document
             let isOwn = touch.evidence == .path
             let record = Record(
-                touch, deadlineOffset: deadline, exit: exit, ownDocument: isOwn ? document : nil,
+                touch, deadlineOffset: deadline, plainDeadlineOffset: deadline, exit: exit,
+                ownDocument: isOwn ? document : nil,
                 sharedDocument: isOwn ? nil : document)
             return (record, isExpiryPending)
         }
         let isHeld = try reader.number(UInt8.self) == 1
+        let plainDeadline = try reader.duration()
         var clocks = Record.Clocks()
         clocks.beat = try moment(&reader)
         clocks.work = try moment(&reader)
@@ -282,7 +285,9 @@ struct LivenessDecoder {
         case 2: touch.document = shared
         default: touch.document = try self.document(&reader)
         }
-        var record = Record(touch, deadlineOffset: deadline, exit: exit, ownDocument: own, sharedDocument: shared)
+        var record = Record(
+            touch, deadlineOffset: deadline, plainDeadlineOffset: plainDeadline, exit: exit, ownDocument: own,
+            sharedDocument: shared)
         (record.isHeld, record.clocks, record.onBehalf, record.rival) = (isHeld, clocks, onBehalf, rival)
         return (record, isExpiryPending)
     }

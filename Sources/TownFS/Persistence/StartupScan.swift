@@ -73,8 +73,9 @@ struct StartupScan {
         }
         var touch = Touch(
             runtime: runtime, receivedAt: written, at: now.instant - (now.wall - written),
-            ttl: judgement?.ttl(ttl, receivedAt: written) ?? ttl, document: document, source: .written,
+            ttl: ttl, document: document, source: .written,
             evidence: evidence)
+        touch.announcedTTL = judgement?.announcedTTL(receivedAt: written)
         if case .running = process { touch.isHeld = true }
         _ = town.liveness.receive(touch)
         // It may have ended before the mount: it is `exited` from the first look.

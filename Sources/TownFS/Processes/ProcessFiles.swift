@@ -109,11 +109,14 @@ enum ClockTicks {
     private static let perSecond = max(1, sysconf(Int32(_SC_CLK_TCK)))
 
     static func duration(_ ticks: UInt64) -> Duration {
-        .nanoseconds(Int64(clamping: ticks).multipliedReportingOverflow(by: Int64(1_000_000_000 / perSecond)).partialValue)
+        .nanoseconds(
+            Int64(clamping: ticks).multipliedReportingOverflow(by: Int64(1_000_000_000 / perSecond)).partialValue)
     }
 
     /// How long a process has run that started so many ticks after the boot.
-    static func age(since startTime: UInt64) -> Duration { max(.zero, ContinuousClock.now.offset - duration(startTime)) }
+    static func age(since startTime: UInt64) -> Duration {
+        max(.zero, ContinuousClock.now.offset - duration(startTime))
+    }
 }
 
 enum ProcessIdentity {

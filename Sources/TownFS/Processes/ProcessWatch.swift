@@ -20,6 +20,8 @@ final class ProcessWatch: Sendable {
         case activity(pid_t, parent: pid_t)
         /// A process touched a runtime.
         case touch(ProcessInfo, RuntimeID)
+        /// A process of a silent runtime was found.
+        case found(ProcessInfo, RuntimeID)
     }
 
     private struct State {
@@ -48,6 +50,7 @@ final class ProcessWatch: Sendable {
     private let minimumAgentAge: Duration
     private let clock: @Sendable () -> Town.Timestamps
     private let activity = ActivityFilter()
+    private let search: ProcessSearch
     private let state = Mutex(State())
     private let event: EventFD
     private let hasEnded: EventFD
@@ -58,6 +61,7 @@ final class ProcessWatch: Sendable {
         clock: @escaping @Sendable () -> Town.Timestamps
     ) throws(Errno) {
         self.callers = callers
+        search = ProcessSearch(callers)
         self.liveness = liveness
         self.journal = journal
         self.clock = clock
@@ -131,45 +135,39 @@ final class ProcessWatch: Sendable {
         }
     }
 
+    func processorTime(of runtime: RuntimeID) -> Duration? { rootState(of: runtime)?.processorTime }
+
+    /// A process of a runtime that is not alive: its root process, or one that a search in `/proc` finds.
+    ///
+    /// Searches at most once a second. Asking is no sign of life.
+    func process(of runtime: RuntimeID) -> (state: RootState, age: Duration)? {
+        if root(of: runtime) == nil {
+            guard looksAtCallers, let found = search.process(of: runtime),
+                let stat = ProcessFiles(number: found.process.pid).stat()
+            else { return nil }
+            enqueue(.found(found, runtime))
+            let root = RootState(
+                pid: found.process.pid, isStopped: stat.isStopped, processorTime: nil, isNamed: false)
+            return (root, ClockTicks.age(since: stat.image.startTime))
+        }
+        guard let root = rootState(of: runtime), let stat = ProcessFiles(number: root.pid).stat() else { return nil }
+        return (root, ClockTicks.age(since: stat.image.startTime))
+    }
+
     /// Whether the process runs that a runtime is held by: it is there and not stopped.
     func isRunning(_ runtime: RuntimeID) -> Bool { rootState(of: runtime).map { !$0.isStopped } ?? false }
 
     // MARK: Processes named in documents
 
-    /// What a process that a document names does.
-    enum NamedProcessState: Sendable {
-        case running(RootProcesses.Process, Descriptor)
-        /// It has ended, or another process has its number.
-        case ended(Touch.Process)
-        /// Its number is of another pid namespace, or processes are not examined.
-        case unknown
-    }
-
     /// - Parameters:
     ///   - request: Of the writer of the document; nil at the mount.
     ///   - time: When the document was written.
     func examine(
-        _ named: SignalFormat.NamedProcess, writtenBy request: Request?, at time: WallTime = .now
+        _ named: SignalFormat.NamedProcess, writtenBy request: Request?, at time: WallTime
     ) -> NamedProcessState {
         // A writer of another pid namespace has no number here, and writes numbers of its own.
         guard looksAtCallers, ProcessFiles.isOwnNamespace, request?.thread != 0 else { return .unknown }
-        let files = ProcessFiles(number: named.pid)
-        let opened = try? retryingInterrupts { clinux_pidfd_open(named.pid) }
-        let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
-        let ended = NamedProcessState.ended(Touch.Process(pid: named.pid, program: ""))
-        guard let stat = files.stat() else { return ended }
-        if let startTime = named.startTime {
-            guard stat.image.startTime == startTime else { return ended }
-        } else {
-            // Clock ticks and the times of files are coarse.
-            let started = clock().wall + (.zero - ClockTicks.age(since: stat.image.startTime))
-            guard started - time < .seconds(2) else { return ended }
-        }
-        guard let descriptor else { return .unknown }
-        guard !Self.hasEnded(descriptor) else { return ended }
-        let process = RootProcesses.Process(
-            pid: named.pid, startTime: stat.image.startTime, program: stat.program)
-        return .running(process, descriptor)
+        return NamedProcessState(of: named, at: time, now: clock().wall)
     }
 
     /// Makes a named process the runtime's root process, or ends a runtime whose process has ended.
@@ -268,6 +266,7 @@ final class ProcessWatch: Sendable {
             noteBeat(of: runtime, by: caller, &work)
             watchRoot(of: runtime, from: caller, &work)
             noteProcessorTime(of: runtime)
+        case .found(let process, let runtime): watchRoot(of: runtime, from: process, &work)
         case .activity(let thread, let parent):
             guard let caller = activeProcess(thread, parent: parent), !caller.isIgnored,
                 case .runtime(let runtime, let evidence) = callers.attribution(of: caller)
@@ -356,7 +355,7 @@ final class ProcessWatch: Sendable {
         let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
         let stat = ProcessFiles(number: pid).stat()
         // A zombie may have other threads: only its pidfd tells the end of the process.
-        let isOver = descriptor.map { Self.hasEnded($0) } ?? false
+        let isOver = descriptor?.hasEnded ?? false
         guard let stat, !isOver, root.thread != pid || stat.image.startTime == root.image.startTime else {
             let ended = RootProcesses.Process(
                 pid: pid, startTime: root.image.startTime, program: root.process.program)
@@ -402,7 +401,7 @@ final class ProcessWatch: Sendable {
             let opened = try? retryingInterrupts { clinux_pidfd_open(process.pid) }
             let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
             let stat = ProcessFiles(number: process.pid).stat()
-            if let descriptor, !Self.hasEnded(descriptor), stat?.image.startTime == process.startTime {
+            if let descriptor, !descriptor.hasEnded, stat?.image.startTime == process.startTime {
                 watch(process, descriptor, for: runtime, isNamed: isNamed)
             } else if isNamed {
                 exit(runtime, process.described, at: clock())
@@ -414,11 +413,6 @@ final class ProcessWatch: Sendable {
             }
         }
         return ended
-    }
-
-    private static func hasEnded(_ process: Descriptor) -> Bool {
-        var question = [pollfd(fd: process.rawValue, events: Int16(POLLIN), revents: 0)]
-        return poll(&question, until: .now)
     }
 
     /// Handles the end of a watched process.

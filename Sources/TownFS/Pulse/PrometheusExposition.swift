@@ -46,24 +46,51 @@ struct PrometheusExposition {
 
     private func states(_ tally: TownStatus.Tally) -> [(String, Int)] {
         [("alive", tally.alive), ("expired", tally.expired)] + (tally.exited.map { [("exited", $0)] } ?? [])
+            + (tally.never.map { [("never", $0)] } ?? [])
     }
 
     private mutating func addLiveness(of town: Town, _ known: TownStatus.Tally) {
         let tally = town.liveness.tally
         counter("runtime_expirations_total", "Runtimes that expired.", tally.expired)
         counter("forgotten_total", "Runtimes and signal files that were forgotten.", tally.forgotten)
-        let isListed = known.alive + known.expired + (known.exited ?? 0) <= Self.maximumListed
+        let isListed = known.alive + known.expired + (known.exited ?? 0) + (known.never ?? 0) <= Self.maximumListed
         gauge("runtimes_listed", "1 if runtimes follow one by one, 0 if there are too many.", isListed ? 1 : 0)
         let now = town.now.instant
         let runtimes = (isListed ? town.liveness.runtimes(in: "") : []).compactMap { id in
-            town.liveness.record(of: id).map { (id.description, $0) }
+            town.liveness.record(of: id).map { (id, $0) }
         }
         gauge(
             "runtime_alive", "Whether a runtime is alive.", by: "runtime",
-            runtimes.map { ($0, $1.isAlive(at: now) ? 1 : 0) })
+            runtimes.map { ($0.description, $1.isAlive(at: now) ? 1 : 0) })
         gauge(
-            "runtime_age_seconds", "Time since a runtime's last touch.", by: "runtime",
-            runtimes.map { ($0, max(.zero, now - $1.touch.at) / .seconds(1)) })
+            "runtime_exited", "Whether a runtime's root process has ended.", by: "runtime",
+            runtimes.map { ($0.description, $1.exit == nil ? 0 : 1) })
+        func ages(_ name: String, _ help: String, _ moment: (Record) -> ContinuousClock.Instant?) {
+            gauge(
+                name, help, by: "runtime",
+                runtimes.compactMap { id, record in
+                    moment(record).map { (id.description, max(.zero, now - $0) / .seconds(1)) }
+                })
+        }
+        ages("runtime_age_seconds", "Time since a runtime's last sign of life.") {
+            $0.touch.writer == nil ? $0.touch.at : nil
+        }
+        ages("runtime_beat_age_seconds", "Time since a runtime's last written touch.") { $0.clocks.beat?.instant }
+        ages("runtime_work_age_seconds", "Time since files were changed by an agent or by young processes.") {
+            $0.clocks.work?.instant
+        }
+        ages("runtime_background_work_age_seconds", "Time since files were changed by processes older than the ttl.") {
+            $0.clocks.backgroundWork?.instant
+        }
+        gauge(
+            "runtime_cpu_seconds", "Processor time of a root process since its runtime's last beat or work.",
+            by: "runtime",
+            runtimes.compactMap { id, _ in
+                town.processes.processorTime(of: id).map { (id.description, $0 / .seconds(1)) }
+            })
+        ages("runtime_contested_age_seconds", "Time since two agents were last seen under one id.") {
+            $0.rival?.moment.instant
+        }
     }
 
     private mutating func addMirror(_ mirror: MirrorStatus) {

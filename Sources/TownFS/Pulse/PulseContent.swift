@@ -32,11 +32,23 @@ final class PulseContent: Sendable {
         case .metrics: return PrometheusExposition.text(of: status, in: town)
         case .runtime(let id), .alive(let id):
             guard let record = town.liveness.record(of: id) else { throw .staleNFSFileHandle }
+            let now = town.now.instant
+            let isAlive = record.isAlive(at: now)
+            // An old file says nothing of a process that started later.
+            let process = isAlive ? nil : town.processes.process(of: id)
+            let isNew = process.map { now - $0.age > max(record.touch.at, record.exit?.at ?? record.touch.at) } ?? false
             let report = RuntimeReport(
-                id, record, at: town.now.instant, host: town.configuration.host, root: town.processes.root(of: id),
-                isShown: { access.allows($0, for: request) })
+                id, record, at: now, host: town.configuration.host,
+                root: process?.state ?? town.processes.rootState(of: id), newProcess: isNew ? process?.age : nil,
+                isShown: { access.allows($0, for: request) }, stateField: { stateField(of: $0) })
             return try report.text()
         }
+    }
+
+    /// The field in which a document tells the agent's state: that of its signal, or Gas Town's.
+    private func stateField(of document: Document) -> String {
+        let source = document.source as? DocumentSource
+        return source.flatMap { town.configuration.patterns.match(path: $0.path)?.signal.fields.state } ?? "state"
     }
 
     func modified(_ node: PulseNode) -> timespec {
@@ -58,7 +70,8 @@ final class PulseContent: Sendable {
             ttlSeconds: configuration.ttl / .seconds(1), onExpiry: configuration.expiry.rawValue,
             signalFiles: .init(alive: known.signals.alive, expired: known.signals.expired),
             runtimes: .init(
-                alive: known.runtimes.alive, expired: known.runtimes.expired, exited: known.runtimes.exited),
+                alive: known.runtimes.alive, expired: known.runtimes.expired, exited: known.runtimes.exited,
+                never: known.runtimes.never),
             documents: .init(
                 touches: counters.touches, refused: counters.refused, fromFuture: counters.fromFuture,
                 notWrittenDown: town.writeback.dirtyCount),
@@ -66,6 +79,7 @@ final class PulseContent: Sendable {
             events: .init(lastSeq: liveness.lastEvent, readers: town.events.readerCount, lost: town.events.lost),
             activity: .init(
                 mode: configuration.activity.rawValue, observed: counters.touches(by: .activity),
+                background: counters.touches(by: .background),
                 dropped: counters.activityDropped),
             rootProcesses: town.processes.rootCount,
             restored: counters.restored.map {

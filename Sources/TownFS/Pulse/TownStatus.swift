@@ -10,6 +10,8 @@ package struct TownStatus: Codable, Sendable {
         package var expired: Int
         /// Of runtimes only.
         package var exited: Int?
+        /// Runtimes for which only others touched.
+        package var never: Int?
     }
 
     package struct Documents: Codable, Sendable {
@@ -29,12 +31,15 @@ package struct TownStatus: Codable, Sendable {
         package var mode: String
         /// Touches by activity since the mount.
         package var observed: UInt64
+        /// The same, by processes older than the ttl.
+        package var background: UInt64?
         /// Dropped, as there was too much of it.
         package var dropped: UInt64
 
-        package init(mode: String, observed: UInt64, dropped: UInt64) {
+        package init(mode: String, observed: UInt64, background: UInt64? = nil, dropped: UInt64) {
             self.mode = mode
             self.observed = observed
+            self.background = background
             self.dropped = dropped
         }
     }

@@ -25,7 +25,9 @@ extension SignalFile {
         saving save: (inout EntryBuffer) -> Void = { _ in }
     ) throws(Errno) -> Bool {
         // Looked at before the lock, as that reads `/proc`.
-        let process = format.process(in: bytes).map { town.processes.examine($0, writtenBy: request) }
+        let process = format.process(in: bytes).map {
+            town.processes.examine($0, writtenBy: request, at: town.now.wall)
+        }
         return try change(
             source, by: request, as: attributedCaller, in: parent, naming: process, replacement: replacement,
             successor: successor, saving: save
@@ -58,7 +60,7 @@ extension SignalFile {
     @discardableResult
     private func change(
         _ source: Touch.Source, by request: Request, as attributedCaller: AttributedCaller?, in parent: ParentDirectory,
-        naming process: ProcessWatch.NamedProcessState? = nil, modified: WallTime? = nil,
+        naming process: NamedProcessState? = nil, modified: WallTime? = nil,
         replacement: Ownership? = nil, successor: SignalFile? = nil,
         saving save: (inout EntryBuffer) -> Void = { _ in },
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> SignalFormat.Judgement
@@ -86,9 +88,10 @@ extension SignalFile {
                 let attribution = attributed.consulting(judgement.runtime)
                 var touch = Touch(
                     signal: path, runtime: attribution.runtime, receivedAt: now.wall,
-                    at: now.instant - (now.wall - judgement.aliveAt), ttl: judgement.ttl(ttl, receivedAt: now.wall),
+                    at: now.instant - (now.wall - judgement.aliveAt), ttl: ttl,
                     document: document, source: source, evidence: attribution.evidence, writer: attribution.writer,
                     process: attributedCaller?.caller.process, request: request.unique)
+                touch.announcedTTL = judgement.announcedTTL(receivedAt: now.wall)
                 if case .running = process { touch.isHeld = true }
                 let content = Content(
                     document: document, modified: format.kind == .mtime ? modified ?? now.wall : now.wall,

@@ -66,7 +66,9 @@ struct MountedTown: Sendable {
     // MARK: Mounting
 
     func mount(_ options: [String] = [], environment: [String: String] = [:]) throws {
-        let words = ["mount", "--log", log] + TownScope.current.options + options + [path]
+        // Agents of tests are young.
+        let age = options.contains("--min-agent-age") ? [] : ["--min-agent-age", "0s"]
+        let words = ["mount", "--log", log] + TownScope.current.options + age + options + [path]
         let outcome = try pulsefsCommand(words, environment: environment).run()
         guard outcome.status == 0 else { throw Command.Failed(description: "\(outcome)\n\(loggedText)") }
     }
