@@ -26,6 +26,14 @@ package struct MountOptions: ParsableArguments {
             valueName: "glob"))
     package var signal: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "What is known of a tool: its signal files, and how its processes are named. A built-in preset ('pulsefs preset list') or a file, instead of the preset gastown. Repeatable; the first signal that matches a file decides.",
+            valueName: "preset"),
+        completion: .list(BuiltInPreset.all.map(\.name)),
+        transform: { try PresetSource.preset($0) })
+    package var preset: [Preset] = []
+
     @Flag(help: "Use only the signal files given with --signal, not those of Gas Town.")
     package var noDefaultSignals = false
 
@@ -111,6 +119,14 @@ package struct MountOptions: ParsableArguments {
         }
     }
 
+    /// Those given, otherwise Gas Town's.
+    private func presets() throws -> [Preset] {
+        guard preset.isEmpty else { return preset }
+        var standard = try BuiltInPreset.standard.preset
+        if noDefaultSignals { standard.signals = [] }
+        return [standard]
+    }
+
     private func signals() throws -> [Signal] {
         // Those of the command line come first: the first rule that matches a path decides.
         try signal.map { text in
@@ -119,7 +135,7 @@ package struct MountOptions: ParsableArguments {
             } catch {
                 throw ValidationError("The signal '\(text)' cannot be used: \(error).")
             }
-        } + (noDefaultSignals ? [] : Preset.gasTown.signals)
+        } + presets().flatMap(\.signals)
     }
 
     func patterns() throws -> SignalPatterns {
@@ -133,6 +149,7 @@ package struct MountOptions: ParsableArguments {
 
     func configuration(of town: String) throws -> Town.Configuration {
         var configuration = Town.Configuration(path: town, patterns: try patterns())
+        configuration.identities = IdentityRules(try presets())
         configuration.ttl = ttl
         configuration.expiry = onExpiry
         configuration.looksAtCallers = !noAttribution
@@ -153,18 +170,14 @@ package struct MountOptions: ParsableArguments {
 
     /// The same options as arguments of the worker.
     package var arguments: [String] {
-        // 100 years fit into an Int64.
-        let (seconds, attoseconds) = ttl.components
-        let nanoseconds = seconds * 1_000_000_000 + attoseconds / 1_000_000_000
-        var arguments = ["--ttl", "\(nanoseconds)ns", "--on-expiry", onExpiry.rawValue]
+        var arguments = ["--ttl", ttl.spelled, "--on-expiry", onExpiry.rawValue]
         if scope != .town { arguments += ["--scope", scope.rawValue] }
         for glob in signal { arguments += ["--signal", glob] }
+        for preset in preset { arguments += ["--preset", PresetText.compact(preset)] }
         if noAttribution { arguments.append("--no-attribution") }
         if activity != .observe { arguments += ["--activity", activity.rawValue] }
         for name in ignoreCommand { arguments += ["--ignore-command", name] }
-        if minAgentAge != .seconds(30) {
-            arguments += ["--min-agent-age", minAgentAge == .zero ? "0s" : "\(minAgentAge.milliseconds)ms"]
-        }
+        if minAgentAge != .seconds(30) { arguments += ["--min-agent-age", minAgentAge.spelled] }
         if noDefaultSignals { arguments.append("--no-default-signals") }
         if sharedBacking { arguments.append("--shared-backing") }
         if noPassthrough { arguments.append("--no-passthrough") }
@@ -183,9 +196,9 @@ package struct MountOptions: ParsableArguments {
 
     /// Our own options, with `=` where there is a value.
     private static let known = [
-        "ttl=", "scope=", "signal=", "no-default-signals", "on-expiry=", "no-attribution", "activity=",
-        "ignore-command=", "allow-other", "log=", "shared-backing", "no-passthrough", "foreground", "redis=",
-        "redis-file=", "redis-ca=", "redis-prefix=", "town-name=", "share", "runtime-ids=",
+        "ttl=", "scope=", "signal=", "preset=", "no-default-signals", "on-expiry=", "no-attribution", "activity=",
+        "ignore-command=", "min-agent-age=", "allow-other", "log=", "shared-backing", "no-passthrough", "foreground",
+        "redis=", "redis-file=", "redis-ca=", "redis-prefix=", "town-name=", "share", "runtime-ids=",
     ]
 
     /// Converts the words of `-o` to long options: `ttl=90s` to `--ttl 90s`.

@@ -17,6 +17,7 @@ struct Manual: ParsableCommand {
         let top = PulseFS.configuration
         // In columns so wide, the help has one line for each argument: `  --ttl <duration>        How long …`
         let commands = top.subcommands.filter { $0.configuration.shouldDisplay }
+            .flatMap { [$0] + $0.configuration.subcommands }
             .map { (about: $0.configuration, help: PulseFS.helpMessage(for: $0, columns: 10_000)) }
         func usage(_ help: String) -> String { (help.firstMatch(of: /USAGE: (.+)/)?.1).map(String.init) ?? "" }
         var page = Roff()
@@ -31,7 +32,8 @@ struct Manual: ParsableCommand {
         page.paragraphs(top.discussion.replacing(ExitStatus.overview, with: ""))
         page.request("SH", "COMMANDS")
         for (about, help) in commands {
-            page.request("SS", usage(help).split(separator: " ").prefix(2).joined(separator: " "))
+            let words = usage(help).split(separator: " ").prefix { !$0.hasPrefix("<") && !$0.hasPrefix("[") }
+            page.request("SS", words.joined(separator: " "))
             page.paragraphs("\(about.abstract)\n\n\(about.discussion)")
             for argument in help.matches(of: /(?m)^  (-(?!-version)[^< ,]+(?: <[^>]+>)?|<[^>]+>) +(\S.*)$/) {
                 page.entry("\\fB\(Roff.escaped(String(argument.1)))\\fR", String(argument.2))

@@ -29,7 +29,7 @@ struct PulseFS: ParsableCommand {
         subcommands: [
             Mount.self, Unmount.self, Upgrade.self, Status.self, Alive.self, TouchCommand.self, ForgetCommand.self,
             Watch.self,
-            Doctor.self, Manual.self, KeeperCommand.self, WorkerCommand.self,
+            Doctor.self, PresetCommand.self, Manual.self, KeeperCommand.self, WorkerCommand.self,
         ]
     )
 

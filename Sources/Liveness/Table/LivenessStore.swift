@@ -69,6 +69,18 @@ extension Duration {
         self = .nanoseconds(nanoseconds)
     }
 
+    /// The text from which `init(spelled:)` makes this duration, in the largest unit without a remainder: `5h`, `90s`;
+    /// `0s` for zero.
+    package var spelled: String {
+        guard self != .zero else { return "0s" }
+        let (seconds, attoseconds) = components
+        // 100 years fit into an Int64.
+        let nanoseconds = seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+        let units = Self.nanosecondsPerUnit.sorted { $0.value > $1.value }
+        let (unit, size) = units.first { nanoseconds % $0.value == 0 } ?? ("ns", 1)
+        return "\(nanoseconds / size)\(unit)"
+    }
+
     /// Whole milliseconds, rounded down.
     package var milliseconds: Int64 {
         components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
