@@ -9,7 +9,7 @@ extension ParallelEndToEnd {
             let script = lines.joined(separator: "\n")
                 .replacing("~/town", with: town.path).replacing("~/jobs", with: "\(town.scratch.path)/jobs")
                 .replacing(program, with: "\(BuiltProgram.path) ")
-                .replacing("\(BuiltProgram.path) mount", with: "\(BuiltProgram.path) mount --log \(town.log)")
+                .replacing("\(BuiltProgram.path) mount", with: "\(BuiltProgram.path) mount --log \(town.scratch.path)/log")
             let shell = Command(
                 "sh", "-ec", script, in: town.scratch.path,
                 environment: ["PULSEFS_STATE_DIRECTORY": town.scratch.path], limit: .seconds(120))
@@ -26,7 +26,7 @@ extension ParallelEndToEnd {
 
         @Test func commandsOfTheHelpWork() throws {
             try withTown { town in
-                let help = try pulsefsCommand(["--help"]).output()
+                let help = try town.pulsefsCommand(["--help"]).output()
                 let lines = try block(after: "  pulsefs mounts over a town", in: help, indent: "    ")
                 #expect(lines.count == 7, "\(lines)")
                 // The help indents all of its text.
@@ -48,7 +48,7 @@ extension ParallelEndToEnd {
                 let printed = try run(start + first, in: town, program: ".build/release/pulsefs ")
                 #expect(printed.contains("\ngt-nux\n"), "\(printed)")
                 // If a line fails.
-                defer { _ = try? pulsefsCommand(["unmount", "--lazy", "\(town.scratch.path)/jobs"]).run() }
+                defer { _ = try? town.pulsefsCommand(["unmount", "--lazy", "\(town.scratch.path)/jobs"]).run() }
                 let second = try block(after: "`.build/release/pulsefs watch ~/town`", in: readme, indent: "    ")
                 #expect(second.count == 6, "\(second)")
                 #expect(
