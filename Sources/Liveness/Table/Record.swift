@@ -218,8 +218,9 @@ public struct Record: Hashable, Sendable {
 
     /// Merges a touch, which need not be the latest: threads may overtake each other between clock and table.
     ///
-    /// The later stamp wins; of equal ones, the newcomer. A deadline only moves forward, except that a touch after the
-    /// exit starts a new life with its own ttl. A touch from before the exit does not undo it.
+    /// The later stamp wins; of equal ones, the newcomer. A deadline only moves forward, with two exceptions: a touch
+    /// after the exit starts a new life with its own ttl, and a document after one that announced a long silence ends that
+    /// silence. A touch from before the exit does not undo it.
     mutating func merge(_ new: Touch) {
         let isLater = new.stamp >= touch.stamp
         if let writer = new.writer {
@@ -241,6 +242,8 @@ public struct Record: Hashable, Sendable {
         } else if let exit, exit.offset < max(touch.offset, new.offset) {
             self.exit = nil
             deadlineOffset = new.deadlineOffset
+        } else if isLater, endsAnnouncedSilence(new) {
+            deadlineOffset = new.deadlineOffset
         } else {
             deadlineOffset = max(deadlineOffset, new.deadlineOffset)
         }
@@ -251,6 +254,12 @@ public struct Record: Hashable, Sendable {
         let document = touch.document
         touch = new
         touch.document = document
+    }
+
+    /// Whether a touch brings a document, and the last one announced to be silent for longer than the touch lasts.
+    private func endsAnnouncedSilence(_ new: Touch) -> Bool {
+        // Compared first: a document is searched only after such an announcement, or after a longer ttl.
+        new.document != nil && new.deadlineOffset < deadlineOffset && touch.document?.idleUntil != nil
     }
 
     /// - Parameter isLater: Whether it is the last touch.
