@@ -70,6 +70,21 @@ import Testing
         #expect(table.record(of: mayor)?.deadline == start + .seconds(600))
     }
 
+    /// Else an agent that hangs after an announced wait would be alive for the rest of an hour.
+    @Test func nextDocumentEndsAnAnnouncedSilence() {
+        var table = LivenessTable()
+        var announcement = touch(mayor, signal: path, "{}")
+        announcement.announcedTTL = .seconds(3600)
+        table.touch(announcement)
+        // Activity and a late touch say nothing of it.
+        table.touch(touch(mayor, after: .seconds(300), nil))
+        table.touch(touch(mayor, signal: path, after: .seconds(-1)))
+        #expect(table.isAlive(mayor, at: start + .seconds(3599)))
+        table.touch(touch(mayor, signal: path, after: .seconds(600)))
+        #expect(table.record(of: mayor)?.deadline == start + .seconds(690))
+        #expect(table.record(ofSignal: path)?.deadline == start + .seconds(690))
+    }
+
     @Test func touchThatArrivesLateReplacesNothingLater() {
         var table = LivenessTable()
         table.touch(touch(mayor, after: .seconds(10), "later"))

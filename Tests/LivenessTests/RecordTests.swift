@@ -12,7 +12,8 @@ import Testing
         let wall = WallTime(seconds: 1_785_585_600 + seconds)
         var touch = Touch(
             runtime: try RuntimeID("a"), receivedAt: wall, at: start + .seconds(seconds), ttl: .seconds(ttl),
-            document: nil, source: source, writer: try writer.map { try RuntimeID($0) },
+            document: [.written, .renamed, .attributes].contains(source) ? Document() : nil, source: source,
+            writer: try writer.map { try RuntimeID($0) },
             process: Touch.Process(pid: 7, program: origin ?? "here"),
             stamp: HLCTimestamp(wall, by: origin.map { Origin(name: $0, host: $0) }))
         touch.announcedTTL = announced.map { .seconds($0) }
@@ -86,9 +87,11 @@ import Testing
         var silent = record(try touch(at: 0, announced: 2400))
         #expect(state(silent, at: 2399) == .alive)
         #expect(state(silent, at: 2400) == .expired)
-        // Work is no beat.
+        // Work and a command say nothing of it.
         silent.merge(try touch(at: 100, .activity))
+        silent.merge(try touch(at: 101, .command))
         #expect(state(silent, at: 2399) == .alive)
+        #expect(silent.touch.source == .command)
         silent.merge(try touch(at: 200))
         #expect(state(silent, at: 289) == .alive)
         #expect(state(silent, at: 290) == .expired)

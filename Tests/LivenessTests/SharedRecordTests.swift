@@ -29,9 +29,11 @@ import Testing
     @Test func recordSurvivesEncoding() throws {
         for subject in try subjects() {
             for document in documents {
-                let record = SharedRecord(
+                var record = SharedRecord(
                     subject: subject, stamp: stamp,
                     event: .touched(source: .renamed, alive: .milliseconds(89_500), document: document))
+                #expect(SharedRecord(record.encoded(by: origin)) == record)
+                record.process = Touch.Process(pid: 4242, program: "a (b)")
                 #expect(SharedRecord(record.encoded(by: origin)) == record)
                 #expect(SharedRecord(record.encoded(by: origin))?.stamp.origin?.host == "build 1")
             }

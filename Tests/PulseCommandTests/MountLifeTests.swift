@@ -383,7 +383,7 @@ extension EndToEnd {
                 try town.mount()
                 #expect(try town.state(of: nux) == "exited")
                 #expect(try town.state(of: "mayor") == "alive")
-                #expect(try #require(try town.runtime("mayor")).ttlLeftSeconds > 600)
+                #expect(try #require(try town.runtime("mayor")?.ttlLeftSeconds) > 600)
                 #expect(try town.runtimes() == [nux, "mayor"])
                 let doctor = try town.pulsefs("doctor", town.path).output
                 #expect(doctor.contains("2 runtimes known from the mount before"), "\(doctor)")

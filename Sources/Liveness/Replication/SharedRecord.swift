@@ -7,6 +7,7 @@
 ///     event touched
 ///     source written
 ///     alive 89500
+///     process 4242 claude
 ///     document 61
 ///     incarnation 5c0ffee
 ///     origin build1.3f2a9c00
@@ -15,11 +16,11 @@
 ///
 ///     {"last_command":"gt mail send x","timestamp":"…"}
 ///
-/// `alive` is the time to live after the stamp, in milliseconds. `incarnation` is the boot id. The record of an exit has
-/// `exited` with pid and program instead, and `silent`, the milliseconds from the last touch to the exit. A signal
-/// file's record has `signal` with its path instead of `runtime`. Bytes of ids, paths, hosts and programs other than
-/// `[A-Za-z0-9_./-]` are written as `%xx`. Decoders ignore unknown words, and whole records of runtimes whose ids they do
-/// not allow.
+/// `alive` is the time to live after the stamp, in milliseconds. `process` is the pid and the program of the process that
+/// touched, if it is known. `incarnation` is the boot id. The record of an exit has `exited` with pid and program
+/// instead, and `silent`, the milliseconds from the last touch to the exit. A signal file's record has `signal` with its
+/// path instead of `runtime`. Bytes of ids, paths, hosts and programs other than `[A-Za-z0-9_./-]` are written as `%xx`.
+/// Decoders ignore unknown words, and whole records of runtimes whose ids they do not allow.
 public struct SharedRecord: Hashable, Sendable {
     public enum Event: Hashable, Sendable {
         case touched(source: Touch.Source, alive: Duration, document: Document?)
@@ -32,6 +33,8 @@ public struct SharedRecord: Hashable, Sendable {
     /// With its origin.
     public let stamp: HLCTimestamp
     public let event: Event
+    /// Of a touch: the process that made it.
+    public var process: Touch.Process?
     /// Distinguishes two runs of one origin.
     public var bootID = "0"
 
@@ -55,6 +58,7 @@ public struct SharedRecord: Hashable, Sendable {
                     .touched(source: touch.source, alive: record.deadline - touch.at, document: touch.document)
                 }
             self.init(subject: subject, stamp: touch.stamp, event: event)
+            if record.exit == nil { process = touch.process }
         }
     }
 
@@ -88,7 +92,7 @@ public struct SharedRecord: Hashable, Sendable {
         case .touched(let source, let alive, let document):
             let touch = Touch(
                 signal: signal, runtime: runtime, receivedAt: time, at: at, ttl: alive, document: document,
-                source: source, stamp: stamp)
+                source: source, process: process, stamp: stamp)
             return (touch, nil)
         case .exited(let process, let silent, let source, let document):
             let touch = Touch(
@@ -126,6 +130,7 @@ public struct SharedRecord: Hashable, Sendable {
             lines.append("exited \(process.pid) \(Self.escaped(process.program.utf8))")
             content = document
         }
+        if let process { lines.append("process \(process.pid) \(Self.escaped(process.program.utf8))") }
         if let content { lines.append("document \(content.bytes.count)") }
         lines += ["incarnation \(bootID)", "origin \(origin.name)", "host \(Self.escaped(origin.host.utf8))"]
         lines += ["stamp \(stamp.time.rfc3339)", "", ""]
@@ -152,6 +157,7 @@ public struct SharedRecord: Hashable, Sendable {
         self.subject = subject
         self.event = event
         self.bootID = bootID
+        process = words["process"].flatMap(Self.process)
         stamp = HLCTimestamp(time, by: Origin(name: name, host: Self.printable(host)))
     }
 

@@ -225,7 +225,7 @@ public struct Record: Hashable, Sendable {
     /// Merges a touch, which need not be the latest: threads may overtake each other between clock and table.
     ///
     /// The later stamp wins; of equal ones, the newcomer. A deadline only moves forward, except that a touch after the
-    /// exit starts a new life with its own ttl, and that a beat ends an announced silence. A touch from before the exit
+    /// exit starts a new life with its own ttl, and that a later document ends an announced silence. A touch from before the exit
     /// does not undo it.
     mutating func merge(_ new: Touch) {
         let isLater = new.stamp >= touch.stamp
@@ -249,7 +249,7 @@ public struct Record: Hashable, Sendable {
             isNewLife = true
         }
         plainDeadlineOffset = isNewLife ? new.deadlineOffset : max(plainDeadlineOffset, new.deadlineOffset)
-        if isNewLife || isLater && !new.source.isWork {
+        if isNewLife || isLater && new.document != nil {
             deadlineOffset = max(plainDeadlineOffset, new.announcedOffset)
         } else {
             deadlineOffset = max(deadlineOffset, plainDeadlineOffset)

@@ -275,8 +275,8 @@ final class ProcessWatch: Sendable {
             let now = clock()
             let root = rootState(of: runtime)
             let isBackground = isBackground(caller, root)
-            // An agent that is stopped does not live on in its dev server.
-            if isBackground, root?.isStopped == true { return }
+            // An agent that is stopped does not live on in its dev server, nor in what that starts.
+            if let root, root.isStopped, root.pid != caller.process.pid { return }
             if work.beginTouch(runtime, isBackground: isBackground, at: now.instant) {
                 counters.countTouch(isBackground ? .background : .activity)
                 liveness.touch(

@@ -43,6 +43,7 @@ struct RuntimeView: Decodable {
     struct Evidence: Decodable {
         let source: String
         let by: String?
+        let writtenBy: String?
         let signal: String?
         let receivedAt: String
         let pid: pid_t?
@@ -51,12 +52,40 @@ struct RuntimeView: Decodable {
         /// `receivedAt`, in seconds since 1970.
         var received: Double { get throws { try HeartbeatReading.seconds(receivedAt) } }
     }
+    struct Moment: Decodable {
+        let at: String
+        let ageSeconds: Double
+    }
+    struct Clocks: Decodable {
+        let beat: Moment?
+        let work: Moment?
+        let backgroundWork: Moment?
+        let cpuSeconds: Double?
+    }
+    struct OnBehalf: Decodable {
+        let writtenBy: String
+        let ageSeconds: Double
+        let pid: pid_t?
+        let program: String?
+    }
+    struct Rival: Decodable {
+        let host: String
+        let pid: pid_t?
+        let program: String?
+    }
     let state: String
     let evidence: Evidence
-    let ageSeconds: Double
-    let ttlLeftSeconds: Double
+    let clocks: Clocks
+    let onBehalf: OnBehalf?
+    let contestedBy: Rival?
+    /// Nil for a runtime that gave no sign of life and has no process.
+    let ageSeconds: Double?
+    /// Nil for a runtime that lives as long as its process.
+    let ttlLeftSeconds: Double?
     let exitedAt: String?
     let rootPid: pid_t?
+    let rootStopped: Bool?
+    let expectedIdleUntil: String?
     let lastCommand: String?
     let reportedState: String?
     let document: String?

@@ -150,7 +150,7 @@ struct MountedTown: Sendable {
         return try Status(Client.read("\(path)/.pulse/status.json"))
     }
 
-    /// The value of a metric without labels in `.pulse/metrics`.
+    /// The value of a metric, named with its labels, in `.pulse/metrics`.
     func metric(_ name: String) throws -> Int {
         let lines = try Client.read("\(path)/.pulse/metrics").split(separator: "\n")
         let line = try #require(lines.first { $0.hasPrefix("\(name) ") }, "\(name) is missing")
