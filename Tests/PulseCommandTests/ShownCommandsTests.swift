@@ -6,10 +6,13 @@ extension ParallelEndToEnd {
     @Suite struct ShownCommandsTests {
         /// Runs lines of a shell, with other paths; a line that fails ends it.
         private func run(_ lines: [Substring], in town: MountedTown, program: String) throws -> String {
-            let script = lines.joined(separator: "\n")
+            let pulsefs = BuiltProgram.path
+            // What doctor finds depends on the machine.
+            let script = lines.map { $0.contains(" doctor ") ? "{ \($0)\n} || [ $? = 1 ]" : "\($0)" }
+                .joined(separator: "\n")
                 .replacing("~/town", with: town.path).replacing("~/jobs", with: "\(town.scratch.path)/jobs")
-                .replacing(program, with: "\(BuiltProgram.path) ")
-                .replacing("\(BuiltProgram.path) mount", with: "\(BuiltProgram.path) mount --log \(town.scratch.path)/log")
+                .replacing(program, with: "\(pulsefs) ")
+                .replacing("\(pulsefs) mount", with: "\(pulsefs) mount --log \(town.scratch.path)/log")
             let shell = Command(
                 "sh", "-ec", script, in: town.scratch.path,
                 environment: ["PULSEFS_STATE_DIRECTORY": town.scratch.path], limit: .seconds(120))
@@ -27,9 +30,8 @@ extension ParallelEndToEnd {
         @Test func commandsOfTheHelpWork() throws {
             try withTown { town in
                 let help = try town.pulsefsCommand(["--help"]).output()
-                let lines = try block(after: "  pulsefs mounts over a town", in: help, indent: "    ")
+                let lines = try block(after: "pulsefs mounts over a town", in: help, indent: "  ")
                 #expect(lines.count == 7, "\(lines)")
-                // The help indents all of its text.
                 let printed = try run(lines, in: town, program: "pulsefs ")
                 #expect(printed.contains(#"{"state":"working","timestamp":""#), "\(printed)")
                 #expect(printed.contains("alive    gt-nux"), "\(printed)")

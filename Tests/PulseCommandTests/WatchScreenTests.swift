@@ -76,8 +76,8 @@ import Testing
         town.rows[0].runtime.clocks = clocks
         #expect(
             Self.screen(town, 130, 5).split(separator: "\n").suffix(2).joined(separator: "\n") == """
-                STATE    RUNTIME                                     AGE    LEFT  SAYS     LAST COMMAND   EVIDENCE              BEAT    WORK  BACKGR     CPU
-                alive    mayor                                        0s   1m29s  working  gt mail check  written, by GT_ROLE  1m15s       -      2s      0s
+                STATE    RUNTIME     AGE    LEFT  SAYS     LAST COMMAND   EVIDENCE               BEAT    WORK  BACKGR     CPU
+                alive    mayor        0s   1m29s  working  gt mail check  written, by GT_ROLE   1m15s       -      2s      0s
                 """)
     }
 

@@ -92,7 +92,7 @@ import Testing
         }
     }
 
-    /// `: > FILE`
+    /// The shell's `: > FILE` writes nothing.
     @Test func truncationAloneIsATouchAtRelease() throws {
         try withTown { town in
             try town.write(document("gt", at: town.now), to: keepalive)

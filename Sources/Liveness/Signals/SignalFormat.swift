@@ -19,7 +19,9 @@ public struct SignalFormat: Hashable, Sendable {
     /// A valid content, and what it tells of its writer.
     public struct Judgement: Hashable, Sendable {
         public let document: Document
-        /// Whether the tool wrote it. Otherwise it is the previous content, maybe with another timestamp.
+        /// Whether the tool wrote it.
+        ///
+        /// Otherwise it is the previous content, maybe with another timestamp.
         public var isWritten = true
         /// Whether its timestamp was in the future, and the time of receipt counts instead.
         public var isFromFuture = false

@@ -41,7 +41,7 @@ struct TownEvent: Decodable {
         let gap = seconds.map { "after \($0) s without service" }
         let other = [otherProgram, otherPid.map { "\($0)" }, otherHost.map { "on \($0)" }].compactMap { $0 }
         let details = [
-            runtime ?? "", onBehalfOf.map { "on behalf of \($0)" } ?? "", evidence.words(on: ""), 
+            runtime ?? "", onBehalfOf.map { "on behalf of \($0)" } ?? "", evidence.words(on: ""),
             other.isEmpty ? "" : "and " + other.joined(separator: " "), reason ?? "", gap ?? "", missed ?? "",
         ].filter { !$0.isEmpty }
         var line = TerminalText.printable((words + details).joined(separator: "  "))[...]

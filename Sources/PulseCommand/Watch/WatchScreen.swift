@@ -103,8 +103,10 @@ struct WatchScreen: Sendable {
     }
 
     private func heading(_ width: Int) -> Line {
-        let counts = ["alive", "expired", "exited", "never"].map { state in (state, rows.count { $0.runtime.state == state }) }
-            .filter { $0 == "alive" || $1 > 0 }
+        let counts = ["alive", "expired", "exited", "never"].map { state in
+            (state, rows.count { $0.runtime.state == state })
+        }
+        .filter { $0 == "alive" || $1 > 0 }
         let tally = TerminalText.cut(counts.map { "\($1) \($0)" }.joined(separator: ", "), to: width)
         let room = width - TerminalText.width(tally) - 2
         guard room > 0 else { return [Span(text: tally, style: .bold)] }
