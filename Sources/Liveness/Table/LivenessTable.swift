@@ -96,8 +96,10 @@ public struct LivenessTable: Sendable {
             touch.stamp = touch.stamp.later(than: tombstone.stamp)
         }
         if let path { merge(touch, path, at: signal) }
-        let isAlive = touch.runtime.map { merge(touch, $0, at: runtime, now: touch.offset) } ?? false
-        if (path != nil && signal == nil) || (touch.runtime != nil && runtime == nil) { sweepSome(at: touch.offset) }
+        let isAlive = touch.runtime.map { merge(touch, $0, at: runtime, now: touch.receiptOffset) } ?? false
+        if (path != nil && signal == nil) || (touch.runtime != nil && runtime == nil) {
+            sweepSome(at: touch.receiptOffset)
+        }
         return isAlive
     }
 
@@ -176,7 +178,7 @@ public struct LivenessTable: Sendable {
     public mutating func exit(_ id: RuntimeID, _ exit: Record.Exit, stamp: HLCTimestamp) -> Record? {
         guard let index = runtimes.index(of: id) else { return nil }
         let record = runtimes[index].record
-        guard record.touch.offset <= exit.offset, record.exit == nil,
+        guard record.touch.receiptOffset <= exit.offset, record.exit == nil,
             record.stamp.origin == nil || record.stamp.origin == stamp.origin
         else { return nil }
         runtimes[index].record.end(by: exit, stamp: stamp.later(than: record.stamp))
@@ -445,10 +447,7 @@ public struct LivenessTable: Sendable {
 extension LivenessTable.Runtime {
     /// The deadline to schedule the runtime for, unless an earlier one is scheduled already.
     fileprivate mutating func schedule(at now: Duration) -> Duration? {
-        guard record.isAlive(at: now) else {
-            scheduled = nil
-            return nil
-        }
+        guard record.isAlive(at: now) else { return nil }
         let deadline = record.deadlineOffset
         if let scheduled, scheduled <= deadline { return nil }
         scheduled = deadline

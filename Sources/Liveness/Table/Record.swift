@@ -22,7 +22,7 @@ public struct Record: Hashable, Sendable {
             self.offset = offset
         }
 
-        init(of touch: Touch) { self.init(touch.receivedAt, offset: touch.offset) }
+        init(of touch: Touch) { self.init(touch.receivedAt + (.zero - touch.lateness), offset: touch.offset) }
 
         func moved(by shift: Duration) -> Moment { Moment(wall, offset: offset + shift) }
     }
@@ -244,7 +244,7 @@ public struct Record: Hashable, Sendable {
             return
         }
         var isNewLife = touch.writer != nil
-        if let exit, exit.offset < max(touch.offset, new.offset) {
+        if let exit, exit.offset < max(touch.receiptOffset, new.receiptOffset) {
             self.exit = nil
             isNewLife = true
         }
