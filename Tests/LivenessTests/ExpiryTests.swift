@@ -44,6 +44,52 @@ import Testing
         #expect(table.nextExpiration == nil)
     }
 
+    /// 5,000 runtimes with ttls from 1 s to 8 h: none before its deadline, and each as soon as it has come.
+    @Test func eachOfManyRuntimesExpiresAtItsOwnDeadline() throws {
+        var random = SplitMix64(state: 7)
+        var table = LivenessTable()
+        var deadlines: [String: Duration] = [:]
+        for number in 0..<5_000 {
+            let delay = Duration.milliseconds(Int.random(in: 0..<60_000, using: &random))
+            let ttl = Duration.milliseconds(Int.random(in: 1_000...28_800_000, using: &random))
+            try touch("r\(number)", &table, after: delay, ttl: ttl)
+            deadlines["r\(number)"] = delay + ttl
+        }
+        for (id, deadline) in deadlines.sorted(by: { ($0.value, $0.key) < ($1.value, $1.key) }) {
+            #expect(table.nextExpiration == start + deadline)
+            #expect(!expired(&table, after: deadline - .nanoseconds(1)).contains(id))
+            let now = expired(&table, after: deadline, limit: 1)
+            #expect(now == [id])
+        }
+        #expect(table.nextExpiration == nil)
+    }
+
+    /// Before, it was reported as an expiry that came late by its age.
+    @Test(arguments: [true, false]) func touchThatIsExpiredWhenItComesDoesNotExpire(isKnown: Bool) throws {
+        var table = LivenessTable()
+        if isKnown { try touch("r", &table, ttl: .seconds(1)) }
+        var late = Touch(
+            runtime: try RuntimeID("r"), receivedAt: WallTime(seconds: 0) + .seconds(10), at: start + .seconds(10),
+            ttl: .seconds(90), document: nil, source: .attributes)
+        late.moveBack(by: .seconds(600))
+        table.touch(late)
+        #expect(table.record(of: .runtime(try RuntimeID("r")))?.isAlive(at: start + .seconds(10)) == false)
+        // Its last life has expired, if it had one, and that is not lost.
+        let found = expired(&table, after: .seconds(10))
+        #expect(found == (isKnown ? ["r"] : []))
+        #expect(table.nextExpiration == nil)
+    }
+
+    @Test func lateTouchLivesForTheRestOfItsTTL() throws {
+        var table = LivenessTable()
+        var late = Touch(
+            runtime: try RuntimeID("r"), receivedAt: WallTime(seconds: 0), at: start, ttl: .seconds(90), document: nil,
+            source: .written)
+        late.moveBack(by: .seconds(60))
+        table.touch(late)
+        #expect(table.nextExpiration == start + .seconds(30))
+    }
+
     @Test func forgottenRuntimesDoNotFillTheSchedule() throws {
         var table = LivenessTable()
         for number in 0..<20_000 {

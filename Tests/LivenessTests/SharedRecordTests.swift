@@ -37,6 +37,20 @@ import Testing
         }
     }
 
+    /// Before, another host took the touch for one of its receipt.
+    @Test(arguments: [(60, 30), (600, 0)]) func lateTouchIsAsOldForOtherHosts(_ lateness: Int, _ rest: Int) throws {
+        let clock = FakeClock(wall: stamp.time)
+        var touch = Touch(at: clock, runtime: try RuntimeID("r"))
+        touch.stamp = stamp
+        touch.moveBack(by: .seconds(lateness))
+        let sent = SharedRecord(.touched(.runtime(try RuntimeID("r")), Record(touch)))
+        let record = try #require(SharedRecord(sent.encoded(by: origin)))
+        let received = try #require(record.touch(shared: stamp.time, wall: clock.wallTime, instant: clock.now)).touch
+        #expect(received.at == touch.at && received.receivedAt == touch.receivedAt)
+        #expect(received.lateness == touch.lateness)
+        #expect(received.deadline == clock.now + .seconds(rest))
+    }
+
     /// Later touches would need even later stamps.
     @Test func stampFarAheadOfTheSharedClockIsNotPlausible() throws {
         let subject = try subjects()[0]

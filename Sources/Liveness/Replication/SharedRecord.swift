@@ -15,7 +15,8 @@
 ///
 ///     {"last_command":"gt mail send x","timestamp":"…"}
 ///
-/// `alive` is the time to live after the stamp, in milliseconds. `incarnation` is the boot id. The record of an exit has
+/// `alive` is the time to live after the stamp, in milliseconds. `late` is how long before the stamp the runtime was
+/// alive, by the file's own time, in milliseconds; without it, at the stamp. `incarnation` is the boot id. The record of an exit has
 /// `exited` with pid and program instead, and `silent`, the milliseconds from the last touch to the exit. A signal
 /// file's record has `signal` with its path instead of `runtime`. Bytes of paths, hosts and programs other than
 /// `[A-Za-z0-9_./-]` are written as `%XX`. Decoders ignore unknown words.
@@ -31,6 +32,8 @@ public struct SharedRecord: Hashable, Sendable {
     /// With its origin.
     public let stamp: HLCTimestamp
     public let event: Event
+    /// Of a touch: how long before the stamp the runtime was alive.
+    public var lateness: Duration = .zero
     /// Distinguishes two runs of one origin.
     public var bootID = "0"
 
@@ -51,9 +54,12 @@ public struct SharedRecord: Hashable, Sendable {
                         exit.process, silent: max(.zero, exit.at - touch.at), source: touch.source,
                         document: touch.document)
                 } else {
-                    .touched(source: touch.source, alive: record.deadline - touch.at, document: touch.document)
+                    .touched(
+                        source: touch.source, alive: record.deadline - touch.at - touch.lateness,
+                        document: touch.document)
                 }
             self.init(subject: subject, stamp: touch.stamp, event: event)
+            if record.exit == nil { lateness = touch.lateness }
         }
     }
 
@@ -85,9 +91,10 @@ public struct SharedRecord: Hashable, Sendable {
         switch event {
         case .forgotten: return nil
         case .touched(let source, let alive, let document):
-            let touch = Touch(
-                signal: signal, runtime: runtime, receivedAt: time, at: at, ttl: alive, document: document,
+            var touch = Touch(
+                signal: signal, runtime: runtime, receivedAt: time, at: at, ttl: alive + lateness, document: document,
                 source: source, stamp: stamp)
+            touch.moveBack(by: lateness)
             return (touch, nil)
         case .exited(let process, let silent, let source, let document):
             let touch = Touch(
@@ -125,6 +132,7 @@ public struct SharedRecord: Hashable, Sendable {
             lines.append("exited \(process.pid) \(Self.escaped(process.program.utf8))")
             content = document
         }
+        if lateness > .zero { lines.append("late \(lateness.milliseconds)") }
         if let content { lines.append("document \(content.bytes.count)") }
         lines += ["incarnation \(bootID)", "origin \(origin.name)", "host \(Self.escaped(origin.host.utf8))"]
         lines += ["stamp \(stamp.time.rfc3339)", "", ""]
@@ -151,6 +159,10 @@ public struct SharedRecord: Hashable, Sendable {
         self.subject = subject
         self.event = event
         self.bootID = bootID
+        if let late = words["late"] {
+            guard let lateness = Self.duration(late) else { return nil }
+            self.lateness = lateness
+        }
         stamp = HLCTimestamp(time, by: Origin(name: name, host: Self.printable(host)))
     }
 
@@ -167,10 +179,7 @@ public struct SharedRecord: Hashable, Sendable {
             guard Int(size) == content.count, content.count <= Document.maximumSize else { return nil }
             document = Document(Array(content))
         }
-        func duration(_ word: String) -> Duration? {
-            guard let count = words[word].flatMap(Int64.init), count >= 0 else { return nil }
-            return .milliseconds(count) <= Duration.maximumTTL ? .milliseconds(count) : nil
-        }
+        func duration(_ word: String) -> Duration? { words[word].flatMap(Self.duration) }
         guard let source = words["source"].flatMap(Touch.Source.init) else { return nil }
         switch words["event"] {
         case "touched":
@@ -180,6 +189,11 @@ public struct SharedRecord: Hashable, Sendable {
             return .exited(process, silent: silent, source: source, document: document)
         default: return nil
         }
+    }
+
+    private static func duration(_ text: String) -> Duration? {
+        guard let count = Int64(text), count >= 0, count <= Duration.maximumTTL.milliseconds else { return nil }
+        return .milliseconds(count)
     }
 
     private static func process(_ text: String) -> Touch.Process? {

@@ -96,8 +96,10 @@ public struct LivenessTable: Sendable {
             touch.stamp = touch.stamp.later(than: tombstone.stamp)
         }
         if let path { merge(touch, path, at: signal) }
-        let isAlive = touch.runtime.map { merge(touch, $0, at: runtime, now: touch.offset) } ?? false
-        if (path != nil && signal == nil) || (touch.runtime != nil && runtime == nil) { sweepSome(at: touch.offset) }
+        let isAlive = touch.runtime.map { merge(touch, $0, at: runtime, now: touch.receiptOffset) } ?? false
+        if (path != nil && signal == nil) || (touch.runtime != nil && runtime == nil) {
+            sweepSome(at: touch.receiptOffset)
+        }
         return isAlive
     }
 
@@ -441,10 +443,7 @@ public struct LivenessTable: Sendable {
 extension LivenessTable.Runtime {
     /// The deadline to schedule the runtime for, unless an earlier one is scheduled already.
     fileprivate mutating func schedule(at now: Duration) -> Duration? {
-        guard record.isAlive(at: now) else {
-            scheduled = nil
-            return nil
-        }
+        guard record.isAlive(at: now) else { return nil }
         let deadline = record.deadlineOffset
         if let scheduled, scheduled <= deadline { return nil }
         scheduled = deadline

@@ -56,7 +56,7 @@ public struct Touch: Hashable, Sendable {
     /// The runtime whose process touched for another one; nil for a runtime's own sign of life.
     public var writer: RuntimeID?
     public var process: Process?
-    /// When it was received, for the deadline.
+    /// When the runtime was alive, for the deadline: when the touch was received, or earlier by `lateness`.
     ///
     /// `ContinuousClock` reads CLOCK_BOOTTIME on Linux (`swift_get_time` in the Swift runtime's
     /// `Concurrency/Clock.cpp`): it counts through suspend, ignores changes of the wall clock, and restarts at boot.
@@ -65,6 +65,8 @@ public struct Touch: Hashable, Sendable {
         set { offset = newValue.offset }
     }
     package private(set) var offset: Duration
+    /// How long before the receipt that was, by the file's own time.
+    package private(set) var lateness: Duration = .zero
     /// How long it proves life; a lower bound.
     public var ttl: Duration
     /// Orders it among all touches of the record; without an origin if it was received here.
@@ -94,6 +96,15 @@ public struct Touch: Hashable, Sendable {
         self.request = request
         self.stamp = stamp ?? HLCTimestamp(receivedAt)
     }
+
+    /// Dates the touch earlier than its receipt.
+    package mutating func moveBack(by lateness: Duration) {
+        offset -= lateness
+        self.lateness += lateness
+    }
+
+    /// When it was received.
+    var receiptOffset: Duration { offset + lateness }
 
     public var deadline: ContinuousClock.Instant { ContinuousClock.Instant(offset: deadlineOffset) }
     var deadlineOffset: Duration { offset + ttl }

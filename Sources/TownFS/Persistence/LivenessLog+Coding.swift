@@ -69,6 +69,7 @@ extension EntryBuffer {
     private mutating func put(_ touch: Touch) {
         put(touch.receivedAt)
         put(touch.offset)
+        put(touch.lateness)
         put(touch.ttl)
         put(touch.stamp)
         put(touch.request)
@@ -310,7 +311,8 @@ struct LivenessDecoder {
 
     private mutating func touch(_ reader: inout ByteReader) throws(ByteReader.Malformed) -> Touch {
         let time = try reader.wallTime()
-        let at = ContinuousClock.Instant(offset: try reader.duration())
+        let offset = try reader.duration()
+        let lateness = try reader.duration()
         let ttl = try reader.duration()
         let stamp = try stamp(&reader)
         let request = try reader.number(UInt64.self)
@@ -320,9 +322,12 @@ struct LivenessDecoder {
         let process = try process(&reader)
         let signal = try reader.sized().map { Array($0) }
         let runtime = try reader.sized().map { RuntimeID(validated: $0) }
-        return Touch(
-            signal: signal, runtime: runtime, receivedAt: time, at: at, ttl: ttl, document: nil, source: source,
-            evidence: evidence, writer: writer, process: process, stamp: stamp, request: request)
+        var touch = Touch(
+            signal: signal, runtime: runtime, receivedAt: time, at: ContinuousClock.Instant(offset: offset + lateness),
+            ttl: ttl, document: nil, source: source, evidence: evidence, writer: writer, process: process,
+            stamp: stamp, request: request)
+        touch.moveBack(by: lateness)
+        return touch
     }
 
     mutating func event(_ value: UnsafeRawBufferPointer) -> (number: UInt64, event: LivenessEvent)? {
