@@ -104,7 +104,7 @@ extension SignalFile {
                 if try name.status(in: parent)?.isRegularFile == true { try name.unlink(in: parent) }
             }
             town.liveness.forget(signal: path)
-            if let owner = town.callers.owner(of: path) { town.liveness.forget(owner) }
+            if let owner { town.liveness.forget(owner) }
         } catch .noSuchFileOrDirectory {
         } catch {
             town.log.error("cannot remove \(String(printable: path)): \(error)")

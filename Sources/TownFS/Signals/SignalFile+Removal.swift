@@ -23,7 +23,7 @@ extension SignalFile {
             throw error
         }
         town.liveness.forget(signal: path)
-        if let owner = town.callers.owner(of: path) { town.liveness.forget(owner) }
+        if let owner { town.liveness.forget(owner) }
         endRemoval()
     }
 
