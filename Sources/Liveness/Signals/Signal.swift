@@ -5,7 +5,9 @@
 ///     state/{id}/heartbeat.json;kind=json;ttl=5h;timestamp=last_heartbeat
 ///     run/{id}.pid;kind=raw;ttl=2m;exclude=*.old.pid
 public struct Signal: Hashable, Sendable {
-    /// Of paths relative to the town, as `SignalPatterns` explains. `{id}` in it stands for the runtime's id.
+    /// Of paths relative to the town, as `SignalPatterns` explains.
+    ///
+    /// `{id}` in it stands for the runtime's id.
     public var pattern: String
     public var kind: SignalKind
     /// How long a touch proves life; nil is the town's.

@@ -19,7 +19,9 @@ public struct SignalFormat: Hashable, Sendable {
     /// A valid content, and what it tells of its writer.
     public struct Judgement: Hashable, Sendable {
         public let document: Document
-        /// Whether the tool wrote it. Otherwise it is the previous content, maybe with another timestamp.
+        /// Whether the tool wrote it.
+        ///
+        /// Otherwise it is the previous content, maybe with another timestamp.
         public var isWritten = true
         /// Whether its timestamp was in the future, and the time of receipt counts instead.
         public var isFromFuture = false
@@ -58,9 +60,10 @@ public struct SignalFormat: Hashable, Sendable {
     /// - Parameters:
     ///   - now: When the bytes were received.
     ///   - previous: The current content, which an empty write of a `document` or `json` refreshes.
+    ///   - modified: The modification time, which dates a file of kind `mtime`; nil for now.
     /// - Throws: If the bytes are not valid for the kind, or too many. The previous content stays.
     public func judge(
-        _ bytes: [UInt8], receivedAt now: WallTime, previous: Document?
+        _ bytes: [UInt8], receivedAt now: WallTime, previous: Document?, modified: WallTime? = nil
     ) throws(Document.Rejection) -> Judgement {
         switch kind {
         case .document:
@@ -80,7 +83,7 @@ public struct SignalFormat: Hashable, Sendable {
             return try judgeJSON(bytes, receivedAt: now)
         case .raw, .mtime:
             guard bytes.count <= Document.maximumSize else { throw .tooLarge }
-            return Judgement(document: Document(bytes), aliveAt: now)
+            return Judgement(document: Document(bytes), aliveAt: aliveAt(modified, receivedAt: now))
         }
     }
 
@@ -105,8 +108,13 @@ public struct SignalFormat: Hashable, Sendable {
             }
         var judgement = Judgement(document: document, aliveAt: now)
         judgement.isWritten = false
-        if kind == .mtime, let modified { judgement.aliveAt = min(modified, now) }
+        judgement.aliveAt = aliveAt(modified, receivedAt: now)
         return judgement
+    }
+
+    /// When the writer of a file with this modification time was alive.
+    private func aliveAt(_ modified: WallTime?, receivedAt now: WallTime) -> WallTime {
+        kind == .mtime ? min(modified ?? now, now) : now
     }
 
     private func judgeJSON(_ bytes: [UInt8], receivedAt now: WallTime) throws(Document.Rejection) -> Judgement {

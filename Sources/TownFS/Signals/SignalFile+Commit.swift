@@ -12,6 +12,7 @@ extension SignalFile {
     /// Commits bytes as the file's new document, which is a touch.
     ///
     /// - Parameters:
+    ///   - modified: The modification time of a file of kind `mtime`; nil for now.
     ///   - attributedCaller: The process that wrote them; nil if unknown.
     ///   - replacement: Mode and owner of a file that was renamed over this one.
     ///   - successor: A new file that takes the name; this one is unlinked then.
@@ -20,34 +21,38 @@ extension SignalFile {
     /// - Throws: EINVAL if they are no document, EFBIG if they are too many. The last document stays.
     @discardableResult
     func commit(
-        _ bytes: [UInt8], source: Touch.Source, by request: Request, as attributedCaller: AttributedCaller?,
-        in parent: ParentDirectory, replacement: Ownership? = nil, successor: SignalFile? = nil,
-        saving save: (inout EntryBuffer) -> Void = { _ in }
+        _ bytes: [UInt8], modified: WallTime? = nil, source: Touch.Source, by request: Request,
+        as attributedCaller: AttributedCaller?, in parent: ParentDirectory, replacement: Ownership? = nil,
+        successor: SignalFile? = nil, saving save: (inout EntryBuffer) -> Void = { _ in }
     ) throws(Errno) -> Bool {
         // Looked at before the lock, as that reads `/proc`.
         let process = format.process(in: bytes).map { town.processes.examine($0, writtenBy: request) }
         return try change(
-            source, by: request, as: attributedCaller, in: parent, naming: process, replacement: replacement,
-            successor: successor, saving: save
+            source, by: request, as: attributedCaller, in: parent, naming: process, modified: modified,
+            replacement: replacement, successor: successor, saving: save
         ) { (previous, now) throws(Document.Rejection) in
-            try format.judge(bytes, receivedAt: now, previous: previous)
+            try format.judge(bytes, receivedAt: now, previous: previous, modified: modified)
         }
     }
 
     /// Commits a change of the file's times, which is a touch: of a document, only the timestamp changes.
     ///
-    /// Does nothing for a file that is being created and was written to: its close is a touch.
+    /// Does nothing for a file that is being created and was written to, or that the caller has written to and not closed:
+    /// the close is the touch.
     ///
     /// - Parameter modified: The new time; nil for now.
     func touch(modified: WallTime?, by request: Request, in parent: ParentDirectory) throws(Errno) {
         let handles = state.withLock { $0.handles }
-        if isBeingCreated, handles.contains(where: \.hasBeenWritten) { return }
+        let own = handles.filter { $0.thread == request.thread }
+        // No short cut: each has its time set.
+        let isWriting = own.map { $0.setModified(modified) }.contains(true)
+        if isWriting || isBeingCreated && handles.contains(where: \.hasBeenWritten) { return }
         try change(.attributes, by: request, as: attributedCaller(request.thread), in: parent, modified: modified) {
             (previous, now) throws(Document.Rejection) in
             try format.refreshed(previous, at: now, modified: modified)
         }
         // touch(1) sets the times of the file that it has created and not written to.
-        for handle in handles where handle.thread == request.thread { handle.supersede() }
+        for handle in own { handle.supersede() }
     }
 
     /// - Parameters:
@@ -86,9 +91,10 @@ extension SignalFile {
                 let attribution = attributed.consulting(judgement.runtime)
                 var touch = Touch(
                     signal: path, runtime: attribution.runtime, receivedAt: now.wall,
-                    at: now.instant - (now.wall - judgement.aliveAt), ttl: judgement.ttl(ttl, receivedAt: now.wall),
+                    at: now.instant, ttl: judgement.ttl(ttl, receivedAt: now.wall),
                     document: document, source: source, evidence: attribution.evidence, writer: attribution.writer,
                     process: attributedCaller?.caller.process, request: request.unique)
+                touch.moveBack(by: now.wall - judgement.aliveAt)
                 if case .running = process { touch.isHeld = true }
                 let content = Content(
                     document: document, modified: format.kind == .mtime ? modified ?? now.wall : now.wall,
@@ -217,9 +223,10 @@ extension SignalFile {
             var received = touch
             received.document = document
             received.document?.source = source(&state, ownership)
+            let age = format.kind == .mtime ? received.lateness : .zero
             let content = Content(
-                document: document, modified: received.receivedAt, changed: changed, ownership: ownership,
-                deadline: received.deadline, backingTime: backingTime)
+                document: document, modified: received.receivedAt + (.zero - age), changed: changed,
+                ownership: ownership, deadline: received.deadline, backingTime: backingTime)
             let isNews = town.liveness.receive(received) { town.livenessLog.save(event(of: content), at: path) }
             return isNews ? content : nil
         }

@@ -1,5 +1,6 @@
 import Fuse
 import Glibc
+import Linux
 import Synchronization
 import SystemPackage
 
@@ -36,11 +37,21 @@ extension SignalFile {
 
     /// Commits what the caller has truncated and closed: the kernel sends RELEASE later than the caller's next request.
     ///
+    /// Not what the caller still has open: a shell closes a duplicate, and the C library asks for the status of standard
+    /// output before it writes.
+    ///
     /// - Returns: The handles that are open.
     @discardableResult
     func commitFlushed(by request: Request) -> [SignalOpenFile] {
         let handles = state.withLock { $0.handles }
-        for handle in handles where handle.thread == request.thread { handle.commitFlushed() }
+        // Callers of other pid namespaces have no number, and cannot be looked at.
+        guard request.thread != 0 else { return handles }
+        let flushed = handles.filter { $0.thread == request.thread && $0.isFlushed }
+        // If its descriptors cannot be read, RELEASE commits.
+        guard !flushed.isEmpty, ProcessFiles(number: request.thread).hasOpen(name.bytes) == false else {
+            return handles
+        }
+        for handle in flushed { handle.commitFlushed() }
         return handles
     }
 
@@ -101,6 +112,26 @@ extension SignalFile {
         guard let process = ProcessFiles(number: request.thread).process() else { return false }
         if others.contains(where: { $0.process == process }) { return true }
         return Ancestors(of: process).contains { ancestor in others.contains { $0.process == ancestor } }
+    }
+}
+
+extension ProcessFiles {
+    /// Whether the process has a file of this name open, in any directory; nil if its descriptors cannot be read.
+    ///
+    /// Calls no file system.
+    fileprivate func hasOpen(_ name: [UInt8]) -> Bool? {
+        guard let directory = opendir("/proc/\(number)/fd") else { return nil }
+        let end = [UInt8(ascii: "/")] + name
+        // Another file was renamed over it since.
+        let replacedEnd = end + " (deleted)".utf8
+        var room = [CChar](repeating: 0, count: Int(PATH_MAX))
+        return directoryEntries(closing: directory).contains { entry in
+            let count = readlink("/proc/\(number)/fd/\(entry.name)", &room, room.count)
+            let target = room.prefix(max(0, count))
+            return [end, replacedEnd].contains { end in
+                target.suffix(end.count).elementsEqual(end) { UInt8(bitPattern: $0) == $1 }
+            }
+        }
     }
 }
 

@@ -43,6 +43,8 @@ extension SignalOpenFile {
         entries.put(UInt64(draft.revision))
         entries.put(draft.isWritten ? 1 : 0 as UInt8)
         entries.put(draft.isTooLarge ? 1 : 0 as UInt8)
+        entries.put(draft.modified == nil ? 0 : 1 as UInt8)
+        entries.put(draft.modified ?? .goZero)
         entries.put(draft.bytes)
         entries.end()
     }
@@ -134,8 +136,11 @@ extension SignalOpenFile {
             let revision = Int(try reader.number(UInt64.self))
             let isWritten = try reader.number(UInt8.self) == 1
             let isTooLarge = try reader.number(UInt8.self) == 1
+            let hasTime = try reader.number(UInt8.self) == 1
+            let modified = try reader.wallTime()
             return Draft(
-                bytes: Array(reader.rest), isWritten: isWritten, isTooLarge: isTooLarge, revision: revision)
+                bytes: Array(reader.rest), modified: hasTime ? modified : nil, isWritten: isWritten,
+                isTooLarge: isTooLarge, revision: revision)
         }
         guard let verdict else { return draft }
         let (revision, found) = try read(verdict) { (reader) throws(ByteReader.Malformed) -> (Int, Verdict) in

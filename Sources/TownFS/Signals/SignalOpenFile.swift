@@ -72,6 +72,8 @@ final class SignalOpenFile: OpenFile {
 
     struct Draft {
         var bytes: [UInt8]
+        /// The modification time that its writer has set since the last write.
+        var modified: WallTime?
         /// Whether it was written to, and not only truncated.
         var isWritten = false
         /// Whether the last write was too large: `bytes` is not what the writer meant.
@@ -114,6 +116,10 @@ final class SignalOpenFile: OpenFile {
     /// The directory of the backing file.
     private let parent: ParentDirectory
     private let state: Mutex<State>
+    /// Held while the draft is judged and committed, before all other locks.
+    ///
+    /// RELEASE and the closing process's next request may come at once, and so may the closes of two duplicates.
+    private let judging = Mutex(())
 
     private init(
         _ file: SignalFile, flags: CInt, _ snapshot: Snapshot, by request: Request, in parent: ParentDirectory,
@@ -372,6 +378,7 @@ final class SignalOpenFile: OpenFile {
                 guard state.draft != nil else { throw error }
                 draft.isTooLarge = true
             }
+            draft.modified = nil
             draft.verdict = .unjudged
             draft.revision += 1
             state.draft = draft
@@ -432,10 +439,31 @@ final class SignalOpenFile: OpenFile {
         save(entries)
     }
 
-    /// Commits a truncated draft that was closed once, before the process that closed it looks at the file.
+    /// Whether the draft was truncated, and closed once without being written to.
+    var isFlushed: Bool { state.withLock { if case .flushed = $0.draft?.verdict { true } else { false } } }
+
+    /// Commits such a draft, before the process that closed it looks at the file.
     func commitFlushed() {
-        let isFlushed = state.withLock { if case .flushed = $0.draft?.verdict { true } else { false } }
         if isFlushed { try? judge(isLast: true) }
+    }
+
+    /// Sets the modification time of a draft that was written to and not closed yet: its close is the touch.
+    ///
+    /// - Parameter modified: Nil for now.
+    /// - Returns: Whether there is such a draft.
+    func setModified(_ modified: WallTime?) -> Bool {
+        state.withLock { state in
+            guard var draft = state.draft, draft.isWritten, case .unjudged = draft.verdict else { return false }
+            draft.modified = modified
+            draft.revision += 1
+            state.draft = draft
+            if let key = state.key {
+                var entries = EntryBuffer()
+                Self.put(draft, of: key, into: &entries)
+                save(entries)
+            }
+            return true
+        }
     }
 
     /// Drops a truncated draft that was not written to, as its caller has touched the file by its times.
@@ -455,6 +483,10 @@ final class SignalOpenFile: OpenFile {
     }
 
     private func judge(isLast: Bool) throws(Errno) {
+        try judging.withLock { (_) throws(Errno) in try judgeAlone(isLast: isLast) }
+    }
+
+    private func judgeAlone(isLast: Bool) throws(Errno) {
         let (draft, attributedCaller, key) = state.withLock { ($0.draft, $0.attributedCaller, $0.key) }
         guard let draft else { return }
         switch draft.verdict {
@@ -469,8 +501,10 @@ final class SignalOpenFile: OpenFile {
             if draft.bytes.isEmpty, !draft.isWritten, !isLast {
                 verdict = .flushed
             } else {
-                try file.commit(draft.bytes, source: .written, by: request, as: attributedCaller, in: parent) {
-                    entries in
+                try file.commit(
+                    draft.bytes, modified: draft.modified, source: .written, by: request, as: attributedCaller,
+                    in: parent
+                ) { entries in
                     if let key { Self.put(.committed, on: draft.revision, of: key, into: &entries) }
                 }
             }

@@ -6,7 +6,7 @@ import Liveness
 /// `[a-z_]` one of a set and `[!a-z]` one of the others; a leading dot must be written out. A component `**` matches any
 /// number of directories, also none, but no hidden one. Names are bytes: `?` is a byte of UTF-8. There is no escape
 /// character; `[*]` matches a star. `{id}` in one component matches one or more bytes, which are the id of the runtime that
-/// the file belongs to.
+/// the file belongs to. Between two `**` it is the last directory that can be it.
 ///
 /// No path is matched as a whole. Each directory of the file system has a `Scope`, made from its parent's at lookup. For
 /// nearly every directory it is empty: nothing in it or under it can be a signal file.

@@ -276,7 +276,7 @@ extension TreeFileSystem {
             let isOther = file.needsSuccessor(for: content.ownership, in: target.directory.location)
             let successor = isOther ? SignalFile(name: file.name, in: targetSignals, town: town) : nil
             let isCommitted = try file.commit(
-                content.document.bytes, source: .renamed, by: request,
+                content.document.bytes, modified: content.modified, source: .renamed, by: request,
                 as: file.attributedCaller(request.thread),
                 in: target.directory.location, replacement: content.ownership, successor: successor)
             guard isCommitted else { return nil }
