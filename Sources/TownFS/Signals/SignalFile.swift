@@ -12,8 +12,8 @@ import SystemPackage
 /// It serves the backing file until the first touch, and its own content after that. An unlinked file stays unlinked: a
 /// later file of the same name is another object.
 ///
-/// Lock order: this one's, then those of a `SignalOpenFile`, the directory, journal and table. Backing files are read and
-/// written without any of them.
+/// Lock order: `judging` of a `SignalOpenFile`, then this one's, then those of the state of a `SignalOpenFile`, the
+/// directory, journal and table. Backing files are read and written without any of them but the first.
 final class SignalFile: Sendable {
     /// How long the kernel may cache attributes, where it may at all, in seconds.
     static let attributeTimeout = 1.0

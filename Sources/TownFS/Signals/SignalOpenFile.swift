@@ -116,6 +116,10 @@ final class SignalOpenFile: OpenFile {
     /// The directory of the backing file.
     private let parent: ParentDirectory
     private let state: Mutex<State>
+    /// Held while the draft is judged and committed, before all other locks.
+    ///
+    /// RELEASE and the closing process's next request may come at once, and so may the closes of two duplicates.
+    private let judging = Mutex(())
 
     private init(
         _ file: SignalFile, flags: CInt, _ snapshot: Snapshot, by request: Request, in parent: ParentDirectory,
@@ -479,6 +483,10 @@ final class SignalOpenFile: OpenFile {
     }
 
     private func judge(isLast: Bool) throws(Errno) {
+        try judging.withLock { (_) throws(Errno) in try judgeAlone(isLast: isLast) }
+    }
+
+    private func judgeAlone(isLast: Bool) throws(Errno) {
         let (draft, attributedCaller, key) = state.withLock { ($0.draft, $0.attributedCaller, $0.key) }
         guard let draft else { return }
         switch draft.verdict {
