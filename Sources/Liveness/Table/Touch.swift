@@ -106,6 +106,7 @@ public struct Touch: Hashable, Sendable {
     }
 
     /// When it was received.
+    public var receipt: ContinuousClock.Instant { ContinuousClock.Instant(offset: receiptOffset) }
     var receiptOffset: Duration { offset + lateness }
 
     public var deadline: ContinuousClock.Instant { ContinuousClock.Instant(offset: deadlineOffset) }

@@ -36,7 +36,9 @@ final class PulseContent: Sendable {
             let isAlive = record.isAlive(at: now)
             // An old file says nothing of a process that started later.
             let process = isAlive ? nil : town.processes.process(of: id)
-            let isNew = process.map { now - $0.age > max(record.touch.at, record.exit?.at ?? record.touch.at) } ?? false
+            let isNew =
+                process.map { now - $0.age > max(record.touch.receipt, record.exit?.at ?? record.touch.receipt) }
+                ?? false
             let report = RuntimeReport(
                 id, record, at: now, host: town.configuration.host,
                 root: process?.state ?? town.processes.rootState(of: id), newProcess: isNew ? process?.age : nil,
