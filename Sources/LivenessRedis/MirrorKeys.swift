@@ -27,8 +27,9 @@ struct MirrorKeys: Sendable {
 
     /// Sets a heartbeat for the rest of the record's life; nil when that is over.
     func heartbeat(_ record: Record, of id: String, at now: ContinuousClock.Instant) -> RedisCommand? {
-        let ttl = min(record.deadline - record.touch.at, MirrorConfiguration.longestHeartbeat)
-        let age = now - record.touch.at
+        // A touch may date from before its receipt.
+        let ttl = min(record.deadline - record.touch.receipt, MirrorConfiguration.longestHeartbeat)
+        let age = now - record.touch.receipt
         guard age < ttl else { return nil }
         return heartbeats.touch(id, ttl: age < Self.delayTolerance ? ttl : ttl - age)
     }

@@ -252,6 +252,10 @@ import Testing
         Case([.role: "mayor"], signal: ".runtime/heartbeats/xx-nux.json", is: "xx-nux by path, written by mayor"),
         Case([.role: "gastown/nux"], signal: ".runtime/heartbeats/gt-nux.json", is: "gastown/polecats/nux by path"),
         Case([.session: "gt-nux"], signal: ".runtime/heartbeats/gt-nux.json", is: "gastown/polecats/nux by path"),
+        // Its own heartbeat, although no rig has the prefix.
+        Case(
+            [.role: "gastown/nux", .session: "xx-nux"], signal: ".runtime/heartbeats/xx-nux.json",
+            is: "xx-nux by path"),
         // A directory is weaker evidence than a path.
         Case(signal: ".runtime/heartbeats/gt-nux.json", in: "mayor", is: "gastown/polecats/nux by path"),
         Case([.role: "mayor"], signal: ".runtime/heartbeats/gt\nnux.json", is: "mayor by GT_ROLE"),

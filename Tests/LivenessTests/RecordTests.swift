@@ -111,8 +111,11 @@ import Testing
         var runtime = record(held, try touch(at: 1, .command), try touch(at: 2, .activity))
         #expect(state(runtime, at: 100_000) == .alive)
         #expect(!runtime.isObsolete(since: (start + .seconds(100_000)).offset))
-        runtime.releaseHold()
+        runtime.isSuspended = true
+        #expect(state(runtime, at: 91) == .alive)
         #expect(state(runtime, at: 100_000) == .expired)
+        runtime.isSuspended = false
+        #expect(state(runtime, at: 100_000) == .alive)
     }
 
     // MARK: Rivals

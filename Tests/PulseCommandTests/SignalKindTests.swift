@@ -176,7 +176,7 @@ extension EndToEnd {
                 }
                 // The second rule of the command line serves what the first one excludes, and names nobody.
                 #expect(try Client.read("\(town.path)/run/agent-carl-old.pid") == "18\n")
-                #expect(try town.runtimes() == ["anna", "bert", "dora"])
+                #expect(try town.runtimes() == ["anna", "bert", "dora", "bad name"])
                 #expect(try Client.read(town.heartbeat("dora")) == #"{"timestamp":17}"#)
                 #expect(try town.status().signalFiles.alive == 5)
             }

@@ -88,7 +88,7 @@ public enum Attribution: Hashable, Sendable, CustomStringConvertible {
             return
         }
         if let owner {
-            if let writer = claims.identity(sessions), writer != owner {
+            if let writer = claims.identity(sessions), writer != owner, !claims.mayBe(owner, sessions) {
                 self = .onBehalf(of: owner, by: .path, writer: writer)
             } else {
                 self = .runtime(owner, by: .path)

@@ -83,6 +83,13 @@ public struct IdentityClaims: Hashable, Sendable {
         return nil
     }
 
+    /// Whether the process says in any way that it is the runtime: also by the name of its session, of which no rig may be
+    /// known.
+    func mayBe(_ runtime: RuntimeID, _ sessions: () -> SessionNames) -> Bool {
+        claim?.runtime == runtime || session == runtime || beadsAgent == runtime
+            || session.flatMap { sessions().runtime(of: $0) } == runtime
+    }
+
     /// The runtime that the process belongs to by its program and environment, whatever directory it works in.
     ///
     /// - Parameter sessions: Evaluated only if there is a session name to resolve.

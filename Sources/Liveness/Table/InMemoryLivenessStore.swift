@@ -462,7 +462,11 @@ public final class InMemoryLivenessStore: LivenessStore {
                 let running = held.map(isRunning)
                 save { state in
                     for (id, isRunning) in zip(held, running) {
-                        state.table.renewHold(of: id, isRunning: isRunning, at: now.offset)
+                        guard state.table.renewHold(of: id, isRunning: isRunning, at: now.offset) else { continue }
+                        state.tally.expired += 1
+                        state.persistence?.save(state.tally)
+                        state.append(LivenessEvent(.expired, .runtime(id), at: wall))
+                        isNews = true
                     }
                     state.awaitedDeadline = state.table.nextExpiration
                     next = state.awaitedDeadline

@@ -322,18 +322,21 @@ public struct LivenessTable: Sendable {
         return heldBeyondDeadline
     }
 
-    /// Extends a held runtime's deadline by its ttl, as its process runs, or ends the hold.
-    mutating func renewHold(of id: RuntimeID, isRunning: Bool, at now: Duration) {
-        guard let index = runtimes.index(of: id) else { return }
+    /// Extends a held runtime's deadline by its ttl if its process runs; if not, looks again after a ttl.
+    ///
+    /// - Returns: Whether the runtime has expired by that.
+    mutating func renewHold(of id: RuntimeID, isRunning: Bool, at now: Duration) -> Bool {
+        guard let index = runtimes.index(of: id) else { return false }
         let record = runtimes[index].record
-        // It may have been touched or released meanwhile.
-        guard record.isHeld, record.exit == nil, record.deadlineOffset <= now else { return }
-        let deadline = isRunning ? now + record.touch.ttl : now
-        runtimes[index].record.extendDeadline(to: deadline)
-        if !isRunning { runtimes[index].record.releaseHold() }
-        runtimes[index].scheduled = deadline
-        addExpiration(Expiration(offset: deadline, id: id))
+        // It may have been touched, or have exited, meanwhile.
+        guard record.isHeld, record.exit == nil, record.deadlineOffset <= now else { return false }
+        let next = now + record.touch.ttl
+        if isRunning { runtimes[index].record.extendDeadline(to: next) }
+        runtimes[index].record.isSuspended = !isRunning
+        runtimes[index].scheduled = next
+        addExpiration(Expiration(offset: next, id: id))
         save(id, at: index)
+        return !isRunning && !record.isSuspended
     }
 
     /// Runtimes whose record has a new rival since the last `takeContested`.

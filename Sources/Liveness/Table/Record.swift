@@ -174,6 +174,8 @@ public struct Record: Hashable, Sendable {
 
     /// Whether the runtime is alive as long as its process runs, and the deadline only tells when to look.
     public package(set) var isHeld = false
+    /// Whether that process was stopped when it was last looked at: then the deadline counts.
+    package var isSuspended = false
 
     public init(_ touch: Touch) {
         self.touch = touch
@@ -208,7 +210,7 @@ public struct Record: Hashable, Sendable {
     func state(at now: Duration) -> State {
         if exit != nil { return .exited }
         if touch.writer != nil { return .never }
-        return now < deadlineOffset || isHeld ? .alive : .expired
+        return now < deadlineOffset || isHeld && !isSuspended ? .alive : .expired
     }
 
     public func isAlive(at now: ContinuousClock.Instant) -> Bool { isAlive(at: now.offset) }
@@ -254,7 +256,7 @@ public struct Record: Hashable, Sendable {
         } else {
             deadlineOffset = max(deadlineOffset, plainDeadlineOffset)
         }
-        if new.isHeld { isHeld = true }
+        if new.isHeld { (isHeld, isSuspended) = (true, false) }
         noteOrigin(of: new)
         mergeDocument(of: new, isLater: isLater)
         guard isLater || touch.writer != nil else { return }
@@ -290,8 +292,6 @@ public struct Record: Hashable, Sendable {
     mutating func note(_ touch: Touch) {
         if touch.writer == nil { clocks.note(touch) }
     }
-
-    mutating func releaseHold() { isHeld = false }
 
     /// The same for another clock of deadlines, and without the request of the last touch, as of another mount.
     package func moved(by shift: Duration) -> Record {

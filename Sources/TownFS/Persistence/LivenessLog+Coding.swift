@@ -22,7 +22,7 @@ extension EntryBuffer {
 
     /// Of a runtime; a signal file's is its content.
     mutating func putDocuments(of record: Record) {
-        put(record.isHeld ? 1 : 0 as UInt8)
+        put((record.isHeld ? 1 : 0) | (record.isSuspended ? 2 : 0) as UInt8)
         put(record.plainDeadlineOffset)
         for moment in [record.clocks.beat, record.clocks.work, record.clocks.backgroundWork] { put(moment) }
         put(record.onBehalf?.writer.description)
@@ -266,7 +266,7 @@ struct LivenessDecoder {
                 sharedDocument: isOwn ? nil : document)
             return (record, isExpiryPending)
         }
-        let isHeld = try reader.number(UInt8.self) == 1
+        let hold = try reader.number(UInt8.self)
         let plainDeadline = try reader.duration()
         var clocks = Record.Clocks()
         clocks.beat = try moment(&reader)
@@ -289,7 +289,8 @@ struct LivenessDecoder {
         var record = Record(
             touch, deadlineOffset: deadline, plainDeadlineOffset: plainDeadline, exit: exit, ownDocument: own,
             sharedDocument: shared)
-        (record.isHeld, record.clocks, record.onBehalf, record.rival) = (isHeld, clocks, onBehalf, rival)
+        (record.isHeld, record.isSuspended) = (hold & 1 != 0, hold & 2 != 0)
+        (record.clocks, record.onBehalf, record.rival) = (clocks, onBehalf, rival)
         return (record, isExpiryPending)
     }
 

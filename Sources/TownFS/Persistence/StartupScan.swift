@@ -68,9 +68,16 @@ struct StartupScan {
         let timestamp = format.kind == .document ? document.timestamp : judgement?.aliveAt
         // A time in the future is wrong. If both are, the file says nothing.
         guard let written = [timestamp ?? modified, modified].first(where: { $0 <= now.wall }) else { return }
-        let process = format.process(in: bytes).map {
-            town.processes.examine($0, writtenBy: nil, at: modified)
-        }
+        // Numbers of other hosts and pid namespaces mean nothing here. What is known of the runtime without such a process
+        // was written there.
+        let known = town.liveness.record(of: runtime)
+        let isForeign = town.configuration.sharesSignals || known.map { !$0.isHeld && $0.exit == nil } ?? false
+        let process =
+            isForeign
+            ? nil
+            : format.process(in: bytes).map {
+                town.processes.examine($0, writtenBy: nil, at: modified)
+            }
         var touch = Touch(
             runtime: runtime, receivedAt: written, at: now.instant - (now.wall - written),
             ttl: ttl, document: document, source: .written,

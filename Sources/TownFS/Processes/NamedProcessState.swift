@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Linux
 import Liveness
+import SystemPackage
 
 /// What a process that a document names does.
 enum NamedProcessState: Sendable {
@@ -20,18 +21,27 @@ enum NamedProcessState: Sendable {
     ///   - now: The current time, by the same clock.
     init(of named: SignalFormat.NamedProcess, at time: WallTime, now: WallTime) {
         // Opened before `/proc` is read: if the number is used again in between, the pidfd has ended.
-        let opened = try? retryingInterrupts { clinux_pidfd_open(named.pid) }
-        let descriptor = opened.map { Descriptor(OwnedDescriptor(takingOwnershipOf: $0)) }
-        guard let stat = ProcessFiles(number: named.pid).stat(),
-            Self.isSame(stat.image.startTime, named, at: time, now: now), descriptor?.hasEnded != true
-        else {
-            self = .ended(Touch.Process(pid: named.pid, program: ""))
+        let ended = Self.ended(Touch.Process(pid: named.pid, program: ""))
+        let descriptor: Descriptor
+        do throws(Errno) {
+            let opened = try retryingInterrupts { clinux_pidfd_open(named.pid) }
+            descriptor = Descriptor(OwnedDescriptor(takingOwnershipOf: opened))
+        } catch {
+            // A look that fails, for example without free descriptors, proves nothing.
+            self = error == .noSuchProcess ? ended : .unknown
             return
         }
-        let process = RootProcesses.Process(
-            pid: named.pid, startTime: stat.image.startTime, program: stat.program)
-        // Without free descriptors, its end would not be noticed.
-        self = descriptor.map { .running(process, $0) } ?? .unknown
+        let stat = ProcessFiles(number: named.pid).stat()
+        if descriptor.hasEnded {
+            self = ended
+        } else if let stat {
+            let process = RootProcesses.Process(
+                pid: named.pid, startTime: stat.image.startTime, program: stat.program)
+            let isSame = Self.isSame(stat.image.startTime, named, at: time, now: now)
+            self = isSame ? .running(process, descriptor) : ended
+        } else {
+            self = .unknown
+        }
     }
 
     private static func isSame(

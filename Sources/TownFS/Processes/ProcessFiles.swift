@@ -157,7 +157,7 @@ struct ProcessStat: Hashable, Sendable {
     /// The program's name, at most 15 bytes.
     let program: String
     let isZombie: Bool
-    /// Whether it is stopped by a signal or a debugger.
+    /// Whether a signal has stopped it, as Ctrl-Z does.
     let isStopped: Bool
     /// User and system time, in clock ticks.
     let processorTime: UInt64
@@ -209,7 +209,7 @@ struct ProcessStat: Hashable, Sendable {
         self.threads = Int(clamping: threads)
         self.processorTime = processorTime
         isZombie = "ZXx".utf8.contains(state)
-        isStopped = "Tt".utf8.contains(state)
+        isStopped = state == UInt8(ascii: "T")
         image = Image(
             startTime: startTime, startCode: startCode, startStack: startStack,
             name: startStack <= 1 ? program : "", isWithoutMemory: startStack == 0)

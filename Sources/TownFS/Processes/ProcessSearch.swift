@@ -45,7 +45,9 @@ final class ProcessSearch: Sendable {
     }
 
     private func search() -> [RuntimeID: ProcessInfo] {
-        var rest = directoryEntries(closing: opendir("/proc")).compactMap { pid_t($0.name) }[...]
+        let processes = directoryEntries(closing: opendir("/proc")).compactMap { pid_t($0.name) }
+        callers.forgetSearched(except: processes)
+        var rest = processes[...]
         var found: [RuntimeID: ProcessInfo] = [:]
         while !rest.isEmpty {
             for process in callers.processes(Array(rest.prefix(Self.batch)), claiming: { _ in true })

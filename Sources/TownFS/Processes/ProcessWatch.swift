@@ -331,7 +331,12 @@ final class ProcessWatch: Sendable {
     ///
     /// Does nothing if the caller does not claim it, as when a person writes a runtime's heartbeat.
     private func watchRoot(of runtime: RuntimeID, from caller: ProcessInfo, _ work: inout Work) {
-        guard root(of: runtime) == nil, let root = topmost(of: runtime, above: caller) else { return }
+        // A young root may be a tool that was seen before its agent.
+        let isSettled = state.withLock { state in
+            guard let pid = state.roots.root(of: runtime), let known = state.roots.process(pid) else { return false }
+            return known.age >= minimumAgentAge || state.roots.named.contains(runtime)
+        }
+        guard !isSettled, let root = topmost(of: runtime, above: caller) else { return }
         watch(root, for: runtime, &work)
     }
 

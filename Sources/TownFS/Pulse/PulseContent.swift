@@ -34,11 +34,13 @@ final class PulseContent: Sendable {
             guard let record = town.liveness.record(of: id) else { throw .staleNFSFileHandle }
             let now = town.now.instant
             let isAlive = record.isAlive(at: now)
-            // An old file says nothing of a process that started later.
             let process = isAlive ? nil : town.processes.process(of: id)
+            // An old file says nothing of a process that started later. After an exit, it may be a tool of the dead agent.
             let isNew =
-                process.map { now - $0.age > max(record.touch.receipt, record.exit?.at ?? record.touch.receipt) }
-                ?? false
+                process.map { process in
+                    now - process.age > max(record.touch.receipt, record.exit?.at ?? record.touch.receipt)
+                        && (record.exit == nil || process.age >= town.configuration.minimumAgentAge)
+                } ?? false
             let report = RuntimeReport(
                 id, record, at: now, host: town.configuration.host,
                 root: process?.state ?? town.processes.rootState(of: id), newProcess: isNew ? process?.age : nil,

@@ -136,7 +136,7 @@ package struct RuntimeReport: Codable, Sendable {
         if !(record.isHeld && state == .alive) {
             ttlLeftSeconds = state == .alive ? (record.deadline - now).inSeconds : 0
         }
-        exitedAt = record.exit?.noticedAt.rfc3339
+        exitedAt = newProcess == nil ? record.exit?.noticedAt.rfc3339 : nil
         rootPid = root?.pid ?? record.exit?.process.pid
         rootStopped = root?.isStopped
         // A heartbeat has no command, and a keepalive no state.

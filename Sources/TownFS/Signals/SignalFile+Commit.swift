@@ -46,8 +46,10 @@ extension SignalFile {
     func touch(modified: WallTime?, by request: Request, in parent: ParentDirectory) throws(Errno) {
         let handles = state.withLock { $0.handles }
         let own = handles.filter { $0.thread == request.thread }
+        // What was truncated is empty then, unless the kind keeps the content.
+        let keepsContent = isBeingCreated || format.kind == .document || format.kind == .json
         // No short cut: each has its time set.
-        let isWriting = own.map { $0.setModified(modified) }.contains(true)
+        let isWriting = own.map { $0.setModified(modified, evenIfEmpty: !keepsContent) }.contains(true)
         if isWriting || isBeingCreated && handles.contains(where: \.hasBeenWritten) { return }
         try change(.attributes, by: request, as: attributedCaller(request.thread), in: parent, modified: modified) {
             (previous, now) throws(Document.Rejection) in
@@ -70,7 +72,11 @@ extension SignalFile {
         saving save: (inout EntryBuffer) -> Void = { _ in },
         _ judge: (_ previous: Document?, _ now: WallTime) throws(Document.Rejection) -> SignalFormat.Judgement
     ) throws(Errno) -> Bool {
-        if request.isRepeated, wasTouched(by: request) { return true }
+        if request.isRepeated, wasTouched(by: request) {
+            // The worker may have ended before it watched the process.
+            if let process, let owner { town.processes.watch(process, for: owner) }
+            return true
+        }
         let former = try backingContentIfNeeded(in: parent)
         let attributed = attributedCaller?.attribution ?? town.callers.attribution(of: nil, owner: owner)
         let now = town.now
@@ -90,7 +96,13 @@ extension SignalFile {
                 if judgement.isFromFuture { town.counters.countFromFuture() }
                 var document = judgement.document
                 document.source = self.source(&state, ownership)
-                let attribution = attributed.consulting(judgement.runtime)
+                var attribution = attributed.consulting(judgement.runtime)
+                // A process that writes of itself writes for itself, whatever else its environment says.
+                if case .running(let named, _) = process, case .onBehalf(let runtime, let evidence, _) = attribution,
+                    named.pid == attributedCaller?.caller.process.pid
+                {
+                    attribution = .runtime(runtime, by: evidence)
+                }
                 var touch = Touch(
                     signal: path, runtime: attribution.runtime, receivedAt: now.wall,
                     at: now.instant, ttl: ttl, document: document, source: source, evidence: attribution.evidence,

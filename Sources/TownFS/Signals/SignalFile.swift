@@ -90,7 +90,9 @@ final class SignalFile: Sendable {
     }
 
     /// The runtime that its path names, whichever process writes it; nil if it has many writers.
-    var owner: RuntimeID? { hasOwner ? namedOwner ?? town.callers.owner(of: path) : nil }
+    ///
+    /// A heartbeat's session stands for its agent, also if `{id}` matches it.
+    var owner: RuntimeID? { hasOwner ? town.callers.owner(of: path) ?? namedOwner : nil }
 
     /// The caller of a request on the file, with the runtime of its touch; see `CallerTable`.
     func attributedCaller(

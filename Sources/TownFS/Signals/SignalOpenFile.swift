@@ -451,9 +451,14 @@ final class SignalOpenFile: OpenFile {
     ///
     /// - Parameter modified: Nil for now.
     /// - Returns: Whether there is such a draft.
-    func setModified(_ modified: WallTime?) -> Bool {
+    func setModified(_ modified: WallTime?, evenIfEmpty: Bool) -> Bool {
         state.withLock { state in
-            guard var draft = state.draft, draft.isWritten, case .unjudged = draft.verdict else { return false }
+            guard var draft = state.draft, draft.isWritten || evenIfEmpty && draft.bytes.isEmpty else { return false }
+            switch draft.verdict {
+            case .unjudged: break
+            case .flushed where !draft.isWritten: break
+            case .committed, .refused, .flushed: return false
+            }
             draft.modified = modified
             draft.revision += 1
             state.draft = draft
