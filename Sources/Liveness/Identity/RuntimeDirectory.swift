@@ -109,20 +109,7 @@ package struct RuntimeDirectory: Hashable, Sendable {
 
     private static func decoded(_ name: String) -> String? {
         guard name.utf8.contains(UInt8(ascii: "%")) else { return name }
-        var bytes: [UInt8] = []
-        var rest = Array(name.utf8)[...]
-        while let byte = rest.popFirst() {
-            guard byte == UInt8(ascii: "%") else {
-                bytes.append(byte)
-                continue
-            }
-            guard rest.count >= 2, let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) else {
-                return nil
-            }
-            rest = rest.dropFirst(2)
-            bytes.append(value)
-        }
-        return String(validating: bytes, as: UTF8.self)
+        return name.percentDecoded.flatMap { String(validating: $0, as: UTF8.self) }
     }
 
     // MARK: Ancestors

@@ -157,7 +157,7 @@ public struct SharedRecord: Hashable, Sendable {
         }
         guard words["pulsefs"] == "1", let name = words["origin"], Self.isName(name),
             let bootID = words["incarnation"], Self.isName(bootID),
-            let host = words["host"].flatMap(Self.unescaped),
+            let host = words["host"].flatMap(\.percentDecoded),
             let time = words["stamp"].flatMap({ WallTime(rfc3339: $0.utf8) }), let subject = Self.subject(words),
             let event = Self.event(words, content: bytes[end.upperBound...])
         else { return nil }
@@ -174,9 +174,9 @@ public struct SharedRecord: Hashable, Sendable {
 
     private static func subject(_ words: [String: String]) -> RecordSubject? {
         if let word = words["runtime"] {
-            return unescaped(word).flatMap { try? RuntimeID(bytes: $0) }.map { .runtime($0) }
+            return word.percentDecoded.flatMap { try? RuntimeID(bytes: $0) }.map { .runtime($0) }
         }
-        guard let path = words["signal"].flatMap(unescaped), isPath(path) else { return nil }
+        guard let path = words["signal"].flatMap(\.percentDecoded), isPath(path) else { return nil }
         return .signal(SignalPath(bytes: path))
     }
 
@@ -206,7 +206,9 @@ public struct SharedRecord: Hashable, Sendable {
 
     private static func process(_ text: String) -> Touch.Process? {
         let parts = text.split(separator: " ", omittingEmptySubsequences: false)
-        guard parts.count == 2, let pid = Int32(parts[0]), let program = unescaped(String(parts[1])) else { return nil }
+        guard parts.count == 2, let pid = Int32(parts[0]), let program = String(parts[1]).percentDecoded else {
+            return nil
+        }
         return Touch.Process(pid: pid, program: printable(program))
     }
 
@@ -235,10 +237,19 @@ public struct SharedRecord: Hashable, Sendable {
                 ? String(Unicode.Scalar(byte)) : "%" + byte.padded(to: 2, radix: 16)
         }.joined()
     }
+}
 
-    private static func unescaped(_ text: String) -> [UInt8]? {
+extension Touch.Source {
+    /// In a shared record: a decoder drops a record with a source that it does not know.
+    fileprivate var shared: String { self == .background ? Touch.Source.activity.rawValue : rawValue }
+}
+
+extension String {
+    /// The bytes of a text in which `%XX` stands for the byte with that hexadecimal number; nil if a `%` is followed by
+    /// anything else.
+    var percentDecoded: [UInt8]? {
         var bytes: [UInt8] = []
-        var rest = Array(text.utf8)[...]
+        var rest = Array(utf8)[...]
         while let byte = rest.popFirst() {
             guard byte == UInt8(ascii: "%") else {
                 bytes.append(byte)
@@ -252,9 +263,4 @@ public struct SharedRecord: Hashable, Sendable {
         }
         return bytes
     }
-}
-
-extension Touch.Source {
-    /// In a shared record: a decoder drops a record with a source that it does not know.
-    fileprivate var shared: String { self == .background ? Touch.Source.activity.rawValue : rawValue }
 }

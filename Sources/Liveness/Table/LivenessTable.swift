@@ -128,7 +128,7 @@ public struct LivenessTable: Sendable {
     }
 
     private mutating func merge(_ touch: Touch, _ path: SignalPath, at index: Int?) {
-        // Whoever wrote it, the file is touched.
+        // The file is touched, also if another runtime's process wrote it.
         var touch = touch
         touch.writer = nil
         touch.isHeld = false

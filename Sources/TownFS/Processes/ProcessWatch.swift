@@ -120,8 +120,6 @@ final class ProcessWatch: Sendable {
         let isStopped: Bool
         /// Processor time since the runtime's last beat or work; nil if that is not known.
         let processorTime: Duration?
-        /// Whether the runtime's document names it.
-        let isNamed: Bool
     }
 
     /// Nil if none is watched.
@@ -130,8 +128,7 @@ final class ProcessWatch: Sendable {
         return state.withLock { state in
             RootState(
                 pid: pid, isStopped: stat.isStopped || stat.isZombie,
-                processorTime: state.roots.processorTime(stat.processorTime, of: pid, for: runtime),
-                isNamed: state.roots.named.contains(runtime))
+                processorTime: state.roots.processorTime(stat.processorTime, of: pid, for: runtime))
         }
     }
 
@@ -147,7 +144,7 @@ final class ProcessWatch: Sendable {
             else { return nil }
             enqueue(.found(found, runtime))
             let root = RootState(
-                pid: found.process.pid, isStopped: stat.isStopped, processorTime: nil, isNamed: false)
+                pid: found.process.pid, isStopped: stat.isStopped, processorTime: nil)
             return (root, ClockTicks.age(since: stat.image.startTime))
         }
         guard let root = rootState(of: runtime), let stat = ProcessFiles(number: root.pid).stat() else { return nil }
